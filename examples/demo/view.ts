@@ -1,0 +1,67 @@
+/**
+ * What the demo shows: in a terminal a block of three lines that follows the nodes below the story so far, elsewhere
+ * plain lines.
+ */
+import { Clock, Console, DateTime, Effect, Option } from "effect"
+import { EtcdId, type Role } from "effect-etcd"
+
+export interface View {
+  readonly say: (line: string) => Effect.Effect<void>
+  readonly role: (name: string, state: Role.RoleState) => Effect.Effect<void>
+  readonly end: Effect.Effect<void>
+}
+
+const colors: Record<Role.Role, string> = {
+  leader: "\x1b[32m",
+  follower: "\x1b[36m",
+  candidate: "\x1b[33m",
+  "pre-candidate": "\x1b[33m",
+  stopped: "\x1b[31m"
+}
+
+const describe = (state: Role.RoleState) =>
+  `${state.role.padEnd(13)} term ${String(state.term).padEnd(3)} leader ${Option.match(state.leader, {
+    onNone: () => "-",
+    onSome: EtcdId.format
+  })}`
+
+export const makeView = (names: ReadonlyArray<string>): Effect.Effect<View> =>
+  Effect.gen(function*() {
+    const terminal = process.stdout.isTTY === true
+    const start = yield* Clock.currentTimeMillis
+    const states = new Map<string, Role.RoleState>()
+    let drawn = 0
+
+    const stamp = Effect.map(Clock.currentTimeMillis, (now) => `${String(now - start).padStart(6)} ms  `)
+
+    const block = () =>
+      names.map((name) => {
+        const state = states.get(name)
+        return state === undefined
+          ? `  ${name}  starting`
+          : `  ${name}  ${colors[state.role]}${describe(state)}\x1b[0m  since ${DateTime.formatIso(state.since).slice(11, 23)}`
+      })
+
+    const draw = (line: string | undefined) =>
+      Effect.sync(() => {
+        const erase = drawn === 0 ? "" : `\x1b[${drawn}A\x1b[J`
+        const lines = block()
+        drawn = lines.length
+        process.stdout.write(`${erase}${line === undefined ? "" : `${line}\n`}${lines.join("\n")}\n`)
+      })
+
+    const print = (line: string) =>
+      Effect.flatMap(stamp, (time) => (terminal ? draw(`${time}${line}`) : Console.log(`${time}${line}`)))
+
+    return {
+      say: print,
+      role: (name, state) =>
+        Effect.suspend(() => {
+          states.set(name, state)
+          return print(`${name} is ${describe(state)}`)
+        }),
+      end: Effect.sync(() => {
+        drawn = 0
+      })
+    }
+  })

@@ -1,0 +1,192 @@
+/**
+ * Several etcd nodes as one scoped resource, for tests, for development, and for programs that bring their own cluster.
+ *
+ * Without a configuration the members talk to each other, and to their clients, over Unix sockets in one directory of
+ * mode 0700: no port is used, and any number of clusters run side by side.
+ *
+ * @since 0.1.0
+ */
+import * as Array from "effect/Array"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Path from "effect/Path"
+import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as EtcdConfig from "./EtcdConfig.ts"
+import * as EtcdProcess from "./EtcdProcess.ts"
+import * as EtcdProcessError from "./EtcdProcessError.ts"
+
+/**
+ * A running cluster.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Cluster {
+  readonly members: Array.NonEmptyReadonlyArray<EtcdProcess.Node>
+  /** The client endpoints of all members. */
+  readonly endpoints: Array.NonEmptyReadonlyArray<string>
+  /** The member that leads, as far as the members' logs have told. */
+  readonly leader: Effect.Effect<Option.Option<EtcdProcess.Node>>
+  /** Waits until a member leads. */
+  readonly awaitLeader: Effect.Effect<EtcdProcess.Node>
+}
+
+/**
+ * The service of the cluster that a layer of this module started.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class EtcdCluster extends Context.Service<EtcdCluster, Cluster>()("effect-etcd/EtcdCluster") {}
+
+/**
+ * What a cluster is made of.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options extends Omit<EtcdProcess.Options, "runDirectory"> {
+  /** How many members. Default: 3. */
+  readonly size?: number | undefined
+  /** Configuration that all members share. */
+  readonly config?: EtcdConfig.Input | undefined
+}
+
+type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
+
+const leaderOf = (members: ReadonlyArray<EtcdProcess.Node>): Option.Option<EtcdProcess.Node> => {
+  const live = members
+    .map((node) => ({ node, state: SubscriptionRef.getUnsafe(node.role) }))
+    .filter(({ state }) => state.role !== "stopped")
+  const newest = live.reduce((term, { state }) => (state.term > term ? state.term : term), 0n)
+  return Option.map(
+    Array.findFirst(live, ({ state }) => state.role === "leader" && state.term === newest),
+    ({ node }) => node
+  )
+}
+
+/** Starts all members at once, since none serves before a majority is there, and stops them at once. */
+const startAll = Effect.fnUntraced(function*(
+  start: (index: number) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform>,
+  size: number
+) {
+  const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
+  const members = yield* Effect.forEach(
+    Array.makeBy(size, (index) => index),
+    (index) => Effect.flatMap(Scope.fork(scope), (own) => Scope.provide(start(index), own)),
+    { concurrency: "unbounded" }
+  )
+  const leader = Effect.sync(() => leaderOf(members))
+  const cluster: Cluster = {
+    members: members as unknown as Array.NonEmptyReadonlyArray<EtcdProcess.Node>,
+    endpoints: members.flatMap((node) => node.endpoints) as unknown as Array.NonEmptyReadonlyArray<string>,
+    leader,
+    awaitLeader: Stream.mergeAll(
+      members.map((node) => SubscriptionRef.changes(node.role)),
+      { concurrency: "unbounded" }
+    ).pipe(
+      Stream.mapEffect(() => leader),
+      Stream.filter(Option.isSome),
+      Stream.runHead,
+      Effect.map((found) => Option.getOrThrow(Option.flatten(found)))
+    )
+  }
+  return cluster
+})
+
+/**
+ * Starts a cluster from one configuration a member, and waits until all of them serve.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromConfigs = (
+  configs: Array.NonEmptyReadonlyArray<EtcdConfig.Input>,
+  options: EtcdProcess.Options = {}
+): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
+  startAll((index) => EtcdProcess.make(configs[index], options), configs.length)
+
+const onSockets = (
+  start: typeof EtcdProcess.make,
+  options: Options
+): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
+  Effect.gen(function*() {
+    const fs = yield* FileSystem.FileSystem
+    const size = options.size ?? 3
+    const runDirectory = yield* Effect.mapError(
+      fs.makeTempDirectoryScoped({ prefix: "effect-etcd-" }),
+      EtcdProcessError.systemFailure("create a temporary directory")
+    )
+    const names = Array.makeBy(size, (index) => `node${index}`)
+    const initialCluster = Object.fromEntries(names.map((name) => [name, `unix://${name}.peer:0`]))
+    return yield* startAll(
+      (index) =>
+        start(
+          {
+            listenClientUrls: `unix://${names[index]}.client:0`,
+            listenPeerUrls: `unix://${names[index]}.peer:0`,
+            initialAdvertisePeerUrls: `unix://${names[index]}.peer:0`,
+            initialCluster,
+            ...options.config,
+            name: names[index]!
+          },
+          { ...options, runDirectory }
+        ),
+      size
+    )
+  })
+
+/**
+ * Starts a cluster and waits until all members serve. It lives as long as the scope.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdCluster } from "effect-etcd"
+ *
+ * const program = Effect.scoped(
+ *   Effect.gen(function*() {
+ *     const cluster = yield* EtcdCluster.make({ size: 3 })
+ *     const leader = yield* cluster.awaitLeader
+ *     yield* leader.signal("SIGKILL")
+ *   })
+ * )
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options: Options = {}
+): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
+  onSockets(EtcdProcess.make, options)
+
+/**
+ * A cluster for tests: short election times, and no sync to disk where etcd's version can leave that out.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const ephemeral = (
+  options: Options = {}
+): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
+  onSockets(EtcdProcess.ephemeral, {
+    ...options,
+    config: { heartbeatInterval: "50 millis", electionTimeout: "500 millis", ...options.config }
+  })
+
+/**
+ * Starts a cluster with the layer, and stops it with the layer.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<EtcdCluster, EtcdProcessError.EtcdProcessError, Platform> => Layer.effect(EtcdCluster, make(options))

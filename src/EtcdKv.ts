@@ -1,0 +1,494 @@
+/**
+ * Reading and writing keys.
+ *
+ * Keys and values are bytes to etcd: they go in as text or bytes and come out as bytes with getters for the text. Every
+ * change of any key has a revision, a number that grows through the whole store; `header.revision` of an answer is the
+ * store's revision when it was given.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Inspectable from "effect/Inspectable"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as EtcdClient from "./EtcdClient.ts"
+import * as EtcdError from "./EtcdError.ts"
+import { type ClusterId, LeaseId, type MemberId } from "./EtcdId.ts"
+import * as Rpc from "./internal/proto/rpc_pb.ts"
+import * as Wire from "./internal/wire.ts"
+import * as KeyRange from "./KeyRange.ts"
+
+/**
+ * Who answered, and at which state of the store.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Header {
+  readonly clusterId: ClusterId
+  readonly memberId: MemberId
+  /** The revision of the store when the request was applied. */
+  readonly revision: bigint
+  readonly raftTerm: bigint
+}
+
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
+
+/**
+ * A key with its value and history.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class KeyValue extends Inspectable.Class {
+  readonly key: Uint8Array
+  readonly value: Uint8Array
+  /** The revision that created the key. */
+  readonly createRevision: bigint
+  /** The revision that changed the key last. */
+  readonly modRevision: bigint
+  /** How often the key was written since it was created: 1 after creation. */
+  readonly version: bigint
+  /** The lease whose end deletes the key. */
+  readonly lease: Option.Option<LeaseId>
+
+  constructor(fields: {
+    readonly key: Uint8Array
+    readonly value: Uint8Array
+    readonly createRevision: bigint
+    readonly modRevision: bigint
+    readonly version: bigint
+    readonly lease: bigint
+  }) {
+    super()
+    this.key = fields.key
+    this.value = fields.value
+    this.createRevision = fields.createRevision
+    this.modRevision = fields.modRevision
+    this.version = fields.version
+    this.lease = fields.lease === 0n ? Option.none() : Option.some(LeaseId(fields.lease))
+  }
+
+  /** The key as text (UTF-8). */
+  get keyString(): string {
+    return decoder.decode(this.key)
+  }
+
+  /** The value as text (UTF-8). */
+  get valueString(): string {
+    return decoder.decode(this.value)
+  }
+
+  toJSON(): unknown {
+    return {
+      _id: "KeyValue",
+      key: this.keyString,
+      value: this.valueString,
+      createRevision: String(this.createRevision),
+      modRevision: String(this.modRevision),
+      version: String(this.version),
+      lease: this.lease
+    }
+  }
+}
+
+/**
+ * How a key or a range is read.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ReadOptions extends EtcdClient.CallOptions {
+  /** Reads the store as it was at this revision. Default: as it is now. Fails with `Compacted` where it is gone. */
+  readonly revision?: bigint | undefined
+  /**
+   * Lets the member that is asked answer from what it has, which is faster and may be stale. Default: false, the answer
+   * is linearizable (it reflects every write acknowledged before the request).
+   */
+  readonly serializable?: boolean | undefined
+}
+
+/**
+ * How a range is read.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface RangeOptions extends ReadOptions {
+  /** At most so many keys. Default: no limit. */
+  readonly limit?: number | bigint | undefined
+  /** What to sort by. Default: by key. */
+  readonly sortBy?: "key" | "version" | "createRevision" | "modRevision" | "value" | undefined
+  /** Default: ascending. */
+  readonly order?: "ascending" | "descending" | undefined
+  /** Leaves the values out. */
+  readonly keysOnly?: boolean | undefined
+  /** Leaves the keys out as well: only `count` is answered. */
+  readonly countOnly?: boolean | undefined
+  /** Leaves out keys changed last before this revision. */
+  readonly minModRevision?: bigint | undefined
+  /** Leaves out keys changed last after this revision. */
+  readonly maxModRevision?: bigint | undefined
+  /** Leaves out keys created before this revision. */
+  readonly minCreateRevision?: bigint | undefined
+  /** Leaves out keys created after this revision. */
+  readonly maxCreateRevision?: bigint | undefined
+}
+
+/**
+ * The keys of a range.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RangeResult {
+  readonly header: Header
+  readonly kvs: ReadonlyArray<KeyValue>
+  /** Whether the limit left keys out. */
+  readonly more: boolean
+  /** How many keys the range has, whatever the limit. */
+  readonly count: bigint
+}
+
+/**
+ * How a key is written.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface PutOptions extends EtcdClient.CallOptions {
+  /** Deletes the key when this lease ends. Default: the key stays. */
+  readonly lease?: LeaseId | undefined
+  /** Answers with what the key held before. */
+  readonly previousValue?: boolean | undefined
+  /** Keeps the value that the key has, and changes the rest. The key must exist, and the value given be empty. */
+  readonly ignoreValue?: boolean | undefined
+  /** Keeps the lease that the key has. The key must exist. */
+  readonly ignoreLease?: boolean | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface PutResult {
+  readonly header: Header
+  /** What the key held before, if it existed and `previousValue` was asked for. */
+  readonly previous: Option.Option<KeyValue>
+}
+
+/**
+ * How keys are deleted.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface DeleteOptions extends EtcdClient.CallOptions {
+  /** Answers with what the keys held. */
+  readonly previousValues?: boolean | undefined
+  /** Fails with `KeyNotFound` when there was nothing to delete. Default: false. */
+  readonly errorOnMissing?: boolean | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface DeleteResult {
+  readonly header: Header
+  /** How many keys were deleted. */
+  readonly deleted: bigint
+  /** What the keys held, if `previousValues` was asked for. */
+  readonly previous: ReadonlyArray<KeyValue>
+}
+
+/**
+ * How the history is compacted.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface CompactOptions extends EtcdClient.CallOptions {
+  /** Waits until the old revisions are gone from the member's disk too. Default: false. */
+  readonly physical?: boolean | undefined
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Kv {
+  readonly get: (
+    key: KeyRange.Bytes,
+    options?: ReadOptions | undefined
+  ) => Effect.Effect<Option.Option<KeyValue>, EtcdError.EtcdError>
+  readonly getString: (
+    key: KeyRange.Bytes,
+    options?: ReadOptions | undefined
+  ) => Effect.Effect<Option.Option<string>, EtcdError.EtcdError>
+  readonly range: (
+    range: KeyRange.Input,
+    options?: RangeOptions | undefined
+  ) => Effect.Effect<RangeResult, EtcdError.EtcdError>
+  readonly put: (
+    key: KeyRange.Bytes,
+    value: KeyRange.Bytes,
+    options?: PutOptions | undefined
+  ) => Effect.Effect<PutResult, EtcdError.EtcdError>
+  readonly delete: (
+    range: KeyRange.Input,
+    options?: DeleteOptions | undefined
+  ) => Effect.Effect<DeleteResult, EtcdError.EtcdError>
+  readonly deletePrefix: (
+    prefix: KeyRange.Bytes,
+    options?: DeleteOptions | undefined
+  ) => Effect.Effect<DeleteResult, EtcdError.EtcdError>
+  readonly compact: (
+    revision: bigint,
+    options?: CompactOptions | undefined
+  ) => Effect.Effect<Header, EtcdError.EtcdError>
+}
+
+/**
+ * The service that reads and writes keys.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class EtcdKv extends Context.Service<EtcdKv, Kv>()("effect-etcd/EtcdKv") {}
+
+const sortTargets = {
+  key: Rpc.RangeRequest_SortTarget.KEY,
+  version: Rpc.RangeRequest_SortTarget.VERSION,
+  createRevision: Rpc.RangeRequest_SortTarget.CREATE,
+  modRevision: Rpc.RangeRequest_SortTarget.MOD,
+  value: Rpc.RangeRequest_SortTarget.VALUE
+}
+
+const sortOrder = (options: RangeOptions) => {
+  if (options.order === "descending") return Rpc.RangeRequest_SortOrder.DESCEND
+  return options.order === undefined && options.sortBy === undefined
+    ? Rpc.RangeRequest_SortOrder.NONE
+    : Rpc.RangeRequest_SortOrder.ASCEND
+}
+
+const rangeRequest = (range: KeyRange.KeyRange, options: RangeOptions) => ({
+  key: range.key,
+  rangeEnd: range.end,
+  limit: BigInt(options.limit ?? 0),
+  revision: options.revision ?? 0n,
+  sortOrder: sortOrder(options),
+  sortTarget: sortTargets[options.sortBy ?? "key"],
+  serializable: options.serializable ?? false,
+  keysOnly: options.keysOnly ?? false,
+  countOnly: options.countOnly ?? false,
+  minModRevision: options.minModRevision ?? 0n,
+  maxModRevision: options.maxModRevision ?? 0n,
+  minCreateRevision: options.minCreateRevision ?? 0n,
+  maxCreateRevision: options.maxCreateRevision ?? 0n
+})
+
+/**
+ * The service over a client.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (client: EtcdClient.EtcdClient["Service"]): Kv => {
+  const get: Kv["get"] = (key, options = {}) =>
+    Effect.map(
+      client.unary(
+        Rpc.KV.method.range,
+        {
+          key: KeyRange.toBytes(key),
+          revision: options.revision ?? 0n,
+          serializable: options.serializable ?? false
+        },
+        options
+      ),
+      (response) => Wire.optionalKeyValue(response.kvs[0])
+    )
+
+  const deleteRange: Kv["delete"] = (input, options = {}) => {
+    const range = KeyRange.fromInput(input)
+    return Effect.flatMap(
+      client.unary(
+        Rpc.KV.method.deleteRange,
+        { key: range.key, rangeEnd: range.end, prevKv: options.previousValues ?? false },
+        options
+      ),
+      (response) =>
+        options.errorOnMissing === true && response.deleted === 0n
+          ? Effect.fail(EtcdError.keyNotFound(range))
+          : Effect.succeed({
+              header: Wire.header(response.header),
+              deleted: response.deleted,
+              previous: response.prevKvs.map(Wire.keyValue)
+            })
+    )
+  }
+
+  return {
+    get,
+    getString: (key, options) => Effect.map(get(key, options), Option.map((kv) => kv.valueString)),
+    range: (range, options = {}) =>
+      Effect.map(
+        client.unary(Rpc.KV.method.range, rangeRequest(KeyRange.fromInput(range), options), options),
+        (response) => ({
+          header: Wire.header(response.header),
+          kvs: response.kvs.map(Wire.keyValue),
+          more: response.more,
+          count: response.count
+        })
+      ),
+    put: (key, value, options = {}) =>
+      Effect.map(
+        client.unary(
+          Rpc.KV.method.put,
+          {
+            key: KeyRange.toBytes(key),
+            value: KeyRange.toBytes(value),
+            lease: options.lease ?? 0n,
+            prevKv: options.previousValue ?? false,
+            ignoreValue: options.ignoreValue ?? false,
+            ignoreLease: options.ignoreLease ?? false
+          },
+          options
+        ),
+        (response) => ({
+          header: Wire.header(response.header),
+          previous: Wire.optionalKeyValue(response.prevKv)
+        })
+      ),
+    delete: deleteRange,
+    deletePrefix: (prefix, options) => deleteRange(KeyRange.prefix(prefix), options),
+    compact: (revision, options = {}) =>
+      Effect.map(
+        client.unary(Rpc.KV.method.compact, { revision, physical: options.physical ?? false }, options),
+        (response) => Wire.header(response.header)
+      )
+  }
+}
+
+/**
+ * Provides {@link EtcdKv} over the {@link EtcdClient.EtcdClient} that is there.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<EtcdKv, never, EtcdClient.EtcdClient> = Layer.effect(
+  EtcdKv,
+  Effect.map(EtcdClient.EtcdClient, make)
+)
+
+/**
+ * The value and history of one key, or `None` if there is no such key.
+ *
+ * @category reading
+ * @since 0.1.0
+ */
+export const get = (
+  key: KeyRange.Bytes,
+  options?: ReadOptions | undefined
+): Effect.Effect<Option.Option<KeyValue>, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.get(key, options))
+
+/**
+ * The value of one key as text, or `None` if there is no such key.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ *
+ * const greet = Effect.gen(function*() {
+ *   yield* EtcdKv.put("hello", "world")
+ *   return yield* EtcdKv.getString("hello") // Option.some("world")
+ * })
+ * ```
+ *
+ * @category reading
+ * @since 0.1.0
+ */
+export const getString = (
+  key: KeyRange.Bytes,
+  options?: ReadOptions | undefined
+): Effect.Effect<Option.Option<string>, EtcdError.EtcdError, EtcdKv> =>
+  EtcdKv.use((kv) => kv.getString(key, options))
+
+/**
+ * The keys of a range, in one answer. An answer larger than the client's limit for a message fails; set a `limit`.
+ *
+ * @example
+ * ```ts
+ * import { EtcdKv, KeyRange } from "effect-etcd"
+ *
+ * const newest = EtcdKv.range(KeyRange.prefix("jobs/"), { sortBy: "createRevision", order: "descending", limit: 10 })
+ * ```
+ *
+ * @category reading
+ * @since 0.1.0
+ */
+export const range = (
+  range: KeyRange.Input,
+  options?: RangeOptions | undefined
+): Effect.Effect<RangeResult, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.range(range, options))
+
+/**
+ * Writes one key. When it succeeds, the write is on the disks of a majority of the cluster.
+ *
+ * When it fails, the reason's `outcome` says whether the write was surely not applied or whether that is unknown.
+ *
+ * @category writing
+ * @since 0.1.0
+ */
+export const put = (
+  key: KeyRange.Bytes,
+  value: KeyRange.Bytes,
+  options?: PutOptions | undefined
+): Effect.Effect<PutResult, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.put(key, value, options))
+
+const delete_ = (
+  range: KeyRange.Input,
+  options?: DeleteOptions | undefined
+): Effect.Effect<DeleteResult, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.delete(range, options))
+
+export {
+  /**
+   * Deletes one key, or a range of keys. That there is none is no error, unless `errorOnMissing` asks for one
+   * (`KeyNotFound`).
+   *
+   * @example
+   * ```ts
+   * import { EtcdKv } from "effect-etcd"
+   *
+   * const gone = EtcdKv.delete("hello", { errorOnMissing: true })
+   * ```
+   *
+   * @category writing
+   * @since 0.1.0
+   */
+  delete_ as delete
+}
+
+/**
+ * Deletes all keys that begin with the prefix, like a directory.
+ *
+ * @category writing
+ * @since 0.1.0
+ */
+export const deletePrefix = (
+  prefix: KeyRange.Bytes,
+  options?: DeleteOptions | undefined
+): Effect.Effect<DeleteResult, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.deletePrefix(prefix, options))
+
+/**
+ * Forgets the history before a revision. Reads and watches from before it fail with `Compacted` afterwards.
+ *
+ * @category writing
+ * @since 0.1.0
+ */
+export const compact = (
+  revision: bigint,
+  options?: CompactOptions | undefined
+): Effect.Effect<Header, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.compact(revision, options))

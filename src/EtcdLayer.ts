@@ -1,0 +1,135 @@
+/**
+ * The front door: layers that give a program everything it needs to use etcd.
+ *
+ * {@link embedded} runs a node inside the program, {@link cluster} runs several, {@link connect} uses an etcd that is
+ * already there. All of them provide the same client services, so that what is built on those does not change when a
+ * test's ephemeral node becomes a production cluster.
+ *
+ * @since 0.1.0
+ */
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as EtcdClient from "./EtcdClient.ts"
+import * as EtcdCluster from "./EtcdCluster.ts"
+import * as EtcdConfig from "./EtcdConfig.ts"
+import type * as EtcdError from "./EtcdError.ts"
+import * as EtcdKv from "./EtcdKv.ts"
+import * as EtcdProcess from "./EtcdProcess.ts"
+import type * as EtcdProcessError from "./EtcdProcessError.ts"
+import * as EtcdWatch from "./EtcdWatch.ts"
+
+/**
+ * The services that talk to etcd, wherever it runs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Services = EtcdClient.EtcdClient | EtcdKv.EtcdKv | EtcdWatch.EtcdWatch
+
+const services = Layer.mergeAll(EtcdKv.layer, EtcdWatch.layer)
+
+/**
+ * Connects to an etcd that is already there.
+ *
+ * The connection is made with the first request, so that a program can start before its etcd does.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * const program = EtcdKv.getString("hello").pipe(
+ *   Effect.provide(EtcdLayer.connect({ endpoints: ["http://127.0.0.1:2379"] }))
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const connect = (options: EtcdClient.Options): Layer.Layer<Services, EtcdError.EtcdError> =>
+  Layer.provideMerge(services, EtcdClient.layer(options))
+
+const withNode = (
+  node: typeof EtcdProcess.make,
+  config: EtcdConfig.Input,
+  options: EtcdProcess.Options
+): Layer.Layer<Services | EtcdProcess.EtcdProcess, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> => {
+  const client = Layer.unwrap(
+    EtcdProcess.EtcdProcess.useSync((etcd) => connect({ ...options.client, endpoints: etcd.endpoints }))
+  )
+  return client.pipe(
+    Layer.provideMerge(Layer.effect(EtcdProcess.EtcdProcess, node(config, options))),
+    Layer.provide(NodeServices.layer)
+  )
+}
+
+/**
+ * Runs one node for as long as the layer lives, and connects to it.
+ *
+ * Without a configuration the node is private: it listens on a Unix socket that only its owner can reach, and its data
+ * is removed at the end. Give a `dataDir` to keep the data.
+ *
+ * @example
+ * ```ts
+ * import { NodeRuntime } from "@effect/platform-node"
+ * import { Console, Effect } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* EtcdKv.put("hello", "world")
+ *   yield* Console.log(yield* EtcdKv.getString("hello"))
+ * })
+ *
+ * program.pipe(Effect.provide(EtcdLayer.embedded()), NodeRuntime.runMain)
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const embedded = (
+  config: EtcdConfig.Input = {},
+  options: EtcdProcess.Options = {}
+): Layer.Layer<Services | EtcdProcess.EtcdProcess, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
+  withNode(EtcdProcess.make, config, options)
+
+/**
+ * As {@link embedded}, with a node made for tests: see `EtcdProcess.ephemeral`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const ephemeral = (
+  config: EtcdConfig.Input = {},
+  options: EtcdProcess.Options = {}
+): Layer.Layer<Services | EtcdProcess.EtcdProcess, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
+  withNode(EtcdProcess.ephemeral, config, options)
+
+/**
+ * As {@link embedded}, with the configuration from the `[etcd]` table of a TOML file.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const fromToml = (
+  path: string,
+  options: EtcdProcess.Options = {}
+): Layer.Layer<Services | EtcdProcess.EtcdProcess, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
+  EtcdConfig.fromToml(path).pipe(
+    Effect.map((config) => embedded(config, options)),
+    Layer.unwrap,
+    Layer.provide(NodeServices.layer)
+  )
+
+/**
+ * Runs a cluster for as long as the layer lives, and connects to all of its members.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const cluster = (
+  options: EtcdCluster.Options = {}
+): Layer.Layer<Services | EtcdCluster.EtcdCluster, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
+  Layer.unwrap(
+    EtcdCluster.EtcdCluster.useSync((etcd) => connect({ ...options.client, endpoints: etcd.endpoints }))
+  ).pipe(Layer.provideMerge(EtcdCluster.layer(options)), Layer.provide(NodeServices.layer))

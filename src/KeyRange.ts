@@ -1,0 +1,144 @@
+/**
+ * Ranges of keys.
+ *
+ * etcd orders keys by their bytes and names a range by its first key and the key after its last one. This module makes
+ * such ranges, right at the edges: a prefix that ends in `0xff`, and the empty prefix, which is every key.
+ *
+ * @since 0.1.0
+ */
+import * as Predicate from "effect/Predicate"
+
+/**
+ * Text (taken as UTF-8) or bytes, for keys and values on their way to etcd.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Bytes = string | Uint8Array
+
+const TypeId = "~effect-etcd/KeyRange"
+
+/**
+ * A range of keys: one key, or all keys from `key` up to but not including `end`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface KeyRange {
+  readonly [TypeId]: typeof TypeId
+  readonly key: Uint8Array
+  /**
+   * Empty: the single key. The byte 0: no upper bound.
+   */
+  readonly end: Uint8Array
+}
+
+/**
+ * What functions that take a range accept: a range, or a key for the range of that key alone.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Input = KeyRange | Bytes
+
+const encoder = new TextEncoder()
+const empty = new Uint8Array(0)
+const zero = new Uint8Array(1)
+
+/**
+ * The bytes of a key or value.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const toBytes = (input: Bytes): Uint8Array => (typeof input === "string" ? encoder.encode(input) : input)
+
+const make = (key: Uint8Array, end: Uint8Array): KeyRange => ({ [TypeId]: TypeId, key, end })
+
+/**
+ * @category guards
+ * @since 0.1.0
+ */
+export const isKeyRange = (input: unknown): input is KeyRange => Predicate.hasProperty(input, TypeId)
+
+/**
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromInput = (input: Input): KeyRange => (isKeyRange(input) ? input : single(input))
+
+/**
+ * One key.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const single = (key: Bytes): KeyRange => make(toBytes(key), empty)
+
+/**
+ * The first key after all keys that begin with the prefix; the byte 0 (no upper bound) where there is none.
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const prefixEnd = (prefix: Bytes): Uint8Array => {
+  const bytes = toBytes(prefix)
+  const last = bytes.findLastIndex((byte) => byte < 0xff)
+  if (last === -1) return zero
+  const end = bytes.slice(0, last + 1)
+  end[last]!++
+  return end
+}
+
+/**
+ * All keys that begin with the prefix. The empty prefix is {@link all}.
+ *
+ * @example
+ * ```ts
+ * import { EtcdKv, KeyRange } from "effect-etcd"
+ *
+ * const settings = EtcdKv.range(KeyRange.prefix("settings/"))
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const prefix = (prefix: Bytes): KeyRange => {
+  const bytes = toBytes(prefix)
+  return bytes.length === 0 ? all : make(bytes, prefixEnd(bytes))
+}
+
+/**
+ * All keys from this one on, itself included. From the empty key: {@link all}.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const from = (key: Bytes): KeyRange => {
+  const bytes = toBytes(key)
+  return bytes.length === 0 ? all : make(bytes, zero)
+}
+
+/**
+ * All keys from `start` (included) to `end` (not included). Nothing, where `end` is not after `start`. An empty `end`
+ * is no upper bound.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const interval = (start: Bytes, end: Bytes): KeyRange => {
+  const first = toBytes(start)
+  const last = toBytes(end)
+  if (last.length === 0) return from(first)
+  // On the wire the byte 0 as an end means "no upper bound", but no key comes before it.
+  if (last.length === 1 && last[0] === 0) return make(last.with(0, 1), last.with(0, 1))
+  return make(first.length === 0 ? zero : first, last)
+}
+
+/**
+ * Every key.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const all: KeyRange = make(zero, zero)

@@ -1,0 +1,399 @@
+/**
+ * The part that a node plays in its cluster, and work that lives while it plays it.
+ *
+ * A {@link RoleState} is a fold: {@link fold} takes the events of the node's log, {@link fromStatus} what the node
+ * answers when asked, {@link stopped} its end. For a running node, {@link changes} is the role as a stream,
+ * {@link whileLeader} runs an effect as long as the node leads, and {@link onTransition} calls back on each transition.
+ *
+ * A node that leads in the sense of this module is one whose own raft says so. In a partition that may be a few hundred
+ * milliseconds out of date while another node already leads at a higher term; guard what must never happen twice with a
+ * transaction, a lock or the term.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import type * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
+import * as Option from "effect/Option"
+import * as PubSub from "effect/PubSub"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdId from "./EtcdId.ts"
+import type * as EtcdLog from "./EtcdLog.ts"
+
+/**
+ * What a node is: one of raft's roles, or `stopped` while its process does not run.
+ *
+ * A learner is a `follower`. `pre-candidate` exists from etcd 3.4 on, where the option `pre-vote` is set (the default
+ * from 3.5 on).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Role = EtcdLog.RaftRole | "stopped"
+
+/**
+ * What is known of a node's role.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface RoleState {
+  readonly role: Role
+  /** Raft's term: it never decreases while the node keeps its data, and has at most one leader. 0 before the first. */
+  readonly term: bigint
+  /** The leader of the cluster as this node knows it, which may be the node itself. */
+  readonly leader: Option.Option<EtcdId.MemberId>
+  /** Since when the node has had this role in this term. */
+  readonly since: DateTime.Utc
+  /** The node's own id, once known. */
+  readonly member: Option.Option<EtcdId.MemberId>
+}
+
+/**
+ * The part of the answer to etcd's `Status` call that tells of the role.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Status {
+  /** The member that answers. */
+  readonly memberId: bigint
+  /** The member that it takes for the leader; 0 if it knows none. */
+  readonly leader: bigint
+  readonly raftTerm: bigint
+}
+
+/**
+ * Anything that has a role, such as an `EtcdProcess`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Node {
+  readonly role: SubscriptionRef.SubscriptionRef<RoleState>
+}
+
+/**
+ * The state of a node of which nothing is known yet: stopped, at term 0.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const initial = (now: DateTime.Utc): RoleState => ({
+  role: "stopped",
+  term: 0n,
+  leader: Option.none(),
+  since: now,
+  member: Option.none()
+})
+
+const sameLeader = Option.makeEquivalence<EtcdId.MemberId>((a, b) => a === b)
+
+const isOwn = (state: RoleState, member: bigint): boolean =>
+  Option.isNone(state.member) || state.member.value === member
+
+// A new process may have lost its data and start again at term 0.
+const isPast = (state: RoleState, term: bigint): boolean => state.role !== "stopped" && term < state.term
+
+/** The next state, or the same object if nothing is different. */
+const next = (
+  state: RoleState,
+  role: Role,
+  term: bigint,
+  leader: Option.Option<EtcdId.MemberId>,
+  member: Option.Option<EtcdId.MemberId>,
+  time: Option.Option<DateTime.Utc>
+): RoleState => {
+  const changed = state.role !== role || state.term !== term
+  if (!changed && sameLeader(state.leader, leader) && sameLeader(state.member, member)) {
+    return state
+  }
+  return { role, term, leader, member, since: changed ? Option.getOrElse(time, () => state.since) : state.since }
+}
+
+const leaderAfter = (state: RoleState, event: EtcdLog.RoleChange): Option.Option<EtcdId.MemberId> => {
+  switch (event.role) {
+    case "leader":
+      return Option.some(event.member)
+    case "follower":
+      return state.term === event.term
+        ? Option.filter(state.leader, (leader) => leader !== event.member)
+        : Option.none()
+    default:
+      return Option.none()
+  }
+}
+
+const foldRole = (state: RoleState, event: EtcdLog.RoleChange): RoleState =>
+  isOwn(state, event.member) && !isPast(state, event.term)
+    ? next(state, event.role, event.term, leaderAfter(state, event), Option.some(event.member), event.time)
+    : state
+
+const foldLeader = (state: RoleState, event: EtcdLog.LeaderChange): RoleState =>
+  state.role !== "stopped" && isOwn(state, event.member) && event.term === state.term
+    ? next(state, state.role, state.term, event.leader, state.member, event.time)
+    : state
+
+/**
+ * Takes one event of the node's log into the state. The own member id is learned from the log as well; events about
+ * another member change nothing, and neither does a role of an older term. If nothing changes, the result is the same
+ * object. A line without a time leaves `since` as it was.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Stream, DateTime } from "effect"
+ * import { EtcdLog, Role } from "effect-etcd"
+ *
+ * // Every state that a recorded log went through.
+ * const replay = (log: Stream.Stream<Uint8Array>, start: DateTime.Utc) =>
+ *   log.pipe(EtcdLog.decode, Stream.scan(Role.initial(start), Role.fold), Stream.runCollect)
+ * ```
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const fold: {
+  (event: EtcdLog.Event): (state: RoleState) => RoleState
+  (state: RoleState, event: EtcdLog.Event): RoleState
+} = dual(2, (state: RoleState, event: EtcdLog.Event): RoleState => {
+  switch (event._tag) {
+    case "RoleChange":
+      return foldRole(state, event)
+    case "LeaderChange":
+      return foldLeader(state, event)
+    case "LocalMember":
+      return next(state, state.role, state.term, state.leader, Option.some(event.member), Option.none())
+    default:
+      return state
+  }
+})
+
+/**
+ * The node's process has ended. Term and member id stay, the leader is forgotten.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const stopped: {
+  (now: DateTime.Utc): (state: RoleState) => RoleState
+  (state: RoleState, now: DateTime.Utc): RoleState
+} = dual(
+  2,
+  (state: RoleState, now: DateTime.Utc): RoleState =>
+    next(state, "stopped", state.term, Option.none(), state.member, Option.some(now))
+)
+
+const roleFromStatus = (state: RoleState, status: Status): Role => {
+  if (status.leader === status.memberId) {
+    return "leader"
+  }
+  const campaigns = state.role === "candidate" || state.role === "pre-candidate"
+  return status.leader === 0n && campaigns && status.raftTerm === state.term ? state.role : "follower"
+}
+
+/**
+ * Takes the answer to a `Status` call into the state. An answer of an older term, or from another member, changes
+ * nothing. `state` is to be the one that held when the question was asked: if a log line has changed it meanwhile, that
+ * line is newer than the answer, and the answer is to be dropped.
+ *
+ * A status does not tell whether a node that knows no leader campaigns; such a node keeps the role of candidate or
+ * pre-candidate that it has in the same term, and is a follower otherwise.
+ *
+ * @category folding
+ * @since 0.1.0
+ */
+export const fromStatus: {
+  (status: Status, now: DateTime.Utc): (state: RoleState) => RoleState
+  (state: RoleState, status: Status, now: DateTime.Utc): RoleState
+} = dual(3, (state: RoleState, status: Status, now: DateTime.Utc): RoleState => {
+  if (!isOwn(state, status.memberId) || isPast(state, status.raftTerm)) {
+    return state
+  }
+  return next(
+    state,
+    roleFromStatus(state, status),
+    status.raftTerm,
+    status.leader === 0n ? Option.none() : Option.some(EtcdId.MemberId(status.leader)),
+    Option.some(EtcdId.MemberId(status.memberId)),
+    Option.some(now)
+  )
+})
+
+const sameRole = (a: RoleState, b: RoleState): boolean => a.role === b.role && a.term === b.term
+
+/**
+ * The role of the node: first the current one, then each change of role or term. None is lost, however slow the
+ * consumer is; what it has not taken yet waits in memory. A change of nothing but the leader's id is not repeated here
+ * (use `SubscriptionRef.changes(node.role)` for that). The stream does not end by itself, since a stopped node may come
+ * back.
+ *
+ * @example
+ * ```ts
+ * import { Console, Stream } from "effect"
+ * import { Role } from "effect-etcd"
+ *
+ * const untilStopped = (node: Role.Node) =>
+ *   Role.changes(node).pipe(
+ *     Stream.takeUntil((state) => state.role === "stopped"),
+ *     Stream.runForEach((state) => Console.log(`${state.role} at term ${state.term}`))
+ *   )
+ * ```
+ *
+ * @category observing
+ * @since 0.1.0
+ */
+export const changes = (node: Node): Stream.Stream<RoleState> =>
+  Stream.changesWith(SubscriptionRef.changes(node.role), sameRole)
+
+const awaitState = (node: Node, holds: (state: RoleState) => boolean): Effect.Effect<RoleState> =>
+  SubscriptionRef.changes(node.role).pipe(
+    Stream.filter(holds),
+    Stream.runHead,
+    Effect.flatMap(
+      Option.match({
+        onNone: () => Effect.never,
+        onSome: Effect.succeed
+      })
+    )
+  )
+
+/**
+ * Runs the effect while the node leads.
+ *
+ * It starts as soon as the node leads (at once, if it does already). If the node stops leading, the effect is
+ * interrupted, and it is run again the next time that the node leads; two runs never overlap, for the next one waits
+ * until the finalizers of the one before are through. If the effect ends while the node leads, so does `whileLeader`,
+ * with the same result. So an effect that never ends by itself serves for as long as the caller lets it, and a finite
+ * one is carried through once by a leader.
+ *
+ * Leading at another term counts as another leadership. If the node never leads again, because it was stopped for good,
+ * `whileLeader` waits; run it in the scope of the node.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schedule } from "effect"
+ * import { Role } from "effect-etcd"
+ *
+ * const cleanUp = Effect.log("removing what has expired").pipe(Effect.repeat(Schedule.spaced("1 minute")))
+ *
+ * const program = (node: Role.Node) => Role.whileLeader(node, cleanUp).pipe(Effect.forkScoped)
+ * ```
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const whileLeader: {
+  <A, E, R>(effect: Effect.Effect<A, E, R>): (node: Node) => Effect.Effect<A, E, R>
+  <A, E, R>(node: Node, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R>
+} = dual(
+  2,
+  Effect.fnUntraced(function* <A, E, R>(node: Node, effect: Effect.Effect<A, E, R>): Effect.fn.Return<A, E, R> {
+    while (true) {
+      const leadership = yield* awaitState(node, (state) => state.role === "leader")
+      const lost = awaitState(node, (state) => !sameRole(state, leadership))
+      const result = yield* Effect.raceFirst(Effect.asSome(effect), Effect.as(lost, Option.none<A>()))
+      if (Option.isSome(result)) {
+        return result.value
+      }
+    }
+  })
+)
+
+/**
+ * What {@link onTransition} calls.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Callbacks<R1 = never, R2 = never, R3 = never> {
+  /** The node has become the leader, of whichever term. */
+  readonly onLeader?: ((state: RoleState) => Effect.Effect<unknown, unknown, R1>) | undefined
+  /** The node has become a follower and was none before. A follower that only learns of a new term stays one. */
+  readonly onFollower?: ((state: RoleState) => Effect.Effect<unknown, unknown, R2>) | undefined
+  /** The role or the term is another one, whichever. It is called in addition to the other two. */
+  readonly onChange?: ((state: RoleState) => Effect.Effect<unknown, unknown, R3>) | undefined
+}
+
+const leads = (state: RoleState): boolean => state.role === "leader"
+
+const becameFollower = (previous: Option.Option<RoleState>, state: RoleState): boolean =>
+  state.role === "follower" && Option.match(previous, { onNone: () => true, onSome: ({ role }) => role !== "follower" })
+
+const reportFailure = (name: keyof Callbacks, state: RoleState) => (cause: Cause.Cause<unknown>) =>
+  Cause.hasInterruptsOnly(cause)
+    ? Effect.void
+    : Effect.logError(`${name} failed`, cause).pipe(Effect.annotateLogs({ role: state.role, term: String(state.term) }))
+
+/**
+ * Calls back on each transition of the node's role, beginning with the role that it has now, until the scope closes.
+ *
+ * Each call is a fiber of its own in that scope. They are started in the order of the transitions, and none is left
+ * out. The next transition neither waits for a callback that still runs nor interrupts it: it runs to its end, unless
+ * the scope closes before. For work that is to stop with the role, use {@link whileLeader}. A callback that fails or
+ * dies is logged as an error, with its cause, and stops nothing else.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Role } from "effect-etcd"
+ *
+ * const program = (node: Role.Node) =>
+ *   Role.onTransition(node, {
+ *     onLeader: (state) => Effect.log(`leading at term ${state.term}`),
+ *     onFollower: () => Effect.log("following")
+ *   })
+ * ```
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const onTransition: {
+  <R1 = never, R2 = never, R3 = never>(
+    callbacks: Callbacks<R1, R2, R3>
+  ): (node: Node) => Effect.Effect<void, never, Scope.Scope | R1 | R2 | R3>
+  <R1 = never, R2 = never, R3 = never>(
+    node: Node,
+    callbacks: Callbacks<R1, R2, R3>
+  ): Effect.Effect<void, never, Scope.Scope | R1 | R2 | R3>
+} = dual(
+  2,
+  Effect.fnUntraced(function* <R1, R2, R3>(
+    node: Node,
+    callbacks: Callbacks<R1, R2, R3>
+  ): Effect.fn.Return<void, never, Scope.Scope | R1 | R2 | R3> {
+    const call = <R>(
+      name: keyof Callbacks,
+      callback: ((state: RoleState) => Effect.Effect<unknown, unknown, R>) | undefined,
+      state: RoleState
+    ): Effect.Effect<void, never, R | Scope.Scope> =>
+      callback === undefined
+        ? Effect.void
+        : Effect.suspend(() => callback(state)).pipe(
+            Effect.catchCause(reportFailure(name, state)),
+            Effect.forkScoped,
+            Effect.asVoid
+          )
+
+    // Subscribed before this returns, so that no later transition is missed.
+    const subscription = yield* PubSub.subscribe(node.role.pubsub)
+    yield* Stream.fromSubscription(subscription).pipe(
+      Stream.changesWith(sameRole),
+      Stream.zipWithPrevious,
+      Stream.runForEach(
+        Effect.fnUntraced(function* ([previous, state]: [Option.Option<RoleState>, RoleState]) {
+          if (leads(state)) {
+            yield* call("onLeader", callbacks.onLeader, state)
+          }
+          if (becameFollower(previous, state)) {
+            yield* call("onFollower", callbacks.onFollower, state)
+          }
+          yield* call("onChange", callbacks.onChange, state)
+        })
+      ),
+      Effect.forkScoped
+    )
+  })
+)

@@ -1,0 +1,20 @@
+/**
+ * etcd for Effect: run a node or a cluster as a scoped resource, talk to it, and build on it.
+ *
+ * @since 0.1.0
+ */
+
+export * as EtcdBinary from "./EtcdBinary.ts"
+export * as EtcdClient from "./EtcdClient.ts"
+export * as EtcdCluster from "./EtcdCluster.ts"
+export * as EtcdConfig from "./EtcdConfig.ts"
+export * as EtcdError from "./EtcdError.ts"
+export * as EtcdId from "./EtcdId.ts"
+export * as EtcdKv from "./EtcdKv.ts"
+export * as EtcdLayer from "./EtcdLayer.ts"
+export * as EtcdLog from "./EtcdLog.ts"
+export * as EtcdProcess from "./EtcdProcess.ts"
+export * as EtcdProcessError from "./EtcdProcessError.ts"
+export * as EtcdWatch from "./EtcdWatch.ts"
+export * as KeyRange from "./KeyRange.ts"
+export * as Role from "./Role.ts"

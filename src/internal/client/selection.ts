@@ -1,0 +1,76 @@
+/**
+ * Which endpoint a call goes to.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import type { Endpoint } from "./endpoint.ts"
+import * as Session from "./session.ts"
+
+export type Policy = "sticky" | "spread"
+
+export interface Selection {
+  readonly policy: Policy
+  sessions: ReadonlyArray<Session.Session>
+  /** The endpoint in use (sticky), or the one whose turn it is (spread). */
+  index: number
+}
+
+export const make = (policy: Policy, endpoints: ReadonlyArray<Endpoint>, first: number): Selection => ({
+  policy,
+  sessions: endpoints.map(Session.make),
+  index: first % endpoints.length
+})
+
+const better = (session: Session.Session, best: Session.Session | undefined): boolean =>
+  best === undefined || session.avoidUntil < best.avoidUntil
+
+/**
+ * An endpoint that the call has not tried: the one in use, else the next that is not to be avoided, else the one to be
+ * avoided the least.
+ */
+export const pick = (
+  selection: Selection,
+  tried: ReadonlySet<Session.Session> | undefined,
+  now: () => number
+): Session.Session | undefined => {
+  const { sessions } = selection
+  const start = selection.policy === "spread" ? selection.index++ % sessions.length : selection.index
+  const first = sessions[start]
+  if (first !== undefined && first.avoidUntil === 0 && tried === undefined) return first
+  const time = now()
+  let best: Session.Session | undefined
+  let bestIndex = start
+  for (let offset = 0; offset < sessions.length; offset++) {
+    const index = (start + offset) % sessions.length
+    const session = sessions[index]!
+    if (tried?.has(session)) continue
+    if (session.avoidUntil <= time) {
+      best = session
+      bestIndex = index
+      break
+    }
+    if (better(session, best)) {
+      best = session
+      bestIndex = index
+    }
+  }
+  if (best !== undefined && selection.policy === "sticky") selection.index = bestIndex
+  return best
+}
+
+/** Takes up a new list: what stays keeps its connection, what goes is closed when its calls have ended. */
+export const update = (
+  selection: Selection,
+  endpoints: ReadonlyArray<Endpoint>
+): Effect.Effect<{ readonly added: number; readonly removed: number }> =>
+  Effect.suspend(() => {
+    const current = selection.sessions[selection.index % selection.sessions.length]
+    const known = new Map(selection.sessions.map((session) => [session.endpoint.address, session]))
+    const sessions = endpoints.map((endpoint) => known.get(endpoint.address) ?? Session.make(endpoint))
+    const gone = selection.sessions.filter((session) => !sessions.includes(session))
+    selection.sessions = sessions
+    selection.index = Math.max(0, current === undefined ? 0 : sessions.indexOf(current))
+    const added = sessions.length - (known.size - gone.length)
+    return Effect.as(Effect.forEach(gone, Session.remove, { discard: true }), { added, removed: gone.length })
+  })

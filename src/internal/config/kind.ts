@@ -1,0 +1,472 @@
+/**
+ * The kinds of value that etcd's options have: how each is given, what it becomes, and how it stands on etcd's command
+ * line.
+ *
+ * @internal
+ */
+import * as ByteSize from "effect/ByteSize"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import * as SchemaTransformation from "effect/SchemaTransformation"
+import * as Url from "./url.ts"
+
+/** One kind of value: `T` is what the program works with, `I` what a user may write. */
+export interface Kind<T, I> {
+  readonly schema: Schema.Codec<T, I>
+  /** The failure completes the sentence "<option>: …" and does not repeat a secret. */
+  readonly decode: (input: unknown) => Result.Result<T, string>
+  /** The value on the command line, after `--option=`. */
+  readonly toFlag: (value: T) => string
+  /** Reads what a source that has only text (the environment) gives. */
+  readonly fromText: (text: string) => unknown
+  /** Whether a bare number in a file says enough. If not, TOML must give a unit, and etcd's YAML means nanoseconds. */
+  readonly bareNumber: "value" | "no unit"
+  /** The value may also be given as several strings, or as strings by name. */
+  readonly shape: "scalar" | "list" | "record"
+  readonly secret: boolean
+  /** Whether the value names files, which are relative to the user's directory and not to etcd's. */
+  readonly file: boolean
+  /** The values that not every version has, with the range of those that do. */
+  readonly limits: Readonly<Record<string, string>>
+}
+
+const describe = (input: unknown): string =>
+  input === null
+    ? "nothing"
+    : Array.isArray(input)
+      ? "a list"
+      : typeof input === "string"
+        ? JSON.stringify(input)
+        : typeof input === "object"
+          ? input instanceof Date
+            ? "a date"
+            : "a table"
+          : `${typeof input === "bigint" ? "" : `the ${typeof input} `}${String(input)}`
+
+const expected = (what: string, input: unknown) => Result.fail(`expected ${what}, got ${describe(input)}`)
+
+const make = <T, I>(options: {
+  readonly is: (value: unknown) => value is T
+  readonly decode: (input: unknown) => Result.Result<T, string>
+  readonly encode: (value: T) => I
+  readonly toFlag?: (value: T) => string
+  readonly fromText?: (text: string) => unknown
+  readonly bareNumber?: "value" | "no unit"
+  readonly shape?: "scalar" | "list" | "record"
+  readonly secret?: boolean
+  readonly file?: boolean
+  readonly limits?: Readonly<Record<string, string>>
+}): Kind<T, I> => ({
+  schema: (Schema.Unknown as unknown as Schema.Codec<I>).pipe(
+    Schema.decodeTo(
+      Schema.declare(options.is),
+      SchemaTransformation.transformEffect<T, I>({
+        decode: (input, parseOptions) =>
+          Effect.mapError(
+            Effect.fromResult(options.decode(input)),
+            (message) => new SchemaIssue.InvalidValue({ message }, input, parseOptions)
+          ),
+        encode: (value) => Effect.succeed(options.encode(value))
+      })
+    )
+  ),
+  decode: options.decode,
+  toFlag: options.toFlag ?? ((value) => String(options.encode(value))),
+  fromText: options.fromText ?? ((text) => text),
+  bareNumber: options.bareNumber ?? "value",
+  shape: options.shape ?? "scalar",
+  secret: options.secret ?? false,
+  file: options.file ?? false,
+  limits: options.limits ?? {}
+})
+
+const isString = (value: unknown): value is string => typeof value === "string"
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date)
+
+/** No operating system passes a NUL character to a program. */
+const withoutNul = (value: string): Result.Result<string, string> =>
+  value.includes("\0") ? Result.fail("must not contain a NUL character") : Result.succeed(value)
+
+const decodeText = (input: unknown): Result.Result<string, string> =>
+  isString(input) ? withoutNul(input) : expected("a text", input)
+
+/** Any text. */
+export const text: Kind<string, string> = make({ is: isString, decode: decodeText, encode: (value) => value })
+
+/** The path of a file or directory. */
+export const path: Kind<string, string> = make({
+  is: isString,
+  decode: decodeText,
+  encode: (value) => value,
+  file: true
+})
+
+/** The name of a member, which stands before `=` in `initial-cluster`. */
+export const memberName: Kind<string, string> = make({
+  is: isString,
+  decode: (input) =>
+    Result.flatMap(decodeText(input), (name) =>
+      /[,=]/.test(name)
+        ? Result.fail(`"${name}" must not contain "," or "=", which separate members in initial-cluster`)
+        : Result.succeed(name)
+    ),
+  encode: (value) => value
+})
+
+/** Text that must not appear in a log, an error, or the process list. */
+export const secret: Kind<Redacted.Redacted<string>, string | Redacted.Redacted<string>> = make({
+  is: (value): value is Redacted.Redacted<string> => Redacted.isRedacted(value),
+  decode: (input) => {
+    const value = Redacted.isRedacted(input) ? Redacted.value(input) : input
+    return isString(value) ? Result.map(withoutNul(value), () => Redacted.make(value)) : Result.fail("expected a text")
+  },
+  encode: (value) => value,
+  toFlag: Redacted.value,
+  secret: true
+})
+
+/** `true` or `false`. */
+export const boolean: Kind<boolean, boolean> = make({
+  is: (value): value is boolean => typeof value === "boolean",
+  decode: (input) => (typeof input === "boolean" ? Result.succeed(input) : expected("true or false", input)),
+  encode: (value) => value,
+  fromText: (text) => (/^(true|1|yes|on)$/i.test(text) ? true : /^(false|0|no|off)$/i.test(text) ? false : text)
+})
+
+/** A whole number from `minimum` to `maximum`, both included. */
+export const integer = (minimum: number, maximum: number): Kind<number, number> =>
+  make({
+    is: (value): value is number => typeof value === "number",
+    decode: (input) =>
+      typeof input !== "number" || !Number.isSafeInteger(input)
+        ? expected("a whole number", input)
+        : input < minimum || input > maximum
+          ? Result.fail(`must be ${range(minimum, maximum)}, got ${input}`)
+          : Result.succeed(input),
+    encode: (value) => value,
+    fromText: numberFromText
+  })
+
+const range = (minimum: number, maximum: number) =>
+  maximum === Number.MAX_SAFE_INTEGER ? `at least ${minimum}` : `between ${minimum} and ${maximum}`
+
+const numberFromText = (text: string): unknown => (/^[-+]?\d+$/.test(text.trim()) ? Number(text) : text)
+
+/** One of a few words; a word's range says which versions know it. */
+export const choice = <const L extends string>(words: Readonly<Record<L, string>>): Kind<L, L> => {
+  const known: ReadonlyArray<string> = Object.keys(words)
+  const is = (value: unknown): value is L => isString(value) && known.includes(value)
+  return make({
+    is,
+    decode: (input) => (is(input) ? Result.succeed(input) : expected(`one of ${known.join(", ")}`, input)),
+    encode: (value) => value,
+    limits: words
+  })
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// durations and sizes
+// ---------------------------------------------------------------------------------------------------------------------
+
+const goUnits: ReadonlyArray<readonly [unit: string, nanos: bigint]> = [
+  ["h", 3_600_000_000_000n],
+  ["m", 60_000_000_000n],
+  ["s", 1_000_000_000n],
+  ["ms", 1_000_000n],
+  ["us", 1_000n],
+  ["ns", 1n]
+]
+const nanosByUnit = new Map<string, bigint>([...goUnits, ["µs", 1_000n], ["μs", 1_000n]])
+const goDuration = /^\+?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/
+const goDurationParts = /(\d*)(?:\.(\d*))?(ns|us|µs|μs|ms|s|m|h)/g
+const maxNanos = 2n ** 63n - 1n
+
+const parseGoDuration = (text: string): Option.Option<Duration.Duration> => {
+  if (text === "0") return Option.some(Duration.zero)
+  if (!goDuration.test(text)) return Option.none()
+  let nanos = 0n
+  for (const [, whole = "", fraction = "", unit = ""] of text.matchAll(goDurationParts)) {
+    const scale = 10n ** BigInt(fraction.length)
+    nanos += (BigInt(`${whole}${fraction}` || "0") * nanosByUnit.get(unit)!) / scale
+  }
+  return Option.some(Duration.nanos(nanos))
+}
+
+/** A duration as Go's `time.ParseDuration` reads it, in the largest unit that divides it. */
+export const formatGoDuration = (duration: Duration.Duration): string => {
+  const nanos = Option.getOrElse(Duration.toNanos(duration), () => 0n)
+  if (nanos === 0n) return "0s"
+  const [unit, size] = goUnits.find(([, size]) => nanos % size === 0n)!
+  return `${nanos / size}${unit}`
+}
+
+/** What a duration may be given as: Go's spelling, or any input of Effect's `Duration` (a number is milliseconds). */
+export type DurationInput = Duration.Input | GoDuration
+
+/** A duration as etcd's documentation writes it: `"100ms"`, `"5s"`, `"1h30m"`. */
+export type GoDuration = `${number}${"ns" | "us" | "ms" | "s" | "m" | "h"}${string}`
+
+const durationForm = 'a duration like "5s", "100ms" or "1h30m"'
+
+const decodeDuration = (input: unknown): Result.Result<Duration.Duration, string> => {
+  const parsed = isString(input)
+    ? Option.orElse(parseGoDuration(input.trim()), () => Duration.fromInput(input.trim() as Duration.Input))
+    : input === null || input === undefined
+      ? Option.none()
+      : Duration.fromInput(input as Duration.Input)
+  if (Option.isNone(parsed)) return expected(durationForm, input)
+  const nanos = Duration.toNanos(parsed.value)
+  if (Option.isNone(nanos)) return Result.fail("must be finite")
+  if (nanos.value < 0n) return Result.fail("must not be negative")
+  return nanos.value > maxNanos
+    ? Result.fail("is longer than etcd can count (about 292 years)")
+    : Result.succeed(parsed.value)
+}
+
+/** A duration that etcd takes with its unit. */
+export const duration: Kind<Duration.Duration, DurationInput> = make<Duration.Duration, DurationInput>({
+  is: Duration.isDuration,
+  decode: decodeDuration,
+  encode: (value) => formatGoDuration(value) as GoDuration,
+  bareNumber: "no unit"
+})
+
+/** A duration that etcd takes as a whole number of milliseconds. */
+export const millis: Kind<Duration.Duration, DurationInput> = make<Duration.Duration, DurationInput>({
+  is: Duration.isDuration,
+  decode: (input) =>
+    Result.flatMap(decodeDuration(input), (value) =>
+      Number.isInteger(Duration.toMillis(value))
+        ? Result.succeed(value)
+        : Result.fail(`must be a whole number of milliseconds, got ${formatGoDuration(value)}`)
+    ),
+  encode: (value) => formatGoDuration(value) as GoDuration,
+  toFlag: (value) => String(Duration.toMillis(value)),
+  fromText: numberFromText
+})
+
+/** `auto-compaction-retention`: a duration, or a number that is of hours or revisions, depending on the mode. */
+export const retention: Kind<Duration.Duration | number, DurationInput | number> = make<
+  Duration.Duration | number,
+  DurationInput | number
+>({
+  is: (value): value is Duration.Duration | number => typeof value === "number" || Duration.isDuration(value),
+  decode: (input) => {
+    const value = isString(input) ? numberFromText(input) : input
+    if (typeof value !== "number") return decodeDuration(value)
+    return Number.isSafeInteger(value) && value >= 0
+      ? Result.succeed(value)
+      : expected(`a whole number (of hours or revisions) or ${durationForm}`, input)
+  },
+  encode: (value) => (typeof value === "number" ? value : (formatGoDuration(value) as GoDuration))
+})
+
+const sizeForm = 'a number of bytes or a size like "8 GiB"'
+
+const decodeSize =
+  (maximum: bigint) =>
+  (input: unknown): Result.Result<ByteSize.ByteSize, string> => {
+    const value = isString(input) && /^\d+$/.test(input.trim()) ? BigInt(input.trim()) : input
+    const size =
+      isString(value) || typeof value === "bigint" || typeof value === "number"
+        ? ByteSize.fromInput(value as ByteSize.Input)
+        : Option.none()
+    if (Option.isNone(size)) return expected(sizeForm, input)
+    return ByteSize.toBigInt(size.value) > maximum
+      ? Result.fail(`must be at most ${maximum} bytes, got ${ByteSize.toBigInt(size.value)}`)
+      : Result.succeed(size.value)
+  }
+
+/** A size in bytes. */
+export const bytes = (maximum: bigint): Kind<ByteSize.ByteSize, ByteSize.Input> =>
+  make<ByteSize.ByteSize, ByteSize.Input>({
+    is: ByteSize.isByteSize,
+    decode: decodeSize(maximum),
+    encode: (value) => value
+  })
+
+/** What a size that may have no limit may be given as. */
+export type SizeOrUnlimited = ByteSize.Input | "unlimited"
+
+/** A size in bytes, or `"unlimited"`, which etcd writes as a negative number. */
+export const bytesOrUnlimited: Kind<ByteSize.ByteSize | "unlimited", SizeOrUnlimited> = make<
+  ByteSize.ByteSize | "unlimited",
+  SizeOrUnlimited
+>({
+  is: (value): value is ByteSize.ByteSize | "unlimited" => value === "unlimited" || ByteSize.isByteSize(value),
+  decode: (input) => {
+    const value = isString(input) ? numberFromText(input) : input
+    return input === "unlimited" || (typeof value === "number" && Number.isInteger(value) && value < 0)
+      ? Result.succeed("unlimited" as const)
+      : decodeSize(2n ** 63n - 1n)(input)
+  },
+  encode: (value): SizeOrUnlimited => value,
+  toFlag: (value) => (value === "unlimited" ? "-1" : String(value))
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// lists and maps
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** What a list may be given as: text with commas, or an array. */
+export type ListInput = string | ReadonlyArray<string>
+
+const decodeList =
+  (what: string, item: (text: string) => Result.Result<string, string>) =>
+  (input: unknown): Result.Result<ReadonlyArray<string>, string> => {
+    const given = isString(input) ? input.split(",") : input
+    if (!Array.isArray(given) || !given.every(isString)) return expected(`${what}: a text or a list of texts`, input)
+    const items = given.flatMap((text) => text.split(",")).map((text) => text.trim())
+    if (items.length === 0 || items.includes("")) return Result.fail(`expected ${what}, got an empty entry or list`)
+    const results = items.map((text) => Result.flatMap(withoutNul(text), item))
+    const problems = results.flatMap((result) => (Result.isFailure(result) ? [result.failure] : []))
+    const repeated = items.find((text, index) => items.indexOf(text) !== index)
+    if (repeated !== undefined) problems.push(`${JSON.stringify(repeated)} is given twice`)
+    return problems.length > 0 ? Result.fail(problems.join("; ")) : Result.succeed(items)
+  }
+
+const isStrings = (value: unknown): value is ReadonlyArray<string> => Array.isArray(value) && value.every(isString)
+
+const makeList = (
+  what: string,
+  item: (text: string) => Result.Result<string, string>,
+  file = false
+): Kind<ReadonlyArray<string>, ListInput> =>
+  make<ReadonlyArray<string>, ListInput>({
+    is: isStrings,
+    decode: decodeList(what, item),
+    encode: (value) => value,
+    toFlag: (value) => value.join(","),
+    shape: "list",
+    file
+  })
+
+/** Several texts without commas. */
+export const list: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more texts", Result.succeed)
+
+/** Where logs go: words that etcd knows, and paths of files. */
+export const logOutputs: Kind<ReadonlyArray<string>, ListInput> = makeList(
+  "one or more log outputs",
+  Result.succeed,
+  true
+)
+
+const decodeUrl = (text: string) => Result.map(Url.parse(text), (url) => url.text)
+
+/** URLs of the form that `Url.parse` takes. */
+export const urls: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more URLs", decodeUrl)
+
+/** Origins for CORS: `*`, or URLs of the same form. */
+export const origins: Kind<ReadonlyArray<string>, ListInput> = makeList('"*" or one or more URLs', (text) =>
+  text === "*" ? Result.succeed(text) : decodeUrl(text)
+)
+
+/** TLS cipher suites by the names that Go gives them. */
+export const cipherSuites: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more cipher suites", (text) =>
+  /^TLS_[A-Z0-9_]+$/.test(text)
+    ? Result.succeed(text)
+    : Result.fail(`"${text}" is not a cipher suite's name like TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`)
+)
+
+/** The members of a cluster, each with its peer URLs. */
+export type Members = Readonly<Record<string, ReadonlyArray<string>>>
+
+/** What members may be given as: etcd's text (`a=http://…,b=http://…`), or URLs by name. */
+export type MembersInput = string | Readonly<Record<string, ListInput>>
+
+const membersFromText = (text: string): Result.Result<Record<string, Array<string>>, string> => {
+  const members = new Map<string, Array<string>>()
+  for (const entry of text.split(",").filter((entry) => entry.trim() !== "")) {
+    const equals = entry.indexOf("=")
+    if (equals === -1) return Result.fail(`"${entry.trim()}" is not of the form name=URL`)
+    const name = entry.slice(0, equals).trim()
+    members.set(name, [...(members.get(name) ?? []), entry.slice(equals + 1).trim()])
+  }
+  return Result.succeed(Object.fromEntries(members))
+}
+
+const decodeMembers = (input: unknown): Result.Result<Members, string> => {
+  const given = isString(input) ? membersFromText(input) : isRecord(input) ? Result.succeed(input) : undefined
+  if (given === undefined) return expected('members, like "a=http://127.0.0.1:2380" or a URL by name', input)
+  if (Result.isFailure(given)) return Result.fail(given.failure)
+  const problems: Array<string> = []
+  const members: Array<readonly [name: string, urls: ReadonlyArray<string>]> = []
+  for (const [name, value] of Object.entries(given.success)) {
+    const valid = Result.flatMap(memberName.decode(name), (name) =>
+      name === "" ? Result.fail("a member has no name before =") : urls.decode(value)
+    )
+    if (Result.isFailure(valid)) problems.push(name === "" ? valid.failure : `member ${name}: ${valid.failure}`)
+    else members.push([name, valid.success])
+  }
+  if (Object.keys(given.success).length === 0) problems.push("names no member")
+  return problems.length > 0 ? Result.fail(problems.join("; ")) : Result.succeed(Object.fromEntries(members))
+}
+
+/** `initial-cluster`. */
+export const members: Kind<Members, MembersInput> = make<Members, MembersInput>({
+  is: (value): value is Members => isRecord(value) && Object.values(value).every(isStrings),
+  decode: decodeMembers,
+  encode: (value) => value,
+  toFlag: (value) =>
+    Object.entries(value)
+      .flatMap(([name, urls]) => urls.map((url) => `${name}=${url}`))
+      .join(","),
+  shape: "record"
+})
+
+/** Features by name, switched on or off. */
+export type Features = Readonly<Record<string, boolean>>
+
+/** What features may be given as: etcd's text (`A=true,B=false`), or switches by name. */
+export type FeaturesInput = string | Features
+
+const featureFromText = (entry: string): readonly [string, unknown] => {
+  const equals = entry.indexOf("=")
+  return equals === -1
+    ? [entry.trim(), undefined]
+    : [entry.slice(0, equals).trim(), boolean.fromText(entry.slice(equals + 1).trim())]
+}
+
+/** `feature-gates`. */
+export const features: Kind<Features, FeaturesInput> = make<Features, FeaturesInput>({
+  is: (value): value is Features => isRecord(value) && Object.values(value).every((on) => typeof on === "boolean"),
+  decode: (input) => {
+    const given = isString(input)
+      ? input.split(",").map(featureFromText)
+      : isRecord(input)
+        ? Object.entries(input).map(([name, on]) => [name, isString(on) ? boolean.fromText(on) : on] as const)
+        : undefined
+    if (given === undefined) return expected('features, like "InitialCorruptCheck=true"', input)
+    const wrong = given.find(([name, on]) => name === "" || typeof on !== "boolean")
+    return wrong === undefined
+      ? Result.succeed(Object.fromEntries(given) as Features)
+      : Result.fail(`${JSON.stringify(wrong[0])} must be followed by =true or =false`)
+  },
+  encode: (value) => value,
+  toFlag: (value) =>
+    Object.entries(value)
+      .map(([name, on]) => `${name}=${on}`)
+      .join(","),
+  shape: "record"
+})
+
+/** A JSON object as text. */
+export const json: Kind<string, string> = make({
+  is: isString,
+  decode: (input) =>
+    Result.flatMap(decodeText(input), (value) =>
+      Option.match(Schema.decodeUnknownOption(JsonObject)(value), {
+        onNone: () => Result.fail(`expected a JSON object, got ${JSON.stringify(value)}`),
+        onSome: () => Result.succeed(value)
+      })
+    ),
+  encode: (value) => value
+})
+
+const JsonObject = Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unknown))

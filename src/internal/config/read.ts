@@ -1,0 +1,327 @@
+/**
+ * From what a user wrote (an object, TOML, etcd's YAML, text by name) to the values of options, with every problem found
+ * on the way.
+ *
+ * @internal
+ */
+import * as Duration from "effect/Duration"
+import * as Toml from "effect/encoding/Toml"
+import * as Yaml from "effect/encoding/Yaml"
+import * as Result from "effect/Result"
+import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import type { Kind } from "./kind.ts"
+import * as Table from "./table.ts"
+
+/** What is wrong with one option, or with the file as a whole. */
+export interface Problem {
+  readonly option: string
+  readonly message: string
+}
+
+/** One error for all problems. */
+export const invalid = (subject: string, problems: ReadonlyArray<Problem>): EtcdProcessError.EtcdProcessError => {
+  const lines = problems.map(({ message, option }) => (option === subject ? message : `${option}: ${message}`))
+  return EtcdProcessError.make(
+    new EtcdProcessError.InvalidConfig({
+      message:
+        lines.length === 1
+          ? `${subject}: ${lines[0]}`
+          : `${subject} has ${lines.length} problems:\n${lines.map((line) => `  ${line}`).join("\n")}`,
+      problems
+    })
+  )
+}
+
+/** How a source spells names and values. */
+interface Spelling {
+  readonly keys: ReadonlyMap<string, Table.Key>
+  readonly convert: (kind: Kind<unknown, unknown>, value: unknown) => Result.Result<unknown, string>
+  /** Where a name stands in the source, to be put after a message; empty if unknown. */
+  readonly locate: (name: string) => string
+}
+
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date)
+
+const readEntries = (
+  entries: ReadonlyArray<readonly [name: string, value: unknown]>,
+  spelling: Spelling
+): Result.Result<Table.Values, ReadonlyArray<Problem>> => {
+  const problems: Array<Problem> = []
+  const values: Partial<Record<Table.Key, unknown>> = {}
+  const namesByKey = new Map<Table.Key, string>()
+  for (const [name, given] of entries) {
+    const report = (message: string) => problems.push({ option: name, message: `${message}${spelling.locate(name)}` })
+    const key = spelling.keys.get(name)
+    if (key === undefined) {
+      report(explainUnknown(name, spelling))
+      continue
+    }
+    const earlier = namesByKey.get(key)
+    if (earlier !== undefined) {
+      report(`is the same option as ${earlier}; give it once`)
+      continue
+    }
+    namesByKey.set(key, name)
+    if (isUnset(given)) continue
+    const kind = Table.get(key).kind
+    const value = Result.flatMap(spelling.convert(kind, given), kind.decode)
+    if (Result.isFailure(value)) report(value.failure)
+    else values[key] = value.success
+  }
+  return problems.length > 0 ? Result.fail(problems) : Result.succeed(values as Table.Values)
+}
+
+/** etcd takes an empty option for one that is not given. */
+const isUnset = (value: unknown) => value === undefined || value === null || value === ""
+
+const notOptions: Readonly<Record<string, string>> = {
+  "config-file": "is not taken, because etcd would then ignore all else; read the file with EtcdConfig.fromYaml",
+  version: "asks etcd for its version and does not configure a node",
+  help: "asks etcd for its options and does not configure a node"
+}
+
+const explainUnknown = (name: string, spelling: Spelling): string => {
+  const plain = kebabCase(name)
+  const hint = Object.hasOwn(notOptions, plain) ? notOptions[plain] : undefined
+  if (hint !== undefined) return hint
+  const suggestion = nearest(plain, [...spelling.keys.keys()], kebabCase)
+  return suggestion === undefined ? "is not an option of etcd" : `is not an option of etcd; did you mean ${suggestion}?`
+}
+
+const kebabCase = (name: string) =>
+  name
+    .replace(/^-+/, "")
+    .replace(/([a-z0-9])([A-Z])/g, "$1-$2")
+    .replace(/_/g, "-")
+    .toLowerCase()
+
+/** The candidate that takes the fewest changes of a character to become the name, if it takes but a few. */
+export const nearest = (
+  name: string,
+  candidates: ReadonlyArray<string>,
+  normalize: (candidate: string) => string = (candidate) => candidate
+): string | undefined => {
+  const limit = Math.max(2, Math.floor(name.length / 4))
+  let best: string | undefined
+  let bestDistance = limit + 1
+  for (const candidate of candidates) {
+    const distance = editDistance(name, normalize(candidate))
+    if (distance < bestDistance) {
+      best = candidate
+      bestDistance = distance
+    }
+  }
+  return best
+}
+
+const editDistance = (from: string, to: string): number => {
+  if (Math.abs(from.length - to.length) > 20) return 20
+  let previous = Array.from({ length: to.length + 1 }, (_, column) => column)
+  for (let row = 1; row <= from.length; row++) {
+    const current = [row]
+    for (let column = 1; column <= to.length; column++) {
+      const replaced = previous[column - 1]! + (from[row - 1] === to[column - 1] ? 0 : 1)
+      current.push(Math.min(replaced, previous[column]! + 1, current[column - 1]! + 1))
+    }
+    previous = current
+  }
+  return previous[to.length]!
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// objects
+// ---------------------------------------------------------------------------------------------------------------------
+
+const objectSubject = "The etcd configuration"
+
+const objectSpelling: Spelling = {
+  keys: Table.keyByProperty,
+  convert: (_, value) => Result.succeed(value),
+  locate: () => ""
+}
+
+/** Reads an object with names as in TypeScript. */
+export const fromObject = (input: unknown): Result.Result<Table.Values, EtcdProcessError.EtcdProcessError> =>
+  isRecord(input)
+    ? Result.mapError(readEntries(Object.entries(input), objectSpelling), (problems) =>
+        invalid(objectSubject, problems)
+      )
+    : Result.fail(invalid(objectSubject, [{ option: objectSubject, message: "expected an object of options" }]))
+
+/** Reads values from a source that has little but text. */
+export const fromTexts = (
+  texts: ReadonlyArray<readonly [key: Table.Key, text: unknown]>
+): Result.Result<Table.Values, ReadonlyArray<Problem>> =>
+  readEntries(texts, {
+    ...objectSpelling,
+    convert: (kind, value) => Result.succeed(typeof value === "string" ? kind.fromText(value) : value)
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// files
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Says on which line a name is given, if there is exactly one such line. */
+const locateIn =
+  (text: string) =>
+  (name: string): string => {
+    const key = name.slice(name.lastIndexOf(".") + 1).replace(/[^A-Za-z0-9_-]/g, ".")
+    const pattern = new RegExp(`^\\s*["']?${key}["']?\\s*[=:]`)
+    const lines = text.split(/\r\n|\n/).flatMap((line, index) => (pattern.test(line) ? [index + 1] : []))
+    return lines.length === 1 ? ` (line ${lines[0]})` : ""
+  }
+
+const tomlSpelling = (text: string): Spelling => ({
+  keys: Table.keyByName,
+  convert: (kind, value) =>
+    typeof value === "number" && kind.bareNumber === "no unit"
+      ? Result.fail(`the number ${value} has no unit; write a duration like "${value}s" or "${value}ms"`)
+      : Result.succeed(value),
+  locate: locateIn(text)
+})
+
+const fail = (subject: string, option: string, message: string) => Result.fail(invalid(subject, [{ option, message }]))
+
+/** Reads the table `etcd` of a TOML document. */
+export const fromToml = (
+  text: string,
+  file: string
+): Result.Result<Table.Values, EtcdProcessError.EtcdProcessError> => {
+  const document = Toml.parse(text)
+  if (Result.isFailure(document)) {
+    return fail(file, file, `not TOML: ${document.failure.message}`)
+  }
+  const table = document.success.etcd
+  const stray = Object.keys(document.success).filter((name) => name !== "etcd" && Table.keyByName.has(name))
+  const misplaced = stray.map((name) => ({ option: name, message: `belongs below [etcd]${locateIn(text)(name)}` }))
+  if (!isRecord(table)) {
+    const message = table === undefined ? "has no [etcd] table" : "etcd must be one table, written [etcd]"
+    return Result.fail(invalid(file, [{ option: file, message }, ...misplaced]))
+  }
+  const values = readEntries(Object.entries(table), tomlSpelling(text))
+  const problems = [...(Result.isFailure(values) ? values.failure : []), ...misplaced]
+  return Result.isFailure(values) || problems.length > 0
+    ? Result.fail(invalid(file, problems))
+    : Result.succeed(values.success)
+}
+
+/** The names in etcd's YAML file that are not those on the command line. */
+const yamlNames: Readonly<Record<string, string>> = {
+  "experimental-snapshot-catch-up-entries": "experimental-snapshot-catchup-entries",
+  "client-transport-security.cert-file": "cert-file",
+  "client-transport-security.key-file": "key-file",
+  "client-transport-security.client-cert-file": "client-cert-file",
+  "client-transport-security.client-key-file": "client-key-file",
+  "client-transport-security.client-cert-auth": "client-cert-auth",
+  "client-transport-security.trusted-ca-file": "trusted-ca-file",
+  "client-transport-security.auto-tls": "auto-tls",
+  "client-transport-security.allowed-hostname": "client-cert-allowed-hostname",
+  "peer-transport-security.cert-file": "peer-cert-file",
+  "peer-transport-security.key-file": "peer-key-file",
+  "peer-transport-security.client-cert-file": "peer-client-cert-file",
+  "peer-transport-security.client-key-file": "peer-client-key-file",
+  "peer-transport-security.client-cert-auth": "peer-client-cert-auth",
+  "peer-transport-security.trusted-ca-file": "peer-trusted-ca-file",
+  "peer-transport-security.auto-tls": "peer-auto-tls",
+  "peer-transport-security.allowed-cn": "peer-cert-allowed-cn",
+  "peer-transport-security.allowed-hostname": "peer-cert-allowed-hostname",
+  "peer-transport-security.skip-client-san-verification": "peer-skip-client-san-verification",
+  "socket-options.reuse-port": "socket-reuse-port",
+  "socket-options.reuse-address": "socket-reuse-address",
+  "discovery-config.token": "discovery-token",
+  "discovery-config.client.endpoints": "discovery-endpoints",
+  "discovery-config.client.dial-timeout": "discovery-dial-timeout",
+  "discovery-config.client.request-timeout": "discovery-request-timeout",
+  "discovery-config.client.keepalive-time": "discovery-keepalive-time",
+  "discovery-config.client.keepalive-timeout": "discovery-keepalive-timeout",
+  "discovery-config.client.secure.insecure-transport": "discovery-insecure-transport",
+  "discovery-config.client.secure.insecure-skip-tls-verify": "discovery-insecure-skip-tls-verify",
+  "discovery-config.client.secure.cert": "discovery-cert",
+  "discovery-config.client.secure.key": "discovery-key",
+  "discovery-config.client.secure.cacert": "discovery-cacert",
+  "discovery-config.client.auth.username": "discovery-user",
+  "discovery-config.client.auth.password": "discovery-password"
+}
+
+const yamlSections: ReadonlySet<string> = new Set(
+  Object.keys(yamlNames).flatMap((name) => {
+    const parts = name.split(".")
+    return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join("."))
+  })
+)
+
+const yamlKeys: ReadonlyMap<string, Table.Key> = new Map([
+  ...Table.keyByName,
+  ...Object.entries(yamlNames).map(([name, flag]) => [name, Table.keyByName.get(flag)!] as const)
+])
+
+const yamlSpelling = (text: string): Spelling => ({
+  keys: yamlKeys,
+  convert: (kind, value) =>
+    typeof value !== "number" || kind.bareNumber === "value"
+      ? Result.succeed(value)
+      : Number.isSafeInteger(value) && value >= 0
+        ? Result.succeed(Duration.nanos(BigInt(value)))
+        : Result.fail(`expected a whole number of nanoseconds, got ${value}`),
+  locate: locateIn(text)
+})
+
+const flatten = (record: Readonly<Record<string, unknown>>, prefix: string): Array<readonly [string, unknown]> =>
+  Object.entries(record).flatMap(([name, value]) => {
+    const path = `${prefix}${name}`
+    if (!yamlSections.has(path) || value === null) return [[path, value] as const]
+    return isRecord(value) ? flatten(value, `${path}.`) : [[path, value] as const]
+  })
+
+const parseYaml = (text: string): Result.Result<unknown, string> =>
+  Result.try({
+    try: () => Yaml.parse(text),
+    catch: (cause) => (cause instanceof Error ? cause.message : String(cause))
+  })
+
+/** Reads etcd's own YAML configuration file. */
+export const fromYaml = (
+  text: string,
+  file: string
+): Result.Result<Table.Values, EtcdProcessError.EtcdProcessError> => {
+  const document = parseYaml(text)
+  if (Result.isFailure(document)) {
+    return fail(file, file, `not YAML: ${withPosition(document.failure, text)}`)
+  }
+  if (document.success === null || document.success === undefined) return Result.succeed({})
+  if (!isRecord(document.success)) {
+    return fail(file, file, "must be a mapping of options, as in etcd.conf.yml.sample")
+  }
+  const entries = flatten(document.success, "").filter(([name, value]) => !(yamlSections.has(name) && value === null))
+  return Result.mapError(readEntries(entries, yamlSpelling(text)), (problems) => invalid(file, problems))
+}
+
+const maxLinesSearched = 2000
+
+/**
+ * Effect's YAML parser names the line of most errors, and the column of none. The rest begin right after the longest
+ * run of lines that is YAML by itself.
+ */
+const withPosition = (message: string, text: string): string => {
+  const lines = text.replace(/\r\n?/g, "\n").split("\n")
+  const named = /^(.*) at line (\d+)$/s.exec(message)
+  const line = named === null ? firstBadLine(lines) : Number(named[2])
+  const reason = named === null ? message.replace(/ at flow offset \d+$/, "") : named[1]!
+  const content = lines[line - 1] ?? ""
+  return `${reason} at line ${line}, column ${columnOf(content, named === null)}`
+}
+
+const firstBadLine = (lines: ReadonlyArray<string>): number => {
+  let good = 0
+  for (let count = 1; count < Math.min(lines.length, maxLinesSearched); count++) {
+    if (Result.isSuccess(parseYaml(lines.slice(0, count).join("\n")))) good = count
+  }
+  return good + 1
+}
+
+/** Where a line's content begins, or its value where it is the value that could not be read. */
+const columnOf = (line: string, inValue: boolean): number => {
+  const value = inValue ? /^\s*[^\s#:"'[{]+:\s+(?=\S)/.exec(line) : null
+  return (value?.[0].length ?? line.search(/\S|$/)) + 1
+}

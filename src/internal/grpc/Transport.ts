@@ -1,0 +1,106 @@
+/**
+ * What the client asks of a gRPC transport: calls over one HTTP/2 connection to one address, with messages as bytes.
+ *
+ * Nothing above this interface knows which implementation it talks through, and nothing below it knows what the bytes
+ * mean. Which endpoint to use, whether to try again, and who is calling are decided above.
+ *
+ * @internal
+ */
+import * as Data from "effect/Data"
+import type * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+
+/** Where a connection goes. A name with several addresses is tried one address after the other. */
+export type Target =
+  | { readonly _tag: "Tcp"; readonly host: string; readonly port: number; readonly tls?: Tls | undefined }
+  | { readonly _tag: "Unix"; readonly path: string; readonly tls?: Tls | undefined }
+
+/** What TLS needs; PEM text, read anew by the caller for each connection. */
+export interface Tls {
+  readonly ca?: string | undefined
+  readonly certificate?: string | undefined
+  readonly key?: Redacted.Redacted<string> | undefined
+  readonly serverName?: string | undefined
+  readonly minVersion?: "TLSv1.2" | "TLSv1.3" | undefined
+  readonly insecureSkipVerify?: boolean | undefined
+}
+
+export interface ConnectionOptions {
+  /** How long a dial may take, TLS and SETTINGS included. */
+  readonly connectTimeoutMillis: number
+  /** How long nothing may be heard before a PING is sent, with calls outstanding or without. 0: never. */
+  readonly keepAliveIntervalMillis: number
+  /** How long a PING may go unanswered before the connection counts as lost. */
+  readonly keepAliveTimeoutMillis: number
+  /** The largest message that is taken from the server, in bytes. */
+  readonly maxReceiveMessageBytes: number
+}
+
+export interface CallOptions {
+  /** More request headers, with lower-case names. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+  /** From now: sent as `grpc-timeout`, and enforced here as well. */
+  readonly timeoutMillis?: number | undefined
+}
+
+/**
+ * Why a call failed.
+ *
+ * - `Status`: the server answered with a gRPC status other than OK.
+ * - `Unreachable`: there is no connection, and the request was never sent.
+ * - `ConnectionLost`: the connection broke, was reset, or drained under the call.
+ * - `Deadline`: the time was up here, before an answer came.
+ * - `Protocol`: the answer broke the rules of HTTP/2 or gRPC: wrong content type, malformed, compressed, truncated or
+ *   oversized message, no status.
+ * - `Http`: an answer that is not gRPC (a proxy's 502, a redirect, an HTML page).
+ */
+export class TransportError extends Data.TaggedError("TransportError")<{
+  readonly kind: "Status" | "Unreachable" | "ConnectionLost" | "Deadline" | "Protocol" | "Http"
+  /** The gRPC status code, 1 to 16; for kinds other than `Status` the one gRPC's specification maps them to. */
+  readonly code: number
+  readonly message: string
+  /** `no`: the server surely did not act on the request (never sent, refused stream, above GOAWAY's last id). */
+  readonly processed: "no" | "unknown" | "yes"
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+  readonly cause?: unknown
+}> {}
+
+export interface Duplex {
+  /** Waits while the peer's flow control does not let the message go. */
+  readonly send: (message: Uint8Array) => Effect.Effect<void, TransportError>
+  /** Half-closes: the server sees the end of the requests. */
+  readonly end: Effect.Effect<void>
+  /** Ends when the server ends the call with OK. A reader that does not pull stops the sender. Read it once. */
+  readonly messages: Stream.Stream<Uint8Array, TransportError>
+}
+
+export interface Connection {
+  readonly unary: (
+    path: string,
+    request: Uint8Array,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<Uint8Array, TransportError>
+  readonly serverStream: (
+    path: string,
+    request: Uint8Array,
+    options?: CallOptions | undefined
+  ) => Stream.Stream<Uint8Array, TransportError>
+  /** Closing the scope resets the stream on the wire unless the server has ended it. */
+  readonly bidirectional: (
+    path: string,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<Duplex, TransportError, Scope.Scope>
+  /** Completes, with the reason, once the connection takes no more calls (lost, drained by GOAWAY, or closed here). */
+  readonly closed: Effect.Effect<TransportError>
+}
+
+export interface Transport {
+  readonly name: string
+  /** Dials. The connection lives as long as the scope; closing the scope lets nothing linger. */
+  readonly connect: (
+    target: Target,
+    options: ConnectionOptions
+  ) => Effect.Effect<Connection, TransportError, Scope.Scope>
+}

@@ -1,0 +1,829 @@
+import * as NodeChildProcess from "node:child_process"
+import * as NodeCrypto from "node:crypto"
+import * as NodeHttp from "node:http"
+import type { AddressInfo } from "node:net"
+import * as NodeZlib from "node:zlib"
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import * as ByteSize from "effect/ByteSize"
+import * as Cause from "effect/Cause"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Tar from "effect/encoding/Tar"
+import * as Zip from "effect/encoding/Zip"
+import * as Fiber from "effect/Fiber"
+import * as FileSystem from "effect/FileSystem"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import * as PlatformError from "effect/PlatformError"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as SemVer from "effect/SemVer"
+import * as Sink from "effect/Sink"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import * as EtcdBinary from "../src/EtcdBinary.ts"
+import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
+import { unpack } from "../src/internal/binary/unpack.ts"
+
+const tempDir = Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped({ prefix: "effect-etcd-" }))
+
+const writeExecutable = Effect.fnUntraced(function* (path: string, content: string) {
+  const fs = yield* FileSystem.FileSystem
+  yield* fs.writeFileString(path, content, { mode: 0o755 })
+  yield* fs.chmod(path, 0o755)
+  return path
+})
+
+const says = (version: string) => `#!/bin/sh\necho "etcd Version: ${version}"\necho "Git SHA: none"\n`
+
+/** The settings that `find` reads, none of which comes from the environment of the tests. */
+const settings = (values: Record<string, string>) =>
+  Effect.provideService(
+    ConfigProvider.ConfigProvider,
+    ConfigProvider.fromEnvRecord(
+      { ETCD_BINARY: "", PATH: "", XDG_CACHE_HOME: "", HOME: "/nonexistent", ...values },
+      { preserveEmptyStrings: true }
+    )
+  )
+
+const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdProcessError.EtcdProcessError, R>) =>
+  Effect.map(Effect.flip(effect), (error) => error.reason)
+
+/** Everything that is logged while `effect` runs. */
+const logged = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const lines: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => {
+      lines.push(`${logLevel} ${String(message)}`)
+    })
+    return Effect.as(Effect.provide(effect, Logger.layer([logger])), lines)
+  })
+
+/** Waits, in real time, until `condition` holds. */
+const until = <E, R>(condition: Effect.Effect<boolean, E, R>) =>
+  TestClock.withLive(Effect.repeat(condition, { until: (holds) => holds, schedule: Schedule.spaced("5 millis") }))
+
+const isRunning = (pid: number) =>
+  Effect.exit(Effect.try({ try: () => process.kill(pid, 0), catch: (cause) => cause })).pipe(Effect.map(Exit.isSuccess))
+
+describe("EtcdBinary.find", () => {
+  it.effect("finds the etcd of this machine and tells its version", () =>
+    Effect.gen(function* () {
+      const etcd = yield* EtcdBinary.find()
+      const printed = NodeChildProcess.execFileSync(etcd.path, ["--version"], { encoding: "utf8" })
+      assert.include(printed, `etcd Version: ${SemVer.format(etcd.version)}\n`)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect(
+    "prefers the option, then ETCD_BINARY, then the first executable on the PATH, then the newest release",
+    () =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        const dir = yield* tempDir
+        const put = (path: string, version: string) =>
+          Effect.andThen(
+            fs.makeDirectory(`${dir}/${path}`, { recursive: true }),
+            writeExecutable(`${dir}/${path}/etcd`, says(version))
+          )
+        const option = yield* put("option", "3.5.1")
+        const variable = yield* put("variable", "3.5.2")
+        const first = yield* put("first", "3.5.3")
+        yield* put("second", "3.5.4")
+        yield* fs.makeDirectory(`${dir}/directory/etcd`, { recursive: true })
+        yield* fs.makeDirectory(`${dir}/plain`)
+        yield* fs.writeFileString(`${dir}/plain/etcd`, says("3.5.5"), { mode: 0o644 })
+        const host = `${process.platform === "darwin" ? "darwin" : "linux"}-${process.arch === "x64" ? "amd64" : "arm64"}`
+        const cached = (version: string, platform: string) =>
+          put(`cache/effect-etcd/etcd-v${version}-${platform}-0123456789ab`, version)
+        yield* cached("3.5.9", host)
+        const newest = yield* cached("3.5.10", host)
+        yield* cached("3.6.0", "plan9-mips")
+        yield* fs.makeDirectory(`${dir}/cache/effect-etcd/etcd-v3.7.0-${host}-0123456789ab`)
+
+        const path = ["missing", "directory", "plain", "first", "second"].map((name) => `${dir}/${name}`).join(":")
+        const all = { ETCD_BINARY: variable, PATH: path, XDG_CACHE_HOME: `${dir}/cache` }
+        const findPath = (options: EtcdBinary.FindOptions | undefined, values: Record<string, string>) =>
+          Effect.map(settings(values)(EtcdBinary.find(options)), (etcd) => etcd.path)
+
+        assert.strictEqual(yield* findPath({ path: option }, all), option)
+        assert.strictEqual(yield* findPath({}, all), variable)
+        assert.strictEqual(yield* findPath({}, { ...all, ETCD_BINARY: "" }), first)
+        const onlyCache = { XDG_CACHE_HOME: `${dir}/cache`, PATH: `${dir}/missing` }
+        assert.strictEqual(yield* findPath({}, onlyCache), newest)
+        assert.strictEqual(yield* findPath({ cacheDirectory: `${dir}/cache/effect-etcd` }, { PATH: dir }), newest)
+      }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("takes from the environment what the ConfigProvider does not have", () =>
+    Effect.gen(function* () {
+      const usual = yield* EtcdBinary.find()
+      const other = yield* EtcdBinary.find().pipe(
+        Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown({ port: 1 }))
+      )
+      assert.strictEqual(other.path, usual.path)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("does not search on when the path that was given leads to no executable", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const dir = yield* tempDir
+      yield* fs.writeFileString(`${dir}/plain`, says("3.5.0"), { mode: 0o644 })
+      yield* writeExecutable(`${dir}/etcd`, says("3.5.0"))
+      const cases = [
+        [`${dir}/none`, "does not exist"],
+        [dir, "is a Directory, not a file"],
+        [`${dir}/plain`, "is not executable"]
+      ] as const
+      for (const [given, why] of cases) {
+        const byOption = yield* reasonOf(settings({ PATH: dir })(EtcdBinary.find({ path: given })))
+        assert.strictEqual(byOption._tag, "BinaryNotFound")
+        assert.include(byOption.message, `The option \`path\` is ${JSON.stringify(given)}, which ${why}`)
+        const byVariable = yield* reasonOf(settings({ ETCD_BINARY: given, PATH: dir })(EtcdBinary.findOrFetch()))
+        assert.strictEqual(byVariable._tag, "BinaryNotFound")
+        assert.include(byVariable.message, `ETCD_BINARY is ${JSON.stringify(given)}, which ${why}`)
+      }
+    }).pipe(Effect.provide([NodeServices.layer, FetchHttpClient.layer]))
+  )
+
+  it.effect("lists every place it looked at and every way to get etcd", () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      const reason = yield* reasonOf(
+        settings({ PATH: `${dir}/a:${dir}/b`, XDG_CACHE_HOME: `${dir}/cache` })(EtcdBinary.find())
+      )
+      if (reason._tag !== "BinaryNotFound") return assert.fail(reason._tag)
+      assert.deepStrictEqual(reason.searched, [
+        "ETCD_BINARY (not set)",
+        `${dir}/a/etcd`,
+        `${dir}/b/etcd`,
+        `a fetched release in ${dir}/cache/effect-etcd`
+      ])
+      for (const part of [...reason.searched, "apt-get install", "brew install", "github.com/etcd-io", "findOrFetch"]) {
+        assert.include(reason.message, part)
+      }
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("refuses what is older than 3.4 and what is not an etcd, with what it said", () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      const cases = [
+        [says("3.3.27"), "3.3.27", "is etcd 3.3.27, which is not supported"],
+        [says("2.3.8"), "2.3.8", "is etcd 2.3.8, which is not supported"],
+        [says("of no kind"), "etcd Version: of no kind", "is not an etcd"],
+        ["#!/bin/sh\necho consul v1.20.1\n", "consul v1.20.1", 'answered "consul v1.20.1"'],
+        ["#!/bin/sh\necho broken >&2\nexit 3\n", "broken", 'answered "broken"'],
+        ["#!/bin/sh\nexit 0\n", "", "answered nothing"],
+        ["#!/nonexistent/interpreter\n", "", "could not be run"],
+        ["#!/bin/sh\nexec yes etcd\n", "etcd", 'answered "etcd"']
+      ] as const
+      for (const [index, [script, version, message]] of cases.entries()) {
+        const path = yield* writeExecutable(`${dir}/etcd${index}`, script)
+        const reason = yield* reasonOf(EtcdBinary.find({ path }))
+        if (reason._tag !== "UnsupportedVersion") return assert.fail(reason._tag)
+        assert.strictEqual(reason.path, path)
+        assert.strictEqual(reason.version, version)
+        assert.include(reason.message, message)
+        assert.include(reason.message, path)
+      }
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("warns once of a version past its end of life or newer than what is tested", () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      const warnings = Effect.fnUntraced(function* (version: string) {
+        const path = yield* writeExecutable(`${dir}/etcd-${version}`, says(version))
+        return yield* logged(Effect.andThen(EtcdBinary.find({ path }), EtcdBinary.find({ path })))
+      })
+      const old = yield* warnings("3.4.23")
+      assert.lengthOf(old, 1)
+      assert.match(old[0]!, /^Warn .*etcd-3.4.23 is etcd 3.4.23, which is past its end of life/)
+      for (const version of ["3.8.0-rc.0", "4.0.0"]) {
+        const untested = yield* warnings(version)
+        assert.lengthOf(untested, 1)
+        assert.include(untested[0]!, `is etcd ${version}; effect-etcd is tested with 3.4 to 3.7 only`)
+      }
+      for (const version of ["3.5.0", "3.6.14", "3.7.1", "3.5.16+ds1"]) {
+        assert.deepStrictEqual(yield* warnings(version), [])
+      }
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("asks an executable once, and again when it was replaced", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const dir = yield* tempDir
+      const path = `${dir}/etcd`
+      const counting = (version: string) => `${says(version)}echo asked >> ${dir}/count\n`
+      const count = Effect.map(fs.readFileString(`${dir}/count`), (text) => text.trim().split("\n").length)
+      yield* writeExecutable(path, counting("3.5.1"))
+      const both = yield* Effect.all([EtcdBinary.find({ path }), EtcdBinary.find({ path })], {
+        concurrency: "unbounded"
+      })
+      yield* EtcdBinary.find({ path })
+      assert.deepStrictEqual(
+        both.map((etcd) => SemVer.format(etcd.version)),
+        ["3.5.1", "3.5.1"]
+      )
+      assert.strictEqual(yield* count, 1)
+
+      yield* fs.remove(path)
+      yield* writeExecutable(path, counting("3.6.10"))
+      assert.strictEqual(SemVer.format((yield* EtcdBinary.find({ path })).version), "3.6.10")
+      assert.strictEqual(yield* count, 2)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("asks again after a failure", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const dir = yield* tempDir
+      const path = yield* writeExecutable(`${dir}/etcd`, `#!/bin/sh\ncat ${dir}/answer\n`)
+      assert.strictEqual((yield* reasonOf(EtcdBinary.find({ path })))._tag, "UnsupportedVersion")
+      yield* fs.writeFileString(`${dir}/answer`, "etcd Version: 3.5.7\n")
+      assert.strictEqual(SemVer.format((yield* EtcdBinary.find({ path })).version), "3.5.7")
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("answers whoever still waits when another caller is interrupted", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const dir = yield* tempDir
+      const path = yield* writeExecutable(
+        `${dir}/etcd`,
+        `#!/bin/sh\ntouch ${dir}/started\nuntil [ -e ${dir}/go ]; do sleep 0.01; done\necho "etcd Version: 3.5.8"\n`
+      )
+      const first = yield* Effect.forkChild(EtcdBinary.find({ path }))
+      yield* until(fs.exists(`${dir}/started`))
+      const second = yield* Effect.forkChild(EtcdBinary.find({ path }), { startImmediately: true })
+      yield* TestClock.withLive(Effect.sleep("20 millis"))
+      yield* Fiber.interrupt(first)
+      yield* fs.writeFileString(`${dir}/go`, "")
+      assert.strictEqual(SemVer.format((yield* Fiber.join(second)).version), "3.5.8")
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("does not hand ETCD_ variables on", () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      const path = yield* writeExecutable(`${dir}/etcd`, `#!/bin/sh\nenv > ${dir}/env\necho "etcd Version: 3.5.6"\n`)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          process.env.ETCD_EFFECT_ETCD_TEST = "1"
+        }),
+        () =>
+          Effect.sync(() => {
+            delete process.env.ETCD_EFFECT_ETCD_TEST
+          })
+      )
+      yield* EtcdBinary.find({ path })
+      const env = yield* Effect.flatMap(FileSystem.FileSystem, (fs) => fs.readFileString(`${dir}/env`))
+      assert.include(env, "PATH=")
+      assert.notMatch(env, /^ETCD_/m)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("gives up on an executable that does not answer, and ends it", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const dir = yield* tempDir
+      const path = yield* writeExecutable(
+        `${dir}/etcd`,
+        `#!/bin/sh\ntrap '' TERM\necho $$ > ${dir}/pid.part\nmv ${dir}/pid.part ${dir}/pid\nwhile :; do sleep 0.05; done\n`
+      )
+      const finding = yield* Effect.forkChild(reasonOf(EtcdBinary.find({ path })))
+      yield* until(fs.exists(`${dir}/pid`))
+      const pid = Number(yield* fs.readFileString(`${dir}/pid`))
+      assert.isTrue(yield* isRunning(pid))
+      yield* TestClock.adjust("10 seconds")
+      const reason = yield* Fiber.join(finding)
+      assert.strictEqual(reason._tag, "UnsupportedVersion")
+      assert.include(reason.message, "did not answer `--version` within 10s")
+      assert.isFalse(yield* isRunning(pid))
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("EtcdBinary.cacheDirectory", () => {
+  it.effect("follows XDG_CACHE_HOME where that is absolute, else the home directory", () =>
+    Effect.gen(function* () {
+      const at = (values: Record<string, string>) => settings(values)(EtcdBinary.cacheDirectory)
+      const home = process.platform === "darwin" ? "/home/me/Library/Caches/effect-etcd" : "/home/me/.cache/effect-etcd"
+      assert.strictEqual(yield* at({ XDG_CACHE_HOME: "/caches", HOME: "/home/me" }), "/caches/effect-etcd")
+      assert.strictEqual(yield* at({ XDG_CACHE_HOME: "caches", HOME: "/home/me" }), home)
+      assert.strictEqual(yield* at({ HOME: "/home/me" }), home)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+})
+
+// -----------------------------------------------------------------------------
+// fetch
+// -----------------------------------------------------------------------------
+
+const version = "3.5.99"
+const root = `etcd-v${version}-linux-amd64`
+const archivePath = `/v${version}/${root}.tar.gz`
+
+const release = [
+  Tar.directory(root),
+  Tar.file(`${root}/README.md`, "read me"),
+  Tar.file(`${root}/Documentation/etcd`, "no executable"),
+  Tar.file(`${root}/etcd`, says(version), { mode: 0o755 }),
+  Tar.file(`${root}/etcdctl`, says(version), { mode: 0o700 })
+]
+
+const tarGz = (entries: ReadonlyArray<Tar.Entry>) =>
+  Stream.fromIterable(entries).pipe(
+    Stream.pipeThroughChannel(Tar.encode()),
+    Stream.mkUint8Array,
+    Effect.map((bytes) => new Uint8Array(NodeZlib.gzipSync(bytes)))
+  )
+
+const zip = (entries: ReadonlyArray<Zip.ContentEntry>) =>
+  Stream.mkUint8Array(Stream.pipeThroughChannel(Stream.fromIterable(entries), Zip.encode()))
+
+const sha256 = (bytes: Uint8Array) => NodeCrypto.createHash("sha256").update(bytes).digest("hex")
+
+type Handler = (request: NodeHttp.IncomingMessage, response: NodeHttp.ServerResponse) => void
+
+interface Server {
+  readonly baseUrl: string
+  readonly requests: Array<string>
+}
+
+const serve = (handler: Handler): Effect.Effect<Server, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.callback<{ readonly server: NodeHttp.Server; readonly requests: Array<string> }>((resume) => {
+        const requests: Array<string> = []
+        const server = NodeHttp.createServer((request, response) => {
+          requests.push(request.url ?? "")
+          handler(request, response)
+        })
+        server.listen(0, "127.0.0.1", () => resume(Effect.succeed({ server, requests })))
+      }),
+      ({ server }) =>
+        Effect.callback<void>((resume) => {
+          server.close(() => resume(Effect.void))
+          server.closeAllConnections()
+        })
+    ),
+    ({ requests, server }) => ({ baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, requests })
+  )
+
+const sends =
+  (bytes: Uint8Array): Handler =>
+  (_request, response) => {
+    response.writeHead(200, { "content-length": bytes.length })
+    response.end(bytes)
+  }
+
+/** Sends the first half, and leaves the rest to `then`. */
+const sendsHalf =
+  (bytes: Uint8Array, then: (response: NodeHttp.ServerResponse) => void): Handler =>
+  (_request, response) => {
+    response.writeHead(200, { "content-length": bytes.length })
+    response.write(bytes.subarray(0, bytes.length / 2), () => then(response))
+  }
+
+const listing = (directory: string) =>
+  Effect.flatMap(FileSystem.FileSystem, (fs) => fs.readDirectory(directory, { recursive: true }))
+
+/** Fetches into an empty directory, and answers why that fails and what it leaves there. */
+const failure = Effect.fnUntraced(function* (server: Server, options: EtcdBinary.FetchOptions) {
+  const cacheDirectory = yield* tempDir
+  const reason = yield* reasonOf(
+    EtcdBinary.fetch({ version, platform: "linux-amd64", cacheDirectory, baseUrl: server.baseUrl, ...options })
+  )
+  if (reason._tag !== "FetchFailed") return assert.fail(`${reason._tag}: ${reason.message}`)
+  assert.include(reason.message, reason.url)
+  assert.deepStrictEqual(yield* listing(cacheDirectory), [])
+  return reason
+})
+
+const platform = Layer.mergeAll(NodeServices.layer, FetchHttpClient.layer)
+
+describe("EtcdBinary.fetch", () => {
+  it.effect("fetches, verifies and unpacks a release, and only etcd's executables of it", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const cacheDirectory = `${yield* tempDir}/new/cache`
+      const archive = yield* tarGz(release)
+      const checksum = sha256(archive)
+      const server = yield* serve(sends(archive))
+      const progress: Array<EtcdBinary.Progress> = []
+      const etcd = yield* EtcdBinary.fetch({
+        version,
+        sha256: checksum.toUpperCase(),
+        platform: "linux-amd64",
+        baseUrl: `${server.baseUrl}/`,
+        cacheDirectory,
+        onProgress: (step) => Effect.sync(() => progress.push(step))
+      })
+      const directory = `${root}-${checksum.slice(0, 12)}`
+      assert.strictEqual(etcd.path, `${cacheDirectory}/${directory}/etcd`)
+      assert.strictEqual(SemVer.format(etcd.version), version)
+      assert.deepStrictEqual((yield* listing(cacheDirectory)).sort(), [
+        directory,
+        `${directory}/etcd`,
+        `${directory}/etcdctl`
+      ])
+      assert.deepStrictEqual(server.requests, [archivePath])
+      assert.deepStrictEqual(progress.at(-1), {
+        url: server.baseUrl + archivePath,
+        receivedBytes: archive.length,
+        totalBytes: Option.some(archive.length)
+      })
+      for (const name of ["etcd", "etcdctl"]) {
+        assert.strictEqual((yield* fs.stat(`${cacheDirectory}/${directory}/${name}`)).mode & 0o777, 0o755)
+      }
+      assert.deepStrictEqual(yield* EtcdBinary.find({ path: etcd.path }), etcd)
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("takes what is there already without asking the server", () =>
+    Effect.gen(function* () {
+      const cacheDirectory = yield* tempDir
+      const archive = yield* tarGz(release)
+      const server = yield* serve(sends(archive))
+      const options = {
+        version,
+        sha256: sha256(archive),
+        platform: "linux-amd64",
+        baseUrl: server.baseUrl,
+        cacheDirectory
+      } as const
+      const first = yield* EtcdBinary.fetch(options)
+      assert.deepStrictEqual(yield* EtcdBinary.fetch(options), first)
+      assert.lengthOf(server.requests, 1)
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("replaces a release whose etcd was removed", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const cacheDirectory = yield* tempDir
+      const archive = yield* tarGz(release)
+      const server = yield* serve(sends(archive))
+      const options = {
+        version,
+        sha256: sha256(archive),
+        platform: "linux-amd64",
+        baseUrl: server.baseUrl,
+        cacheDirectory
+      } as const
+      const etcd = yield* EtcdBinary.fetch(options)
+      yield* fs.remove(etcd.path)
+      yield* EtcdBinary.fetch(options)
+      assert.isTrue(yield* fs.exists(etcd.path))
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("unpacks zip archives, and etcd.exe of those for Windows", () =>
+    Effect.gen(function* () {
+      const cacheDirectory = yield* tempDir
+      const fetched = Effect.fnUntraced(function* (platform: EtcdBinary.Platform, extension: string) {
+        const folder = `etcd-v${version}-${platform}`
+        const archive = yield* zip([
+          Zip.directory(folder),
+          Zip.file(`${folder}/README.md`, "read me"),
+          Zip.file(`${folder}/etcd${extension}`, says(version)),
+          Zip.file(`${folder}/etcdutl${extension}`, says(version), { method: "Store" })
+        ])
+        const server = yield* serve(sends(archive))
+        const etcd = yield* EtcdBinary.fetch({
+          version,
+          sha256: sha256(archive),
+          platform,
+          baseUrl: server.baseUrl,
+          cacheDirectory
+        })
+        assert.deepStrictEqual(server.requests, [`/v${version}/${folder}.zip`])
+        const directory = (yield* Path.Path).dirname(etcd.path)
+        return (yield* listing(directory)).sort()
+      })
+      assert.deepStrictEqual(yield* fetched("darwin-arm64", ""), ["etcd", "etcdutl"])
+      assert.deepStrictEqual(yield* fetched("windows-amd64", ".exe"), ["etcd.exe", "etcdutl.exe"])
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("unpacks nothing when the checksum is wrong", () =>
+    Effect.gen(function* () {
+      const archive = yield* tarGz(release)
+      const server = yield* serve(sends(archive))
+      const expected = sha256(new Uint8Array())
+      const reason = yield* failure(server, { sha256: expected })
+      assert.include(reason.message, `its SHA-256 is ${sha256(archive)}, not ${expected}`)
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("asks for a checksum of what it has none for, and for a version and a checksum that are one", () =>
+    Effect.gen(function* () {
+      const server = yield* serve(sends(new Uint8Array()))
+      assert.include((yield* failure(server, {})).message, "no checksum of etcd-v3.5.99-linux-amd64 is known")
+      assert.include((yield* failure(server, { sha256: "abc" })).message, "not a SHA-256")
+      assert.include((yield* failure(server, { version: "newest" })).message, '`version` is "newest"')
+      assert.include((yield* failure(server, { version: "../../3.5.0" })).message, "not one like")
+      assert.deepStrictEqual(server.requests, [])
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("knows a release with its checksum for each platform", () =>
+    Effect.gen(function* () {
+      const server = yield* serve((_request, response) => response.writeHead(404).end())
+      const platforms = ["linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64", "windows-amd64"] as const
+      for (const platform of platforms) {
+        const reason = yield* failure(server, { version: undefined, platform })
+        const extension = platform.startsWith("linux") ? "tar.gz" : "zip"
+        assert.match(reason.url, new RegExp(`/v3\\.\\d+\\.\\d+/etcd-v3\\.\\d+\\.\\d+-${platform}\\.${extension}$`))
+        assert.include(reason.message, "the server answered with status 404")
+      }
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("reports a status that is not 200", () =>
+    Effect.gen(function* () {
+      for (const status of [204, 404, 503]) {
+        const server = yield* serve((_request, response) => response.writeHead(status).end())
+        const reason = yield* failure(server, { sha256: sha256(new Uint8Array()) })
+        assert.include(reason.message, `the server answered with status ${status}`)
+      }
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("reports a server that is not there, with every HTTP client", () =>
+    Effect.gen(function* () {
+      const gone = yield* Effect.scoped(serve(() => {}))
+      for (const client of [FetchHttpClient.layer, NodeHttpClient.layerUndici, NodeHttpClient.layerNodeHttp]) {
+        const reason = yield* Effect.provide(failure(gone, { sha256: sha256(new Uint8Array()) }), client)
+        assert.include(reason.message, "ECONNREFUSED")
+      }
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("follows redirects, with every HTTP client", () =>
+    Effect.gen(function* () {
+      const archive = yield* tarGz(release)
+      for (const client of [FetchHttpClient.layer, NodeHttpClient.layerUndici, NodeHttpClient.layerNodeHttp]) {
+        const cacheDirectory = yield* tempDir
+        const server = yield* serve((request, response) =>
+          request.url === archivePath
+            ? response.writeHead(302, { location: "/elsewhere" }).end("moved")
+            : sends(archive)(request, response)
+        )
+        yield* EtcdBinary.fetch({
+          version,
+          sha256: sha256(archive),
+          platform: "linux-amd64",
+          baseUrl: server.baseUrl,
+          cacheDirectory
+        }).pipe(Effect.provide(client))
+        assert.deepStrictEqual(server.requests, [archivePath, "/elsewhere"])
+        assert.lengthOf(yield* listing(cacheDirectory), 3)
+      }
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("leaves nothing behind when the connection is cut midway", () =>
+    Effect.gen(function* () {
+      const archive = yield* tarGz([...release, Tar.file("large", NodeCrypto.randomBytes(1 << 20))])
+      const server = yield* serve(sendsHalf(archive, (response) => response.destroy()))
+      const reason = yield* failure(server, { sha256: sha256(archive) })
+      assert.match(reason.message, /the download broke off after \d+ bytes/)
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("leaves nothing behind when the server falls silent", () =>
+    Effect.gen(function* () {
+      const archive = yield* tarGz([...release, Tar.file("large", NodeCrypto.randomBytes(1 << 20))])
+      const half = yield* Deferred.make<void>()
+      const server = yield* serve(sendsHalf(archive, () => {}))
+      const failing = yield* Effect.forkChild(
+        failure(server, {
+          sha256: sha256(archive),
+          stallTimeout: "10 seconds",
+          onProgress: ({ receivedBytes }) =>
+            receivedBytes >= Math.floor(archive.length / 2) ? Deferred.succeed(half, undefined) : Effect.void
+        })
+      )
+      yield* Deferred.await(half)
+      // The timeout of the next piece starts after this one was taken.
+      yield* Effect.forkChild(Effect.forever(Effect.andThen(TestClock.adjust("10 seconds"), Effect.yieldNow)))
+      const reason = yield* Fiber.join(failing)
+      assert.include(reason.message, "the server sent nothing for 10s")
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("leaves nothing behind when it is interrupted midway", () =>
+    Effect.gen(function* () {
+      const cacheDirectory = yield* tempDir
+      const archive = yield* tarGz([...release, Tar.file("large", NodeCrypto.randomBytes(1 << 20))])
+      const started = yield* Deferred.make<void>()
+      const server = yield* serve(sendsHalf(archive, () => {}))
+      const fetching = yield* Effect.forkChild(
+        EtcdBinary.fetch({
+          version,
+          sha256: sha256(archive),
+          platform: "linux-amd64",
+          baseUrl: server.baseUrl,
+          cacheDirectory,
+          onProgress: () => Deferred.succeed(started, undefined)
+        })
+      )
+      yield* Deferred.await(started)
+      assert.isAbove((yield* listing(cacheDirectory)).length, 0)
+      yield* Fiber.interrupt(fetching)
+      const exit = yield* Fiber.await(fetching)
+      assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
+      assert.deepStrictEqual(yield* listing(cacheDirectory), [])
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("refuses archives that are damaged, cut short or hold no etcd", () =>
+    Effect.gen(function* () {
+      const whole = yield* tarGz([...release, Tar.file("large", NodeCrypto.randomBytes(1 << 16))])
+      const bare = yield* Stream.mkUint8Array(Stream.pipeThroughChannel(Stream.fromIterable(release), Tar.encode()))
+      const cases: ReadonlyArray<readonly [Uint8Array, string]> = [
+        [whole.subarray(0, whole.length / 2), "cannot be unpacked"],
+        [whole.map((byte, index) => (index > 2000 ? byte ^ 0xff : byte)), "cannot be unpacked"],
+        [new Uint8Array(NodeZlib.gzipSync(bare.subarray(0, 1800))), "cannot be unpacked"],
+        [new TextEncoder().encode("<html>not found</html>"), "cannot be unpacked"],
+        [new Uint8Array(), "cannot be unpacked"],
+        [yield* tarGz(release.filter((entry) => entry.header.path !== `${root}/etcd`)), "holds no etcd"]
+      ]
+      for (const [archive, message] of cases) {
+        const server = yield* serve(sends(archive))
+        const reason = yield* failure(server, { sha256: sha256(archive) })
+        assert.include(reason.message, message)
+      }
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("writes nothing outside of its directory, and follows no link", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const outside = yield* tempDir
+      const etcd = Tar.file(`${root}/etcd`, says(version), { mode: 0o755 })
+      const cases: ReadonlyArray<readonly [ReadonlyArray<Tar.Entry>, string]> = [
+        [[etcd, Tar.file("../etcd", "out")], "points outside"],
+        [[etcd, Tar.file(`${root}/../../etcdctl`, "out")], "points outside"],
+        [[etcd, Tar.file(`${outside}/etcdctl`, "out")], "points outside"],
+        [[etcd, Tar.file(`..\\etcdctl`, "out")], "points outside"],
+        [[etcd, Tar.file(`C:/etcdctl`, "out")], "points outside"],
+        [[Tar.symlink(`${root}/etcd`, `${outside}/target`), etcd], "is of type Symlink, not a file"],
+        [[Tar.hardlink(`${root}/etcd`, `${root}/README.md`)], "is of type Hardlink, not a file"],
+        [[etcd, etcd], "appears twice"]
+      ]
+      for (const [entries, message] of cases) {
+        const archive = yield* tarGz(entries)
+        const server = yield* serve(sends(archive))
+        const reason = yield* failure(server, { sha256: sha256(archive) })
+        assert.include(reason.message, message)
+      }
+      // A linked folder is never made, so the file in it lands in the release after all.
+      const linked = yield* tarGz([Tar.symlink(root, outside), etcd])
+      const server = yield* serve(sends(linked))
+      const cacheDirectory = yield* tempDir
+      yield* EtcdBinary.fetch({
+        version,
+        sha256: sha256(linked),
+        platform: "linux-amd64",
+        baseUrl: server.baseUrl,
+        cacheDirectory
+      })
+      assert.deepStrictEqual(yield* fs.readDirectory(outside), [])
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("stops unpacking at the most that a release can hold, in all files together", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const dir = yield* tempDir
+      const zeros = new Uint8Array(600 << 10)
+      const unpacking = Effect.fnUntraced(function* (kind: "tar.gz" | "zip", archive: Uint8Array, maxBytes: number) {
+        yield* fs.remove(`${dir}/out`, { recursive: true, force: true })
+        yield* fs.makeDirectory(`${dir}/out`)
+        yield* fs.writeFile(`${dir}/archive`, archive)
+        return yield* unpack({
+          archive: `${dir}/archive`,
+          kind,
+          directory: `${dir}/out`,
+          names: ["etcd"],
+          maxBytes: ByteSize.bytes(maxBytes)
+        })
+      })
+      const archives = [
+        ["tar.gz", yield* tarGz([Tar.file("etcd", zeros), Tar.file("other", zeros)])],
+        ["zip", yield* zip([Zip.file("etcd", zeros), Zip.file("other", zeros)])]
+      ] as const
+      for (const [kind, archive] of archives) {
+        assert.isBelow(archive.length, 10_000)
+        const error = yield* Effect.flip(unpacking(kind, archive, 1 << 20))
+        assert.strictEqual(error.message, "it holds more than 1 MiB")
+        assert.deepStrictEqual([...(yield* unpacking(kind, archive, 2 << 20))], ["etcd"])
+      }
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("leaves nothing behind when the disk is full, and names the directory", () =>
+    Effect.gen(function* () {
+      const archive = yield* tarGz(release)
+      const server = yield* serve(sends(archive))
+      const fs = yield* FileSystem.FileSystem
+      const full = PlatformError.systemError({
+        _tag: "Unknown",
+        module: "FileSystem",
+        method: "write",
+        description: "ENOSPC: no space left on device"
+      })
+      for (const file of ["archive.tar.gz", "etcd"]) {
+        const disk = FileSystem.FileSystem.of({
+          ...fs,
+          sink: (path, options) => (path.endsWith(`/${file}`) ? Sink.fail(full) : fs.sink(path, options))
+        })
+        const reason = yield* failure(server, { sha256: sha256(archive) }).pipe(
+          Effect.provideService(FileSystem.FileSystem, disk)
+        )
+        assert.include(reason.message, "could not be written to")
+        assert.include(reason.message, "ENOSPC")
+      }
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("reports a cache directory that cannot be made", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const file = `${yield* tempDir}/file`
+      yield* fs.writeFileString(file, "")
+      const server = yield* serve(() => {})
+      const reason = yield* reasonOf(
+        EtcdBinary.fetch({ cacheDirectory: `${file}/cache`, baseUrl: server.baseUrl, platform: "linux-amd64" })
+      )
+      assert.strictEqual(reason._tag, "FetchFailed")
+      assert.include(reason.message, "could not be written to")
+      assert.deepStrictEqual(server.requests, [])
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("is safe when the same release is fetched several times at once", () =>
+    Effect.gen(function* () {
+      const cacheDirectory = yield* tempDir
+      const archive = yield* tarGz(release)
+      // Nobody gets the archive before all have asked for it, so that all of them unpack and move it.
+      const waiting: Array<() => void> = []
+      const server = yield* serve((request, response) => {
+        waiting.push(() => sends(archive)(request, response))
+        if (waiting.length === 4) for (const send of waiting) send()
+      })
+      const fetched = yield* Effect.all(
+        Array.from({ length: 4 }, () =>
+          EtcdBinary.fetch({
+            version,
+            sha256: sha256(archive),
+            platform: "linux-amd64",
+            baseUrl: server.baseUrl,
+            cacheDirectory
+          })
+        ),
+        { concurrency: "unbounded" }
+      )
+      assert.lengthOf(server.requests, 4)
+      assert.lengthOf(new Set(fetched.map((etcd) => etcd.path)), 1)
+      assert.lengthOf(yield* listing(cacheDirectory), 3)
+      assert.strictEqual(SemVer.format((yield* EtcdBinary.find({ path: fetched[0]!.path })).version), version)
+    }).pipe(Effect.provide(platform))
+  )
+})
+
+describe("EtcdBinary.findOrFetch", () => {
+  it.effect("fetches where nothing is found, and finds it from then on", () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      const archive = yield* tarGz(release)
+      const server = yield* serve(sends(archive))
+      const nothing = settings({ PATH: `${dir}/none`, XDG_CACHE_HOME: dir })
+      const host = `${process.platform === "darwin" ? "darwin" : "linux"}-${process.arch === "x64" ? "amd64" : "arm64"}`
+      if (!host.startsWith("linux")) return
+      const fetched = yield* nothing(
+        EtcdBinary.findOrFetch({ version, sha256: sha256(archive), baseUrl: server.baseUrl })
+      )
+      assert.strictEqual(
+        fetched.path,
+        `${dir}/effect-etcd/etcd-v${version}-${host}-${sha256(archive).slice(0, 12)}/etcd`
+      )
+      assert.deepStrictEqual(yield* nothing(EtcdBinary.find()), fetched)
+      assert.deepStrictEqual(yield* nothing(EtcdBinary.findOrFetch()), fetched)
+      assert.lengthOf(server.requests, 1)
+    }).pipe(Effect.provide(platform))
+  )
+})

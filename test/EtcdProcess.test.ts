@@ -1,0 +1,334 @@
+import { execFileSync, spawn } from "node:child_process"
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, DateTime, Effect, Exit, Fiber, Option, Schedule, type Scope, Stream, SubscriptionRef } from "effect"
+import { EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError, Role } from "effect-etcd"
+
+const quiet = { log: false } as const
+
+const temporary = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "effect-etcd-test-"))),
+  (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+)
+
+const alive = (pid: number) => {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const until = (condition: () => boolean) =>
+  Effect.sync(condition).pipe(Effect.repeat({ until: (met) => met, schedule: Schedule.spaced("10 millis") }))
+
+const pidOf = (node: EtcdProcess.Node) => Effect.map(node.pid, Option.getOrThrow)
+
+const reasonOf = <A>(
+  effect: Effect.Effect<A, EtcdProcessError.EtcdProcessError, Scope.Scope | NodeServices.NodeServices>
+) =>
+  Effect.scoped(effect).pipe(
+    Effect.flip,
+    Effect.map((error) => error.reason)
+  )
+
+const awaitRole = (node: EtcdProcess.Node, role: Role.Role) =>
+  Role.changes(node).pipe(
+    Stream.filter((state) => state.role === role),
+    Stream.runHead,
+    Effect.map(Option.getOrThrow)
+  )
+
+const keys = (node: EtcdProcess.Node) => EtcdLayer.connect({ endpoints: node.endpoints })
+
+describe("EtcdProcess", () => {
+  it.live("without a configuration: a private node that leads, and nothing left of it afterwards", () =>
+    Effect.gen(function*() {
+      const seen = yield* Effect.scoped(
+        Effect.gen(function*() {
+          const node = yield* EtcdProcess.make({}, quiet)
+          assert.strictEqual(node.name, "default")
+          assert.isTrue(node.id > 0n)
+          assert.isTrue(yield* SubscriptionRef.get(node.ready))
+          const state = yield* awaitRole(node, "leader")
+          assert.deepStrictEqual(state.leader, Option.some(node.id))
+          assert.isTrue(DateTime.toEpochMillis(state.since) <= Date.now())
+          const socket = new URL(node.endpoints[0]).pathname
+          assert.strictEqual(statSync(dirname(socket)).mode & 0o777, 0o700)
+          const pid = yield* pidOf(node)
+          if (process.platform === "linux") {
+            const own = execFileSync("sh", ["-c", `ls -l /proc/${pid}/fd | sed -n 's/.*socket:\\[\\(.*\\)\\]/\\1/p'`])
+            const listening = execFileSync("sh", ["-c", "cat /proc/net/tcp /proc/net/tcp6 | awk '$4 == \"0A\" { print $10 }'"])
+            const ports = new Set(String(listening).trim().split("\n"))
+            assert.deepStrictEqual(String(own).trim().split("\n").filter((inode) => ports.has(inode)), [])
+          }
+          return { pid, directory: dirname(socket) }
+        })
+      )
+      assert.isFalse(alive(seen.pid))
+      assert.isFalse(existsSync(seen.directory))
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a given data directory is made private, kept, and used again", () =>
+    Effect.gen(function*() {
+      const dataDir = join(yield* temporary, "data")
+      const put = Effect.flatMap(EtcdProcess.ephemeral({ dataDir }, quiet), (node) =>
+        Effect.as(Effect.provide(EtcdKv.put("kept", "yes"), keys(node)), node.id)
+      )
+      const get = Effect.flatMap(EtcdProcess.ephemeral({ dataDir }, quiet), (node) =>
+        Effect.map(Effect.provide(EtcdKv.getString("kept"), keys(node)), (kept) => ({ kept, id: node.id }))
+      )
+      const id = yield* Effect.scoped(put)
+      assert.strictEqual(statSync(dataDir).mode & 0o777, 0o700)
+      assert.deepStrictEqual(yield* Effect.scoped(get), { kept: Option.some("yes"), id })
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a wrong configuration is refused before anything is spawned", () =>
+    Effect.gen(function*() {
+      const reason = yield* reasonOf(
+        EtcdProcess.make({ listenClientUrls: "nowhere", heartbeatInterval: "1 minute" } as never, {
+          ...quiet
+        })
+      )
+      assert.strictEqual(reason._tag, "InvalidConfig")
+      assert.include(reason.message, "nowhere")
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("an address in use is named", () =>
+    Effect.gen(function*() {
+      const server = yield* Effect.acquireRelease(
+        Effect.callback<ReturnType<typeof createServer>>((resume) => {
+          const server = createServer()
+          server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+        }),
+        (server) => Effect.callback<void>((resume) => void server.close(() => resume(Effect.void)))
+      )
+      const address = server.address()
+      const port = typeof address === "object" && address !== null ? address.port : 0
+      const reason = yield* reasonOf(EtcdProcess.ephemeral({ listenClientUrls: `http://127.0.0.1:${port}` }, quiet))
+      assert.strictEqual(reason._tag, "AddressInUse")
+      if (reason._tag === "AddressInUse") {
+        assert.include(reason.address, String(port))
+        assert.strictEqual(reason.exitCode, 1)
+        assert.isAbove(reason.lastLines.length, 0)
+      }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a data directory in use is named, and a corrupt one", () =>
+    Effect.gen(function*() {
+      const dataDir = join(yield* temporary, "data")
+      yield* Effect.scoped(
+        Effect.gen(function*() {
+          yield* EtcdProcess.ephemeral({ dataDir }, quiet)
+          const reason = yield* reasonOf(EtcdProcess.ephemeral({ dataDir }, quiet))
+          assert.strictEqual(reason._tag, "DataDirInUse")
+        })
+      )
+      writeFileSync(join(dataDir, "member/snap/db"), "not a database")
+      const reason = yield* reasonOf(EtcdProcess.ephemeral({ dataDir }, quiet))
+      assert.strictEqual(reason._tag, "DataDirCorrupt")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a node that cannot serve in time fails with StartTimeout and is gone", () =>
+    Effect.gen(function*() {
+      const reason = yield* reasonOf(
+        EtcdProcess.ephemeral(
+          {
+            name: "a",
+            listenPeerUrls: "unix://a.peer:0",
+            initialAdvertisePeerUrls: "unix://a.peer:0",
+            initialCluster: { a: "unix://a.peer:0", b: "unix://b.peer:0" }
+          },
+          { ...quiet, startTimeout: "1 second" }
+        )
+      )
+      assert.strictEqual(reason._tag, "StartTimeout")
+      assert.include(reason.message, "majority")
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a killed node completes exit, and its role is stopped", () =>
+    Effect.gen(function*() {
+      const node = yield* EtcdProcess.ephemeral({}, quiet)
+      yield* awaitRole(node, "leader")
+      yield* node.signal("SIGKILL")
+      assert.deepStrictEqual(yield* node.exit, { code: null, signal: "SIGKILL" })
+      assert.strictEqual((yield* SubscriptionRef.get(node.role)).role, "stopped")
+      assert.isFalse(yield* SubscriptionRef.get(node.ready))
+      assert.deepStrictEqual(yield* node.pid, Option.none())
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a restart schedule brings it back with its data, until the schedule ends", () =>
+    Effect.gen(function*() {
+      const node = yield* EtcdProcess.ephemeral({}, { ...quiet, restart: Schedule.recurs(2) })
+      yield* Effect.provide(EtcdKv.put("kept", "yes"), keys(node))
+      for (const _ of [1, 2]) {
+        const pid = yield* pidOf(node)
+        const back = yield* Effect.forkChild(
+          SubscriptionRef.changes(node.ready).pipe(
+            Stream.dropWhile((ready) => ready),
+            Stream.filter((ready) => ready),
+            Stream.runHead
+          ),
+          { startImmediately: true }
+        )
+        yield* node.signal("SIGKILL")
+        yield* Fiber.join(back)
+        assert.notStrictEqual(yield* pidOf(node), pid)
+        yield* awaitRole(node, "leader")
+        assert.deepStrictEqual(yield* Effect.provide(EtcdKv.getString("kept"), keys(node)), Option.some("yes"))
+      }
+      yield* node.signal("SIGKILL")
+      assert.deepStrictEqual(yield* node.exit, { code: null, signal: "SIGKILL" })
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("stop and start keep the data", () =>
+    Effect.gen(function*() {
+      const node = yield* EtcdProcess.ephemeral({}, { ...quiet, restart: Schedule.forever })
+      yield* Effect.provide(EtcdKv.put("kept", "yes"), keys(node))
+      const pid = yield* pidOf(node)
+      yield* node.stop
+      assert.isFalse(alive(pid))
+      assert.strictEqual((yield* SubscriptionRef.get(node.role)).role, "stopped")
+      yield* node.start
+      yield* node.start
+      assert.deepStrictEqual(yield* Effect.provide(EtcdKv.getString("kept"), keys(node)), Option.some("yes"))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a node that does not end by SIGTERM is killed after the grace period", () =>
+    Effect.gen(function*() {
+      const pid = yield* Effect.scoped(
+        Effect.gen(function*() {
+          const node = yield* EtcdProcess.ephemeral({}, { ...quiet, gracePeriod: "50 millis" })
+          yield* node.signal("SIGSTOP")
+          return yield* pidOf(node)
+        })
+      )
+      assert.isFalse(alive(pid))
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("interrupting the start leaves nothing", () =>
+    Effect.gen(function*() {
+      const before = String(execFileSync("sh", ["-c", "pgrep -x etcd || true"]))
+      for (const delay of [0, 5, 20, 40]) {
+        const fiber = yield* Effect.forkChild(Effect.scoped(EtcdProcess.ephemeral({}, quiet)))
+        yield* Effect.sleep(delay)
+        const exit = yield* Fiber.interrupt(fiber).pipe(Effect.andThen(Fiber.await(fiber)))
+        assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
+      }
+      const after = String(execFileSync("sh", ["-c", "pgrep -x etcd || true"]))
+      assert.deepStrictEqual(
+        after.split("\n").filter((pid) => !before.includes(pid)),
+        []
+      )
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a host that dies by SIGKILL leaves no etcd and no temporary directory behind", () =>
+    Effect.gen(function*() {
+      const script = `
+        import { NodeRuntime, NodeServices } from "@effect/platform-node"
+        import { Effect, Option } from "effect"
+        import { EtcdProcess } from "effect-etcd"
+        const program = Effect.gen(function*() {
+          const node = yield* EtcdProcess.ephemeral({}, { log: false })
+          console.log(JSON.stringify({ pid: Option.getOrThrow(yield* node.pid), socket: node.endpoints[0] }))
+          yield* Effect.never
+        })
+        NodeRuntime.runMain(program.pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+      `
+      const host = spawn(
+        process.execPath,
+        ["--conditions=effect-etcd-source", "--input-type=module", "--eval", script],
+        { stdio: ["ignore", "pipe", "inherit"] }
+      )
+      const line = yield* Effect.callback<string>((resume) => {
+        host.stdout.once("data", (data) => resume(Effect.succeed(String(data))))
+      })
+      const { pid, socket } = JSON.parse(line)
+      assert.isTrue(alive(pid))
+      host.kill("SIGKILL")
+      yield* until(() => !alive(pid) && !existsSync(dirname(new URL(socket).pathname))).pipe(
+        Effect.timeout("1 second")
+      )
+    })
+  )
+
+  it.live("inherited ETCD_ variables do not reach it", () =>
+    Effect.gen(function*() {
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          process.env.ETCD_SNAPSHOT_COUNT = "7"
+        }),
+        () =>
+          Effect.sync(() => {
+            delete process.env.ETCD_SNAPSHOT_COUNT
+          })
+      )
+      const node = yield* EtcdProcess.ephemeral({}, quiet)
+      yield* node.stop
+      const events = yield* Stream.runCollect(
+        Stream.takeUntil(node.events, (event) => event._tag !== "Missed" && event.message.includes("closed etcd server"))
+      )
+      assert.isAbove(events.length, 10)
+      const mentions = events.filter((event) => event._tag !== "Missed" && event.message.includes("environment variable"))
+      assert.deepStrictEqual(mentions, [])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("with a log level that hides the role, Status tells it", () =>
+    Effect.gen(function*() {
+      const node = yield* EtcdProcess.ephemeral({ logLevel: "error" }, quiet)
+      const state = yield* awaitRole(node, "leader")
+      assert.isTrue(state.term > 0n)
+      assert.deepStrictEqual(state.leader, Option.some(node.id))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("events reach back to the start, and a reader that is too slow is told what it missed", () =>
+    Effect.gen(function*() {
+      const node = yield* EtcdProcess.ephemeral({}, { ...quiet, eventBuffer: 8 })
+      const events = yield* Stream.runCollect(Stream.take(node.events, 8))
+      assert.strictEqual(events.length, 8)
+      const late = yield* Effect.forkChild(
+        node.events.pipe(
+          Stream.tap(() => node.stop),
+          Stream.takeUntil((event) => event._tag === "Missed"),
+          Stream.runLast
+        )
+      )
+      const last = Option.getOrThrow(yield* Fiber.join(late))
+      assert.strictEqual(last._tag, "Missed")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("two hundred ephemeral nodes, one after another", () =>
+    Effect.forEach(
+      Array.from({ length: 200 }),
+      () => Effect.scoped(Effect.asVoid(EtcdProcess.ephemeral({}, quiet))),
+      { discard: true }
+    ).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("two hundred ephemeral nodes, eight at a time", () =>
+    Effect.forEach(
+      Array.from({ length: 200 }),
+      () => Effect.scoped(Effect.asVoid(EtcdProcess.ephemeral({}, quiet))),
+      { discard: true, concurrency: 8 }
+    ).pipe(Effect.provide(NodeServices.layer))
+  )
+})

@@ -1,0 +1,75 @@
+/**
+ * The README's programs, compiled and run as they stand.
+ */
+import { execFile, execFileSync } from "node:child_process"
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { EtcdProcess } from "effect-etcd"
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+
+const programs = (markdown: string) => Array.from(markdown.matchAll(/^```ts\n([\s\S]*?)^```$/gm), (match) => match[1]!)
+
+/** A directory inside the package, so that the programs find it, and its dependencies, by name. */
+const directory = Effect.acquireRelease(
+  Effect.sync(() => {
+    mkdirSync(join(root, ".readme"), { recursive: true })
+    return mkdtempSync(join(root, ".readme", "run-"))
+  }),
+  (directory) =>
+    Effect.sync(() => {
+      rmSync(directory, { recursive: true, force: true })
+      if (readdirSync(dirname(directory)).length === 0) rmSync(dirname(directory), { recursive: true })
+    })
+)
+
+const run = (file: string) =>
+  Effect.callback<{ readonly code: number; readonly output: string }>((resume) => {
+    const child = execFile(
+      process.execPath,
+      ["--conditions=effect-etcd-source", "--no-warnings", file],
+      { cwd: root, env: { ...process.env, NO_COLOR: "1" } },
+      (error, stdout, stderr) =>
+        resume(Effect.succeed({ code: error === null ? 0 : Number(error.code ?? 1), output: `${stdout}${stderr}` }))
+    )
+    return Effect.sync(() => child.kill())
+  })
+
+describe("README", () => {
+  it.live("its programs compile and run", () =>
+    Effect.gen(function*() {
+      const readme = readFileSync(join(root, "README.md"), "utf8")
+      const sources = programs(readme)
+      assert.isAbove(sources.length, 4)
+      const node = yield* EtcdProcess.ephemeral({}, { log: false })
+      const place = yield* directory
+      const files = sources.map((source, index) => {
+        const file = join(place, `program${index}.ts`)
+        writeFileSync(file, source.replaceAll("http://127.0.0.1:2379", node.endpoints[0]))
+        return file
+      })
+      const config = join(place, "tsconfig.json")
+      writeFileSync(config, JSON.stringify({ extends: join(root, "tsconfig.json"), include: [], files }))
+      execFileSync(join(root, "node_modules/.bin/tsc"), ["--noEmit", "-p", config], { stdio: "inherit" })
+      const results = yield* Effect.forEach(files, run, { concurrency: 2 })
+      for (const [index, result] of results.entries()) {
+        assert.strictEqual(result.code, 0, `program ${index}:\n${sources[index]}\n${result.output}`)
+      }
+      assert.include(results[0]!.output, "world")
+      assert.include(results[1]!.output, "Put settings/color green")
+      assert.include(results[2]!.output, "the leader's work")
+      assert.include(results[3]!.output, "node")
+      assert.include(results[4]!.output, "not-applied")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it("its links lead somewhere", () => {
+    for (const [, target] of readFileSync(join(root, "README.md"), "utf8").matchAll(/\]\(([^)#]+)\)/g)) {
+      if (!target!.startsWith("http")) assert.isTrue(existsSync(join(root, target!)), target)
+    }
+  })
+})
