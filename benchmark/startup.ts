@@ -23,7 +23,7 @@ const throughLayer = Effect.promise(async () => {
   )
 })
 
-const plain = Effect.gen(function*() {
+const plain = Effect.gen(function* () {
   const binary = yield* EtcdBinary.find()
   return yield* Effect.promise(async () => {
     const directory = await mkdtemp(join(tmpdir(), "effect-etcd-bench-"))
@@ -52,7 +52,7 @@ const plain = Effect.gen(function*() {
   })
 })
 
-export const startup = Effect.gen(function*() {
+export const startup = Effect.gen(function* () {
   const binary = yield* EtcdBinary.find()
   yield* throughLayer
   const layer: Array<number> = []

@@ -1,5 +1,5 @@
 /**
- * The repo's commands, from a bare clone: `node scripts/run.mjs <setup | demo | test> [arguments]`.
+ * The repo's commands, from a bare clone: `node scripts/run.mjs <setup | demo | test | bench | check> [arguments]`.
  *
  * Installs the npm packages where they are missing or stale, makes sure that there is an etcd, and then runs the
  * command on the repo's own Node.js. It uses nothing but Node.js 20 and npm, and says nothing when all is there.
@@ -223,6 +223,8 @@ const ensureEtcd = () => {
 const commands = {
   setup: undefined,
   demo: ["--conditions=effect-etcd-source", join("examples", "demo.ts")],
+  bench: ["--conditions=effect-etcd-source", join("benchmark", "main.ts")],
+  check: [join("scripts", "check.ts")],
   test: [join("node_modules", "vitest", "vitest.mjs"), "run"]
 }
 
@@ -248,5 +250,5 @@ if (!Object.hasOwn(commands, command ?? "")) {
   stop(`usage: node scripts/run.mjs <${Object.keys(commands).join(" | ")}> [arguments]`)
 }
 ensurePackages()
-ensureEtcd()
+if (command !== "check") ensureEtcd()
 if (commands[command] !== undefined) become([...commands[command], ...args])

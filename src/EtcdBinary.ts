@@ -13,6 +13,7 @@ import * as NodeOs from "node:os"
 import * as NodeProcess from "node:process"
 import * as ByteSize from "effect/ByteSize"
 import * as Cache from "effect/Cache"
+import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -122,6 +123,9 @@ const maxArchiveBytes = ByteSize.mebibytes(256)
 const defaultBaseUrl = "https://github.com/etcd-io/etcd/releases/download"
 const releasesPage = "https://github.com/etcd-io/etcd/releases"
 const executables = ["etcd", "etcdctl", "etcdutl"]
+
+const stagingPrefix = ".fetch-"
+const abandonedAfter = Duration.days(1)
 
 const isWindows = NodeProcess.platform === "win32"
 
@@ -566,13 +570,31 @@ const moveIntoPlace = Effect.fnUntraced(function* (from: string, to: string, exe
   )
 })
 
+/** Removes what a process that was killed in the middle of a fetch left a day ago or earlier. */
+const removeAbandoned = Effect.fnUntraced(
+  function* (directory: string) {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const now = yield* Clock.currentTimeMillis
+    for (const name of yield* fs.readDirectory(directory)) {
+      if (!name.startsWith(stagingPrefix)) continue
+      const abandoned = path.join(directory, name)
+      const { mtime } = yield* fs.stat(abandoned)
+      const isOld = Option.exists(mtime, (date) => now - date.getTime() > Duration.toMillis(abandonedAfter))
+      if (isOld) yield* fs.remove(abandoned, { recursive: true })
+    }
+  },
+  (effect) => Effect.ignore(effect)
+)
+
 const install = Effect.fnUntraced(
   function* (plan: Plan, target: string, options: FetchOptions) {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
     const parent = path.dirname(target)
     yield* fs.makeDirectory(parent, { recursive: true })
-    const staging = yield* fs.makeTempDirectoryScoped({ directory: parent, prefix: ".fetch-" })
+    yield* removeAbandoned(parent)
+    const staging = yield* fs.makeTempDirectoryScoped({ directory: parent, prefix: stagingPrefix })
     const archive = path.join(staging, `archive.${plan.kind}`)
     const unpacked = path.join(staging, "release")
     yield* fs.makeDirectory(unpacked)

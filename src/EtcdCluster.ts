@@ -8,6 +8,7 @@
  */
 import * as Array from "effect/Array"
 import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
@@ -18,6 +19,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdConfig from "./EtcdConfig.ts"
+import type * as EtcdId from "./EtcdId.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
 import * as EtcdProcessError from "./EtcdProcessError.ts"
 
@@ -51,7 +53,7 @@ export class EtcdCluster extends Context.Service<EtcdCluster, Cluster>()("effect
  * @category options
  * @since 0.1.0
  */
-export interface Options extends Omit<EtcdProcess.Options, "runDirectory"> {
+export interface Options extends Omit<EtcdProcess.Options, "runDirectory" | "runDirectoryIsTemporary"> {
   /** How many members. Default: 3. */
   readonly size?: number | undefined
   /** Configuration that all members share. */
@@ -71,8 +73,38 @@ const leaderOf = (members: ReadonlyArray<EtcdProcess.Node>): Option.Option<EtcdP
   )
 }
 
-/** Starts all members at once, since none serves before a majority is there, and stops them at once. */
-const startAll = Effect.fnUntraced(function*(
+/** Waits, for a second at most, until a node has noticed since a time that the others are gone. */
+const awaitAlone = (node: EtcdProcess.Node, others: ReadonlySet<EtcdId.MemberId>, since: DateTime.Utc) => {
+  const missing = new Set(others)
+  return node.events.pipe(
+    Stream.takeUntil((event) => {
+      if (event._tag === "PeerDown" && Option.exists(event.time, DateTime.isGreaterThanOrEqualTo(since))) {
+        missing.delete(event.peer)
+      }
+      return missing.size === 0
+    }),
+    Stream.runDrain,
+    Effect.timeoutOption("1 second")
+  )
+}
+
+/**
+ * Stops the leader last, and only when it knows that it is alone: a leader that stops hands over first, and waits for
+ * seconds where the one that it chose for that has just gone.
+ */
+const stopAll = Effect.fnUntraced(function* (members: ReadonlyArray<EtcdProcess.Node>) {
+  const since = yield* DateTime.now
+  const running = yield* Effect.filter(members, (node) => Effect.map(node.pid, Option.isSome))
+  const leader = Option.getOrUndefined(leaderOf(running))
+  const others = running.filter((node) => node !== leader)
+  yield* Effect.forEach(others, (node) => node.stop, { concurrency: "unbounded", discard: true })
+  if (leader === undefined) return
+  if (others.length > 0) yield* awaitAlone(leader, new Set(others.map(({ id }) => id)), since)
+  yield* leader.stop
+})
+
+/** Starts all members at once, since none serves before a majority is there. */
+const startAll = Effect.fnUntraced(function* (
   start: (index: number) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform>,
   size: number
 ) {
@@ -82,6 +114,7 @@ const startAll = Effect.fnUntraced(function*(
     (index) => Effect.flatMap(Scope.fork(scope), (own) => Scope.provide(start(index), own)),
     { concurrency: "unbounded" }
   )
+  yield* Effect.addFinalizer(() => stopAll(members))
   const leader = Effect.sync(() => leaderOf(members))
   const cluster: Cluster = {
     members: members as unknown as Array.NonEmptyReadonlyArray<EtcdProcess.Node>,
@@ -116,7 +149,7 @@ const onSockets = (
   start: typeof EtcdProcess.make,
   options: Options
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const size = options.size ?? 3
     const runDirectory = yield* Effect.mapError(
@@ -136,7 +169,7 @@ const onSockets = (
             ...options.config,
             name: names[index]!
           },
-          { ...options, runDirectory }
+          { ...options, runDirectory, runDirectoryIsTemporary: true }
         ),
       size
     )
@@ -187,6 +220,5 @@ export const ephemeral = (
  * @category layers
  * @since 0.1.0
  */
-export const layer = (
-  options: Options = {}
-): Layer.Layer<EtcdCluster, EtcdProcessError.EtcdProcessError, Platform> => Layer.effect(EtcdCluster, make(options))
+export const layer = (options: Options = {}): Layer.Layer<EtcdCluster, EtcdProcessError.EtcdProcessError, Platform> =>
+  Layer.effect(EtcdCluster, make(options))

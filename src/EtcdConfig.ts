@@ -76,9 +76,12 @@ export interface Input extends Table.Inputs {}
  * @category schemas
  * @since 0.1.0
  */
-export const EtcdOptions: Schema.Codec<EtcdOptions, Input> = Schema.Struct(
-  Object.fromEntries(Table.keys.map((key) => [key, Schema.optionalKey(Table.get(key).kind.schema)]))
-) as unknown as Schema.Codec<EtcdOptions, Input>
+export const EtcdOptions: Schema.Codec<EtcdOptions, Input> = Schema.suspend(
+  () =>
+    Schema.Struct(
+      Object.fromEntries(Table.keys.map((key) => [key, Schema.optionalKey(Table.get(key).kind.schema())]))
+    ) as unknown as Schema.Codec<EtcdOptions, Input>
+)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // sources
@@ -265,7 +268,8 @@ export interface Resolved {
 }
 
 /**
- * Fills in the defaults and checks the options for one version of etcd, without a look at files or the network.
+ * Fills in the defaults and checks the options for one version of etcd, without a look at files or the network. Takes
+ * what {@link decode} takes, and its result.
  *
  * The defaults, where the user says nothing: the name `default`; Unix sockets in etcd's working directory for clients
  * and peers; to listen on what is advertised, and to advertise what is listened on; a cluster of this member alone;
@@ -284,8 +288,7 @@ export interface Resolved {
  * import { EtcdConfig } from "effect-etcd"
  *
  * const program = Effect.gen(function*() {
- *   const options = yield* EtcdConfig.decode({ name: "a" })
- *   const resolved = yield* EtcdConfig.resolve(options, {
+ *   const resolved = yield* EtcdConfig.resolve({ name: "a" }, {
  *     version: SemVer.make({ major: 3, minor: 5, patch: 30 }),
  *     dataDir: "/var/lib/etcd"
  *   })
@@ -297,16 +300,23 @@ export interface Resolved {
  * @since 0.1.0
  */
 export const resolve = (
-  options: EtcdOptions,
+  options: Input,
   context: { readonly version: SemVer.SemVer; readonly dataDir: string; readonly directory?: string | undefined }
 ): Effect.Effect<Resolved, EtcdProcessError.EtcdProcessError> =>
-  Effect.suspend(() => {
-    const { dataDir, directory = process.cwd(), version } = context
-    const { name, problems, values, warnings } = Resolve.resolve(options, { version, dataDir, directory })
+  Effect.flatMap(decode(options), (given) => {
+    const { dataDir, directory = currentDirectory(), version } = context
+    const { name, problems, values, warnings } = Resolve.resolve(given, { version, dataDir, directory })
     return problems.length > 0
       ? Effect.fail(Read.invalid(`The configuration of ${name} for etcd ${SemVer.format(version)}`, problems))
       : Effect.succeed({ name, dataDir, version, options: values, warnings })
   })
+
+/** The current directory may have been removed. */
+const currentDirectory = () =>
+  Result.getOrElse(
+    Result.try(() => process.cwd()),
+    () => "."
+  )
 
 /**
  * The command line for etcd: `--name=value` for each option, by the name that this version knows. Secrets are not among
@@ -331,9 +341,10 @@ export const toEnvironment = (resolved: Resolved): Readonly<Record<string, strin
 const spelled = ({ options, version }: Resolved, secret: boolean): ReadonlyArray<readonly [string, string]> =>
   Table.keys.flatMap((key) => {
     const value = options[key]
-    const name = Table.nameFor(key, version)
     const kind = Table.get(key).kind
-    return value === undefined || name === undefined || kind.secret !== secret ? [] : [[name, kind.toFlag(value)]]
+    if (value === undefined || kind.secret !== secret) return []
+    const name = Table.nameFor(key, version)
+    return name === undefined ? [] : [[name, kind.toFlag(value)]]
   })
 
 /**

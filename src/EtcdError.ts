@@ -896,7 +896,10 @@ const knownMessages: ReadonlyMap<string, Known> = new Map<string, Known>([
   ["context deadline exceeded", unknown((details) => new DeadlineExceeded(details), "Give the call more time.")]
 ])
 
-const prefix = "etcdserver: "
+/** What gRPC for Go, then etcd, put before a message; the first is in the reason that a watch is canceled for. */
+const prefixes = /^(?:rpc error: code = \w+ desc = )?(?:etcdserver: )?/
+
+const withoutPrefixes = (message: string): string => message.replace(prefixes, "")
 
 const knownByCode = (code: number, message: string): Known | undefined => {
   switch (code) {
@@ -935,9 +938,7 @@ const genericStatus = (code: number, message: string): Known =>
 const knownStatus = (code: number, message: string, path: string): Known =>
   code === 12
     ? unsupported(path)
-    : (knownMessages.get(message.startsWith(prefix) ? message.slice(prefix.length) : message) ??
-      knownByCode(code, message) ??
-      genericStatus(code, message))
+    : (knownMessages.get(withoutPrefixes(message)) ?? knownByCode(code, message) ?? genericStatus(code, message))
 
 const withCause = (cause: unknown): { readonly cause?: unknown } => (cause === undefined ? {} : { cause })
 
@@ -946,10 +947,7 @@ const knownFailure = (error: TransportError, path: string): Known => {
     case "Status":
       return knownStatus(error.code, error.message, path)
     case "Unreachable":
-      return notApplied(
-        (details) => new Unreachable({ ...details, ...withCause(error.cause) }),
-        "Is etcd running and listening there, and is it asked with TLS if and only if it serves TLS?"
-      )
+      return notApplied((details) => new Unreachable({ ...details, ...withCause(error.cause) }), "")
     case "ConnectionLost":
       return unknown((details) => new ConnectionLost({ ...details, ...withCause(error.cause) }), "")
     case "Deadline":
@@ -973,7 +971,7 @@ const sentence = (text: string): string => {
 }
 
 const describeCode = (error: TransportError): string => {
-  const text = error.message.startsWith(prefix) ? error.message.slice(prefix.length) : error.message
+  const text = withoutPrefixes(error.message)
   return text === "" ? `gRPC status ${error.code} without a message` : text
 }
 
@@ -991,8 +989,10 @@ export const fromTransport = (error: TransportError, call: Call): EtcdError => {
   const kind = call.kind ?? kindOfPath(call.method)
   const outcome = kind === "read" || error.processed === "no" ? "not-applied" : known.outcome
   const method = displayName(call.method)
+  const told = describeCode(error)
+  const where = told.includes(call.endpoint) ? method : `${method} at ${call.endpoint}`
   const message = [
-    sentence(`${method} at ${call.endpoint} failed: ${describeCode(error)}`),
+    sentence(`${where} failed: ${told}`),
     known.advice,
     outcome === "unknown" ? "Whether it was applied is unknown." : ""
   ]
@@ -1030,3 +1030,43 @@ export const keyNotFound = (range: { readonly key: Uint8Array; readonly end: Uin
       : `There is no key from ${key} up to ${JSON.stringify(text.decode(range.end))}.`
   return make(new KeyNotFound({ message, outcome: "not-applied" }))
 }
+
+/**
+ * A server ended a watch.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const watchCanceled = (answer: {
+  readonly compactRevision: bigint
+  readonly cancelReason: string
+}): EtcdError => {
+  const method = "Watch.Watch"
+  const outcome = "not-applied"
+  if (answer.compactRevision > 0n) {
+    const message =
+      `The watch cannot begin at the revision asked for: everything before revision ${answer.compactRevision} is ` +
+      "compacted. Read the current state and watch from there."
+    return make(new Compacted({ message, outcome, method, compactedRevision: answer.compactRevision }))
+  }
+  const told = withoutPrefixes(answer.cancelReason)
+  const known = knownMessages.get(told)
+  const message = `${sentence(`The server ended the watch: ${told === "" ? "it gave no reason" : told}`)} ${known?.advice ?? ""}`
+  const details = { message: message.trim(), outcome, method } as const
+  return make(known === undefined ? new WatchCanceled(details) : known.reason(details))
+}
+
+/**
+ * The server ended the call of a watch without giving a reason.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const watchEnded = (): EtcdError =>
+  make(
+    new WatchCanceled({
+      message: "The server ended the watch without a reason. Watch again.",
+      outcome: "not-applied",
+      method: "Watch.Watch"
+    })
+  )

@@ -331,7 +331,11 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Kv => {
 
   return {
     get,
-    getString: (key, options) => Effect.map(get(key, options), Option.map((kv) => kv.valueString)),
+    getString: (key, options) =>
+      Effect.map(
+        get(key, options),
+        Option.map((kv) => kv.valueString)
+      ),
     range: (range, options = {}) =>
       Effect.map(
         client.unary(Rpc.KV.method.range, rangeRequest(KeyRange.fromInput(range), options), options),
@@ -413,8 +417,7 @@ export const get = (
 export const getString = (
   key: KeyRange.Bytes,
   options?: ReadOptions | undefined
-): Effect.Effect<Option.Option<string>, EtcdError.EtcdError, EtcdKv> =>
-  EtcdKv.use((kv) => kv.getString(key, options))
+): Effect.Effect<Option.Option<string>, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.getString(key, options))
 
 /**
  * The keys of a range, in one answer. An answer larger than the client's limit for a message fails; set a `limit`.

@@ -884,12 +884,28 @@ export const fromLine = (line: Line): Event =>
  * @category parsing
  * @since 0.1.0
  */
-export const decode: {
-  (options?: LineOptions): <E, R>(self: Stream.Stream<Uint8Array, E, R>) => Stream.Stream<Event, E, R>
-  <E, R>(self: Stream.Stream<Uint8Array, E, R>, options?: LineOptions): Stream.Stream<Event, E, R>
+export const decode = <E, R>(self: Stream.Stream<Uint8Array, E, R>): Stream.Stream<Event, E, R> => decodeWith(self, {})
+
+/**
+ * As {@link decode}, with a limit of one's own for the length of a line.
+ *
+ * @example
+ * ```ts
+ * import { Stream } from "effect"
+ * import { EtcdLog } from "effect-etcd"
+ *
+ * const events = (output: Stream.Stream<Uint8Array>) => EtcdLog.decodeWith(output, { maxLineBytes: 64 * 1024 })
+ * ```
+ *
+ * @category parsing
+ * @since 0.1.0
+ */
+export const decodeWith: {
+  (options: LineOptions): <E, R>(self: Stream.Stream<Uint8Array, E, R>) => Stream.Stream<Event, E, R>
+  <E, R>(self: Stream.Stream<Uint8Array, E, R>, options: LineOptions): Stream.Stream<Event, E, R>
 } = dual(
-  (args) => Stream.isStream(args[0]),
-  <E, R>(self: Stream.Stream<Uint8Array, E, R>, options?: LineOptions): Stream.Stream<Event, E, R> =>
+  2,
+  <E, R>(self: Stream.Stream<Uint8Array, E, R>, options: LineOptions): Stream.Stream<Event, E, R> =>
     Stream.mapAccumArray(
       self,
       () => makeLineReader(options),
@@ -898,7 +914,7 @@ export const decode: {
     )
 )
 
-const bySpecificity = (event: Event): event is Failure => event._tag === "Failure" && event.reason._tag !== "Other"
+const hasKnownReason = (event: Event): event is Failure => event._tag === "Failure" && event.reason._tag !== "Other"
 
 /**
  * Of the events given, oldest first, the one that tells best why etcd ended: the last failure with a known reason, or
@@ -908,7 +924,7 @@ const bySpecificity = (event: Event): event is Failure => event._tag === "Failur
  * @since 0.1.0
  */
 export const explain = (events: ReadonlyArray<Event>): Option.Option<Failure> => {
-  const known = events.findLast(bySpecificity)
+  const known = events.findLast(hasKnownReason)
   const last = known ?? events.findLast((event) => event._tag === "Failure")
   return Option.fromNullishOr(last)
 }

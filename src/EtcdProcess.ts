@@ -137,6 +137,8 @@ export interface Options {
   readonly statusInterval?: Duration.Input | undefined
   /** The working directory of etcd, in which relative sockets live. Default: a temporary one of mode 0700. */
   readonly runDirectory?: string | undefined
+  /** Whether the given `runDirectory` goes when the host dies without closing the scope. Default: false. */
+  readonly runDirectoryIsTemporary?: boolean | undefined
   /** What this library's own requests to the node need, where the node asks for TLS or a password. */
   readonly client?: Partial<EtcdClient.Options> | undefined
 }
@@ -149,6 +151,7 @@ interface Status {
 }
 
 const lastLinesKept = 20
+const failuresKept = 100
 
 /**
  * Starts a node and waits until it serves. It lives as long as the scope.
@@ -209,7 +212,7 @@ export const ephemeral = (
  */
 interface Output {
   readonly lastLines: Array<string>
-  readonly events: Array<EtcdLog.Failure>
+  readonly failures: Array<EtcdLog.Failure>
   readonly ready: Latch.Latch
   /** Opens when a failure is told that etcd would wait for and not end by. */
   readonly stuck: Latch.Latch
@@ -218,19 +221,20 @@ interface Output {
 
 const makeOutput = (): Output => ({
   lastLines: [],
-  events: [],
+  failures: [],
   ready: Latch.makeUnsafe(false),
   stuck: Latch.makeUnsafe(false),
   member: undefined
 })
 
-const remember = (output: Output, line: string, event: EtcdLog.Event) => {
-  output.lastLines.push(line)
+const remember = (output: Output, event: EtcdLog.Event) => {
+  output.lastLines.push(event.line)
   if (output.lastLines.length > lastLinesKept) output.lastLines.shift()
   if (event._tag === "Ready") output.ready.openUnsafe()
   if (event._tag === "LocalMember") output.member = event
   if (event._tag === "Failure" && !output.ready.isOpen()) {
-    output.events.push(event)
+    output.failures.push(event)
+    if (output.failures.length > failuresKept) output.failures.shift()
     if (event.reason._tag === "DataDirInUse") output.stuck.openUnsafe()
   }
 }
@@ -245,7 +249,7 @@ interface Run {
   readonly close: Effect.Effect<void>
 }
 
-const makeWith = Effect.fnUntraced(function*(
+const makeWith = Effect.fnUntraced(function* (
   configFor: (version: SemVer.SemVer) => EtcdConfig.Input,
   options: Options
 ): Effect.fn.Return<
@@ -253,6 +257,7 @@ const makeWith = Effect.fnUntraced(function*(
   EtcdProcessError.EtcdProcessError,
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 > {
+  const fs = yield* FileSystem.FileSystem
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const binary = yield* EtcdBinary.find({ path: options.binary })
   const { config, runDirectory, temporaryDirectory } = yield* prepare(binary, configFor(binary.version), options)
@@ -276,15 +281,15 @@ const makeWith = Effect.fnUntraced(function*(
     return after === before ? Effect.void : SubscriptionRef.set(role, after)
   }
 
-  const onLine = (output: Output) => (line: EtcdLog.Line) => {
-    const event = EtcdLog.fromLine(line)
-    remember(output, line.text, event)
+  const onEvent = (output: Output) => (event: EtcdLog.Event) => {
+    remember(output, event)
     history.publish(event)
     const folded = updateRole((state) => Role.fold(state, event))
     return options.log === false ? folded : Effect.andThen(folded, logEvent(event, config.name))
   }
 
-  const launch: Effect.Effect<Run, EtcdProcessError.EtcdProcessError> = Effect.gen(function*() {
+  const launch: Effect.Effect<Run, EtcdProcessError.EtcdProcessError> = Effect.gen(function* () {
+    yield* removeSockets(config, runDirectory).pipe(Effect.provideService(FileSystem.FileSystem, fs))
     const scope = yield* Scope.make()
     const child = yield* Child.spawn({
       command: binary.path,
@@ -300,15 +305,8 @@ const makeWith = Effect.fnUntraced(function*(
       Effect.onError(() => Scope.close(scope, Exit.void))
     )
     const output = makeOutput()
-    const onLines = (lines: ReadonlyArray<EtcdLog.Line>) => Effect.forEach(lines, onLine(output), { discard: true })
-    const read = (bytes: Stream.Stream<Uint8Array, PlatformError.PlatformError>) => {
-      const reader = EtcdLog.makeLineReader()
-      return bytes.pipe(
-        Stream.runForEach((chunk) => onLines(reader.push(chunk))),
-        Effect.ignore,
-        Effect.andThen(Effect.suspend(() => onLines(reader.end())))
-      )
-    }
+    const read = (bytes: Stream.Stream<Uint8Array, PlatformError.PlatformError>) =>
+      bytes.pipe(EtcdLog.decode, Stream.runForEach(onEvent(output)), Effect.ignore)
     const readers = yield* Effect.forkIn(
       Effect.all([read(child.stdout), read(child.stderr)], { concurrency: 2, discard: true }),
       background
@@ -338,7 +336,7 @@ const makeWith = Effect.fnUntraced(function*(
   const failed = (run: Run) =>
     Effect.map(run.ended, (status) =>
       Failures.exitedEarly({
-        failure: EtcdLog.explain(run.output.events),
+        failure: EtcdLog.explain(run.output.failures),
         status,
         lastLines: run.output.lastLines,
         dataDir: config.dataDir
@@ -352,7 +350,7 @@ const makeWith = Effect.fnUntraced(function*(
       Effect.map(Effect.sleep(startTimeout), () => Failures.startTimeout(startTimeout, run.output.lastLines))
     ]).pipe(Effect.flatMap((reason) => Effect.fail(EtcdProcessError.make(reason))))
 
-  const foldStatus = Effect.fnUntraced(function*(status: Status, asked: Role.RoleState) {
+  const foldStatus = Effect.fnUntraced(function* (status: Status, asked: Role.RoleState) {
     const now = yield* DateTime.now
     yield* updateRole((state) => (state === asked ? Role.fromStatus(state, status, now) : state))
   })
@@ -360,7 +358,7 @@ const makeWith = Effect.fnUntraced(function*(
   const takeDown: Effect.Effect<void> = Effect.suspend(() => {
     const run = current
     if (run === undefined) return Effect.void
-    return Effect.gen(function*() {
+    return Effect.gen(function* () {
       yield* SubscriptionRef.set(ready, false)
       yield* run.close
       current = undefined
@@ -371,13 +369,11 @@ const makeWith = Effect.fnUntraced(function*(
   })
 
   const bringUp: Effect.Effect<Status, EtcdProcessError.EtcdProcessError> = Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const run = yield* launch
       current = run
       const asked = SubscriptionRef.getUnsafe(role)
-      const status = yield* restore(Effect.raceFirst(served(run), fails(run))).pipe(
-        Effect.onError(() => takeDown)
-      )
+      const status = yield* restore(Effect.raceFirst(served(run), fails(run))).pipe(Effect.onError(() => takeDown))
       yield* foldStatus(status, asked)
       yield* SubscriptionRef.set(ready, true)
       return status
@@ -385,7 +381,7 @@ const makeWith = Effect.fnUntraced(function*(
   )
 
   /** From now to the end of a run, which it starts if there is none. */
-  const live: Effect.Effect<never, ExitStatus> = Effect.gen(function*() {
+  const live: Effect.Effect<never, ExitStatus> = Effect.gen(function* () {
     if (current === undefined) {
       yield* Effect.logWarning(`etcd ended (${Failures.describeExit(lastExit)}); starting it again`)
       yield* bringUp.pipe(
@@ -407,7 +403,7 @@ const makeWith = Effect.fnUntraced(function*(
   )
 
   const start = Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       yield* SubscriptionRef.set(stopped, Option.none())
       const status = yield* Effect.onError(restore(bringUp), () => setStopped)
       supervisor = yield* Effect.forkIn(supervise, background)
@@ -415,21 +411,20 @@ const makeWith = Effect.fnUntraced(function*(
     })
   )
 
-  const stop = Effect.gen(function*() {
+  const stop = Effect.gen(function* () {
     if (supervisor !== undefined) yield* Fiber.interrupt(supervisor)
     yield* takeDown
     yield* setStopped
   }).pipe(Effect.uninterruptible)
 
   yield* Effect.addFinalizer(() =>
-    turns.withPermit(stop).pipe(
-      Effect.andThen(Scope.close(background, Exit.void)),
-      Effect.andThen(Effect.sync(history.end))
-    )
+    turns
+      .withPermit(stop)
+      .pipe(Effect.andThen(Scope.close(background, Exit.void)), Effect.andThen(Effect.sync(history.end)))
   )
   const first = yield* turns.withPermit(start)
 
-  const checkRole = Effect.gen(function*() {
+  const checkRole = Effect.gen(function* () {
     const asked = SubscriptionRef.getUnsafe(role)
     if (SubscriptionRef.getUnsafe(ready)) yield* Effect.flatMap(askStatus, (status) => foldStatus(status, asked))
   })
@@ -458,18 +453,18 @@ const makeWith = Effect.fnUntraced(function*(
   }
 })
 
-const prepare = Effect.fnUntraced(function*(binary: EtcdBinary.EtcdBinary, input: EtcdConfig.Input, options: Options) {
+const prepare = Effect.fnUntraced(function* (binary: EtcdBinary.EtcdBinary, input: EtcdConfig.Input, options: Options) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const given = yield* EtcdConfig.decode(input)
-  const temporaryDirectory =
+  const runDirectory =
     options.runDirectory === undefined
       ? yield* Effect.mapError(
           fs.makeTempDirectoryScoped({ prefix: "effect-etcd-" }),
           EtcdProcessError.systemFailure("create a temporary directory")
         )
-      : undefined
-  const runDirectory = path.resolve(options.runDirectory ?? temporaryDirectory!)
+      : path.resolve(options.runDirectory)
+  const isTemporary = options.runDirectory === undefined || options.runDirectoryIsTemporary === true
   const dataDir =
     given.dataDir === undefined
       ? path.join(runDirectory, `${given.name ?? "default"}.etcd`)
@@ -484,7 +479,15 @@ const prepare = Effect.fnUntraced(function*(binary: EtcdBinary.EtcdBinary, input
     "member",
     config.name
   )
-  return { config, runDirectory, temporaryDirectory }
+  return { config, runDirectory, temporaryDirectory: isTemporary ? runDirectory : undefined }
+})
+
+/** A killed etcd leaves the sockets of its directory behind, and 3.4 does not start over those of its clients. */
+const removeSockets = Effect.fnUntraced(function* (config: EtcdConfig.Resolved, runDirectory: string) {
+  const fs = yield* FileSystem.FileSystem
+  const urls = [...(config.options.listenClientUrls ?? []), ...(config.options.listenPeerUrls ?? [])]
+  const names = urls.flatMap((url) => /^unixs?:\/\/([^/]+)$/.exec(url)?.[1] ?? [])
+  yield* Effect.forEach(names, (name) => Effect.ignore(fs.remove(`${runDirectory}/${name}`)), { discard: true })
 })
 
 const askStatusOf = (endpoint: string, options: Options["client"]) =>

@@ -15,8 +15,8 @@ import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
 import type { KeyValue } from "./EtcdKv.ts"
-import { Event_EventType } from "./internal/proto/kv_pb.ts"
 import type * as Proto from "./internal/proto/kv_pb.ts"
+import { Event_EventType } from "./internal/proto/kv_pb.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as Wire from "./internal/wire.ts"
 import * as KeyRange from "./KeyRange.ts"
@@ -122,9 +122,7 @@ const createRequest = (range: KeyRange.KeyRange, options: WatchOptions) => ({
 
 /** The events of an answer, or why the server ended the watch. */
 const eventsOf = (response: Rpc.WatchResponse) =>
-  response.canceled
-    ? Effect.fail(EtcdError.watchCanceled(response))
-    : Effect.succeed(response.events.map(watchEvent))
+  response.canceled ? Effect.fail(EtcdError.watchCanceled(response)) : Effect.succeed(response.events.map(watchEvent))
 
 /**
  * The service over a client.
@@ -135,7 +133,7 @@ const eventsOf = (response: Rpc.WatchResponse) =>
 export const make = (client: EtcdClient.EtcdClient["Service"]): Watch => {
   const watch: Watch["watch"] = (range, options = {}) =>
     Stream.unwrap(
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         const call = yield* client.bidirectional(Rpc.Watch.method.watch)
         yield* call.send(createRequest(KeyRange.fromInput(range), options))
         return call.messages.pipe(Stream.mapEffect(eventsOf), Stream.flattenIterable)

@@ -149,7 +149,7 @@ const foldLeader = (state: RoleState, event: EtcdLog.LeaderChange): RoleState =>
  *
  * // Every state that a recorded log went through.
  * const replay = (log: Stream.Stream<Uint8Array>, start: DateTime.Utc) =>
- *   log.pipe(EtcdLog.decode, Stream.scan(Role.initial(start), Role.fold), Stream.runCollect)
+ *   log.pipe(EtcdLog.decode, Stream.scan(() => Role.initial(start), Role.fold), Stream.runCollect)
  * ```
  *
  * @category folding

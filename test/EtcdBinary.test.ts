@@ -299,7 +299,7 @@ describe("EtcdBinary.find", () => {
       const dir = yield* tempDir
       const path = yield* writeExecutable(
         `${dir}/etcd`,
-        `#!/bin/sh\ntrap '' TERM\necho $$ > ${dir}/pid.part\nmv ${dir}/pid.part ${dir}/pid\nwhile :; do sleep 0.05; done\n`
+        `#!/bin/sh\ntrap '' TERM\necho $$ > ${dir}/pid.part\nmv ${dir}/pid.part ${dir}/pid\nexec sleep 60\n`
       )
       const finding = yield* Effect.forkChild(reasonOf(EtcdBinary.find({ path })))
       yield* until(fs.exists(`${dir}/pid`))
@@ -646,6 +646,31 @@ describe("EtcdBinary.fetch", () => {
       const exit = yield* Fiber.await(fetching)
       assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
       assert.deepStrictEqual(yield* listing(cacheDirectory), [])
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.live("removes what a killed process left behind, but not what another one is working on", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const cacheDirectory = yield* tempDir
+      const archive = yield* tarGz(release)
+      const server = yield* serve(sends(archive))
+      for (const name of [".fetch-old", ".fetch-new", "old"]) {
+        yield* fs.makeDirectory(`${cacheDirectory}/${name}`)
+        yield* fs.writeFileString(`${cacheDirectory}/${name}/archive`, "")
+      }
+      const past = new Date("2026-01-01")
+      yield* fs.utimes(`${cacheDirectory}/.fetch-old`, past, past)
+      yield* fs.utimes(`${cacheDirectory}/old`, past, past)
+      yield* EtcdBinary.fetch({
+        version,
+        sha256: sha256(archive),
+        platform: "linux-amd64",
+        baseUrl: server.baseUrl,
+        cacheDirectory
+      })
+      const left = yield* fs.readDirectory(cacheDirectory)
+      assert.sameMembers(left, [".fetch-new", "old", `${root}-${sha256(archive).slice(0, 12)}`])
     }).pipe(Effect.provide(platform))
   )
 

@@ -7,9 +7,9 @@ import { EtcdCluster, EtcdKv, EtcdLayer, EtcdProcess } from "effect-etcd"
 
 describe("EtcdCluster", () => {
   it.live("three members elect a leader, replicate, survive its death, and take it back", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const directory = yield* Effect.scoped(
-        Effect.gen(function*() {
+        Effect.gen(function* () {
           const cluster = yield* EtcdCluster.ephemeral({ log: false })
           assert.strictEqual(new Set(cluster.members.map((node) => node.id)).size, 3)
           assert.strictEqual(new Set(cluster.members.map((node) => node.clusterId)).size, 1)
@@ -36,7 +36,7 @@ describe("EtcdCluster", () => {
   )
 
   it.live("a member that cannot start takes the others down", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const error = yield* EtcdCluster.fromConfigs([{ name: "a" }, { name: "b", listenPeerUrls: "nonsense" }], {
         log: false
       }).pipe(Effect.scoped, Effect.flip)
@@ -45,7 +45,7 @@ describe("EtcdCluster", () => {
   )
 
   it.live("as a layer", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       yield* EtcdKv.put("a", "1")
       const cluster = yield* EtcdCluster.EtcdCluster
       assert.strictEqual(cluster.members.length, 3)
@@ -59,7 +59,7 @@ describe("EtcdCluster", () => {
 
 describe("EtcdLayer", () => {
   it.live("embedded, and connect to what runs", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const etcd = yield* EtcdProcess.EtcdProcess
       yield* EtcdKv.put("a", "1")
       const read = Effect.provide(EtcdKv.getString("a"), EtcdLayer.connect({ endpoints: etcd.endpoints }))

@@ -8,7 +8,7 @@ const reason = <A, R>(effect: Effect.Effect<A, { readonly reason: { readonly _ta
 describe("EtcdKv", () => {
   layer(EtcdLayer.ephemeral({}, { log: false }), { timeout: "30 seconds" })((it) => {
     it.effect("put, get and getString", () =>
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         const first = yield* EtcdKv.put("kv/a", "one")
         assert.deepStrictEqual(first.previous, Option.none())
         const second = yield* EtcdKv.put("kv/a", "two", { previousValue: true })
@@ -28,7 +28,7 @@ describe("EtcdKv", () => {
     )
 
     it.effect("bytes that are no text, and empty values, come back as they went", () =>
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         const key = Uint8Array.of(0x6b, 0x00, 0xff, 0xfe)
         const value = Uint8Array.of(0xff, 0x00, 0x80)
         yield* EtcdKv.put(key, value)
@@ -43,7 +43,7 @@ describe("EtcdKv", () => {
     )
 
     it.effect("range options", () =>
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         for (const [key, value] of [
           ["r/a", "3"],
           ["r/b", "1"],
@@ -80,7 +80,7 @@ describe("EtcdKv", () => {
     )
 
     it.effect("delete, deletePrefix and errorOnMissing", () =>
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         yield* EtcdKv.put("d/a", "1")
         yield* EtcdKv.put("d/b", "2")
         yield* EtcdKv.put("d/c", "3")
@@ -101,7 +101,7 @@ describe("EtcdKv", () => {
     )
 
     it.effect("what etcd refuses is a reason of its own", () =>
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         const { header } = yield* EtcdKv.put("e/a", "1")
         assert.strictEqual(yield* reason(EtcdKv.get("e/a", { revision: header.revision + 1000n })), "FutureRevision")
         assert.strictEqual(yield* reason(EtcdKv.put("e/a", "1", { lease: EtcdId.LeaseId(77n) })), "LeaseNotFound")

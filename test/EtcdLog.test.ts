@@ -153,6 +153,7 @@ const reasons: Readonly<Record<string, ReasonTag>> = {
   "corrupt-wal": "DataDirCorrupt",
   "corrupt-wal-crc": "DataDirCorrupt",
   "dir-is-file": "DataDirInaccessible",
+  "disk-full": "DiskFull",
   downgrade: "IncompatibleVersion",
   election: "InvalidConfig",
   filesize: "DiskFull",
@@ -270,11 +271,16 @@ describe("EtcdLog: one line", () => {
   })
 
   it("tells the role of the node", () => {
-    for (const role of ["follower", "pre-candidate", "candidate", "leader"]) {
-      for (const text of [`raft2026/11/23 04:03:49 INFO: 7b became ${role} at term 18446744073709551615`]) {
-        const event = EtcdLog.parse(text)
-        assert.deepInclude(event, { _tag: "RoleChange", role, member: member("7b"), term: 18446744073709551615n })
-      }
+    for (const role of ["follower", "pre-candidate", "candidate", "leader"] as const) {
+      assert.deepInclude(
+        EtcdLog.parse(`raft2026/11/23 04:03:49 INFO: 7b became ${role} at term 18446744073709551615`),
+        {
+          _tag: "RoleChange",
+          role,
+          member: member("7b"),
+          term: 18446744073709551615n
+        }
+      )
       assert.deepInclude(zap(`76dd2145bcd0fd58 became ${role} at term 2`), {
         _tag: "RoleChange",
         role,
@@ -495,7 +501,7 @@ describe("EtcdLog: bytes to lines", () => {
         assert.deepStrictEqual(events, eventsOf(text))
       }
       const short = yield* Stream.make(encoder.encode("abc\ndef")).pipe(
-        EtcdLog.decode({ maxLineBytes: 2 }),
+        EtcdLog.decodeWith({ maxLineBytes: 2 }),
         Stream.runCollect
       )
       assert.deepStrictEqual(
@@ -582,26 +588,30 @@ describe("EtcdLog: endurance", () => {
         counts.set(event._tag, (counts.get(event._tag) ?? 0) + 1)
       }
     }
-    const memory = () => {
-      gc()
-      const { arrayBuffers, heapUsed } = process.memoryUsage()
-      return heapUsed + arrayBuffers
+    // What the last batch left on the stack counts at random: the least of several looks is what is really held.
+    const memoryHeld = () =>
+      Math.min(
+        ...Array.from({ length: 5 }, () => {
+          batch()
+          gc()
+          const { arrayBuffers, heapUsed } = process.memoryUsage()
+          return heapUsed + arrayBuffers
+        })
+      )
+    const batches = (lineCount: number) => {
+      for (let i = 0; i < lineCount / perBatch; i++) {
+        batch()
+      }
     }
 
-    for (let i = 0; i < 100; i++) {
-      batch()
-    }
-    const before = memory()
+    batches(100_000)
+    const before = memoryHeld()
     counts.clear()
-    for (let i = 0; i < 1_000_000 / perBatch; i++) {
-      batch()
-    }
-    const after = memory()
+    batches(1_000_000)
+    const total = [...counts.values()].reduce((sum, count) => sum + count, 0)
+    const after = memoryHeld()
 
-    assert.strictEqual(
-      [...counts.values()].reduce((sum, count) => sum + count, 0),
-      1_000_000
-    )
+    assert.strictEqual(total, 1_000_000)
     for (const tag of [
       "Entry",
       "Unparsed",
@@ -616,7 +626,8 @@ describe("EtcdLog: endurance", () => {
     ]) {
       assert.isAbove(counts.get(tag) ?? 0, 100, tag)
     }
-    assert.isBelow(after - before, 1024 * 1024)
+    // Tables of the JavaScript engine grow and shrink by a few MiB; anything kept of each line would be a pointer, 8 bytes, at least.
+    assert.isBelow(after - before, 8 * 1_000_000)
   })
 })
 

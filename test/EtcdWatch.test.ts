@@ -8,7 +8,7 @@ const describeEvent = (event: EtcdWatch.WatchEvent) =>
 describe("EtcdWatch", () => {
   layer(EtcdLayer.ephemeral({}, { log: false }), { timeout: "30 seconds" })((it) => {
     it.effect("delivers all changes of a range, in order, from the revision asked for", () =>
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         const { header } = yield* EtcdKv.put("w/a", "1")
         yield* EtcdKv.put("w/b", "2")
         yield* EtcdKv.put("other", "x")
@@ -29,7 +29,7 @@ describe("EtcdWatch", () => {
     )
 
     it.effect("previous values and filters", () =>
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         const { header } = yield* EtcdKv.put("p/a", "1")
         yield* EtcdKv.put("p/a", "2")
         yield* EtcdKv.delete("p/a")
@@ -47,7 +47,7 @@ describe("EtcdWatch", () => {
     )
 
     it.effect("next waits for a change of its key", () =>
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         const { header } = yield* EtcdKv.put("n/a", "1")
         const waiting = yield* Effect.forkChild(EtcdWatch.next("n/a", { startRevision: header.revision + 1n }))
         yield* EtcdKv.put("n/b", "not this one")
@@ -57,7 +57,7 @@ describe("EtcdWatch", () => {
     )
 
     it.effect("a watch from a compacted revision fails with it", () =>
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         const { header } = yield* EtcdKv.put("c/a", "1")
         yield* EtcdKv.put("c/a", "2")
         yield* EtcdKv.compact(header.revision + 1n)

@@ -18,7 +18,9 @@ const startsWith = (key: Uint8Array, prefix: Uint8Array) =>
 
 const nonEmpty = fc.uint8Array({ minLength: 1, maxLength: 4 })
 // Small alphabets, so that prefixes, equal keys and 0xff are common.
-const edgy = fc.array(fc.constantFrom(0, 1, 0x61, 0xfe, 0xff), { minLength: 0, maxLength: 4 }).map(Uint8Array.from)
+const edgy = fc
+  .array(fc.constantFrom(0, 1, 0x61, 0xfe, 0xff), { minLength: 0, maxLength: 4 })
+  .map((bytes) => Uint8Array.from(bytes))
 const edgyKey = edgy.filter((key) => key.length > 0)
 
 describe("KeyRange", () => {
@@ -28,7 +30,11 @@ describe("KeyRange", () => {
       [edgy, edgyKey]
     ] as const) {
       fc.assert(
-        fc.property(prefixes, keys, (prefix, key) => contains(KeyRange.prefix(prefix), key) === startsWith(key, prefix)),
+        fc.property(
+          prefixes,
+          keys,
+          (prefix, key) => contains(KeyRange.prefix(prefix), key) === startsWith(key, prefix)
+        ),
         { numRuns: 2000 }
       )
     }

@@ -27,7 +27,7 @@ const temporary = Effect.acquireRelease(
 )
 
 /** The three files of the README, with ports that are free here. */
-const files = Effect.gen(function*() {
+const files = Effect.gen(function* () {
   const directory = yield* temporary
   const ports: Record<string, number> = {}
   for (const port of ["2379", "2380", "2479", "2480", "2579", "2580"]) ports[port] = yield* freePort
@@ -42,7 +42,7 @@ const files = Effect.gen(function*() {
 
 describe("cl-etcd", () => {
   it.live("with-etcd without a configuration: id, version, ready, role, config", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const etcd = yield* EtcdProcess.make({}, quiet)
       assert.isTrue(etcd.id > 0n)
       assert.isTrue(SemVer.isGreaterThanOrEqualTo(etcd.version, SemVer.parseUnsafe("3.4.0")))
@@ -53,7 +53,7 @@ describe("cl-etcd", () => {
   )
 
   it.live("with-etcd with a configuration", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const port = yield* freePort
       const etcd = yield* EtcdProcess.make({ name: "lisp", listenClientUrls: `http://127.0.0.1:${port}` }, quiet)
       assert.strictEqual(etcd.config.name, "lisp")
@@ -62,7 +62,7 @@ describe("cl-etcd", () => {
   )
 
   it.live("on-leader and on-follower", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const etcd = yield* EtcdProcess.ephemeral({}, quiet)
       const led = yield* Deferred.make<Role.RoleState>()
       yield* Role.onTransition(etcd, { onLeader: (state) => Deferred.succeed(led, state) })
@@ -71,7 +71,7 @@ describe("cl-etcd", () => {
   )
 
   it.live("get-etcd, (setf get-etcd), delete-etcd, delete-dir-etcd, error-on-missing, watch-etcd", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       assert.deepStrictEqual(yield* EtcdKv.getString("hello"), Option.none())
       yield* EtcdKv.put("hello", "world")
       assert.deepStrictEqual(yield* EtcdKv.getString("hello"), Option.some("world"))
@@ -89,7 +89,7 @@ describe("cl-etcd", () => {
   )
 
   it.live("three nodes from three files", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const [first, ...rest] = yield* Effect.forEach(yield* files, (file) => EtcdConfig.fromToml(file))
       const cluster = yield* EtcdCluster.fromConfigs([first!, ...rest], quiet)
       const followers = yield* Ref.make(0)
@@ -107,12 +107,12 @@ describe("cl-etcd", () => {
   )
 
   it.live("a configuration from a TOML file as a layer", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const directory = yield* temporary
       const port = yield* freePort
       const file = join(directory, "etcd.toml")
       writeFileSync(file, `[etcd]\nname = "toml"\nlisten-client-urls = "http://127.0.0.1:${port}"\n`)
-      const name = Effect.gen(function*() {
+      const name = Effect.gen(function* () {
         yield* EtcdKv.put("a", "b")
         return (yield* EtcdProcess.EtcdProcess).name
       })

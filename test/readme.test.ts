@@ -41,7 +41,7 @@ const run = (file: string) =>
 
 describe("README", () => {
   it.live("its programs compile and run", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const readme = readFileSync(join(root, "README.md"), "utf8")
       const sources = programs(readme)
       assert.isAbove(sources.length, 4)

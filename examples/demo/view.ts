@@ -26,7 +26,7 @@ const describe = (state: Role.RoleState) =>
   })}`
 
 export const makeView = (names: ReadonlyArray<string>): Effect.Effect<View> =>
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     const terminal = process.stdout.isTTY === true
     const start = yield* Clock.currentTimeMillis
     const states = new Map<string, Role.RoleState>()
@@ -46,8 +46,10 @@ export const makeView = (names: ReadonlyArray<string>): Effect.Effect<View> =>
       Effect.sync(() => {
         const erase = drawn === 0 ? "" : `\x1b[${drawn}A\x1b[J`
         const lines = block()
-        drawn = lines.length
-        process.stdout.write(`${erase}${line === undefined ? "" : `${line}\n`}${lines.join("\n")}\n`)
+        drawn = states.size === 0 ? 0 : lines.length
+        process.stdout.write(
+          `${erase}${line === undefined ? "" : `${line}\n`}${states.size === 0 ? "" : `${lines.join("\n")}\n`}`
+        )
       })
 
     const print = (line: string) =>

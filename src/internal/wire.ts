@@ -4,8 +4,8 @@
  * @internal
  */
 import * as Option from "effect/Option"
-import { type Header, KeyValue } from "../EtcdKv.ts"
 import { ClusterId, MemberId } from "../EtcdId.ts"
+import { type Header, KeyValue } from "../EtcdKv.ts"
 import type * as Kv from "./proto/kv_pb.ts"
 import type * as Rpc from "./proto/rpc_pb.ts"
 

@@ -51,18 +51,11 @@ export const make = (
   let held: Metadata | undefined
   let waiting: Deferred.Deferred<Metadata, EtcdError> | undefined
 
-  const renew = (deferred: Deferred.Deferred<Metadata, EtcdError>) =>
-    authenticate.pipe(
-      Effect.map(metadata),
-      Effect.onExit((exit) =>
-        Effect.sync(() => {
-          waiting = undefined
-          if (Exit.isSuccess(exit)) held = exit.value
-          Deferred.doneUnsafe(deferred, Exit.hasInterrupts(exit) ? Exit.fail(closed) : exit)
-        })
-      ),
-      Effect.exit
-    )
+  const done = (deferred: Deferred.Deferred<Metadata, EtcdError>, exit: Exit.Exit<Metadata, EtcdError>) => {
+    waiting = undefined
+    if (Exit.isSuccess(exit)) held = exit.value
+    Deferred.doneUnsafe(deferred, Exit.hasInterrupts(exit) ? Exit.fail(closed) : exit)
+  }
 
   return {
     current: () => held,
@@ -72,7 +65,10 @@ export const make = (
         if (waiting !== undefined) return restore(Deferred.await(waiting))
         const deferred = Deferred.makeUnsafe<Metadata, EtcdError>()
         waiting = deferred
-        return Effect.andThen(Effect.forkIn(renew(deferred), scope), restore(Deferred.await(deferred)))
+        return Effect.flatMap(Effect.forkIn(Effect.map(authenticate, metadata), scope), (fiber) => {
+          fiber.addObserver((exit) => done(deferred, exit))
+          return restore(Deferred.await(deferred))
+        })
       })
     ),
     refuse: (refused) => {

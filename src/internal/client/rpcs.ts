@@ -170,3 +170,12 @@ export const kindOfPath = (path: string): Kind => {
   const kind = rpcs[service]?.[method]?.kind
   return kind === "read" ? "read" : "write"
 }
+
+/**
+ * Whether the member that is asked should refuse at once when it knows no leader, so that another can be asked: where
+ * the answer needs the whole cluster. What members say of themselves, they can say without a leader.
+ */
+export const needsLeader = (method: Method, request: { readonly serializable?: boolean } | undefined): boolean =>
+  method.service !== "etcdserverpb.Maintenance" &&
+  method.name !== "Cluster.MemberList" &&
+  request?.serializable !== true

@@ -27,17 +27,17 @@ const better = (session: Session.Session, best: Session.Session | undefined): bo
 
 /**
  * An endpoint that the call has not tried: the one in use, else the next that is not to be avoided, else the one to be
- * avoided the least.
+ * avoided the least. When all are tried, the one in use.
  */
 export const pick = (
   selection: Selection,
   tried: ReadonlySet<Session.Session> | undefined,
   now: () => number
-): Session.Session | undefined => {
+): Session.Session => {
   const { sessions } = selection
-  const start = selection.policy === "spread" ? selection.index++ % sessions.length : selection.index
-  const first = sessions[start]
-  if (first !== undefined && first.avoidUntil === 0 && tried === undefined) return first
+  const start = (selection.policy === "spread" ? selection.index++ : selection.index) % sessions.length
+  const first = sessions[start]!
+  if (first.avoidUntil === 0 && tried === undefined) return first
   const time = now()
   let best: Session.Session | undefined
   let bestIndex = start
@@ -55,8 +55,8 @@ export const pick = (
       bestIndex = index
     }
   }
-  if (best !== undefined && selection.policy === "sticky") selection.index = bestIndex
-  return best
+  if (selection.policy === "sticky") selection.index = bestIndex
+  return best ?? first
 }
 
 /** Takes up a new list: what stays keeps its connection, what goes is closed when its calls have ended. */

@@ -7,6 +7,7 @@
  * @internal
  */
 import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -33,7 +34,9 @@ export interface Session {
   dialFailure: TransportError | undefined
   /** Not before this time, in milliseconds since the epoch, unless nothing better is there. 0: not blamed. */
   avoidUntil: number
-  backoff: ((now: number, input: TransportError | undefined) => Pull.Pull<[unknown, Duration.Duration]>) | undefined
+  backoff:
+    | ((now: number, input: TransportError | undefined) => Pull.Pull<[unknown, Duration.Duration], never, unknown>)
+    | undefined
   removed: boolean
 }
 
@@ -46,6 +49,10 @@ export interface Observer {
 
 export interface Environment {
   readonly scope: Scope.Scope
+  /** What connections are opened and watched in: not that of the caller who happens to be first. */
+  readonly context: Context.Context<never>
+  /** The scope is being closed: no more calls. */
+  closed: boolean
   readonly transport: Transport
   readonly connection: ConnectionOptions
   readonly tls: Effect.Effect<Tls, TransportError>
@@ -67,7 +74,7 @@ export const make = (endpoint: Endpoint): Session => ({
 const lastPause = Duration.seconds(30)
 
 /** Leaves the endpoint alone for a while, and says for how long. */
-export const blame = Effect.fnUntraced(function*(
+export const blame = Effect.fnUntraced(function* (
   session: Session,
   environment: Environment,
   error: TransportError | undefined
@@ -103,7 +110,7 @@ export const release = (link: Link): Effect.Effect<void> | undefined => {
   return link.retired && link.inFlight === 0 ? close(link) : undefined
 }
 
-const open = Effect.fnUntraced(function*(session: Session, environment: Environment) {
+const open = Effect.fnUntraced(function* (session: Session, environment: Environment) {
   const { endpoint } = session
   const target = endpoint.secure ? { ...endpoint.target, tls: yield* environment.tls } : endpoint.target
   const scope = yield* Scope.fork(environment.scope)
@@ -143,30 +150,21 @@ const clientClosed = new TransportError({
   kind: "Unreachable",
   code: 14,
   processed: "no",
-  message: "the client was closed"
+  message: "the client is closed"
 })
 
-const dial = (
-  session: Session,
-  environment: Environment,
-  waiting: Deferred.Deferred<Link, TransportError>
-): Effect.Effect<unknown> =>
+const dial = (session: Session, environment: Environment): Effect.Effect<Link, TransportError> =>
   open(session, environment).pipe(
     Effect.tap((link) => opened(session, link, environment)),
     Effect.tapError((error) => failed(session, error, environment)),
-    Effect.onExit((exit) =>
-      Effect.sync(() => {
-        session.dialing = undefined
-        Deferred.doneUnsafe(waiting, Exit.hasInterrupts(exit) ? Exit.fail(clientClosed) : exit)
-      })
-    ),
-    Effect.exit
+    Effect.setContext(environment.context)
   )
 
 /** The connection, opened if need be. Fails at once while the endpoint is left alone after a failed dial. */
 export const acquire = (session: Session, environment: Environment): Effect.Effect<Link, TransportError> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.clockWith((clock) => {
+      if (environment.closed) return Effect.fail(clientClosed)
       if (session.link !== undefined) return Effect.succeed(session.link)
       if (session.dialing !== undefined) return restore(Deferred.await(session.dialing))
       if (session.dialFailure !== undefined && clock.currentTimeMillisUnsafe() < session.avoidUntil) {
@@ -174,10 +172,13 @@ export const acquire = (session: Session, environment: Environment): Effect.Effe
       }
       const waiting = Deferred.makeUnsafe<Link, TransportError>()
       session.dialing = waiting
-      return Effect.andThen(
-        Effect.forkIn(dial(session, environment, waiting), environment.scope),
-        restore(Deferred.await(waiting))
-      )
+      return Effect.flatMap(Effect.forkIn(dial(session, environment), environment.scope), (fiber) => {
+        fiber.addObserver((exit) => {
+          session.dialing = undefined
+          Deferred.doneUnsafe(waiting, Exit.hasInterrupts(exit) ? Exit.fail(clientClosed) : exit)
+        })
+        return restore(Deferred.await(waiting))
+      })
     })
   )
 

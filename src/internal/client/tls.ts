@@ -3,11 +3,12 @@
  *
  * @internal
  */
+
+import { readFile } from "node:fs/promises"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { readFile } from "node:fs/promises"
 import type { Pem, Tls } from "../../EtcdClient.ts"
-import { type Tls as TransportTls, TransportError } from "../grpc/Transport.ts"
+import { TransportError, type Tls as TransportTls } from "../grpc/Transport.ts"
 
 const unreadable = (what: string, file: string, cause: unknown): TransportError =>
   new TransportError({

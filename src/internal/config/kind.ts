@@ -17,7 +17,8 @@ import * as Url from "./url.ts"
 
 /** One kind of value: `T` is what the program works with, `I` what a user may write. */
 export interface Kind<T, I> {
-  readonly schema: Schema.Codec<T, I>
+  /** Built when asked for, because there are many and few programs need them. */
+  readonly schema: () => Schema.Codec<T, I>
   /** The failure completes the sentence "<option>: …" and does not repeat a secret. */
   readonly decode: (input: unknown) => Result.Result<T, string>
   /** The value on the command line, after `--option=`. */
@@ -35,20 +36,47 @@ export interface Kind<T, I> {
   readonly limits: Readonly<Record<string, string>>
 }
 
-const describe = (input: unknown): string =>
-  input === null
-    ? "nothing"
-    : Array.isArray(input)
-      ? "a list"
-      : typeof input === "string"
-        ? JSON.stringify(input)
-        : typeof input === "object"
-          ? input instanceof Date
-            ? "a date"
-            : "a table"
-          : `${typeof input === "bigint" ? "" : `the ${typeof input} `}${String(input)}`
+const describe = (input: unknown): string => {
+  if (input === null || input === undefined) return "nothing"
+  if (Array.isArray(input)) return "a list"
+  switch (typeof input) {
+    case "string":
+      return JSON.stringify(input.length > 100 ? `${input.slice(0, 100)}…` : input)
+    case "boolean":
+    case "number":
+    case "bigint":
+      return String(input)
+    case "object":
+      return input instanceof Date ? "a date" : "a table"
+    default:
+      return `a ${typeof input}`
+  }
+}
 
 const expected = (what: string, input: unknown) => Result.fail(`expected ${what}, got ${describe(input)}`)
+
+const toSchema = <T, I>({
+  decode,
+  encode,
+  is
+}: {
+  readonly is: (value: unknown) => value is T
+  readonly decode: (input: unknown) => Result.Result<T, string>
+  readonly encode: (value: T) => I
+}): Schema.Codec<T, I> =>
+  (Schema.Unknown as unknown as Schema.Codec<I>).pipe(
+    Schema.decodeTo(
+      Schema.declare(is),
+      SchemaTransformation.transformEffect<T, I>({
+        decode: (input, options) =>
+          Effect.mapError(
+            Effect.fromResult(decode(input)),
+            (message) => new SchemaIssue.InvalidValue({ message }, input, options)
+          ),
+        encode: (value) => Effect.succeed(encode(value))
+      })
+    )
+  )
 
 const make = <T, I>(options: {
   readonly is: (value: unknown) => value is T
@@ -62,19 +90,7 @@ const make = <T, I>(options: {
   readonly file?: boolean
   readonly limits?: Readonly<Record<string, string>>
 }): Kind<T, I> => ({
-  schema: (Schema.Unknown as unknown as Schema.Codec<I>).pipe(
-    Schema.decodeTo(
-      Schema.declare(options.is),
-      SchemaTransformation.transformEffect<T, I>({
-        decode: (input, parseOptions) =>
-          Effect.mapError(
-            Effect.fromResult(options.decode(input)),
-            (message) => new SchemaIssue.InvalidValue({ message }, input, parseOptions)
-          ),
-        encode: (value) => Effect.succeed(options.encode(value))
-      })
-    )
-  ),
+  schema: () => toSchema(options),
   decode: options.decode,
   toFlag: options.toFlag ?? ((value) => String(options.encode(value))),
   fromText: options.fromText ?? ((text) => text),
@@ -214,12 +230,31 @@ export type GoDuration = `${number}${"ns" | "us" | "ms" | "s" | "m" | "h"}${stri
 
 const durationForm = 'a duration like "5s", "100ms" or "1h30m"'
 
+const durationFields: ReadonlySet<string> = new Set([
+  "weeks",
+  "days",
+  "hours",
+  "minutes",
+  "seconds",
+  "milliseconds",
+  "microseconds",
+  "nanoseconds"
+])
+
+/** `Duration` itself takes NaN and objects without any known field for 0. */
+const isDurationInput = (input: unknown): input is Duration.Input => {
+  if (Duration.isDuration(input) || Array.isArray(input)) return true
+  if (!isRecord(input)) return typeof input === "bigint" || (typeof input === "number" && !Number.isNaN(input))
+  const fields = Object.keys(input)
+  return fields.length > 0 && fields.every((field) => durationFields.has(field))
+}
+
 const decodeDuration = (input: unknown): Result.Result<Duration.Duration, string> => {
   const parsed = isString(input)
     ? Option.orElse(parseGoDuration(input.trim()), () => Duration.fromInput(input.trim() as Duration.Input))
-    : input === null || input === undefined
-      ? Option.none()
-      : Duration.fromInput(input as Duration.Input)
+    : isDurationInput(input)
+      ? Duration.fromInput(input)
+      : Option.none()
   if (Option.isNone(parsed)) return expected(durationForm, input)
   const nanos = Duration.toNanos(parsed.value)
   if (Option.isNone(nanos)) return Result.fail("must be finite")

@@ -175,7 +175,7 @@ const locateIn =
 const tomlSpelling = (text: string): Spelling => ({
   keys: Table.keyByName,
   convert: (kind, value) =>
-    typeof value === "number" && kind.bareNumber === "no unit"
+    typeof value === "number" && value !== 0 && kind.bareNumber === "no unit"
       ? Result.fail(`the number ${value} has no unit; write a duration like "${value}s" or "${value}ms"`)
       : Result.succeed(value),
   locate: locateIn(text)

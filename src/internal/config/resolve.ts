@@ -59,19 +59,19 @@ const unknownToVersion = (given: Values, version: SemVer.SemVer): ReadonlyArray<
   const here = `etcd ${SemVer.format(version)}`
   return Table.keys.flatMap((key) => {
     const value = given[key]
-    const { gate, kind, names } = Table.get(key)
+    const { gate, kind } = Table.get(key)
     if (value === undefined || key === "featureGates") return []
     if (Table.nameFor(key, version) === undefined && !(gate !== undefined && hasFeatureGates(version))) {
-      return [problem(key, `${here} does not have this option; it is in ${Object.values(names).join(" || ")}`)]
+      return [problem(key, `${here} does not have this option; it is in ${rangesOf(key)}`)]
     }
     const limit = typeof value === "string" ? kind.limits[value] : undefined
-    return problemIf(
-      limit !== undefined && !inVersion(version, limit),
-      key,
-      `${here} does not know ${JSON.stringify(value)}; it is in ${limit}`
-    )
+    return limit === undefined || inVersion(version, limit)
+      ? []
+      : [problem(key, `${here} does not know "${value}"; it is in ${limit}`)]
   })
 }
+
+const rangesOf = (key: Key) => [...new Set(Object.values(Table.get(key).names))].join(" || ")
 
 const hasFeatureGates = (version: SemVer.SemVer) => Table.nameFor("featureGates", version) !== undefined
 
@@ -169,10 +169,11 @@ const fillClientUrls = (
   warnings: Array<string>
 ): Values => {
   const advertised = given.advertiseClientUrls
-  if (given.listenClientUrls === undefined && advertised !== undefined && !allBindable(advertised)) {
+  const bindable = advertised !== undefined && allBindable(advertised)
+  if (given.listenClientUrls === undefined && advertised !== undefined && !bindable) {
     problems.push(problem("listenClientUrls", "is needed, because advertise-client-urls has a name that is not an IP"))
   }
-  const listened = given.listenClientUrls ?? advertised ?? [privateClientUrl]
+  const listened = given.listenClientUrls ?? (bindable ? advertised : [privateClientUrl])
   if (advertised === undefined) warnOfWildcards(listened, "advertiseClientUrls", warnings)
   const absolute = parsed(listened).every((url) => url.socket?.startsWith("/")) && inVersion(version, unixAdvertised)
   return {
@@ -190,10 +191,11 @@ const own = (members: Readonly<Record<string, ReadonlyArray<string>>> | undefine
 
 const fillPeerUrls = (given: Values, name: string, problems: Array<Problem>, warnings: Array<string>): Values => {
   const announced = given.initialAdvertisePeerUrls ?? own(given.initialCluster, name)
-  if (given.listenPeerUrls === undefined && announced !== undefined && !allBindable(announced)) {
+  const bindable = announced !== undefined && allBindable(announced)
+  if (given.listenPeerUrls === undefined && announced !== undefined && !bindable) {
     problems.push(problem("listenPeerUrls", "is needed, because the advertised peer URL has a name that is not an IP"))
   }
-  const listened = given.listenPeerUrls ?? announced ?? [privatePeerUrl]
+  const listened = given.listenPeerUrls ?? (bindable ? announced : [privatePeerUrl])
   if (announced === undefined) warnOfWildcards(listened, "initialAdvertisePeerUrls", warnings)
   const advertised = announced ?? advertisable(listened, unusedPeerUrl)
   return {
@@ -357,10 +359,11 @@ const checkAdvertised = (
 ): ReadonlyArray<Problem> => {
   const known = new Set(inCluster.map(Url.identity))
   const same = known.size === advertised.length && advertised.every((url) => known.has(Url.identity(url)))
+  if (same) return []
   const comparable = [...inCluster, ...advertised].every((url) => url.socket !== undefined || Url.isIp(url.host))
   const list = (urls: ReadonlyArray<Url.EtcdUrl>) => urls.map((url) => url.text).join(", ")
   return problemIf(
-    !same && comparable,
+    comparable,
     "initialAdvertisePeerUrls",
     `is ${list(advertised)}, but initial-cluster has ${list(inCluster)} for ${name}; both must be the same`
   )
@@ -466,7 +469,7 @@ const checkCertificates: Check = (values, version) => [
     problemIf(
       urlsOf(values, key).some(Url.isEncrypted) && values.certFile === undefined && values.autoTls !== true,
       key,
-      "has https, which needs cert-file and key-file, or auto-tls"
+      "has an encrypted URL, which needs cert-file and key-file, or auto-tls"
     )
   ),
   ...problemIf(
@@ -474,7 +477,7 @@ const checkCertificates: Check = (values, version) => [
       values.peerCertFile === undefined &&
       values.peerAutoTls === false,
     "listenPeerUrls",
-    "has https, which needs peer-cert-file and peer-key-file, or peer-auto-tls"
+    "has an encrypted URL, which needs peer-cert-file and peer-key-file, or peer-auto-tls"
   ),
   ...problemIf(
     values.peerCertAllowedCn !== undefined && values.peerCertAllowedHostname !== undefined,

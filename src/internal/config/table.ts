@@ -441,12 +441,12 @@ export type Key = keyof typeof table
 
 /** What the program works with. */
 export type Values = {
-  readonly [K in Key]?: (typeof table)[K] extends Option<infer T, any> ? T : never
+  readonly [K in keyof typeof table]?: (typeof table)[K] extends Option<infer T, any> ? T : never
 }
 
 /** What a user may write. */
 export type Inputs = {
-  readonly [K in Key]?: ((typeof table)[K] extends Option<any, infer I> ? I : never) | undefined
+  readonly [K in keyof typeof table]?: ((typeof table)[K] extends Option<any, infer I> ? I : never) | undefined
 }
 
 /** All keys, in the order of the table. */
@@ -470,9 +470,19 @@ export const gates: Readonly<Record<string, string>> = {
   TxnModeWriteWithSharedBuffer: from36
 }
 
-/** Whether a range of the table contains a version; a pre-release counts as its release. */
+const parsedRanges = new Map<string, SemVerRange.SemVerRange>()
+
+const parseRange = (range: string): SemVerRange.SemVerRange => {
+  const known = parsedRanges.get(range)
+  if (known !== undefined) return known
+  const parsed = SemVerRange.parseUnsafe(range)
+  parsedRanges.set(range, parsed)
+  return parsed
+}
+
+/** Whether a range of this table contains a version; a pre-release counts as its release. */
 export const contains = (range: string, version: SemVer.SemVer): boolean =>
-  SemVerRange.matches(SemVerRange.parseUnsafe(range), SemVer.release(version))
+  range === always || SemVerRange.matches(parseRange(range), SemVer.release(version))
 
 /** The name by which a version knows an option, if it does. */
 export const nameFor = (key: Key, version: SemVer.SemVer): string | undefined =>

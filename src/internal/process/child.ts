@@ -41,11 +41,17 @@ export interface Options {
   readonly gracePeriodMillis: number
 }
 
+const guard = [
+  `trap "" HUP INT TERM`,
+  `read -r line`,
+  `[ -n "$line" ] || { kill -KILL "$1"; [ -z "$2" ] || rm -rf -- "$2"; }`
+].join("; ")
+
+// With setsid where there is one: a guard in etcd's process group would keep the group alive, as a zombie, until init
+// reaps it, which in a container may take a second or for ever, and the spawner waits for the group.
 const guarded = [
-  `(trap "" HUP INT TERM`,
-  `read -r line <&3`,
-  `[ -n "$line" ] || { kill -KILL $$; [ -z "$1" ] || rm -rf -- "$1"; }`,
-  `) </dev/null >/dev/null 2>&1 &`,
+  `command -v setsid >/dev/null && apart=setsid || apart=`,
+  `$apart /bin/sh -c '${guard}' sh $$ "$1" <&3 >/dev/null 2>&1 3<&- &`,
   `shift`,
   `exec "$@" 3<&-`
 ].join("\n")
@@ -79,11 +85,7 @@ const signalOf = (error: PlatformError.PlatformError): string => {
  */
 export const spawn = (
   options: Options
-): Effect.Effect<
-  Child,
-  PlatformError.PlatformError,
-  Scope.Scope | ChildProcessSpawner.ChildProcessSpawner
-> =>
+): Effect.Effect<Child, PlatformError.PlatformError, Scope.Scope | ChildProcessSpawner.ChildProcessSpawner> =>
   Effect.map(command(options), (handle) => ({
     pid: handle.pid,
     stdout: handle.stdout,
@@ -92,10 +94,7 @@ export const spawn = (
       onSuccess: (code): ExitStatus => ({ code, signal: null }),
       onFailure: (error): ExitStatus => ({ code: null, signal: signalOf(error) })
     }),
-    dismissGuard: Stream.make(new TextEncoder().encode("done\n")).pipe(
-      Stream.run(handle.getInputFd(3)),
-      Effect.ignore
-    )
+    dismissGuard: Stream.make(new TextEncoder().encode("done\n")).pipe(Stream.run(handle.getInputFd(3)), Effect.ignore)
   }))
 
 /** Signals etcd itself and not its guard. A process that is gone is no error. */

@@ -55,7 +55,9 @@ export const exitedEarly = (options: {
       })
     case "DataDirCorrupt":
       return new EtcdProcessError.DataDirCorrupt({
-        ...describe(`etcd cannot read what is in ${dataDir} (${detail}): restore it from a snapshot, or use another one`),
+        ...describe(
+          `etcd cannot read what is in ${dataDir} (${detail}): restore it from a snapshot, or use another one`
+        ),
         dataDir
       })
     case "ClusterMismatch":

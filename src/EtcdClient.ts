@@ -1,0 +1,280 @@
+/**
+ * The connection to etcd: endpoints, TLS, credentials, deadlines and retries. Every service of this library that talks
+ * to etcd calls it; programs use it directly only for calls that no service has.
+ *
+ * A call goes to one endpoint, over a connection that is opened when it is first needed. When the endpoint fails, the
+ * call is sent to another one at once, and then again after pauses, if and only if it is certain that it was not
+ * applied: that is so for every call that only reads, and for a write that surely did not reach etcd or that etcd
+ * refused. Otherwise it fails, and `outcome` of the error says `unknown`.
+ *
+ * Where a tracer is installed, each call is a span with OpenTelemetry's attributes for RPCs (`rpc.system`,
+ * `rpc.service`, `rpc.method`, `rpc.grpc.status_code`, `server.address`, `server.port`), whose identity is sent to etcd.
+ * Metrics: `etcd_client_calls` (by `method` and `code`), `etcd_client_call_duration_seconds`,
+ * `etcd_client_resent_calls`, `etcd_client_sent_bytes` and `etcd_client_received_bytes` (by `method`),
+ * `etcd_client_connections` (by `endpoint`) and `etcd_client_dials` (by `endpoint` and `result`). Connections that come
+ * and go are logged at debug level.
+ *
+ * @since 0.1.0
+ */
+import type {
+  DescMessage,
+  DescMethodBiDiStreaming,
+  DescMethodServerStreaming,
+  DescMethodUnary,
+  MessageInitShape,
+  MessageShape
+} from "@bufbuild/protobuf"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import type * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type { EtcdError } from "./EtcdError.ts"
+import * as internal from "./internal/client/client.ts"
+
+/**
+ * How one call is made.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface CallOptions {
+  /**
+   * How long the call may take in all, every try and every pause included. When it is over the call fails with
+   * `DeadlineExceeded`. Default: that of the service, or of the client.
+   */
+  readonly deadline?: Duration.Input | undefined
+  /**
+   * The pauses between tries, and when to give up. It is not asked before the first switch to each other endpoint.
+   * Whether a call may be sent again at all is not a matter of the schedule. Default: that of the service, or of the
+   * client.
+   */
+  readonly retry?: Schedule.Schedule<unknown, EtcdError> | undefined
+  /** Asks this endpoint and no other. It need not be one of the client's. */
+  readonly endpoint?: string | undefined
+  /**
+   * Whether a member that knows no leader is to refuse the call at once, so that another is asked. Default: true for
+   * what needs the whole cluster, false for serializable reads, the member list, and the maintenance of a member.
+   */
+  readonly requireLeader?: boolean | undefined
+  /** More gRPC metadata, with lower-case names. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+}
+
+/**
+ * How calls are made whose callers do not say.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface CallDefaults {
+  /**
+   * For calls with one answer; a stream has a deadline only if its caller sets one. Default: none. Calls end even so,
+   * because a server that does not answer pings counts as lost, and etcd itself gives up after some seconds.
+   */
+  readonly deadline?: Duration.Input | undefined
+  /** Default: {@link defaultRetry}. */
+  readonly retry?: Schedule.Schedule<unknown, EtcdError> | undefined
+}
+
+/**
+ * PEM text, or a file with it. A file is read again for each connection, so that a renewed one is taken up.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type Pem = string | Redacted.Redacted<string> | { readonly file: string }
+
+/**
+ * How connections to `https` and `unixs` endpoints are secured.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Tls {
+  /** Certificates of the authorities that may vouch for the server. Default: those of the system. */
+  readonly ca?: Pem | undefined
+  /** What the client shows, with `key`, to a server that asks for a certificate. */
+  readonly certificate?: Pem | undefined
+  readonly key?: Exclude<Pem, string> | undefined
+  /** The name that the server's certificate must be for. Default: the host of the endpoint. */
+  readonly serverName?: string | undefined
+  /** Default: TLS 1.2. */
+  readonly minVersion?: "TLSv1.2" | "TLSv1.3" | undefined
+  /** Takes any certificate: whoever is on the way can read and change everything. Default: false. */
+  readonly insecureSkipVerify?: boolean | undefined
+}
+
+/**
+ * Who is calling. With client certificates alone (`--client-cert-auth`), none is needed.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Credentials {
+  readonly username: string
+  readonly password: Redacted.Redacted<string>
+}
+
+/**
+ * Where the cluster is: `host:port`, `http://host:port`, `https://host:port`, `unix:///path/to.sock` or
+ * `unixs:///path/to.sock`, for one or more members. The port is 2379 unless given. A bare `host:port` is secure if and
+ * only if the client has TLS options.
+ *
+ * An `Effect` is asked once, when the client is made. Each list of a `Stream` takes the place of the one before it;
+ * calls under way on an endpoint that goes may end.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type Endpoints =
+  | ReadonlyArray<string>
+  | Effect.Effect<ReadonlyArray<string>, EtcdError>
+  | Stream.Stream<ReadonlyArray<string>, EtcdError>
+
+/**
+ * What a client is made of.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options extends CallDefaults {
+  readonly endpoints: Endpoints
+  /**
+   * `sticky`: one endpoint, chosen at random, until it fails. `spread`: one call here, the next there.
+   *
+   * Default: `sticky`, which sees the results of its own serializable reads in order.
+   */
+  readonly selection?: "sticky" | "spread" | undefined
+  readonly tls?: Tls | undefined
+  /** A password that changes may come from an `Effect`, which is asked for each authentication. */
+  readonly credentials?: Credentials | Effect.Effect<Credentials, EtcdError> | undefined
+  /** Defaults for the calls of single services, by their names. */
+  readonly services?: { readonly [service in ServiceName]?: CallDefaults } | undefined
+  /** How often the member list takes the place of the endpoints. Default: never. */
+  readonly memberRefresh?: Duration.Input | undefined
+  /** How long opening a connection may take, TLS included. Default: 5 seconds. */
+  readonly connectTimeout?: Duration.Input | undefined
+  /** How long nothing may be heard from a server before it gets a ping. Default: 6 seconds. */
+  readonly keepAliveInterval?: Duration.Input | undefined
+  /** How long a ping may go unanswered before the server counts as lost. Default: 3 seconds. */
+  readonly keepAliveTimeout?: Duration.Input | undefined
+  /**
+   * How long an endpoint that failed is left alone, again and again until a call succeeds. Default:
+   * {@link defaultReconnect}.
+   */
+  readonly reconnect?: Schedule.Schedule<unknown, unknown> | undefined
+  /** The largest message taken from a server, in bytes. Default: 2,147,483,647, as in etcd's own clients. */
+  readonly maxReceiveMessageSize?: number | undefined
+}
+
+/**
+ * @category options
+ * @since 0.1.0
+ */
+export type ServiceName = "KV" | "Watch" | "Lease" | "Cluster" | "Maintenance" | "Auth" | "Lock" | "Election"
+
+/**
+ * Both directions of a bidirectional call.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Duplex<I extends DescMessage, O extends DescMessage> {
+  /** Waits while the server does not take the message. */
+  readonly send: (message: MessageInitShape<I>) => Effect.Effect<void, EtcdError>
+  /** Says that no more messages will be sent. */
+  readonly end: Effect.Effect<void>
+  /** What the server sends. A reader that does not pull stops the sender. To be read once. */
+  readonly messages: Stream.Stream<MessageShape<O>, EtcdError>
+  /** The endpoint that was chosen. */
+  readonly endpoint: string
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Client {
+  /** One request, one answer. Interrupting it cancels the call on the server. */
+  readonly unary: <I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<MessageShape<O>, EtcdError>
+  /** One request, many answers. It is sent again only before the first answer has come. */
+  readonly serverStream: <I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    request: MessageInitShape<I>,
+    options?: CallOptions | undefined
+  ) => Stream.Stream<MessageShape<O>, EtcdError>
+  /** Many requests, many answers, until the scope is closed. Once open it is not opened again by itself. */
+  readonly bidirectional: <I extends DescMessage, O extends DescMessage>(
+    method: DescMethodBiDiStreaming<I, O>,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<Duplex<I, O>, EtcdError, Scope.Scope>
+  /** The endpoints that calls may go to now. */
+  readonly endpoints: Effect.Effect<ReadonlyArray<string>>
+  /** Forgets the token: the next call authenticates. For streams whose server refuses the token in a message. */
+  readonly renewToken: Effect.Effect<void>
+}
+
+/**
+ * The connection to etcd.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class EtcdClient extends Context.Service<EtcdClient, Client>()("effect-etcd/EtcdClient") {}
+
+/**
+ * The pauses between tries of a call: 25 ms, twice as long each time up to 500 ms, with jitter, until 5 seconds have
+ * passed since the first failure.
+ *
+ * @category schedules
+ * @since 0.1.0
+ */
+export const defaultRetry: Schedule.Schedule<unknown, EtcdError> = internal.defaultRetry
+
+/**
+ * How long a failed endpoint is left alone: 50 ms, twice as long each time up to 5 seconds, with jitter.
+ *
+ * @category schedules
+ * @since 0.1.0
+ */
+export const defaultReconnect: Schedule.Schedule<unknown, unknown> = internal.defaultReconnect
+
+/**
+ * A client that lives as long as the scope. It connects when it is first used.
+ *
+ * Fails with `InvalidArgument` if an option makes no sense, such as an endpoint that is none.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: (options: Options) => Effect.Effect<EtcdClient["Service"], EtcdError, Scope.Scope> = internal.make
+
+/**
+ * Provides {@link EtcdClient}.
+ *
+ * @example
+ * ```ts
+ * import { Redacted } from "effect"
+ * import { EtcdClient } from "effect-etcd"
+ *
+ * const live = EtcdClient.layer({
+ *   endpoints: ["https://etcd-1.example:2379", "https://etcd-2.example:2379"],
+ *   tls: { ca: { file: "/etc/etcd/ca.pem" } },
+ *   credentials: { username: "app", password: Redacted.make("secret") },
+ *   deadline: "10 seconds"
+ * })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<EtcdClient, EtcdError> =>
+  Layer.effect(EtcdClient, internal.make(options))

@@ -1,0 +1,492 @@
+/**
+ * Puts the client together: options, endpoints, credentials, and the three kinds of calls.
+ *
+ * @internal
+ */
+import type {
+  DescMessage,
+  DescMethodBiDiStreaming,
+  DescMethodServerStreaming,
+  DescMethodUnary,
+  MessageInitShape,
+  MessageShape
+} from "@bufbuild/protobuf"
+import * as Arr from "effect/Array"
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Pull from "effect/Pull"
+import * as Random from "effect/Random"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type * as Tracer from "effect/Tracer"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import * as EtcdError from "../../EtcdError.ts"
+import { nodeHttp2Transport } from "../grpc/NodeHttp2Transport.ts"
+import type { Transport, TransportError } from "../grpc/Transport.ts"
+import { Auth, Cluster, type Member } from "../proto/rpc_pb.ts"
+import * as Credentials from "./credentials.ts"
+import * as Endpoint from "./endpoint.ts"
+import * as Engine from "./engine.ts"
+import { type Kind, kindOf, type Method, methodOf, needsLeader } from "./rpcs.ts"
+import * as Selection from "./selection.ts"
+import * as Session from "./session.ts"
+import * as Telemetry from "./telemetry.ts"
+import * as Tls from "./tls.ts"
+
+const capped = (first: Duration.Input, cap: Duration.Input): Schedule.Schedule<unknown> =>
+  Schedule.exponential(first).pipe(
+    Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.fromInputUnsafe(cap)))),
+    Schedule.jittered
+  )
+
+export const defaultRetry: Schedule.Schedule<unknown, EtcdError.EtcdError> = capped("25 millis", "500 millis").pipe(
+  Schedule.upTo({ duration: "5 seconds" })
+)
+
+export const defaultReconnect: Schedule.Schedule<unknown, unknown> = capped("50 millis", "5 seconds")
+
+const maxMessageSize = 2_147_483_647
+
+type Options = EtcdClient.Options
+
+const duration = (
+  name: string,
+  input: Duration.Input | undefined,
+  fallback: Duration.Input
+): Effect.Effect<Duration.Duration, EtcdError.EtcdError> =>
+  Option.match(Duration.fromInput(input ?? fallback), {
+    onNone: () => Effect.fail(EtcdError.invalid(`The client's option ${name} is no duration: ${String(input)}.`)),
+    onSome: Effect.succeed
+  })
+
+const optionalDuration = (name: string, input: Duration.Input | undefined) =>
+  input === undefined ? Effect.undefined : duration(name, input, input)
+
+const makeDefaults = Effect.fnUntraced(function* (options: Options) {
+  const base: Engine.Defaults = {
+    deadline: yield* optionalDuration("deadline", options.deadline),
+    retry: options.retry ?? defaultRetry
+  }
+  const services = new Map<string, Engine.Defaults>()
+  for (const [name, own] of Object.entries(options.services ?? {})) {
+    services.set(name, {
+      deadline: (yield* optionalDuration(`services.${name}.deadline`, own.deadline)) ?? base.deadline,
+      retry: own.retry ?? base.retry
+    })
+  }
+  return (service: string): Engine.Defaults => services.get(service.slice(service.indexOf(".") + 1)) ?? base
+})
+
+const parse = (
+  texts: ReadonlyArray<string>,
+  secureByDefault: boolean
+): Effect.Effect<ReadonlyArray<Endpoint.Endpoint>, EtcdError.EtcdError> => {
+  const parsed = Endpoint.parseAll(texts, secureByDefault)
+  return Result.isSuccess(parsed) ? Effect.succeed(parsed.success) : Effect.fail(EtcdError.invalid(parsed.failure))
+}
+
+/** TLS options that would go unused are a mistake that must not go unnoticed. */
+const requireSecure = (
+  endpoints: ReadonlyArray<Endpoint.Endpoint>,
+  options: Options
+): Effect.Effect<void, EtcdError.EtcdError> =>
+  options.tls !== undefined && !endpoints.some((endpoint) => endpoint.secure)
+    ? Effect.fail(
+        EtcdError.invalid(
+          `The client has TLS options, but none of its endpoints uses TLS: ${endpoints
+            .map((endpoint) => endpoint.address)
+            .join(", ")}. Begin them with https:// or unixs://.`
+        )
+      )
+    : Effect.void
+
+const isList = (endpoints: EtcdClient.Endpoints): endpoints is ReadonlyArray<string> => Array.isArray(endpoints)
+
+type Lists = Pull.Pull<Arr.NonEmptyReadonlyArray<ReadonlyArray<string>>, EtcdError.EtcdError>
+
+/** The first list, and the lists that follow it. */
+const endpointLists = (
+  endpoints: EtcdClient.Endpoints
+): Effect.Effect<
+  { readonly first: ReadonlyArray<string>; readonly rest: Lists | undefined },
+  EtcdError.EtcdError,
+  Scope.Scope
+> => {
+  if (isList(endpoints)) return Effect.succeed({ first: endpoints, rest: undefined })
+  if (!Stream.isStream(endpoints)) return Effect.map(endpoints, (first) => ({ first, rest: undefined }))
+  return Effect.gen(function* () {
+    const rest = yield* Stream.toPull(endpoints)
+    const lists = yield* Pull.catchDone(rest, () =>
+      Effect.fail(EtcdError.invalid("The stream of endpoints ended before its first list."))
+    )
+    return { first: Arr.lastNonEmpty(lists), rest }
+  })
+}
+
+const takeUp = (engine: Engine.Engine, texts: ReadonlyArray<string>): Effect.Effect<void, EtcdError.EtcdError> =>
+  Effect.gen(function* () {
+    const endpoints = yield* parse(texts, engine.secureByDefault)
+    const change = yield* Selection.update(engine.selection, endpoints)
+    if (change.added + change.removed === 0) return
+    yield* Effect.logDebug("etcd endpoints changed", endpoints.map((endpoint) => endpoint.address).join(", "))
+  })
+
+const keepEndpoints = (error: EtcdError.EtcdError) =>
+  Effect.logWarning("etcd endpoints stay as they are", error.message)
+
+/** Follows the stream of endpoints. A list that is no good is logged and passed over. */
+const follow = (engine: Engine.Engine, lists: Lists): Effect.Effect<void> =>
+  lists.pipe(
+    Effect.flatMap((batch) => Effect.catch(takeUp(engine, Arr.lastNonEmpty(batch)), keepEndpoints)),
+    Effect.forever,
+    Pull.catchDone(() => Effect.void),
+    Effect.catch(keepEndpoints)
+  )
+
+const clientUrls = (members: ReadonlyArray<Member>): ReadonlyArray<string> =>
+  members.filter((member) => member.name !== "" && !member.isLearner).flatMap((member) => member.clientURLs)
+
+/** Replaces the endpoints by what the voting members of the cluster advertise. */
+const refresh = (engine: Engine.Engine, client: EtcdClient.Client, interval: Duration.Duration): Effect.Effect<void> =>
+  client.unary(Cluster.method.memberList, {}).pipe(
+    Effect.flatMap((answer) => takeUp(engine, clientUrls(answer.members))),
+    Effect.catch(keepEndpoints),
+    Effect.repeat(Schedule.spaced(interval)),
+    Effect.asVoid
+  )
+
+const makeEngine = Effect.fnUntraced(function* (transport: Transport, options: Options, first: ReadonlyArray<string>) {
+  const secureByDefault = options.tls !== undefined
+  const endpoints = yield* parse(first, secureByDefault)
+  yield* requireSecure(endpoints, options)
+  const environment: Session.Environment = {
+    scope: yield* Effect.scope,
+    context: yield* Effect.context(),
+    closed: false,
+    transport,
+    connection: {
+      connectTimeoutMillis: Duration.toMillis(yield* duration("connectTimeout", options.connectTimeout, "5 seconds")),
+      keepAliveIntervalMillis: Duration.toMillis(
+        yield* duration("keepAliveInterval", options.keepAliveInterval, "6 seconds")
+      ),
+      keepAliveTimeoutMillis: Duration.toMillis(
+        yield* duration("keepAliveTimeout", options.keepAliveTimeout, "3 seconds")
+      ),
+      maxReceiveMessageBytes: options.maxReceiveMessageSize ?? maxMessageSize
+    },
+    tls: Tls.material(options.tls ?? {}),
+    reconnect: options.reconnect ?? defaultReconnect,
+    observer: Telemetry.observer
+  }
+  const engine: Engine.Engine = {
+    environment,
+    selection: Selection.make(
+      options.selection ?? "sticky",
+      endpoints,
+      yield* Random.nextIntBetween(0, endpoints.length)
+    ),
+    others: new Map(),
+    secureByDefault,
+    defaults: yield* makeDefaults(options)
+  }
+  return engine
+})
+
+/** What a call is, before it is sent. */
+interface Beginning {
+  readonly engine: Engine.Engine
+  readonly credentials: Credentials.Credentials
+  readonly method: Method
+  readonly kind: Kind
+  readonly request: { readonly serializable?: boolean } | undefined
+  readonly options: EtcdClient.CallOptions
+  /** A stream lasts as long as its reader likes, unless its own caller sets a deadline. */
+  readonly streaming: boolean
+}
+
+const deadlineOf = (
+  beginning: Beginning,
+  clock: Clock.Clock
+): Result.Result<number | undefined, EtcdError.EtcdError> => {
+  const { engine, method, options } = beginning
+  const allowed =
+    options.deadline === undefined
+      ? Option.fromNullishOr(beginning.streaming ? undefined : engine.defaults(method.service).deadline)
+      : Duration.fromInput(options.deadline)
+  if (Option.isSome(allowed)) return Result.succeed(clock.currentTimeMillisUnsafe() + Duration.toMillis(allowed.value))
+  return options.deadline === undefined
+    ? Result.succeed(undefined)
+    : Result.fail(EtcdError.invalid(`The deadline of ${method.name} is no duration: ${String(options.deadline)}.`))
+}
+
+const pinnedOf = ({ engine, options }: Beginning): Result.Result<Session.Session | undefined, EtcdError.EtcdError> =>
+  options.endpoint === undefined ? Result.succeed(undefined) : Engine.pin(engine, options.endpoint)
+
+const metadataOf = ({ options }: Beginning, span: Tracer.Span | undefined) =>
+  span === undefined ? options.metadata : { ...options.metadata, ...Telemetry.traceContext(span) }
+
+const beginCall = (
+  beginning: Beginning,
+  clock: Clock.Clock,
+  span: Tracer.Span | undefined
+): Result.Result<Engine.Call, EtcdError.EtcdError> => {
+  const { credentials, engine, kind, method, options, request } = beginning
+  const deadlineAt = deadlineOf(beginning, clock)
+  if (Result.isFailure(deadlineAt)) return Result.fail(deadlineAt.failure)
+  const pinned = pinnedOf(beginning)
+  if (Result.isFailure(pinned)) return Result.fail(pinned.failure)
+  return Result.succeed({
+    method,
+    kind,
+    requireLeader: options.requireLeader ?? needsLeader(method, request),
+    metadata: metadataOf(beginning, span),
+    credentials,
+    retry: options.retry ?? engine.defaults(method.service).retry,
+    deadlineAt: deadlineAt.success,
+    pinned: pinned.success,
+    span,
+    tries: 0,
+    code: Telemetry.invalidArgument,
+    tried: undefined,
+    resent: false,
+    renewed: false,
+    step: undefined
+  })
+}
+
+const exchange =
+  <O extends DescMessage>(method: Method, output: O, bytes: Uint8Array, context: Context.Context<never>) =>
+  (attempt: Engine.Try): Effect.Effect<MessageShape<O>, TransportError> => {
+    Telemetry.sent(method, bytes.length, context)
+    return Effect.flatMap(
+      Engine.holding(attempt.link, attempt.connection.unary(method.path, bytes, attempt.options)),
+      (answer) => {
+        Telemetry.received(method, answer.length, context)
+        const decoded = Engine.decode(output, answer)
+        return Result.isSuccess(decoded) ? Effect.succeed(decoded.success) : Effect.fail(decoded.failure)
+      }
+    )
+  }
+
+const makeUnary =
+  (engine: Engine.Engine, credentials: Credentials.Credentials): EtcdClient.Client["unary"] =>
+  <I extends DescMessage, O extends DescMessage>(
+    descriptor: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    options: EtcdClient.CallOptions = {}
+  ): Effect.Effect<MessageShape<O>, EtcdError.EtcdError> =>
+    Effect.withFiber((fiber) => {
+      const method = methodOf(descriptor)
+      const encoded = Engine.encode(method, descriptor.input, request)
+      if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
+      const kind = kindOf(method, request)
+      const beginning = { engine, credentials, method, kind, request: request as object, options, streaming: false }
+      const run = exchange(method, descriptor.output, encoded.success, fiber.context)
+      const start = (span: Tracer.Span | undefined) => {
+        const clock = fiber.getRef(Clock.Clock)
+        const call = beginCall(beginning, clock, span)
+        return Result.isFailure(call)
+          ? Effect.fail(call.failure)
+          : Engine.observed(fiber, clock, call.success, Engine.perform(engine, call.success, run))
+      }
+      return Telemetry.isTraced(fiber) ? Telemetry.withSpan(method, start) : start(undefined)
+    })
+
+type Bytes = Arr.NonEmptyReadonlyArray<Uint8Array>
+
+const decodeAll = <O extends DescMessage>(
+  method: Method,
+  schema: O,
+  batch: Bytes,
+  context: Context.Context<never>
+): Effect.Effect<Arr.NonEmptyReadonlyArray<MessageShape<O>>, TransportError> => {
+  const messages: Array<MessageShape<O>> = []
+  for (const bytes of batch) {
+    Telemetry.received(method, bytes.length, context)
+    const decoded = Engine.decode(schema, bytes)
+    if (Result.isFailure(decoded)) return Effect.fail(decoded.failure)
+    messages.push(decoded.success)
+  }
+  return Effect.succeed(messages as [MessageShape<O>, ...Array<MessageShape<O>>])
+}
+
+const decoding = <O extends DescMessage>(
+  engine: Engine.Engine,
+  call: Engine.Call,
+  attempt: Engine.Try,
+  schema: O,
+  messages: Stream.Stream<Uint8Array, TransportError>
+): Stream.Stream<MessageShape<O>, EtcdError.EtcdError> =>
+  messages.pipe(
+    Stream.mapArrayEffect((batch) =>
+      Effect.contextWith((context: Context.Context<never>) => decodeAll(call.method, schema, batch, context))
+    ),
+    Stream.catch((error) => Stream.fromEffect(Engine.broke(engine, call, attempt, error)))
+  )
+
+const holdInScope = (link: Session.Link): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      link.inFlight++
+    }),
+    () => Effect.suspend(() => Session.release(link) ?? Effect.void)
+  )
+
+/** Runs a try whose connection stays open as long as the scope; a try that fails leaves nothing behind. */
+const holdingInScope = <A>(
+  link: Session.Link,
+  open: Effect.Effect<A, TransportError, Scope.Scope>
+): Effect.Effect<A, TransportError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const scope = yield* Scope.fork(yield* Effect.scope)
+    return yield* Effect.andThen(holdInScope(link), open).pipe(
+      Scope.provide(scope),
+      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+    )
+  })
+
+interface Opened {
+  readonly attempt: Engine.Try
+  readonly first: Option.Option<Bytes>
+  readonly rest: Pull.Pull<Bytes, TransportError>
+}
+
+/** Opens the stream and waits for its first answers, so that until then it can be opened again elsewhere. */
+const openStream = (
+  attempt: Engine.Try,
+  path: string,
+  request: Uint8Array
+): Effect.Effect<Opened, TransportError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const rest = yield* Stream.toPull(attempt.connection.serverStream(path, request, attempt.options))
+    const first = yield* Pull.catchDone(Effect.map(rest, Option.some), () => Effect.succeedNone)
+    return { attempt, first, rest }
+  })
+
+/** Begins a call that lasts as long as the scope. */
+const beginScoped = (
+  beginning: Omit<Beginning, "streaming">
+): Effect.Effect<Engine.Call, EtcdError.EtcdError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const span = yield* Telemetry.scopedSpan(beginning.method)
+    const clock = yield* Clock.Clock
+    const context = yield* Effect.context()
+    const call = yield* Effect.fromResult(beginCall({ ...beginning, streaming: true }, clock, span))
+    const begun = clock.currentTimeNanosUnsafe()
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        Telemetry.ended(call.method, call.code, clock.currentTimeNanosUnsafe() - begun, call.tries, context)
+        if (span !== undefined) Telemetry.answered(span, call.code, call.tries)
+      })
+    )
+    return call
+  })
+
+const makeServerStream =
+  (engine: Engine.Engine, credentials: Credentials.Credentials): EtcdClient.Client["serverStream"] =>
+  <I extends DescMessage, O extends DescMessage>(
+    descriptor: DescMethodServerStreaming<I, O>,
+    request: MessageInitShape<I>,
+    options: EtcdClient.CallOptions = {}
+  ) =>
+    Stream.unwrap(
+      Effect.gen(function* () {
+        const method = methodOf(descriptor)
+        const bytes = yield* Effect.fromResult(Engine.encode(method, descriptor.input, request))
+        const kind = kindOf(method, request)
+        const call = yield* beginScoped({ engine, credentials, method, kind, request: request as object, options })
+        const { attempt, first, rest } = yield* Engine.perform(engine, call, (attempt) =>
+          Effect.contextWith((context: Context.Context<Scope.Scope>) => {
+            Telemetry.sent(method, bytes.length, context)
+            return holdingInScope(attempt.link, openStream(attempt, method.path, bytes))
+          })
+        )
+        if (Option.isNone(first)) return Stream.empty
+        const all = Stream.concat(Stream.fromArray(first.value), Stream.fromPull(Effect.succeed(rest)))
+        return decoding(engine, call, attempt, descriptor.output, all)
+      })
+    )
+
+const makeBidirectional =
+  (engine: Engine.Engine, credentials: Credentials.Credentials): EtcdClient.Client["bidirectional"] =>
+  <I extends DescMessage, O extends DescMessage>(
+    descriptor: DescMethodBiDiStreaming<I, O>,
+    options: EtcdClient.CallOptions = {}
+  ) =>
+    Effect.gen(function* () {
+      const method = methodOf(descriptor)
+      const kind = kindOf(method, undefined)
+      const call = yield* beginScoped({ engine, credentials, method, kind, request: undefined, options })
+      const { attempt, duplex } = yield* Engine.perform(engine, call, (attempt) =>
+        Effect.map(
+          holdingInScope(attempt.link, attempt.connection.bidirectional(method.path, attempt.options)),
+          (duplex) => ({ attempt, duplex })
+        )
+      )
+      const failed = (error: TransportError) => Engine.broke(engine, call, attempt, error)
+      return {
+        send: (message: MessageInitShape<I>) => {
+          const encoded = Engine.encode(method, descriptor.input, message)
+          if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
+          return Effect.contextWith((context: Context.Context<never>) => {
+            Telemetry.sent(method, encoded.success.length, context)
+            return Effect.catch(duplex.send(encoded.success), failed)
+          })
+        },
+        end: duplex.end,
+        messages: decoding(engine, call, attempt, descriptor.output, duplex.messages),
+        endpoint: attempt.session.endpoint.address
+      }
+    })
+
+/** Asks for a token, without one. */
+const authenticate = (engine: Engine.Engine, given: NonNullable<Options["credentials"]>) => {
+  const unary = makeUnary(engine, Credentials.none)
+  const current = Effect.isEffect(given) ? given : Effect.succeed(given)
+  return Effect.flatMap(current, ({ username, password }) =>
+    unary(Auth.method.authenticate, { name: username, password: Redacted.value(password) }).pipe(
+      Effect.map((answer): string | undefined => answer.token),
+      Effect.catchReason("EtcdError", "AuthNotEnabled", () => Effect.undefined)
+    )
+  ).pipe(Effect.setContext(engine.environment.context))
+}
+
+/** A client over a transport of the caller's choice. */
+export const makeWith = Effect.fnUntraced(function* (transport: Transport, options: Options) {
+  const { first, rest } = yield* endpointLists(options.endpoints)
+  const engine = yield* makeEngine(transport, options, first)
+  const { scope } = engine.environment
+  const credentials =
+    options.credentials === undefined
+      ? Credentials.none
+      : Credentials.make(authenticate(engine, options.credentials), Engine.closedError, scope)
+  const client: EtcdClient.Client = {
+    unary: makeUnary(engine, credentials),
+    serverStream: makeServerStream(engine, credentials),
+    bidirectional: makeBidirectional(engine, credentials),
+    endpoints: Effect.sync(() => engine.selection.sessions.map((session) => session.endpoint.address)),
+    renewToken: Effect.sync(() => {
+      const held = credentials.current()
+      if (held !== undefined) credentials.refuse(held)
+    })
+  }
+  if (rest !== undefined) yield* Effect.forkIn(follow(engine, rest), scope)
+  const interval = yield* optionalDuration("memberRefresh", options.memberRefresh)
+  if (interval !== undefined) yield* Effect.forkIn(refresh(engine, client, interval), scope)
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      engine.environment.closed = true
+    })
+  )
+  return client
+})
+
+export const make = (options: Options): Effect.Effect<EtcdClient.Client, EtcdError.EtcdError, Scope.Scope> =>
+  makeWith(nodeHttp2Transport, options)

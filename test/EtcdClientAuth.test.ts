@@ -1,0 +1,230 @@
+/**
+ * Who is calling: tokens over a transport without a network, and over a real etcd with authentication enabled.
+ */
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import type * as EtcdError from "../src/EtcdError.ts"
+import { makeWith } from "../src/internal/client/client.ts"
+import type { TransportError } from "../src/internal/grpc/Transport.ts"
+import { Permission_Type } from "../src/internal/proto/auth_pb.ts"
+import { Auth, AuthenticateRequestSchema, AuthenticateResponseSchema, KV, Watch } from "../src/internal/proto/rpc_pb.ts"
+import * as Etcd from "./support/client/etcd.ts"
+import * as Fake from "./support/client/fakeTransport.ts"
+
+const bytes = (text: string) => new TextEncoder().encode(text)
+const credentials = (password = "hunter2") => ({ username: "root", password: Redacted.make(password) })
+const nothing = new Uint8Array(0)
+const key = bytes("k")
+const put = (client: EtcdClient.Client) => client.unary(KV.method.put, { key })
+const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
+  Effect.map(Effect.flip(effect), (error) => error.reason)
+
+/** A server that takes one password and the token that it gave last. */
+const server = (password = "hunter2") => {
+  let token = 0
+  let enabled = true
+  const authenticate = (call: Fake.Sent) => {
+    if (!enabled) return Effect.fail(Fake.status(9, "etcdserver: authentication is not enabled"))
+    if (fromBinary(AuthenticateRequestSchema, call.request).password !== password) {
+      return Effect.fail(Fake.status(3, "etcdserver: authentication failed, invalid user ID or password"))
+    }
+    token++
+    return Effect.succeed(
+      toBinary(AuthenticateResponseSchema, create(AuthenticateResponseSchema, { token: `t${token}` }))
+    )
+  }
+  const decide = (call: Fake.Sent): Effect.Effect<Uint8Array, TransportError> => {
+    if (call.path.endsWith("Authenticate")) return authenticate(call)
+    const shown = call.options.metadata?.token
+    if (enabled && shown === undefined) return Effect.fail(Fake.status(3, "etcdserver: user name is empty"))
+    return shown !== undefined && shown !== `t${token}`
+      ? Effect.fail(Fake.status(16, "etcdserver: invalid auth token"))
+      : Effect.succeed(nothing)
+  }
+  // What is decided when the call comes in is told a little later, when others have come in as well.
+  const answer = (call: Fake.Sent) =>
+    Effect.suspend(() => {
+      const decided = decide(call)
+      return Effect.andThen(Effect.yieldNow, decided)
+    })
+  const fake = Fake.make({ "a:1": { answer } })
+  return {
+    fake,
+    expire: () => {
+      token++
+    },
+    changePassword: (to: string) => {
+      password = to
+      token++
+    },
+    enable: (on: boolean) => {
+      enabled = on
+    },
+    authentications: () => fake.sent.filter((call) => call.path.endsWith("Authenticate")).length,
+    calls: () => fake.sent.filter((call) => !call.path.endsWith("Authenticate")).length
+  }
+}
+
+describe("a client with credentials", () => {
+  it.effect("authenticates once for all callers, and shows the token with each call", () =>
+    Effect.gen(function* () {
+      const etcd = server()
+      const client = yield* makeWith(etcd.fake.transport, { endpoints: ["a:1"], credentials: credentials() })
+      yield* Effect.forEach(Array.from({ length: 1000 }), () => put(client), { concurrency: "unbounded" })
+      assert.strictEqual(etcd.authentications(), 1)
+      assert.strictEqual(etcd.calls(), 1000)
+    })
+  )
+
+  it.effect("renews a refused token once for all callers, and resends their calls", () =>
+    Effect.gen(function* () {
+      const etcd = server()
+      const client = yield* makeWith(etcd.fake.transport, { endpoints: ["a:1"], credentials: credentials() })
+      yield* put(client)
+      etcd.expire()
+      yield* Effect.forEach(Array.from({ length: 100 }), () => put(client), { concurrency: "unbounded" })
+      assert.strictEqual(etcd.authentications(), 2)
+      assert.strictEqual(etcd.calls(), 201)
+    })
+  )
+
+  it.effect("gives up on a token that is refused again", () =>
+    Effect.gen(function* () {
+      const refusing = Fake.make({
+        "a:1": {
+          answer: (call) =>
+            call.path.endsWith("Authenticate")
+              ? Effect.succeed(nothing)
+              : Effect.fail(Fake.status(16, "etcdserver: invalid auth token"))
+        }
+      })
+      const refused = yield* makeWith(refusing.transport, { endpoints: ["a:1"], credentials: credentials() })
+      assert.strictEqual((yield* reasonOf(put(refused)))._tag, "InvalidAuthToken")
+      assert.strictEqual(refusing.sent.filter((call) => call.path.endsWith("Put")).length, 2)
+    })
+  )
+
+  it.effect("fails fast with wrong credentials, and tells nobody the password", () =>
+    Effect.gen(function* () {
+      const etcd = server()
+      const wrong = credentials("*****wrong-one")
+      const client = yield* makeWith(etcd.fake.transport, {
+        endpoints: ["a:1"],
+        credentials: wrong,
+        retry: Schedule.forever
+      })
+      const reason = yield* reasonOf(put(client))
+      assert.strictEqual(reason._tag, "AuthenticationFailed")
+      assert.strictEqual(reason.outcome, "not-applied")
+      assert.strictEqual(etcd.authentications(), 1)
+      assert.strictEqual(etcd.calls(), 0)
+      assert.notInclude(JSON.stringify(reason), "wrong-one")
+    })
+  )
+
+  it.effect("asks for the password again where it comes from an effect", () =>
+    Effect.gen(function* () {
+      const etcd = server("first")
+      let password = "first"
+      const client = yield* makeWith(etcd.fake.transport, {
+        endpoints: ["a:1"],
+        credentials: Effect.sync(() => credentials(password))
+      })
+      yield* put(client)
+      password = "second"
+      etcd.changePassword("second")
+      yield* put(client)
+      assert.strictEqual(etcd.authentications(), 2)
+    })
+  )
+
+  it.effect("goes without a token while the server authenticates nobody", () =>
+    Effect.gen(function* () {
+      const etcd = server()
+      etcd.enable(false)
+      const client = yield* makeWith(etcd.fake.transport, { endpoints: ["a:1"], credentials: credentials() })
+      yield* put(client)
+      yield* put(client)
+      assert.strictEqual(etcd.authentications(), 1)
+      etcd.enable(true)
+      yield* put(client)
+      assert.strictEqual(etcd.authentications(), 2)
+    })
+  )
+
+  it.effect("forgets the token when it is told to", () =>
+    Effect.gen(function* () {
+      const etcd = server()
+      const client = yield* makeWith(etcd.fake.transport, { endpoints: ["a:1"], credentials: credentials() })
+      yield* put(client)
+      yield* client.renewToken
+      yield* put(client)
+      assert.strictEqual(etcd.authentications(), 2)
+    })
+  )
+})
+
+const enableAuth = (endpoint: string) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const client = yield* EtcdClient.make({ endpoints: [endpoint] })
+      yield* client.unary(Auth.method.userAdd, { name: "root", password: "hunter2" })
+      yield* client.unary(Auth.method.roleAdd, { name: "root" })
+      yield* client.unary(Auth.method.userGrantRole, { user: "root", role: "root" })
+      yield* client.unary(Auth.method.roleAdd, { name: "reader" })
+      yield* client.unary(Auth.method.roleGrantPermission, {
+        name: "reader",
+        perm: { permType: Permission_Type.READ, key }
+      })
+      yield* client.unary(Auth.method.userAdd, { name: "reader", password: "r" })
+      yield* client.unary(Auth.method.userGrantRole, { user: "reader", role: "reader" })
+      yield* client.unary(Auth.method.authEnable, {})
+    })
+  )
+
+describe("etcd with authentication enabled", () => {
+  it.live("lets in who has the password, as long as the token lives and after it", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node({ flags: ["--auth-token-ttl", "1"] })
+      yield* enableAuth(node.endpoint)
+      const endpoints = [node.endpoint]
+      const root = yield* EtcdClient.make({ endpoints, credentials: credentials() })
+      yield* put(root)
+
+      const anonymous = yield* EtcdClient.make({ endpoints })
+      assert.strictEqual((yield* reasonOf(put(anonymous)))._tag, "UserNameEmpty")
+
+      const wrong = yield* EtcdClient.make({ endpoints, credentials: credentials("wrong") })
+      assert.strictEqual((yield* reasonOf(put(wrong)))._tag, "AuthenticationFailed")
+
+      const reader = yield* EtcdClient.make({
+        endpoints,
+        credentials: { username: "reader", password: Redacted.make("r") }
+      })
+      assert.strictEqual((yield* reader.unary(KV.method.range, { key })).count, 1n)
+      assert.strictEqual((yield* reasonOf(put(reader)))._tag, "PermissionDenied")
+
+      // etcd throws a token away that was not used for a second, and then the client gets a new one.
+      const stale = yield* root.unary(Auth.method.authenticate, { name: "root", password: "hunter2" })
+      const withToken = anonymous.unary(KV.method.range, { key }, { metadata: { token: stale.token } })
+      yield* withToken
+      const refused = Effect.retry(reasonOf(withToken), Schedule.spaced("1500 millis"))
+      assert.strictEqual((yield* refused)._tag, "InvalidAuthToken")
+      const before = yield* root.unary(KV.method.range, { key })
+      yield* put(root)
+      const after = yield* root.unary(KV.method.range, { key })
+      assert.strictEqual(after.kvs[0]?.version, before.kvs[0]!.version + 1n)
+
+      const watch = yield* root.bidirectional(Watch.method.watch)
+      yield* watch.send({ requestUnion: { case: "createRequest", value: { key, startRevision: 1n } } })
+      const [created] = yield* Stream.runCollect(Stream.take(watch.messages, 1))
+      assert.isTrue(created?.created)
+      assert.isFalse(created?.canceled)
+    })
+  )
+})

@@ -1,0 +1,177 @@
+/**
+ * What the client tells of itself.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
+import * as Metric from "effect/Metric"
+import * as References from "effect/References"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
+import type * as EtcdClient from "../src/EtcdClient.ts"
+import { makeWith } from "../src/internal/client/client.ts"
+import { KV, Watch } from "../src/internal/proto/rpc_pb.ts"
+import * as Fake from "./support/client/fakeTransport.ts"
+
+const key = new Uint8Array([1, 2, 3])
+const nothing = new Uint8Array(0)
+const put = (client: EtcdClient.Client) => client.unary(KV.method.put, { key })
+
+const recorder = () => {
+  const spans: Array<Tracer.NativeSpan> = []
+  const tracer = Tracer.make({
+    span: (options) => {
+      const span = new Tracer.NativeSpan(options)
+      spans.push(span)
+      return span
+    }
+  })
+  return { spans, tracer }
+}
+
+/** Fails with the given messages, one after the other, then succeeds. */
+const failing = (...messages: ReadonlyArray<string>) => {
+  const left = [...messages]
+  return Fake.make({
+    "a:1": {
+      answer: () =>
+        Effect.suspend(() => {
+          const message = left.shift()
+          return message === undefined ? Effect.succeed(nothing) : Effect.fail(Fake.status(14, message))
+        })
+    }
+  })
+}
+
+const options = { endpoints: ["a:1"], retry: Schedule.recurs(3) }
+
+describe("spans", () => {
+  it.effect("have OpenTelemetry's attributes for RPCs", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = recorder()
+      const client = yield* makeWith(failing("etcdserver: no leader").transport, options)
+      yield* Effect.withTracer(put(client), tracer)
+      assert.strictEqual(spans.length, 1)
+      const [span] = spans
+      assert.strictEqual(span?.name, "etcdserverpb.KV/Put")
+      assert.strictEqual(span?.kind, "client")
+      assert.strictEqual(span?.status._tag, "Ended")
+      assert.deepStrictEqual(Object.fromEntries(span!.attributes), {
+        "rpc.system": "grpc",
+        "rpc.service": "etcdserverpb.KV",
+        "rpc.method": "Put",
+        "network.transport": "tcp",
+        "server.address": "a",
+        "server.port": 1,
+        "rpc.grpc.status_code": 0,
+        "rpc.resend_count": 1
+      })
+    })
+  )
+
+  it.effect("say how a call failed", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = recorder()
+      const client = yield* makeWith(failing("etcdserver: server stopped").transport, options)
+      yield* Effect.exit(Effect.withTracer(put(client), tracer))
+      const status = spans[0]?.status
+      assert.isTrue(status?._tag === "Ended" && Exit.isFailure(status.exit))
+      assert.strictEqual(spans[0]?.attributes.get("rpc.grpc.status_code"), 14)
+    })
+  )
+
+  it.effect("hang together with those of the caller and of etcd", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = recorder()
+      const fake = failing()
+      const client = yield* makeWith(fake.transport, options)
+      yield* put(client).pipe(Effect.withSpan("caller"), Effect.withTracer(tracer))
+      const [caller, call] = spans
+      assert.strictEqual(call?.traceId, caller?.traceId)
+      assert.strictEqual(fake.sent[0]?.options.metadata?.traceparent, `00-${call?.traceId}-${call?.spanId}-01`)
+    })
+  )
+
+  it.effect("last as long as the stream that they are of", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = recorder()
+      const client = yield* makeWith(failing().transport, options)
+      const whole = Effect.scoped(
+        Effect.gen(function* () {
+          const watch = yield* client.bidirectional(Watch.method.watch)
+          yield* Stream.runDrain(watch.messages)
+          assert.strictEqual(spans[0]?.status._tag, "Started")
+        })
+      )
+      yield* Effect.withTracer(whole, tracer)
+      assert.strictEqual(spans[0]?.name, "etcdserverpb.Watch/Watch")
+      assert.strictEqual(spans[0]?.status._tag, "Ended")
+      assert.strictEqual(spans[0]?.attributes.get("rpc.grpc.status_code"), 0)
+    })
+  )
+
+  it.effect("are not made when nobody traces", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = recorder()
+      const fake = failing()
+      const client = yield* makeWith(fake.transport, options)
+      yield* put(client)
+      yield* put(client).pipe(Effect.withTracerEnabled(false), Effect.withTracer(tracer))
+      assert.deepStrictEqual(spans, [])
+      assert.isUndefined(fake.sent[0]?.options.metadata?.traceparent)
+    })
+  )
+})
+
+describe("metrics", () => {
+  it.effect("count calls, tries, bytes, connections and dials", () =>
+    Effect.gen(function* () {
+      const fake = failing("etcdserver: no leader", "etcdserver: server stopped")
+      const client = yield* makeWith(fake.transport, options)
+      yield* Effect.exit(put(client))
+      yield* put(client)
+      fake.drop("a:1")
+      yield* Effect.repeat(put(client), { while: () => fake.dials.length < 2 })
+      const snapshot = yield* Metric.snapshot
+      const value = (id: string, attributes: Record<string, string>) => {
+        const found = snapshot.find(
+          (metric) =>
+            metric.id === id &&
+            Object.entries(attributes).every(([name, expected]) => metric.attributes?.[name] === expected)
+        )?.state as { readonly count?: number; readonly value?: number } | undefined
+        return found?.count ?? found?.value
+      }
+      const calls = fake.sent.length
+      assert.strictEqual(value("etcd_client_calls", { method: "KV.Put", code: "UNAVAILABLE" }), 1)
+      assert.strictEqual(value("etcd_client_calls", { method: "KV.Put", code: "OK" }), calls - 2)
+      assert.strictEqual(value("etcd_client_call_duration_seconds", { method: "KV.Put" }), calls - 1)
+      assert.strictEqual(value("etcd_client_resent_calls", { method: "KV.Put" }), 1)
+      assert.strictEqual(value("etcd_client_sent_bytes", { method: "KV.Put" }), calls * 5)
+      assert.strictEqual(value("etcd_client_received_bytes", { method: "KV.Put" }), 0)
+      assert.strictEqual(value("etcd_client_connections", { endpoint: "http://a:1" }), 1)
+      assert.strictEqual(value("etcd_client_dials", { endpoint: "http://a:1", result: "ok" }), 2)
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+})
+
+describe("the log", () => {
+  it.effect("tells of connections at debug level, and no secrets", () => {
+    const lines: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => {
+      lines.push(`${logLevel} ${String(message)}`)
+    })
+    return Effect.gen(function* () {
+      const fake = failing()
+      const client = yield* makeWith(fake.transport, options)
+      yield* put(client)
+      fake.drop("a:1")
+      yield* Effect.exit(client.unary(KV.method.put, { key }, { endpoint: "down:1", retry: Schedule.recurs(0) }))
+      yield* Effect.repeat(put(client), { while: () => fake.dials.filter((dial) => dial === "a:1").length < 2 })
+      assert.include(lines.join("\n"), "Debug etcd: connected to http://a:1")
+      assert.include(lines.join("\n"), "Debug etcd: the connection to http://a:1 has ended")
+      assert.include(lines.join("\n"), "Debug etcd: cannot connect to http://down:1")
+    }).pipe(Effect.provide(Logger.layer([logger])), Effect.provideService(References.MinimumLogLevel, "Debug"))
+  })
+})

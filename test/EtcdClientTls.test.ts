@@ -1,0 +1,139 @@
+/**
+ * Who the client trusts, and what it shows, against real etcd nodes that serve TLS.
+ */
+
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import type * as EtcdError from "../src/EtcdError.ts"
+import { KV } from "../src/internal/proto/rpc_pb.ts"
+import * as Etcd from "./support/client/etcd.ts"
+
+const fixture = (name: string) => join(import.meta.dirname, "fixtures", "tls", name)
+const text = (name: string) => readFileSync(fixture(name), "utf8")
+const file = (name: string) => ({ file: fixture(name) })
+
+const put = (client: EtcdClient.Client) => client.unary(KV.method.put, { key: new Uint8Array([1]) })
+const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
+  Effect.map(Effect.flip(effect), (error) => error.reason)
+
+const node = (certificate: string, flags: ReadonlyArray<string> = []) =>
+  Etcd.node({
+    scheme: "https",
+    flags: ["--cert-file", fixture(`${certificate}.pem`), "--key-file", fixture("server.key"), ...flags],
+    client: { tls: { insecureSkipVerify: true, certificate: file("client.pem"), key: file("client.key") } }
+  })
+
+const connect = (to: Etcd.Node, tls: EtcdClient.Tls) =>
+  EtcdClient.make({ endpoints: [to.endpoint], tls, retry: Schedule.recurs(0), reconnect: Schedule.spaced("1 milli") })
+
+const ca = file("ca.pem")
+
+const temporary = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "effect-etcd-test-"))),
+  (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+)
+
+const assertUnreachable = (reason: EtcdError.Reason, saying: RegExp) => {
+  assert.strictEqual(reason._tag, "Unreachable")
+  assert.strictEqual(reason.outcome, "not-applied")
+  assert.match(reason.message, saying)
+}
+
+describe("a server's certificate", () => {
+  it.live("must come from an authority that the client trusts", () =>
+    Effect.gen(function* () {
+      const good = yield* node("server")
+      yield* put(yield* connect(good, { ca }))
+      yield* put(yield* connect(good, { ca: text("ca.pem"), minVersion: "TLSv1.3" }))
+      yield* put(yield* connect(good, { ca, serverName: "localhost" }))
+      assertUnreachable(yield* reasonOf(put(yield* connect(good, {}))), /CA that is not trusted/)
+      assertUnreachable(
+        yield* reasonOf(put(yield* connect(good, { ca: file("other-ca.pem") }))),
+        /CA that is not trusted/
+      )
+      yield* put(yield* connect(good, { insecureSkipVerify: true }))
+    })
+  )
+
+  it.live("must not have expired", () =>
+    Effect.gen(function* () {
+      const expired = yield* node("server-expired")
+      assertUnreachable(yield* reasonOf(put(yield* connect(expired, { ca }))), /expired/i)
+    })
+  )
+
+  it.live("must be for the name of the endpoint, or for the one that is asked for", () =>
+    Effect.gen(function* () {
+      const other = yield* node("server-wrong-name")
+      assertUnreachable(yield* reasonOf(put(yield* connect(other, { ca }))), /127\.0\.0\.1/)
+      yield* put(yield* connect(other, { ca, serverName: "wrong.example" }))
+    })
+  )
+})
+
+describe("a client's certificate", () => {
+  const demanding = node("server", ["--client-cert-auth", "--trusted-ca-file", fixture("ca.pem")])
+
+  it.live("is shown to a server that asks for one", () =>
+    Effect.gen(function* () {
+      const strict = yield* demanding
+      const key = Redacted.make(text("client.key"))
+      yield* put(yield* connect(strict, { ca, certificate: text("client.pem"), key }))
+      const without = yield* reasonOf(put(yield* connect(strict, { ca })))
+      assertUnreachable(without, /certificate/i)
+      const others = { certificate: file("other-client.pem"), key: file("other-client.key") }
+      assertUnreachable(yield* reasonOf(put(yield* connect(strict, { ca, ...others }))), /certificate|unknown ca/i)
+    })
+  )
+
+  it.live("is read again for each connection", () =>
+    Effect.gen(function* () {
+      const strict = yield* demanding
+      const directory = yield* temporary
+      const certificate = { file: join(directory, "client.pem") }
+      const key = { file: join(directory, "client.key") }
+      const use = (name: string) => {
+        copyFileSync(fixture(`${name}.pem`), certificate.file)
+        copyFileSync(fixture(`${name}.key`), key.file)
+      }
+      const restart = Effect.andThen(strict.stop, strict.start)
+      const client = yield* connect(strict, { ca, certificate, key })
+
+      const missing = yield* reasonOf(put(client))
+      assertUnreachable(missing, /client\.pem/)
+
+      use("client")
+      yield* Effect.retry(put(client), Schedule.spaced("20 millis"))
+
+      use("other-client")
+      yield* put(client)
+      yield* restart
+      const refused = Effect.flip(put(client)).pipe(
+        Effect.repeat({
+          until: (error) => /certificate|unknown ca/i.test(error.message),
+          schedule: Schedule.spaced("20 millis")
+        })
+      )
+      yield* refused
+
+      use("client")
+      yield* Effect.retry(put(client), Schedule.spaced("20 millis"))
+    })
+  )
+
+  it.live("that makes no sense is told, and its key is not", () =>
+    Effect.gen(function* () {
+      const strict = yield* demanding
+      const key = Redacted.make("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
+      const reason = yield* reasonOf(put(yield* connect(strict, { ca, certificate: text("client.pem"), key })))
+      assert.strictEqual(reason._tag, "Unreachable")
+      assert.notInclude(JSON.stringify(reason), "c2VjcmV0")
+    })
+  )
+})

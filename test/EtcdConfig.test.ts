@@ -1,0 +1,1042 @@
+import { type ChildProcess, spawn, spawnSync } from "node:child_process"
+import { request } from "node:http"
+import { fileURLToPath } from "node:url"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import * as ByteSize from "effect/ByteSize"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as SemVer from "effect/SemVer"
+import * as fc from "fast-check"
+import * as EtcdConfig from "../src/EtcdConfig.ts"
+import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
+import * as Table from "../src/internal/config/table.ts"
+
+const version = (text: string) => SemVer.parseUnsafe(text)
+const versions = ["3.4.23", "3.5.16", "3.5.30", "3.6.14", "3.7.1"].map(version)
+
+const invalid = <A, R>(effect: Effect.Effect<A, EtcdProcessError.EtcdProcessError, R>) =>
+  Effect.flip(effect).pipe(
+    Effect.map((error) => {
+      if (error.reason._tag !== "InvalidConfig") throw new Error(`expected InvalidConfig, got ${error.reason._tag}`)
+      return error.reason
+    })
+  )
+
+const resolveFor = (input: EtcdConfig.Input, release = "3.5.30") =>
+  Effect.flatMap(EtcdConfig.decode(input), (options) =>
+    EtcdConfig.resolve(options, { version: version(release), dataDir: "/data", directory: "/home/user" })
+  )
+
+const flagsFor = (input: EtcdConfig.Input, release?: string) =>
+  Effect.map(resolveFor(input, release), EtcdConfig.toFlags)
+
+const problemsOf = (input: EtcdConfig.Input, release?: string) =>
+  Effect.map(invalid(resolveFor(input, release)), (reason) => reason.problems.map(({ option }) => option))
+
+describe("decode", () => {
+  it.effect("takes what people write and makes one type of it", () =>
+    Effect.gen(function* () {
+      const options = yield* EtcdConfig.decode({
+        heartbeatInterval: 50,
+        electionTimeout: "1s",
+        backendBatchInterval: "1h30m",
+        grpcKeepaliveInterval: "2 hours",
+        grpcKeepaliveTimeout: "1.5s",
+        autoCompactionRetention: "10m",
+        quotaBackendBytes: "8 GiB",
+        maxRequestBytes: 1024,
+        listenClientUrls: "http://127.0.0.1:1, http://127.0.0.1:2",
+        listenPeerUrls: ["https://[::1]:1"],
+        initialCluster: "a=http://127.0.0.1:1,b=http://127.0.0.1:2,a=http://127.0.0.1:3",
+        featureGates: "InitialCorruptCheck=true,AllBeta=false",
+        discoveryPassword: "hunter2"
+      })
+      assert.deepStrictEqual(options.heartbeatInterval, Duration.millis(50))
+      assert.deepStrictEqual(Duration.toMillis(options.electionTimeout!), 1000)
+      assert.deepStrictEqual(Duration.toMinutes(options.backendBatchInterval!), 90)
+      assert.deepStrictEqual(Duration.toHours(options.grpcKeepaliveInterval!), 2)
+      assert.deepStrictEqual(Duration.toMillis(options.grpcKeepaliveTimeout!), 1500)
+      assert.deepStrictEqual(Duration.toMinutes(options.autoCompactionRetention as Duration.Duration), 10)
+      assert.deepStrictEqual(options.quotaBackendBytes, ByteSize.gibibytes(8))
+      assert.deepStrictEqual(options.maxRequestBytes, ByteSize.bytes(1024))
+      assert.deepStrictEqual(options.listenClientUrls, ["http://127.0.0.1:1", "http://127.0.0.1:2"])
+      assert.deepStrictEqual(options.listenPeerUrls, ["https://[::1]:1"])
+      assert.deepStrictEqual(options.initialCluster, {
+        a: ["http://127.0.0.1:1", "http://127.0.0.1:3"],
+        b: ["http://127.0.0.1:2"]
+      })
+      assert.deepStrictEqual(options.featureGates, { InitialCorruptCheck: true, AllBeta: false })
+      assert.strictEqual(Redacted.value(options.discoveryPassword!), "hunter2")
+      assert.deepStrictEqual(yield* EtcdConfig.decode(options), options)
+    })
+  )
+
+  it.effect("reads a number as revisions or hours, -1 as no quota, and an empty text as nothing", () =>
+    Effect.gen(function* () {
+      const options = yield* EtcdConfig.decode({
+        autoCompactionRetention: 1000,
+        quotaBackendBytes: -1,
+        walDir: "",
+        name: undefined
+      })
+      assert.deepStrictEqual(options, { autoCompactionRetention: 1000, quotaBackendBytes: "unlimited" })
+    })
+  )
+
+  it.effect("is what the schema decodes, and the schema encodes what it decodes", () =>
+    Effect.gen(function* () {
+      const input: EtcdConfig.Input = {
+        electionTimeout: "1500ms",
+        initialCluster: "a=http://127.0.0.1:1",
+        preVote: true
+      }
+      const decoded = yield* Schema.decodeEffect(EtcdConfig.EtcdOptions)(input)
+      assert.deepStrictEqual(decoded, yield* EtcdConfig.decode(input))
+      const encoded = yield* Schema.encodeEffect(EtcdConfig.EtcdOptions)(decoded)
+      assert.deepStrictEqual(encoded, {
+        electionTimeout: "1500ms",
+        initialCluster: { a: ["http://127.0.0.1:1"] },
+        preVote: true
+      })
+      assert.deepStrictEqual(yield* EtcdConfig.decode(encoded), decoded)
+    })
+  )
+
+  it.effect("lists every problem in one message", () =>
+    Effect.gen(function* () {
+      const reason = yield* invalid(
+        EtcdConfig.decode({
+          nam: "x",
+          "listen-client-urls": "http://127.0.0.1:1",
+          configFile: "x.yaml",
+          preVote: "true",
+          snapshotCount: 1.5,
+          bcryptCost: 50,
+          metrics: "some",
+          electionTimeout: "soon",
+          grpcKeepaliveMinTime: "-1 seconds",
+          quotaBackendBytes: "8 GiBs",
+          logRotationConfigJson: "{",
+          initialCluster: "a",
+          hostWhitelist: ["a", "a"],
+          walDir: "a\0b"
+        } as unknown as EtcdConfig.Input)
+      )
+      assert.deepStrictEqual(
+        reason.problems.map(({ option }) => option),
+        [
+          "nam",
+          "listen-client-urls",
+          "configFile",
+          "preVote",
+          "snapshotCount",
+          "bcryptCost",
+          "metrics",
+          "electionTimeout",
+          "grpcKeepaliveMinTime",
+          "quotaBackendBytes",
+          "logRotationConfigJson",
+          "initialCluster",
+          "hostWhitelist",
+          "walDir"
+        ]
+      )
+      for (const { message, option } of reason.problems) assert.include(reason.message, `${option}: ${message}`)
+      assert.include(reason.message, "did you mean name?")
+      assert.include(reason.message, "did you mean listenClientUrls?")
+      assert.include(reason.message, "EtcdConfig.fromYaml")
+      assert.include(reason.message, "NUL")
+    })
+  )
+
+  it.effect.each([Number.NaN, {}, { second: 5 }, true, "5", "", "Infinity", -1, 2n ** 63n, "1h1x"])(
+    "does not take %s for a duration",
+    (value) =>
+      Effect.gen(function* () {
+        const given = { backendBatchInterval: value as EtcdConfig.Input["backendBatchInterval"] }
+        if (value === "") assert.deepStrictEqual(yield* EtcdConfig.decode(given), {})
+        else yield* invalid(EtcdConfig.decode(given))
+      })
+  )
+
+  it.effect("refuses what is not an object, and never shows a secret", () =>
+    Effect.gen(function* () {
+      for (const input of [null, 1, "name", []]) yield* invalid(EtcdConfig.decode(input as unknown as EtcdConfig.Input))
+      const reason = yield* invalid(
+        EtcdConfig.decode({ discoveryPassword: "hunter2\0", discoveryUser: Redacted.make("u\0") })
+      )
+      assert.lengthOf(reason.problems, 2)
+      assert.notInclude(JSON.stringify(reason), "hunter2")
+    })
+  )
+
+  it.effect.each([
+    "127.0.0.1:2379",
+    "ftp://127.0.0.1:2379",
+    "http://127.0.0.1",
+    "http://127.0.0.1:",
+    "http://:2379",
+    "http://127.0.0.1:2379/",
+    "http://127.0.0.1:2379/v3",
+    "http://127.0.0.1:70000",
+    "http://::1:2379",
+    "http://user@127.0.0.1:2379",
+    "http://a b:2379",
+    "unix://",
+    "unix:client.sock",
+    "unix://client.sock:port",
+    "http://"
+  ])("refuses %s, which is no URL for etcd", (url) =>
+    Effect.gen(function* () {
+      const reason = yield* invalid(EtcdConfig.decode({ advertiseClientUrls: [url] }))
+      assert.include(reason.message, url)
+    })
+  )
+})
+
+describe("TOML", () => {
+  it.effect("reads the three files of a cluster, and warns that their traffic is not encrypted", () =>
+    Effect.gen(function* () {
+      for (const index of [0, 1, 2]) {
+        const path = fileURLToPath(new URL(`./fixtures/config/infra${index}.toml`, import.meta.url))
+        const options = yield* EtcdConfig.fromToml(path)
+        const resolved = yield* EtcdConfig.resolve(options, { version: version("3.5.30"), dataDir: "/data" })
+        assert.strictEqual(resolved.name, `infra${index}`)
+        assert.deepStrictEqual(EtcdConfig.endpoints(resolved, "/run"), [`http://127.0.0.1:2${3 + index}79`])
+        assert.lengthOf(resolved.warnings, 1)
+        assert.match(resolved.warnings[0]!, /not encrypted/)
+        assert.includeMembers(EtcdConfig.toFlags(resolved) as Array<string>, [
+          `--name=infra${index}`,
+          "--initial-cluster=infra0=http://127.0.0.1:2380,infra1=http://127.0.0.1:2480,infra2=http://127.0.0.1:2580",
+          "--host-whitelist=127.0.0.1"
+        ])
+      }
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("takes numbers where etcd counts milliseconds, tables for members, and older names", () =>
+    Effect.gen(function* () {
+      const options = yield* EtcdConfig.parseToml(`
+        [server]
+        name = "not etcd's"
+        [etcd]
+        heartbeat-interval = 50
+        pre-vote = false
+        cipher-suites = ["TLS_A", "TLS_B"]
+        experimental-corrupt-check-time = "1m"
+        auto-compaction-retention = "1"
+        [etcd.initial-cluster]
+        a = "http://127.0.0.1:1"
+      `)
+      assert.deepStrictEqual(options, {
+        heartbeatInterval: Duration.millis(50),
+        preVote: false,
+        cipherSuites: ["TLS_A", "TLS_B"],
+        corruptCheckTime: options.corruptCheckTime!,
+        autoCompactionRetention: 1,
+        initialCluster: { a: ["http://127.0.0.1:1"] }
+      })
+      assert.strictEqual(Duration.toMinutes(options.corruptCheckTime!), 1)
+    })
+  )
+
+  it.effect("says where the text stops being TOML, and on which line a problem is", () =>
+    Effect.gen(function* () {
+      const syntax = yield* invalid(EtcdConfig.parseToml('[etcd]\nname = "a"\npre-vote = \n', "etcd.toml"))
+      assert.match(syntax.message, /^etcd\.toml: .*line 3, column \d+/)
+      const problems = yield* invalid(
+        EtcdConfig.parseToml("[etcd]\nnme = 'a'\npre-vote = 'yes'\ngrpc-keepalive-timeout = 20\n", "etcd.toml")
+      )
+      assert.match(problems.message, /etcd\.toml has 3 problems/)
+      assert.match(problems.message, /nme: .*did you mean name\? \(line 2\)/)
+      assert.match(problems.message, /pre-vote: .*"yes" \(line 3\)/)
+      assert.match(problems.message, /grpc-keepalive-timeout: .*unit.*\(line 4\)/)
+    })
+  )
+
+  it.effect("refuses one option under two names, a missing table, and options outside of it", () =>
+    Effect.gen(function* () {
+      const twice = yield* invalid(
+        EtcdConfig.parseToml("[etcd]\ncorrupt-check-time = '1m'\nexperimental-corrupt-check-time = '1m'")
+      )
+      assert.match(twice.message, /same option as corrupt-check-time/)
+      const outside = yield* invalid(EtcdConfig.parseToml("name = 'a'"))
+      assert.deepStrictEqual(
+        outside.problems.map(({ message }) => message),
+        ["has no [etcd] table", "belongs below [etcd] (line 1)"]
+      )
+      yield* invalid(EtcdConfig.parseToml("[[etcd]]\nname = 'a'"))
+      yield* invalid(EtcdConfig.parseToml("name = 'a'\n[etcd]\n"))
+    })
+  )
+
+  it.effect("names a file that is not there", () =>
+    Effect.gen(function* () {
+      const toml = yield* invalid(EtcdConfig.fromToml("/no/such/etcd.toml"))
+      assert.strictEqual(toml.message, "/no/such/etcd.toml: there is no such file")
+      const yaml = yield* invalid(EtcdConfig.fromYaml("/"))
+      assert.match(yaml.message, /^\/: cannot be read/)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("YAML", () => {
+  it.effect("reads etcd's own file, its sections and its nanoseconds", () =>
+    Effect.gen(function* () {
+      const options = yield* EtcdConfig.fromYaml(
+        fileURLToPath(new URL("./fixtures/config/etcd.conf.yml", import.meta.url))
+      )
+      assert.deepStrictEqual(options, {
+        name: "yaml",
+        snapshotCount: 10000,
+        heartbeatInterval: Duration.millis(100),
+        electionTimeout: Duration.millis(1000),
+        grpcKeepaliveMinTime: Duration.nanos(5_000_000_000n),
+        quotaBackendBytes: ByteSize.bytes(0),
+        listenClientUrls: ["http://127.0.0.1:2379", "http://127.0.0.1:4001"],
+        advertiseClientUrls: ["http://127.0.0.1:2379"],
+        certFile: "client.pem",
+        keyFile: "client-key.pem",
+        clientCertAuth: false,
+        autoTls: false,
+        peerCertFile: "peer.pem",
+        peerKeyFile: "peer-key.pem",
+        peerAutoTls: false,
+        peerCertAllowedCn: ["a", "b"],
+        socketReusePort: true,
+        autoCompactionMode: "periodic",
+        autoCompactionRetention: 1,
+        logOutputs: ["stderr"],
+        cipherSuites: ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"]
+      })
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("reads the credentials of a discovery service without showing them", () =>
+    Effect.gen(function* () {
+      const options = yield* EtcdConfig.parseYaml(
+        "discovery-config:\n  token: t\n  client:\n    endpoints: [http://a:1]\n    auth:\n      password: hunter2\n"
+      )
+      assert.strictEqual(options.discoveryToken, "t")
+      assert.deepStrictEqual(options.discoveryEndpoints, ["http://a:1"])
+      assert.notInclude(String(options.discoveryPassword), "hunter2")
+    })
+  )
+
+  it.effect.each([
+    ["name: a\n  b: c\n", 2],
+    ["name: a\nlog-outputs: [stderr\n", 2],
+    ["name: a\ncipher-suites: [\n  A,\n  B\n]\ncors: *missing\n", 6],
+    ["\tname: a\n", 1]
+  ] as const)("says where %j stops being YAML", ([text, line]) =>
+    Effect.gen(function* () {
+      const reason = yield* invalid(EtcdConfig.parseYaml(text, "etcd.yml"))
+      assert.match(reason.message, new RegExp(`^etcd\\.yml: not YAML: .* at line ${line}, column \\d+$`))
+    })
+  )
+
+  it.effect("names unknown options by their path, and takes an empty file", () =>
+    Effect.gen(function* () {
+      const reason = yield* invalid(EtcdConfig.parseYaml("peer-transport-security:\n  cert-fil: a\n"))
+      assert.include(reason.message, "did you mean peer-transport-security.cert-file? (line 2)")
+      yield* invalid(EtcdConfig.parseYaml("- a\n"))
+      assert.deepStrictEqual(yield* EtcdConfig.parseYaml("# nothing\n"), {})
+    })
+  )
+})
+
+describe("config", () => {
+  const read = (provider: ConfigProvider.ConfigProvider, prefix?: string) => EtcdConfig.config(prefix).parse(provider)
+
+  it.effect("reads etcd's environment variables", () =>
+    Effect.gen(function* () {
+      const env = {
+        ETCD_NAME: "env",
+        ETCD_LISTEN_CLIENT_URLS: "http://127.0.0.1:1,http://127.0.0.1:2",
+        ETCD_INITIAL_CLUSTER: "env=http://127.0.0.1:3",
+        ETCD_HEARTBEAT_INTERVAL: "50",
+        ETCD_PRE_VOTE: "true",
+        ETCD_SNAPSHOT_COUNT: "5000",
+        ETCD_PROXY_FAILURE_WAIT: "5000",
+        ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME: "5s",
+        ETCD_BINARY: "/usr/bin/etcd",
+        OTHER: "x"
+      }
+      const options = yield* read(ConfigProvider.fromEnv({ env }))
+      assert.deepStrictEqual(options, {
+        name: "env",
+        listenClientUrls: ["http://127.0.0.1:1", "http://127.0.0.1:2"],
+        initialCluster: { env: ["http://127.0.0.1:3"] },
+        heartbeatInterval: Duration.millis(50),
+        preVote: true,
+        snapshotCount: 5000,
+        proxyFailureWait: Duration.millis(5000),
+        corruptCheckTime: options.corruptCheckTime!
+      })
+      assert.strictEqual(Duration.toSeconds(options.corruptCheckTime!), 5)
+    })
+  )
+
+  it.effect("reads nested values by the names of TypeScript and of etcd, below any prefix", () =>
+    Effect.gen(function* () {
+      const provider = ConfigProvider.fromUnknown({
+        database: {
+          listenClientUrls: ["http://127.0.0.1:1"],
+          "max-txn-ops": 256,
+          initialCluster: { a: "http://127.0.0.1:3" },
+          autoTls: false
+        }
+      })
+      assert.deepStrictEqual(yield* read(provider, "database"), {
+        listenClientUrls: ["http://127.0.0.1:1"],
+        maxTxnOps: 256,
+        initialCluster: { a: ["http://127.0.0.1:3"] },
+        autoTls: false
+      })
+      assert.deepStrictEqual(yield* read(provider), {})
+    })
+  )
+
+  it.effect("lists every wrong value", () =>
+    Effect.gen(function* () {
+      const env = { ETCD_MAX_TXN_OPS: "many", ETCD_PRE_VOTE: "perhaps", ETCD_ELECTION_TIMEOUT: "5 bananas" }
+      const error = yield* Effect.flip(read(ConfigProvider.fromEnv({ env })))
+      for (const part of ["maxTxnOps", "many", "preVote", "perhaps", "electionTimeout", "5 bananas"]) {
+        assert.include(error.message, part)
+      }
+    })
+  )
+})
+
+describe("resolve", () => {
+  it.effect("makes one node that listens only on sockets", () =>
+    Effect.gen(function* () {
+      const resolved = yield* resolveFor({})
+      assert.deepStrictEqual(EtcdConfig.toFlags(resolved), [
+        "--name=default",
+        "--data-dir=/data",
+        "--listen-peer-urls=unix://peer.sock:0",
+        "--listen-client-urls=unix://client.sock:0",
+        "--initial-advertise-peer-urls=http://localhost:2380",
+        "--initial-cluster=default=http://localhost:2380",
+        "--advertise-client-urls=http://localhost:0",
+        "--host-whitelist=localhost,127.0.0.1",
+        "--logger=zap",
+        "--log-outputs=stdout",
+        "--log-level=info"
+      ])
+      assert.deepStrictEqual(resolved.warnings, [])
+      assert.deepStrictEqual(EtcdConfig.endpoints(resolved, "/run/etcd"), ["unix:///run/etcd/client.sock:0"])
+      assert.isTrue(EtcdConfig.showsRole(resolved))
+    })
+  )
+
+  it.effect("advertises what is listened on, and listens on what is advertised", () =>
+    Effect.gen(function* () {
+      const listening = yield* resolveFor({
+        name: "a",
+        listenClientUrls: "http://10.0.0.1:1",
+        listenPeerUrls: "https://10.0.0.1:2"
+      })
+      assert.deepStrictEqual(listening.options.advertiseClientUrls, ["http://10.0.0.1:1"])
+      assert.deepStrictEqual(listening.options.initialAdvertisePeerUrls, ["https://10.0.0.1:2"])
+      assert.deepStrictEqual(listening.options.initialCluster, { a: ["https://10.0.0.1:2"] })
+      assert.deepStrictEqual(listening.options.hostWhitelist, ["localhost", "127.0.0.1", "10.0.0.1"])
+      assert.isTrue(listening.options.peerAutoTls)
+      const advertising = yield* resolveFor({
+        name: "a",
+        advertiseClientUrls: "http://127.0.0.1:1",
+        initialCluster: "a=http://127.0.0.1:2,b=http://127.0.0.1:3"
+      })
+      assert.deepStrictEqual(advertising.options.listenClientUrls, ["http://127.0.0.1:1"])
+      assert.deepStrictEqual(advertising.options.listenPeerUrls, ["http://127.0.0.1:2"])
+      assert.deepStrictEqual(advertising.options.initialAdvertisePeerUrls, ["http://127.0.0.1:2"])
+      assert.isUndefined(advertising.options.peerAutoTls)
+    })
+  )
+
+  it.effect("leaves peers with a certificate of their own to it", () =>
+    Effect.gen(function* () {
+      const { options } = yield* resolveFor({
+        listenPeerUrls: "https://127.0.0.1:2",
+        peerCertFile: "peer.pem",
+        peerKeyFile: "/keys/peer.pem"
+      })
+      assert.isUndefined(options.peerAutoTls)
+      assert.strictEqual(options.peerCertFile, "/home/user/peer.pem")
+      assert.strictEqual(options.peerKeyFile, "/keys/peer.pem")
+    })
+  )
+
+  it.effect("turns wildcards into loopback for those who connect, and says so", () =>
+    Effect.gen(function* () {
+      const resolved = yield* resolveFor({ listenClientUrls: ["http://0.0.0.0:1", "http://[::]:2"] })
+      assert.deepStrictEqual(EtcdConfig.endpoints(resolved, "/run"), ["http://127.0.0.1:1", "http://[::1]:2"])
+      assert.deepStrictEqual(resolved.options.advertiseClientUrls, ["http://127.0.0.1:1", "http://[::1]:2"])
+      assert.isTrue(resolved.warnings.some((warning) => warning.includes("advertise-client-urls")))
+      assert.isTrue(resolved.warnings.some((warning) => warning.includes("from other machines")))
+    })
+  )
+
+  it.effect("keeps standard output among the log outputs, and knows when the log hides the role", () =>
+    Effect.gen(function* () {
+      const file = yield* resolveFor({ logOutputs: "default,etcd.log", enableLogRotation: true })
+      assert.deepStrictEqual(file.options.logOutputs, ["stdout", "stderr", "/home/user/etcd.log"])
+      assert.isTrue(EtcdConfig.showsRole(file))
+      assert.isFalse(EtcdConfig.showsRole(yield* resolveFor({ logLevel: "warn" })))
+      const plain = yield* resolveFor({ logFormat: "console" }, "3.6.14")
+      assert.isFalse(EtcdConfig.showsRole(plain))
+      assert.lengthOf(plain.warnings, 1)
+      assert.isFalse(EtcdConfig.showsRole(yield* resolveFor({ logOutputs: "systemd/journal" })))
+    })
+  )
+
+  it.effect("does not derive members where a discovery service knows them", () =>
+    Effect.gen(function* () {
+      const { options } = yield* resolveFor({ discoverySrv: "example.com" })
+      assert.isUndefined(options.initialCluster)
+    })
+  )
+
+  it.effect("makes paths absolute, also those of the keys for tokens", () =>
+    Effect.gen(function* () {
+      const flags = yield* flagsFor({ authToken: "jwt,pub-key=a.pub,priv-key=/k,sign-method=RS256", walDir: "wal" })
+      assert.includeMembers(flags as Array<string>, [
+        "--auth-token=jwt,pub-key=/home/user/a.pub,priv-key=/k,sign-method=RS256",
+        "--wal-dir=/home/user/wal"
+      ])
+    })
+  )
+
+  const refused: ReadonlyArray<readonly [string, EtcdConfig.Input, option: string, release?: string]> = [
+    ["an election that is too close to the heartbeat", { electionTimeout: 400 }, "election-timeout"],
+    ["an election that is too far", { electionTimeout: "51s" }, "election-timeout"],
+    ["no heartbeat", { heartbeatInterval: 0 }, "heartbeat-interval"],
+    ["a node outside of its cluster", { name: "x", initialCluster: "a=http://127.0.0.1:1" }, "initial-cluster"],
+    [
+      "two members with one URL",
+      { name: "a", initialCluster: "a=http://127.0.0.1:1,b=http://127.0.0.1:1" },
+      "initial-cluster"
+    ],
+    [
+      "another URL than the cluster has",
+      { name: "a", initialAdvertisePeerUrls: "http://127.0.0.1:2", initialCluster: "a=http://127.0.0.1:1" },
+      "initial-advertise-peer-urls"
+    ],
+    ["an address that is none", { listenClientUrls: "http://[1:2]:1" }, "listen-client-urls"],
+    [
+      "two ways to find members",
+      { discoverySrv: "example.com", initialCluster: "default=http://127.0.0.1:1" },
+      "discovery-srv"
+    ],
+    ["half a discovery service", { discoveryToken: "t" }, "discovery-endpoints", "3.6.14"],
+    ["to listen on a name", { listenClientUrls: "http://example.com:1" }, "listen-client-urls"],
+    ["to guess where to listen", { advertiseClientUrls: "http://example.com:1" }, "listen-client-urls"],
+    ["to guess where to listen for peers", { initialCluster: "default=http://example.com:1" }, "listen-peer-urls"],
+    [
+      "clients and peers on one address",
+      { listenClientUrls: "http://localhost:1", listenPeerUrls: "http://127.0.0.1:1" },
+      "listen-client-urls"
+    ],
+    ["a path of a socket in old versions", { listenClientUrls: "unix:///run/a.sock" }, "listen-client-urls", "3.4.23"],
+    ["a path of a socket in old versions", { listenClientUrls: "unix://a.sock" }, "listen-client-urls", "3.5.12"],
+    [
+      "to advertise a path before 3.7",
+      { advertiseClientUrls: "unix:///run/a.sock" },
+      "advertise-client-urls",
+      "3.6.14"
+    ],
+    ["a socket's path that is too long", { listenClientUrls: `unix:///${"a".repeat(107)}` }, "listen-client-urls"],
+    ["https without a certificate", { listenClientUrls: "https://127.0.0.1:1" }, "listen-client-urls"],
+    ["https peers without any", { listenPeerUrls: "https://127.0.0.1:1", peerAutoTls: false }, "listen-peer-urls"],
+    ["a certificate without its key", { certFile: "a.pem" }, "key-file"],
+    ["a key without its certificate", { peerKeyFile: "a.pem" }, "peer-cert-file"],
+    [
+      "names and common names at once",
+      { peerCertAllowedCn: "a", peerCertAllowedHostname: "b" },
+      "peer-cert-allowed-cn"
+    ],
+    [
+      "several names before they were a list",
+      { clientCertAllowedHostname: "a,b" },
+      "client-cert-allowed-hostname",
+      "3.5.14"
+    ],
+    ["TLS versions in the wrong order", { tlsMinVersion: "TLS1.3", tlsMaxVersion: "TLS1.2" }, "tls-min-version"],
+    ["cipher suites for TLS 1.3", { tlsMinVersion: "TLS1.3", cipherSuites: "TLS_A" }, "cipher-suites"],
+    [
+      "revisions as a time",
+      { autoCompactionMode: "revision", autoCompactionRetention: "5m" },
+      "auto-compaction-retention"
+    ],
+    ["no time between checks", { compactHashCheckTime: 0 }, "compact-hash-check-time"],
+    [
+      "leases kept without being checked",
+      { enableLeaseCheckpointPersist: true },
+      "experimental-enable-lease-checkpoint-persist"
+    ],
+    ["rotation without a file", { enableLogRotation: true }, "enable-log-rotation"],
+    ["an unknown kind of token", { authToken: "paseto" }, "auth-token"],
+    ["an unknown option of a token", { authToken: "jwt,sign-method=RS256,secret=x" }, "auth-token"],
+    ["a token without its method", { authToken: "jwt,ttl=5m" }, "auth-token"],
+    ["any and some origins", { cors: "*,http://127.0.0.1:1" }, "cors"],
+    ["an option of a newer version", { maxLearners: 2 }, "max-learners"],
+    ["an option of an older version", { debug: true }, "debug"],
+    ["an option before its patch", { tlsMinVersion: "TLS1.3" }, "tls-min-version", "3.5.7"],
+    ["a value of an older version", { logger: "capnslog" }, "logger"],
+    ["a feature that does not exist", { featureGates: { InitialCorruptChek: true } }, "feature-gates", "3.6.14"],
+    ["a feature of a newer version", { featureGates: { FastLeaseKeepAlive: true } }, "feature-gates", "3.6.14"],
+    ["a feature that was no flag", { featureGates: { SetMemberLocalAddr: true } }, "feature-gates"],
+    [
+      "a feature on and off",
+      { featureGates: { InitialCorruptCheck: false }, initialCorruptCheck: true },
+      "experimental-initial-corrupt-check",
+      "3.6.14"
+    ]
+  ]
+
+  it.effect.each(refused)("refuses %s", ([_, input, option, release]) =>
+    Effect.map(problemsOf(input, release), (options) => assert.deepStrictEqual(options, [option]))
+  )
+
+  it.effect("lists all of it in one message, with the version", () =>
+    Effect.gen(function* () {
+      const reason = yield* invalid(resolveFor({ name: "a", electionTimeout: 1, maxLearners: 1, certFile: "x" }))
+      assert.lengthOf(reason.problems, 3)
+      assert.match(reason.message, /^The configuration of a for etcd 3\.5\.30 has 3 problems:\n/)
+    })
+  )
+})
+
+describe("any input", () => {
+  const anyRelease = fc.constantFrom(...versions)
+  const context = (release: SemVer.SemVer) => ({ version: release, dataDir: "/data" })
+  const noDefect = <A>(effect: Effect.Effect<A, EtcdProcessError.EtcdProcessError>) => {
+    const result = Effect.runSync(Effect.result(effect))
+    if (Result.isFailure(result)) assert.strictEqual(result.failure.reason._tag, "InvalidConfig")
+    else assert.isDefined(result.success)
+  }
+  const words = fc.constantFrom(
+    "1",
+    "a=http://127.0.0.1:1",
+    "http://[::1]:2",
+    "unix://a:0",
+    "5s",
+    "true",
+    "a,b",
+    "\0",
+    "{}",
+    "*"
+  )
+  const anything = fc.oneof(
+    words,
+    fc.string(),
+    fc.anything({ withBigInt: true, withDate: true, withNullPrototype: true })
+  )
+  const anyOptions = fc.dictionary(fc.constantFrom(...Table.keys), anything, { maxKeys: 8 })
+
+  it("becomes options or InvalidConfig, and never a defect", () => {
+    fc.assert(
+      fc.property(anyOptions, anyRelease, (options, release) =>
+        noDefect(Effect.map(EtcdConfig.resolve(options as EtcdConfig.Input, context(release)), EtcdConfig.toFlags))
+      ),
+      { numRuns: 500 }
+    )
+    const lines = fc.array(
+      fc.tuple(
+        fc.constantFrom(...Table.keyByName.keys(), "[etcd]", "socket-options", " - "),
+        fc.constantFrom(" = ", ": ", ":\n  "),
+        anything.map((value) => fc.stringify(value))
+      ),
+      { maxLength: 6 }
+    )
+    const text = lines.map((lines) => lines.map((parts) => parts.join("")).join("\n"))
+    fc.assert(
+      fc.property(fc.oneof(text, fc.string()), (text) => {
+        noDefect(EtcdConfig.parseToml(`[etcd]\n${text}`))
+        noDefect(EtcdConfig.parseToml(text))
+        noDefect(EtcdConfig.parseYaml(text))
+      }),
+      { numRuns: 500 }
+    )
+  })
+})
+
+describe("toFlags", () => {
+  const has = (input: EtcdConfig.Input, release: string, flag: string) =>
+    Effect.map(flagsFor(input, release), (flags) => assert.include(flags, flag))
+
+  it.effect("spells values as etcd reads them", () =>
+    Effect.gen(function* () {
+      const flags = yield* flagsFor({
+        heartbeatInterval: "50 millis",
+        electionTimeout: "2s",
+        backendBatchInterval: Duration.micros(1500n),
+        grpcKeepaliveInterval: 0,
+        watchProgressNotifyInterval: "90 minutes",
+        quotaBackendBytes: "unlimited",
+        maxRequestBytes: "2 MiB",
+        autoCompactionRetention: "30m",
+        preVote: false,
+        cors: ["http://a:1", "http://b:2"]
+      })
+      assert.includeMembers(flags as Array<string>, [
+        "--heartbeat-interval=50",
+        "--election-timeout=2000",
+        "--backend-batch-interval=1500us",
+        "--grpc-keepalive-interval=0s",
+        "--experimental-watch-progress-notify-interval=90m",
+        "--quota-backend-bytes=-1",
+        "--max-request-bytes=2097152",
+        "--auto-compaction-retention=30m",
+        "--pre-vote=false",
+        "--cors=http://a:1,http://b:2"
+      ])
+    })
+  )
+
+  it.effect("uses the name of each version, and features from 3.6 on", () =>
+    Effect.gen(function* () {
+      yield* has({ corruptCheckTime: "5s" }, "3.4.23", "--experimental-corrupt-check-time=5s")
+      yield* has({ corruptCheckTime: "5s" }, "3.6.14", "--corrupt-check-time=5s")
+      yield* has({ backendBboltFreelistType: "map" }, "3.4.23", "--experimental-backend-bbolt-freelist-type=map")
+      yield* has({ backendBboltFreelistType: "map" }, "3.5.30", "--backend-bbolt-freelist-type=map")
+      yield* has({ initialCorruptCheck: true }, "3.5.30", "--experimental-initial-corrupt-check=true")
+      yield* has({ initialCorruptCheck: true }, "3.7.1", "--feature-gates=InitialCorruptCheck=true")
+      yield* has({ featureGates: { InitialCorruptCheck: true } }, "3.5.30", "--experimental-initial-corrupt-check=true")
+    })
+  )
+
+  it.effect("keeps secrets off the command line", () =>
+    Effect.gen(function* () {
+      const resolved = yield* resolveFor(
+        { discoveryToken: "t", discoveryEndpoints: "http://a:1", discoveryUser: "me", discoveryPassword: "hunter2" },
+        "3.6.14"
+      )
+      assert.notInclude(EtcdConfig.toFlags(resolved).join(" "), "hunter2")
+      assert.deepStrictEqual(EtcdConfig.toEnvironment(resolved), {
+        ETCD_DISCOVERY_USER: "me",
+        ETCD_DISCOVERY_PASSWORD: "hunter2"
+      })
+    })
+  )
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// against the etcd at hand
+// ---------------------------------------------------------------------------------------------------------------------
+
+const binary = process.env.ETCD_BINARY ?? "etcd"
+const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("ETCD_")))
+
+const runEtcd = (args: ReadonlyArray<string>, directory?: string) => {
+  const { error, status, stderr, stdout } = spawnSync(binary, args, {
+    cwd: directory,
+    env: environment,
+    encoding: "utf8",
+    timeout: 30_000
+  })
+  if (error !== undefined) throw error
+  return { status, output: `${stdout}${stderr}` }
+}
+
+const currentVersion = () => version(/etcd Version: (\S+)/.exec(runEtcd(["--version"]).output)![1]!)
+
+/** One value for every option, so that a new one cannot be forgotten here. */
+const everything: { readonly [K in keyof EtcdConfig.Input]-?: Exclude<EtcdConfig.Input[K], undefined> } = {
+  name: "a",
+  dataDir: "/d",
+  walDir: "/w",
+  snapshotCount: 10,
+  snapshotCatchupEntries: 10,
+  heartbeatInterval: 10,
+  electionTimeout: "100ms",
+  initialElectionTickAdvance: false,
+  listenPeerUrls: "unix://p.sock:0",
+  listenClientUrls: "http://127.0.0.1:1,https://[::1]:2",
+  listenClientHttpUrls: "http://127.0.0.1:3",
+  maxSnapshots: 1,
+  maxWals: 1,
+  memoryMlock: true,
+  quotaBackendBytes: "unlimited",
+  backendBboltFreelistType: "array",
+  backendBatchInterval: "1.5ms",
+  backendBatchLimit: 1,
+  maxTxnOps: 1,
+  maxRequestBytes: "1 MiB",
+  maxConcurrentStreams: 2 ** 32 - 1,
+  enableGrpcGateway: false,
+  grpcKeepaliveMinTime: "1h1m1s",
+  grpcKeepaliveInterval: "1us",
+  grpcKeepaliveTimeout: 0,
+  socketReusePort: true,
+  socketReuseAddress: true,
+  raftReadTimeout: "10s",
+  raftWriteTimeout: "10s",
+  maxLearners: 2,
+  featureGates: { InitialCorruptCheck: true, LeaseCheckpoint: false },
+  initialAdvertisePeerUrls: "http://127.0.0.1:4",
+  initialCluster: { a: "http://127.0.0.1:4", b: ["http://127.0.0.1:5", "http://127.0.0.1:6"] },
+  initialClusterState: "existing",
+  initialClusterToken: "t",
+  advertiseClientUrls: "http://127.0.0.1:1",
+  discovery: "http://127.0.0.1:1/x",
+  discoveryFallback: "exit",
+  discoveryProxy: "http://127.0.0.1:1",
+  discoverySrv: "example.com",
+  discoverySrvName: "x",
+  discoveryToken: "t",
+  discoveryEndpoints: "http://127.0.0.1:1",
+  discoveryDialTimeout: "1s",
+  discoveryRequestTimeout: "1s",
+  discoveryKeepaliveTime: "1s",
+  discoveryKeepaliveTimeout: "1s",
+  discoveryInsecureTransport: false,
+  discoveryInsecureSkipTlsVerify: true,
+  discoveryCert: "/c",
+  discoveryKey: "/k",
+  discoveryCacert: "/c",
+  discoveryUser: "u",
+  discoveryPassword: "p",
+  strictReconfigCheck: false,
+  preVote: false,
+  autoCompactionRetention: "5m",
+  autoCompactionMode: "revision",
+  enableV2: true,
+  v2Deprecation: "write-only",
+  nextClusterVersionCompatible: true,
+  certFile: "/c",
+  keyFile: "/k",
+  clientCertAuth: true,
+  clientCertFile: "/c",
+  clientKeyFile: "/k",
+  clientCrlFile: "/c",
+  clientCertAllowedHostname: "a",
+  trustedCaFile: "/c",
+  autoTls: true,
+  peerCertFile: "/c",
+  peerKeyFile: "/k",
+  peerClientCertAuth: true,
+  peerClientCertFile: "/c",
+  peerClientKeyFile: "/k",
+  peerTrustedCaFile: "/c",
+  peerCertAllowedCn: "a",
+  peerCertAllowedHostname: "a",
+  peerAutoTls: true,
+  peerCrlFile: "/c",
+  peerSkipClientSanVerification: true,
+  selfSignedCertValidity: 2,
+  cipherSuites: ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"],
+  tlsMinVersion: "TLS1.2",
+  tlsMaxVersion: "TLS1.3",
+  cors: "http://127.0.0.1:1",
+  hostWhitelist: ["localhost", "127.0.0.1"],
+  authToken: "simple",
+  bcryptCost: 4,
+  authTokenTtl: 10,
+  enablePprof: true,
+  metrics: "extensive",
+  listenMetricsUrls: "http://127.0.0.1:7",
+  logger: "zap",
+  logOutputs: ["stdout", "/l"],
+  logLevel: "debug",
+  logFormat: "console",
+  enableLogRotation: true,
+  logRotationConfigJson: '{"maxsize": 1}',
+  debug: true,
+  logPackageLevels: "etcdmain=DEBUG",
+  warningUnaryRequestDuration: "1s",
+  warningApplyDuration: "1s",
+  enableDistributedTracing: true,
+  distributedTracingAddress: "localhost:1",
+  distributedTracingServiceName: "x",
+  distributedTracingInstanceId: "x",
+  distributedTracingSamplingRate: 1,
+  proxy: "readonly",
+  proxyFailureWait: 1,
+  proxyRefreshInterval: 1,
+  proxyDialTimeout: 1,
+  proxyWriteTimeout: 1,
+  proxyReadTimeout: 1,
+  initialCorruptCheck: true,
+  corruptCheckTime: "1m",
+  compactHashCheckEnabled: true,
+  compactHashCheckTime: "1m",
+  enableV2V3: "/v2",
+  enableLeaseCheckpoint: true,
+  enableLeaseCheckpointPersist: true,
+  compactionBatchLimit: 1,
+  compactionSleepInterval: "1ms",
+  watchProgressNotifyInterval: "1s",
+  downgradeCheckTime: "1s",
+  txnModeWriteWithSharedBuffer: false,
+  bootstrapDefragThresholdMegabytes: 1,
+  stopGrpcServiceOnDefrag: true,
+  forceNewCluster: true,
+  unsafeNoFsync: true
+}
+
+describe("with a real etcd", () => {
+  it("has in its table exactly the options that this version knows", () => {
+    const current = currentVersion()
+    const known = [...Table.keyByName].filter(([name, key]) => Table.contains(Table.get(key).names[name]!, current))
+    const listed = [...runEtcd(["--help"]).output.matchAll(/^ {2}--([a-z0-9-]+)/gm)].map(([, name]) => name!)
+    // 3.7.1 still lists two options that it no longer takes
+    const taken = listed.filter((name) => isTaken(name))
+    assert.deepStrictEqual(
+      taken.filter((name) => !known.some(([knownName]) => knownName === name)),
+      [],
+      "in --help but not in the table"
+    )
+    for (const [name, key] of Table.keyByName) {
+      const inTable = Table.contains(Table.get(key).names[name]!, current)
+      assert.strictEqual(inTable, listed.includes(name) ? taken.includes(name) : isTaken(name), name)
+    }
+  })
+
+  it.effect("understands every option as this module spells it", () =>
+    Effect.gen(function* () {
+      const current = currentVersion()
+      const options = yield* EtcdConfig.decode(everything)
+      const { discoveryPassword: _, discoveryUser: __, ...flags } = options
+      const { output, status } = runEtcd([
+        ...EtcdConfig.toFlags({ name: "a", dataDir: "/d", version: current, options: flags, warnings: [] }),
+        "--help"
+      ])
+      assert.strictEqual(status, 0, output)
+    })
+  )
+
+  it.live("refuses what resolve refuses", () =>
+    Effect.gen(function* () {
+      const directory = yield* (yield* FileSystem.FileSystem).makeTempDirectoryScoped()
+      const valid = EtcdConfig.toFlags(
+        yield* EtcdConfig.resolve({}, { version: currentVersion(), dataDir: `${directory}/data` })
+      )
+      const refused = [
+        ["--election-timeout=400"],
+        ["--election-timeout=51000"],
+        ["--heartbeat-interval=0"],
+        ["--initial-cluster=other=http://localhost:2380"],
+        ["--initial-cluster=default=http://127.0.0.1:1,b=http://127.0.0.1:1"],
+        ["--initial-advertise-peer-urls=http://127.0.0.1:2", "--initial-cluster=default=http://127.0.0.1:1"],
+        ["--discovery-srv=example.com"],
+        ["--listen-client-urls=http://example.com:1"],
+        ["--listen-client-urls=https://127.0.0.1:1"],
+        ["--listen-client-urls=http://127.0.0.1"],
+        ["--listen-client-urls=http://127.0.0.1:1/"],
+        ["--log-outputs=stdout,default"],
+        ["--auth-token=paseto"],
+        ["--auth-token=jwt,ttl=5m"]
+      ]
+      for (const flags of refused) {
+        const { output, status } = runEtcd([...valid, ...flags], directory)
+        assert.notStrictEqual(status, 0, `${flags.join(" ")}\n${output}`)
+        assert.notStrictEqual(status, null, `${flags.join(" ")} was still running\n${output}`)
+      }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("starts with the defaults, on sockets alone, and serves only the hosts of the whitelist", () =>
+    Effect.gen(function* () {
+      const node = yield* start((current) => EtcdConfig.ephemeral(current))
+      const [endpoint] = EtcdConfig.endpoints(node.resolved, node.directory)
+      assert.strictEqual(endpoint, `unix://${node.directory}/client.sock:0`)
+      assert.strictEqual(yield* statusOf(endpoint.replace("unix://", ""), "localhost"), 200)
+      assert.strictEqual(yield* statusOf(endpoint.replace("unix://", ""), "evil.example"), 421)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("starts with many options at once", () =>
+    Effect.gen(function* () {
+      const node = yield* start((current) => ({
+        ...EtcdConfig.ephemeral(current),
+        name: "a b",
+        walDir: "wal",
+        quotaBackendBytes: "1 GiB",
+        maxRequestBytes: "3 MiB",
+        autoCompactionMode: "periodic",
+        autoCompactionRetention: "1h",
+        initialCorruptCheck: true,
+        corruptCheckTime: "1h",
+        enableLeaseCheckpoint: true,
+        listenPeerUrls: "https://127.0.0.1:0",
+        logLevel: "debug",
+        logOutputs: "etcd.log",
+        watchProgressNotifyInterval: "5s",
+        metrics: "extensive",
+        hostWhitelist: "*"
+      }))
+      const [endpoint] = EtcdConfig.endpoints(node.resolved, node.directory)
+      assert.strictEqual(yield* statusOf(endpoint.replace("unix://", ""), "anything"), 200)
+      const files = yield* (yield* FileSystem.FileSystem).readDirectory(node.directory)
+      assert.includeMembers(files, ["wal", "etcd.log", "data"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+})
+
+const isTaken = (name: string) => !runEtcd([`--${name}=`, "--help"]).output.includes("not defined")
+
+const start = Effect.fnUntraced(function* (input: (current: SemVer.SemVer) => EtcdConfig.Input) {
+  const directory = yield* (yield* FileSystem.FileSystem).makeTempDirectoryScoped()
+  const current = currentVersion()
+  const resolved = yield* EtcdConfig.resolve(yield* EtcdConfig.decode(input(current)), {
+    version: current,
+    dataDir: `${directory}/data`,
+    directory
+  })
+  const child = yield* Effect.acquireRelease(
+    Effect.sync(() => spawn(binary, EtcdConfig.toFlags(resolved), { cwd: directory, env: environment })),
+    kill
+  )
+  yield* serving(child)
+  return { resolved, directory }
+})
+
+const kill = (child: ChildProcess) =>
+  Effect.callback<void>((resume) => {
+    if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
+    child.once("exit", () => resume(Effect.void))
+    child.kill("SIGKILL")
+  })
+
+const serving = (child: ChildProcess) =>
+  Effect.callback<void, Error>((resume) => {
+    let output = ""
+    const onData = (data: Buffer) => {
+      output += data.toString()
+      if (/ready to serve client requests|serving client traffic insecurely/.test(output)) resume(Effect.void)
+    }
+    child.stdout?.on("data", onData)
+    child.stderr?.on("data", onData)
+    child.once("error", (error) => resume(Effect.fail(error)))
+    child.once("exit", (code) => resume(Effect.fail(new Error(`etcd ended with ${code}:\n${output}`))))
+  })
+
+const statusOf = (socketPath: string, host: string) =>
+  Effect.callback<number | undefined, Error>((resume) => {
+    request({ socketPath, path: "/version", headers: { host }, agent: false }, (response) => {
+      response.resume()
+      response.once("end", () => resume(Effect.succeed(response.statusCode)))
+    })
+      .once("error", (error) => resume(Effect.fail(error)))
+      .end()
+  })
+
+it.effect.each(versions)("resolves the defaults for %s", (current) =>
+  Effect.gen(function* () {
+    const resolved = yield* EtcdConfig.resolve({}, { version: current, dataDir: "/data" })
+    assert.include(EtcdConfig.toFlags(resolved), "--logger=zap")
+    const preset = yield* EtcdConfig.decode(EtcdConfig.ephemeral(current))
+    assert.include(
+      EtcdConfig.toFlags(yield* EtcdConfig.resolve(preset, { version: current, dataDir: "/data" })),
+      "--unsafe-no-fsync=true"
+    )
+  })
+)

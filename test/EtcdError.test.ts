@@ -1,0 +1,172 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as EtcdError from "../src/EtcdError.ts"
+import { TransportError } from "../src/internal/grpc/Transport.ts"
+
+const put = { method: "/etcdserverpb.KV/Put", endpoint: "http://127.0.0.1:2379" }
+const range = { method: "/etcdserverpb.KV/Range", endpoint: "http://127.0.0.1:2379" }
+
+const status = (code: number, message: string, processed: TransportError["processed"] = "yes") =>
+  new TransportError({ kind: "Status", code, message, processed })
+
+// The messages of etcd 3.4 to 3.7, and what a program sees of each.
+const messages: ReadonlyArray<readonly [message: string, tag: EtcdError.Reason["_tag"], outcome: EtcdError.Outcome]> = [
+  ["key is not provided", "InvalidArgument", "not-applied"],
+  ["key not found", "KeyNotFound", "not-applied"],
+  ["value is provided", "InvalidArgument", "not-applied"],
+  ["lease is provided", "InvalidArgument", "not-applied"],
+  ["too many operations in txn request", "TooManyOps", "not-applied"],
+  ["duplicate key given in txn request", "DuplicateKey", "not-applied"],
+  ["invalid client api version", "InvalidArgument", "not-applied"],
+  ["invalid sort option", "InvalidArgument", "not-applied"],
+  ["mvcc: required revision has been compacted", "Compacted", "not-applied"],
+  ["mvcc: required revision is a future revision", "FutureRevision", "not-applied"],
+  ["mvcc: database space exceeded", "NoSpace", "unknown"],
+  ["requested lease not found", "LeaseNotFound", "not-applied"],
+  ["lease already exists", "LeaseExists", "not-applied"],
+  ["too large lease TTL", "LeaseTtlTooLarge", "not-applied"],
+  ["watch canceled", "WatchCanceled", "unknown"],
+  ["member ID already exist", "MemberExists", "not-applied"],
+  ["Peer URLs already exists", "PeerUrlExists", "not-applied"],
+  ["re-configuration failed due to not enough started members", "NotEnoughStartedMembers", "not-applied"],
+  ["given member URLs are invalid", "InvalidArgument", "not-applied"],
+  ["member not found", "MemberNotFound", "not-applied"],
+  ["can only promote a learner member", "MemberNotLearner", "not-applied"],
+  ["can only promote a learner member which is in sync with leader", "LearnerNotReady", "not-applied"],
+  ["too many learner members in cluster", "TooManyLearners", "not-applied"],
+  ["cluster ID mismatch", "ClusterIdMismatch", "not-applied"],
+  ["request is too large", "RequestTooLarge", "not-applied"],
+  ["too many requests", "TooManyRequests", "not-applied"],
+  ["root user does not exist", "RootUserNotFound", "not-applied"],
+  ["root user does not have root role", "RootRoleNotGranted", "not-applied"],
+  ["user name already exists", "UserExists", "not-applied"],
+  ["user name is empty", "UserNameEmpty", "not-applied"],
+  ["user name not found", "UserNotFound", "not-applied"],
+  ["role name already exists", "RoleExists", "not-applied"],
+  ["role name not found", "RoleNotFound", "not-applied"],
+  ["role name is empty", "InvalidArgument", "not-applied"],
+  ["authentication failed, invalid user ID or password", "AuthenticationFailed", "not-applied"],
+  ["permission not given", "InvalidArgument", "not-applied"],
+  ["permission denied", "PermissionDenied", "not-applied"],
+  ["role is not granted to the user", "RoleNotGranted", "not-applied"],
+  ["permission is not granted to the role", "PermissionNotGranted", "not-applied"],
+  ["authentication is not enabled", "AuthNotEnabled", "not-applied"],
+  ["invalid auth token", "InvalidAuthToken", "not-applied"],
+  ["invalid auth management", "InvalidAuthManagement", "not-applied"],
+  ["revision of auth store is old", "AuthOldRevision", "not-applied"],
+  ["no leader", "NoLeader", "not-applied"],
+  ["not leader", "NotLeader", "not-applied"],
+  ["leader changed", "LeaderChanged", "unknown"],
+  ["not capable", "NotCapable", "not-applied"],
+  ["server stopped", "ServerStopped", "unknown"],
+  ["request timed out", "ServerTimeout", "unknown"],
+  ["request timed out, possibly due to previous leader failure", "ServerTimeout", "unknown"],
+  ["request timed out, possibly due to connection lost", "ServerTimeout", "unknown"],
+  ["request timed out, waiting for the applied index took too long", "ServerTimeout", "unknown"],
+  ["unhealthy cluster", "Unhealthy", "not-applied"],
+  ["corrupt cluster", "Corrupt", "not-applied"],
+  ["rpc not supported for learner", "NotSupportedForLearner", "not-applied"],
+  ["bad leader transferee", "BadLeaderTransferee", "not-applied"],
+  ["wrong downgrade target version format", "InvalidDowngradeTarget", "not-applied"],
+  ["invalid downgrade target version", "InvalidDowngradeTarget", "not-applied"],
+  ["cluster version not found during downgrade", "ClusterVersionUnavailable", "not-applied"],
+  ["cluster has a downgrade job in progress", "DowngradeInProgress", "not-applied"],
+  ["no inflight downgrade job", "NoDowngrade", "not-applied"],
+  ["request canceled", "Canceled", "unknown"],
+  ["context deadline exceeded", "DeadlineExceeded", "unknown"]
+]
+
+describe("EtcdError", () => {
+  it("has a reason for each of etcd's messages, whatever its code", () => {
+    for (const [message, tag, outcome] of messages) {
+      for (const code of [2, 9, 14]) {
+        const { reason } = EtcdError.fromTransport(status(code, `etcdserver: ${message}`), put)
+        assert.strictEqual(reason._tag, tag, message)
+        assert.strictEqual(reason.outcome, outcome, message)
+      }
+    }
+  })
+
+  it("says that nothing was applied by a call that only reads, or that the server did not take up", () => {
+    for (const [message] of messages) {
+      const error = status(14, `etcdserver: ${message}`)
+      assert.strictEqual(EtcdError.fromTransport(error, range).outcome, "not-applied")
+      assert.strictEqual(EtcdError.fromTransport(error, { ...put, kind: "read" }).outcome, "not-applied")
+    }
+    const refused = new TransportError({ kind: "ConnectionLost", code: 14, message: "refused", processed: "no" })
+    assert.strictEqual(EtcdError.fromTransport(refused, put).outcome, "not-applied")
+  })
+
+  it("says what was wrong, where, what would fix it, and that a write may have happened", () => {
+    const compacted = EtcdError.fromTransport(
+      status(11, "etcdserver: mvcc: required revision has been compacted"),
+      range
+    )
+    assert.strictEqual(
+      compacted.message,
+      "KV.Range at http://127.0.0.1:2379 failed: mvcc: required revision has been compacted. " +
+        "Read at a newer revision, or start again from the current state."
+    )
+    assert.strictEqual(compacted.reason.method, "KV.Range")
+    assert.strictEqual(compacted.reason.endpoint, "http://127.0.0.1:2379")
+    const timeout = EtcdError.fromTransport(status(14, "etcdserver: request timed out"), put)
+    assert.include(timeout.message, "Whether it was applied is unknown.")
+  })
+
+  it("keeps any other status", () => {
+    const { reason } = EtcdError.fromTransport(status(13, "odd"), put)
+    assert.deepInclude(reason, { _tag: "GrpcStatus", code: 13, status: "odd", outcome: "unknown" })
+    assert.include(EtcdError.fromTransport(status(13, ""), put).message, "gRPC status 13")
+  })
+
+  it("tells a feature that the server lacks, and since when there is one", () => {
+    const stream = EtcdError.fromTransport(status(12, "unknown method"), {
+      ...put,
+      method: "/etcdserverpb.KV/RangeStream"
+    })
+    assert.deepInclude(stream.reason, { _tag: "Unsupported", feature: "KV.RangeStream", since: "3.7" })
+    assert.include(stream.message, "3.7")
+    const other = EtcdError.fromTransport(status(12, "unknown service"), put)
+    assert.deepInclude(other.reason, { _tag: "Unsupported", feature: "KV.Put" })
+  })
+
+  it("tells the limit of grpc-go from that of etcd", () => {
+    const { reason } = EtcdError.fromTransport(status(8, "grpc: received message larger than max (9 vs. 1)"), put)
+    assert.deepInclude(reason, { _tag: "RequestTooLarge", outcome: "not-applied" })
+  })
+
+  it("tells why a watch was canceled", () => {
+    const compacted = EtcdError.watchCanceled({ compactRevision: 7n, cancelReason: "" }).reason
+    assert.deepInclude(compacted, { _tag: "Compacted", compactedRevision: 7n })
+    const canceled = (cancelReason: string) => EtcdError.watchCanceled({ compactRevision: 0n, cancelReason }).reason
+    assert.strictEqual(
+      canceled("rpc error: code = PermissionDenied desc = etcdserver: permission denied")._tag,
+      "PermissionDenied"
+    )
+    assert.strictEqual(canceled("etcdserver: invalid auth token")._tag, "InvalidAuthToken")
+    assert.strictEqual(canceled("something new")._tag, "WatchCanceled")
+    assert.include(canceled("something new").message, "something new")
+    assert.strictEqual(canceled("")._tag, "WatchCanceled")
+  })
+
+  it.effect("is caught by its reason", () =>
+    Effect.gen(function* () {
+      const failing: Effect.Effect<string, EtcdError.EtcdError> = Effect.fail(EtcdError.invalid("no"))
+      const caught = failing.pipe(
+        Effect.catchReason("EtcdError", "InvalidArgument", (reason) => Effect.succeed(reason.message))
+      )
+      assert.strictEqual(yield* caught, "no")
+    })
+  )
+
+  it.effect("survives being encoded", () =>
+    Effect.gen(function* () {
+      const error = EtcdError.watchCanceled({ compactRevision: 7n, cancelReason: "" })
+      const encoded = yield* Schema.encodeEffect(EtcdError.EtcdError)(error)
+      const decoded = yield* Schema.decodeEffect(EtcdError.EtcdError)(encoded)
+      assert.strictEqual(decoded.message, error.message)
+      assert.strictEqual(decoded.reason._tag, "Compacted")
+    })
+  )
+})

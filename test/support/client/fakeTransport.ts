@@ -1,0 +1,103 @@
+/**
+ * A transport without a network: for each address, a function that says what comes of a dial and of each call.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import {
+  type CallOptions,
+  type Connection,
+  type Target,
+  type Transport,
+  TransportError
+} from "../../../src/internal/grpc/Transport.ts"
+
+export interface Sent {
+  readonly address: string
+  readonly path: string
+  readonly request: Uint8Array
+  readonly options: CallOptions
+}
+
+export interface Server {
+  /** What comes of a dial. Default: it succeeds. */
+  dial?: (() => Effect.Effect<void, TransportError>) | undefined
+  /** What comes of a call. */
+  answer: (call: Sent) => Effect.Effect<Uint8Array, TransportError>
+}
+
+export interface Fake {
+  readonly transport: Transport
+  /** Every call that was sent, in order. */
+  readonly sent: Array<Sent>
+  /** Every dial, by address. */
+  readonly dials: Array<string>
+  /** Ends the connections to an address, as a server that goes away or drains. */
+  readonly drop: (address: string, reason?: TransportError) => void
+  /** How many connections are open. */
+  readonly open: () => number
+}
+
+export const addressOf = (target: Target): string =>
+  target._tag === "Tcp" ? `${target.host}:${target.port}` : target.path
+
+export const failure = (
+  kind: TransportError["kind"],
+  processed: TransportError["processed"],
+  message: string = kind,
+  code = 14
+): TransportError => new TransportError({ kind, code, processed, message })
+
+export const status = (code: number, message: string): TransportError => failure("Status", "yes", message, code)
+
+export const make = (servers: { [address: string]: Server }): Fake => {
+  const sent: Array<Sent> = []
+  const dials: Array<string> = []
+  const connections = new Map<Deferred.Deferred<TransportError>, string>()
+
+  const connect: Transport["connect"] = (target) =>
+    Effect.gen(function* () {
+      const address = addressOf(target)
+      dials.push(address)
+      const server = servers[address]
+      if (server === undefined) return yield* failure("Unreachable", "no", `connect ECONNREFUSED ${address}`)
+      if (server.dial !== undefined) yield* server.dial()
+      const closed = yield* Deferred.make<TransportError>()
+      connections.set(closed, address)
+      yield* Scope.addFinalizer(
+        yield* Effect.scope,
+        Effect.sync(() => connections.delete(closed))
+      )
+      const unary: Connection["unary"] = (path, request, options = {}) =>
+        Effect.suspend(() => {
+          const call = { address, path, request, options }
+          sent.push(call)
+          return server.answer(call)
+        })
+      return {
+        unary,
+        serverStream: (path, request, options) => Stream.fromEffect(unary(path, request, options)),
+        bidirectional: (path, options) =>
+          Effect.succeed({
+            send: (message) => Effect.asVoid(unary(path, message, options)),
+            end: Effect.void,
+            messages: Stream.fromEffect(unary(path, new Uint8Array(0), options))
+          }),
+        closed: Deferred.await(closed)
+      }
+    })
+
+  return {
+    transport: { name: "fake", connect },
+    sent,
+    dials,
+    drop: (address, reason = failure("ConnectionLost", "unknown", "the connection was dropped")) => {
+      for (const [closed, at] of connections) {
+        if (at === address) Deferred.doneUnsafe(closed, Exit.succeed(reason))
+      }
+    },
+    open: () => connections.size
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * One real etcd for tests of the layers below `EtcdProcess`: started with plain flags, gone when the scope closes.
+ *
+ * It comes from `ETCD_BINARY`, or from the `PATH`.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import * as fs from "node:fs"
+import * as net from "node:net"
+import * as os from "node:os"
+import * as path from "node:path"
+import process from "node:process"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { Target, Tls } from "../../src/internal/grpc/Transport.ts"
+import { fixture, trusted } from "./tls.ts"
+
+export interface Etcd {
+  readonly target: Target
+  readonly signal: (signal: NodeJS.Signals) => void
+}
+
+export type Listener = "unix" | "tcp" | "tls"
+
+const freePort: Effect.Effect<number> = Effect.callback((resume) => {
+  const server = net.createServer()
+  server.listen(0, "127.0.0.1", () => {
+    const { port } = server.address() as net.AddressInfo
+    server.close(() => resume(Effect.succeed(port)))
+  })
+})
+
+const temporaryDirectory = Effect.acquireRelease(
+  Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "effect-etcd-test-"))),
+  (directory) => Effect.sync(() => fs.rmSync(directory, { recursive: true, force: true }))
+)
+
+const secureFlags = [
+  ["--cert-file", fixture.path("server.pem")],
+  ["--key-file", fixture.path("server.key")],
+  ["--trusted-ca-file", fixture.path("ca.pem")],
+  ["--client-cert-auth"]
+].flat()
+
+const flags = (clientUrl: string, advertised: string, more: ReadonlyArray<string>) => [
+  ...["--listen-client-urls", clientUrl, "--advertise-client-urls", advertised],
+  ...["--listen-peer-urls", "unix://peer.sock:0", "--initial-advertise-peer-urls", "http://localhost:2380"],
+  ...["--initial-cluster", "default=http://localhost:2380", "--data-dir", "d"],
+  ...["--log-outputs", "stdout", "--logger", "zap", "--heartbeat-interval", "5", "--election-timeout", "25"],
+  ...more
+]
+
+const accepts = (target: Target): Effect.Effect<void, string> =>
+  Effect.callback((resume) => {
+    const socket = target._tag === "Tcp" ? net.connect(target.port, target.host) : net.connect(target.path)
+    socket.once("connect", () => {
+      socket.destroy()
+      resume(Effect.void)
+    })
+    socket.once("error", (error) => resume(Effect.fail(error.message)))
+  })
+
+const exited = (child: ChildProcess): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
+    child.once("exit", () => resume(Effect.void))
+  })
+
+const start = (args: ReadonlyArray<string>, cwd: string): Effect.Effect<ChildProcess, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => spawn(process.env.ETCD_BINARY ?? "etcd", args, { cwd, env: {}, stdio: "ignore" })),
+    (child) =>
+      Effect.suspend(() => {
+        child.kill("SIGKILL")
+        return exited(child)
+      })
+  )
+
+/** The client certificate that etcd wants when it listens with TLS. */
+export const clientTls: Tls = trusted({ certificate: true })
+
+/** Starts etcd, and waits until it takes connections. */
+export const etcd = Effect.fnUntraced(function* (listener: Listener, more: ReadonlyArray<string> = []) {
+  const directory = yield* temporaryDirectory
+  const port = yield* freePort
+  const target: Target =
+    listener === "unix"
+      ? { _tag: "Unix", path: path.join(directory, "client.sock:0") }
+      : { _tag: "Tcp", host: "127.0.0.1", port, ...(listener === "tls" ? { tls: clientTls } : {}) }
+  const scheme = listener === "tls" ? "https" : "http"
+  const args =
+    listener === "unix"
+      ? flags("unix://client.sock:0", "http://localhost:0", more)
+      : flags(`${scheme}://127.0.0.1:${port}`, `${scheme}://127.0.0.1:${port}`, [
+          ...(listener === "tls" ? secureFlags : []),
+          ...more
+        ])
+  const child = yield* start(args, directory)
+  yield* accepts(target).pipe(Effect.retry({ schedule: Schedule.spaced(10), times: 1000 }), Effect.orDie)
+  const node: Etcd = { target, signal: (signal) => void child.kill(signal) }
+  return node
+})
