@@ -18,7 +18,7 @@ const generate = (out: string): void => {
     cwd: root,
     stdio: "inherit",
     shell: process.platform === "win32",
-    env: { ...process.env, PATH: `${bin}${delimiter}${process.env["PATH"] ?? ""}` }
+    env: { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH ?? ""}` }
   })
   if (result.status !== 0) {
     throw new Error(`buf generate failed (exit code ${result.status}); run npm install first`, { cause: result.error })

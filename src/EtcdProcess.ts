@@ -24,6 +24,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
+import type * as ChildProcess from "effect/process/ChildProcess"
 import * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
@@ -96,7 +97,7 @@ export interface Node {
   /** Waits until there is no process and none is about to be started again by the restart schedule. */
   readonly exit: Effect.Effect<ExitStatus>
   /** Sends a signal to etcd itself, for example `SIGKILL`, `SIGSTOP` or `SIGCONT`. Nothing if there is no process. */
-  readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
+  readonly signal: (signal: ChildProcess.Signal) => Effect.Effect<void>
   /** Stops the process (SIGTERM, SIGKILL after the grace period). The restart schedule does not bring it back. */
   readonly stop: Effect.Effect<void>
   /** Starts the process again with the same data directory. Nothing if it runs. */

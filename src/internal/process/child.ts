@@ -98,5 +98,5 @@ export const spawn = (
   }))
 
 /** Signals etcd itself and not its guard. A process that is gone is no error. */
-export const signal = (pid: number, signal: NodeJS.Signals): Effect.Effect<void> =>
+export const signal = (pid: number, signal: ChildProcess.Signal): Effect.Effect<void> =>
   Effect.ignore(Effect.try(() => globalThis.process.kill(pid, signal)))
