@@ -71,4 +71,5 @@ export const startup = Effect.gen(function* () {
     `startup, etcd ${binary.version.major}.${binary.version.minor}.${binary.version.patch}, ${rounds} alternating rounds`
   )
   table([row("layer to first put", layer), row("plain etcd to ready line", executable)])
+  return []
 }).pipe(Effect.provide(NodeServices.layer))

@@ -163,17 +163,14 @@ const failuresKept = 100
  * @example
  * ```ts
  * import { NodeRuntime, NodeServices } from "@effect/platform-node"
- * import { Console, Effect, Stream, SubscriptionRef } from "effect"
- * import { EtcdProcess } from "effect-etcd"
+ * import { Console, Effect, SemVer } from "effect"
+ * import { EtcdProcess, Role } from "effect-etcd"
  *
  * const program = Effect.scoped(
  *   Effect.gen(function*() {
  *     const etcd = yield* EtcdProcess.make({ name: "a" })
- *     yield* Console.log(`etcd ${etcd.version} serves at ${etcd.endpoints[0]}`)
- *     yield* SubscriptionRef.changes(etcd.role).pipe(
- *       Stream.filter((state) => state.role === "leader"),
- *       Stream.runHead
- *     )
+ *     yield* Console.log(`etcd ${SemVer.format(etcd.version)} serves at ${etcd.endpoints[0]}`)
+ *     yield* Role.whileLeader(etcd, Console.log("and leads"))
  *   })
  * )
  *
@@ -348,7 +345,7 @@ const makeWith = Effect.fnUntraced(function* (
     Effect.raceAllFirst([
       failed(run),
       Effect.andThen(run.output.stuck.await, Effect.andThen(run.close, failed(run))),
-      Effect.map(Effect.sleep(startTimeout), () => Failures.startTimeout(startTimeout, run.output.lastLines))
+      Effect.map(Effect.sleep(startTimeout), () => Failures.startTimeout(startTimeout, run.output))
     ]).pipe(Effect.flatMap((reason) => Effect.fail(EtcdProcessError.make(reason))))
 
   const foldStatus = Effect.fnUntraced(function* (status: Status, asked: Role.RoleState) {

@@ -5,7 +5,20 @@ import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, DateTime, Effect, Exit, Fiber, Option, Schedule, type Scope, Stream, SubscriptionRef } from "effect"
+import {
+  Cause,
+  DateTime,
+  Effect,
+  Exit,
+  Fiber,
+  Logger,
+  Option,
+  References,
+  Schedule,
+  type Scope,
+  Stream,
+  SubscriptionRef
+} from "effect"
 import { EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError, Role } from "effect-etcd"
 
 const quiet = { log: false } as const
@@ -273,6 +286,30 @@ describe("EtcdProcess", () => {
       host.kill("SIGKILL")
       yield* until(() => !alive(pid) && !existsSync(dirname(new URL(socket).pathname))).pipe(Effect.timeout("1 second"))
     })
+  )
+
+  it.live("etcd's lines go to Effect's logger, at their level and with the member's name, unless switched off", () =>
+    Effect.gen(function* () {
+      const lines: Array<{ readonly level: string; readonly message: string; readonly member: unknown }> = []
+      const logger = Logger.make(({ fiber, logLevel, message }) => {
+        const member = fiber.getRef(References.CurrentLogAnnotations).member
+        lines.push({ level: logLevel, message: String(message), member })
+      })
+      const run = (log: boolean) =>
+        EtcdProcess.ephemeral({ name: "talkative" }, { log }).pipe(
+          Effect.scoped,
+          Effect.provide(Logger.layer([logger]))
+        )
+      yield* run(false)
+      assert.deepStrictEqual(
+        lines.filter(({ member }) => member === "talkative"),
+        []
+      )
+      yield* run(true)
+      const ready = lines.find(({ message }) => message.includes("became leader"))
+      assert.deepInclude(ready, { level: "Info", member: "talkative" })
+      assert.isTrue(lines.some(({ level, member }) => level === "Warn" && member === "talkative"))
+    }).pipe(Effect.provide(NodeServices.layer))
   )
 
   it.live("inherited ETCD_ variables do not reach it", () =>

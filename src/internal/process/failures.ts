@@ -5,7 +5,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
-import type * as EtcdLog from "../../EtcdLog.ts"
+import * as EtcdLog from "../../EtcdLog.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import type { ExitStatus } from "./child.ts"
 
@@ -15,14 +15,22 @@ export const describeExit = (status: ExitStatus): string =>
 const withLastLines = (message: string, lastLines: ReadonlyArray<string>): string =>
   lastLines.length === 0 ? message : `${message}\nIts last lines:\n${lastLines.map((line) => `  ${line}`).join("\n")}`
 
-export const startTimeout = (after: Duration.Duration, lastLines: ReadonlyArray<string>): EtcdProcessError.Reason =>
-  new EtcdProcessError.StartTimeout({
-    message: withLastLines(
-      `etcd did not serve within ${Duration.format(after)}. A member of a cluster serves once a majority of the members is up; \`startTimeout\` sets the time.`,
-      lastLines
-    ),
+export const startTimeout = (
+  after: Duration.Duration,
+  {
+    failures,
+    lastLines
+  }: { readonly failures: ReadonlyArray<EtcdLog.Failure>; readonly lastLines: ReadonlyArray<string> }
+): EtcdProcessError.Reason => {
+  const why = Option.match(EtcdLog.explain(failures), {
+    onNone: () => "A member of a cluster serves once a majority of the members is up; `startTimeout` sets the time.",
+    onSome: ({ detail }) => `It said: ${detail}.`
+  })
+  return new EtcdProcessError.StartTimeout({
+    message: withLastLines(`etcd did not serve within ${Duration.format(after)}. ${why}`, lastLines),
     lastLines: [...lastLines]
   })
+}
 
 /**
  * Why etcd ended before it served.
