@@ -4,7 +4,20 @@
  */
 import { createServer } from "node:net"
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Clock, Console, Deferred, Duration, Effect, Fiber, FileSystem, Option, Path, Schedule, Stream } from "effect"
+import {
+  Clock,
+  Console,
+  Deferred,
+  Duration,
+  Effect,
+  Fiber,
+  FileSystem,
+  Option,
+  Path,
+  Schedule,
+  Stream,
+  SubscriptionRef
+} from "effect"
 import { EtcdCluster, EtcdConfig, EtcdKv, EtcdLayer, type EtcdProcess, EtcdWatch, KeyRange, Role } from "effect-etcd"
 import { makeView, type View } from "./demo/view.ts"
 
@@ -59,8 +72,8 @@ const demo = Effect.gen(function* () {
   // Each role change is printed as it happens; whoever leads first writes `hello` from its callback.
   const greeted = yield* Deferred.make<EtcdProcess.Node>()
   for (const node of cluster.members) {
-    yield* Role.changes(node).pipe(
-      Stream.runForEach((state) => view.role(node.name, state)),
+    yield* SubscriptionRef.changes(node.role).pipe(
+      Stream.runForEach((state) => view.state(node.name, state)),
       Effect.forkScoped
     )
     yield* Role.onTransition(node, {

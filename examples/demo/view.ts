@@ -7,7 +7,8 @@ import { EtcdId, type Role } from "effect-etcd"
 
 export interface View {
   readonly say: (line: string) => Effect.Effect<void>
-  readonly role: (name: string, state: Role.RoleState) => Effect.Effect<void>
+  /** A new state: a line if the role or term is another one, and in a terminal the block. */
+  readonly state: (name: string, state: Role.RoleState) => Effect.Effect<void>
   readonly end: Effect.Effect<void>
 }
 
@@ -57,10 +58,12 @@ export const makeView = (names: ReadonlyArray<string>): Effect.Effect<View> =>
 
     return {
       say: print,
-      role: (name, state) =>
+      state: (name, state) =>
         Effect.suspend(() => {
+          const before = states.get(name)
           states.set(name, state)
-          return print(`${name} is ${describe(state)}`)
+          if (before?.role !== state.role || before.term !== state.term) return print(`${name} is ${describe(state)}`)
+          return terminal ? draw(undefined) : Effect.void
         }),
       end: Effect.sync(() => {
         drawn = 0
