@@ -158,9 +158,12 @@ export interface Options extends CallDefaults {
   readonly memberRefresh?: Duration.Input | undefined
   /** How long opening a connection may take, TLS included. Default: 5 seconds. */
   readonly connectTimeout?: Duration.Input | undefined
-  /** How long nothing may be heard from a server before it gets a ping. Default: 6 seconds. */
+  /**
+   * How long nothing may be heard from a server before it is asked for a sign of life. Zero or infinity: never.
+   * Default: 6 seconds, so that a server that is paused or cut off is noticed within 10.
+   */
   readonly keepAliveInterval?: Duration.Input | undefined
-  /** How long a ping may go unanswered before the server counts as lost. Default: 3 seconds. */
+  /** How long the server may take to give that sign before it counts as lost. Default: 3 seconds. */
   readonly keepAliveTimeout?: Duration.Input | undefined
   /**
    * How long an endpoint that failed is left alone, again and again until a call succeeds. Default:

@@ -686,6 +686,7 @@ export const make = (reason: Reason): EtcdError => new EtcdError({ reason })
 /**
  * What a call was, for the error that it failed with.
  *
+ * @internal
  * @category models
  * @since 0.1.0
  */
@@ -717,7 +718,7 @@ const notApplied = (reason: (details: Details) => Reason, advice: string): Known
   advice
 })
 
-const unknown = (reason: (details: Details) => Reason, advice: string): Known => ({
+const uncertain = (reason: (details: Details) => Reason, advice: string): Known => ({
   reason,
   outcome: "unknown",
   advice
@@ -726,7 +727,7 @@ const unknown = (reason: (details: Details) => Reason, advice: string): Known =>
 const invalidArgument = (advice: string): Known => notApplied((details) => new InvalidArgument(details), advice)
 
 const serverTimeout = (during: ServerTimeout["during"]): Known =>
-  unknown(
+  uncertain(
     (details) => new ServerTimeout({ ...details, during }),
     "The cluster has no leader, has lost its quorum, or is overloaded; look at the health of its members."
   )
@@ -763,7 +764,7 @@ const knownMessages: ReadonlyMap<string, Known> = new Map<string, Known>([
   ],
   [
     "mvcc: database space exceeded",
-    unknown(
+    uncertain(
       (details) => new NoSpace(details),
       "Compact and defragment, then disarm the alarm; or raise the server's --quota-backend-bytes."
     )
@@ -774,7 +775,7 @@ const knownMessages: ReadonlyMap<string, Known> = new Map<string, Known>([
     notApplied((details) => new LeaseExists(details), "Take another id, or let etcd choose one.")
   ],
   ["too large lease TTL", notApplied((details) => new LeaseTtlTooLarge(details), "Take a shorter time to live.")],
-  ["watch canceled", unknown((details) => new WatchCanceled(details), "Watch again.")],
+  ["watch canceled", uncertain((details) => new WatchCanceled(details), "Watch again.")],
   ["member ID already exist", notApplied((details) => new MemberExists(details), "List the members.")],
   ["Peer URLs already exists", notApplied((details) => new PeerUrlExists(details), "List the members and their URLs.")],
   [
@@ -850,9 +851,9 @@ const knownMessages: ReadonlyMap<string, Known> = new Map<string, Known>([
   ["revision of auth store is old", notApplied((details) => new AuthOldRevision(details), "Try again.")],
   ["no leader", notApplied((details) => new NoLeader(details), "Wait for an election, or ask another member.")],
   ["not leader", notApplied((details) => new NotLeader(details), "Ask the leader.")],
-  ["leader changed", unknown((details) => new LeaderChanged(details), "Try again.")],
+  ["leader changed", uncertain((details) => new LeaderChanged(details), "Try again.")],
   ["not capable", notApplied((details) => new NotCapable(details), "Wait until every member runs the new version.")],
-  ["server stopped", unknown((details) => new ServerStopped(details), "Ask another member.")],
+  ["server stopped", uncertain((details) => new ServerStopped(details), "Ask another member.")],
   ["request timed out", serverTimeout("request")],
   ["request timed out, possibly due to previous leader failure", serverTimeout("leader-failure")],
   ["request timed out, possibly due to connection lost", serverTimeout("connection-lost")],
@@ -891,9 +892,9 @@ const knownMessages: ReadonlyMap<string, Known> = new Map<string, Known>([
     "raft proposal dropped",
     notApplied((details) => new ProposalDropped(details), "Try again once the cluster has a leader.")
   ],
-  ["raft: stopped", unknown((details) => new ServerStopped(details), "Ask another member.")],
-  ["request canceled", unknown((details) => new Canceled(details), "Try again.")],
-  ["context deadline exceeded", unknown((details) => new DeadlineExceeded(details), "Give the call more time.")]
+  ["raft: stopped", uncertain((details) => new ServerStopped(details), "Ask another member.")],
+  ["request canceled", uncertain((details) => new Canceled(details), "Try again.")],
+  ["context deadline exceeded", uncertain((details) => new DeadlineExceeded(details), "Give the call more time.")]
 ])
 
 /** What gRPC for Go, then etcd, put before a message; the first is in the reason that a watch is canceled for. */
@@ -904,9 +905,9 @@ const withoutPrefixes = (message: string): string => message.replace(prefixes, "
 const knownByCode = (code: number, message: string): Known | undefined => {
   switch (code) {
     case 1:
-      return unknown((details) => new Canceled(details), "Try again.")
+      return uncertain((details) => new Canceled(details), "Try again.")
     case 4:
-      return unknown(
+      return uncertain(
         (details) => new DeadlineExceeded(details),
         "Give the call more time, or look at the server's load."
       )
@@ -933,7 +934,7 @@ const unsupported = (path: string): Known => {
 }
 
 const genericStatus = (code: number, message: string): Known =>
-  unknown((details) => new GrpcStatus({ ...details, code, status: message }), "")
+  uncertain((details) => new GrpcStatus({ ...details, code, status: message }), "")
 
 const knownStatus = (code: number, message: string, path: string): Known =>
   code === 12
@@ -949,16 +950,16 @@ const knownFailure = (error: TransportError, path: string): Known => {
     case "Unreachable":
       return notApplied((details) => new Unreachable({ ...details, ...withCause(error.cause) }), "")
     case "ConnectionLost":
-      return unknown((details) => new ConnectionLost({ ...details, ...withCause(error.cause) }), "")
+      return uncertain((details) => new ConnectionLost({ ...details, ...withCause(error.cause) }), "")
     case "Deadline":
-      return unknown(
+      return uncertain(
         (details) => new DeadlineExceeded(details),
         "Give the call more time, or look at the server's load."
       )
     case "Protocol":
-      return unknown((details) => new ProtocolViolation({ ...details, ...withCause(error.cause) }), "")
+      return uncertain((details) => new ProtocolViolation({ ...details, ...withCause(error.cause) }), "")
     case "Http":
-      return unknown(
+      return uncertain(
         (details) => new NotGrpc({ ...details, code: error.code }),
         "Is the endpoint etcd's client URL, and is there a proxy that does not let gRPC through?"
       )
@@ -970,9 +971,10 @@ const sentence = (text: string): string => {
   return trimmed === "" || /[.!?]$/.test(trimmed) ? trimmed : `${trimmed}.`
 }
 
-const describeCode = (error: TransportError): string => {
-  const text = withoutPrefixes(error.message)
-  return text === "" ? `gRPC status ${error.code} without a message` : text
+/** What the transport tells, without the call, which is told already. */
+const describe = (error: TransportError, call: Call): string => {
+  const told = withoutPrefixes(error.message.replace(`${call.method} to ${call.endpoint}: `, ""))
+  return told === "" ? `gRPC status ${error.code} without a message` : told
 }
 
 /**
@@ -981,6 +983,7 @@ const describeCode = (error: TransportError): string => {
  * The outcome is `not-applied` for a call that only reads, for a request that the server surely did not act on, and for
  * those of etcd's own refusals that come before anything is written.
  *
+ * @internal
  * @category constructors
  * @since 0.1.0
  */
@@ -989,7 +992,7 @@ export const fromTransport = (error: TransportError, call: Call): EtcdError => {
   const kind = call.kind ?? kindOfPath(call.method)
   const outcome = kind === "read" || error.processed === "no" ? "not-applied" : known.outcome
   const method = displayName(call.method)
-  const told = describeCode(error)
+  const told = describe(error, call)
   const where = told.includes(call.endpoint) ? method : `${method} at ${call.endpoint}`
   const message = [
     sentence(`${where} failed: ${told}`),
@@ -1014,7 +1017,7 @@ export const fromTransport = (error: TransportError, call: Call): EtcdError => {
  */
 export const invalid = (message: string): EtcdError => make(new InvalidArgument({ message, outcome: "not-applied" }))
 
-const text = new TextDecoder()
+const decoder = new TextDecoder()
 
 /**
  * A key, or any key of a range, had to exist and does not.
@@ -1023,11 +1026,11 @@ const text = new TextDecoder()
  * @since 0.1.0
  */
 export const keyNotFound = (range: { readonly key: Uint8Array; readonly end: Uint8Array }): EtcdError => {
-  const key = JSON.stringify(text.decode(range.key))
+  const key = JSON.stringify(decoder.decode(range.key))
   const message =
     range.end.length === 0
       ? `There is no key ${key}.`
-      : `There is no key from ${key} up to ${JSON.stringify(text.decode(range.end))}.`
+      : `There is no key from ${key} up to ${JSON.stringify(decoder.decode(range.end))}.`
   return make(new KeyNotFound({ message, outcome: "not-applied" }))
 }
 

@@ -16,7 +16,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import type * as EtcdClient from "../src/EtcdClient.ts"
-import type * as EtcdError from "../src/EtcdError.ts"
+import { type EtcdError, invalid } from "../src/EtcdError.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import * as Endpoint from "../src/internal/client/endpoint.ts"
 import { Auth, Cluster, KV, Lease, Maintenance, MemberListResponseSchema, Watch } from "../src/internal/proto/rpc_pb.ts"
@@ -33,7 +33,7 @@ const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
 
 const addresses = (fake: Fake.Fake) => fake.sent.map((call) => call.address)
 
-const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
+const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason)
 
 describe("an endpoint", () => {
@@ -168,6 +168,38 @@ describe("a call goes", () => {
       down.add(second)
       yield* put(client)
       assert.strictEqual(addresses(fake).at(-1), first)
+    })
+  )
+
+  it.effect("to another endpoint when one does not answer the dial at all", () =>
+    Effect.gen(function* () {
+      let dials = 0
+      const server: Fake.Server = {
+        dial: () => Effect.suspend(() => (dials++ === 0 ? Effect.never : Effect.void)),
+        answer: ok
+      }
+      const fake = Fake.make({ "a:1": server, "b:1": server, "c:1": server })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1", "b:1", "c:1"] })
+      const call = yield* Effect.forkChild(put(client, { deadline: "3 seconds" }))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(call)
+      assert.strictEqual(fake.sent.length, 1)
+      assert.notStrictEqual(fake.sent[0]?.address, fake.dials[0])
+      yield* put(client)
+      assert.strictEqual(fake.sent[1]?.address, fake.sent[0]?.address)
+    })
+  )
+
+  it.effect("to the endpoints of an effect, whose failure is the client's", () =>
+    Effect.gen(function* () {
+      const fake = Fake.make({ "a:1": { answer: ok } })
+      const client = yield* makeWith(fake.transport, { endpoints: Effect.succeed(["a:1"]) })
+      yield* get(client)
+      assert.deepStrictEqual(addresses(fake), ["a:1"])
+      const lost = makeWith(fake.transport, { endpoints: Effect.fail(invalid("no endpoints known")) })
+      assert.strictEqual((yield* reasonOf(lost)).message, "no endpoints known")
+      const empty = makeWith(fake.transport, { endpoints: Stream.empty })
+      assert.include((yield* reasonOf(empty)).message, "ended before its first list")
     })
   )
 
@@ -389,7 +421,7 @@ describe("a call ends", () => {
         retry: Schedule.recurs(1),
         services: { KV: { deadline: "2 minutes", retry: Schedule.recurs(2) }, Lease: { retry: Schedule.recurs(4) } }
       })
-      const attempt = (effect: Effect.Effect<unknown, EtcdError.EtcdError>) =>
+      const attempt = (effect: Effect.Effect<unknown, EtcdError>) =>
         Effect.gen(function* () {
           fake.sent.length = 0
           yield* Effect.exit(effect)
@@ -400,6 +432,19 @@ describe("a call ends", () => {
       assert.deepStrictEqual(yield* attempt(client.unary(Lease.method.leaseGrant, {})), [5, 60_000])
       const own = { deadline: "5 seconds", retry: Schedule.recurs(3) } as const
       assert.deepStrictEqual(yield* attempt(put(client, own)), [4, 5000])
+    })
+  )
+
+  it.effect("when it ends, where the deadline is infinite or further than a timer can wait", () =>
+    Effect.gen(function* () {
+      const fake = Fake.make({ "a:1": { answer: ok } })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1"], keepAliveInterval: "Infinity" })
+      yield* put(client, { deadline: "Infinity" })
+      yield* put(client, { deadline: "1000 days" })
+      assert.deepStrictEqual(
+        fake.sent.map((sent) => sent.options.timeoutMillis),
+        [undefined, 2_147_483_647]
+      )
     })
   )
 

@@ -11,7 +11,7 @@ import type {
   MessageInitShape,
   MessageShape
 } from "@bufbuild/protobuf"
-import * as Arr from "effect/Array"
+import type * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -30,9 +30,10 @@ import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import { nodeHttp2Transport } from "../grpc/NodeHttp2Transport.ts"
 import type { Transport, TransportError } from "../grpc/Transport.ts"
-import { Auth, Cluster, type Member } from "../proto/rpc_pb.ts"
+import { Auth } from "../proto/rpc_pb.ts"
 import * as Credentials from "./credentials.ts"
-import * as Endpoint from "./endpoint.ts"
+import type * as Endpoint from "./endpoint.ts"
+import * as Endpoints from "./endpoints.ts"
 import * as Engine from "./engine.ts"
 import { type Kind, kindOf, type Method, methodOf, needsLeader } from "./rpcs.ts"
 import * as Selection from "./selection.ts"
@@ -66,6 +67,15 @@ const duration = (
     onSome: Effect.succeed
   })
 
+/** More than a timer can wait for is as good as for ever. */
+const longest = 2_147_483_647
+
+const timeout = (name: string, input: Duration.Input | undefined, fallback: Duration.Input) =>
+  Effect.map(duration(name, input, fallback), (value) => Math.min(Duration.toMillis(value), longest))
+
+const keepAlive = (input: Duration.Input | undefined) =>
+  Effect.map(timeout("keepAliveInterval", input, "6 seconds"), (millis) => (millis === longest ? 0 : millis))
+
 const optionalDuration = (name: string, input: Duration.Input | undefined) =>
   input === undefined ? Effect.undefined : duration(name, input, input)
 
@@ -84,14 +94,6 @@ const makeDefaults = Effect.fnUntraced(function* (options: Options) {
   return (service: string): Engine.Defaults => services.get(service.slice(service.indexOf(".") + 1)) ?? base
 })
 
-const parse = (
-  texts: ReadonlyArray<string>,
-  secureByDefault: boolean
-): Effect.Effect<ReadonlyArray<Endpoint.Endpoint>, EtcdError.EtcdError> => {
-  const parsed = Endpoint.parseAll(texts, secureByDefault)
-  return Result.isSuccess(parsed) ? Effect.succeed(parsed.success) : Effect.fail(EtcdError.invalid(parsed.failure))
-}
-
 /** TLS options that would go unused are a mistake that must not go unnoticed. */
 const requireSecure = (
   endpoints: ReadonlyArray<Endpoint.Endpoint>,
@@ -107,64 +109,9 @@ const requireSecure = (
       )
     : Effect.void
 
-const isList = (endpoints: EtcdClient.Endpoints): endpoints is ReadonlyArray<string> => Array.isArray(endpoints)
-
-type Lists = Pull.Pull<Arr.NonEmptyReadonlyArray<ReadonlyArray<string>>, EtcdError.EtcdError>
-
-/** The first list, and the lists that follow it. */
-const endpointLists = (
-  endpoints: EtcdClient.Endpoints
-): Effect.Effect<
-  { readonly first: ReadonlyArray<string>; readonly rest: Lists | undefined },
-  EtcdError.EtcdError,
-  Scope.Scope
-> => {
-  if (isList(endpoints)) return Effect.succeed({ first: endpoints, rest: undefined })
-  if (!Stream.isStream(endpoints)) return Effect.map(endpoints, (first) => ({ first, rest: undefined }))
-  return Effect.gen(function* () {
-    const rest = yield* Stream.toPull(endpoints)
-    const lists = yield* Pull.catchDone(rest, () =>
-      Effect.fail(EtcdError.invalid("The stream of endpoints ended before its first list."))
-    )
-    return { first: Arr.lastNonEmpty(lists), rest }
-  })
-}
-
-const takeUp = (engine: Engine.Engine, texts: ReadonlyArray<string>): Effect.Effect<void, EtcdError.EtcdError> =>
-  Effect.gen(function* () {
-    const endpoints = yield* parse(texts, engine.secureByDefault)
-    const change = yield* Selection.update(engine.selection, endpoints)
-    if (change.added + change.removed === 0) return
-    yield* Effect.logDebug("etcd endpoints changed", endpoints.map((endpoint) => endpoint.address).join(", "))
-  })
-
-const keepEndpoints = (error: EtcdError.EtcdError) =>
-  Effect.logWarning("etcd endpoints stay as they are", error.message)
-
-/** Follows the stream of endpoints. A list that is no good is logged and passed over. */
-const follow = (engine: Engine.Engine, lists: Lists): Effect.Effect<void> =>
-  lists.pipe(
-    Effect.flatMap((batch) => Effect.catch(takeUp(engine, Arr.lastNonEmpty(batch)), keepEndpoints)),
-    Effect.forever,
-    Pull.catchDone(() => Effect.void),
-    Effect.catch(keepEndpoints)
-  )
-
-const clientUrls = (members: ReadonlyArray<Member>): ReadonlyArray<string> =>
-  members.filter((member) => member.name !== "" && !member.isLearner).flatMap((member) => member.clientURLs)
-
-/** Replaces the endpoints by what the voting members of the cluster advertise. */
-const refresh = (engine: Engine.Engine, client: EtcdClient.Client, interval: Duration.Duration): Effect.Effect<void> =>
-  client.unary(Cluster.method.memberList, {}).pipe(
-    Effect.flatMap((answer) => takeUp(engine, clientUrls(answer.members))),
-    Effect.catch(keepEndpoints),
-    Effect.repeat(Schedule.spaced(interval)),
-    Effect.asVoid
-  )
-
 const makeEngine = Effect.fnUntraced(function* (transport: Transport, options: Options, first: ReadonlyArray<string>) {
   const secureByDefault = options.tls !== undefined
-  const endpoints = yield* parse(first, secureByDefault)
+  const endpoints = yield* Endpoints.parse(first, secureByDefault)
   yield* requireSecure(endpoints, options)
   const environment: Session.Environment = {
     scope: yield* Effect.scope,
@@ -172,13 +119,9 @@ const makeEngine = Effect.fnUntraced(function* (transport: Transport, options: O
     closed: false,
     transport,
     connection: {
-      connectTimeoutMillis: Duration.toMillis(yield* duration("connectTimeout", options.connectTimeout, "5 seconds")),
-      keepAliveIntervalMillis: Duration.toMillis(
-        yield* duration("keepAliveInterval", options.keepAliveInterval, "6 seconds")
-      ),
-      keepAliveTimeoutMillis: Duration.toMillis(
-        yield* duration("keepAliveTimeout", options.keepAliveTimeout, "3 seconds")
-      ),
+      connectTimeoutMillis: yield* timeout("connectTimeout", options.connectTimeout, "5 seconds"),
+      keepAliveIntervalMillis: yield* keepAlive(options.keepAliveInterval),
+      keepAliveTimeoutMillis: yield* timeout("keepAliveTimeout", options.keepAliveTimeout, "3 seconds"),
       maxReceiveMessageBytes: options.maxReceiveMessageSize ?? maxMessageSize
     },
     tls: Tls.material(options.tls ?? {}),
@@ -220,7 +163,11 @@ const deadlineOf = (
     options.deadline === undefined
       ? Option.fromNullishOr(beginning.streaming ? undefined : engine.defaults(method.service).deadline)
       : Duration.fromInput(options.deadline)
-  if (Option.isSome(allowed)) return Result.succeed(clock.currentTimeMillisUnsafe() + Duration.toMillis(allowed.value))
+  if (Option.isSome(allowed)) {
+    return Result.succeed(
+      Duration.isFinite(allowed.value) ? clock.currentTimeMillisUnsafe() + Duration.toMillis(allowed.value) : undefined
+    )
+  }
   return options.deadline === undefined
     ? Result.succeed(undefined)
     : Result.fail(EtcdError.invalid(`The deadline of ${method.name} is no duration: ${String(options.deadline)}.`))
@@ -460,7 +407,7 @@ const authenticate = (engine: Engine.Engine, given: NonNullable<Options["credent
 
 /** A client over a transport of the caller's choice. */
 export const makeWith = Effect.fnUntraced(function* (transport: Transport, options: Options) {
-  const { first, rest } = yield* endpointLists(options.endpoints)
+  const { first, rest } = yield* Endpoints.lists(options.endpoints)
   const engine = yield* makeEngine(transport, options, first)
   const { scope } = engine.environment
   const credentials =
@@ -477,9 +424,9 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
       if (held !== undefined) credentials.refuse(held)
     })
   }
-  if (rest !== undefined) yield* Effect.forkIn(follow(engine, rest), scope)
+  if (rest !== undefined) yield* Effect.forkIn(Endpoints.follow(engine, rest), scope)
   const interval = yield* optionalDuration("memberRefresh", options.memberRefresh)
-  if (interval !== undefined) yield* Effect.forkIn(refresh(engine, client, interval), scope)
+  if (interval !== undefined) yield* Effect.forkIn(Endpoints.refresh(engine, client, interval), scope)
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       engine.environment.closed = true

@@ -164,6 +164,9 @@ const withDeadline = <A>(
         })
   )
 
+/** The longest that a timer can wait for. */
+const longest = 2_147_483_647
+
 const transportOptions = (
   call: Call,
   metadata: Credentials.Metadata,
@@ -172,7 +175,7 @@ const transportOptions = (
   const own = call.requireLeader ? metadata.withLeader : metadata.plain
   return {
     metadata: call.metadata === undefined ? own : { ...call.metadata, ...own },
-    timeoutMillis: timeoutMillis === undefined ? undefined : Math.max(1, timeoutMillis)
+    timeoutMillis: timeoutMillis === undefined ? undefined : Math.min(Math.max(1, timeoutMillis), longest)
   }
 }
 
@@ -199,8 +202,9 @@ const afterPause = <A, R>(
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
   Effect.flatMap(pause(call, error), (again) => (again ? perform(engine, call, run) : Effect.fail(error)))
 
-const hasOther = (engine: Engine, call: Call): boolean =>
-  call.pinned === undefined && engine.selection.sessions.some((session) => !call.tried!.has(session))
+const hasOther = (engine: Engine, call: Call, than: Session.Session): boolean =>
+  call.pinned === undefined &&
+  engine.selection.sessions.some((session) => session !== than && call.tried?.has(session) !== true)
 
 const leave = <A, R>(
   engine: Engine,
@@ -213,7 +217,7 @@ const leave = <A, R>(
   call.tried.add(session)
   return Effect.andThen(
     Session.blame(session, engine.environment, undefined),
-    hasOther(engine, call) ? perform(engine, call, run) : afterPause(engine, call, run, error)
+    hasOther(engine, call, session) ? perform(engine, call, run) : afterPause(engine, call, run, error)
   )
 }
 
@@ -283,6 +287,35 @@ const send = <A, R>(
   })
 }
 
+/** How long a call waits for one endpoint to be connected to while there is another to ask, in milliseconds. */
+const patience = 1000
+
+const slow = (millis: number): TransportError =>
+  new TransportError({
+    kind: "Unreachable",
+    code: 14,
+    processed: "no",
+    message: `no connection within ${millis} ms, while there were other endpoints to ask`
+  })
+
+/**
+ * The connection to the endpoint. A host that does not answer at all must not cost the call its deadline while another
+ * endpoint would answer; the dial goes on, for whoever comes later.
+ */
+const connect = (
+  engine: Engine,
+  call: Call,
+  session: Session.Session,
+  millis: number | undefined
+): Effect.Effect<Session.Link, EtcdError.EtcdError> => {
+  const acquired = Session.acquire(session, engine.environment)
+  const wait = Math.ceil(Math.min(patience, (millis ?? patience * 2) / 2))
+  const patient = hasOther(engine, call, session)
+    ? Effect.timeoutOrElse(acquired, { duration: wait, orElse: () => Effect.fail(slow(wait)) })
+    : acquired
+  return Effect.mapError(patient, (error) => failure(call, session, error))
+}
+
 const prepare = <A, R>(
   engine: Engine,
   call: Call,
@@ -290,18 +323,13 @@ const prepare = <A, R>(
   session: Session.Session
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
   Effect.flatMap(withDeadline(call.credentials.get, call, session), (metadata) =>
-    Effect.matchEffect(
-      withDeadline(
-        Effect.mapError(Session.acquire(session, engine.environment), (error) => failure(call, session, error)),
-        call,
-        session
-      ),
-      {
+    Effect.flatMap(remaining(call), (before) =>
+      Effect.matchEffect(withDeadline(connect(engine, call, session, before), call, session), {
         onFailure: (error) =>
           decide(error.reason) === "elsewhere" ? leave(engine, call, run, session, error) : Effect.fail(error),
         onSuccess: (link) =>
           Effect.flatMap(remaining(call), (millis) => send(engine, call, run, session, link, metadata, millis))
-      }
+      })
     )
   )
 
@@ -314,11 +342,14 @@ export const closedError = EtcdError.make(
 export const perform = <A, R>(engine: Engine, call: Call, run: Run<A, R>): Effect.Effect<A, EtcdError.EtcdError, R> =>
   Effect.clockWith((clock) => {
     if (engine.environment.closed) return Effect.fail(closedError)
-    const session = call.pinned ?? Selection.pick(engine.selection, call.tried, () => clock.currentTimeMillisUnsafe())!
+    const session = call.pinned ?? Selection.pick(engine.selection, call.tried, () => clock.currentTimeMillisUnsafe())
     const metadata = call.credentials.current()
-    return session.link !== undefined && metadata !== undefined && call.deadlineAt === undefined
-      ? send(engine, call, run, session, session.link, metadata, undefined)
-      : prepare(engine, call, run, session)
+    if (session.link === undefined || metadata === undefined) return prepare(engine, call, run, session)
+    if (call.deadlineAt === undefined) return send(engine, call, run, session, session.link, metadata, undefined)
+    const millis = call.deadlineAt - clock.currentTimeMillisUnsafe()
+    return millis > 0
+      ? send(engine, call, run, session, session.link, metadata, millis)
+      : Effect.fail(failure(call, session, tooLate))
   })
 
 /** Tells of a call when it has ended. */

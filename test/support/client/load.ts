@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as EtcdClient from "../../../src/EtcdClient.ts"
+import type { EtcdError } from "../../../src/EtcdError.ts"
 import { KV } from "../../../src/internal/proto/rpc_pb.ts"
 
 export interface Tally {
@@ -49,7 +50,7 @@ export const start = (client: EtcdClient.Client, workers: number) =>
     const reads = Array.from({ length: workers }, tally)
     const sum = (tallies: ReadonlyArray<Tally>) => tallies.reduce(add, tally())
 
-    const count = <A>(into: Tally, effect: Effect.Effect<A, import("../../../src/EtcdError.ts").EtcdError>) =>
+    const count = <A>(into: Tally, effect: Effect.Effect<A, EtcdError>) =>
       effect.pipe(
         Effect.timeoutOrElse({ duration: hangs, orElse: () => Effect.die("a call hangs past its deadline") }),
         Effect.match({
