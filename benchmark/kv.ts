@@ -74,7 +74,7 @@ const etcd3 = async (endpoint: string): Promise<Client> => {
   return {
     name: "etcd3",
     get: (inFlight, millis) => loops(inFlight, millis, () => client.get(key).buffer()),
-    put: (inFlight, millis, value) => loops(inFlight, millis, () => client.put(key).value(value)),
+    put: (inFlight, millis, value) => loops(inFlight, millis, async () => client.put(key).value(value)),
     close: async () => client.close()
   }
 }
