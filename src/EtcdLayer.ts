@@ -10,11 +10,15 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as EtcdAuth from "./EtcdAuth.ts"
 import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdCluster from "./EtcdCluster.ts"
 import * as EtcdConfig from "./EtcdConfig.ts"
 import type * as EtcdError from "./EtcdError.ts"
 import * as EtcdKv from "./EtcdKv.ts"
+import * as EtcdLease from "./EtcdLease.ts"
+import * as EtcdMaintenance from "./EtcdMaintenance.ts"
+import * as EtcdMembership from "./EtcdMembership.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as EtcdWatch from "./EtcdWatch.ts"
@@ -25,9 +29,27 @@ import * as EtcdWatch from "./EtcdWatch.ts"
  * @category models
  * @since 0.1.0
  */
-export type Services = EtcdClient.EtcdClient | EtcdKv.EtcdKv | EtcdWatch.EtcdWatch
+export type Services =
+  | EtcdAuth.EtcdAuth
+  | EtcdClient.EtcdClient
+  | EtcdKv.EtcdKv
+  | EtcdLease.EtcdLease
+  | EtcdMaintenance.EtcdMaintenance
+  | EtcdMembership.EtcdMembership
+  | EtcdWatch.EtcdWatch
 
-const services = Layer.mergeAll(EtcdKv.layer, EtcdWatch.layer)
+// Fresh, because these layers are constants: memoized, those of a program that already has an etcd would be used again,
+// with its client, by a layer inside that connects to another one.
+const services = Layer.fresh(
+  Layer.mergeAll(
+    EtcdAuth.layer,
+    EtcdKv.layer,
+    EtcdLease.layer,
+    EtcdMaintenance.layer,
+    EtcdMembership.layer,
+    EtcdWatch.layer
+  )
+)
 
 /**
  * Connects to an etcd that is already there.

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 
+export * as EtcdAuth from "./EtcdAuth.ts"
 export * as EtcdBinary from "./EtcdBinary.ts"
 export * as EtcdClient from "./EtcdClient.ts"
 export * as EtcdCluster from "./EtcdCluster.ts"
@@ -12,7 +13,10 @@ export * as EtcdError from "./EtcdError.ts"
 export * as EtcdId from "./EtcdId.ts"
 export * as EtcdKv from "./EtcdKv.ts"
 export * as EtcdLayer from "./EtcdLayer.ts"
+export * as EtcdLease from "./EtcdLease.ts"
 export * as EtcdLog from "./EtcdLog.ts"
+export * as EtcdMaintenance from "./EtcdMaintenance.ts"
+export * as EtcdMembership from "./EtcdMembership.ts"
 export * as EtcdProcess from "./EtcdProcess.ts"
 export * as EtcdProcessError from "./EtcdProcessError.ts"
 export * as EtcdWatch from "./EtcdWatch.ts"

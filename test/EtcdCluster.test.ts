@@ -58,6 +58,17 @@ describe("EtcdCluster", () => {
 })
 
 describe("EtcdLayer", () => {
+  it.live("connect inside a program that has an etcd of its own means the other one", () =>
+    Effect.gen(function* () {
+      const other = yield* EtcdProcess.ephemeral({}, { log: false })
+      yield* EtcdKv.put("whose", "own")
+      const elsewhere = EtcdLayer.connect({ endpoints: other.endpoints })
+      assert.deepStrictEqual(yield* Effect.provide(EtcdKv.getString("whose"), elsewhere), Option.none())
+      yield* Effect.provide(EtcdKv.put("whose", "other"), elsewhere)
+      assert.deepStrictEqual(yield* EtcdKv.getString("whose"), Option.some("own"))
+    }).pipe(Effect.scoped, Effect.provide(EtcdLayer.ephemeral({}, { log: false })), Effect.provide(NodeServices.layer))
+  )
+
   it.live("embedded, and connect to what runs", () =>
     Effect.gen(function* () {
       const etcd = yield* EtcdProcess.EtcdProcess

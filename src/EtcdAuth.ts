@@ -1,0 +1,460 @@
+/**
+ * Who may do what: users, roles, permissions, and whether etcd asks at all.
+ *
+ * A user has roles, a role has permissions to read or write keys and ranges of keys. Nothing is enforced until
+ * authentication is enabled, for which there must be a user `root` with the role `root`, who may do everything. After
+ * that every client must say who it is: see the `credentials` of `EtcdClient`.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as EtcdClient from "./EtcdClient.ts"
+import type * as EtcdError from "./EtcdError.ts"
+import type { Header } from "./EtcdKv.ts"
+import { Permission_Type, type Permission as WirePermission } from "./internal/proto/auth_pb.ts"
+import * as Rpc from "./internal/proto/rpc_pb.ts"
+import * as Wire from "./internal/wire.ts"
+import * as KeyRange from "./KeyRange.ts"
+
+/**
+ * What a permission allows.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Access = "read" | "write" | "readwrite"
+
+/**
+ * What a role may do with a range of keys.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Permission {
+  readonly access: Access
+  readonly range: KeyRange.KeyRange
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface AuthStatus {
+  readonly header: Header
+  readonly enabled: boolean
+  /** Grows with every change of users, roles and permissions. */
+  readonly revision: bigint
+}
+
+/**
+ * How a user is added.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface AddUserOptions extends EtcdClient.CallOptions {
+  /** Default: none, so that the user can only be told by a client certificate, whose common name is the user's. */
+  readonly password?: Redacted.Redacted<string> | undefined
+}
+
+type CallOptions = EtcdClient.CallOptions
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Auth {
+  readonly enable: (options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly disable: (options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly status: (options?: CallOptions | undefined) => Effect.Effect<AuthStatus, EtcdError.EtcdError>
+  readonly authenticate: (
+    name: string,
+    password: Redacted.Redacted<string>,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<Redacted.Redacted<string>, EtcdError.EtcdError>
+  readonly addUser: (name: string, options?: AddUserOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly userRoles: (
+    name: string,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<ReadonlyArray<string>, EtcdError.EtcdError>
+  readonly users: (options?: CallOptions | undefined) => Effect.Effect<ReadonlyArray<string>, EtcdError.EtcdError>
+  readonly deleteUser: (name: string, options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly changePassword: (
+    name: string,
+    password: Redacted.Redacted<string>,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly grantRole: (
+    user: string,
+    role: string,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly revokeRole: (
+    user: string,
+    role: string,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly addRole: (name: string, options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly rolePermissions: (
+    role: string,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<ReadonlyArray<Permission>, EtcdError.EtcdError>
+  readonly roles: (options?: CallOptions | undefined) => Effect.Effect<ReadonlyArray<string>, EtcdError.EtcdError>
+  readonly deleteRole: (name: string, options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly grantPermission: (
+    role: string,
+    access: Access,
+    range: KeyRange.Input,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly revokePermission: (
+    role: string,
+    range: KeyRange.Input,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<Header, EtcdError.EtcdError>
+}
+
+/**
+ * The service for users, roles and permissions.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class EtcdAuth extends Context.Service<EtcdAuth, Auth>()("effect-etcd/EtcdAuth") {}
+
+const permissionTypes = {
+  read: Permission_Type.READ,
+  write: Permission_Type.WRITE,
+  readwrite: Permission_Type.READWRITE
+}
+
+const accessOf: { readonly [type in Permission_Type]: Access } = {
+  [Permission_Type.READ]: "read",
+  [Permission_Type.WRITE]: "write",
+  [Permission_Type.READWRITE]: "readwrite"
+}
+
+const isUnbounded = (end: Uint8Array): boolean => end.length === 1 && end[0] === 0
+
+const rangeOf = ({ key, rangeEnd }: WirePermission): KeyRange.KeyRange => {
+  if (rangeEnd.length === 0) return KeyRange.single(key)
+  return isUnbounded(rangeEnd) ? KeyRange.from(key) : KeyRange.interval(key, rangeEnd)
+}
+
+const permission = (message: WirePermission): Permission => ({
+  access: accessOf[message.permType],
+  range: rangeOf(message)
+})
+
+const headerOf = (answer: { readonly header?: Rpc.ResponseHeader | undefined }): Header => Wire.header(answer.header)
+
+const { method } = Rpc.Auth
+
+/**
+ * The service over a client.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (client: EtcdClient.EtcdClient["Service"]): Auth => ({
+  enable: (options) => Effect.map(client.unary(method.authEnable, {}, options), headerOf),
+  disable: (options) => Effect.map(client.unary(method.authDisable, {}, options), headerOf),
+  status: (options) =>
+    Effect.map(client.unary(method.authStatus, {}, options), (answer) => ({
+      header: headerOf(answer),
+      enabled: answer.enabled,
+      revision: answer.authRevision
+    })),
+  authenticate: (name, password, options) =>
+    Effect.map(client.unary(method.authenticate, { name, password: Redacted.value(password) }, options), (answer) =>
+      Redacted.make(answer.token)
+    ),
+  addUser: (name, { password, ...options } = {}) =>
+    Effect.map(
+      client.unary(
+        method.userAdd,
+        {
+          name,
+          password: password === undefined ? "" : Redacted.value(password),
+          options: { noPassword: password === undefined }
+        },
+        options
+      ),
+      headerOf
+    ),
+  userRoles: (name, options) => Effect.map(client.unary(method.userGet, { name }, options), (answer) => answer.roles),
+  users: (options) => Effect.map(client.unary(method.userList, {}, options), (answer) => answer.users),
+  deleteUser: (name, options) => Effect.map(client.unary(method.userDelete, { name }, options), headerOf),
+  changePassword: (name, password, options) =>
+    Effect.map(
+      client.unary(method.userChangePassword, { name, password: Redacted.value(password) }, options),
+      headerOf
+    ),
+  grantRole: (user, role, options) => Effect.map(client.unary(method.userGrantRole, { user, role }, options), headerOf),
+  revokeRole: (user, role, options) =>
+    Effect.map(client.unary(method.userRevokeRole, { name: user, role }, options), headerOf),
+  addRole: (name, options) => Effect.map(client.unary(method.roleAdd, { name }, options), headerOf),
+  rolePermissions: (role, options) =>
+    Effect.map(client.unary(method.roleGet, { role }, options), (answer) => answer.perm.map(permission)),
+  roles: (options) => Effect.map(client.unary(method.roleList, {}, options), (answer) => answer.roles),
+  deleteRole: (name, options) => Effect.map(client.unary(method.roleDelete, { role: name }, options), headerOf),
+  grantPermission: (role, access, input, options) => {
+    const range = KeyRange.fromInput(input)
+    return Effect.map(
+      client.unary(
+        method.roleGrantPermission,
+        { name: role, perm: { permType: permissionTypes[access], key: range.key, rangeEnd: range.end } },
+        options
+      ),
+      headerOf
+    )
+  },
+  revokePermission: (role, input, options) => {
+    const range = KeyRange.fromInput(input)
+    return Effect.map(
+      client.unary(method.roleRevokePermission, { role, key: range.key, rangeEnd: range.end }, options),
+      headerOf
+    )
+  }
+})
+
+/**
+ * Provides {@link EtcdAuth} over the {@link EtcdClient.EtcdClient} that is there.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<EtcdAuth, never, EtcdClient.EtcdClient> = Layer.effect(
+  EtcdAuth,
+  Effect.map(EtcdClient.EtcdClient, make)
+)
+
+/**
+ * From now on every request must be allowed to its user.
+ *
+ * Fails with `RootUserNotFound` if there is no user `root`, and with `RootRoleNotGranted` if that user does not have the
+ * role `root`. A client without credentials can do nothing any more afterwards.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Redacted } from "effect"
+ * import { EtcdAuth, KeyRange } from "effect-etcd"
+ *
+ * const secure = Effect.gen(function*() {
+ *   yield* EtcdAuth.addUser("root", { password: Redacted.make("root's secret") })
+ *   yield* EtcdAuth.addRole("root")
+ *   yield* EtcdAuth.grantRole("root", "root")
+ *   yield* EtcdAuth.addRole("app")
+ *   yield* EtcdAuth.grantPermission("app", "readwrite", KeyRange.prefix("app/"))
+ *   yield* EtcdAuth.addUser("app", { password: Redacted.make("app's secret") })
+ *   yield* EtcdAuth.grantRole("app", "app")
+ *   yield* EtcdAuth.enable()
+ * })
+ * ```
+ *
+ * @category switching
+ * @since 0.1.0
+ */
+export const enable = (options?: CallOptions | undefined): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> =>
+  EtcdAuth.use((auth) => auth.enable(options))
+
+/**
+ * From now on everybody may do everything. Users and roles are kept.
+ *
+ * @category switching
+ * @since 0.1.0
+ */
+export const disable = (options?: CallOptions | undefined): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> =>
+  EtcdAuth.use((auth) => auth.disable(options))
+
+/**
+ * Whether authentication is enabled. etcd 3.5 and newer; fails with `Unsupported` before.
+ *
+ * @category switching
+ * @since 0.1.0
+ */
+export const status = (options?: CallOptions | undefined): Effect.Effect<AuthStatus, EtcdError.EtcdError, EtcdAuth> =>
+  EtcdAuth.use((auth) => auth.status(options))
+
+/**
+ * Asks for a token, as the client does by itself when it has credentials: to check a password, or for a program that
+ * speaks to etcd in another way.
+ *
+ * Fails with `AuthenticationFailed` if name or password is wrong, and with `AuthNotEnabled`.
+ *
+ * @category switching
+ * @since 0.1.0
+ */
+export const authenticate = (
+  name: string,
+  password: Redacted.Redacted<string>,
+  options?: CallOptions | undefined
+): Effect.Effect<Redacted.Redacted<string>, EtcdError.EtcdError, EtcdAuth> =>
+  EtcdAuth.use((auth) => auth.authenticate(name, password, options))
+
+/**
+ * Adds a user. Fails with `UserExists`, and with `InvalidArgument` or `UserNameEmpty` if the name is empty.
+ *
+ * @category users
+ * @since 0.1.0
+ */
+export const addUser = (
+  name: string,
+  options?: AddUserOptions | undefined
+): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.addUser(name, options))
+
+/**
+ * The roles that a user has. Fails with `UserNotFound`.
+ *
+ * @category users
+ * @since 0.1.0
+ */
+export const userRoles = (
+  name: string,
+  options?: CallOptions | undefined
+): Effect.Effect<ReadonlyArray<string>, EtcdError.EtcdError, EtcdAuth> =>
+  EtcdAuth.use((auth) => auth.userRoles(name, options))
+
+/**
+ * The names of all users.
+ *
+ * @category users
+ * @since 0.1.0
+ */
+export const users = (
+  options?: CallOptions | undefined
+): Effect.Effect<ReadonlyArray<string>, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.users(options))
+
+/**
+ * Deletes a user. Fails with `UserNotFound`, and with `InvalidAuthManagement` for `root` while authentication is
+ * enabled.
+ *
+ * @category users
+ * @since 0.1.0
+ */
+export const deleteUser = (
+  name: string,
+  options?: CallOptions | undefined
+): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.deleteUser(name, options))
+
+/**
+ * Gives a user another password. Tokens that the user has stay good until they expire. Fails with `UserNotFound`.
+ *
+ * @category users
+ * @since 0.1.0
+ */
+export const changePassword = (
+  name: string,
+  password: Redacted.Redacted<string>,
+  options?: CallOptions | undefined
+): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> =>
+  EtcdAuth.use((auth) => auth.changePassword(name, password, options))
+
+/**
+ * Gives a user a role. Fails with `UserNotFound` and `RoleNotFound`.
+ *
+ * @category users
+ * @since 0.1.0
+ */
+export const grantRole = (
+  user: string,
+  role: string,
+  options?: CallOptions | undefined
+): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.grantRole(user, role, options))
+
+/**
+ * Takes a role from a user. Fails with `UserNotFound`, with `RoleNotGranted` if the user does not have it, and with
+ * `InvalidAuthManagement` for the role `root` of the user `root` while authentication is enabled.
+ *
+ * @category users
+ * @since 0.1.0
+ */
+export const revokeRole = (
+  user: string,
+  role: string,
+  options?: CallOptions | undefined
+): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.revokeRole(user, role, options))
+
+/**
+ * Adds a role without permissions. Fails with `RoleExists`.
+ *
+ * @category roles
+ * @since 0.1.0
+ */
+export const addRole = (
+  name: string,
+  options?: CallOptions | undefined
+): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.addRole(name, options))
+
+/**
+ * What a role may do. Fails with `RoleNotFound`.
+ *
+ * @category roles
+ * @since 0.1.0
+ */
+export const rolePermissions = (
+  role: string,
+  options?: CallOptions | undefined
+): Effect.Effect<ReadonlyArray<Permission>, EtcdError.EtcdError, EtcdAuth> =>
+  EtcdAuth.use((auth) => auth.rolePermissions(role, options))
+
+/**
+ * The names of all roles.
+ *
+ * @category roles
+ * @since 0.1.0
+ */
+export const roles = (
+  options?: CallOptions | undefined
+): Effect.Effect<ReadonlyArray<string>, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.roles(options))
+
+/**
+ * Deletes a role, and takes it from all users. Fails with `RoleNotFound`, and with `InvalidAuthManagement` for `root`
+ * while authentication is enabled.
+ *
+ * @category roles
+ * @since 0.1.0
+ */
+export const deleteRole = (
+  name: string,
+  options?: CallOptions | undefined
+): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.deleteRole(name, options))
+
+/**
+ * Allows a role to read or write a key, or all keys of a range. It takes the place of what the role may do with
+ * exactly this range so far. Fails with `RoleNotFound`.
+ *
+ * @example
+ * ```ts
+ * import { EtcdAuth, KeyRange } from "effect-etcd"
+ *
+ * const readSettings = EtcdAuth.grantPermission("guest", "read", KeyRange.prefix("settings/"))
+ * ```
+ *
+ * @category roles
+ * @since 0.1.0
+ */
+export const grantPermission = (
+  role: string,
+  access: Access,
+  range: KeyRange.Input,
+  options?: CallOptions | undefined
+): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> =>
+  EtcdAuth.use((auth) => auth.grantPermission(role, access, range, options))
+
+/**
+ * Takes the permission for exactly this key or range from a role, whatever it allows. Fails with
+ * `PermissionNotGranted` if there is none, and with `RoleNotFound`.
+ *
+ * @category roles
+ * @since 0.1.0
+ */
+export const revokePermission = (
+  role: string,
+  range: KeyRange.Input,
+  options?: CallOptions | undefined
+): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> =>
+  EtcdAuth.use((auth) => auth.revokePermission(role, range, options))

@@ -1,0 +1,264 @@
+/**
+ * The members of a cluster: who they are, adding and removing them, and learners.
+ *
+ * A cluster of n voting members works as long as more than half of them do. Add a member here first and start it
+ * afterwards, with `initial-cluster-state` set to `existing`; remove a dead one before adding its replacement.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as EtcdClient from "./EtcdClient.ts"
+import type * as EtcdError from "./EtcdError.ts"
+import { MemberId } from "./EtcdId.ts"
+import type { Header } from "./EtcdKv.ts"
+import * as Rpc from "./internal/proto/rpc_pb.ts"
+import * as Wire from "./internal/wire.ts"
+
+/**
+ * A member of the cluster.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Member {
+  readonly id: MemberId
+  /** Empty until the member has started for the first time. */
+  readonly name: string
+  /** Where the other members reach it. */
+  readonly peerUrls: ReadonlyArray<string>
+  /** Where clients reach it, as it says itself. Empty until the member has started for the first time. */
+  readonly clientUrls: ReadonlyArray<string>
+  /** Whether it only receives what the others decide, and has no vote. */
+  readonly isLearner: boolean
+}
+
+/**
+ * How the members are listed.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ListOptions extends EtcdClient.CallOptions {
+  /**
+   * Lets the member that is asked answer from what it knows, which works without a quorum and may be stale. Default:
+   * false, the answer is linearizable. etcd 3.4 always answers from what the member knows.
+   */
+  readonly serializable?: boolean | undefined
+}
+
+/**
+ * How a member is added.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface AddOptions extends EtcdClient.CallOptions {
+  /**
+   * Adds it without a vote: it catches up without weakening the quorum, and is given its vote with {@link promote}.
+   * Default: false.
+   */
+  readonly asLearner?: boolean | undefined
+}
+
+/**
+ * The members, after a change or as they are.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Members {
+  readonly header: Header
+  readonly members: ReadonlyArray<Member>
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Added extends Members {
+  /** The member that was added. */
+  readonly member: Member
+}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface Membership {
+  readonly list: (options?: ListOptions | undefined) => Effect.Effect<Members, EtcdError.EtcdError>
+  readonly add: (
+    peerUrls: ReadonlyArray<string>,
+    options?: AddOptions | undefined
+  ) => Effect.Effect<Added, EtcdError.EtcdError>
+  readonly promote: (
+    id: MemberId,
+    options?: EtcdClient.CallOptions | undefined
+  ) => Effect.Effect<Members, EtcdError.EtcdError>
+  readonly update: (
+    id: MemberId,
+    peerUrls: ReadonlyArray<string>,
+    options?: EtcdClient.CallOptions | undefined
+  ) => Effect.Effect<Members, EtcdError.EtcdError>
+  readonly remove: (
+    id: MemberId,
+    options?: EtcdClient.CallOptions | undefined
+  ) => Effect.Effect<Members, EtcdError.EtcdError>
+}
+
+/**
+ * The service for the members of the cluster.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class EtcdMembership extends Context.Service<EtcdMembership, Membership>()("effect-etcd/EtcdMembership") {}
+
+const fromWire = (member: Rpc.Member): Member => ({
+  id: MemberId(member.ID),
+  name: member.name,
+  peerUrls: member.peerURLs,
+  clientUrls: member.clientURLs,
+  isLearner: member.isLearner
+})
+
+const toMembers = (answer: {
+  readonly header?: Rpc.ResponseHeader | undefined
+  readonly members: ReadonlyArray<Rpc.Member>
+}): Members => ({
+  header: Wire.header(answer.header),
+  members: answer.members.map(fromWire)
+})
+
+/** The member as the answer repeats it, in its list and by itself. */
+const toAdded = (answer: Rpc.MemberAddResponse): Added => {
+  const all = toMembers(answer)
+  const id = answer.member?.ID ?? 0n
+  const member = all.members.find((one) => one.id === id) ?? {
+    id: MemberId(id),
+    name: "",
+    peerUrls: answer.member?.peerURLs ?? [],
+    clientUrls: [],
+    isLearner: answer.member?.isLearner ?? false
+  }
+  return { ...all, member }
+}
+
+/**
+ * The service over a client.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (client: EtcdClient.EtcdClient["Service"]): Membership => ({
+  list: ({ serializable = false, ...options } = {}) =>
+    Effect.map(client.unary(Rpc.Cluster.method.memberList, { linearizable: !serializable }, options), toMembers),
+  add: (peerUrls, { asLearner = false, ...options } = {}) =>
+    Effect.map(
+      client.unary(Rpc.Cluster.method.memberAdd, { peerURLs: [...peerUrls], isLearner: asLearner }, options),
+      toAdded
+    ),
+  promote: (id, options) => Effect.map(client.unary(Rpc.Cluster.method.memberPromote, { ID: id }, options), toMembers),
+  update: (id, peerUrls, options) =>
+    Effect.map(client.unary(Rpc.Cluster.method.memberUpdate, { ID: id, peerURLs: [...peerUrls] }, options), toMembers),
+  remove: (id, options) => Effect.map(client.unary(Rpc.Cluster.method.memberRemove, { ID: id }, options), toMembers)
+})
+
+/**
+ * Provides {@link EtcdMembership} over the {@link EtcdClient.EtcdClient} that is there.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<EtcdMembership, never, EtcdClient.EtcdClient> = Layer.effect(
+  EtcdMembership,
+  Effect.map(EtcdClient.EtcdClient, make)
+)
+
+/**
+ * The members of the cluster.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdId, EtcdMembership } from "effect-etcd"
+ *
+ * const names = Effect.map(EtcdMembership.list(), ({ members }) =>
+ *   members.map((member) => `${EtcdId.format(member.id)} ${member.name}`)
+ * )
+ * ```
+ *
+ * @category reading
+ * @since 0.1.0
+ */
+export const list = (options?: ListOptions | undefined): Effect.Effect<Members, EtcdError.EtcdError, EtcdMembership> =>
+  EtcdMembership.use((membership) => membership.list(options))
+
+/**
+ * Adds a member that can be reached at these peer URLs, which is to be started next.
+ *
+ * Fails with `PeerUrlExists` if a member has one of the URLs, with `NotEnoughStartedMembers` or `Unhealthy` if the
+ * cluster might lose its quorum by it, with `TooManyLearners` if there is a learner already (etcd allows one unless
+ * told otherwise), and with `InvalidArgument` if a URL is none.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMembership } from "effect-etcd"
+ *
+ * const grow = Effect.gen(function*() {
+ *   const { member } = yield* EtcdMembership.add(["https://10.0.0.4:2380"], { asLearner: true })
+ *   // start it, let it catch up, and then:
+ *   yield* EtcdMembership.promote(member.id)
+ * })
+ * ```
+ *
+ * @category changing
+ * @since 0.1.0
+ */
+export const add = (
+  peerUrls: ReadonlyArray<string>,
+  options?: AddOptions | undefined
+): Effect.Effect<Added, EtcdError.EtcdError, EtcdMembership> =>
+  EtcdMembership.use((membership) => membership.add(peerUrls, options))
+
+/**
+ * Gives a learner its vote. Fails with `LearnerNotReady` while it has not caught up with the leader, with
+ * `MemberNotLearner` if it has a vote, and with `MemberNotFound`.
+ *
+ * @category changing
+ * @since 0.1.0
+ */
+export const promote = (
+  id: MemberId,
+  options?: EtcdClient.CallOptions | undefined
+): Effect.Effect<Members, EtcdError.EtcdError, EtcdMembership> =>
+  EtcdMembership.use((membership) => membership.promote(id, options))
+
+/**
+ * Changes the peer URLs of a member. Fails with `MemberNotFound`, with `PeerUrlExists`, and with `InvalidArgument` if a
+ * URL is none.
+ *
+ * @category changing
+ * @since 0.1.0
+ */
+export const update = (
+  id: MemberId,
+  peerUrls: ReadonlyArray<string>,
+  options?: EtcdClient.CallOptions | undefined
+): Effect.Effect<Members, EtcdError.EtcdError, EtcdMembership> =>
+  EtcdMembership.use((membership) => membership.update(id, peerUrls, options))
+
+/**
+ * Removes a member for good: it stops, and cannot come back with its data. Fails with `MemberNotFound`, and with
+ * `NotEnoughStartedMembers` or `Unhealthy` if the cluster might lose its quorum by it.
+ *
+ * @category changing
+ * @since 0.1.0
+ */
+export const remove = (
+  id: MemberId,
+  options?: EtcdClient.CallOptions | undefined
+): Effect.Effect<Members, EtcdError.EtcdError, EtcdMembership> =>
+  EtcdMembership.use((membership) => membership.remove(id, options))
