@@ -1,5 +1,6 @@
 /**
- * The repo's commands, from a bare clone: `node scripts/run.mjs <setup | demo | test | bench | check> [arguments]`.
+ * The repo's commands, from a bare clone: `node scripts/run.mjs <command> [arguments]`, where the command is `setup`,
+ * `demo`, `test`, `test:matrix`, `etcd:versions`, `bench` or `check`.
  *
  * Installs the npm packages where they are missing or stale, makes sure that there is an etcd, and then runs the
  * command on the repo's own Node.js. It uses nothing but Node.js 20 and npm, and says nothing when all is there.
@@ -225,8 +226,13 @@ const commands = {
   demo: ["--conditions=effect-etcd-source", join("examples", "demo.ts")],
   bench: ["--conditions=effect-etcd-source", join("benchmark", "main.ts")],
   check: [join("scripts", "check.ts")],
-  test: [join("node_modules", "vitest", "vitest.mjs"), "run"]
+  test: [join("node_modules", "vitest", "vitest.mjs"), "run"],
+  "test:matrix": ["--conditions=effect-etcd-source", join("scripts", "matrix.ts")],
+  "etcd:versions": ["--conditions=effect-etcd-source", join("scripts", "etcd-versions.ts")]
 }
+
+/** The commands that need no etcd, or get what they need themselves. */
+const withoutEtcd = ["check", "test:matrix", "etcd:versions"]
 
 /** Becomes the command as far as that is possible: its input and output, its signals and its exit code. */
 const become = (args) => {
@@ -250,5 +256,5 @@ if (!Object.hasOwn(commands, command ?? "")) {
   stop(`usage: node scripts/run.mjs <${Object.keys(commands).join(" | ")}> [arguments]`)
 }
 ensurePackages()
-if (command !== "check") ensureEtcd()
+if (!withoutEtcd.includes(command)) ensureEtcd()
 if (commands[command] !== undefined) become([...commands[command], ...args])

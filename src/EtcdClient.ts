@@ -136,6 +136,29 @@ export type Endpoints =
   | Stream.Stream<ReadonlyArray<string>, EtcdError>
 
 /**
+ * How much goes out together, where calls share transactions: see `EtcdBatch`. Whole numbers from 1 on.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface BatchingOptions {
+  /**
+   * The most calls in one transaction. A server that takes fewer (`--max-txn-ops`) is noticed. Default: 128, as etcd's.
+   */
+  readonly maxOperations?: number | undefined
+  /**
+   * The most bytes in one transaction; a larger call goes alone. A server that takes less (`--max-request-bytes`) is
+   * noticed. Default: 1.5 MiB, as etcd's, less 16 KiB.
+   */
+  readonly maxBytes?: number | undefined
+  /**
+   * How many requests are on their way at once, for each kind of call; what comes meanwhile gathers. More places give
+   * smaller transactions. Default: 4.
+   */
+  readonly maxInFlight?: number | undefined
+}
+
+/**
  * What a client is made of.
  *
  * @category options
@@ -170,6 +193,11 @@ export interface Options extends CallDefaults {
    * {@link defaultReconnect}.
    */
   readonly reconnect?: Schedule.Schedule<unknown, unknown> | undefined
+  /**
+   * Lets gets, puts and deletes of one key that are made at the same time share transactions: see `EtcdBatch`.
+   * Default: false.
+   */
+  readonly batching?: boolean | BatchingOptions | undefined
   /** The largest message taken from a server, in bytes. Default: 2,147,483,647, as in etcd's own clients. */
   readonly maxReceiveMessageSize?: number | undefined
 }
@@ -195,6 +223,11 @@ export interface Duplex<I extends DescMessage, O extends DescMessage> {
   readonly messages: Stream.Stream<MessageShape<O>, EtcdError>
   /** The endpoint that was chosen. */
   readonly endpoint: string
+  /**
+   * Completes when the connection takes no more calls: its server is about to stop and waits for its calls to end, or it
+   * is lost.
+   */
+  readonly draining: Effect.Effect<void>
 }
 
 /**

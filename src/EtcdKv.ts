@@ -12,9 +12,13 @@ import * as Effect from "effect/Effect"
 import * as Inspectable from "effect/Inspectable"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
 import { type ClusterId, LeaseId, type MemberId } from "./EtcdId.ts"
+import * as EtcdStore from "./EtcdStore.ts"
+import * as Requests from "./internal/kv/requests.ts"
+import * as KeyStream from "./internal/kv/stream.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as Wire from "./internal/wire.ts"
 import * as KeyRange from "./KeyRange.ts"
@@ -137,6 +141,22 @@ export interface RangeOptions extends ReadOptions {
 }
 
 /**
+ * How a range is streamed.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface StreamOptions extends ReadOptions {
+  /** Leaves the values out. */
+  readonly keysOnly?: boolean | undefined
+  /**
+   * At most so many keys in one answer. There are fewer where the values are large, so that an answer has about 2 MiB;
+   * take less than the default if most values of a range are small and some are very large. Default: 16,384.
+   */
+  readonly pageSize?: number | undefined
+}
+
+/**
  * The keys of a range.
  *
  * @category models
@@ -231,6 +251,10 @@ export interface Kv {
     range: KeyRange.Input,
     options?: RangeOptions | undefined
   ) => Effect.Effect<RangeResult, EtcdError.EtcdError>
+  readonly stream: (
+    range: KeyRange.Input,
+    options?: StreamOptions | undefined
+  ) => Stream.Stream<KeyValue, EtcdError.EtcdError>
   readonly put: (
     key: KeyRange.Bytes,
     value: KeyRange.Bytes,
@@ -258,37 +282,6 @@ export interface Kv {
  */
 export class EtcdKv extends Context.Service<EtcdKv, Kv>()("effect-etcd/EtcdKv") {}
 
-const sortTargets = {
-  key: Rpc.RangeRequest_SortTarget.KEY,
-  version: Rpc.RangeRequest_SortTarget.VERSION,
-  createRevision: Rpc.RangeRequest_SortTarget.CREATE,
-  modRevision: Rpc.RangeRequest_SortTarget.MOD,
-  value: Rpc.RangeRequest_SortTarget.VALUE
-}
-
-const sortOrder = (options: RangeOptions) => {
-  if (options.order === "descending") return Rpc.RangeRequest_SortOrder.DESCEND
-  return options.order === undefined && options.sortBy === undefined
-    ? Rpc.RangeRequest_SortOrder.NONE
-    : Rpc.RangeRequest_SortOrder.ASCEND
-}
-
-const rangeRequest = (range: KeyRange.KeyRange, options: RangeOptions) => ({
-  key: range.key,
-  rangeEnd: range.end,
-  limit: BigInt(options.limit ?? 0),
-  revision: options.revision ?? 0n,
-  sortOrder: sortOrder(options),
-  sortTarget: sortTargets[options.sortBy ?? "key"],
-  serializable: options.serializable ?? false,
-  keysOnly: options.keysOnly ?? false,
-  countOnly: options.countOnly ?? false,
-  minModRevision: options.minModRevision ?? 0n,
-  maxModRevision: options.maxModRevision ?? 0n,
-  minCreateRevision: options.minCreateRevision ?? 0n,
-  maxCreateRevision: options.maxCreateRevision ?? 0n
-})
-
 /**
  * The service over a client.
  *
@@ -313,19 +306,11 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Kv => {
   const deleteRange: Kv["delete"] = (input, options = {}) => {
     const range = KeyRange.fromInput(input)
     return Effect.flatMap(
-      client.unary(
-        Rpc.KV.method.deleteRange,
-        { key: range.key, rangeEnd: range.end, prevKv: options.previousValues ?? false },
-        options
-      ),
+      client.unary(Rpc.KV.method.deleteRange, Requests.deleteRange(range, options), options),
       (response) =>
         options.errorOnMissing === true && response.deleted === 0n
           ? Effect.fail(EtcdError.keyNotFound(range))
-          : Effect.succeed({
-              header: Wire.header(response.header),
-              deleted: response.deleted,
-              previous: response.prevKvs.map(Wire.keyValue)
-            })
+          : Effect.succeed(Requests.deleteResult(response, Wire.header(response.header)))
     )
   }
 
@@ -338,32 +323,13 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Kv => {
       ),
     range: (range, options = {}) =>
       Effect.map(
-        client.unary(Rpc.KV.method.range, rangeRequest(KeyRange.fromInput(range), options), options),
-        (response) => ({
-          header: Wire.header(response.header),
-          kvs: response.kvs.map(Wire.keyValue),
-          more: response.more,
-          count: response.count
-        })
+        client.unary(Rpc.KV.method.range, Requests.range(KeyRange.fromInput(range), options), options),
+        (response) => Requests.rangeResult(response, Wire.header(response.header))
       ),
+    stream: (range, options = {}) => KeyStream.stream(client, KeyRange.fromInput(range), options),
     put: (key, value, options = {}) =>
-      Effect.map(
-        client.unary(
-          Rpc.KV.method.put,
-          {
-            key: KeyRange.toBytes(key),
-            value: KeyRange.toBytes(value),
-            lease: options.lease ?? 0n,
-            prevKv: options.previousValue ?? false,
-            ignoreValue: options.ignoreValue ?? false,
-            ignoreLease: options.ignoreLease ?? false
-          },
-          options
-        ),
-        (response) => ({
-          header: Wire.header(response.header),
-          previous: Wire.optionalKeyValue(response.prevKv)
-        })
+      Effect.map(client.unary(Rpc.KV.method.put, Requests.put(key, value, options), options), (response) =>
+        Requests.putResult(response, Wire.header(response.header))
       ),
     delete: deleteRange,
     deletePrefix: (prefix, options) => deleteRange(KeyRange.prefix(prefix), options),
@@ -438,6 +404,35 @@ export const range = (
 ): Effect.Effect<RangeResult, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.range(range, options))
 
 /**
+ * All keys of a range in their order, as they are at one revision: that of the first answer, or the one given.
+ *
+ * They are read page by page, the next page while the last one is being used, so that memory stays flat however many
+ * keys there are. A member that fails on the way does not end the stream; another one goes on at the same key and
+ * revision. `deadline` and `retry` hold for each page. A stream that is read so slowly that the history is compacted
+ * meanwhile fails with `Compacted`.
+ *
+ * To go on from there with a watch, read the revision first (`EtcdKv.range` with `countOnly`), and give it to both.
+ *
+ * @example
+ * ```ts
+ * import { Console, Stream } from "effect"
+ * import { EtcdKv, KeyRange } from "effect-etcd"
+ *
+ * const dump = EtcdKv.stream(KeyRange.all).pipe(
+ *   Stream.runForEach((kv) => Console.log(kv.keyString, kv.valueString))
+ * )
+ * ```
+ *
+ * @category reading
+ * @since 0.1.0
+ */
+export const stream = (
+  range: KeyRange.Input,
+  options?: StreamOptions | undefined
+): Stream.Stream<KeyValue, EtcdError.EtcdError, EtcdKv> =>
+  Stream.unwrap(EtcdKv.useSync((kv) => kv.stream(range, options)))
+
+/**
  * Writes one key. When it succeeds, the write is on the disks of a majority of the cluster.
  *
  * When it fails, the reason's `outcome` says whether the write was surely not applied or whether that is unknown.
@@ -495,3 +490,32 @@ export const compact = (
   revision: bigint,
   options?: CompactOptions | undefined
 ): Effect.Effect<Header, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.compact(revision, options))
+
+/**
+ * A typed store: the keys below a prefix, with values that a schema encodes and decodes.
+ *
+ * A value that does not decode fails with an `EtcdSchemaError` that names the key. Values are JSON, by what
+ * `Schema.toCodecJson` makes of the schema. For anything else give a schema that encodes to a string or to bytes, and
+ * `format: "text"` or `format: "bytes"`; `SchemaBinary.toCodec`, for one, makes such a schema of any other.
+ *
+ * @example
+ * ```ts
+ * import { Option, Schema } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ *
+ * class User extends Schema.Class<User>("User")({ name: Schema.String, since: Schema.Date }) {}
+ *
+ * const users = EtcdKv.schema("users/", User)
+ *
+ * const rename = (id: string, name: string) =>
+ *   users.update(id, (user) => new User({ since: new Date(0), ...Option.getOrUndefined(user), name }))
+ * ```
+ *
+ * @category schemas
+ * @since 0.1.0
+ */
+export const schema: typeof EtcdStore.make = (
+  prefix: KeyRange.Bytes,
+  schema: any,
+  options?: EtcdStore.Options<any> | undefined
+): EtcdStore.Store<any> => EtcdStore.make(prefix, schema, options)

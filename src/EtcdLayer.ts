@@ -19,9 +19,12 @@ import * as EtcdKv from "./EtcdKv.ts"
 import * as EtcdLease from "./EtcdLease.ts"
 import * as EtcdMaintenance from "./EtcdMaintenance.ts"
 import * as EtcdMembership from "./EtcdMembership.ts"
+import * as EtcdNamespace from "./EtcdNamespace.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
+import * as EtcdTxn from "./EtcdTxn.ts"
 import * as EtcdWatch from "./EtcdWatch.ts"
+import type * as KeyRange from "./KeyRange.ts"
 
 /**
  * The services that talk to etcd, wherever it runs.
@@ -36,6 +39,7 @@ export type Services =
   | EtcdLease.EtcdLease
   | EtcdMaintenance.EtcdMaintenance
   | EtcdMembership.EtcdMembership
+  | EtcdTxn.EtcdTxn
   | EtcdWatch.EtcdWatch
 
 // Fresh, because these layers are constants: memoized, those of a program that already has an etcd would be used again,
@@ -47,6 +51,7 @@ const services = Layer.fresh(
     EtcdLease.layer,
     EtcdMaintenance.layer,
     EtcdMembership.layer,
+    EtcdTxn.layer,
     EtcdWatch.layer
   )
 )
@@ -155,3 +160,23 @@ export const cluster = (
   Layer.unwrap(
     EtcdCluster.EtcdCluster.useSync((etcd) => connect({ ...options.client, endpoints: etcd.endpoints }))
   ).pipe(Layer.provideMerge(EtcdCluster.layer(options)), Layer.provide(NodeServices.layer))
+
+/**
+ * The same services, for the keys that begin with the prefix and no others, without the prefix. See `EtcdNamespace`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * const program = EtcdKv.put("color", "green").pipe( // writes app/color
+ *   Effect.provide(EtcdLayer.namespace("app/")),
+ *   Effect.provide(EtcdLayer.connect({ endpoints: ["http://127.0.0.1:2379"] }))
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const namespace = (prefix: KeyRange.Bytes): Layer.Layer<Services, EtcdError.EtcdError, EtcdClient.EtcdClient> =>
+  EtcdNamespace.layer(prefix, services)

@@ -1,16 +1,33 @@
 /**
  * Watching keys change.
  *
- * A watch is a `Stream`: it delivers every change of its range once, in the order of the revisions, from the revision
- * it was asked to start at, or fails with the reason why it cannot.
+ * A watch is a `Stream` that keeps what etcd promises: it delivers every change of its range once, in the order of the
+ * revisions, the changes of one revision together, from the revision that it was asked to start at; otherwise it fails
+ * with the reason why it cannot. It goes on by itself when its server stops, loses its leader, is cut off, or no longer
+ * knows the token: on another member if need be, right after the last revision that it has delivered.
+ *
+ * Watches share calls to the server. Each has a buffer of its own; when its reader is so slow that the buffer is full,
+ * the watch leaves the server, and comes back for the rest, from etcd's history, when the reader has caught up. Other
+ * watches do not notice. A reader that stays away until its place in the history is compacted gets `Compacted`.
+ *
+ * Some servers do not keep their side, which no client can see: a watch that lags behind a compaction may miss changes
+ * (etcd before 3.4.31 and 3.5.13, https://github.com/etcd-io/etcd/pull/17612), and so may one that begins at the very
+ * revision that was compacted, where a key was deleted (before 3.4.36 and 3.5.18,
+ * https://github.com/etcd-io/etcd/pull/19249).
  *
  * @since 0.1.0
  */
+import * as Arr from "effect/Array"
+import * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
@@ -18,6 +35,8 @@ import type { KeyValue } from "./EtcdKv.ts"
 import type * as Proto from "./internal/proto/kv_pb.ts"
 import { Event_EventType } from "./internal/proto/kv_pb.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
+import * as Office from "./internal/watch/office.ts"
+import { type Delivery, type Request, Subscription } from "./internal/watch/subscription.ts"
 import * as Wire from "./internal/wire.ts"
 import * as KeyRange from "./KeyRange.ts"
 
@@ -60,18 +79,117 @@ export class Delete extends Data.TaggedClass("Delete")<{
 export type WatchEvent = Put | Delete
 
 /**
- * What a watch delivers.
+ * All changes of a range at one revision, which is what one request or transaction did there, in the order in which it
+ * did it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class Revision extends Data.TaggedClass("Revision")<{
+  readonly revision: bigint
+  readonly events: Arr.NonEmptyReadonlyArray<WatchEvent>
+}> {}
+
+/**
+ * Every change up to this revision has been delivered.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class Progress extends Data.TaggedClass("Progress")<{
+  readonly revision: bigint
+}> {}
+
+/**
+ * A server has taken the watch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class Created extends Data.TaggedClass("Created")<{
+  /** The first revision that the watch delivers. */
+  readonly startRevision: bigint
+}> {}
+
+/**
+ * All keys of the range as they were at one revision. It takes the place of the changes up to then; those after it
+ * follow.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class Snapshot extends Data.TaggedClass("Snapshot")<{
+  readonly revision: bigint
+  readonly kvs: ReadonlyArray<KeyValue>
+}> {}
+
+/**
+ * What {@link changes} delivers: whole revisions, and the rest where it is asked for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Change = Revision | Progress | Created | Snapshot
+
+/**
+ * What a watch delivers, and how.
  *
  * @category options
  * @since 0.1.0
  */
-export interface WatchOptions {
-  /** Delivers the changes from this revision on, itself included. Default: those that come after the watch started. */
+export interface WatchOptions extends Pick<EtcdClient.CallOptions, "endpoint" | "metadata" | "requireLeader"> {
+  /**
+   * Delivers the changes from this revision on, itself included; it may be one that is still to come. Default: those
+   * that come after a server has taken the watch.
+   */
   readonly startRevision?: bigint | undefined
   /** Delivers with each change what the key held before. Default: false. */
   readonly previousValues?: boolean | undefined
   /** Leaves out writes, or deletions. Default: neither. */
   readonly ignore?: "puts" | "deletes" | undefined
+  /**
+   * Lets the server send in pieces what is larger than its limit for requests (`--max-request-bytes`, 1.5 MiB by
+   * default); they are put together here, and what is complete is delivered at once. Worth it where values are large:
+   * without it, up to 1000 revisions come in one message, and one that is larger than the client takes
+   * (`maxReceiveMessageSize`) ends the watch. Not worth it where single revisions have thousands of small events, which
+   * etcd cuts up slowly (its `sendFragments` measures all that it has collected again for each event). Default: false.
+   */
+  readonly fragment?: boolean | undefined
+  /**
+   * How much may wait for the reader, before the watch leaves the server until the reader has caught up. An event counts
+   * with its keys and values and 256 bytes. What one message of the server holds may come on top; see `fragment`.
+   * Default: 4 MiB.
+   */
+  readonly bufferSize?: ByteSize.Input | undefined
+  /**
+   * The pauses between tries to find a server, and when to give up. It starts anew whenever a server has answered.
+   * Watches with the same schedule (the same object) can share a call. Default: {@link defaultRetry}.
+   */
+  readonly retry?: Schedule.Schedule<unknown, EtcdError.EtcdError> | undefined
+}
+
+/**
+ * What {@link changes} delivers, and how.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ChangesOptions extends WatchOptions {
+  /**
+   * Delivers {@link Progress} when the server says so: from time to time where nothing happens (every 10 minutes, unless
+   * `--watch-progress-notify-interval` says otherwise), and when {@link requestProgress} asks. Default: false.
+   */
+  readonly progress?: boolean | undefined
+  /** Delivers {@link Created} first, once. Default: false. */
+  readonly created?: boolean | undefined
+  /**
+   * - `never`: the watch fails with `Compacted` when a part of the history that it needs is gone.
+   * - `when-compacted`: it then goes on with a fresh {@link Snapshot} of the range.
+   * - `first`: it begins with one as well, and `startRevision` does not matter.
+   *
+   * Default: `never`.
+   */
+  readonly snapshot?: "never" | "when-compacted" | "first" | undefined
 }
 
 /**
@@ -83,10 +201,15 @@ export interface Watch {
     range: KeyRange.Input,
     options?: WatchOptions | undefined
   ) => Stream.Stream<WatchEvent, EtcdError.EtcdError>
+  readonly changes: (
+    range: KeyRange.Input,
+    options?: ChangesOptions | undefined
+  ) => Stream.Stream<Change, EtcdError.EtcdError>
   readonly next: (
     key: KeyRange.Input,
     options?: WatchOptions | undefined
   ) => Effect.Effect<WatchEvent, EtcdError.EtcdError>
+  readonly requestProgress: Effect.Effect<void, EtcdError.EtcdError>
 }
 
 /**
@@ -96,6 +219,18 @@ export interface Watch {
  * @since 0.1.0
  */
 export class EtcdWatch extends Context.Service<EtcdWatch, Watch>()("effect-etcd/EtcdWatch") {}
+
+/**
+ * The pauses between tries to find a server for a watch: 25 ms, twice as long each time up to one second, with jitter,
+ * for ever.
+ *
+ * @category schedules
+ * @since 0.1.0
+ */
+export const defaultRetry: Schedule.Schedule<unknown, EtcdError.EtcdError> = Schedule.exponential("25 millis").pipe(
+  Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.seconds(1)))),
+  Schedule.jittered
+)
 
 const watchEvent = (event: Proto.Event): WatchEvent => {
   const fields = { kv: Wire.keyValue(event.kv!), previous: Wire.optionalKeyValue(event.prevKv) }
@@ -107,46 +242,137 @@ const filters = (options: WatchOptions) => {
   return options.ignore === "deletes" ? [Rpc.WatchCreateRequest_FilterType.NODELETE] : []
 }
 
-const createRequest = (range: KeyRange.KeyRange, options: WatchOptions) => ({
-  requestUnion: {
-    case: "createRequest" as const,
-    value: {
-      key: range.key,
-      rangeEnd: range.end,
-      startRevision: options.startRevision ?? 0n,
-      prevKv: options.previousValues ?? false,
-      filters: filters(options)
+const defaultBufferBytes = 4 * 1024 * 1024
+
+const largestRevision = 2n ** 63n - 1n
+
+const bufferBytes = (input: ByteSize.Input | undefined): Result.Result<number, EtcdError.EtcdError> => {
+  if (input === undefined) return Result.succeed(defaultBufferBytes)
+  const size = Option.flatMap(ByteSize.fromInput(input), ByteSize.toNumber)
+  return Option.isSome(size)
+    ? Result.succeed(size.value)
+    : Result.fail(EtcdError.invalid(`The option bufferSize of a watch is no size: ${String(input)}.`))
+}
+
+const compareBytes = (a: Uint8Array, b: Uint8Array): number => {
+  const length = Math.min(a.length, b.length)
+  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return a[i]! - b[i]!
+  return a.length - b.length
+}
+
+const hasNoUpperBound = (end: Uint8Array): boolean => end.length === 1 && end[0] === 0
+
+const isEmpty = ({ end, key }: KeyRange.KeyRange): boolean =>
+  end.length > 0 && !hasNoUpperBound(end) && compareBytes(key, end) >= 0
+
+const request = (input: KeyRange.Input, options: ChangesOptions): Result.Result<Request, EtcdError.EtcdError> => {
+  const range = KeyRange.fromInput(input)
+  if (isEmpty(range))
+    return Result.fail(EtcdError.invalid("A watch needs a range that a key can be in: its end is not after its start."))
+  const startRevision = options.startRevision ?? 0n
+  if (startRevision < 0n || startRevision > largestRevision) {
+    return Result.fail(EtcdError.invalid(`A watch cannot start at revision ${startRevision}: revisions begin with 1.`))
+  }
+  return Result.map(bufferBytes(options.bufferSize), (bufferBytes) => ({
+    range,
+    startRevision,
+    previousValues: options.previousValues ?? false,
+    filters: filters(options),
+    fragment: options.fragment ?? false,
+    progress: options.progress ?? false,
+    created: options.created ?? false,
+    snapshot: options.snapshot ?? "never",
+    bufferBytes,
+    carriage: {
+      endpoint: options.endpoint,
+      metadata: options.metadata,
+      requireLeader: options.requireLeader,
+      retry: options.retry ?? defaultRetry
+    }
+  }))
+}
+
+const eventsOf = (deliveries: Arr.NonEmptyReadonlyArray<Delivery>): ReadonlyArray<WatchEvent> => {
+  const events: Array<WatchEvent> = []
+  for (const delivery of deliveries) {
+    if (delivery._tag === "Events") for (const event of delivery.events) events.push(watchEvent(event))
+  }
+  return events
+}
+
+const addRevisions = (events: ReadonlyArray<Proto.Event>, changes: Array<Change>): void => {
+  let revision = 0n
+  let together: Array<WatchEvent> = []
+  for (const event of events) {
+    if (event.kv!.modRevision !== revision) {
+      revision = event.kv!.modRevision
+      together = []
+      changes.push(new Revision({ revision, events: together as unknown as Arr.NonEmptyReadonlyArray<WatchEvent> }))
+    }
+    together.push(watchEvent(event))
+  }
+}
+
+const changesOf = (deliveries: Arr.NonEmptyReadonlyArray<Delivery>): ReadonlyArray<Change> => {
+  const changes: Array<Change> = []
+  for (const delivery of deliveries) {
+    switch (delivery._tag) {
+      case "Events":
+        addRevisions(delivery.events, changes)
+        break
+      case "Progress":
+        changes.push(new Progress({ revision: delivery.revision }))
+        break
+      case "Created":
+        changes.push(new Created({ startRevision: delivery.revision }))
+        break
+      case "Snapshot":
+        changes.push(new Snapshot({ revision: delivery.revision, kvs: delivery.kvs.map(Wire.keyValue) }))
+        break
     }
   }
-})
-
-/** The events of an answer, or why the server ended the watch. */
-const eventsOf = (response: Rpc.WatchResponse) =>
-  response.canceled ? Effect.fail(EtcdError.watchCanceled(response)) : Effect.succeed(response.events.map(watchEvent))
+  return changes
+}
 
 /**
- * The service over a client.
+ * The service over a client. Its watches end with the scope.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (client: EtcdClient.EtcdClient["Service"]): Watch => {
-  const watch: Watch["watch"] = (range, options = {}) =>
-    Stream.unwrap(
-      Effect.gen(function* () {
-        const call = yield* client.bidirectional(Rpc.Watch.method.watch)
-        yield* call.send(createRequest(KeyRange.fromInput(range), options))
-        return call.messages.pipe(Stream.mapEffect(eventsOf), Stream.flattenIterable)
-      })
-    )
-  return {
-    watch,
-    next: (key, options) =>
-      Effect.flatMap(Stream.runHead(watch(key, options)), (first) =>
-        Option.isSome(first) ? Effect.succeed(first.value) : Effect.fail(EtcdError.watchEnded())
+export const make = (client: EtcdClient.EtcdClient["Service"]): Effect.Effect<Watch, never, Scope.Scope> =>
+  Effect.map(Office.make(client), (office) => {
+    const subscribe = <A>(
+      range: KeyRange.Input,
+      options: ChangesOptions,
+      itemsOf: (deliveries: Arr.NonEmptyReadonlyArray<Delivery>) => ReadonlyArray<A>
+    ): Stream.Stream<A, EtcdError.EtcdError> =>
+      Stream.unwrap(
+        Effect.gen(function* () {
+          const subscription = new Subscription(office, yield* Effect.fromResult(request(range, options)))
+          yield* Effect.addFinalizer(() => Effect.sync(() => subscription.close()))
+          const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<A>, EtcdError.EtcdError> = Effect.flatMap(
+            subscription.pull,
+            (deliveries) => {
+              const items = itemsOf(deliveries)
+              return Arr.isReadonlyArrayNonEmpty(items) ? Effect.succeed(items) : pull
+            }
+          )
+          return Stream.fromPull(Effect.succeed(pull))
+        })
       )
-  }
-}
+    const watch: Watch["watch"] = (range, options = {}) =>
+      subscribe(range, { ...options, progress: false, created: false, snapshot: "never" }, eventsOf)
+    return {
+      watch,
+      changes: (range, options = {}) => subscribe(range, options, changesOf),
+      next: (key, options) =>
+        Effect.flatMap(Stream.runHead(watch(key, options)), (first) =>
+          Option.isSome(first) ? Effect.succeed(first.value) : Effect.fail(EtcdError.watchEnded())
+        ),
+      requestProgress: office.requestProgress
+    }
+  })
 
 /**
  * Provides {@link EtcdWatch} over the {@link EtcdClient.EtcdClient} that is there.
@@ -156,13 +382,15 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Watch => {
  */
 export const layer: Layer.Layer<EtcdWatch, never, EtcdClient.EtcdClient> = Layer.effect(
   EtcdWatch,
-  Effect.map(EtcdClient.EtcdClient, make)
+  Effect.flatMap(EtcdClient.EtcdClient, make)
 )
 
 /**
- * The changes of a key or a range. Closing the stream ends the watch on the server.
+ * The changes of a key or a range, one by one. Closing the stream ends the watch on the server.
  *
- * Fails with `Compacted` when the history that it needs is gone, and with the reason when the connection is lost.
+ * Fails with `Compacted` when the history that it needs is gone, with `PermissionDenied` when the user may not read all
+ * of the range, with `InvalidArgument` for a range that no key can be in, and with the last failure when `retry` gives
+ * up.
  *
  * @example
  * ```ts
@@ -184,6 +412,40 @@ export const watch = (
   Stream.unwrap(EtcdWatch.useSync((service) => service.watch(range, options)))
 
 /**
+ * The changes of a key or a range, one revision at a time, with what else is asked for: where the watch began, how far
+ * it is when nothing happens, and the whole range at first or when its history is gone. Fails as {@link watch} does.
+ *
+ * With `snapshot: "first"` it is all that a copy of the range needs:
+ *
+ * @example
+ * ```ts
+ * import { Stream } from "effect"
+ * import { EtcdWatch, KeyRange } from "effect-etcd"
+ *
+ * const copies = EtcdWatch.changes(KeyRange.prefix("settings/"), { snapshot: "first" }).pipe(
+ *   Stream.scan(new Map<string, string>(), (copy, change) => {
+ *     if (change._tag === "Snapshot") return new Map(change.kvs.map((kv) => [kv.keyString, kv.valueString]))
+ *     if (change._tag !== "Revision") return copy
+ *     const next = new Map(copy)
+ *     for (const { _tag, kv } of change.events) {
+ *       if (_tag === "Put") next.set(kv.keyString, kv.valueString)
+ *       else next.delete(kv.keyString)
+ *     }
+ *     return next
+ *   })
+ * )
+ * ```
+ *
+ * @category watching
+ * @since 0.1.0
+ */
+export const changes = (
+  range: KeyRange.Input,
+  options?: ChangesOptions | undefined
+): Stream.Stream<Change, EtcdError.EtcdError, EtcdWatch> =>
+  Stream.unwrap(EtcdWatch.useSync((service) => service.changes(range, options)))
+
+/**
  * Waits for the next change of a key (or range), and answers with it.
  *
  * "Next" counts from when the server has taken the watch. To miss nothing since a read or write of which the revision
@@ -196,3 +458,17 @@ export const next = (
   key: KeyRange.Input,
   options?: WatchOptions | undefined
 ): Effect.Effect<WatchEvent, EtcdError.EtcdError, EtcdWatch> => EtcdWatch.use((service) => service.next(key, options))
+
+/**
+ * Asks the servers how far the watches of this service are. Those with `progress` deliver the answer as {@link Progress};
+ * a server does not answer while one of the watches that share the call is not up to date, so ask again.
+ *
+ * Fails with `Unsupported` where a server's answer could not be relied on: before 3.4.25 and 3.5.8 it may be ahead of
+ * the changes that were sent (https://github.com/etcd-io/etcd/issues/15220).
+ *
+ * @category watching
+ * @since 0.1.0
+ */
+export const requestProgress: Effect.Effect<void, EtcdError.EtcdError, EtcdWatch> = EtcdWatch.use(
+  (service) => service.requestProgress
+)

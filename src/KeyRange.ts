@@ -85,7 +85,8 @@ export const prefixEnd = (prefix: Bytes): Uint8Array => {
   const bytes = toBytes(prefix)
   const last = bytes.findLastIndex((byte) => byte < 0xff)
   if (last === -1) return zero
-  const end = bytes.slice(0, last + 1)
+  // A copy: `slice` of a Node.js Buffer is none.
+  const end = new Uint8Array(bytes.subarray(0, last + 1))
   end[last]!++
   return end
 }

@@ -122,7 +122,8 @@ describe("EtcdProcess", () => {
     Effect.gen(function* () {
       const server = yield* Effect.acquireRelease(
         Effect.callback<ReturnType<typeof createServer>>((resume) => {
-          const server = createServer()
+          // It reads what it is sent, so that it can be closed while somebody is connected.
+          const server = createServer((socket) => socket.resume())
           server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
         }),
         (server) => Effect.callback<void>((resume) => void server.close(() => resume(Effect.void)))

@@ -1,6 +1,18 @@
-import { assert, describe, layer } from "@effect/vitest"
-import { Effect, Fiber, Option, Stream } from "effect"
-import { EtcdKv, EtcdLayer, EtcdWatch, KeyRange } from "effect-etcd"
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, it, layer } from "@effect/vitest"
+import { Effect, Fiber, Option, Redacted, Schedule, Stream } from "effect"
+import {
+  EtcdClient,
+  EtcdCluster,
+  type EtcdError,
+  EtcdKv,
+  EtcdLayer,
+  EtcdProcess,
+  EtcdWatch,
+  KeyRange
+} from "effect-etcd"
+import { Auth, KV } from "../src/internal/proto/rpc_pb.ts"
+import * as Metrics from "./support/watch/metrics.ts"
 
 const describeEvent = (event: EtcdWatch.WatchEvent) =>
   event._tag === "Put" ? `${event.kv.keyString}=${event.kv.valueString}` : `${event.kv.keyString} deleted`
@@ -69,4 +81,353 @@ describe("EtcdWatch", () => {
       })
     )
   })
+})
+
+const describeChange = (change: EtcdWatch.Change): string => {
+  switch (change._tag) {
+    case "Revision":
+      return change.events.map(describeEvent).join(" & ")
+    case "Snapshot":
+      return `[${change.kvs.map((kv) => `${kv.keyString}=${kv.valueString}`)}]`
+    default:
+      return change._tag
+  }
+}
+
+const put = (key: string, value: string) => ({
+  request: {
+    case: "requestPut" as const,
+    value: { key: KeyRange.toBytes(key), value: KeyRange.toBytes(value) }
+  }
+})
+
+const txn = (...success: ReadonlyArray<ReturnType<typeof put>>) =>
+  Effect.flatMap(EtcdClient.EtcdClient, (client) => client.unary(KV.method.txn, { success: [...success] }))
+
+/** A reader of which one can see how far it is. */
+const reading = <A>(stream: Stream.Stream<A, EtcdError.EtcdError, EtcdWatch.EtcdWatch>) =>
+  Effect.gen(function* () {
+    const got: Array<A> = []
+    const fiber = yield* Effect.forkScoped(Stream.runForEach(stream, (item) => Effect.sync(() => got.push(item))))
+    const until = (holds: (got: ReadonlyArray<A>) => boolean): Effect.Effect<void> =>
+      Effect.suspend(() => (holds(got) ? Effect.void : Effect.andThen(Effect.sleep("2 millis"), until(holds))))
+    return { got, fiber, until }
+  })
+
+const eventually = (effect: Effect.Effect<number>, wanted: number): Effect.Effect<void> =>
+  Effect.flatMap(effect, (found) =>
+    found === wanted ? Effect.void : Effect.andThen(Effect.sleep("5 millis"), eventually(effect, wanted))
+  )
+
+describe("EtcdWatch.changes", () => {
+  layer(
+    EtcdLayer.ephemeral(
+      { watchProgressNotifyInterval: "100 millis" },
+      { log: false, client: { deadline: "200 millis" } }
+    ),
+    { timeout: "30 seconds", excludeTestServices: true }
+  )((it) => {
+    it.effect("delivers the events of one revision together", () =>
+      Effect.gen(function* () {
+        const answer = yield* txn(put("t/a", "1"), put("t/b", "1"))
+        yield* EtcdKv.put("t/a", "2")
+        yield* EtcdKv.deletePrefix("t/")
+        const changes = yield* EtcdWatch.changes(KeyRange.prefix("t/"), {
+          startRevision: answer.header!.revision
+        }).pipe(Stream.take(3), Stream.runCollect)
+        assert.deepStrictEqual(changes.map(describeChange), ["t/a=1 & t/b=1", "t/a=2", "t/a deleted & t/b deleted"])
+      })
+    )
+
+    it.effect("tells when the server has the watch, and from where on", () =>
+      Effect.gen(function* () {
+        const { got, until } = yield* reading(EtcdWatch.changes("c/now", { created: true }))
+        yield* until((got) => got.length === 1)
+        const { header } = yield* EtcdKv.put("c/now", "1")
+        yield* until((got) => got.length === 2)
+        const [first, second] = got
+        assert.isTrue(first?._tag === "Created" && first.startRevision <= header.revision)
+        assert.isTrue(second?._tag === "Revision" && second.revision === header.revision)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("a watch outlives the client's deadline for calls", () =>
+      Effect.gen(function* () {
+        const { until } = yield* reading(EtcdWatch.changes("d/a", { progress: true }))
+        // More than the deadline, by the server's clock.
+        yield* until((got) => got.length === 4)
+        yield* EtcdKv.put("d/a", "1")
+        yield* until((got) => got.some((change) => change._tag === "Revision"))
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("tells of progress, when the server does and when it is asked", () =>
+      Effect.gen(function* () {
+        const byItself = yield* reading(EtcdWatch.changes("g/a", { progress: true }))
+        const { header } = yield* EtcdKv.put("g/other", "1")
+        const isThere = (changes: ReadonlyArray<EtcdWatch.Change>) =>
+          changes.some((change) => change._tag === "Progress" && change.revision >= header.revision)
+        yield* byItself.until(isThere)
+        const { version } = yield* EtcdProcess.EtcdProcess
+        const asking = EtcdWatch.requestProgress
+        if (version.major === 3 && (version.minor < 4 || (version.minor === 4 && version.patch < 25))) {
+          const error = yield* Effect.flip(asking)
+          assert.strictEqual(error.reason._tag, "Unsupported")
+          return
+        }
+        const asked = yield* reading(EtcdWatch.changes("g/b", { startRevision: 1n, progress: true }))
+        yield* Effect.forkScoped(Effect.repeat(asking, Schedule.spaced("10 millis")))
+        yield* asked.until(isThere)
+        const none = yield* reading(EtcdWatch.changes("g/c", {}))
+        assert.deepStrictEqual(none.got, [])
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("begins with a snapshot, and goes on right after it", () =>
+      Effect.gen(function* () {
+        yield* Effect.forEach(
+          Array.from({ length: 1201 }, (_, n) => `s/${String(n).padStart(4, "0")}`),
+          (key) => EtcdKv.put(key, "0"),
+          { concurrency: 50 }
+        )
+        const { got, until } = yield* reading(EtcdWatch.changes(KeyRange.prefix("s/"), { snapshot: "first" }))
+        yield* until((got) => got.length === 1)
+        yield* EtcdKv.put("s/0000", "1")
+        yield* until((got) => got.length === 2)
+        const [snapshot, change] = got
+        assert.isTrue(snapshot?._tag === "Snapshot")
+        if (snapshot?._tag !== "Snapshot") return
+        assert.deepStrictEqual([snapshot.kvs.length, snapshot.kvs.at(-1)?.keyString], [1201, "s/1200"])
+        assert.strictEqual(describeChange(change!), "s/0000=1")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("a snapshot takes the place of what is compacted", () =>
+      Effect.gen(function* () {
+        const { header } = yield* EtcdKv.put("x/a", "1")
+        yield* EtcdKv.put("x/b", "1")
+        yield* EtcdKv.put("x/a", "2")
+        yield* EtcdKv.compact(header.revision + 2n)
+        yield* EtcdKv.put("x/b", "2")
+        const options = { startRevision: header.revision, snapshot: "when-compacted" } as const
+        const { got, until } = yield* reading(EtcdWatch.changes(KeyRange.prefix("x/"), options))
+        yield* until((got) => got.length === 1)
+        yield* EtcdKv.delete("x/a")
+        yield* until((got) => got.length === 2)
+        assert.deepStrictEqual(got.map(describeChange), ["[x/a=2,x/b=2]", "x/a deleted"])
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("puts together a revision that is larger than a message", () =>
+      Effect.gen(function* () {
+        const value = "v".repeat(200_000)
+        yield* Effect.forEach(
+          Array.from({ length: 20 }, (_, n) => `l/${n}`),
+          (key) => EtcdKv.put(key, value)
+        )
+        const { header } = yield* EtcdKv.deletePrefix("l/")
+        const options = { startRevision: header.revision, previousValues: true }
+        for (const fragment of [true, false]) {
+          const [change] = yield* EtcdWatch.changes(KeyRange.prefix("l/"), { ...options, fragment }).pipe(
+            Stream.take(1),
+            Stream.runCollect
+          )
+          assert.isTrue(change?._tag === "Revision")
+          if (change?._tag !== "Revision") return
+          assert.lengthOf(change.events, 20)
+          assert.isTrue(change.events.every((event) => Option.getOrThrow(event.previous).value.length === 200_000))
+        }
+      })
+    )
+
+    it.effect("waits for a revision that is still to come", () =>
+      Effect.gen(function* () {
+        const { header } = yield* EtcdKv.put("f/a", "1")
+        const { got, until } = yield* reading(EtcdWatch.watch("f/a", { startRevision: header.revision + 3n }))
+        const order = yield* reading(EtcdWatch.watch("f/a", { startRevision: header.revision }))
+        yield* Effect.forEach(["2", "3", "4"], (value) => EtcdKv.put("f/a", value))
+        yield* until((got) => got.length === 1)
+        yield* order.until((got) => got.length === 4)
+        assert.deepStrictEqual(got.map(describeEvent), ["f/a=4"])
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("a slow reader misses nothing", () =>
+      Effect.gen(function* () {
+        const { header } = yield* EtcdKv.put("slow", "0")
+        const fast = yield* reading(EtcdWatch.watch("slow", { startRevision: header.revision }))
+        const seen: Array<string> = []
+        const slow = yield* EtcdWatch.watch("slow", { startRevision: header.revision, bufferSize: "2 KiB" }).pipe(
+          Stream.take(200),
+          Stream.runForEach((event) => {
+            seen.push(event.kv.valueString)
+            return fast.got.length === 200 ? Effect.void : Effect.sleep("5 millis")
+          }),
+          Effect.forkScoped
+        )
+        yield* Effect.forEach(
+          Array.from({ length: 199 }, (_, n) => String(n + 1)),
+          (value) => EtcdKv.put("slow", value)
+        )
+        yield* Fiber.join(slow)
+        assert.deepStrictEqual(
+          seen,
+          Array.from({ length: 200 }, (_, n) => String(n))
+        )
+      }).pipe(Effect.scoped)
+    )
+  })
+})
+
+describe("EtcdWatch and its server", () => {
+  layer(EtcdLayer.ephemeral({}, { log: false }), { timeout: "30 seconds", excludeTestServices: true })((it) => {
+    it.effect("ten thousand watches on one client", () =>
+      Effect.gen(function* () {
+        const node = yield* EtcdProcess.EtcdProcess
+        const watches = yield* Effect.forEach(
+          Array.from({ length: 10_000 }, (_, n) => `many/${n % 100}`),
+          (key) => Effect.forkScoped(EtcdWatch.next(key))
+        )
+        yield* eventually(Metrics.watchers(node), 10_000)
+        assert.isAtMost(yield* Metrics.calls(node), 10)
+        yield* Effect.forEach(
+          Array.from({ length: 100 }, (_, n) => `many/${n}`),
+          (key) => EtcdKv.put(key, "now")
+        )
+        const events = yield* Fiber.joinAll(watches)
+        assert.isTrue(events.every((event) => event.kv.valueString === "now"))
+        yield* eventually(Metrics.watchers(node), 0)
+        yield* eventually(Metrics.calls(node), 0)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("closing the stream ends the watch on the server", () =>
+      Effect.gen(function* () {
+        const node = yield* EtcdProcess.EtcdProcess
+        const stays = yield* reading(EtcdWatch.watch("z"))
+        const goes = yield* reading(EtcdWatch.watch("z"))
+        yield* eventually(Metrics.watchers(node), 2)
+        yield* Fiber.interrupt(goes.fiber)
+        yield* eventually(Metrics.watchers(node), 1)
+        yield* EtcdKv.put("z", "1")
+        yield* stays.until((got) => got.length === 1)
+        yield* Fiber.interrupt(stays.fiber)
+        yield* eventually(Metrics.watchers(node), 0)
+        yield* eventually(Metrics.calls(node), 0)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("a watch outlives a server that is killed, and one that is stopped in good order", () =>
+      Effect.gen(function* () {
+        const node = yield* EtcdProcess.EtcdProcess
+        const watching = yield* reading(EtcdWatch.changes("r/a", { created: true }))
+        yield* watching.until((got) => got.length === 1)
+        yield* node.signal("SIGKILL")
+        yield* node.exit
+        yield* node.start
+        yield* EtcdKv.put("r/a", "1")
+        yield* watching.until((got) => got.length === 2)
+        yield* node.stop
+        yield* node.start
+        yield* EtcdKv.put("r/a", "2")
+        yield* watching.until((got) => got.length === 3)
+        assert.deepStrictEqual(watching.got.map(describeChange), ["Created", "r/a=1", "r/a=2"])
+      }).pipe(Effect.scoped)
+    )
+  })
+
+  it.live("a watch leaves a member that lost its leader, unless it may stay", () =>
+    Effect.gen(function* () {
+      const cluster = yield* EtcdCluster.ephemeral({ log: false })
+      const client = yield* EtcdClient.make({ endpoints: cluster.endpoints })
+      const watch = yield* EtcdWatch.make(client)
+      const leader = yield* cluster.awaitLeader
+      const alone = cluster.members.find((node) => node !== leader)!
+      const others = cluster.members.filter((node) => node !== alone)
+      const endpoint = alone.endpoints[0]
+      const leaves = yield* Effect.forkScoped(
+        Effect.flip(watch.next("a", { endpoint, retry: Schedule.recurs(0), requireLeader: true }))
+      )
+      const stays = yield* Effect.forkScoped(watch.next("a", { endpoint, requireLeader: false, startRevision: 2n }))
+      const moves = yield* Effect.forkScoped(watch.next("a", { startRevision: 2n }))
+      yield* eventually(
+        Effect.map(
+          Effect.forEach(cluster.members, (node) => Metrics.watchers(node)),
+          (counts) => counts.reduce((sum, count) => sum + count)
+        ),
+        3
+      )
+      yield* Effect.forEach(others, (node) => node.signal("SIGSTOP"), { discard: true })
+      const error = yield* Fiber.join(leaves)
+      assert.strictEqual(error.reason._tag, "NoLeader")
+      assert.strictEqual(yield* Metrics.watchers(alone), 1)
+      yield* Effect.forEach(others, (node) => node.signal("SIGCONT"), { discard: true })
+      const kv = EtcdKv.make(client)
+      yield* kv.put("a", "1", { retry: Schedule.spaced("20 millis") })
+      assert.strictEqual(describeEvent(yield* Fiber.join(stays)), "a=1")
+      assert.strictEqual(describeEvent(yield* Fiber.join(moves)), "a=1")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("permissions and tokens that expire", () =>
+    Effect.gen(function* () {
+      const node = yield* EtcdProcess.ephemeral({ authTokenTtl: 1 }, { log: false })
+      const open = yield* EtcdClient.make({ endpoints: node.endpoints })
+      const root = { name: "root", password: "secret" }
+      yield* open.unary(Auth.method.userAdd, root)
+      yield* open.unary(Auth.method.roleAdd, { name: "root" })
+      yield* open.unary(Auth.method.userGrantRole, { user: "root", role: "root" })
+      yield* open.unary(Auth.method.userAdd, { name: "reader", password: "secret" })
+      yield* open.unary(Auth.method.roleAdd, { name: "reader" })
+      yield* open.unary(Auth.method.userGrantRole, { user: "reader", role: "reader" })
+      yield* open.unary(Auth.method.roleGrantPermission, {
+        name: "reader",
+        perm: { key: KeyRange.toBytes("may"), permType: 2 }
+      })
+      yield* open.unary(Auth.method.authEnable, {})
+
+      const password = Redacted.make("secret")
+      const client = yield* EtcdClient.make({
+        endpoints: node.endpoints,
+        credentials: { username: "reader", password }
+      })
+      const watch = yield* EtcdWatch.make(client)
+      const kv = EtcdKv.make(client)
+      const denied = yield* Effect.flip(watch.next("may not"))
+      assert.strictEqual(denied.reason._tag, "PermissionDenied")
+
+      const { header } = yield* kv.put("may", "1")
+      const old = yield* Effect.forkScoped(watch.next("may"))
+      yield* eventually(Metrics.watchers(node), 1)
+      // The server forgets the token some time after it was last used. A raw call shows when.
+      const plain = yield* EtcdClient.make({ endpoints: node.endpoints })
+      const { token } = yield* plain.unary(Auth.method.authenticate, { name: "reader", password: "secret" })
+      const isForgotten = plain
+        .unary(KV.method.range, { key: KeyRange.toBytes("may") }, { metadata: { token }, retry: Schedule.recurs(0) })
+        .pipe(
+          Effect.as(false),
+          Effect.catch((error) => Effect.succeed(error.reason._tag === "InvalidAuthToken"))
+        )
+      yield* Effect.sleep("2500 millis")
+      assert.isTrue(yield* isForgotten)
+      const fresh = yield* watch.next("may", { startRevision: header.revision })
+      assert.strictEqual(describeEvent(fresh), "may=1")
+      yield* kv.put("may", "2")
+      assert.strictEqual(describeEvent(yield* Fiber.join(old)), "may=2")
+
+      // A server that was restarted knows no token at all.
+      yield* Effect.forkScoped(Stream.runDrain(watch.watch("may")))
+      const startRevision = (yield* kv.range("may")).header.revision + 1n
+      const third = yield* Effect.forkScoped(watch.next("may", { startRevision }))
+      yield* eventually(Metrics.watchers(node), 2)
+      yield* node.signal("SIGKILL")
+      yield* node.exit
+      yield* node.start
+      yield* kv.put("may", "3")
+      assert.strictEqual(describeEvent(yield* Fiber.join(third)), "may=3")
+
+      const nobody = yield* EtcdWatch.make(plain)
+      assert.strictEqual((yield* Effect.flip(nobody.next("may"))).reason._tag, "UserNameEmpty")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
 })

@@ -68,6 +68,12 @@ describe("KeyRange", () => {
     assert.deepStrictEqual(KeyRange.prefixEnd(Uint8Array.of(0x61, 0xff)), Uint8Array.of(0x62))
   })
 
+  it("leaves the bytes alone that it is given, a Node.js Buffer too", () => {
+    const buffer = Buffer.from("a")
+    assert.deepStrictEqual(KeyRange.prefix(buffer).end, Uint8Array.of(0x62))
+    assert.strictEqual(buffer.toString(), "a")
+  })
+
   it("a key alone stands for its own range", () => {
     assert.deepStrictEqual(KeyRange.fromInput("a"), KeyRange.single(Uint8Array.of(0x61)))
     assert.strictEqual(KeyRange.fromInput(KeyRange.all), KeyRange.all)

@@ -30,7 +30,8 @@ import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import { nodeHttp2Transport } from "../grpc/NodeHttp2Transport.ts"
 import type { Transport, TransportError } from "../grpc/Transport.ts"
-import { Auth } from "../proto/rpc_pb.ts"
+import { Auth, KV } from "../proto/rpc_pb.ts"
+import * as Batching from "./batching.ts"
 import * as Credentials from "./credentials.ts"
 import type * as Endpoint from "./endpoint.ts"
 import * as Endpoints from "./endpoints.ts"
@@ -389,7 +390,8 @@ const makeBidirectional =
         },
         end: duplex.end,
         messages: decoding(engine, call, attempt, descriptor.output, duplex.messages),
-        endpoint: attempt.session.endpoint.address
+        endpoint: attempt.session.endpoint.address,
+        draining: Effect.asVoid(attempt.connection.closed)
       }
     })
 
@@ -432,7 +434,9 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
       engine.environment.closed = true
     })
   )
-  return client
+  if (options.batching === undefined || options.batching === false) return client
+  const batching = options.batching === true ? {} : options.batching
+  return yield* Batching.make(client, batching, engine.defaults(KV.typeName).deadline)
 })
 
 export const make = (options: Options): Effect.Effect<EtcdClient.Client, EtcdError.EtcdError, Scope.Scope> =>

@@ -18,6 +18,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Tracer from "effect/Tracer"
 import * as EtcdError from "../../EtcdError.ts"
 import { type Connection, type CallOptions as TransportCallOptions, TransportError } from "../grpc/Transport.ts"
+import * as Codec from "./batchingCodec.ts"
 import * as Credentials from "./credentials.ts"
 import * as Endpoint from "./endpoint.ts"
 import { blamesEndpoint, decide } from "./retryRules.ts"
@@ -85,7 +86,7 @@ export const encode = <I extends DescMessage>(
   request: MessageInitShape<I>
 ): Result.Result<Uint8Array, EtcdError.EtcdError> =>
   Result.try({
-    try: () => toBinary(schema, create(schema, request)),
+    try: () => Codec.encode(schema, request) ?? toBinary(schema, create(schema, request)),
     catch: (cause) =>
       EtcdError.make(
         new EtcdError.InvalidArgument({
@@ -106,7 +107,10 @@ export const decode = <O extends DescMessage>(
   bytes: Uint8Array
 ): Result.Result<MessageShape<O>, TransportError> =>
   Result.try({
-    try: () => fromBinary(schema, plain(bytes)),
+    try: () => {
+      const message = plain(bytes)
+      return (Codec.decode(schema, message) as MessageShape<O> | undefined) ?? fromBinary(schema, message)
+    },
     catch: (cause) =>
       new TransportError({
         kind: "Protocol",

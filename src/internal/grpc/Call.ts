@@ -38,9 +38,11 @@ export interface Host {
   /** The call is over (`onEnd` follows). */
   readonly ended: (call: Call) => void
   /** The stream is gone from the session. */
-  readonly streamClosed: () => void
-  /** Why the connection broke, if it did. */
-  readonly broken: (streamError: Error | undefined) => void
+  readonly streamClosed: (stream: http2.ClientHttp2Stream) => void
+  /** A stream ended without an answer: if the connection is gone as well, every call hears of it now. */
+  readonly checkBroken: (streamError: Error | undefined) => void
+  /** A frame could not be sent; `node:http2` closes the connection after that. */
+  readonly sendFailed: () => void
 }
 
 /** How much of an answer that is not gRPC goes into the error, and how long that piece is waited for. */
@@ -49,6 +51,7 @@ const maxBodyWaitMillis = 1000
 
 const longestTimer = 0x7fffffff
 const endStreamFlag = 0x1
+const headersFrame = 0x1
 
 export class Call {
   readonly path: string
@@ -277,7 +280,15 @@ export class Call {
   }
 
   private readonly onFrameError = (type: number, code: number): void => {
-    this.protocolError(Code.internal, `the request could not be sent (frame type ${type}, nghttp2 error ${code})`)
+    this.host.sendFailed()
+    this.end(
+      new TransportError({
+        kind: "Protocol",
+        code: Code.internal,
+        message: `${this.path} to ${this.host.peer}: the request could not be sent (frame type ${type}, nghttp2 error ${code}); its headers may be too large`,
+        processed: type === headersFrame ? "no" : "unknown"
+      })
+    )
   }
 
   private readonly onError = (error: Error): void => {
@@ -286,9 +297,9 @@ export class Call {
 
   /** The last event of every stream. What has not ended the call by now was no orderly end. */
   private readonly onClose = (): void => {
-    this.host.streamClosed()
+    this.host.streamClosed(this.stream!)
     if (this.done) return
-    this.host.broken(this.streamError)
+    this.host.checkBroken(this.streamError)
     if (this.done) return
     if (this.foreign !== undefined) this.endForeign()
     else if (this.trailers !== undefined) this.endByTrailers(this.trailers)
@@ -298,15 +309,15 @@ export class Call {
   private endByReset(code: number): void {
     if (code === Reset.noError && this.streamError === undefined) this.endWithoutStatus()
     else if (isProtocolReset(code)) this.protocolError(codeOfReset(code), resetText(code), this.streamError)
-    else this.endByServersReset(code)
+    else this.endByPlainReset(code)
   }
 
-  private endByServersReset(code: number): void {
+  private endByPlainReset(code: number): void {
     this.end(
       new TransportError({
         kind: "ConnectionLost",
         code: codeOfReset(code),
-        message: `${this.path} to ${this.host.peer}: the server reset the call with ${resetName(code)}`,
+        message: `${this.path} to ${this.host.peer}: the call was reset with ${resetName(code)}`,
         processed: code === Reset.refusedStream ? "no" : "unknown",
         ...(this.streamError === undefined ? {} : { cause: this.streamError })
       })

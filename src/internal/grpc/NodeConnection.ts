@@ -39,6 +39,7 @@ export class NodeConnection implements Host {
   readonly closed = Deferred.makeUnsafe<TransportError>()
 
   private readonly session: http2.ClientHttp2Session
+  private readonly handle: object | undefined
   private readonly socket: net.Socket
   private readonly options: ConnectionOptions
   private readonly retireAfterStreamId: number
@@ -66,6 +67,7 @@ export class NodeConnection implements Host {
     retireAfterStreamId: number
   ) {
     this.session = session
+    this.handle = nativeHandleOf(session)
     this.socket = socket
     this.options = options
     this.retireAfterStreamId = retireAfterStreamId
@@ -162,19 +164,21 @@ export class NodeConnection implements Host {
     if (this.waiting.delete(call)) this.unrefWhenIdle()
   }
 
-  streamClosed(): void {
+  streamClosed(stream: http2.ClientHttp2Stream): void {
+    if (stream.rstCode !== Reset.noError && this.handle !== undefined) outlive.register(stream, this.handle)
     this.openStreams--
     this.startWaiting()
     this.unrefWhenIdle()
   }
 
-  broken(streamError: Error | undefined): void {
+  checkBroken(streamError: Error | undefined): void {
     const error = this.socketError ?? streamError
-    if (this.socket.destroyed) {
-      this.lose(error === undefined ? "the server closed the connection" : describeError(error), error)
-    } else if (this.session.destroyed) {
-      this.lose(error === undefined ? "the connection was closed" : describeError(error), error)
-    }
+    if (!this.socket.destroyed && !this.session.destroyed) return
+    this.lose(error === undefined ? "the server closed the connection" : describeError(error), error)
+  }
+
+  sendFailed(): void {
+    this.retire("the connection is closing, because a frame could not be sent")
   }
 
   private unrefWhenIdle(): void {
@@ -304,6 +308,22 @@ export class NodeConnection implements Host {
       ...(cause === undefined ? {} : { cause })
     })
   }
+}
+
+/**
+ * Keeps the native half of a session until a stream has been collected.
+ *
+ * A stream that a server ended with malformed headers may still hold some of them, in memory that its session accounts
+ * for. If the garbage collector frees the session first, Node.js finds the account not empty and aborts the process
+ * ("Assertion failed: (current_nghttp2_memory_) == (0)", seen in Node.js 22 and 24).
+ */
+const outlive = new FinalizationRegistry<object>(() => {})
+
+/** `undefined` should a version of Node.js keep it elsewhere. */
+const nativeHandleOf = (session: http2.ClientHttp2Session): object | undefined => {
+  const key = Object.getOwnPropertySymbols(session).find((symbol) => symbol.description === "kHandle")
+  const handle: unknown = key === undefined ? undefined : Reflect.get(session, key)
+  return typeof handle === "object" && handle !== null ? handle : undefined
 }
 
 const maxStreamsOf = (session: http2.ClientHttp2Session): number =>

@@ -7,7 +7,12 @@
  * a slow stream never holds up the others. The frame size stays at 16 KiB, because grpc-go never sends larger ones.
  *
  * **Limits of `node:http2` that are lifted.** `maxSessionMemory` (10 MB by default) counts what is queued to be sent and
- * would reject large requests; memory is bounded here by flow control and by `maxReceiveMessageBytes`.
+ * would reject large requests; memory is bounded here by flow control and by `maxReceiveMessageBytes`. Request headers may
+ * have 1 MiB instead of 64 KiB, because a request that is over that limit costs the whole connection.
+ *
+ * **What `node:http2` cannot do.** A GOAWAY with an error code ends the calls that are outstanding, though the server
+ * might still have answered them. And after some violations of the protocol it stops to read and tells nobody; then it is
+ * the keep-alive that ends the calls.
  *
  * @internal
  */
@@ -59,7 +64,8 @@ const sessionOptions = {
   settings: { enablePush: false, initialWindowSize: streamWindowBytes },
   maxSessionMemory: 1_000_000,
   peerMaxConcurrentStreams: 0x7fffffff,
-  maxReservedRemoteStreams: 0
+  maxReservedRemoteStreams: 0,
+  maxSendHeaderBlockLength: 1024 * 1024
 }
 
 /** Where a dial leaves its connection, so that a finalizer that is there before sees it. */

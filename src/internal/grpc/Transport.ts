@@ -30,16 +30,20 @@ export interface Tls {
 export interface ConnectionOptions {
   /** How long a dial may take, TLS and SETTINGS included. */
   readonly connectTimeoutMillis: number
-  /** How long nothing may be heard before a PING is sent, with calls outstanding or without. 0: never. */
+  /**
+   * How long nothing may be heard before the server is sent a frame that it must answer, with calls outstanding or
+   * without. 0: never. Any interval is safe with etcd, because that frame is not one that grpc-go's keep-alive policy
+   * counts.
+   */
   readonly keepAliveIntervalMillis: number
-  /** How long a PING may go unanswered before the connection counts as lost. */
+  /** How long nothing may be heard after that frame before the connection counts as lost. */
   readonly keepAliveTimeoutMillis: number
   /** The largest message that is taken from the server, in bytes. */
   readonly maxReceiveMessageBytes: number
 }
 
 export interface CallOptions {
-  /** More request headers, with lower-case names. */
+  /** More request headers: lower-case names, values of printable ASCII. */
   readonly metadata?: Readonly<Record<string, string>> | undefined
   /** From now: sent as `grpc-timeout`, and enforced here as well. */
   readonly timeoutMillis?: number | undefined
@@ -50,7 +54,7 @@ export interface CallOptions {
  *
  * - `Status`: the server answered with a gRPC status other than OK.
  * - `Unreachable`: there is no connection, and the request was never sent.
- * - `ConnectionLost`: the connection broke, was reset, or drained under the call.
+ * - `ConnectionLost`: the connection broke or drained under the call, or the call's stream was reset.
  * - `Deadline`: the time was up here, before an answer came.
  * - `Protocol`: the answer broke the rules of HTTP/2 or gRPC: wrong content type, malformed, compressed, truncated or
  *   oversized message, no status.

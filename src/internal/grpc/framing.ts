@@ -118,7 +118,7 @@ const detach = (message: Uint8Array): Uint8Array =>
     : new Uint8Array(message)
 
 const join = (pieces: ReadonlyArray<Uint8Array>, last: Uint8Array, length: number): Uint8Array => {
-  const joined = new Uint8Array(length)
+  const joined = new Uint8Array(Buffer.allocUnsafeSlow(length).buffer)
   let offset = 0
   for (const piece of pieces) {
     joined.set(piece, offset)

@@ -1,0 +1,487 @@
+/**
+ * A typed store: the keys below a prefix, whose values are encoded and decoded by a schema.
+ *
+ * `EtcdKv.schema` makes one. A store is a value, made without a connection; its functions need the services that they
+ * use. Keys are given and come back without the prefix.
+ *
+ * Values are JSON unless the store is told otherwise: what `Schema.toCodecJson` makes of the schema, so that dates,
+ * bigints, options and the like come back as they went.
+ *
+ * @since 0.1.0
+ */
+import * as Arr from "effect/Array"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import type * as EtcdClient from "./EtcdClient.ts"
+import type * as EtcdError from "./EtcdError.ts"
+import type { LeaseId } from "./EtcdId.ts"
+import * as EtcdKv from "./EtcdKv.ts"
+import * as EtcdTxn from "./EtcdTxn.ts"
+import * as EtcdWatch from "./EtcdWatch.ts"
+import * as Keys from "./internal/kv/keys.ts"
+import * as KeyRange from "./KeyRange.ts"
+
+/**
+ * A value does not fit the schema: one that was read and does not decode, or one that was to be written and does not
+ * encode (it was not sent). The message names the key, and `cause` is the `SchemaError` that says what does not fit.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class EtcdSchemaError extends Schema.TaggedError<EtcdSchemaError>()("EtcdSchemaError", {
+  message: Schema.String,
+  operation: Schema.Literals(["decode", "encode"]),
+  /** The whole key as text, with the prefix. */
+  key: Schema.String,
+  /** The revision that wrote the value, where it was read. */
+  modRevision: Schema.optionalKey(Schema.BigInt),
+  cause: Schema.Defect()
+}) {}
+
+/**
+ * The key is not, or no longer, at the revision that a compare-and-set expected. Nothing was written.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class EtcdConflict extends Data.TaggedError("EtcdConflict")<{
+  /** The whole key as text, with the prefix. */
+  readonly key: string
+  /** 0 where the key was expected not to exist. */
+  readonly expectedRevision: bigint
+  /** The key as it is, if it exists. */
+  readonly current: Option.Option<EtcdKv.KeyValue>
+}> {
+  override get message(): string {
+    const expected = this.expectedRevision === 0n ? "not to exist" : `to be at revision ${this.expectedRevision}`
+    const found = Option.match(this.current, {
+      onNone: () => "it does not exist",
+      onSome: (kv) => `it is at revision ${kv.modRevision}`
+    })
+    return `The key ${JSON.stringify(this.key)} was expected ${expected}; ${found}. Read it again and decide anew.`
+  }
+}
+
+/**
+ * A decoded value with its key and history.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Entry<out A> {
+  /** The key as text, without the store's prefix. */
+  readonly key: string
+  readonly value: A
+  /** The revision that created the key. */
+  readonly createRevision: bigint
+  /** The revision that changed the key last: what a compare-and-set wants to know. */
+  readonly modRevision: bigint
+  /** How often the key was written since it was created: 1 after creation. */
+  readonly version: bigint
+  /** The lease whose end deletes the key. */
+  readonly lease: Option.Option<LeaseId>
+}
+
+/**
+ * An entry was written.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Put<out A> {
+  readonly _tag: "Put"
+  readonly entry: Entry<A>
+  /** What the key held before, if it existed and `previousValues` was asked for. */
+  readonly previous: Option.Option<Entry<A>>
+}
+
+/**
+ * An entry was deleted.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Delete<out A> {
+  readonly _tag: "Delete"
+  /** The key as text, without the store's prefix. */
+  readonly key: string
+  /** The revision that deleted it. */
+  readonly revision: bigint
+  /** What the key held, if `previousValues` was asked for. */
+  readonly previous: Option.Option<Entry<A>>
+}
+
+/**
+ * A change of a store.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Event<A> = Put<A> | Delete<A>
+
+/**
+ * How values are written as bytes.
+ *
+ * - `json`: as JSON text, by what `Schema.toCodecJson` makes of the schema.
+ * - `text`: as what the schema encodes to, which must be a string; as UTF-8.
+ * - `bytes`: as what the schema encodes to, which must be a `Uint8Array`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type Format = "json" | "text" | "bytes"
+
+/**
+ * What {@link make} takes.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options<F extends Format = Format> {
+  /** Default: `json`. */
+  readonly format?: F | undefined
+}
+
+/**
+ * What becomes of values that do not decode where many are read.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface InvalidOptions {
+  /** Fails with {@link EtcdSchemaError}, or passes the entry over with a warning in the log. Default: `fail`. */
+  readonly onInvalid?: "fail" | "skip" | undefined
+}
+
+/**
+ * How entries are listed.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ListOptions extends EtcdKv.RangeOptions, InvalidOptions {
+  readonly keysOnly?: undefined
+  readonly countOnly?: undefined
+}
+
+/**
+ * How entries are streamed.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface StreamOptions extends EtcdKv.StreamOptions, InvalidOptions {
+  readonly keysOnly?: undefined
+}
+
+/**
+ * How entries are watched.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface WatchOptions extends EtcdWatch.WatchOptions, InvalidOptions {}
+
+/**
+ * How an entry is written.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface PutOptions extends EtcdClient.CallOptions {
+  /** Deletes the entry when this lease ends. Default: the entry stays. */
+  readonly lease?: LeaseId | undefined
+}
+
+/**
+ * What a key has to be for a compare-and-set.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Expected {
+  /** The `modRevision` that the key has to be at; 0 if it must not exist. */
+  readonly revision: bigint
+}
+
+type Failure = EtcdError.EtcdError | EtcdSchemaError
+
+/**
+ * The keys below a prefix, with values of type `A`. `RD` and `RE` are what the schema needs to decode and encode.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Store<in out A, out RD = never, out RE = never> {
+  /** The prefix as text. */
+  readonly prefix: string
+  /** The entry, or `None` if there is no such key. */
+  readonly get: (
+    key: KeyRange.Bytes,
+    options?: EtcdKv.ReadOptions | undefined
+  ) => Effect.Effect<Option.Option<Entry<A>>, Failure, EtcdKv.EtcdKv | RD>
+  /** Writes, whatever was there. */
+  readonly put: (
+    key: KeyRange.Bytes,
+    value: A,
+    options?: PutOptions | undefined
+  ) => Effect.Effect<EtcdKv.Header, Failure, EtcdKv.EtcdKv | RE>
+  /**
+   * Writes if the key is at the revision given, or does not exist where that is 0. Otherwise fails with
+   * {@link EtcdConflict}. `header.revision` is the key's new revision.
+   */
+  readonly compareAndSet: (
+    key: KeyRange.Bytes,
+    value: A,
+    options: PutOptions & Expected
+  ) => Effect.Effect<EtcdKv.Header, Failure | EtcdConflict, EtcdTxn.EtcdTxn | RE>
+  /**
+   * Writes what the function makes of the current value, and answers with it; starts over when somebody else has written
+   * meanwhile, so the function may be called several times. The entry has the lease that `options` gives, if any, and
+   * not the one that it had.
+   */
+  readonly update: (
+    key: KeyRange.Bytes,
+    f: (current: Option.Option<A>) => A,
+    options?: PutOptions | undefined
+  ) => Effect.Effect<A, Failure, EtcdKv.EtcdKv | EtcdTxn.EtcdTxn | RD | RE>
+  /** As `update`, with an effect. Nothing is written when it fails. */
+  readonly updateEffect: <E, R>(
+    key: KeyRange.Bytes,
+    f: (current: Option.Option<A>) => Effect.Effect<A, E, R>,
+    options?: PutOptions | undefined
+  ) => Effect.Effect<A, Failure | E, EtcdKv.EtcdKv | EtcdTxn.EtcdTxn | RD | RE | R>
+  /** Deletes, and says whether there was such a key. */
+  readonly delete: (
+    key: KeyRange.Bytes,
+    options?: EtcdClient.CallOptions | undefined
+  ) => Effect.Effect<boolean, EtcdError.EtcdError, EtcdKv.EtcdKv>
+  /** Deletes if the key is at the revision given. Otherwise fails with {@link EtcdConflict}. */
+  readonly compareAndDelete: (
+    key: KeyRange.Bytes,
+    options: EtcdClient.CallOptions & Expected
+  ) => Effect.Effect<void, EtcdError.EtcdError | EtcdConflict, EtcdTxn.EtcdTxn>
+  /** All entries, in one answer. */
+  readonly list: (
+    options?: ListOptions | undefined
+  ) => Effect.Effect<ReadonlyArray<Entry<A>>, Failure, EtcdKv.EtcdKv | RD>
+  /** All entries, with flat memory, as `EtcdKv.stream`. */
+  readonly stream: (options?: StreamOptions | undefined) => Stream.Stream<Entry<A>, Failure, EtcdKv.EtcdKv | RD>
+  /** The changes of all entries, as `EtcdWatch.watch`. */
+  readonly watch: (options?: WatchOptions | undefined) => Stream.Stream<Event<A>, Failure, EtcdWatch.EtcdWatch | RD>
+}
+
+const strictDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
+
+/** Between the bytes in etcd and what the schema encodes to. */
+interface Outer {
+  readonly fromBytes: (bytes: Uint8Array) => Result.Result<unknown, unknown>
+  readonly toBytes: (encoded: any) => Uint8Array
+}
+
+const utf8: Outer = {
+  fromBytes: (bytes) => Result.try(() => strictDecoder.decode(bytes)),
+  toBytes: KeyRange.toBytes
+}
+
+const raw: Outer = { fromBytes: Result.succeed, toBytes: (encoded: Uint8Array) => encoded }
+
+const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
+
+const undecodable = (kv: EtcdKv.KeyValue) => (cause: unknown) =>
+  new EtcdSchemaError({
+    message:
+      `The value of the key ${JSON.stringify(kv.keyString)}, written at revision ${kv.modRevision}, does not fit the ` +
+      `schema: ${messageOf(cause)}`,
+    operation: "decode",
+    key: kv.keyString,
+    modRevision: kv.modRevision,
+    cause
+  })
+
+const unencodable = (key: Uint8Array) => (cause: unknown) =>
+  new EtcdSchemaError({
+    message: `The value for the key ${Keys.show(key)} does not fit the schema and was not sent: ${messageOf(cause)}`,
+    operation: "encode",
+    key: decoder.decode(key),
+    cause
+  })
+
+const codecOf = <A, RD, RE>(schema: Schema.ConstraintCodec<A, unknown, RD, RE>, format: Format) => {
+  const outer = format === "bytes" ? raw : utf8
+  const codec: Schema.ConstraintCodec<A, unknown, RD, RE> =
+    format === "json" ? Schema.fromJsonString(Schema.toCodecJson(schema)) : schema
+  const fromEncoded = Schema.decodeUnknownEffect(codec)
+  const toEncoded = Schema.encodeUnknownEffect(codec)
+  return {
+    decode: (kv: EtcdKv.KeyValue): Effect.Effect<A, EtcdSchemaError, RD> =>
+      Effect.mapError(Effect.flatMap(Effect.fromResult(outer.fromBytes(kv.value)), fromEncoded), undecodable(kv)),
+    encode: (key: Uint8Array, value: A): Effect.Effect<Uint8Array, EtcdSchemaError, RE> =>
+      Effect.mapBoth(toEncoded(value), { onSuccess: outer.toBytes, onFailure: unencodable(key) })
+  }
+}
+
+/** What a decoding gives; `None` where it failed and is to be passed over. */
+const orSkip = <A, RD>(
+  decoded: Effect.Effect<A, EtcdSchemaError, RD>,
+  options: InvalidOptions
+): Effect.Effect<Option.Option<A>, EtcdSchemaError, RD> => {
+  const some = Effect.map(decoded, Option.some)
+  return options.onInvalid === "skip"
+    ? Effect.catch(some, (error) => Effect.as(Effect.logWarning(error.message), Option.none()))
+    : some
+}
+
+const somes = <A, E, R>(stream: Stream.Stream<Option.Option<A>, E, R>): Stream.Stream<A, E, R> =>
+  stream.pipe(
+    Stream.filter(Option.isSome),
+    Stream.map((some) => some.value)
+  )
+
+/**
+ * A store. See `EtcdKv.schema`, which is the same.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: {
+  <A, E, RD = never, RE = never>(
+    prefix: KeyRange.Bytes,
+    schema: Schema.ConstraintCodec<A, E, RD, RE>,
+    options?: Options<"json"> | undefined
+  ): Store<A, RD, RE>
+  <A, RD = never, RE = never>(
+    prefix: KeyRange.Bytes,
+    schema: Schema.ConstraintCodec<A, string, RD, RE>,
+    options: Options<"text"> & { readonly format: "text" }
+  ): Store<A, RD, RE>
+  <A, RD = never, RE = never>(
+    prefix: KeyRange.Bytes,
+    schema: Schema.ConstraintCodec<A, Uint8Array, RD, RE>,
+    options: Options<"bytes"> & { readonly format: "bytes" }
+  ): Store<A, RD, RE>
+} = <A, RD, RE>(
+  prefix: KeyRange.Bytes,
+  schema: Schema.ConstraintCodec<A, unknown, RD, RE>,
+  options: Options = {}
+): Store<A, RD, RE> => {
+  const prefixBytes = KeyRange.toBytes(prefix)
+  const range = KeyRange.prefix(prefixBytes)
+  const { decode, encode } = codecOf(schema, options.format ?? "json")
+
+  const fullKey = (key: KeyRange.Bytes): Uint8Array => Keys.concat(prefixBytes, KeyRange.toBytes(key))
+  const ownKey = (key: Uint8Array): string => decoder.decode(key.subarray(prefixBytes.length))
+
+  const entry = (kv: EtcdKv.KeyValue): Effect.Effect<Entry<A>, EtcdSchemaError, RD> =>
+    Effect.map(decode(kv), (value) => ({
+      key: ownKey(kv.key),
+      value,
+      createRevision: kv.createRevision,
+      modRevision: kv.modRevision,
+      version: kv.version,
+      lease: kv.lease
+    }))
+
+  const optionalEntry = (
+    kv: Option.Option<EtcdKv.KeyValue>
+  ): Effect.Effect<Option.Option<Entry<A>>, EtcdSchemaError, RD> =>
+    Option.match(kv, { onNone: () => Effect.succeedNone, onSome: (kv) => Effect.map(entry(kv), Option.some) })
+
+  const event = (change: EtcdWatch.WatchEvent): Effect.Effect<Event<A>, EtcdSchemaError, RD> =>
+    Effect.flatMap(optionalEntry(change.previous), (previous) =>
+      change._tag === "Put"
+        ? Effect.map(entry(change.kv), (entry): Event<A> => ({ _tag: "Put", entry, previous }))
+        : Effect.succeed<Event<A>>({
+            _tag: "Delete",
+            key: ownKey(change.kv.key),
+            revision: change.kv.modRevision,
+            previous
+          })
+    )
+
+  const get: Store<A, RD, RE>["get"] = (key, options) =>
+    Effect.flatMap(EtcdKv.get(fullKey(key), options), optionalEntry)
+
+  const ifAt = <B>(key: Uint8Array, expectedRevision: bigint, op: EtcdTxn.Op<B>, options: EtcdClient.CallOptions) =>
+    Effect.flatMap(
+      EtcdTxn.commit(
+        EtcdTxn.make({
+          compare: EtcdTxn.modRevision(key).equals(expectedRevision),
+          success: op,
+          failure: EtcdTxn.get(key)
+        }),
+        options
+      ),
+      (result) =>
+        result.succeeded
+          ? Effect.succeed(result.header)
+          : Effect.fail(new EtcdConflict({ key: decoder.decode(key), expectedRevision, current: result.results }))
+    )
+
+  const setAt = (key: Uint8Array, value: A, revision: bigint, options: PutOptions) =>
+    Effect.flatMap(encode(key, value), (bytes) =>
+      ifAt(key, revision, EtcdTxn.put(key, bytes, { lease: options.lease }), options)
+    )
+
+  const updateEffect = <E, R>(
+    key: KeyRange.Bytes,
+    f: (current: Option.Option<A>) => Effect.Effect<A, E, R>,
+    options: PutOptions = {}
+  ): Effect.Effect<A, Failure | E, EtcdKv.EtcdKv | EtcdTxn.EtcdTxn | RD | RE | R> => {
+    const full = fullKey(key)
+    const attempt = (
+      current: Option.Option<EtcdKv.KeyValue>
+    ): Effect.Effect<A, Failure | E, EtcdTxn.EtcdTxn | RD | RE | R> =>
+      Effect.gen(function* () {
+        const before = yield* optionalEntry(current)
+        const value = yield* f(Option.map(before, (entry) => entry.value))
+        const revision = Option.match(current, { onNone: () => 0n, onSome: (kv) => kv.modRevision })
+        return yield* setAt(full, value, revision, options).pipe(
+          Effect.as(value),
+          Effect.catchTag("EtcdConflict", (conflict) => attempt(conflict.current))
+        )
+      })
+    return Effect.flatMap(EtcdKv.get(full, options), attempt)
+  }
+
+  return {
+    prefix: decoder.decode(prefixBytes),
+    get,
+    put: (key, value, options = {}) => {
+      const full = fullKey(key)
+      return Effect.flatMap(encode(full, value), (bytes) =>
+        Effect.map(EtcdKv.put(full, bytes, options), (result) => result.header)
+      )
+    },
+    compareAndSet: (key, value, options) => setAt(fullKey(key), value, options.revision, options),
+    update: (key, f, options) => updateEffect(key, (current) => Effect.sync(() => f(current)), options),
+    updateEffect,
+    delete: (key, options) => Effect.map(EtcdKv.delete(fullKey(key), options), (result) => result.deleted > 0n),
+    compareAndDelete: (key, options) => {
+      const full = fullKey(key)
+      return Effect.asVoid(ifAt(full, options.revision, EtcdTxn.delete(full), options))
+    },
+    list: (options = {}) =>
+      Effect.flatMap(EtcdKv.range(range, options), (result) =>
+        Effect.map(
+          Effect.forEach(result.kvs, (kv) => orSkip(entry(kv), options)),
+          Arr.getSomes
+        )
+      ),
+    stream: (options = {}) =>
+      EtcdKv.stream(range, options).pipe(
+        Stream.mapArrayEffect((kvs) => Effect.forEach(kvs, (kv) => orSkip(entry(kv), options))),
+        somes
+      ),
+    watch: (options = {}) =>
+      EtcdWatch.watch(range, options).pipe(
+        Stream.mapEffect((change) => orSkip(event(change), options)),
+        somes
+      )
+  }
+}

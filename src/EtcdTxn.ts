@@ -1,0 +1,615 @@
+/**
+ * Transactions: several operations as one, under a condition.
+ *
+ * A transaction has comparisons and two branches of operations. When all comparisons hold, etcd runs the one branch,
+ * otherwise the other one, in one step that nobody sees half of and that has one revision. Operations and transactions
+ * are values, built without a connection; {@link commit} sends one. The type of what comes back follows from the
+ * branches: a tuple of operations gives a tuple of results, a struct gives a struct, one operation its result.
+ *
+ * The semantics are those of `TxnRequest` in etcd's API and of `server/etcdserver/txn` and `server/etcdserver/api/v3rpc`
+ * in its source, from where the checks before sending come as well.
+ *
+ * @since 0.1.0
+ */
+import type { MessageInitShape } from "@bufbuild/protobuf"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Pipeable from "effect/Pipeable"
+import * as Predicate from "effect/Predicate"
+import * as EtcdClient from "./EtcdClient.ts"
+import * as EtcdError from "./EtcdError.ts"
+import type { LeaseId } from "./EtcdId.ts"
+import type * as EtcdKv from "./EtcdKv.ts"
+import * as Requests from "./internal/kv/requests.ts"
+import * as Check from "./internal/kv/txnCheck.ts"
+import * as Rpc from "./internal/proto/rpc_pb.ts"
+import * as Wire from "./internal/wire.ts"
+import * as KeyRange from "./KeyRange.ts"
+
+const CompareTypeId = "~effect-etcd/EtcdTxn/Compare"
+const OpTypeId = "~effect-etcd/EtcdTxn/Op"
+
+type CompareRequest = MessageInitShape<typeof Rpc.CompareSchema>
+type RequestOp = MessageInitShape<typeof Rpc.RequestOpSchema>
+type TxnRequest = MessageInitShape<typeof Rpc.TxnRequestSchema>
+
+/**
+ * A condition of a transaction.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Compare {
+  readonly [CompareTypeId]: { readonly request: CompareRequest }
+}
+
+/**
+ * An operation of a transaction, whose result is an `A`. A whole transaction is one as well, so that it may stand
+ * within another one.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Op<out A> extends Pipeable.Pipeable {
+  readonly [OpTypeId]: {
+    readonly request: RequestOp
+    readonly decode: (response: Rpc.ResponseOp, header: EtcdKv.Header) => A
+    /** The operations by branch and name, where this is a transaction. */
+    readonly names: Check.Names | undefined
+  }
+}
+
+/**
+ * What a branch is made of: one operation, a tuple or an array of them, or a struct of them by names of your choice.
+ *
+ * The operations run in the order in which they stand; each sees what those before it did.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Branch = Op<unknown> | ReadonlyArray<Op<unknown>> | { readonly [name: string]: Op<unknown> }
+
+/**
+ * The results of a {@link Branch}, in its shape.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Results<B> =
+  B extends Op<infer A>
+    ? A
+    : B extends ReadonlyArray<unknown>
+      ? { readonly [I in keyof B]: B[I] extends Op<infer A> ? A : never }
+      : { readonly [K in keyof B]: B[K] extends Op<infer A> ? A : never }
+
+/**
+ * All comparisons held, and `success` ran.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Succeeded<out A> {
+  readonly succeeded: true
+  readonly header: EtcdKv.Header
+  readonly results: A
+}
+
+/**
+ * A comparison did not hold, and `failure` ran.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Failed<out A> {
+  readonly succeeded: false
+  readonly header: EtcdKv.Header
+  readonly results: A
+}
+
+/**
+ * How a transaction is sent.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface CommitOptions extends EtcdClient.CallOptions {
+  /** As in {@link Options}, for this transaction. */
+  readonly maxOps?: number | undefined
+}
+
+/**
+ * How the service checks transactions.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * How many comparisons, and how many operations a branch, a transaction may have; for one that is in a branch, what
+   * the outer one leaves of it. More is refused with `TooManyOps` and not sent. `Infinity` leaves the check to the
+   * server.
+   *
+   * Default: 128, as the server's `--max-txn-ops`.
+   */
+  readonly maxOps?: number | undefined
+}
+
+/**
+ * How a key is read in a transaction: `EtcdKv.ReadOptions` without those of a call.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ReadOptions extends Omit<EtcdKv.ReadOptions, keyof EtcdClient.CallOptions> {}
+
+/**
+ * How a range is read in a transaction: `EtcdKv.RangeOptions` without those of a call.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface RangeOptions extends Omit<EtcdKv.RangeOptions, keyof EtcdClient.CallOptions> {}
+
+/**
+ * How a key is written in a transaction: `EtcdKv.PutOptions` without those of a call.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface PutOptions extends Omit<EtcdKv.PutOptions, keyof EtcdClient.CallOptions> {}
+
+/**
+ * How keys are deleted in a transaction.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface DeleteOptions extends Pick<EtcdKv.DeleteOptions, "previousValues"> {}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export interface TxnService {
+  readonly commit: <A>(op: Op<A>, options?: CommitOptions | undefined) => Effect.Effect<A, EtcdError.EtcdError>
+}
+
+/**
+ * The service that commits transactions.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class EtcdTxn extends Context.Service<EtcdTxn, TxnService>()("effect-etcd/EtcdTxn") {}
+
+// -----------------------------------------------------------------------------
+// Comparisons
+// -----------------------------------------------------------------------------
+
+/**
+ * What a key is compared with, to say how.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Comparison<in A> {
+  readonly equals: (other: A) => Compare
+  readonly notEquals: (other: A) => Compare
+  readonly greaterThan: (other: A) => Compare
+  readonly lessThan: (other: A) => Compare
+}
+
+type Target = Pick<CompareRequest, "target" | "targetUnion">
+
+const { EQUAL, GREATER, LESS, NOT_EQUAL } = Rpc.Compare_CompareResult
+const { CREATE, LEASE, MOD, VALUE, VERSION } = Rpc.Compare_CompareTarget
+
+const comparison = <A>(input: KeyRange.Input, target: (other: A) => Target): Comparison<A> => {
+  const range = KeyRange.fromInput(input)
+  const compare =
+    (result: Rpc.Compare_CompareResult) =>
+    (other: A): Compare => ({
+      [CompareTypeId]: { request: { key: range.key, rangeEnd: range.end, result, ...target(other) } }
+    })
+  return {
+    equals: compare(EQUAL),
+    notEquals: compare(NOT_EQUAL),
+    greaterThan: compare(GREATER),
+    lessThan: compare(LESS)
+  }
+}
+
+const isCompare = (input: unknown): input is Compare => Predicate.hasProperty(input, CompareTypeId)
+
+/**
+ * Compares the value of a key, byte by byte.
+ *
+ * It does not hold for a key that does not exist, not even with `notEquals`. For a range, here as in the other
+ * comparisons, it must hold for every key of the range.
+ *
+ * @example
+ * ```ts
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * const unchanged = EtcdTxn.value("config").equals("v1")
+ * ```
+ *
+ * @category comparisons
+ * @since 0.1.0
+ */
+export const value = (key: KeyRange.Input): Comparison<KeyRange.Bytes> =>
+  comparison(key, (other) => ({ target: VALUE, targetUnion: { case: "value", value: KeyRange.toBytes(other) } }))
+
+/**
+ * Compares how often a key was written since it was created: 1 after creation, and 0 for a key that does not exist.
+ *
+ * @category comparisons
+ * @since 0.1.0
+ */
+export const version = (key: KeyRange.Input): Comparison<bigint> =>
+  comparison(key, (other) => ({ target: VERSION, targetUnion: { case: "version", value: other } }))
+
+/**
+ * Compares the revision that created a key: 0 for a key that does not exist.
+ *
+ * @category comparisons
+ * @since 0.1.0
+ */
+export const createRevision = (key: KeyRange.Input): Comparison<bigint> =>
+  comparison(key, (other) => ({ target: CREATE, targetUnion: { case: "createRevision", value: other } }))
+
+/**
+ * Compares the revision that changed a key last: 0 for a key that does not exist.
+ *
+ * @category comparisons
+ * @since 0.1.0
+ */
+export const modRevision = (key: KeyRange.Input): Comparison<bigint> =>
+  comparison(key, (other) => ({ target: MOD, targetUnion: { case: "modRevision", value: other } }))
+
+/**
+ * Compares the lease of a key: 0 for a key without one, or a key that does not exist.
+ *
+ * @category comparisons
+ * @since 0.1.0
+ */
+export const lease = (key: KeyRange.Input): Comparison<LeaseId | 0n> =>
+  comparison(key, (other) => ({ target: LEASE, targetUnion: { case: "lease", value: other } }))
+
+/**
+ * The key exists. For a range: it has a key.
+ *
+ * @category comparisons
+ * @since 0.1.0
+ */
+export const exists = (key: KeyRange.Input): Compare => createRevision(key).notEquals(0n)
+
+/**
+ * The key does not exist. For a range: it has no key.
+ *
+ * @category comparisons
+ * @since 0.1.0
+ */
+export const missing = (key: KeyRange.Input): Compare => createRevision(key).equals(0n)
+
+// -----------------------------------------------------------------------------
+// Operations
+// -----------------------------------------------------------------------------
+
+type Case = Rpc.ResponseOp["response"]["case"] & string
+type ResponseOf<C extends Case> = Extract<Rpc.ResponseOp["response"], { readonly case: C }>["value"]
+
+const makeOp = <A>(fields: Op<A>[typeof OpTypeId]): Op<A> =>
+  Object.assign(Object.create(Pipeable.Prototype), { [OpTypeId]: fields })
+
+/** That the answer is of the case `C` has been checked when `decode` is called. */
+const operation = <C extends Case, A>(
+  _answer: C,
+  request: RequestOp["request"],
+  decode: (response: ResponseOf<C>, header: EtcdKv.Header) => A,
+  names?: Check.Names
+): Op<A> =>
+  makeOp({
+    request: { request } as RequestOp,
+    decode: (response, header) => decode(response.response.value as ResponseOf<C>, header),
+    names
+  })
+
+/** Of its own, the header of an operation has no more than the revision at which it saw the store. */
+const headerOf = (own: Rpc.ResponseHeader | undefined, header: EtcdKv.Header): EtcdKv.Header =>
+  own === undefined || own.revision === 0n ? header : { ...header, revision: own.revision }
+
+/**
+ * Whether something is an operation of a transaction.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isOp = (input: unknown): input is Op<unknown> => Predicate.hasProperty(input, OpTypeId)
+
+/**
+ * Reads one key: its value and history, or `None` if there is no such key.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const get = (key: KeyRange.Bytes, options: ReadOptions = {}): Op<Option.Option<EtcdKv.KeyValue>> =>
+  operation(
+    "responseRange",
+    { case: "requestRange", value: Requests.range(KeyRange.single(key), options) },
+    (response) => Wire.optionalKeyValue(response.kvs[0])
+  )
+
+/**
+ * Reads the value of one key as text, or `None` if there is no such key.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const getString = (key: KeyRange.Bytes, options?: ReadOptions | undefined): Op<Option.Option<string>> =>
+  map(
+    get(key, options),
+    Option.map((kv) => kv.valueString)
+  )
+
+/**
+ * Reads a range of keys.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const range = (range: KeyRange.Input, options: RangeOptions = {}): Op<EtcdKv.RangeResult> =>
+  operation(
+    "responseRange",
+    { case: "requestRange", value: Requests.range(KeyRange.fromInput(range), options) },
+    (response, header) => Requests.rangeResult(response, headerOf(response.header, header))
+  )
+
+/**
+ * Writes one key. A transaction may write a key only once, and not delete it as well.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const put = (key: KeyRange.Bytes, value: KeyRange.Bytes, options: PutOptions = {}): Op<EtcdKv.PutResult> =>
+  operation("responsePut", { case: "requestPut", value: Requests.put(key, value, options) }, (response, header) =>
+    Requests.putResult(response, headerOf(response.header, header))
+  )
+
+const delete_ = (range: KeyRange.Input, options: DeleteOptions = {}): Op<EtcdKv.DeleteResult> =>
+  operation(
+    "responseDeleteRange",
+    { case: "requestDeleteRange", value: Requests.deleteRange(KeyRange.fromInput(range), options) },
+    (response, header) => Requests.deleteResult(response, headerOf(response.header, header))
+  )
+
+export {
+  /**
+   * Deletes one key, or a range of keys. That there is none is no error.
+   *
+   * @category operations
+   * @since 0.1.0
+   */
+  delete_ as delete
+}
+
+/**
+ * Deletes all keys that begin with the prefix.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const deletePrefix = (prefix: KeyRange.Bytes, options?: DeleteOptions | undefined): Op<EtcdKv.DeleteResult> =>
+  delete_(KeyRange.prefix(prefix), options)
+
+/**
+ * Makes another value of the result of an operation, or of a whole transaction.
+ *
+ * @example
+ * ```ts
+ * import { EtcdTxn, KeyRange } from "effect-etcd"
+ *
+ * const names = EtcdTxn.range(KeyRange.prefix("users/"), { keysOnly: true }).pipe(
+ *   EtcdTxn.map((users) => users.kvs.map((kv) => kv.keyString))
+ * )
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const map: {
+  <A, B>(f: (result: A) => B): (self: Op<A>) => Op<B>
+  <A, B>(self: Op<A>, f: (result: A) => B): Op<B>
+} = dual(2, <A, B>(self: Op<A>, f: (result: A) => B): Op<B> => {
+  const { decode, names, request } = self[OpTypeId]
+  return makeOp({ request, names, decode: (response, header) => f(decode(response, header)) })
+})
+
+// -----------------------------------------------------------------------------
+// Transactions
+// -----------------------------------------------------------------------------
+
+/** A branch as the list that it is on the wire, and how to give the results its shape again. */
+interface Shape {
+  readonly ops: ReadonlyArray<Op<unknown>>
+  readonly labels: ReadonlyArray<string>
+  readonly build: (results: ReadonlyArray<unknown>) => unknown
+}
+
+const shapeOf = (branch: Branch): Shape => {
+  if (isOp(branch)) return { ops: [branch], labels: [""], build: (results) => results[0] }
+  if (Array.isArray(branch)) {
+    return { ops: branch, labels: branch.map((_, index) => `[${index}]`), build: (results) => results }
+  }
+  const entries = Object.entries(branch)
+  return {
+    ops: entries.map(([, op]) => op),
+    labels: entries.map(([name]) => `.${name}`),
+    build: (results) => Object.fromEntries(entries.map(([name], index) => [name, results[index]]))
+  }
+}
+
+const requestsOf = (shape: Shape): Array<RequestOp> => shape.ops.map((op) => op[OpTypeId].request)
+
+const namesOf = (shape: Shape): ReadonlyArray<Check.Name> =>
+  shape.ops.map((op, index) => ({ label: shape.labels[index]!, names: op[OpTypeId].names }))
+
+const resultsOf = (shape: Shape, responses: ReadonlyArray<Rpc.ResponseOp>, header: EtcdKv.Header): unknown =>
+  shape.build(shape.ops.map((op, index) => op[OpTypeId].decode(responses[index]!, header)))
+
+/**
+ * A transaction: if all comparisons hold, the operations of `success` run, otherwise those of `failure`.
+ *
+ * A branch is one operation, a tuple, or a struct; the results have the same shape, and are told apart by `succeeded`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * const claim = Effect.gen(function*() {
+ *   const claimed = yield* EtcdTxn.commit(EtcdTxn.make({
+ *     compare: [EtcdTxn.missing("owner")],
+ *     success: { owner: EtcdTxn.put("owner", "me"), log: EtcdTxn.put("log/1", "claimed") },
+ *     failure: { owner: EtcdTxn.getString("owner") }
+ *   }))
+ *   return claimed.succeeded
+ *     ? claimed.results.owner.header.revision // bigint
+ *     : claimed.results.owner // Option<string>
+ * })
+ * ```
+ *
+ * @category transactions
+ * @since 0.1.0
+ */
+export const make = <const Success extends Branch = readonly [], const Failure extends Branch = readonly []>(parts: {
+  readonly compare: Compare | ReadonlyArray<Compare>
+  readonly success?: Success
+  readonly failure?: Failure
+}): Op<Succeeded<Results<Success>> | Failed<Results<Failure>>> => {
+  const compares = isCompare(parts.compare) ? [parts.compare] : parts.compare
+  const success = shapeOf(parts.success ?? [])
+  const failure = shapeOf(parts.failure ?? [])
+  return operation(
+    "responseTxn",
+    {
+      case: "requestTxn",
+      value: {
+        compare: compares.map((compare) => compare[CompareTypeId].request),
+        success: requestsOf(success),
+        failure: requestsOf(failure)
+      }
+    },
+    (response, outer) => {
+      const header = headerOf(response.header, outer)
+      const { responses, succeeded } = response
+      const results = resultsOf(succeeded ? success : failure, responses, header)
+      return { succeeded, header, results } as Succeeded<Results<Success>> | Failed<Results<Failure>>
+    },
+    { success: namesOf(success), failure: namesOf(failure) }
+  )
+}
+
+/**
+ * Several operations as one, without a condition. The result is that of the branch alone.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * // both as they are at one and the same revision
+ * const pair = EtcdTxn.commit(EtcdTxn.all({ user: EtcdTxn.get("user"), group: EtcdTxn.get("group") })).pipe(
+ *   Effect.map(({ user, group }) => [user, group])
+ * )
+ * ```
+ *
+ * @category transactions
+ * @since 0.1.0
+ */
+export const all = <const B extends Branch>(branch: B): Op<Results<B>> =>
+  map(make({ compare: [], success: branch }), (result) => result.results as Results<B>)
+
+/** The request and the names in it. An operation that is no transaction is put into one. */
+const requestOf = <A>(op: Op<A>): Op<A>[typeof OpTypeId] & { readonly txn: TxnRequest } => {
+  const own = op[OpTypeId]
+  if (own.request.request?.case === "requestTxn") return { ...own, txn: own.request.request.value }
+  return requestOf(all(op) as Op<A>)
+}
+
+const noAnswer = () =>
+  EtcdError.make(
+    new EtcdError.ProtocolViolation({
+      message:
+        "The answer to the transaction does not have the operations that were asked for. Is there something between " +
+        "client and server that changes what they send? Whether it was applied is unknown.",
+      outcome: "unknown",
+      method: "KV.Txn"
+    })
+  )
+
+/** etcd's own default of `--max-txn-ops`. */
+const defaultMaxOps = 128
+
+/**
+ * The service over a client.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeService = (client: EtcdClient.EtcdClient["Service"], defaults: Options = {}): TxnService => ({
+  commit: (op, options = {}) =>
+    Effect.suspend(() => {
+      const { decode, names, txn } = requestOf(op)
+      const refused = Check.check(txn, names, options.maxOps ?? defaults.maxOps ?? defaultMaxOps)
+      if (refused !== undefined) return Effect.fail(refused)
+      return Effect.flatMap(client.unary(Rpc.KV.method.txn, txn, options), (response) =>
+        Check.isAnswerTo(txn, response)
+          ? Effect.sync(() => decode(asOperation(response), Wire.header(response.header)))
+          : Effect.fail(noAnswer())
+      )
+    })
+})
+
+const asOperation = (response: Rpc.TxnResponse): Rpc.ResponseOp => ({
+  $typeName: "etcdserverpb.ResponseOp",
+  response: { case: "responseTxn", value: response }
+})
+
+/**
+ * Provides {@link EtcdTxn} over the {@link EtcdClient.EtcdClient} that is there, with options.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options): Layer.Layer<EtcdTxn, never, EtcdClient.EtcdClient> =>
+  Layer.effect(
+    EtcdTxn,
+    Effect.map(EtcdClient.EtcdClient, (client) => makeService(client, options))
+  )
+
+/**
+ * Provides {@link EtcdTxn} over the {@link EtcdClient.EtcdClient} that is there.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<EtcdTxn, never, EtcdClient.EtcdClient> = layerWith({})
+
+/**
+ * Sends a transaction, or a single operation, and answers with its results.
+ *
+ * That `failure` ran is no error. Fails with `TooManyOps`, `DuplicateKey` or `InvalidArgument`, without sending it, when
+ * the server would refuse it, and with the reasons of reads and writes. A transaction that only reads is sent again
+ * after a failure, as a read is; one that may write only if it surely was not applied.
+ *
+ * @category transactions
+ * @since 0.1.0
+ */
+export const commit = <A>(
+  op: Op<A>,
+  options?: CommitOptions | undefined
+): Effect.Effect<A, EtcdError.EtcdError, EtcdTxn> => EtcdTxn.use((service) => service.commit(op, options))

@@ -1,0 +1,165 @@
+/**
+ * A client whose calls on single keys share transactions.
+ *
+ * Only calls that a transaction answers as they would be answered alone take part: gets, puts and deletes of one key
+ * that do not choose their endpoint, their metadata or their retries. Everything else goes through as it is.
+ *
+ * There is a lane for each kind of call: linearizable and serializable gets, of now and of a revision given, puts, and
+ * deletes. A transaction never mixes lanes: a get of a revision that is compacted fails the whole transaction; a
+ * transaction is serializable only if all its gets are (`IsTxnSerializable` in etcd's `server/etcdserver/txn/txn.go`);
+ * and where the space is used up, a delete is taken and a put is not.
+ *
+ * @internal
+ */
+import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import * as EtcdError from "../../EtcdError.ts"
+import * as Rpc from "../proto/rpc_pb.ts"
+import { Lane, type Limits } from "./batchingLane.ts"
+import { get, KeyOrder, Member, type Operation, put, type Request, remove } from "./batchingMember.ts"
+
+/** etcd's own default for `--max-txn-ops`. */
+const defaultOperations = 128
+
+/** etcd's own default for `--max-request-bytes`, less what the transaction and the proposal around it take. */
+const defaultBytes = 1.5 * 1024 * 1024 - 16 * 1024
+
+const defaultInFlight = 4
+
+/** What an operation takes in a transaction besides its key and its value, at most. */
+const overhead = 64
+
+const atLeastOne = (name: string, value: number | undefined, fallback: number) =>
+  value === undefined || (Number.isSafeInteger(value) && value >= 1)
+    ? Result.succeed(value ?? fallback)
+    : Result.fail(EtcdError.invalid(`The option ${name} of batching is to be a whole number from 1 on, not ${value}.`))
+
+const limitsOf = (options: EtcdClient.BatchingOptions): Result.Result<Limits, EtcdError.EtcdError> =>
+  Result.all({
+    operations: atLeastOne("maxOperations", options.maxOperations, defaultOperations),
+    bytes: atLeastOne("maxBytes", options.maxBytes, defaultBytes),
+    inFlight: atLeastOne("maxInFlight", options.maxInFlight, defaultInFlight)
+  })
+
+const latin1 = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
+
+const isSingle = (request: { readonly key?: Uint8Array; readonly rangeEnd?: Uint8Array }): boolean =>
+  request.key !== undefined &&
+  request.key.length > 0 &&
+  (request.rangeEnd === undefined || request.rangeEnd.length === 0)
+
+/** Who chooses more than how long the call may take wants a call of its own. */
+const isPlain = (options: EtcdClient.CallOptions | undefined, requireLeader: boolean): boolean =>
+  options === undefined ||
+  (options.endpoint === undefined &&
+    options.metadata === undefined &&
+    options.retry === undefined &&
+    (options.requireLeader === undefined || options.requireLeader === requireLeader))
+
+type Lanes = { readonly [name in "get" | "getStale" | "getAt" | "getStaleAt" | "put" | "remove"]: Lane }
+
+const makeLanes = (client: EtcdClient.Client, limits: Limits, order: KeyOrder): Lanes => {
+  const admit = (member: Member): void => {
+    const lane = member.operation === put ? lanes.put : lanes.remove
+    lane.push(member)
+    lane.flush()
+  }
+  const lane = (operation: Operation, options: EtcdClient.CallOptions = {}) =>
+    new Lane(client, operation, limits, order, options, admit)
+  const stale = { requireLeader: false }
+  const lanes = {
+    get: lane(get),
+    getStale: lane(get, stale),
+    getAt: lane(get),
+    getStaleAt: lane(get, stale),
+    put: lane(put),
+    remove: lane(remove)
+  }
+  return lanes
+}
+
+const getLane = (lanes: Lanes, request: MessageInitShape<typeof Rpc.RangeRequestSchema>): Lane => {
+  const isNow = request.revision === undefined || request.revision === 0n
+  if (request.serializable === true) return isNow ? lanes.getStale : lanes.getStaleAt
+  return isNow ? lanes.get : lanes.getAt
+}
+
+type Deadline = Option.Option<Duration.Duration>
+
+const wrap = (
+  client: EtcdClient.Client,
+  limits: Limits,
+  fallback: Duration.Duration | undefined
+): EtcdClient.Client => {
+  const order = new KeyOrder()
+  const lanes = makeLanes(client, limits, order)
+
+  const deadlineOf = (options: EtcdClient.CallOptions | undefined): Deadline =>
+    options?.deadline === undefined ? Option.fromUndefinedOr(fallback) : Duration.fromInput(options.deadline)
+
+  const share = (
+    lane: Lane,
+    operation: Operation,
+    request: Request,
+    options: EtcdClient.CallOptions | undefined,
+    bytes: number,
+    key: Uint8Array | undefined
+  ) => {
+    const deadline = deadlineOf(options)
+    if (Option.isNone(deadline) && options?.deadline !== undefined) return undefined
+    const millis =
+      Option.isSome(deadline) && Duration.isFinite(deadline.value) ? Duration.toMillis(deadline.value) : undefined
+    return Effect.suspend(() => {
+      const sameKey = key === undefined ? undefined : latin1(key)
+      return lane.call(new Member(operation, request, options, bytes, sameKey, millis))
+    })
+  }
+
+  /** The call as one of a lane, if it may be one. */
+  const shared = (method: DescMethodUnary, message: unknown, options: EtcdClient.CallOptions | undefined) => {
+    switch (method) {
+      case Rpc.KV.method.range: {
+        const request = message as MessageInitShape<typeof Rpc.RangeRequestSchema>
+        if (!isSingle(request) || !isPlain(options, request.serializable !== true)) return undefined
+        return share(getLane(lanes, request), get, request, options, request.key!.length + overhead, undefined)
+      }
+      case Rpc.KV.method.put: {
+        const request = message as MessageInitShape<typeof Rpc.PutRequestSchema>
+        if (!isSingle(request) || !isPlain(options, true)) return undefined
+        const bytes = request.key!.length + (request.value?.length ?? 0) + overhead
+        return share(lanes.put, put, request, options, bytes, request.key)
+      }
+      case Rpc.KV.method.deleteRange: {
+        const request = message as MessageInitShape<typeof Rpc.DeleteRangeRequestSchema>
+        if (!isSingle(request) || !isPlain(options, true)) return undefined
+        return share(lanes.remove, remove, request, options, request.key!.length + overhead, request.key)
+      }
+      default:
+        return undefined
+    }
+  }
+
+  return {
+    ...client,
+    unary: <I extends DescMessage, O extends DescMessage>(
+      method: DescMethodUnary<I, O>,
+      request: MessageInitShape<I>,
+      options?: EtcdClient.CallOptions | undefined
+    ) =>
+      (shared(method, request, options) as Effect.Effect<MessageShape<O>, EtcdError.EtcdError> | undefined) ??
+      client.unary(method, request, options)
+  }
+}
+
+/** The client with batching. `deadline`: of the client, for calls that do not say. */
+export const make = (
+  client: EtcdClient.Client,
+  options: EtcdClient.BatchingOptions,
+  deadline?: Duration.Duration | undefined
+): Effect.Effect<EtcdClient.Client, EtcdError.EtcdError> =>
+  Effect.map(Effect.fromResult(limitsOf(options)), (limits) => wrap(client, limits, deadline))

@@ -1,0 +1,37 @@
+/**
+ * What the failure of a transaction means for the calls in it.
+ *
+ * @internal
+ */
+import * as EtcdError from "../../EtcdError.ts"
+import type { Kind } from "./rpcs.ts"
+
+type Tag = EtcdError.Reason["_tag"]
+
+/** What one call in a transaction can bring upon all of them. etcd checks all of it before it applies anything. */
+const faults: ReadonlySet<Tag> = new Set<Tag>([
+  "Compacted",
+  "FutureRevision",
+  "TooManyOps",
+  "DuplicateKey",
+  "RequestTooLarge",
+  "KeyNotFound",
+  "LeaseNotFound",
+  "PermissionDenied",
+  "InvalidArgument"
+])
+
+/** What may come from the size of the answer, or from nobody knows what. Reading once more does no harm. */
+const doubts: ReadonlySet<Tag> = new Set<Tag>(["ProtocolViolation", "GrpcStatus"])
+
+/** Whether the calls may be sent again, and some of them may then succeed. */
+export const mayHaveOneCulprit = ({ reason }: EtcdError.EtcdError, kind: Kind): boolean =>
+  reason.outcome === "not-applied" && (faults.has(reason._tag) || (kind === "read" && doubts.has(reason._tag)))
+
+/** The error as one of the calls has it. */
+export const retold = ({ reason }: EtcdError.EtcdError, method: string): EtcdError.EtcdError => {
+  const Reason = reason.constructor as new (fields: object) => EtcdError.Reason
+  const message = reason.message.replace("KV.Txn", `${method} (batched)`)
+  const cause = reason.cause === undefined ? {} : { cause: reason.cause }
+  return EtcdError.make(new Reason({ ...reason, ...cause, message, method }))
+}

@@ -1,0 +1,303 @@
+/**
+ * Calls of one kind on their way: who waits, what is in flight, and what goes out next.
+ *
+ * With nothing in flight a call goes out at once, as the call that it is. Otherwise it waits for the end of this turn
+ * of the event loop, or for a place, and goes out with the others that wait, as one transaction. The transaction runs
+ * in a fiber of its own, which ends when nobody waits for it any more.
+ *
+ * @internal
+ */
+import type { MessageInitShape } from "@bufbuild/protobuf"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import * as EtcdError from "../../EtcdError.ts"
+import * as Rpc from "../proto/rpc_pb.ts"
+import { answers, valueBytes } from "./batchingAnswers.ts"
+import { mayHaveOneCulprit, retold } from "./batchingErrors.ts"
+import type { KeyOrder, Member, Message, Operation, Shared } from "./batchingMember.ts"
+import * as Telemetry from "./telemetry.ts"
+
+/** What a transaction may hold. The first two sink when a server shows that it takes less. */
+export interface Limits {
+  operations: number
+  bytes: number
+  readonly inFlight: number
+}
+
+type TxnRequest = MessageInitShape<typeof Rpc.TxnRequestSchema>
+type Call = Effect.Effect<Message, EtcdError.EtcdError>
+
+/** A transaction smaller than this is not made just because there is another place. */
+const worthAPlace = 32
+
+/** Ended calls at the front of the queue are let go of when there are so many. */
+const slack = 1024
+
+export class Lane {
+  private readonly client: EtcdClient.Client
+  private readonly operation: Operation
+  private readonly limits: Limits
+  private readonly order: KeyOrder
+  private readonly options: EtcdClient.CallOptions
+  /** Where calls go that may go now because another one has ended. */
+  private readonly admit: (member: Member) => void
+
+  private queue: Array<Member> = []
+  private head = 0
+  private inFlight = 0
+  private scheduled = false
+  private flushing = false
+  private settling = false
+  /** How many bytes of values an answer has, going by the last ones. */
+  private expected = 0
+
+  constructor(
+    client: EtcdClient.Client,
+    operation: Operation,
+    limits: Limits,
+    order: KeyOrder,
+    options: EtcdClient.CallOptions,
+    admit: (member: Member) => void
+  ) {
+    this.client = client
+    this.operation = operation
+    this.limits = limits
+    this.order = order
+    this.options = options
+    this.admit = admit
+  }
+
+  call(member: Member): Call {
+    return Effect.onExitPrimitive(
+      Effect.withFiber((fiber) => {
+        const clock = fiber.getRef(Clock.Clock)
+        return this.mayGoAlone(member) ? this.alone(member, clock) : this.wait(member, clock, fiber)
+      }),
+      () => {
+        if (member.state === "ended") member.disarm()
+        else this.end(member)
+        return undefined
+      }
+    )
+  }
+
+  /** The call waits no more for another one on its key. */
+  push(member: Member): void {
+    this.queue.push(member)
+  }
+
+  private mayGoAlone(member: Member): boolean {
+    return this.inFlight === 0 && !this.settling && this.head === this.queue.length && this.order.isFree(member.key)
+  }
+
+  private alone(member: Member, clock: Clock.Clock): Call {
+    this.order.enter(member)
+    this.inFlight++
+    member.state = "alone"
+    return member.direct(this.client, clock)
+  }
+
+  private wait(member: Member, clock: Clock.Clock, fiber: Fiber.Fiber<unknown, unknown>): Call {
+    return Telemetry.isTraced(fiber)
+      ? Effect.withSpan(
+          Effect.withFiber((inner) => this.park(member, clock, inner)),
+          `${this.operation.name} batched`
+        )
+      : this.park(member, clock, fiber)
+  }
+
+  private park(member: Member, clock: Clock.Clock, fiber: Fiber.Fiber<unknown, unknown>): Call {
+    return Effect.callback((resume) => {
+      member.state = "waiting"
+      member.suspend(fiber.context, clock, resume)
+      if (!this.order.enter(member)) return
+      this.queue.push(member)
+      this.schedule(fiber)
+    })
+  }
+
+  /** Whoever else makes a call in this turn of the event loop goes along. */
+  private schedule(fiber: Fiber.Fiber<unknown, unknown>): void {
+    if (this.scheduled || this.settling || this.inFlight >= this.limits.inFlight) return
+    this.scheduled = true
+    fiber.currentDispatcher.scheduleTask(() => {
+      this.scheduled = false
+      this.flush()
+    }, 0)
+  }
+
+  /** The call was given up, or went alone and has ended. */
+  private end(member: Member): void {
+    const { shared, state } = member
+    member.state = "ended"
+    member.disarm()
+    switch (state) {
+      case "waiting":
+        if (!member.blocked) this.leave(member)
+        break
+      case "alone":
+        this.leave(member)
+        this.inFlight--
+        this.flush()
+        break
+      case "shared":
+        if (shared !== undefined && --shared.waiting === 0) shared.fiber?.interruptUnsafe()
+        break
+      default:
+    }
+  }
+
+  private leave(member: Member): void {
+    const next = this.order.leave(member)
+    if (next !== undefined) this.admit(next)
+  }
+
+  /** Sends what waits, as long as there are places. */
+  flush(): void {
+    if (this.flushing || this.settling) return
+    this.flushing = true
+    while (this.inFlight < this.limits.inFlight) {
+      const members = this.take()
+      if (members.length === 0) break
+      this.send(members)
+    }
+    this.flushing = false
+  }
+
+  private take(): Array<Member> {
+    const free = this.limits.inFlight - this.inFlight
+    const share = Math.max(worthAPlace, Math.ceil((this.queue.length - this.head) / free))
+    const limit = Math.min(share, this.limits.operations, this.answerLimit())
+    const taken: Array<Member> = []
+    let bytes = 0
+    while (this.head < this.queue.length && taken.length < limit) {
+      const member = this.queue[this.head]!
+      if (member.state === "waiting") {
+        bytes += member.bytes
+        if (taken.length > 0 && bytes > this.limits.bytes) break
+        taken.push(member)
+      }
+      this.head++
+    }
+    this.tidy()
+    return taken
+  }
+
+  /** Where values are large nothing is gained by reading them together, and who reads a small one would wait for them. */
+  private answerLimit(): number {
+    return Math.max(1, Math.floor(this.limits.bytes / (this.expected + 1)))
+  }
+
+  private tidy(): void {
+    if (this.head === this.queue.length) {
+      this.queue = []
+      this.head = 0
+    } else if (this.head > slack && this.head * 2 > this.queue.length) {
+      this.queue = this.queue.slice(this.head)
+      this.head = 0
+    }
+  }
+
+  /** Takes a place for the calls, however many are taken. */
+  private send(members: ReadonlyArray<Member>): void {
+    this.inFlight++
+    if (members.length === 1) this.sendAlone(members[0]!)
+    else this.sendShared(members)
+  }
+
+  private sendAlone(member: Member): void {
+    member.state = "alone"
+    member.wake(Effect.flatMap(Clock.Clock, (clock) => member.direct(this.client, clock)))
+  }
+
+  private sendShared(members: ReadonlyArray<Member>): void {
+    const shared: Shared = { members, waiting: members.length, fiber: undefined }
+    for (const member of members) {
+      member.state = "shared"
+      member.shared = shared
+    }
+    const run = Effect.runForkWith(members[0]!.context!)
+    shared.fiber = run(this.client.unary(Rpc.KV.method.txn, this.request(members), this.options))
+    shared.fiber.addObserver((exit) => this.settle(shared, exit as Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>))
+  }
+
+  private request(members: ReadonlyArray<Member>): TxnRequest {
+    const { request } = this.operation
+    return { success: members.map((member) => ({ request: { case: request, value: member.request } })) } as TxnRequest
+  }
+
+  /** Tells everybody who still waits, and then sends what they ask for next. */
+  private settle({ members }: Shared, exit: Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>): void {
+    const outer = this.settling
+    this.settling = true
+    if (Exit.isSuccess(exit)) this.answer(members, exit.value)
+    else {
+      const error = Option.getOrUndefined(Exit.findErrorOption(exit))
+      if (error === undefined) for (const member of members) this.tell(member, Effect.failCause(exit.cause as never))
+      else if (mayHaveOneCulprit(error, this.operation.kind)) this.split(members, error)
+      else this.fail(members, error)
+    }
+    this.settling = outer
+    this.inFlight--
+    this.flush()
+  }
+
+  private answer(members: ReadonlyArray<Member>, response: Rpc.TxnResponse): void {
+    const messages = answers(this.operation, response, members.length)
+    if (messages === undefined) {
+      this.fail(members, foreign(this.operation))
+      return
+    }
+    const bytes = valueBytes(messages) / members.length
+    this.expected = bytes > this.expected ? bytes : (3 * this.expected + bytes) / 4
+    for (let index = 0; index < members.length; index++) {
+      this.tell(members[index]!, Effect.succeed(messages[index]!))
+    }
+  }
+
+  private fail(members: ReadonlyArray<Member>, error: EtcdError.EtcdError): void {
+    const failed = Effect.fail(retold(error, this.operation.name))
+    for (const member of members) this.tell(member, failed)
+  }
+
+  private tell(member: Member, effect: Call): void {
+    this.leave(member)
+    if (member.state === "shared") member.settle(effect)
+  }
+
+  /** One of them may be to blame, and the others are not to suffer for it: each half goes on its own. */
+  private split(members: ReadonlyArray<Member>, error: EtcdError.EtcdError): void {
+    this.learn(members, error)
+    const waiting: Array<Member> = []
+    for (const member of members) {
+      if (member.state === "shared") waiting.push(member)
+      else this.leave(member)
+    }
+    const half = Math.ceil(waiting.length / 2)
+    if (half > 0) this.send(waiting.slice(0, half))
+    if (half < waiting.length) this.send(waiting.slice(half))
+  }
+
+  private learn(members: ReadonlyArray<Member>, { reason }: EtcdError.EtcdError): void {
+    if (reason._tag === "TooManyOps") {
+      this.limits.operations = Math.min(this.limits.operations, Math.ceil(members.length / 2))
+    }
+    if (reason._tag === "RequestTooLarge") {
+      const bytes = members.reduce((sum, member) => sum + member.bytes, 0)
+      this.limits.bytes = Math.min(this.limits.bytes, Math.ceil(bytes / 2))
+    }
+  }
+}
+
+const foreign = ({ kind }: Operation): EtcdError.EtcdError =>
+  EtcdError.make(
+    new EtcdError.ProtocolViolation({
+      message: "KV.Txn failed: the answer does not have what the transaction asked for. Is the endpoint etcd?",
+      outcome: kind === "read" ? "not-applied" : "unknown",
+      method: "KV.Txn"
+    })
+  )

@@ -1,0 +1,187 @@
+/**
+ * One call that may share a transaction with others, from when it is made until it has ended, and the order in which
+ * calls on one key go.
+ *
+ * @internal
+ */
+import type { DescMethodUnary, MessageInitShape } from "@bufbuild/protobuf"
+import type * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import * as EtcdError from "../../EtcdError.ts"
+import * as Rpc from "../proto/rpc_pb.ts"
+
+export type Message = Rpc.RangeResponse | Rpc.PutResponse | Rpc.DeleteRangeResponse
+
+/** A kind of call that a transaction may have as an operation. */
+export type Operation =
+  | { readonly kind: "read"; readonly name: "KV.Range"; readonly request: "requestRange" }
+  | { readonly kind: "write"; readonly name: "KV.Put"; readonly request: "requestPut" }
+  | { readonly kind: "write"; readonly name: "KV.DeleteRange"; readonly request: "requestDeleteRange" }
+
+export const get: Operation = { kind: "read", name: "KV.Range", request: "requestRange" }
+export const put: Operation = { kind: "write", name: "KV.Put", request: "requestPut" }
+export const remove: Operation = { kind: "write", name: "KV.DeleteRange", request: "requestDeleteRange" }
+
+export type Request =
+  | MessageInitShape<typeof Rpc.RangeRequestSchema>
+  | MessageInitShape<typeof Rpc.PutRequestSchema>
+  | MessageInitShape<typeof Rpc.DeleteRangeRequestSchema>
+
+export const methods: { readonly [Name in Operation["name"]]: DescMethodUnary } = {
+  "KV.Range": Rpc.KV.method.range,
+  "KV.Put": Rpc.KV.method.put,
+  "KV.DeleteRange": Rpc.KV.method.deleteRange
+}
+
+/**
+ * - `new`: not begun.
+ * - `waiting`: in the queue, or behind another call on its key.
+ * - `shared`: sent, in a transaction with others.
+ * - `alone`: sent, as the call that it is.
+ * - `ended`: answered, failed, or given up by its caller.
+ */
+export type State = "new" | "waiting" | "shared" | "alone" | "ended"
+
+/** A transaction under way. */
+export interface Shared {
+  readonly members: ReadonlyArray<Member>
+  /** How many callers still wait for it. */
+  waiting: number
+  fiber: Fiber.Fiber<unknown, unknown> | undefined
+}
+
+/** The longest that a timer can wait for. */
+const longest = 2_147_483_647
+
+export class Member {
+  readonly operation: Operation
+  readonly request: Request
+  readonly options: EtcdClient.CallOptions | undefined
+  /** How much of a transaction it takes, roughly. */
+  readonly bytes: number
+  /** What tells calls on the same key, where their order matters. */
+  readonly key: string | undefined
+  readonly deadlineMillis: number | undefined
+
+  state: State = "new"
+  /** Whether another call on the same key is before it. */
+  blocked = false
+  /** The next call on the same key. */
+  next: Member | undefined = undefined
+  shared: Shared | undefined = undefined
+  context: Context.Context<never> | undefined = undefined
+
+  private resume: ((effect: Effect.Effect<Message, EtcdError.EtcdError>) => void) | undefined = undefined
+  private timer: NodeJS.Timeout | undefined = undefined
+  private deadlineAt = 0
+
+  constructor(
+    operation: Operation,
+    request: Request,
+    options: EtcdClient.CallOptions | undefined,
+    bytes: number,
+    key: string | undefined,
+    deadlineMillis: number | undefined
+  ) {
+    this.operation = operation
+    this.request = request
+    this.options = options
+    this.bytes = bytes
+    this.key = key
+    this.deadlineMillis = deadlineMillis
+  }
+
+  /** Its caller waits from now on. */
+  suspend(
+    context: Context.Context<never>,
+    clock: Clock.Clock,
+    resume: (effect: Effect.Effect<Message, EtcdError.EtcdError>) => void
+  ): void {
+    this.context = context
+    this.resume = resume
+    if (this.deadlineMillis === undefined) return
+    this.deadlineAt = clock.currentTimeMillisUnsafe() + this.deadlineMillis
+    this.timer = setTimeout(this.expire, Math.min(this.deadlineMillis, longest))
+  }
+
+  /** Goes on with its caller. */
+  settle(effect: Effect.Effect<Message, EtcdError.EtcdError>): void {
+    this.state = "ended"
+    this.wake(effect)
+  }
+
+  wake(effect: Effect.Effect<Message, EtcdError.EtcdError>): void {
+    this.disarm()
+    this.resume?.(effect)
+  }
+
+  disarm(): void {
+    if (this.timer === undefined) return
+    clearTimeout(this.timer)
+    this.timer = undefined
+  }
+
+  /** The call as it is without batching, with the time that is left. */
+  direct(client: EtcdClient.Client, clock: Clock.Clock): Effect.Effect<Message, EtcdError.EtcdError> {
+    const options =
+      this.deadlineAt === 0
+        ? this.options
+        : { ...this.options, deadline: Math.max(0, this.deadlineAt - clock.currentTimeMillisUnsafe()) }
+    return client.unary(methods[this.operation.name], this.request, options) as Effect.Effect<
+      Message,
+      EtcdError.EtcdError
+    >
+  }
+
+  /** The caller is told; what was sent stays on its way for the other callers. */
+  private readonly expire = (): void => {
+    this.timer = undefined
+    if (this.state === "waiting" || this.state === "shared") this.resume?.(Effect.fail(this.tooLate()))
+  }
+
+  private tooLate(): EtcdError.EtcdError {
+    const { kind, name } = this.operation
+    const outcome = kind === "write" && this.state === "shared" ? "unknown" : "not-applied"
+    const where = this.state === "shared" ? "before the answer came" : "before the request could be sent"
+    const doubt = outcome === "unknown" ? " Whether it was applied is unknown." : ""
+    const message = `${name} failed: the deadline passed ${where}. Give the call more time, or look at the server's load.${doubt}`
+    return EtcdError.make(new EtcdError.DeadlineExceeded({ message, outcome, method: name }))
+  }
+}
+
+/**
+ * Calls on one key go one after the other, in the order they came: etcd takes up requests that are under way at the
+ * same time in any order, and refuses a transaction that writes a key twice.
+ */
+export class KeyOrder {
+  /** The last call on each key that has calls. */
+  private readonly last = new Map<string, Member>()
+
+  isFree(key: string | undefined): boolean {
+    return key === undefined || !this.last.has(key)
+  }
+
+  /** Whether the call may go now. Otherwise `leave` answers with it when it may. */
+  enter(member: Member): boolean {
+    if (member.key === undefined) return true
+    const before = this.last.get(member.key)
+    this.last.set(member.key, member)
+    if (before === undefined) return true
+    before.next = member
+    member.blocked = true
+    return false
+  }
+
+  /** The call has ended. The next one on its key, if there is one, may go. */
+  leave(member: Member): Member | undefined {
+    if (member.key === undefined) return undefined
+    let next = member.next
+    while (next !== undefined && next.state === "ended") next = next.next
+    if (next === undefined) this.last.delete(member.key)
+    else next.blocked = false
+    return next
+  }
+}

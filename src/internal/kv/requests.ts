@@ -1,0 +1,73 @@
+/**
+ * What `EtcdKv` and `EtcdTxn` have in common: requests from options, and results from answers.
+ *
+ * @internal
+ */
+import type { DeleteResult, Header, PutOptions, PutResult, RangeOptions, RangeResult } from "../../EtcdKv.ts"
+import * as KeyRange from "../../KeyRange.ts"
+import * as Rpc from "../proto/rpc_pb.ts"
+import * as Wire from "../wire.ts"
+
+const sortTargets = {
+  key: Rpc.RangeRequest_SortTarget.KEY,
+  version: Rpc.RangeRequest_SortTarget.VERSION,
+  createRevision: Rpc.RangeRequest_SortTarget.CREATE,
+  modRevision: Rpc.RangeRequest_SortTarget.MOD,
+  value: Rpc.RangeRequest_SortTarget.VALUE
+}
+
+const sortOrder = (options: RangeOptions) => {
+  if (options.order === "descending") return Rpc.RangeRequest_SortOrder.DESCEND
+  return options.order === undefined && options.sortBy === undefined
+    ? Rpc.RangeRequest_SortOrder.NONE
+    : Rpc.RangeRequest_SortOrder.ASCEND
+}
+
+export const range = (range: KeyRange.KeyRange, options: RangeOptions) => ({
+  key: range.key,
+  rangeEnd: range.end,
+  limit: BigInt(options.limit ?? 0),
+  revision: options.revision ?? 0n,
+  sortOrder: sortOrder(options),
+  sortTarget: sortTargets[options.sortBy ?? "key"],
+  serializable: options.serializable ?? false,
+  keysOnly: options.keysOnly ?? false,
+  countOnly: options.countOnly ?? false,
+  minModRevision: options.minModRevision ?? 0n,
+  maxModRevision: options.maxModRevision ?? 0n,
+  minCreateRevision: options.minCreateRevision ?? 0n,
+  maxCreateRevision: options.maxCreateRevision ?? 0n
+})
+
+export const put = (key: KeyRange.Bytes, value: KeyRange.Bytes, options: PutOptions) => ({
+  key: KeyRange.toBytes(key),
+  value: KeyRange.toBytes(value),
+  lease: options.lease ?? 0n,
+  prevKv: options.previousValue ?? false,
+  ignoreValue: options.ignoreValue ?? false,
+  ignoreLease: options.ignoreLease ?? false
+})
+
+export const deleteRange = (range: KeyRange.KeyRange, options: { readonly previousValues?: boolean | undefined }) => ({
+  key: range.key,
+  rangeEnd: range.end,
+  prevKv: options.previousValues ?? false
+})
+
+export const rangeResult = (response: Rpc.RangeResponse, header: Header): RangeResult => ({
+  header,
+  kvs: response.kvs.map(Wire.keyValue),
+  more: response.more,
+  count: response.count
+})
+
+export const putResult = (response: Rpc.PutResponse, header: Header): PutResult => ({
+  header,
+  previous: Wire.optionalKeyValue(response.prevKv)
+})
+
+export const deleteResult = (response: Rpc.DeleteRangeResponse, header: Header): DeleteResult => ({
+  header,
+  deleted: response.deleted,
+  previous: response.prevKvs.map(Wire.keyValue)
+})

@@ -1,0 +1,197 @@
+import { assert, describe, layer } from "@effect/vitest"
+import { Effect, Fiber, Latch, Layer, Option, Schema, Stream } from "effect"
+import { SchemaBinary } from "effect/encoding"
+import { EtcdClient, EtcdId, EtcdKv, EtcdLayer } from "effect-etcd"
+import type * as EtcdStore from "effect-etcd/EtcdStore"
+import * as EtcdTxn from "effect-etcd/EtcdTxn"
+import { expectTypeOf } from "vitest"
+import { Lease } from "../src/internal/proto/rpc_pb.ts"
+
+class User extends Schema.Class<User>("User")({
+  name: Schema.NonEmptyString,
+  since: Schema.Date,
+  id: Schema.BigInt,
+  mail: Schema.Option(Schema.String)
+}) {}
+
+const ann = new User({ name: "Ann", since: new Date(1), id: 1n << 60n, mail: Option.some("ann@example.org") })
+const bob = new User({ name: "Bob", since: new Date(2), id: 2n, mail: Option.none() })
+
+const live = Layer.provideMerge(EtcdTxn.layer, EtcdLayer.ephemeral({}, { log: false }))
+
+describe("EtcdKv.schema", () => {
+  layer(live, { timeout: "30 seconds" })((it) => {
+    it.effect("get, put, list, stream and delete", () =>
+      Effect.gen(function* () {
+        const users = EtcdKv.schema("a/", User)
+        expectTypeOf(users).toEqualTypeOf<EtcdStore.Store<User>>()
+        assert.deepStrictEqual(yield* users.get("ann"), Option.none())
+        const first = yield* users.put("ann", ann)
+        yield* users.put("bob", bob)
+        const read = Option.getOrThrow(yield* users.get("ann"))
+        assert.deepStrictEqual(read.value, ann)
+        assert.isTrue(read.value instanceof User)
+        assert.strictEqual(read.key, "ann")
+        assert.strictEqual(read.modRevision, first.revision)
+        assert.strictEqual(read.version, 1n)
+        const json = Option.getOrThrow(yield* EtcdKv.getString("a/bob"))
+        assert.strictEqual(JSON.parse(json).name, "Bob")
+        assert.deepStrictEqual(
+          (yield* users.list()).map((entry) => [entry.key, entry.value]),
+          [
+            ["ann", ann],
+            ["bob", bob]
+          ]
+        )
+        assert.deepStrictEqual(
+          (yield* users.list({ order: "descending", limit: 1 })).map((entry) => entry.key),
+          ["bob"]
+        )
+        const streamed = yield* Stream.runCollect(users.stream({ pageSize: 1 }))
+        assert.deepStrictEqual(
+          streamed.map((entry) => entry.value),
+          [ann, bob]
+        )
+        assert.isTrue(yield* users.delete("ann"))
+        assert.isFalse(yield* users.delete("ann"))
+      })
+    )
+
+    it.effect("compare-and-set and compare-and-delete by revision", () =>
+      Effect.gen(function* () {
+        const users = EtcdKv.schema("cas/", User)
+        const created = yield* users.compareAndSet("u", ann, { revision: 0n })
+        const exists = yield* Effect.flip(users.compareAndSet("u", bob, { revision: 0n }))
+        assert(exists._tag === "EtcdConflict")
+        assert.strictEqual(exists.key, "cas/u")
+        assert.strictEqual(Option.getOrThrow(exists.current).modRevision, created.revision)
+        assert.include(exists.message, '"cas/u" was expected not to exist; it is at revision')
+        const changed = yield* users.compareAndSet("u", bob, { revision: created.revision })
+        const late = yield* Effect.flip(users.compareAndDelete("u", { revision: created.revision }))
+        assert(late._tag === "EtcdConflict")
+        assert.deepStrictEqual(Option.getOrThrow(yield* users.get("u")).value, bob)
+        yield* users.compareAndDelete("u", { revision: changed.revision })
+        const gone = yield* Effect.flip(users.compareAndSet("u", ann, { revision: changed.revision }))
+        assert(gone._tag === "EtcdConflict")
+        assert.include(gone.message, "it does not exist")
+      })
+    )
+
+    it.effect("update starts over when somebody else has written", () =>
+      Effect.gen(function* () {
+        const counters = EtcdKv.schema("count/", Schema.Int)
+        const add = counters.update("n", (current) => Option.getOrElse(current, () => 0) + 1)
+        yield* Effect.all(
+          Array.from({ length: 30 }, () => add),
+          { concurrency: "unbounded", discard: true }
+        )
+        const entry = Option.getOrThrow(yield* counters.get("n"))
+        assert.strictEqual(entry.value, 30)
+        assert.strictEqual(entry.version, 30n)
+        const failed = yield* Effect.flip(counters.updateEffect("n", () => Effect.fail("no" as const)))
+        assert.strictEqual(failed, "no")
+        assert.strictEqual(Option.getOrThrow(yield* counters.get("n")).version, 30n)
+      })
+    )
+
+    it.effect("entries go with their lease", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdClient.EtcdClient
+        const granted = yield* client.unary(Lease.method.leaseGrant, { TTL: 60n })
+        const lease = EtcdId.LeaseId(granted.ID)
+        const counters = EtcdKv.schema("lease/", Schema.Int)
+        yield* counters.put("a", 1, { lease })
+        yield* counters.compareAndSet("b", 1, { lease, revision: 0n })
+        yield* counters.update("c", () => 1, { lease })
+        assert.deepStrictEqual(
+          (yield* counters.list()).map((entry) => entry.lease),
+          [Option.some(lease), Option.some(lease), Option.some(lease)]
+        )
+        yield* client.unary(Lease.method.leaseRevoke, { ID: lease })
+        assert.deepStrictEqual(yield* counters.list(), [])
+      })
+    )
+
+    it.effect("what does not fit the schema is an error that names the key", () =>
+      Effect.gen(function* () {
+        const users = EtcdKv.schema("bad/", User)
+        const { header } = yield* EtcdKv.put("bad/json", "{")
+        yield* EtcdKv.put("bad/shape", '{"name":""}')
+        yield* EtcdKv.put("bad/text", Uint8Array.of(0x22, 0xff, 0x22))
+        yield* users.put("good", ann)
+        const wrong = yield* Effect.flip(users.get("json"))
+        assert(wrong._tag === "EtcdSchemaError")
+        assert.strictEqual(wrong.operation, "decode")
+        assert.strictEqual(wrong.key, "bad/json")
+        assert.strictEqual(wrong.modRevision, header.revision)
+        assert.include(wrong.message, `The value of the key "bad/json", written at revision ${header.revision}`)
+        for (const key of ["shape", "text"]) {
+          const error = yield* Effect.flip(users.get(key))
+          assert(error._tag === "EtcdSchemaError")
+          assert.strictEqual(error.key, `bad/${key}`)
+        }
+        assert.strictEqual((yield* Effect.flip(users.list()))._tag, "EtcdSchemaError")
+        assert.strictEqual((yield* Effect.flip(Stream.runDrain(users.stream())))._tag, "EtcdSchemaError")
+        const keys = (entries: ReadonlyArray<EtcdStore.Entry<User>>) => entries.map((entry) => entry.key)
+        assert.deepStrictEqual(keys(yield* users.list({ onInvalid: "skip" })), ["good"])
+        assert.deepStrictEqual(keys(yield* Stream.runCollect(users.stream({ onInvalid: "skip" }))), ["good"])
+        const unsent = yield* Effect.flip(users.put("new", { ...ann, name: "" } as User))
+        assert(unsent._tag === "EtcdSchemaError")
+        assert.strictEqual(unsent.operation, "encode")
+        assert.include(unsent.message, '"bad/new"')
+        assert.deepStrictEqual(yield* EtcdKv.get("bad/new"), Option.none())
+      })
+    )
+
+    it.effect("watch decodes what changes", () =>
+      Effect.gen(function* () {
+        const counters = EtcdKv.schema("watch/", Schema.Int)
+        const { revision } = yield* counters.put("a", 1)
+        const options = { startRevision: revision, previousValues: true } as const
+        const seen = yield* Latch.make()
+        const watched = yield* counters.watch({ ...options, onInvalid: "skip" }).pipe(
+          Stream.tap(() => seen.open),
+          Stream.take(3),
+          Stream.runCollect,
+          Effect.forkChild
+        )
+        yield* seen.await
+        yield* EtcdKv.put("watch/bad", "x")
+        const second = yield* counters.put("a", 2)
+        yield* counters.delete("a")
+        const [created, changed, deleted] = yield* Fiber.join(watched)
+        assert(created?._tag === "Put" && changed?._tag === "Put" && deleted?._tag === "Delete")
+        assert.strictEqual(created.entry.value, 1)
+        assert.deepStrictEqual(created.previous, Option.none())
+        assert.strictEqual(changed.entry.modRevision, second.revision)
+        assert.strictEqual(Option.getOrThrow(changed.previous).value, 1)
+        assert.strictEqual(deleted.key, "a")
+        assert.strictEqual(deleted.revision, second.revision + 1n)
+        assert.strictEqual(Option.getOrThrow(deleted.previous).value, 2)
+        const error = yield* Effect.flip(Stream.runDrain(counters.watch(options)))
+        assert(error._tag === "EtcdSchemaError")
+        assert.strictEqual(error.key, "watch/bad")
+      })
+    )
+
+    it.effect("other formats", () =>
+      Effect.gen(function* () {
+        const numbers = EtcdKv.schema("text/", Schema.FiniteFromString, { format: "text" })
+        yield* numbers.put("n", 12)
+        assert.deepStrictEqual(yield* EtcdKv.getString("text/n"), Option.some("12"))
+        assert.strictEqual(Option.getOrThrow(yield* numbers.get("n")).value, 12)
+        const users = EtcdKv.schema("bytes/", SchemaBinary.toCodec(User), { format: "bytes" })
+        yield* users.put("ann", ann)
+        yield* users.put("bob", bob)
+        assert.deepStrictEqual(
+          (yield* users.list()).map((entry) => entry.value),
+          [ann, bob]
+        )
+        // @ts-expect-error: the schema does not encode to text
+        const _noText = () => EtcdKv.schema("x/", User, { format: "text" })
+        // @ts-expect-error: the schema does not encode to bytes
+        const _noBytes = () => EtcdKv.schema("x/", Schema.FiniteFromString, { format: "bytes" })
+      })
+    )
+  })
+})

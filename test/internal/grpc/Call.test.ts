@@ -1,0 +1,70 @@
+import { EventEmitter } from "node:events"
+import type * as http2 from "node:http2"
+import { assert, describe, it } from "@effect/vitest"
+import { Call, type Host } from "../../../src/internal/grpc/Call.ts"
+import type { TransportError } from "../../../src/internal/grpc/Transport.ts"
+import { message } from "../../support/http2/frames.ts"
+
+const host: Host = {
+  peer: "http://127.0.0.1:1",
+  maxReceiveMessageBytes: 1000,
+  ended: () => {},
+  streamClosed: () => {},
+  checkBroken: () => {},
+  sendFailed: () => {}
+}
+
+/** A call on a stream of which a test emits the events, in an order that a real one may come to. */
+const started = () => {
+  const messages: Array<Uint8Array> = []
+  const ends: Array<TransportError | undefined> = []
+  const stream = Object.assign(new EventEmitter(), { closed: true, rstCode: 0 })
+  const call = new Call(
+    host,
+    "/test.Service/Method",
+    {},
+    {
+      onStart: () => {},
+      onMessage: (message) => void messages.push(message),
+      onEnd: (error) => void ends.push(error)
+    }
+  )
+  call.start(stream as unknown as http2.ClientHttp2Stream)
+  return { stream, messages, ends }
+}
+
+describe("Call", () => {
+  it("judges data that comes before the headers by the headers", () => {
+    const good = started()
+    good.stream.emit("data", message(Uint8Array.of(1)))
+    good.stream.emit("response", { ":status": 200, "content-type": "application/grpc" }, 0)
+    good.stream.emit("trailers", { "grpc-status": "0" })
+    good.stream.emit("end")
+    assert.deepStrictEqual(good.messages, [Uint8Array.of(1)])
+    assert.deepStrictEqual(good.ends, [undefined])
+
+    const page = started()
+    page.stream.emit("data", Buffer.from("<html>"))
+    page.stream.emit("response", { ":status": 502 }, 0)
+    page.stream.emit("end")
+    assert.strictEqual(page.ends.length, 1)
+    assert.deepStrictEqual([page.ends[0]?.kind, page.ends[0]?.code], ["Http", 14])
+    assert.include(page.ends[0]?.message, "<html>")
+  })
+
+  it("ends once, whatever comes after", () => {
+    const { ends, messages, stream } = started()
+    stream.emit("response", { ":status": 200, "content-type": "application/grpc", "grpc-status": "5" }, 1)
+    stream.emit("end")
+    stream.emit("response", { ":status": 502 }, 0)
+    stream.emit("data", message(Uint8Array.of(1)))
+    stream.emit("trailers", { "grpc-status": "0" })
+    stream.emit("error", new Error("late"))
+    stream.emit("close")
+    assert.deepStrictEqual(
+      ends.map((error) => error?.code),
+      [5]
+    )
+    assert.deepStrictEqual(messages, [])
+  })
+})

@@ -1,0 +1,1401 @@
+/**
+ * What every gRPC transport must do, whatever it is made of: against real etcd, against servers of `node:http2` that
+ * break the rules of gRPC, and against servers of raw frames that break the rules of HTTP/2.
+ */
+import * as fs from "node:fs"
+import type * as http2 from "node:http2"
+import * as net from "node:net"
+import * as os from "node:os"
+import * as path from "node:path"
+import process from "node:process"
+import * as tls from "node:tls"
+import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type {
+  Connection,
+  ConnectionOptions,
+  Target,
+  Tls,
+  Transport,
+  TransportError
+} from "../../../src/internal/grpc/Transport.ts"
+import { clientTls, etcd, type Listener } from "../../support/etcd.ts"
+import * as Frames from "../../support/http2/frames.ts"
+import { fuzzedFrames, makeRandom } from "../../support/http2/fuzz.ts"
+import * as Node from "../../support/http2/nodeServer.ts"
+import { type Peer, rawServer } from "../../support/http2/rawServer.ts"
+import { certificateOf, fixture, trusted } from "../../support/tls.ts"
+
+const defaults: ConnectionOptions = {
+  connectTimeoutMillis: 10_000,
+  keepAliveIntervalMillis: 0,
+  keepAliveTimeoutMillis: 10_000,
+  maxReceiveMessageBytes: 4 * 1024 * 1024
+}
+
+const bytes = (...values: ReadonlyArray<number>): Uint8Array => Uint8Array.from(values)
+const empty = bytes()
+const request = bytes(1, 2, 3)
+const method = "/test.Service/Method"
+
+/** Messages of etcd, by hand: field number and wire type, length, value. */
+const put = (key: number, value: Uint8Array): Uint8Array =>
+  Uint8Array.from([0x0a, 1, key, 0x12, ...varint(value.length), ...value])
+const range = (key: number): Uint8Array => bytes(0x0a, 1, key)
+const watchFrom = (key: number): Uint8Array => bytes(0x0a, 3, 0x0a, 1, key)
+
+const varint = (value: number): ReadonlyArray<number> =>
+  value < 128 ? [value] : [(value & 127) | 128, ...varint(value >>> 7)]
+
+const tcp = (port: number, tls?: Tls): Target => ({ _tag: "Tcp", host: "127.0.0.1", port, ...(tls && { tls }) })
+
+const listening = <Server extends net.Server>(server: Server): Effect.Effect<Server, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.callback<Server>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))),
+    (server) => Effect.sync(() => void server.close())
+  )
+
+const temporaryDirectory = Effect.acquireRelease(
+  Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "effect-etcd-test-"))),
+  (directory) => Effect.sync(() => fs.rmSync(directory, { recursive: true, force: true }))
+)
+
+const portOf = (server: net.Server): number => (server.address() as net.AddressInfo).port
+
+/** Waits until something holds. */
+const until = (condition: () => boolean): Effect.Effect<void> =>
+  Effect.suspend(() => (condition() ? Effect.void : Effect.fail("not yet" as const))).pipe(
+    Effect.retry(Schedule.spaced(2)),
+    Effect.orDie
+  )
+
+const check = (
+  error: TransportError,
+  expected: { readonly kind: TransportError["kind"]; readonly code: number; readonly processed: string },
+  message?: RegExp
+): void => {
+  assert.strictEqual(error._tag, "TransportError")
+  assert.deepStrictEqual({ kind: error.kind, code: error.code, processed: error.processed }, expected, error.message)
+  if (message !== undefined) assert.match(error.message, message)
+}
+
+/** For servers that leave a client in doubt whether anything will ever come. */
+const watchedClosely = { keepAliveIntervalMillis: 50, keepAliveTimeoutMillis: 100 }
+
+const howItEnds = <A>(call: Effect.Effect<A, TransportError>): Effect.Effect<string> =>
+  Effect.matchCause(call, {
+    onFailure: (cause) =>
+      cause.reasons.map((reason) => (Cause.isFailReason(reason) ? reason.error._tag : reason)).join(),
+    onSuccess: () => "ok"
+  })
+
+const lostUnknown = { kind: "ConnectionLost", code: 14, processed: "unknown" } as const
+const lostNo = { kind: "ConnectionLost", code: 14, processed: "no" } as const
+const unreachable = { kind: "Unreachable", code: 14, processed: "no" } as const
+const protocol = (code: number) => ({ kind: "Protocol", code, processed: "unknown" }) as const
+
+export const transportConformance = (name: string, transport: Transport): void => {
+  const connect = (target: Target, options: Partial<ConnectionOptions> = {}) =>
+    transport.connect(target, { ...defaults, ...options })
+
+  const failToConnect = (target: Target, options: Partial<ConnectionOptions> = {}) =>
+    Effect.flip(Effect.scoped(connect(target, options)))
+
+  /** A server of node:http2 that does this with each call, and a connection to it. */
+  const against = Effect.fnUntraced(function* (handler: Node.Handler, options: Partial<ConnectionOptions> = {}) {
+    const server = yield* Node.nodeServer(handler)
+    return { ...server, connection: yield* connect(tcp(server.port), options) }
+  })
+
+  /** The same with raw frames. */
+  const againstRaw = Effect.fnUntraced(function* (
+    script: Parameters<typeof rawServer>[0],
+    options: Partial<ConnectionOptions> = {}
+  ) {
+    const server = yield* rawServer(script)
+    const connection = yield* connect(tcp(server.port), options)
+    return { connection, peers: server.peers, peer: server.peers[0]! }
+  })
+
+  /** How one unary call fails, and proof that the connection is none the worse for it. */
+  const failureOf = Effect.fnUntraced(function* (handler: Node.Handler, options: Partial<ConnectionOptions> = {}) {
+    const { connection } = yield* against((stream, headers) => {
+      if (headers[":path"] === method) handler(stream, headers)
+      else Node.reply(stream, Frames.message(request))
+    }, options)
+    const error = yield* Effect.flip(connection.unary(method, request))
+    assert.deepStrictEqual(yield* connection.unary("/test.Service/Good", request), request)
+    return error
+  })
+
+  const rawFailureOf = Effect.fnUntraced(function* (
+    onRequestEnd: (stream: number, peer: Peer) => void,
+    options: Partial<ConnectionOptions> = {}
+  ) {
+    const { connection } = yield* againstRaw({ onRequestEnd }, options)
+    return yield* Effect.flip(connection.unary(method, request))
+  })
+
+  const echo = (connection: Connection) =>
+    Effect.map(connection.unary(method, request), (answer) => assert.deepStrictEqual(answer, request))
+
+  describe(`transport conformance: ${name}`, { timeout: 60_000 }, () => {
+    describe.each<Listener>(["tcp", "unix", "tls"])("real etcd over %s", (listener) => {
+      it.live("reads and writes, and hands on etcd's errors", () =>
+        Effect.gen(function* () {
+          const { target } = yield* etcd(listener)
+          const connection = yield* connect(target)
+          assert.isAbove((yield* connection.unary("/etcdserverpb.Maintenance/Status", empty)).length, 20)
+          yield* connection.unary("/etcdserverpb.KV/Put", put(97, bytes(42, 43, 44)))
+          const found = yield* connection.unary("/etcdserverpb.KV/Range", range(97))
+          assert.include(Buffer.from(found).toString("hex"), "2a2b2c")
+          assert.strictEqual(Object.getPrototypeOf(found), Uint8Array.prototype)
+          const denied = yield* Effect.flip(connection.unary("/etcdserverpb.KV/Range", empty))
+          check(denied, { kind: "Status", code: 3, processed: "yes" }, /^etcdserver: key is not provided$/)
+          const unknown = yield* Effect.flip(connection.unary("/etcdserverpb.KV/Nothing", empty))
+          check(unknown, { kind: "Status", code: 12, processed: "yes" }, /unknown method/)
+        })
+      )
+
+      it.live("moves a megabyte, and refuses one that is over the limit without harm to the next call", () =>
+        Effect.gen(function* () {
+          const { target } = yield* etcd(listener)
+          const value = new Uint8Array(1024 * 1024).fill(7)
+          const connection = yield* connect(target)
+          yield* connection.unary("/etcdserverpb.KV/Put", put(98, value))
+          const found = yield* connection.unary("/etcdserverpb.KV/Range", range(98))
+          assert.isTrue(Buffer.from(found).includes(Buffer.from(value)))
+          const small = yield* connect(target, { maxReceiveMessageBytes: 1000 })
+          const error = yield* Effect.flip(small.unary("/etcdserverpb.KV/Range", range(98)))
+          check(error, protocol(8), /limit is 1000/)
+          yield* small.unary("/etcdserverpb.KV/Range", range(97))
+        })
+      )
+
+      it.live("watches, and streams a snapshot to its end", () =>
+        Effect.gen(function* () {
+          const { target } = yield* etcd(listener)
+          const connection = yield* connect(target)
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const watch = yield* connection.bidirectional("/etcdserverpb.Watch/Watch")
+              yield* watch.send(watchFrom(99))
+              const writer = Effect.forEach([1, 2, 3], (n) =>
+                connection.unary("/etcdserverpb.KV/Put", put(99, bytes(n)))
+              )
+              const seen = yield* watch.messages.pipe(
+                Stream.zipWithIndex,
+                Stream.tap(([, index]) => (index === 0 ? writer : Effect.void)),
+                Stream.map(([message]) => message),
+                Stream.takeUntil((message) => Buffer.from(message).toString("hex").endsWith("2a0103")),
+                Stream.runCollect
+              )
+              assert.isAtLeast(seen.length, 2)
+            })
+          )
+          const snapshot = yield* Stream.runFold(
+            connection.serverStream("/etcdserverpb.Maintenance/Snapshot", empty),
+            () => 0,
+            (size, message) => size + message.length
+          )
+          assert.isAbove(snapshot, 1000)
+        })
+      )
+
+      it.live("is not thrown out for watching an idle connection closely", () =>
+        Effect.gen(function* () {
+          const { target } = yield* etcd(listener)
+          const connection = yield* connect(target, { keepAliveIntervalMillis: 20, keepAliveTimeoutMillis: 5000 })
+          const closed = yield* Effect.forkChild(connection.closed)
+          yield* Effect.sleep(600)
+          assert.isUndefined(closed.pollUnsafe())
+          yield* connection.unary("/etcdserverpb.KV/Range", range(97))
+        })
+      )
+
+      it.live("notices that etcd is paused, and that it was killed", () =>
+        Effect.gen(function* () {
+          const node = yield* etcd(listener)
+          const paused = yield* connect(node.target, { keepAliveIntervalMillis: 40, keepAliveTimeoutMillis: 200 })
+          yield* paused.unary("/etcdserverpb.KV/Range", range(97))
+          const killed = yield* connect(node.target)
+          node.signal("SIGSTOP")
+          const call = yield* Effect.flip(Effect.forever(paused.unary("/etcdserverpb.KV/Put", put(97, empty))))
+          check(call, lostUnknown, /not answered for 240 ms/)
+          check(yield* paused.closed, lostNo, /not answered/)
+          const waiting = yield* Effect.forkChild(Effect.flip(killed.unary("/etcdserverpb.KV/Put", put(97, empty))), {
+            startImmediately: true
+          })
+          node.signal("SIGKILL")
+          check(yield* Fiber.join(waiting), lostUnknown)
+          check(yield* killed.closed, lostNo)
+          check(yield* Effect.flip(killed.unary("/etcdserverpb.KV/Range", range(97))), lostNo, /was not sent/)
+        })
+      )
+    })
+
+    describe("calls", () => {
+      it.live("a message may come in any pieces", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* against((stream) => {
+            stream.respond(Node.grpcHeaders, { waitForTrailers: true })
+            stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }))
+            const body = Buffer.concat([1, 2, 300].map((length) => Frames.message(new Uint8Array(length).fill(length))))
+            const next = (at: number): void => {
+              if (at < body.length) stream.write(body.subarray(at, at + 1), () => setImmediate(next, at + 1))
+              else stream.end()
+            }
+            next(0)
+          })
+          const messages = yield* Stream.runCollect(connection.serverStream(method, request))
+          assert.deepStrictEqual(
+            messages,
+            [1, 2, 300].map((length) => new Uint8Array(length).fill(length))
+          )
+        })
+      )
+
+      it.live("any number of messages may come in one piece, empty ones too", () =>
+        Effect.gen(function* () {
+          const sizes = Array.from({ length: 500 }, (_, index) => index % 7)
+          const { connection } = yield* against((stream) =>
+            Node.reply(stream, Buffer.concat(sizes.map((size) => Frames.message(new Uint8Array(size).fill(size)))))
+          )
+          const messages = yield* Stream.runCollect(connection.serverStream(method, request))
+          assert.deepStrictEqual(
+            messages.map((message) => message.length),
+            sizes
+          )
+        })
+      )
+
+      it.live("a message that is kept does not keep more than twice its size", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* against((stream) => Node.reply(stream, Frames.message(new Uint8Array(64))))
+          const kept = yield* connection.unary(method, request)
+          assert.isAtMost(kept.buffer.byteLength, 128)
+        })
+      )
+
+      it.live("sends what gRPC asks for, the caller's metadata, and the deadline", () =>
+        Effect.gen(function* () {
+          let seen: http2.IncomingHttpHeaders = {}
+          const body: Array<Buffer> = []
+          const { connection } = yield* against((stream, headers) => {
+            seen = headers
+            stream.on("data", (chunk: Buffer) => body.push(chunk))
+            stream.on("end", () => Node.reply(stream, Frames.message(request)))
+          })
+          yield* connection.unary(method, request, { metadata: { token: "t1" }, timeoutMillis: 5000 })
+          assert.strictEqual(seen[":method"], "POST")
+          assert.strictEqual(seen[":path"], method)
+          assert.strictEqual(seen.te, "trailers")
+          assert.strictEqual(seen["content-type"], "application/grpc")
+          assert.strictEqual(seen.token, "t1")
+          assert.strictEqual(seen["grpc-timeout"], "5000m")
+          assert.deepStrictEqual(Buffer.concat(body), Frames.message(request))
+        })
+      )
+
+      it.live("metadata that cannot be sent fails its own call", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* against((stream) => Node.reply(stream, Frames.message(request)))
+          for (const metadata of [
+            { token: "bad\nsecret" },
+            { Token: "secret" },
+            { tö: "secret" },
+            { connection: "secret" }
+          ]) {
+            const error = yield* Effect.flip(connection.unary(method, request, { metadata }))
+            check(error, { kind: "Protocol", code: 13, processed: "no" })
+            assert.notInclude(error.message, "secret")
+          }
+          yield* echo(connection)
+        })
+      )
+
+      it.live("headers that are too large to be sent", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* against((stream) => Node.reply(stream, Frames.message(request)))
+          const metadata = { token: "x".repeat(2 * 1024 * 1024) }
+          const error = yield* Effect.flip(connection.unary(method, request, { metadata }))
+          check(error, { kind: "Protocol", code: 13, processed: "no" }, /could not be sent/)
+        })
+      )
+
+      it.live("a bidirectional call sends and receives at once, and half-closes", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* against((stream) => {
+            stream.respond(Node.grpcHeaders, { waitForTrailers: true })
+            stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }))
+            stream.on("data", (chunk: Buffer) => stream.write(chunk))
+            stream.on("end", () => stream.end())
+          })
+          const sent = Array.from({ length: 200 }, (_, index) => new Uint8Array(index * 50).fill(index))
+          const received = yield* Effect.scoped(
+            Effect.gen(function* () {
+              const call = yield* connection.bidirectional(method)
+              const reader = yield* Effect.forkChild(Stream.runCollect(call.messages))
+              yield* Effect.forEach(sent, call.send)
+              yield* call.end
+              return yield* Fiber.join(reader)
+            })
+          )
+          assert.deepStrictEqual(received, sent)
+        })
+      )
+
+      it.live("sending on a call that is over fails", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* against((stream) => Node.reply(stream, Frames.message(request)))
+          const call = yield* connection.bidirectional(method)
+          yield* Stream.runDrain(call.messages)
+          check(
+            yield* Effect.flip(call.send(request)),
+            { kind: "Protocol", code: 13, processed: "no" },
+            /already ended the call/
+          )
+          const refused = yield* against((stream) => Node.reply(stream, empty, { "grpc-status": "7" }))
+          const denied = yield* refused.connection.bidirectional(method)
+          yield* Effect.flip(Stream.runDrain(denied.messages))
+          check(yield* Effect.flip(denied.send(request)), { kind: "Status", code: 7, processed: "yes" })
+        })
+      )
+    })
+
+    describe("status", () => {
+      it.live("from trailers, with the message percent-decoded and the rest as metadata", () =>
+        Effect.gen(function* () {
+          const error = yield* failureOf((stream) =>
+            Node.reply(stream, empty, {
+              "grpc-status": "9",
+              "grpc-message": "50%25 of %E2%82%AC %zz %FF",
+              "grpc-status-details-bin": "!! not base64",
+              detail: "x"
+            })
+          )
+          check(error, { kind: "Status", code: 9, processed: "yes" })
+          assert.strictEqual(error.message, "50% of € %zz \ufffd")
+          assert.strictEqual(error.metadata?.detail, "x")
+        })
+      )
+
+      it.live("from an answer of trailers only", () =>
+        Effect.gen(function* () {
+          const error = yield* failureOf((stream) =>
+            stream.respond({ ...Node.grpcHeaders, "grpc-status": "5", "grpc-message": "gone" }, { endStream: true })
+          )
+          check(error, { kind: "Status", code: 5, processed: "yes" }, /^gone$/)
+        })
+      )
+
+      it.live("in a stream, after the messages before it", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* against((stream) =>
+            Node.reply(stream, Buffer.concat([Frames.message(bytes(1)), Frames.message(bytes(2))]), {
+              "grpc-status": "11"
+            })
+          )
+          const seen: Array<Uint8Array> = []
+          const error = yield* Effect.flip(
+            Stream.runForEach(connection.serverStream(method, request), (message) =>
+              Effect.sync(() => void seen.push(message))
+            )
+          )
+          check(error, { kind: "Status", code: 11, processed: "yes" })
+          assert.deepStrictEqual(seen, [bytes(1), bytes(2)])
+        })
+      )
+
+      it.live("that is no status at all", () =>
+        Effect.gen(function* () {
+          for (const status of ["17", "-1", "abc", "1e1", ""]) {
+            const error = yield* failureOf((stream) => Node.reply(stream, empty, { "grpc-status": status }))
+            assert.strictEqual(error.code, 2, status)
+          }
+          check(
+            yield* failureOf((stream) => Node.reply(stream, empty, { other: "x" })),
+            protocol(2),
+            /without a gRPC status/
+          )
+          check(
+            yield* failureOf((stream) => {
+              stream.respond(Node.grpcHeaders)
+              stream.end()
+            }),
+            protocol(2)
+          )
+        })
+      )
+    })
+
+    describe("answers that break the rules of gRPC fail their own call", () => {
+      it.live("HTTP errors, redirects and pages", () =>
+        Effect.gen(function* () {
+          const answer =
+            (status: number, headers: http2.OutgoingHttpHeaders, body: string): Node.Handler =>
+            (stream) => {
+              stream.respond({ ":status": status, ...headers })
+              stream.end(body)
+            }
+          const gateway = yield* failureOf(answer(502, { "content-type": "text/html" }, "<h1>Bad\r\nGateway</h1>"))
+          check(gateway, { kind: "Http", code: 14, processed: "unknown" }, /HTTP 502.*<h1>Bad Gateway<\/h1>/)
+          const redirect = yield* failureOf(answer(302, { location: "https://example/login" }, ""))
+          check(redirect, { kind: "Http", code: 2, processed: "unknown" }, /302.*https:\/\/example\/login/)
+          const page = yield* failureOf(
+            answer(200, { "content-type": "text/html; charset=utf-8" }, "x".repeat(100_000))
+          )
+          check(page, { kind: "Http", code: 2, processed: "unknown" }, /HTTP 200/)
+          assert.isBelow(page.message.length, 700)
+          const codes = [
+            [400, 13],
+            [401, 16],
+            [403, 7],
+            [404, 12],
+            [429, 14],
+            [503, 14],
+            [504, 14],
+            [500, 2]
+          ] as const
+          for (const [status, code] of codes) {
+            check(yield* failureOf(answer(status, {}, "")), { kind: "Http", code, processed: "unknown" })
+          }
+        })
+      )
+
+      it.live("an error page that never ends", () =>
+        Effect.gen(function* () {
+          const error = yield* failureOf((stream) => {
+            stream.respond({ ":status": 503, "content-type": "text/plain" })
+            stream.write("busy")
+          })
+          check(error, { kind: "Http", code: 14, processed: "unknown" }, /"busy"/)
+        })
+      )
+
+      it.live("a wrong or missing content type", () =>
+        Effect.gen(function* () {
+          for (const type of ["application/json", "application/grpcx", undefined]) {
+            const error = yield* failureOf((stream) => {
+              stream.respond({ ":status": 200, ...(type !== undefined && { "content-type": type }) })
+              stream.end("{}")
+            })
+            check(error, protocol(2), /content type/)
+          }
+        })
+      )
+
+      it.live("compressed and malformed messages", () =>
+        Effect.gen(function* () {
+          check(
+            yield* failureOf((stream) => Node.reply(stream, Frames.message(request, 1))),
+            protocol(13),
+            /compressed/
+          )
+          check(
+            yield* failureOf((stream) => Node.reply(stream, Frames.message(request, 77))),
+            protocol(13),
+            /malformed/
+          )
+          const encoded = yield* failureOf((stream) => {
+            stream.respond({ ...Node.grpcHeaders, "grpc-encoding": "gzip" })
+            stream.end(Frames.message(request))
+          })
+          check(encoded, protocol(12), /gzip/)
+        })
+      )
+
+      it.live("truncated messages", () =>
+        Effect.gen(function* () {
+          const whole = Frames.message(new Uint8Array(100))
+          for (const length of [1, 4, 5, 104]) {
+            check(yield* failureOf((stream) => Node.reply(stream, whole.subarray(0, length))), protocol(13), /cut off/)
+          }
+          const status = yield* failureOf((stream) =>
+            Node.reply(stream, whole.subarray(0, 50), { "grpc-status": "14" })
+          )
+          check(status, { kind: "Status", code: 14, processed: "yes" })
+        })
+      )
+
+      it.live("too large a message, before it has arrived", () =>
+        Effect.gen(function* () {
+          const error = yield* failureOf(
+            (stream) => {
+              stream.respond(Node.grpcHeaders)
+              stream.write(Frames.message(new Uint8Array(2000)).subarray(0, 10))
+            },
+            { maxReceiveMessageBytes: 1999 }
+          )
+          check(error, protocol(8), /2000 bytes.*1999/)
+          const huge = yield* failureOf((stream) => {
+            stream.respond(Node.grpcHeaders)
+            stream.write(Buffer.from([0, 0xff, 0xff, 0xff, 0xff]))
+          })
+          check(huge, protocol(8), /4294967295 bytes/)
+        })
+      )
+
+      it.live("no message, or two, where one was due", () =>
+        Effect.gen(function* () {
+          check(yield* failureOf((stream) => Node.reply(stream, empty)), protocol(13), /no message/)
+          const two = Buffer.concat([Frames.message(request), Frames.message(request)])
+          check(yield* failureOf((stream) => Node.reply(stream, two)), protocol(12), /more than one/)
+        })
+      )
+    })
+
+    describe("deadlines and cancellation", () => {
+      it.live("a deadline ends the call here, and resets it", () =>
+        Effect.gen(function* () {
+          const { connection, streams } = yield* against(() => {})
+          const error = yield* Effect.flip(connection.unary(method, request, { timeoutMillis: 30 }))
+          check(error, { kind: "Deadline", code: 4, processed: "unknown" }, /30 ms/)
+          yield* until(() => streams[0]?.rstCode === 8)
+          const stream = yield* Effect.flip(
+            Stream.runDrain(connection.serverStream(method, request, { timeoutMillis: 30 }))
+          )
+          check(stream, { kind: "Deadline", code: 4, processed: "unknown" })
+          const past = yield* Effect.flip(connection.unary(method, request, { timeoutMillis: 0 }))
+          check(past, { kind: "Deadline", code: 4, processed: "no" })
+          assert.strictEqual(streams.length, 2)
+        })
+      )
+
+      it.live("a deadline of years, and one that is none, do not end the call", () =>
+        Effect.gen(function* () {
+          const seen: Array<unknown> = []
+          const { connection } = yield* against((stream, headers) => {
+            seen.push(headers["grpc-timeout"])
+            Node.reply(stream, Frames.message(request))
+          })
+          yield* connection.unary(method, request, { timeoutMillis: 1e12 })
+          yield* connection.unary(method, request, { timeoutMillis: Number.POSITIVE_INFINITY })
+          yield* connection.unary(method, request, { timeoutMillis: 0.5 }).pipe(Effect.ignore)
+          assert.deepStrictEqual(seen.slice(0, 2), ["16666667M", undefined])
+        })
+      )
+
+      it.live("interrupting a call resets it on the wire", () =>
+        Effect.gen(function* () {
+          const { connection, streams } = yield* against((stream) => {
+            stream.respond(Node.grpcHeaders)
+            stream.write(Frames.message(request))
+          })
+          const calls = yield* Effect.forEach(
+            [
+              connection.unary(method, request),
+              Stream.runDrain(connection.serverStream(method, request)),
+              Effect.scoped(Effect.flatMap(connection.bidirectional(method), (call) => Stream.runDrain(call.messages)))
+            ],
+            (call) => Effect.forkChild(call)
+          )
+          yield* until(() => streams.length === 3)
+          yield* Fiber.interruptAll(calls)
+          yield* until(() => streams.every((stream) => stream.rstCode === 8))
+        })
+      )
+
+      it.live("a stream that is read in part, and a scope that closes, reset it too", () =>
+        Effect.gen(function* () {
+          const { connection, streams } = yield* against((stream) => {
+            stream.respond(Node.grpcHeaders)
+            stream.write(Frames.message(request))
+          })
+          yield* Stream.runDrain(Stream.take(connection.serverStream(method, request), 1))
+          yield* Effect.scoped(connection.bidirectional(method))
+          yield* until(() => streams.length >= 1 && streams.every((stream) => stream.rstCode === 8))
+        })
+      )
+
+      it.live("ten thousand interrupted calls leave no stream open", () =>
+        Effect.gen(function* () {
+          let open = 0
+          const noLimit = { streamResetBurst: 1_000_000, streamResetRate: 1_000_000 }
+          const { port } = yield* Node.nodeServer((stream, headers) => {
+            open++
+            stream.on("close", () => open--)
+            if (headers[":path"] !== method) Node.reply(stream, Frames.message(request))
+          }, noLimit)
+          const connection = yield* connect(tcp(port))
+          yield* Effect.forEach(
+            Array.from({ length: 100 }),
+            () =>
+              Effect.gen(function* () {
+                const calls = yield* Effect.forEach(Array.from({ length: 100 }), () =>
+                  Effect.forkChild(connection.unary(method, request), { startImmediately: true })
+                )
+                yield* connection.unary("/test.Service/Good", request)
+                yield* Fiber.interruptAll(calls)
+              }),
+            { discard: true }
+          )
+          yield* connection.unary("/test.Service/Good", request)
+          yield* until(() => open === 0)
+        })
+      )
+    })
+
+    describe("the limit of concurrent streams", () => {
+      it.live("calls over it wait; those that end before they are sent never go out", () =>
+        Effect.gen(function* () {
+          const held: Array<http2.ServerHttp2Stream> = []
+          const server = yield* Node.nodeServer((stream) => void held.push(stream), {
+            settings: { maxConcurrentStreams: 1 }
+          })
+          const connection = yield* connect(tcp(server.port))
+          const first = yield* Effect.forkChild(connection.unary(method, request), { startImmediately: true })
+          yield* until(() => held.length === 1)
+          const late = yield* Effect.flip(connection.unary(method, request, { timeoutMillis: 20 }))
+          check(late, { kind: "Deadline", code: 4, processed: "no" }, /before the request was sent/)
+          const interrupted = yield* Effect.forkChild(connection.unary(method, request), { startImmediately: true })
+          yield* Fiber.interrupt(interrupted)
+          const second = yield* Effect.forkChild(connection.unary(method, request), { startImmediately: true })
+          const third = yield* Effect.forkChild(
+            connection.bidirectional(method).pipe(
+              Effect.flatMap((call) => Effect.andThen(call.send(request), Stream.runCollect(call.messages))),
+              Effect.scoped
+            ),
+            { startImmediately: true }
+          )
+          for (const [index, fiber] of [first, second, third].entries()) {
+            yield* until(() => held.length === index + 1)
+            Node.reply(held[index]!, Frames.message(request))
+            yield* Fiber.join<unknown, TransportError>(fiber)
+          }
+          assert.strictEqual(held.length, 3)
+        })
+      )
+
+      it.live("calls that wait were not processed when the connection breaks", () =>
+        Effect.gen(function* () {
+          const { connection, peer } = yield* againstRaw({ greeting: Frames.settings({ 3: 1 }) })
+          const first = yield* Effect.forkChild(Effect.flip(connection.unary(method, request)), {
+            startImmediately: true
+          })
+          const second = yield* Effect.forkChild(Effect.flip(connection.unary(method, request)), {
+            startImmediately: true
+          })
+          yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.data))
+          peer.socket.destroy()
+          check(yield* Fiber.join(first), lostUnknown)
+          check(yield* Fiber.join(second), lostNo)
+        })
+      )
+
+      it.live("a limit that is raised lets the waiting calls go", () =>
+        Effect.gen(function* () {
+          const { connection, peer } = yield* againstRaw({
+            greeting: Frames.settings({ 3: 0 }),
+            onRequestEnd: (stream, peer) => peer.send(Frames.answer(stream, request))
+          })
+          const call = yield* Effect.forkChild(echo(connection), { startImmediately: true })
+          peer.send(Frames.settings({ 3: 10 }))
+          yield* Fiber.join(call)
+        })
+      )
+    })
+
+    describe("flow control", () => {
+      it.live("a reader that does not read stops the sender, and holds up nobody else", () =>
+        Effect.gen(function* () {
+          let sent = 0
+          const chunk = Frames.message(new Uint8Array(64 * 1024 - 5))
+          const { connection } = yield* against((stream, headers) => {
+            if (headers[":path"] !== method) return Node.reply(stream, Frames.message(request))
+            stream.respond(Node.grpcHeaders)
+            const pump = () => {
+              while (sent < 1024 * 1024 * 1024) {
+                sent += chunk.length
+                if (!stream.write(chunk)) return void stream.once("drain", pump)
+              }
+            }
+            pump()
+          })
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const call = yield* connection.bidirectional(method)
+              const step = yield* Stream.toPull(call.messages)
+              yield* step
+              let before = -1
+              yield* until(() => {
+                const still = sent === before
+                before = sent
+                return still && sent > 0
+              })
+              assert.isBelow(sent, 8 * 1024 * 1024)
+              for (let index = 0; index < 20; index++) yield* connection.unary("/test.Service/Good", request)
+              const target = sent + 16 * 1024 * 1024
+              while (sent < target) yield* step
+            })
+          )
+        })
+      )
+
+      it.live("sending waits for a server that does not read", () =>
+        Effect.gen(function* () {
+          const { connection, streams } = yield* against((stream, headers) => {
+            if (headers[":path"] !== method) return Node.reply(stream, Frames.message(request))
+            stream.respond(Node.grpcHeaders)
+          })
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const call = yield* connection.bidirectional(method)
+              let sent = 0
+              const chunk = new Uint8Array(64 * 1024)
+              const sender = yield* Effect.forkChild(
+                Effect.forever(
+                  Effect.map(call.send(chunk), () => {
+                    sent += chunk.length
+                  })
+                )
+              )
+              let before = -1
+              yield* until(() => {
+                const still = sent === before && streams.length === 1
+                before = sent
+                return still
+              })
+              assert.isBelow(sent, 8 * 1024 * 1024)
+              const target = sent + 4 * 1024 * 1024
+              streams[0]!.resume()
+              yield* until(() => sent >= target)
+              yield* Fiber.interrupt(sender)
+            })
+          )
+        })
+      )
+
+      it.live("sending one large message waits until it has gone", () =>
+        Effect.gen(function* () {
+          const { connection, streams } = yield* against((stream) => stream.respond(Node.grpcHeaders))
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const call = yield* connection.bidirectional(method)
+              const sender = yield* Effect.forkChild(call.send(new Uint8Array(4 * 1024 * 1024)), {
+                startImmediately: true
+              })
+              yield* until(() => streams.length === 1 && streams[0]!.readableLength > 0)
+              assert.isUndefined(sender.pollUnsafe())
+              streams[0]!.resume()
+              yield* Fiber.join(sender)
+            })
+          )
+        })
+      )
+
+      it.live("calls of a megabyte run in flat memory", () =>
+        Effect.gen(function* () {
+          const { target } = yield* etcd("unix")
+          const connection = yield* connect(target)
+          yield* connection.unary("/etcdserverpb.KV/Put", put(98, new Uint8Array(1024 * 1024)))
+          const calls = (count: number) =>
+            Effect.forEach(Array.from({ length: count }), () => connection.unary("/etcdserverpb.KV/Range", range(98)), {
+              concurrency: 8,
+              discard: true
+            })
+          yield* calls(100)
+          const before = process.memoryUsage().arrayBuffers
+          yield* calls(megabyteCalls)
+          yield* calls(8)
+          assert.isBelow(process.memoryUsage().arrayBuffers - before, 128 * 1024 * 1024)
+        })
+      )
+    })
+
+    describe("resets and GOAWAY", () => {
+      const reset = (code: number) => rawFailureOf((stream, peer) => peer.send(Frames.rstStream(stream, code)))
+
+      it.live("a refused stream was not processed; any other reset may have been", () =>
+        Effect.gen(function* () {
+          check(yield* reset(7), lostNo, /REFUSED_STREAM/)
+          check(yield* reset(8), { kind: "ConnectionLost", code: 1, processed: "unknown" }, /CANCEL/)
+          check(yield* reset(2), { kind: "ConnectionLost", code: 13, processed: "unknown" }, /INTERNAL_ERROR/)
+          check(yield* reset(11), { kind: "ConnectionLost", code: 8, processed: "unknown" }, /ENHANCE_YOUR_CALM/)
+          check(yield* reset(12), { kind: "ConnectionLost", code: 7, processed: "unknown" })
+          check(yield* reset(0xabcdef), { kind: "ConnectionLost", code: 13, processed: "unknown" }, /11259375/)
+          check(yield* reset(1), protocol(13), /PROTOCOL_ERROR/)
+          check(yield* reset(0), protocol(2))
+        })
+      )
+
+      it.live("a reset fails its own call alone", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* againstRaw({
+            onRequestEnd: (stream, peer) =>
+              peer.send(stream === 1 ? Frames.rstStream(stream, 2) : Frames.answer(stream, request))
+          })
+          yield* Effect.flip(connection.unary(method, request))
+          yield* echo(connection)
+        })
+      )
+
+      it.live("a status that came before the reset counts", () =>
+        Effect.gen(function* () {
+          const error = yield* rawFailureOf((stream, peer) =>
+            peer.send(
+              Frames.headers(stream, [...Frames.grpcHeaders, ["grpc-status", "8"]], 0x5),
+              Frames.rstStream(stream, 0)
+            )
+          )
+          check(error, { kind: "Status", code: 8, processed: "yes" })
+        })
+      )
+
+      it.live("a reset after part of a stream comes after the messages", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* againstRaw({
+            onRequestEnd: (stream, peer) =>
+              peer.send(
+                Frames.headers(stream, Frames.grpcHeaders),
+                Frames.data(stream, Frames.message(request)),
+                Frames.rstStream(stream, 2)
+              )
+          })
+          const exit = yield* Effect.exit(Stream.runDrain(connection.serverStream(method, request)))
+          assert.isTrue(Exit.isFailure(exit))
+        })
+      )
+
+      it.live("GOAWAY: calls above its id were not processed, those below it finish, new ones are refused", () =>
+        Effect.gen(function* () {
+          const { connection, peer } = yield* againstRaw({})
+          const calls = yield* Effect.forEach([1, 2, 3], () =>
+            Effect.forkChild(Effect.exit(connection.unary(method, request)), { startImmediately: true })
+          )
+          yield* until(() => peer.frames.filter(({ type }) => type === Frames.Type.data).length === 3)
+          peer.send(Frames.goaway(0x7fffffff, 0))
+          check(yield* connection.closed, lostNo, /GOAWAY NO_ERROR/)
+          check(yield* Effect.flip(connection.unary(method, request)), lostNo, /was not sent/)
+          peer.send(Frames.goaway(3, 0))
+          const third = yield* Fiber.join(calls[2]!)
+          check(yield* Effect.flip(third), lostNo, /GOAWAY/)
+          peer.send(Frames.answer(1, request), Frames.answer(3, request))
+          for (const call of calls.slice(0, 2)) {
+            assert.deepStrictEqual(yield* yield* Fiber.join(call), request)
+          }
+        })
+      )
+
+      it.live("GOAWAY with an error fails what is outstanding and says why", () =>
+        Effect.gen(function* () {
+          const { connection, peer } = yield* againstRaw({})
+          const calls = yield* Effect.forEach([1, 2], () =>
+            Effect.forkChild(Effect.flip(connection.unary(method, request)), { startImmediately: true })
+          )
+          yield* until(() => peer.frames.filter(({ type }) => type === Frames.Type.data).length === 2)
+          peer.send(Frames.goaway(1, 11, "too_many_pings"))
+          peer.socket.end()
+          check(yield* Fiber.join(calls[0]!), lostUnknown, /ENHANCE_YOUR_CALM.*too_many_pings/)
+          check(yield* Fiber.join(calls[1]!), lostNo, /too_many_pings/)
+          check(yield* connection.closed, lostNo, /too_many_pings/)
+        })
+      )
+
+      it.live("a draining connection is still watched", () =>
+        Effect.gen(function* () {
+          let silent = false
+          const { connection, peer } = yield* againstRaw(
+            {
+              polite: false,
+              onFrame: (frame, peer) => {
+                if (silent) return
+                if (frame.type === Frames.Type.settings && frame.flags === 0) peer.send(Frames.settingsAck)
+              }
+            },
+            { keepAliveIntervalMillis: 20, keepAliveTimeoutMillis: 50 }
+          )
+          const call = yield* Effect.forkChild(Effect.flip(connection.unary(method, request)), {
+            startImmediately: true
+          })
+          yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.data))
+          peer.send(Frames.goaway(1, 0))
+          yield* connection.closed
+          silent = true
+          check(yield* Fiber.join(call), lostUnknown)
+        })
+      )
+    })
+
+    describe("connections", () => {
+      it.live("a server that goes silent is noticed, with a call outstanding and without", () =>
+        Effect.gen(function* () {
+          let silent = false
+          const script = {
+            polite: false,
+            onFrame: (frame: Frames.Frame, peer: Peer) => {
+              if (!silent && frame.type === Frames.Type.settings && frame.flags === 0) peer.send(Frames.settingsAck)
+            }
+          }
+          const watched = { keepAliveIntervalMillis: 20, keepAliveTimeoutMillis: 50 }
+          const idle = yield* againstRaw(script, watched)
+          const busy = yield* againstRaw(script, watched)
+          const call = yield* Effect.forkChild(Effect.flip(busy.connection.unary(method, request)))
+          const probes = (peer: Peer) =>
+            peer.frames.filter((frame) => frame.type === Frames.Type.settings && frame.flags === 0)
+          yield* until(() => probes(idle.peer).length > 3 && probes(busy.peer).length > 3)
+          silent = true
+          check(yield* idle.connection.closed, lostNo, /not answered/)
+          check(yield* Fiber.join(call), lostUnknown, /not answered/)
+        })
+      )
+
+      it.live("a connection that breaks fails what is outstanding, and closes", () =>
+        Effect.gen(function* () {
+          for (const how of ["destroy", "resetAndDestroy", "end"] as const) {
+            const { connection } = yield* againstRaw({ onRequestEnd: (_, peer) => void peer.socket[how]() })
+            const stream = yield* Effect.forkChild(
+              Effect.flip(Stream.runDrain(connection.serverStream(method, request))),
+              { startImmediately: true }
+            )
+            check(yield* Effect.flip(connection.unary(method, request)), lostUnknown)
+            check(yield* Fiber.join(stream), lostUnknown)
+            check(yield* connection.closed, lostNo)
+          }
+        })
+      )
+
+      it.live("closing the scope fails what is outstanding and closes the socket", () =>
+        Effect.gen(function* () {
+          const { peers, port } = yield* rawServer({})
+          const scope = yield* Scope.make()
+          const connection = yield* Scope.provide(connect(tcp(port)), scope)
+          const call = yield* Effect.forkChild(Effect.flip(connection.unary(method, request)), {
+            startImmediately: true
+          })
+          yield* until(() => peers[0]!.frames.some(({ type }) => type === Frames.Type.data))
+          yield* Scope.close(scope, Exit.void)
+          check(yield* Fiber.join(call), lostUnknown, /closed by this client/)
+          check(yield* connection.closed, lostNo, /closed by this client/)
+          check(yield* Effect.flip(connection.unary(method, request)), lostNo)
+          yield* until(() => peers[0]!.socket.destroyed)
+          assert.isTrue(peers[0]!.frames.some(({ type }) => type === Frames.Type.goaway))
+        })
+      )
+
+      it.live("closing the scope does not wait for a server that reads nothing", () =>
+        Effect.gen(function* () {
+          const { peers, port } = yield* rawServer({ greeting: Frames.settings({ 4: 0x7fffffff }) })
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const connection = yield* connect(tcp(port))
+              peers[0]!.socket.pause()
+              peers[0]!.send(Frames.windowUpdate(0, 0x7fff0000 - 65535))
+              yield* Effect.forkChild(connection.unary(method, new Uint8Array(64 * 1024 * 1024)), {
+                startImmediately: true
+              })
+              yield* Effect.sleep(20)
+            })
+          )
+        })
+      )
+    })
+
+    describe("dialling", () => {
+      const silent = Effect.suspend(() => listening(net.createServer((socket) => void socket.on("error", () => {}))))
+
+      const speaking = (answer: string) =>
+        listening(
+          net.createServer((socket) => {
+            socket.on("error", () => {})
+            socket.once("data", () => socket.end(answer))
+          })
+        )
+
+      it.live("nobody there, no such name, no such socket", () =>
+        Effect.gen(function* () {
+          const server = yield* silent
+          const port = portOf(server)
+          yield* Effect.callback<void>((resume) => void server.close(() => resume(Effect.void)))
+          check(yield* failToConnect(tcp(port)), unreachable, new RegExp(`http://127.0.0.1:${port}.*refused`))
+          check(yield* failToConnect({ _tag: "Tcp", host: "localhost", port }), unreachable, /refused/)
+          check(yield* failToConnect({ _tag: "Tcp", host: "nowhere.invalid", port }), unreachable, /nowhere\.invalid/)
+          check(yield* failToConnect({ _tag: "Unix", path: "/nonexistent/etcd.sock" }), unreachable, /no such socket/)
+        })
+      )
+
+      it.live("a server that says nothing, with TLS and without", () =>
+        Effect.gen(function* () {
+          const port = portOf(yield* silent)
+          const options = { connectTimeoutMillis: 50 }
+          check(yield* failToConnect(tcp(port), options), unreachable, /no HTTP\/2 settings within 50 ms/)
+          check(yield* failToConnect(tcp(port, trusted()), options), unreachable, /TLS handshake.*50 ms/)
+        })
+      )
+
+      it.live("interrupting a dial closes its socket", () =>
+        Effect.gen(function* () {
+          const server = yield* silent
+          let ended = false
+          let came = false
+          server.on("connection", (socket) => {
+            came = true
+            socket.resume()
+            socket.on("close", () => {
+              ended = true
+            })
+          })
+          const dial = yield* Effect.forkChild(Effect.scoped(connect(tcp(portOf(server)))))
+          yield* until(() => came)
+          yield* Fiber.interrupt(dial)
+          yield* until(() => ended)
+        })
+      )
+
+      it.live("a server that speaks something else", () =>
+        Effect.gen(function* () {
+          const http = yield* speaking("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+          check(yield* failToConnect(tcp(portOf(http))), unreachable, /HTTP\/2/)
+          check(yield* failToConnect(tcp(portOf(http), trusted())), unreachable, /does not speak TLS/)
+          const mute = yield* speaking("")
+          check(yield* failToConnect(tcp(portOf(mute))), unreachable, /closed the connection at once/)
+        })
+      )
+
+      it.live("a name with several addresses, of which one answers", () =>
+        Effect.gen(function* () {
+          const { port } = yield* Node.nodeServer((stream) => Node.reply(stream, Frames.message(request)))
+          yield* echo(yield* connect({ _tag: "Tcp", host: "localhost", port }))
+        })
+      )
+
+      it.live("an IPv6 address, with brackets and without", () =>
+        Effect.gen(function* () {
+          let authority: string | undefined
+          const server = yield* Node.nodeServer(
+            (stream, headers) => {
+              authority = headers[":authority"]
+              Node.reply(stream, Frames.message(request))
+            },
+            {},
+            "::1"
+          )
+          for (const host of ["::1", "[::1]"]) {
+            yield* echo(yield* connect({ _tag: "Tcp", host, port: server.port }))
+            assert.strictEqual(authority, `[::1]:${server.port}`)
+          }
+        })
+      )
+
+      it.live("a Unix socket", () =>
+        Effect.gen(function* () {
+          const socket = path.join(yield* temporaryDirectory, "s.sock")
+          yield* Node.unixServer((stream) => Node.reply(stream, Frames.message(request)), socket)
+          yield* echo(yield* connect({ _tag: "Unix", path: socket }))
+        })
+      )
+    })
+
+    describe("TLS", () => {
+      const secure = (certificate: string, options: http2.SecureServerOptions = {}) =>
+        Node.secureServer((stream) => Node.reply(stream, Frames.message(request)), {
+          cert: fixture.text(`${certificate}.pem`),
+          key: fixture.text("server.key"),
+          ...options
+        })
+      const tlsServer = (options: tls.TlsOptions) =>
+        listening(
+          tls.createServer(
+            { cert: fixture.text("server.pem"), key: fixture.text("server.key"), ...options },
+            (socket) => socket.on("error", () => {})
+          )
+        )
+      const clientsOnly: http2.SecureServerOptions = {
+        requestCert: true,
+        rejectUnauthorized: true,
+        ca: fixture.text("ca.pem")
+      }
+
+      it.live("a server whose certificate is good", () =>
+        Effect.gen(function* () {
+          const { port } = yield* secure("server")
+          for (const host of ["127.0.0.1", "localhost"]) {
+            yield* echo(yield* connect({ _tag: "Tcp", host, port, tls: trusted() }))
+          }
+          yield* echo(yield* connect(tcp(port, { ...trusted(), minVersion: "TLSv1.3" })))
+        })
+      )
+
+      it.live("a server that is not to be trusted, each with its reason", () =>
+        Effect.gen(function* () {
+          const good = yield* secure("server")
+          const ca = { ca: fixture.text("other-ca.pem") }
+          check(yield* failToConnect(tcp(good.port, ca)), unreachable, /CA that is not trusted|signature/)
+          check(yield* failToConnect(tcp(good.port, {})), unreachable, /CA that is not trusted/)
+          const expired = yield* secure("server-expired")
+          check(yield* failToConnect(tcp(expired.port, trusted())), unreachable, /expired/)
+          const wrong = yield* secure("server-wrong-name")
+          check(yield* failToConnect(tcp(wrong.port, trusted())), unreachable, /another name.*127\.0\.0\.1/)
+          check(
+            yield* failToConnect({ _tag: "Tcp", host: "localhost", port: wrong.port, tls: trusted() }),
+            unreachable,
+            /another name.*localhost/
+          )
+        })
+      )
+
+      it.live("a name of one's own, and no verification where that is asked for", () =>
+        Effect.gen(function* () {
+          const wrong = yield* secure("server-wrong-name")
+          yield* echo(yield* connect(tcp(wrong.port, { ...trusted(), serverName: "wrong.example" })))
+          yield* echo(yield* connect(tcp(wrong.port, { insecureSkipVerify: true })))
+          const good = yield* secure("server")
+          yield* echo(yield* connect(tcp(good.port, { ...trusted(), serverName: "127.0.0.1" })))
+        })
+      )
+
+      it.live("a Unix socket, where the name is localhost", () =>
+        Effect.gen(function* () {
+          const directory = yield* temporaryDirectory
+          for (const certificate of ["server", "server-wrong-name"]) {
+            const socket = path.join(directory, `${certificate}.sock`)
+            yield* Node.secureServer(
+              (stream) => Node.reply(stream, Frames.message(request)),
+              { cert: fixture.text(`${certificate}.pem`), key: fixture.text("server.key") },
+              socket
+            )
+            const target: Target = { _tag: "Unix", path: socket, tls: trusted() }
+            if (certificate === "server") yield* echo(yield* connect(target))
+            else check(yield* failToConnect(target), unreachable, /unixs:\/\/.*another name.*localhost/)
+          }
+        })
+      )
+
+      it.live("a server that wants a client certificate", () =>
+        Effect.gen(function* () {
+          for (const maxVersion of ["TLSv1.3", "TLSv1.2"] as const) {
+            const { port } = yield* secure("server", { ...clientsOnly, maxVersion })
+            yield* echo(yield* connect(tcp(port, trusted({ certificate: true }))))
+            check(yield* failToConnect(tcp(port, trusted())), unreachable, /client certificate/)
+            const other = { ...trusted(), ...certificateOf("other-client") }
+            check(yield* failToConnect(tcp(port, other)), unreachable, /client certificate/)
+          }
+        })
+      )
+
+      it.live("etcd, which wants a client certificate", () =>
+        Effect.gen(function* () {
+          const { target } = yield* etcd("tls")
+          yield* connect({ ...target, tls: clientTls })
+          check(yield* failToConnect({ ...target, tls: trusted() }), unreachable, /client certificate/)
+          const other = { ...trusted(), ...certificateOf("other-client") }
+          check(yield* failToConnect({ ...target, tls: other }), unreachable, /client certificate/)
+          check(yield* failToConnect({ ...target, tls: undefined }), unreachable, /TLS|HTTP\/2|closed/)
+        })
+      )
+
+      it.live("keys that are none, or belong to another certificate", () =>
+        Effect.gen(function* () {
+          const { port } = yield* secure("server")
+          const broken = { ...trusted(), certificate: "no PEM", ...{ key: certificateOf("client").key } }
+          check(yield* failToConnect(tcp(port, broken)), unreachable, /cannot be used/)
+          const mixed = { ...certificateOf("client"), key: certificateOf("other-client").key }
+          check(yield* failToConnect(tcp(port, { ...trusted(), ...mixed })), unreachable, /cannot be used/)
+        })
+      )
+
+      it.live("a server that does not choose HTTP/2, or speaks no TLS we allow", () =>
+        Effect.gen(function* () {
+          const plain = yield* Node.nodeServer(() => {})
+          check(yield* failToConnect(tcp(plain.port, trusted())), unreachable, /does not speak TLS|closed|HTTP\/2/)
+          const old = yield* secure("server", { maxVersion: "TLSv1.2" })
+          const modern = { ...trusted(), minVersion: "TLSv1.3" as const }
+          check(yield* failToConnect(tcp(old.port, modern)), unreachable, /TLS of a version/)
+          for (const ALPNProtocols of [["http/1.1"], []]) {
+            const other = yield* tlsServer({ ALPNProtocols })
+            check(yield* failToConnect(tcp(portOf(other), trusted())), unreachable, /HTTP\/2/)
+          }
+        })
+      )
+    })
+
+    describe("raw frames that the rules allow", () => {
+      const answers = Effect.fnUntraced(function* (onRequestEnd: (stream: number, peer: Peer) => void) {
+        const { connection } = yield* againstRaw({ onRequestEnd })
+        yield* echo(connection)
+        yield* echo(connection)
+      })
+      const { data, end, endHeaders, headers } = {
+        data: Frames.message(request),
+        end: Frames.Flag.endStream,
+        endHeaders: Frames.Flag.endHeaders,
+        headers: Frames.headerBlock(Frames.grpcHeaders)
+      }
+      const ok = Frames.headerBlock([["grpc-status", "0"]])
+
+      it.live("padding, CONTINUATION, empty DATA, frames of unknown types, 1xx answers, PING and WINDOW_UPDATE", () =>
+        Effect.gen(function* () {
+          yield* answers((stream, peer) =>
+            peer.send(
+              Frames.headers(stream, [[":status", "103"]]),
+              Frames.frame(0x42, 0xff, stream, bytes(1, 2, 3)),
+              Frames.frame(Frames.Type.headers, 0, stream, headers.subarray(0, 5)),
+              Frames.frame(Frames.Type.continuation, 0, stream, headers.subarray(5, 9)),
+              Frames.frame(Frames.Type.continuation, endHeaders, stream, headers.subarray(9)),
+              Frames.data(stream, empty),
+              Frames.data(stream, Buffer.concat([bytes(7), data, new Uint8Array(7)]), Frames.Flag.padded),
+              Frames.ping(),
+              Frames.windowUpdate(stream, 5),
+              Frames.windowUpdate(0, 5),
+              Frames.frame(Frames.Type.priority, 0, stream, bytes(0, 0, 0, 0, 1)),
+              Frames.data(stream, empty),
+              Frames.frame(Frames.Type.headers, endHeaders | end, stream, ok)
+            )
+          )
+        })
+      )
+
+      it.live("late frames of a call that was cancelled", () =>
+        Effect.gen(function* () {
+          const late: Array<() => void> = []
+          const { connection, peer } = yield* againstRaw({
+            onRequestEnd: (stream, peer) => {
+              if (stream === 1) late.push(() => peer.send(Frames.answer(1, request)))
+              else {
+                for (const send of late) send()
+                peer.send(Frames.answer(stream, request))
+              }
+            }
+          })
+          const call = yield* Effect.forkChild(connection.unary(method, request), { startImmediately: true })
+          yield* until(() => late.length === 1)
+          yield* Fiber.interrupt(call)
+          yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.rstStream))
+          yield* echo(connection)
+        })
+      )
+
+      it.live("an answer before the request is complete", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* againstRaw({
+            greeting: Frames.settings({ 4: 10 }),
+            onRequest: (stream, peer) =>
+              peer.send(
+                Frames.headers(stream, [...Frames.grpcHeaders, ["grpc-status", "8"], ["grpc-message", "too big"]], 0x5),
+                Frames.rstStream(stream, 0)
+              )
+          })
+          const error = yield* Effect.flip(connection.unary(method, new Uint8Array(1_000_000)))
+          check(error, { kind: "Status", code: 8, processed: "yes" }, /too big/)
+        })
+      )
+    })
+
+    describe("raw frames that break the rules end in typed errors", () => {
+      const broken: ReadonlyArray<readonly [string, (stream: number) => Uint8Array]> = [
+        ["a header block that is none", (stream) => Frames.frame(1, 4, stream, bytes(0xff, 0xff, 0xff, 0xff, 0xff))],
+        ["DATA before HEADERS", (stream) => Frames.data(stream, Frames.message(request))],
+        ["DATA on stream 0", () => Frames.data(0, request)],
+        ["HEADERS on a stream that was never opened", () => Frames.headers(999, Frames.grpcHeaders)],
+        ["HEADERS without a status", (stream) => Frames.headers(stream, [["content-type", "application/grpc"]])],
+        ["upper-case header names", (stream) => Frames.headers(stream, [...Frames.grpcHeaders, ["Bad", "x"]])],
+        ["CONTINUATION out of the blue", (stream) => Frames.frame(9, 4, stream, bytes())],
+        [
+          "a header block that is interrupted",
+          (stream) => Buffer.concat([Frames.headers(stream, [], 0), Frames.ping()])
+        ],
+        ["PUSH_PROMISE, which was switched off", (stream) => Frames.frame(5, 4, stream, bytes(0, 0, 0, 2))],
+        ["padding longer than the frame", (stream) => Frames.frame(0, 8, stream, bytes(200, 1))],
+        ["SETTINGS of odd length", () => Frames.frame(4, 0, 0, bytes(1, 2, 3))],
+        ["PING of odd length", () => Frames.frame(6, 0, 0, bytes(1, 2, 3))],
+        ["a WINDOW_UPDATE of nothing", () => Frames.windowUpdate(0, 0)],
+        ["windows that overflow", () => Buffer.concat([1, 2].map(() => Frames.windowUpdate(0, 0x7fffffff)))],
+        ["RST_STREAM of odd length", (stream) => Frames.frame(3, 0, stream, bytes(1))],
+        ["a frame larger than allowed", (stream) => Frames.data(stream, new Uint8Array(16385))],
+        ["GOAWAY of odd length", () => Frames.frame(7, 0, 0, bytes(1))],
+        ["an unasked SETTINGS acknowledgement", () => Frames.settingsAck]
+      ]
+
+      it.live.each(broken)("%s", ([, frames]) =>
+        Effect.gen(function* () {
+          const error = yield* rawFailureOf((stream, peer) => peer.send(frames(stream)), watchedClosely)
+          assert.strictEqual(error._tag, "TransportError")
+          assert.include(["ConnectionLost", "Protocol"], error.kind, error.message)
+          assert.strictEqual(error.processed, "unknown")
+        })
+      )
+
+      it.live("more DATA than the windows allow", () =>
+        Effect.gen(function* () {
+          const frame = Frames.message(new Uint8Array(16384 - 5))
+          const { connection } = yield* againstRaw({
+            onRequestEnd: (stream, peer) => {
+              peer.send(Frames.headers(stream, Frames.grpcHeaders))
+              peer.send(...Array.from({ length: 512 }, () => Frames.data(stream, frame)))
+            }
+          })
+          const call = yield* connection.bidirectional(method)
+          yield* call.end
+          assert.include(
+            ["ConnectionLost", "Protocol"],
+            (yield* Effect.flip(
+              Stream.runDrain(
+                call.messages.pipe(
+                  Stream.rechunk(1),
+                  Stream.mapEffect(() => Effect.sleep(1))
+                )
+              )
+            )).kind
+          )
+        })
+      )
+
+      it.live(`${fuzzFrames} fuzzed frames`, () =>
+        Effect.gen(function* () {
+          const random = makeRandom(fuzzSeed)
+          const framesPerConnection = 20
+          const { port } = yield* rawServer({
+            onRequestEnd: (stream, peer) => {
+              if (stream !== 5) return
+              const frames = fuzzedFrames(random, [1, 3, 5], framesPerConnection)
+              for (const frame of frames) peer.send(frame)
+              peer.socket.end()
+            }
+          })
+          const round = Effect.scoped(
+            Effect.gen(function* () {
+              const connection = yield* connect(tcp(port), watchedClosely)
+              const ends = yield* Effect.all(
+                [
+                  howItEnds(connection.unary(method, request)),
+                  howItEnds(Stream.runDrain(connection.serverStream(method, request))),
+                  howItEnds(connection.unary(method, request))
+                ],
+                { concurrency: "unbounded" }
+              )
+              yield* connection.closed
+              for (const end of ends) assert.include(["ok", "TransportError"], end, `seed ${fuzzSeed}`)
+            })
+          )
+          yield* Effect.forEach(Array.from({ length: fuzzFrames / framesPerConnection }), () => round, {
+            concurrency: 8,
+            discard: true
+          })
+        })
+      )
+
+      it.live("a flood of messages where one was due", () =>
+        Effect.gen(function* () {
+          const error = yield* rawFailureOf((stream, peer) => {
+            peer.send(Frames.headers(stream, Frames.grpcHeaders))
+            for (let index = 0; index < 1000; index++) peer.send(Frames.data(stream, new Uint8Array(16384)))
+          })
+          check(error, protocol(12), /more than one/)
+        })
+      )
+    })
+  })
+}
+
+/** How many fuzzed frames are sent, and where their randomness starts. */
+const fuzzFrames = Number(process.env.EFFECT_ETCD_FUZZED_FRAMES ?? "100000")
+const fuzzSeed = Number(process.env.EFFECT_ETCD_FUZZ_SEED ?? "1")
+
+/** How many calls of a megabyte the memory test makes. */
+const megabyteCalls = Number(process.env.EFFECT_ETCD_MEGABYTE_CALLS ?? "1000")
