@@ -423,7 +423,7 @@ export const watch = (
  * import { EtcdWatch, KeyRange } from "effect-etcd"
  *
  * const copies = EtcdWatch.changes(KeyRange.prefix("settings/"), { snapshot: "first" }).pipe(
- *   Stream.scan(new Map<string, string>(), (copy, change) => {
+ *   Stream.scan(() => new Map<string, string>(), (copy, change) => {
  *     if (change._tag === "Snapshot") return new Map(change.kvs.map((kv) => [kv.keyString, kv.valueString]))
  *     if (change._tag !== "Revision") return copy
  *     const next = new Map(copy)

@@ -5,6 +5,7 @@
  */
 
 export * as EtcdAuth from "./EtcdAuth.ts"
+export * as EtcdBatch from "./EtcdBatch.ts"
 export * as EtcdBinary from "./EtcdBinary.ts"
 export * as EtcdClient from "./EtcdClient.ts"
 export * as EtcdCluster from "./EtcdCluster.ts"

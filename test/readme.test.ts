@@ -1,7 +1,7 @@
 /**
  * The README's programs, compiled and run as they stand.
  */
-import { execFile, execFileSync } from "node:child_process"
+import { execFile, spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -13,6 +13,20 @@ import { EtcdProcess } from "effect-etcd"
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
 const programs = (markdown: string) => Array.from(markdown.matchAll(/^```ts\n([\s\S]*?)^```$/gm), (match) => match[1]!)
+
+/** What stands between the fences of the `@example` blocks of a module. */
+const examples = (source: string) =>
+  programs(
+    Array.from(source.matchAll(/^ *\/\*\*\n([\s\S]*?)\*\//gm), (match) => match[1]!.replace(/^ *\* ?/gm, "")).join("\n")
+  )
+
+const compile = (place: string, files: ReadonlyArray<string>) => {
+  const config = join(place, "tsconfig.json")
+  const compilerOptions = { noUnusedLocals: false }
+  writeFileSync(config, JSON.stringify({ extends: join(root, "tsconfig.json"), compilerOptions, include: [], files }))
+  const tsc = spawnSync(join(root, "node_modules/.bin/tsc"), ["--noEmit", "-p", config], { encoding: "utf8" })
+  assert.strictEqual(tsc.stdout, "")
+}
 
 /** A directory inside the package, so that the programs find it, and its dependencies, by name. */
 const directory = Effect.acquireRelease(
@@ -52,9 +66,7 @@ describe("README", () => {
         writeFileSync(file, source.replaceAll("http://127.0.0.1:2379", node.endpoints[0]))
         return file
       })
-      const config = join(place, "tsconfig.json")
-      writeFileSync(config, JSON.stringify({ extends: join(root, "tsconfig.json"), include: [], files }))
-      execFileSync(join(root, "node_modules/.bin/tsc"), ["--noEmit", "-p", config], { stdio: "inherit" })
+      compile(place, files)
       const results = yield* Effect.forEach(files, run, { concurrency: 2 })
       for (const [index, result] of results.entries()) {
         assert.strictEqual(result.code, 0, `program ${index}:\n${sources[index]}\n${result.output}`)
@@ -63,8 +75,26 @@ describe("README", () => {
       assert.include(results[1]!.output, "Put settings/color green")
       assert.include(results[2]!.output, "the leader's work")
       assert.include(results[3]!.output, "node")
-      assert.include(results[4]!.output, "not-applied")
+      assert.include(results[4]!.output, "tries: 0")
+      assert.include(results[5]!.output, "not-applied")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("the examples of the API's documentation compile", () =>
+    Effect.gen(function* () {
+      const place = yield* directory
+      const files = readdirSync(join(root, "src"))
+        .filter((name) => name.endsWith(".ts"))
+        .flatMap((name) =>
+          examples(readFileSync(join(root, "src", name), "utf8")).map((source, index) => {
+            const file = join(place, name.replace(/\.ts$/, `.${index}.ts`))
+            writeFileSync(file, `${source}\nexport {}\n`)
+            return file
+          })
+        )
+      assert.isAbove(files.length, 30)
+      compile(place, files)
+    }).pipe(Effect.scoped)
   )
 
   it("its links lead somewhere", () => {
