@@ -86,7 +86,7 @@ const check = (
 }
 
 /** For servers that leave a client in doubt whether anything will ever come. */
-const watchedClosely = { keepAliveIntervalMillis: 50, keepAliveTimeoutMillis: 100 }
+const watchedClosely = { keepAliveIntervalMillis: 16, keepAliveTimeoutMillis: 32 }
 
 const howItEnds = <A>(call: Effect.Effect<A, TransportError>): Effect.Effect<string> =>
   Effect.matchCause(call, {
