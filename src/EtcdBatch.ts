@@ -23,8 +23,8 @@
  * - Writes that share a transaction are one change of the store: they have one revision, and a watch sees them together.
  * - Calls that write the same key go one after the other, in the order they were made. A program that writes one key
  *   many times at once is slower with batching.
- * - In metrics and spans the requests are the transactions. A call that waited has a span of its own around them, named
- *   after it.
+ * - In metrics and spans the requests are the transactions. Where somebody traces, a call that waited has a span of its
+ *   own (`KV.Put batched`), and the transaction's span is below that of the first call in it.
  *
  * Switch it on for a client (`batching: true` in `EtcdClient.Options`), or for a part of a program with {@link layer}.
  *
@@ -48,8 +48,9 @@ export type Options = EtcdClient.BatchingOptions
  * A client whose calls on single keys share transactions. Nothing has to be closed: a transaction ends at the latest
  * when nobody waits for it any more.
  *
- * A deadline that is the client's default, and not the call's, counts from when the transaction is sent. (With the
- * client's own option `batching` it counts from the call.)
+ * A deadline that is the client's default, and not the call's, counts from when the transaction is sent, and calls with
+ * a deadline of their own do not share transactions with others. (With the client's own option `batching` every deadline
+ * counts from the call.)
  *
  * Fails with `InvalidArgument` if an option is no whole number from 1 on.
  *

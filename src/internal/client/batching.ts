@@ -114,9 +114,10 @@ const wrap = (
     if (Option.isNone(deadline) && options?.deadline !== undefined) return undefined
     const millis =
       Option.isSome(deadline) && Duration.isFinite(deadline.value) ? Duration.toMillis(deadline.value) : undefined
+    const isTimed = fallback !== undefined || options?.deadline !== undefined
     return Effect.suspend(() => {
       const sameKey = key === undefined ? undefined : latin1(key)
-      return lane.call(new Member(operation, request, options, bytes, sameKey, millis))
+      return lane.call(new Member(operation, request, options, bytes, sameKey, millis, isTimed))
     })
   }
 

@@ -9,6 +9,7 @@
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -43,6 +44,7 @@ export class Lane {
   private readonly limits: Limits
   private readonly order: KeyOrder
   private readonly options: EtcdClient.CallOptions
+  private readonly timedOptions: EtcdClient.CallOptions
   /** Where calls go that may go now because another one has ended. */
   private readonly admit: (member: Member) => void
 
@@ -68,6 +70,7 @@ export class Lane {
     this.limits = limits
     this.order = order
     this.options = options
+    this.timedOptions = { ...options, deadline: Duration.infinity }
     this.admit = admit
   }
 
@@ -178,7 +181,7 @@ export class Lane {
       const member = this.queue[this.head]!
       if (member.state === "waiting") {
         bytes += member.bytes
-        if (taken.length > 0 && bytes > this.limits.bytes) break
+        if (taken.length > 0 && (bytes > this.limits.bytes || member.isTimed !== taken[0]!.isTimed)) break
         taken.push(member)
       }
       this.head++
@@ -187,9 +190,12 @@ export class Lane {
     return taken
   }
 
-  /** Where values are large nothing is gained by reading them together, and who reads a small one would wait for them. */
+  /**
+   * Where values are large nothing is gained by reading many together, and who reads a small one would wait for them.
+   * There are always two, so that it shows when they are small again.
+   */
   private answerLimit(): number {
-    return Math.max(1, Math.floor(this.limits.bytes / (this.expected + 1)))
+    return Math.max(2, Math.floor(this.limits.bytes / (this.expected + 1)))
   }
 
   private tidy(): void {
@@ -220,8 +226,10 @@ export class Lane {
       member.state = "shared"
       member.shared = shared
     }
-    const run = Effect.runForkWith(members[0]!.context!)
-    shared.fiber = run(this.client.unary(Rpc.KV.method.txn, this.request(members), this.options))
+    const first = members[0]!
+    const options = first.isTimed ? this.timedOptions : this.options
+    const run = Effect.runForkWith(first.context!)
+    shared.fiber = run(this.client.unary(Rpc.KV.method.txn, this.request(members), options))
     shared.fiber.addObserver((exit) => this.settle(shared, exit as Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>))
   }
 

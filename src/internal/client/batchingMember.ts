@@ -65,6 +65,8 @@ export class Member {
   /** What tells calls on the same key, where their order matters. */
   readonly key: string | undefined
   readonly deadlineMillis: number | undefined
+  /** Whether its deadline is its own affair, and none that the client sets for the request. */
+  readonly isTimed: boolean
 
   state: State = "new"
   /** Whether another call on the same key is before it. */
@@ -84,7 +86,8 @@ export class Member {
     options: EtcdClient.CallOptions | undefined,
     bytes: number,
     key: string | undefined,
-    deadlineMillis: number | undefined
+    deadlineMillis: number | undefined,
+    isTimed: boolean
   ) {
     this.operation = operation
     this.request = request
@@ -92,6 +95,7 @@ export class Member {
     this.bytes = bytes
     this.key = key
     this.deadlineMillis = deadlineMillis
+    this.isTimed = isTimed
   }
 
   /** Its caller waits from now on. */

@@ -44,7 +44,7 @@ export interface Options {
 const guard = [
   `trap "" HUP INT TERM`,
   `read -r line`,
-  `[ -n "$line" ] || { kill -KILL "$1"; [ -z "$2" ] || rm -rf -- "$2"; }`
+  `[ -n "$line" ] || { kill -KILL "$1"; [ -z "$2" ] || rm -rf -- "$2" || { sleep 1; rm -rf -- "$2"; }; }`
 ].join("; ")
 
 // With setsid where there is one: a guard in etcd's process group would keep the group alive, as a zombie, until init

@@ -1,0 +1,680 @@
+import { assert, describe, it, layer } from "@effect/vitest"
+import { Cause, Effect, Exit, Fiber, Layer, Option, Redacted, Tracer } from "effect"
+import { EtcdClient, EtcdError, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
+import * as EtcdAuth from "effect-etcd/EtcdAuth"
+import * as EtcdBatch from "effect-etcd/EtcdBatch"
+import * as EtcdLease from "effect-etcd/EtcdLease"
+import * as EtcdNamespace from "effect-etcd/EtcdNamespace"
+import { KV } from "../src/internal/proto/rpc_pb.ts"
+import * as Watched from "./support/batch/watched.ts"
+
+const bytes = (text: string) => new TextEncoder().encode(text)
+const text = (value: Uint8Array) => new TextDecoder().decode(value)
+const numbers = (count: number) => Array.from({ length: count }, (_, index) => index)
+
+const batched = Effect.fnUntraced(function* (options?: EtcdBatch.Options) {
+  const watched = Watched.make(yield* EtcdClient.EtcdClient)
+  const client = yield* EtcdBatch.make(watched.client, options)
+  return { watched, sent: watched.sent, client, kv: EtcdKv.make(client) }
+})
+
+const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+
+/** Starts the first call while nothing is in flight, and the others while it is. */
+const together = <A, E>(watched: Watched.Watched, calls: ReadonlyArray<Effect.Effect<A, E>>) =>
+  Effect.gen(function* () {
+    yield* watched.hold
+    const fibers = yield* Effect.forEach(calls, start)
+    yield* watched.release
+    return yield* Effect.forEach(fibers, Fiber.await)
+  })
+
+const all = <A, E>(exits: ReadonlyArray<Exit.Exit<A, E>>) => Effect.forEach(exits, (exit) => exit)
+
+const reasonOf = (exit: Exit.Exit<unknown, EtcdError.EtcdError>) =>
+  Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause))?.reason : undefined
+
+const tagOf = (exit: Exit.Exit<unknown, EtcdError.EtcdError>) => (Exit.isSuccess(exit) ? "ok" : reasonOf(exit)?._tag)
+
+const shape = (sent: ReadonlyArray<Watched.Sent>) => sent.map((one) => `${one.name} ${one.operations}`)
+
+/** Until it holds, turn after turn of the event loop. */
+const until = (condition: () => boolean) => Effect.yieldNow.pipe(Effect.repeat({ while: () => !condition() }))
+
+const node = Layer.provideMerge(EtcdLease.layer, EtcdLayer.ephemeral({}, { log: false }))
+const live = { excludeTestServices: true, timeout: "30 seconds" } as const
+
+describe("EtcdBatch", () => {
+  layer(
+    node,
+    live
+  )((it) => {
+    it.effect("with nothing in flight a call goes out as it is", () =>
+      Effect.gen(function* () {
+        const { client, kv, sent } = yield* batched()
+        yield* kv.put("alone", "1")
+        yield* kv.get("alone")
+        yield* kv.delete("alone")
+        assert.deepStrictEqual(shape(sent), ["Put 1", "Range 1", "DeleteRange 1"])
+        // And nothing stands in its way: it is on its way before its fiber first gives way.
+        const before = sent.length
+        const fiber = yield* start(client.unary(KV.method.range, { key: bytes("alone") }))
+        assert.strictEqual(sent.length, before + 1)
+        yield* Fiber.join(fiber)
+      })
+    )
+
+    it.effect("what is called while a call is in flight goes together, each kind on its own", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+        const revision = (yield* kv.put("t/now", "1")).header.revision
+        sent.length = 0
+        const kinds = numbers(4).flatMap(
+          (index): ReadonlyArray<Effect.Effect<unknown, EtcdError.EtcdError>> => [
+            kv.get("t/now"),
+            kv.get("t/now", { serializable: true }),
+            kv.get("t/now", { revision }),
+            kv.get("t/now", { revision, serializable: true }),
+            kv.put(`t/put/${index}`, "x"),
+            kv.delete(`t/delete/${index}`)
+          ]
+        )
+        yield* Effect.flatMap(together(watched, kinds), all)
+        const alone = ["Range 1", "Range 1", "Range 1", "Range 1", "Put 1", "DeleteRange 1"]
+        assert.deepStrictEqual(shape(sent.slice(0, 6)), alone)
+        assert.deepStrictEqual(shape(sent.slice(6)), Array(6).fill("Txn 3"))
+        for (const { requests } of sent.slice(6)) {
+          const kind = ({ revision, serializable, value, $typeName: _, ...rest }: any) =>
+            `${revision} ${serializable} ${value === undefined ? "" : "put"} ${Object.keys(rest).join()}`
+          assert.strictEqual(new Set(requests.map(kind)).size, 1)
+        }
+        // A member that knows no leader may answer serializable reads, and no others.
+        assert.deepStrictEqual(
+          sent.slice(6).map(({ requests, options }) => [requests[0].serializable === true, options]),
+          sent
+            .slice(6)
+            .map(({ requests }) => [
+              requests[0].serializable === true,
+              requests[0].serializable === true ? { requireLeader: false } : {}
+            ])
+        )
+      })
+    )
+
+    it.effect("each caller gets what it would have got alone", () =>
+      Effect.gen(function* () {
+        const plain = yield* EtcdKv.EtcdKv
+        const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+        const header = (yield* plain.put("r/1", "one")).header
+        const first = yield* plain.put("r/2", "two")
+        const kept = yield* plain.put("r/2", "zwei")
+        yield* plain.put("r/4", "four")
+
+        const [, one, two, old, none] = yield* together(watched, [
+          kv.range("r/0"),
+          kv.range("r/1"),
+          kv.range("r/2"),
+          kv.range("r/2", { countOnly: true }),
+          kv.range("r/3")
+        ]).pipe(Effect.flatMap(all))
+        assert.deepStrictEqual(one, yield* plain.range("r/1"))
+        assert.deepStrictEqual(two, yield* plain.range("r/2"))
+        assert.deepStrictEqual(old, yield* plain.range("r/2", { countOnly: true }))
+        assert.deepStrictEqual(none, yield* plain.range("r/3"))
+
+        const past = yield* together(
+          watched,
+          numbers(3).map(() => kv.range("r/2", { revision: first.header.revision }))
+        ).pipe(Effect.flatMap(all))
+        assert.deepStrictEqual(past[2], yield* plain.range("r/2", { revision: first.header.revision }))
+
+        const puts = yield* together(watched, [
+          kv.put("r/0", "zero"),
+          kv.put("r/1", "eins", { previousValue: true }),
+          kv.put("r/2", "", { ignoreValue: true }),
+          kv.put("r/3", "three", { previousValue: true })
+        ]).pipe(Effect.flatMap(all))
+        assert.strictEqual(Option.getOrThrow(puts[1]!.previous).valueString, "one")
+        assert.deepStrictEqual(puts[2]!.previous, Option.none())
+        assert.deepStrictEqual(puts[3]!.previous, Option.none())
+        const revision = puts[1]!.header.revision
+        assert.strictEqual(revision, puts[0]!.header.revision + 1n)
+        for (const put of puts.slice(1)) assert.deepStrictEqual(put.header, { ...header, revision })
+        const now = Option.getOrThrow(yield* plain.get("r/2"))
+        assert.deepStrictEqual([now.valueString, now.modRevision, now.version], ["zwei", revision, 3n])
+        assert.strictEqual(now.createRevision, first.header.revision)
+        assert.isTrue(now.createRevision < kept.header.revision)
+
+        const deletes = yield* together(watched, [
+          kv.delete("r/0"),
+          kv.delete("r/none", { previousValues: true }),
+          kv.delete("r/1", { previousValues: true }),
+          kv.delete("r/2"),
+          kv.delete("r/nothing", { errorOnMissing: true })
+        ])
+        const [, missing, had, gone] = yield* all(deletes.slice(0, 4))
+        assert.strictEqual(tagOf(deletes[4]!), "KeyNotFound")
+        assert.deepStrictEqual([missing!.deleted, missing!.previous.length], [0n, 0])
+        assert.deepStrictEqual([had!.deleted, had!.previous[0]!.valueString], [1n, "eins"])
+        assert.deepStrictEqual([gone!.deleted, gone!.previous.length], [1n, 0])
+        assert.deepStrictEqual(had!.header, { ...header, revision: revision + 2n })
+        assert.deepStrictEqual(yield* plain.get("r/1"), Option.none())
+        assert.isAtLeast(sent.filter((one) => one.name === "Txn").length, 4)
+      })
+    )
+
+    it.effect("calls with an endpoint, metadata or retries of their own, and other calls, go through as they are", () =>
+      Effect.gen(function* () {
+        const { kv, client, sent, watched } = yield* batched({ maxInFlight: 1 })
+        const endpoint = (yield* client.endpoints)[0]!
+        const exits = yield* together<unknown, EtcdError.EtcdError>(watched, [
+          kv.get("b/held"),
+          kv.get("b/1", { endpoint }),
+          kv.get("b/1", { metadata: { "x-test": "1" } }),
+          kv.get("b/1", { retry: EtcdClient.defaultRetry }),
+          kv.get("b/1", { requireLeader: false }),
+          kv.get("b/1", { requireLeader: true }),
+          kv.get("b/1", { serializable: true, requireLeader: true }),
+          kv.range(KeyRange.prefix("b/")),
+          kv.delete(KeyRange.prefix("b/")),
+          kv.get(""),
+          kv.put("", "x"),
+          kv.get("b/1", { deadline: "never" as never })
+        ])
+        assert.deepStrictEqual(exits.map(tagOf), [
+          ...Array(9).fill("ok"),
+          "InvalidArgument",
+          "InvalidArgument",
+          "InvalidArgument"
+        ])
+        assert.deepStrictEqual(
+          sent.map(({ name }) => name).sort(),
+          [...Array(10).fill("Range"), "DeleteRange", "Put"].sort()
+        )
+      })
+    )
+
+    it.effect("limits on operations, bytes and requests in flight", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched({ maxOperations: 10, maxBytes: 2000, maxInFlight: 2 })
+        let inFlight = 0
+        let most = 0
+        watched.answer = (_, answer) =>
+          Effect.suspend(() => {
+            most = Math.max(most, ++inFlight)
+            return Effect.ensuring(
+              answer,
+              Effect.sync(() => {
+                inFlight--
+              })
+            )
+          })
+        yield* together(
+          watched,
+          numbers(100).map((index) => kv.get(`l/${index}`))
+        ).pipe(Effect.flatMap(all))
+        assert.strictEqual(Math.max(...sent.map((one) => one.operations)), 10)
+        assert.strictEqual(most, 2)
+        sent.length = 0
+        const sizes = [1, 900, 900, 900, 5000, 900, 1, 1, 1]
+        yield* together(
+          watched,
+          sizes.map((size, index) => kv.put(`l/${index}`, "x".repeat(size)))
+        ).pipe(Effect.flatMap(all))
+        for (const { operations, requests } of sent) {
+          const size = requests.reduce((sum, { key, value }) => sum + key.length + value.length, 0)
+          assert.isTrue(operations === 1 || size <= 2000, `${operations} operations of ${size} bytes`)
+        }
+        assert.strictEqual(
+          sent.reduce((sum, one) => sum + one.operations, 0),
+          sizes.length
+        )
+        assert.isTrue(sent.some((one) => one.operations > 1))
+      })
+    )
+
+    it.effect("options that make no sense are refused", () =>
+      Effect.gen(function* () {
+        for (const options of [{ maxOperations: 0 }, { maxBytes: 1.5 }, { maxInFlight: Number.NaN }]) {
+          const error = yield* Effect.flip(batched(options))
+          assert.strictEqual(error.reason._tag, "InvalidArgument")
+          assert.include(error.message, Object.keys(options)[0]!)
+        }
+        const error = yield* Effect.flip(
+          Effect.scoped(EtcdClient.make({ endpoints: ["127.0.0.1:1"], batching: { maxOperations: -1 } }))
+        )
+        assert.include(error.message, "maxOperations")
+      })
+    )
+
+    it.effect("writes of one key never share a transaction, and keep their order", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched()
+        interface Answer {
+          readonly key: string
+          readonly value: string | undefined
+          readonly revision: bigint
+          readonly previous: ReadonlyArray<string>
+        }
+        const writes = numbers(60).map((index): Effect.Effect<Answer, EtcdError.EtcdError> => {
+          const key = `o/${index % 3}`
+          return index % 4 === 3
+            ? Effect.map(kv.delete(key, { previousValues: true }), ({ header, previous }) => ({
+                key,
+                value: undefined,
+                revision: header.revision,
+                previous: previous.map((kv) => kv.valueString)
+              }))
+            : Effect.map(kv.put(key, `${index}`, { previousValue: true }), ({ header, previous }) => ({
+                key,
+                value: `${index}`,
+                revision: header.revision,
+                previous: Option.toArray(previous).map((kv) => kv.valueString)
+              }))
+        })
+        const answers = yield* Effect.flatMap(together(watched, writes), all)
+        for (const key of ["o/0", "o/1", "o/2"]) {
+          let revision = 0n
+          let value: ReadonlyArray<string> = []
+          for (const answer of answers.filter((one) => one.key === key)) {
+            assert.isTrue(answer.revision > revision)
+            assert.deepStrictEqual(answer.previous, value)
+            revision = answer.revision
+            value = Option.toArray(Option.fromUndefinedOr(answer.value))
+          }
+        }
+        for (const { requests } of sent) {
+          assert.strictEqual(new Set(requests.map(({ key }) => text(key))).size, requests.length)
+        }
+        assert.isTrue(sent.some((one) => one.operations > 1))
+      })
+    )
+
+    it.effect("a caller that gives up before its call is sent is left out", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+        yield* watched.hold
+        const first = yield* start(kv.put("c/first", "1"))
+        const waiting = yield* Effect.forEach(numbers(5), (index) => start(kv.put(`c/${index}`, "1")))
+        const behind = yield* start(kv.put("c/1", "2"))
+        const last = yield* start(kv.put("c/1", "3"))
+        yield* Fiber.interrupt(behind)
+        yield* Fiber.interrupt(waiting[1]!)
+        yield* Fiber.interrupt(waiting[3]!)
+        yield* watched.release
+        yield* Fiber.join(first)
+        yield* Fiber.join(last)
+        for (const index of [0, 2, 4]) yield* Fiber.join(waiting[index]!)
+        assert.deepStrictEqual(
+          sent.flatMap(({ requests }) => requests.map(({ key, value }) => `${text(key)}=${text(value)}`)).sort(),
+          ["c/0=1", "c/1=3", "c/2=1", "c/4=1", "c/first=1"]
+        )
+        const kept = Option.getOrThrow(yield* kv.get("c/1"))
+        assert.deepStrictEqual([kept.valueString, kept.version], ["3", 1n])
+      })
+    )
+
+    it.effect("a caller that gives up later leaves the others alone; the last one ends the request", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched()
+        yield* watched.hold
+        const first = yield* start(kv.put("g/first", "1"))
+        const some = yield* Effect.forEach(numbers(3), (index) => start(kv.put(`g/${index}`, "1")))
+        yield* until(() => sent.length === 2)
+        yield* Fiber.interrupt(some[0]!)
+        assert.isFalse(sent[1]!.interrupted)
+        yield* watched.release
+        yield* Effect.forEach([first, some[1]!, some[2]!], Fiber.join)
+        assert.strictEqual(Option.getOrThrow(yield* kv.get("g/0")).valueString, "1")
+
+        sent.length = 0
+        yield* watched.hold
+        const held = yield* start(kv.get("g/first"))
+        const others = yield* Effect.forEach(numbers(3), (index) => start(kv.get(`g/${index}`)))
+        yield* until(() => sent.length === 2)
+        yield* Fiber.interrupt(others[0]!)
+        yield* Fiber.interrupt(others[1]!)
+        assert.isFalse(sent[1]!.interrupted)
+        yield* Fiber.interrupt(others[2]!)
+        yield* until(() => sent[1]!.interrupted)
+        yield* Fiber.interrupt(held)
+        yield* until(() => sent[0]!.interrupted)
+        yield* watched.release
+        // No place is lost.
+        yield* together(
+          watched,
+          numbers(20).map((index) => kv.get(`g/${index}`))
+        ).pipe(Effect.flatMap(all))
+      })
+    )
+
+    it.effect("deadlines hold for each caller, whether it was sent or not", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+        yield* watched.hold
+        const first = yield* start(kv.put("d/first", "1"))
+        const unsent = yield* Effect.exit(kv.put("d/unsent", "1", { deadline: "10 millis" }))
+        const stuck = yield* Effect.exit(kv.put("d/first", "2", { deadline: "10 millis" }))
+        yield* watched.release
+        yield* Fiber.join(first)
+        assert.strictEqual(sent.length, 1)
+        for (const exit of [unsent, stuck]) {
+          assert.strictEqual(tagOf(exit), "DeadlineExceeded")
+          assert.strictEqual(reasonOf(exit)?.outcome, "not-applied")
+        }
+        assert.deepStrictEqual(yield* kv.get("d/unsent"), Option.none())
+
+        const late = yield* batched()
+        yield* late.watched.hold
+        const others = yield* Effect.forEach(numbers(3), (index) =>
+          start(late.kv.put(`d/${index}`, "1", { deadline: "1 minute" }))
+        )
+        const write = yield* Effect.exit(late.kv.put("d/late", "1", { deadline: "50 millis" }))
+        const held = yield* start(late.kv.get("d/held"))
+        const read = yield* start(Effect.exit(late.kv.get("d/late", { deadline: "50 millis" })))
+        const other = yield* start(late.kv.get("d/0", { deadline: "1 minute" }))
+        const readExit = yield* Fiber.join(read)
+        yield* late.watched.release
+        yield* Effect.forEach([...others, held, other], (fiber) => Fiber.join(fiber as Fiber.Fiber<unknown>))
+        assert.deepStrictEqual([tagOf(write), reasonOf(write)?.outcome], ["DeadlineExceeded", "unknown"])
+        assert.deepStrictEqual([tagOf(readExit), reasonOf(readExit)?.outcome], ["DeadlineExceeded", "not-applied"])
+        assert.include(reasonOf(write)?.message, "KV.Put")
+      })
+    )
+
+    it.effect("a deadline longer than the client's holds too", () =>
+      Effect.gen(function* () {
+        const etcd = yield* EtcdProcess.EtcdProcess
+        const client = yield* EtcdClient.make({ endpoints: etcd.endpoints, deadline: "20 millis" })
+        const slow: EtcdClient.Client = {
+          ...client,
+          unary: (method, request, options) =>
+            options?.deadline === undefined
+              ? client.unary(method, request, { ...options, deadline: 0 })
+              : client.unary(method, request, options)
+        }
+        const watched = Watched.make(slow)
+        const kv = EtcdKv.make(yield* EtcdBatch.make(watched.client, { maxInFlight: 1 }))
+        const exits = yield* together(watched, [
+          kv.get("e/first", { deadline: "1 minute" }),
+          kv.get("e/1"),
+          kv.get("e/2"),
+          kv.get("e/3", { deadline: "1 minute" }),
+          kv.get("e/4", { deadline: "Infinity" }),
+          kv.get("e/5")
+        ])
+        const late = "DeadlineExceeded"
+        assert.deepStrictEqual(exits.map(tagOf), ["ok", late, late, "ok", "ok", late])
+        assert.deepStrictEqual(shape(watched.sent), ["Range 1", "Txn 2", "Txn 2", "Range 1"])
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("what one call is refused for, the others do not suffer", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+        const { id: lease } = yield* EtcdLease.grant("1 minute")
+        const { id: ended } = yield* EtcdLease.grant("1 minute")
+        yield* EtcdLease.revoke(ended)
+        const exits = yield* together(
+          watched,
+          numbers(40).map((index) => {
+            switch (index) {
+              case 5:
+                return kv.put("s/none", "", { ignoreValue: true })
+              case 11:
+                return kv.put("s/none/either", "x", { ignoreLease: true })
+              case 17:
+                return kv.put("s/ended", "x", { lease: ended })
+              case 23:
+                return kv.put("s/both", "x", { ignoreValue: true })
+              case 29:
+                return kv.put("s/impossible", "x", { lease: (2n ** 70n) as typeof lease })
+              default:
+                return kv.put(`s/${index}`, "x", { lease })
+            }
+          })
+        )
+        const failures = new Map([
+          [5, "KeyNotFound"],
+          [11, "KeyNotFound"],
+          [17, "LeaseNotFound"],
+          [23, "InvalidArgument"],
+          [29, "InvalidArgument"]
+        ])
+        for (const [index, exit] of exits.entries()) {
+          assert.strictEqual(tagOf(exit), failures.get(index) ?? "ok", `call ${index}`)
+          if (failures.has(index)) {
+            assert.strictEqual(reasonOf(exit)?.outcome, "not-applied")
+            assert.strictEqual(reasonOf(exit)?.method, "KV.Put")
+          }
+        }
+        assert.isTrue(sent.some((one) => one.name === "Txn" && one.operations > 1))
+        for (const index of [1, 4, 6, 39]) {
+          assert.deepStrictEqual(Option.getOrThrow(yield* EtcdKv.get(`s/${index}`)).version, 1n)
+        }
+        yield* EtcdLease.revoke(lease)
+      })
+    )
+
+    it.effect("reads of revisions that are gone or not yet there fail alone", () =>
+      Effect.gen(function* () {
+        const { kv, watched } = yield* batched({ maxInFlight: 1 })
+        const old = (yield* kv.put("a/x", "1")).header.revision
+        const kept = (yield* kv.put("a/x", "2")).header.revision
+        yield* kv.compact(kept)
+        const exits = yield* together(watched, [
+          kv.get("a/x", { revision: kept }),
+          kv.get("a/x", { revision: kept }),
+          kv.get("a/x", { revision: old }),
+          kv.get("a/x", { revision: kept + 1000n }),
+          kv.get("a/x", { revision: kept }),
+          kv.get("a/x")
+        ])
+        assert.deepStrictEqual(exits.map(tagOf), ["ok", "ok", "Compacted", "FutureRevision", "ok", "ok"])
+        assert.strictEqual(Option.getOrThrow(yield* exits[4]!).valueString, "2")
+      })
+    )
+
+    it.effect("a transaction with an unknown outcome is not sent again, and every write in it says so", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+        const lost = EtcdError.make(
+          new EtcdError.ConnectionLost({
+            message: "KV.Txn at a:1 failed: gone.",
+            outcome: "unknown",
+            method: "KV.Txn",
+            endpoint: "a:1"
+          })
+        )
+        watched.answer = (one, answer) =>
+          one.name === "Txn" ? Effect.flatMap(answer, () => Effect.fail(lost)) : answer
+        const exits = yield* together(
+          watched,
+          numbers(6).map((index) => kv.put(`u/${index}`, "1"))
+        )
+        assert.deepStrictEqual(exits.map(tagOf), ["ok", ...Array(5).fill("ConnectionLost")])
+        for (const exit of exits.slice(1)) {
+          const reason = reasonOf(exit)!
+          assert.deepStrictEqual([reason.outcome, reason.method, reason.endpoint], ["unknown", "KV.Put", "a:1"])
+          assert.include(reason.message, "KV.Put (batched) at a:1")
+        }
+        assert.deepStrictEqual(shape(sent), ["Put 1", "Txn 5"])
+        assert.strictEqual(Option.getOrThrow(yield* EtcdKv.get("u/3")).version, 1n)
+      })
+    )
+
+    it.effect("under a namespace, and over one", () =>
+      Effect.gen(function* () {
+        const { client, watched } = yield* batched({ maxInFlight: 1 })
+        const under = EtcdKv.make(EtcdNamespace.make(client, "ns/"))
+        const over = EtcdKv.make(yield* EtcdBatch.make(EtcdNamespace.make(watched.client, "ns/"), { maxInFlight: 1 }))
+        yield* together(
+          watched,
+          numbers(5).map((index) => under.put(`k${index}`, `${index}`))
+        ).pipe(Effect.flatMap(all))
+        for (const kv of [under, over]) {
+          const found = yield* together(
+            watched,
+            numbers(6).map((index) => kv.get(`k${index}`))
+          ).pipe(Effect.flatMap(all))
+          assert.deepStrictEqual(
+            found.map((kv) => Option.getOrUndefined(Option.map(kv, (kv) => `${kv.keyString}=${kv.valueString}`))),
+            ["k0=0", "k1=1", "k2=2", "k3=3", "k4=4", undefined]
+          )
+        }
+        assert.isTrue(watched.sent.filter((one) => one.name === "Txn").length >= 3)
+        assert.strictEqual(Option.getOrThrow(yield* EtcdKv.getString("ns/k3")), "3")
+      })
+    )
+
+    it.effect("large values are not read many at once", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+        const keys = numbers(8).map((index) => `large/${index}`)
+        for (const key of keys) yield* EtcdKv.put(key, "x".repeat(500_000))
+        const gets = [...keys, ...keys, ...keys, ...keys].map((key) => kv.get(key))
+        yield* Effect.flatMap(together(watched, gets), all)
+        sent.length = 0
+        yield* Effect.flatMap(together(watched, gets), all)
+        assert.isTrue(sent.length > 1)
+        assert.isTrue(sent.every((one) => one.operations <= 3))
+        yield* EtcdKv.deletePrefix("large/")
+        for (let round = 0; round < 20; round++) yield* Effect.flatMap(together(watched, gets), all)
+        assert.isAtLeast(sent.at(-1)!.operations, gets.length - 1)
+      })
+    )
+
+    it.effect("a call that waited has a span, and so has the transaction", () =>
+      Effect.gen(function* () {
+        const { kv, watched } = yield* batched({ maxInFlight: 1 })
+        const spans: Array<Tracer.NativeSpan> = []
+        const tracer = Tracer.make({
+          span: (options) => {
+            const span = new Tracer.NativeSpan(options)
+            spans.push(span)
+            return span
+          }
+        })
+        yield* together(
+          watched,
+          numbers(3).map((index) => kv.get(`span/${index}`))
+        ).pipe(Effect.flatMap(all), Effect.withTracer(tracer))
+        const parentOf = (span: Tracer.NativeSpan) =>
+          spans.find((other) => other.spanId === Option.getOrUndefined(span.parent)?.spanId)?.name
+        assert.deepStrictEqual(spans.map((span) => [span.name, parentOf(span), span.status._tag]).sort(), [
+          ["KV.Range batched", undefined, "Ended"],
+          ["KV.Range batched", undefined, "Ended"],
+          ["etcdserverpb.KV/Range", undefined, "Ended"],
+          ["etcdserverpb.KV/Txn", "KV.Range batched", "Ended"]
+        ])
+      })
+    )
+
+    it.effect("many thousands at once", () =>
+      Effect.gen(function* () {
+        const { kv, sent } = yield* batched()
+        const keys = numbers(5000)
+        const puts = yield* Effect.forEach(keys, (index) => kv.put(`many/${index % 4000}`, `${index}`), {
+          concurrency: "unbounded"
+        })
+        assert.strictEqual(puts.length, keys.length)
+        const got = yield* Effect.forEach(keys, (index) => kv.getString(`many/${index % 4000}`), {
+          concurrency: "unbounded"
+        })
+        for (const [index, value] of got.entries()) {
+          const last = index % 4000 < 1000 ? (index % 4000) + 4000 : index % 4000
+          assert.deepStrictEqual(value, Option.some(`${last}`))
+        }
+        assert.isTrue(sent.length < 200)
+      })
+    )
+
+    it.effect("for a part of a program, and for a client", () =>
+      Effect.gen(function* () {
+        const watched = Watched.make(yield* EtcdClient.EtcdClient)
+        const calls = Effect.forEach(numbers(50), (index) => EtcdKv.put(`p/${index}`, "1"), {
+          concurrency: "unbounded",
+          discard: true
+        })
+        yield* calls.pipe(
+          Effect.provide(EtcdBatch.layer(EtcdKv.layer)),
+          Effect.provideService(EtcdClient.EtcdClient, watched.client)
+        )
+        assert.isTrue(watched.sent.length < 10)
+        assert.isTrue(watched.sent.some((one) => one.name === "Txn"))
+
+        const etcd = yield* EtcdProcess.EtcdProcess
+        const kv = EtcdKv.make(
+          yield* EtcdClient.make({ endpoints: etcd.endpoints, batching: true, deadline: "20 seconds" })
+        )
+        const revisions = yield* Effect.forEach(
+          numbers(50),
+          (index) => Effect.map(kv.put(`q/${index}`, "1"), ({ header }) => header.revision),
+          { concurrency: "unbounded" }
+        )
+        assert.isTrue(new Set(revisions).size < 50)
+      }).pipe(Effect.scoped)
+    )
+  })
+
+  describe("a server with smaller limits", () => {
+    const small = EtcdLayer.ephemeral({ maxTxnOps: 3, maxRequestBytes: 4096 }, { log: false })
+    layer(
+      small,
+      live
+    )((it) => {
+      it.effect("is noticed", () =>
+        Effect.gen(function* () {
+          const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+          const gets = numbers(40).map((index) => kv.get(`small/${index}`))
+          yield* Effect.flatMap(together(watched, gets), all)
+          sent.length = 0
+          yield* Effect.flatMap(together(watched, gets), all)
+          assert.isTrue(sent.every((one) => one.operations <= 3))
+
+          const puts = numbers(30).map((index) => kv.put(`small/${index}`, "x".repeat(index === 7 ? 5000 : 1500)))
+          const exits = yield* together(watched, puts)
+          for (const [index, exit] of exits.entries()) {
+            assert.strictEqual(tagOf(exit), index === 7 ? "RequestTooLarge" : "ok", `put ${index}`)
+          }
+        })
+      )
+    })
+  })
+
+  it.live("what one key is forbidden for, the others do not suffer", () =>
+    Effect.gen(function* () {
+      const etcd = yield* EtcdProcess.EtcdProcess
+      yield* EtcdAuth.addUser("root", { password: Redacted.make("r") })
+      yield* EtcdAuth.addRole("root")
+      yield* EtcdAuth.grantRole("root", "root")
+      yield* EtcdAuth.addRole("app")
+      yield* EtcdAuth.grantPermission("app", "readwrite", KeyRange.prefix("app/"))
+      yield* EtcdAuth.addUser("app", { password: Redacted.make("a") })
+      yield* EtcdAuth.grantRole("app", "app")
+      yield* EtcdAuth.enable()
+      const credentials = { username: "app", password: Redacted.make("a") }
+      const watched = Watched.make(yield* EtcdClient.make({ endpoints: etcd.endpoints, credentials }))
+      const kv = EtcdKv.make(yield* EtcdBatch.make(watched.client, { maxInFlight: 1 }))
+      yield* kv.put("app/0", "0")
+      const key = (index: number) => (index % 7 === 3 ? `other/${index}` : `app/${index}`)
+      const expected = numbers(20).map((index) => (index % 7 === 3 ? "PermissionDenied" : "ok"))
+      const puts = yield* together(
+        watched,
+        numbers(20).map((index) => kv.put(key(index), `${index}`))
+      )
+      assert.deepStrictEqual(puts.map(tagOf), expected)
+      const gets = yield* together(
+        watched,
+        numbers(20).map((index) => kv.getString(key(index)))
+      )
+      assert.deepStrictEqual(gets.map(tagOf), expected)
+      assert.deepStrictEqual(yield* gets[19]!, Option.some("19"))
+      const deletes = yield* together(
+        watched,
+        numbers(20).map((index) => kv.delete(key(index)))
+      )
+      assert.deepStrictEqual(deletes.map(tagOf), expected)
+    }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(EtcdAuth.layer, EtcdLayer.ephemeral({}, { log: false }))))
+  )
+})
