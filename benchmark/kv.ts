@@ -5,7 +5,7 @@
 import { connect } from "node:http2"
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer, ManagedRuntime } from "effect"
-import { EtcdKv, EtcdLayer, EtcdProcess } from "effect-etcd"
+import { type EtcdClient, EtcdKv, EtcdLayer, EtcdProcess } from "effect-etcd"
 import { Etcd3 } from "etcd3"
 import { freePort, median, percentile, type Row, table } from "./support.ts"
 
@@ -17,12 +17,13 @@ interface Client {
   readonly close: () => Promise<unknown>
 }
 
-const key = "bench/key"
+/** Each caller has a key of its own, because writes of one key wait for each other in a batching client. */
+const keyOf = (index: number) => `bench/key/${String(index).padStart(4, "0")}`
 
-const loops = async (inFlight: number, millis: number, operation: () => Promise<unknown>) => {
+const loops = async (inFlight: number, millis: number, operationOn: (key: string) => () => Promise<unknown>) => {
   const latencies: Array<number> = []
   const end = performance.now() + millis
-  const loop = async () => {
+  const loop = async (operation: () => Promise<unknown>) => {
     for (let start = performance.now(); start < end; ) {
       await operation()
       const now = performance.now()
@@ -30,31 +31,34 @@ const loops = async (inFlight: number, millis: number, operation: () => Promise<
       start = now
     }
   }
-  await Promise.all(Array.from({ length: inFlight }, loop))
+  await Promise.all(Array.from({ length: inFlight }, (_, index) => loop(operationOn(keyOf(index)))))
   return latencies
 }
 
-const ours = async (name: string, endpoint: string): Promise<Client> => {
-  const runtime = ManagedRuntime.make(EtcdLayer.connect({ endpoints: [endpoint] }))
-  const run = (inFlight: number, millis: number, operation: Effect.Effect<unknown, unknown, EtcdKv.EtcdKv>) => {
+type Operation = (key: string) => Effect.Effect<unknown, unknown, EtcdKv.EtcdKv>
+
+const ours = async (name: string, endpoint: string, options: Omit<EtcdClient.Options, "endpoints"> = {}) => {
+  const runtime = ManagedRuntime.make(EtcdLayer.connect({ ...options, endpoints: [endpoint] }))
+  const run = (inFlight: number, millis: number, operationOn: Operation) => {
     const latencies: Array<number> = []
     const end = performance.now() + millis
-    const loop = Effect.suspend(() => {
-      let start = performance.now()
-      return Effect.whileLoop({
-        while: () => start < end,
-        body: () => operation,
-        step: () => {
-          const now = performance.now()
-          latencies.push((now - start) * 1000)
-          start = now
-        }
+    const loop = (operation: ReturnType<Operation>) =>
+      Effect.suspend(() => {
+        let start = performance.now()
+        return Effect.whileLoop({
+          while: () => start < end,
+          body: () => operation,
+          step: () => {
+            const now = performance.now()
+            latencies.push((now - start) * 1000)
+            start = now
+          }
+        })
       })
-    })
     return runtime.runPromise(
       Effect.as(
         Effect.all(
-          Array.from({ length: inFlight }, () => loop),
+          Array.from({ length: inFlight }, (_, index) => loop(operationOn(keyOf(index)))),
           { concurrency: "unbounded", discard: true }
         ),
         latencies
@@ -63,18 +67,18 @@ const ours = async (name: string, endpoint: string): Promise<Client> => {
   }
   return {
     name,
-    get: (inFlight, millis) => run(inFlight, millis, EtcdKv.get(key)),
-    put: (inFlight, millis, value) => run(inFlight, millis, EtcdKv.put(key, value)),
+    get: (inFlight, millis) => run(inFlight, millis, EtcdKv.get),
+    put: (inFlight, millis, value) => run(inFlight, millis, (key) => EtcdKv.put(key, value)),
     close: () => runtime.dispose()
-  }
+  } satisfies Client
 }
 
 const etcd3 = async (endpoint: string): Promise<Client> => {
   const client = new Etcd3({ hosts: endpoint })
   return {
     name: "etcd3",
-    get: (inFlight, millis) => loops(inFlight, millis, () => client.get(key).buffer()),
-    put: (inFlight, millis, value) => loops(inFlight, millis, async () => client.put(key).value(value)),
+    get: (inFlight, millis) => loops(inFlight, millis, (key) => () => client.get(key).buffer()),
+    put: (inFlight, millis, value) => loops(inFlight, millis, (key) => async () => client.put(key).value(value)),
     close: async () => client.close()
   }
 }
@@ -103,11 +107,10 @@ const bareHttp2 = async (endpoint: string): Promise<Client> => {
   }
   return {
     name: "node http2",
-    get: (inFlight, millis) => loops(inFlight, millis, call("/etcdserverpb.KV/Range", field(1, Buffer.from(key)))),
+    get: (inFlight, millis) =>
+      loops(inFlight, millis, (key) => call("/etcdserverpb.KV/Range", field(1, Buffer.from(key)))),
     put: (inFlight, millis, value) =>
-      loops(
-        inFlight,
-        millis,
+      loops(inFlight, millis, (key) =>
         call("/etcdserverpb.KV/Put", Buffer.concat([field(1, Buffer.from(key)), field(2, value)]))
       ),
     close: async () => session.close()
@@ -128,9 +131,11 @@ export const kv = ({ only, quick }: Options) =>
     )
     const socket = yield* EtcdProcess.make({ unsafeNoFsync: true }, { log: false })
     const clients = yield* Effect.promise(() =>
-      Promise.all([
+      Promise.all<Client>([
         ours("effect-etcd", node.endpoints[0]),
+        ours("effect-etcd batched", node.endpoints[0], { batching: true }),
         ours("effect-etcd unix", socket.endpoints[0]),
+        ours("effect-etcd node:http2", node.endpoints[0], { transport: "node:http2" }),
         etcd3(node.endpoints[0]),
         bareHttp2(node.endpoints[0])
       ])
@@ -142,7 +147,7 @@ export const kv = ({ only, quick }: Options) =>
     for (const scenario of scenarios) {
       for (const valueBytes of quick ? [64] : [64, 4096]) {
         const value = Buffer.alloc(valueBytes, "v")
-        for (const client of clients) yield* Effect.promise(() => client.put(1, 20, value))
+        for (const client of clients) yield* Effect.promise(() => client.put(512, 100, value))
         for (const inFlight of [1, 64, 512]) {
           const measured = clients.map((client) => ({
             client,

@@ -198,6 +198,11 @@ export interface Options extends CallDefaults {
    * Default: false.
    */
   readonly batching?: boolean | BatchingOptions | undefined
+  /**
+   * What carries the calls: this library's own HTTP/2 client, made for gRPC, or the one of Node.js, which is slower and
+   * the reference. Default: `http2`.
+   */
+  readonly transport?: "http2" | "node:http2" | undefined
   /** The largest message taken from a server, in bytes. Default: 2,147,483,647, as in etcd's own clients. */
   readonly maxReceiveMessageSize?: number | undefined
 }

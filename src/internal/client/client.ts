@@ -30,6 +30,7 @@ import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import { nodeHttp2Transport } from "../grpc/NodeHttp2Transport.ts"
 import type { Transport, TransportError } from "../grpc/Transport.ts"
+import { http2Transport } from "../http2/Http2Transport.ts"
 import { Auth, KV } from "../proto/rpc_pb.ts"
 import * as Batching from "./batching.ts"
 import * as Credentials from "./credentials.ts"
@@ -440,4 +441,4 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
 })
 
 export const make = (options: Options): Effect.Effect<EtcdClient.Client, EtcdError.EtcdError, Scope.Scope> =>
-  makeWith(nodeHttp2Transport, options)
+  makeWith(options.transport === "node:http2" ? nodeHttp2Transport : http2Transport, options)

@@ -1,0 +1,109 @@
+/**
+ * Puts gRPC's length-prefixed messages together from the places in a socket's chunks where they lie.
+ *
+ * What a message keeps in memory never depends on how a server cuts it: its bytes are put into memory of its own as they
+ * arrive, which grows with them and not because a prefix announces them. Only a message that fills at least half of the
+ * chunk in which it lies is handed on without a copy.
+ *
+ * Source of facts: "gRPC over HTTP2" (grpc/grpc, doc/PROTOCOL-HTTP2.md), Length-Prefixed-Message.
+ *
+ * @internal
+ */
+import type { FramingFailure } from "../grpc/framing.ts"
+
+const prefixBytes = 5
+const firstAllocation = 256 * 1024
+const growth = 4
+
+export interface MessageSink {
+  readonly onMessage: (message: Uint8Array) => void
+}
+
+export class MessageReader {
+  private readonly maxMessageBytes: number
+  private prefixFilled = 0
+  private prefixFlag = 0
+  private prefixLength = 0
+  private length = -1
+  private message: Uint8Array | undefined
+  private received = 0
+
+  constructor(maxMessageBytes: number) {
+    this.maxMessageBytes = maxMessageBytes
+  }
+
+  /** Whether the bytes so far end where a message ends. */
+  get isComplete(): boolean {
+    return this.prefixFilled === 0 && this.length < 0
+  }
+
+  /** How much of the message under way is there, for an error text. */
+  get progress(): string {
+    return this.length < 0
+      ? `${this.prefixFilled} of ${prefixBytes} bytes of a message's prefix`
+      : `${this.received} of ${this.length} bytes of a message`
+  }
+
+  /** Takes the next bytes. After a failure the reader is of no more use. */
+  push(bytes: Uint8Array, start: number, end: number, sink: MessageSink): FramingFailure | undefined {
+    let at = start
+    while (true) {
+      if (this.length < 0) {
+        while (this.prefixFilled < prefixBytes && at < end) this.takePrefixByte(bytes[at++]!)
+        if (this.prefixFilled < prefixBytes) return undefined
+        if (this.prefixFlag !== 0) return { _tag: "Compressed", flag: this.prefixFlag }
+        if (this.prefixLength > this.maxMessageBytes) return { _tag: "TooLarge", length: this.prefixLength }
+        this.prefixFilled = 0
+        this.length = this.prefixLength
+      }
+      const { length } = this
+      const missing = length - this.received
+      if (end - at < missing) {
+        if (end > at) this.append(bytes, at, end)
+        return undefined
+      }
+      const stop = at + missing
+      const message = this.received === 0 ? detach(bytes, at, stop) : this.complete(bytes, at, stop)
+      this.message = undefined
+      this.received = 0
+      this.length = -1
+      at = stop
+      sink.onMessage(message)
+    }
+  }
+
+  private takePrefixByte(byte: number): void {
+    if (this.prefixFilled === 0) {
+      this.prefixFlag = byte
+      this.prefixLength = 0
+    } else {
+      this.prefixLength = this.prefixLength * 256 + byte
+    }
+    this.prefixFilled++
+  }
+
+  private append(bytes: Uint8Array, start: number, end: number): void {
+    const needed = this.received + (end - start)
+    const { message } = this
+    if (message === undefined || message.length < needed) {
+      const size = Math.max(needed, firstAllocation, this.received * growth)
+      const larger = allocate(Math.min(this.length, size))
+      if (message !== undefined) larger.set(message.subarray(0, this.received))
+      this.message = larger
+    }
+    this.message!.set(bytes.subarray(start, end), this.received)
+    this.received = needed
+  }
+
+  private complete(bytes: Uint8Array, start: number, end: number): Uint8Array {
+    this.append(bytes, start, end)
+    return this.message!
+  }
+}
+
+/** A piece of plain bytes, as it lies there or as a copy. */
+export const detach = (bytes: Uint8Array, start: number, end: number): Uint8Array =>
+  (end - start) * 2 >= bytes.buffer.byteLength ? bytes.subarray(start, end) : bytes.slice(start, end)
+
+/** Memory that is not cleared first, because all of it is written to. */
+const allocate = (length: number): Uint8Array => new Uint8Array(Buffer.allocUnsafeSlow(length).buffer)

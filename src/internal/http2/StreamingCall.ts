@@ -1,0 +1,149 @@
+/**
+ * A call whose messages are pulled: while more than {@link readAheadBytes} wait for the reader the call is paused, and
+ * what the server still may send is bounded by the stream's window.
+ *
+ * @internal
+ */
+import type * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Pull from "effect/Pull"
+import { Code } from "../grpc/status.ts"
+import { type CallOptions, TransportError } from "../grpc/Transport.ts"
+import type { Call, Observer } from "./Call.ts"
+import type { Channel } from "./Channel.ts"
+import type { Stream } from "./Stream.ts"
+
+export type Messages = Arr.NonEmptyReadonlyArray<Uint8Array>
+
+/** How many bytes of messages wait for a reader before its call is paused; small messages count for what they cost. */
+const readAheadBytes = 256 * 1024
+const messageOverhead = 128
+
+const alreadyEnded = "the server has already ended the call"
+
+export class StreamingCall implements Observer {
+  readonly call: Call
+  private readonly channel: Channel
+  private readonly path: string
+  private readonly request: Uint8Array | undefined
+  private stream: Stream | undefined
+  private arrived: Array<Uint8Array> = []
+  private arrivedBytes = 0
+  private isPaused = false
+  private result: Exit.Exit<never, TransportError | Cause.Done> | undefined
+  private readonly readers = new Set<() => void>()
+  private readonly writers = new Set<() => void>()
+
+  /** With a request, it is the only one: it is sent and the sending side ended as soon as the call is on the wire. */
+  constructor(channel: Channel, path: string, options: CallOptions | undefined, request: Uint8Array | undefined) {
+    this.channel = channel
+    this.path = path
+    this.request = request
+    this.call = channel.begin(path, options, this)
+  }
+
+  onStart(stream: Stream): void {
+    this.stream = stream
+    if (this.request !== undefined) stream.write(this.request, true)
+    wake(this.writers)
+  }
+
+  onMessage(message: Uint8Array): void {
+    this.arrived.push(message)
+    this.arrivedBytes += message.length + messageOverhead
+    if (this.arrivedBytes > readAheadBytes && !this.isPaused) {
+      this.isPaused = true
+      this.call.pause()
+    }
+    wake(this.readers)
+  }
+
+  onWritable(): void {
+    wake(this.writers)
+  }
+
+  onEnd(error: TransportError | undefined): void {
+    this.result = error === undefined ? Exit.fail(Cause.Done()) : Exit.fail(error)
+    wake(this.readers)
+    wake(this.writers)
+  }
+
+  readonly pull: Pull.Pull<Messages, TransportError> = Effect.suspend(() => {
+    if (this.arrived.length > 0) return Effect.succeed(this.take())
+    if (this.result !== undefined) return this.result
+    return Effect.flatMap(waitIn(this.readers), () => this.pull)
+  })
+
+  private take(): Messages {
+    const messages = this.arrived
+    this.arrived = []
+    this.arrivedBytes = 0
+    if (this.isPaused) {
+      this.isPaused = false
+      this.call.resume()
+    }
+    return messages as unknown as Messages
+  }
+
+  readonly send = (message: Uint8Array): Effect.Effect<void, TransportError> =>
+    Effect.suspend(() => {
+      if (this.result !== undefined) return Effect.fail(this.failureOfSend(this.result))
+      const { stream } = this
+      if (stream === undefined) return Effect.flatMap(waitIn(this.writers), () => this.send(message))
+      if (stream.isClosed) return Effect.fail(this.unsent(alreadyEnded))
+      if (stream.isEnding) return Effect.fail(this.unsent("the sending side was already ended here"))
+      if (stream.isBlocked) return Effect.flatMap(waitIn(this.writers), () => this.send(message))
+      stream.write(message, false)
+      return stream.isBlocked ? this.drained : Effect.void
+    })
+
+  private readonly drained: Effect.Effect<void, TransportError> = Effect.suspend(() => {
+    if (this.result !== undefined) return Effect.fail(this.failureOfSend(this.result))
+    if (this.stream?.isClosed === true) return Effect.fail(this.unsent(alreadyEnded))
+    if (this.stream?.isBlocked !== true) return Effect.void
+    return Effect.flatMap(waitIn(this.writers), () => this.drained)
+  })
+
+  readonly end: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.result !== undefined) return Effect.void
+    if (this.stream === undefined) return Effect.flatMap(waitIn(this.writers), () => this.end)
+    this.stream.end()
+    return Effect.void
+  })
+
+  readonly close: Effect.Effect<void> = Effect.sync(() => {
+    this.call.cancel()
+    if (this.result === undefined) this.onEnd(this.unsent("the call was closed"))
+  })
+
+  private failureOfSend(result: Exit.Exit<never, TransportError | Cause.Done>): TransportError {
+    const reason = Exit.isFailure(result) ? result.cause.reasons.find(Cause.isFailReason)?.error : undefined
+    return reason instanceof TransportError ? reason : this.unsent(alreadyEnded)
+  }
+
+  private unsent(why: string): TransportError {
+    return new TransportError({
+      kind: "Protocol",
+      code: Code.internal,
+      message: `${this.path} to ${this.channel.peer}: the message was not sent, because ${why}`,
+      processed: "no"
+    })
+  }
+}
+
+const wake = (waiting: Set<() => void>): void => {
+  if (waiting.size === 0) return
+  for (const resume of [...waiting]) {
+    waiting.delete(resume)
+    resume()
+  }
+}
+
+const waitIn = (waiting: Set<() => void>): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const done = () => resume(Effect.void)
+    waiting.add(done)
+    return Effect.sync(() => waiting.delete(done))
+  })
