@@ -4,7 +4,7 @@
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import fc from "fast-check"
-import * as Codec from "../src/internal/client/batchingCodec.ts"
+import * as Codec from "../src/internal/client/codec.ts"
 import * as Rpc from "../src/internal/proto/rpc_pb.ts"
 
 const runs = { numRuns: 500 }
