@@ -1,7 +1,14 @@
 /**
- * The codec of batching says what protobuf-es says, or nothing.
+ * The codec of the most frequent messages says what protobuf-es says, or nothing.
  */
-import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf"
+import {
+  create,
+  type DescMessage,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary
+} from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import fc from "fast-check"
 import * as Codec from "../src/internal/client/codec.ts"
@@ -42,6 +49,12 @@ const response = fc.oneof(
 )
 const txnResponse = fc.record(
   { header, succeeded: fc.boolean(), responses: fc.array(fc.record({ response }), { maxLength: 5 }) },
+  { requiredKeys: [] }
+)
+
+const event = fc.record({ type: fc.constantFrom(0, 1), kv: keyValue, prevKv: keyValue }, { requiredKeys: [] })
+const watchResponse = fc.record(
+  { header, watchId: int64, created: fc.boolean(), fragment: fc.boolean(), events: fc.array(event, { maxLength: 3 }) },
   { requiredKeys: [] }
 )
 
@@ -90,7 +103,7 @@ const same = (schema: DescMessage, wire: Uint8Array) => {
   assert.deepStrictEqual(decoded, fromBinary(schema, wire))
 }
 
-describe("the codec of batching", () => {
+describe("the codec of the most frequent messages", () => {
   it("writes transactions as protobuf-es does", () => {
     fc.assert(
       fc.property(txnRequest, (init) => {
@@ -107,7 +120,8 @@ describe("the codec of batching", () => {
     const schemas: ReadonlyArray<readonly [DescMessage, fc.Arbitrary<Record<string, unknown>>]> = [
       [Rpc.TxnResponseSchema, txnResponse],
       [Rpc.RangeResponseSchema, rangeResponse],
-      [Rpc.PutResponseSchema, putResponse]
+      [Rpc.PutResponseSchema, putResponse],
+      [Rpc.WatchResponseSchema, watchResponse]
     ]
     for (const [schema, arbitrary] of schemas) {
       fc.assert(
@@ -119,16 +133,19 @@ describe("the codec of batching", () => {
 
   it("reads nothing out of damaged answers that protobuf-es does not", () => {
     const damage = fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { minLength: 1, maxLength: 3 })
-    fc.assert(
-      fc.property(txnResponse, damage, fc.option(fc.nat()), (init, damages, cut) => {
-        const whole = toBinary(Rpc.TxnResponseSchema, create(Rpc.TxnResponseSchema, init))
-        const wire = cut === null ? whole : whole.slice(0, cut % (whole.length + 1))
-        for (const [position, byte] of damages) if (wire.length > 0) wire[position % wire.length] = byte
-        const decoded = Codec.decode(Rpc.TxnResponseSchema, wire)
-        if (decoded !== undefined) assert.deepStrictEqual(decoded, reference(Rpc.TxnResponseSchema, wire))
-      }),
-      { numRuns: 5000 }
-    )
+    const check = <S extends DescMessage>(schema: S, arbitrary: fc.Arbitrary<Record<string, unknown>>) =>
+      fc.assert(
+        fc.property(arbitrary, damage, fc.option(fc.nat()), (init, damages, cut) => {
+          const whole = toBinary(schema, create(schema, init as MessageInitShape<S>))
+          const wire = cut === null ? whole : whole.slice(0, cut % (whole.length + 1))
+          for (const [position, byte] of damages) if (wire.length > 0) wire[position % wire.length] = byte
+          const decoded = Codec.decode(schema, wire)
+          if (decoded !== undefined) assert.deepStrictEqual(decoded, reference(schema, wire))
+        }),
+        { numRuns: 5000 }
+      )
+    check(Rpc.TxnResponseSchema, txnResponse)
+    check(Rpc.WatchResponseSchema, watchResponse)
   })
 
   it("leaves what it does not know to protobuf-es", () => {

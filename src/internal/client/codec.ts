@@ -1,6 +1,6 @@
 /**
- * The wire format of the messages that there are most of: transactions of gets, puts and deletes, and what etcd answers
- * to them.
+ * The wire format of the messages that there are most of: transactions of gets, puts and deletes, what etcd answers to
+ * them, and the events of watches.
  *
  * They say the same as protobuf-es, in a fraction of its time, because they know the messages. Whatever is out of the
  * ordinary (a field that is rare or unknown, a number out of range, a message that is malformed) is left to protobuf-es:
@@ -11,6 +11,7 @@
  */
 import type { DescMessage } from "@bufbuild/protobuf"
 import type * as Kv from "../proto/kv_pb.ts"
+import { Event_EventType } from "../proto/kv_pb.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -515,8 +516,65 @@ const readTxn = (reader: Reader, end: number): Rpc.TxnResponse => {
   return response
 }
 
+const readEvent = (reader: Reader, end: number): Kv.Event => {
+  const event: Kv.Event = { $typeName: "mvccpb.Event", type: Event_EventType.PUT }
+  while (reader.more(end)) {
+    switch (reader.varint()) {
+      case numberTag(1):
+        event.type = reader.flag() ? Event_EventType.DELETE : Event_EventType.PUT
+        break
+      case dataTag(2):
+        event.kv = once(reader, event.kv, end, readKeyValue)
+        break
+      case dataTag(3):
+        event.prevKv = once(reader, event.prevKv, end, readKeyValue)
+        break
+      default:
+        reader.fail()
+    }
+  }
+  return event
+}
+
+const readWatch = (reader: Reader, end: number): Rpc.WatchResponse => {
+  const response: Rpc.WatchResponse = {
+    $typeName: "etcdserverpb.WatchResponse",
+    watchId: 0n,
+    created: false,
+    canceled: false,
+    compactRevision: 0n,
+    cancelReason: "",
+    fragment: false,
+    events: []
+  }
+  while (reader.more(end)) {
+    switch (reader.varint()) {
+      case dataTag(1):
+        response.header = once(reader, response.header, end, readHeader)
+        break
+      case numberTag(2):
+        response.watchId = reader.signed()
+        break
+      case numberTag(3):
+        response.created = reader.flag()
+        break
+      case numberTag(7):
+        response.fragment = reader.flag()
+        break
+      case dataTag(11):
+        response.events.push(readEvent(reader, reader.end(end)))
+        break
+      default:
+        reader.fail()
+    }
+  }
+  return response
+}
+
 const read = (schema: DescMessage, reader: Reader): unknown => {
   switch (schema) {
+    case Rpc.WatchResponseSchema:
+      return readWatch(reader, reader.bytes.length)
     case Rpc.TxnResponseSchema:
       return readTxn(reader, reader.bytes.length)
     case Rpc.RangeResponseSchema:

@@ -6,6 +6,7 @@
  * @internal
  */
 import type * as http2 from "node:http2"
+import { Deadline } from "./deadline.ts"
 import { type FramingFailure, MessageDecoder } from "./framing.ts"
 import {
   Code,
@@ -68,6 +69,7 @@ export class Call {
   private foreign: ForeignAnswer | undefined
   private streamError: Error | undefined
   private timer: NodeJS.Timeout | undefined
+  private deadline: Deadline | undefined
 
   constructor(host: Host, path: string, headers: http2.OutgoingHttpHeaders, observer: Observer) {
     this.host = host
@@ -79,6 +81,7 @@ export class Call {
 
   /** Ends the call here when the time is up. */
   limit(timeoutMillis: number): void {
+    this.deadline = new Deadline(timeoutMillis)
     this.timer = setTimeout(() => this.expire(timeoutMillis), Math.min(timeoutMillis, longestTimer))
     this.timer.unref()
   }
@@ -309,6 +312,7 @@ export class Call {
   private endByReset(code: number): void {
     if (code === Reset.noError && this.streamError === undefined) this.endWithoutStatus()
     else if (isProtocolReset(code)) this.protocolError(codeOfReset(code), resetText(code), this.streamError)
+    else if (code === Reset.cancel && this.deadline?.isDue === true) this.expire(this.deadline.millis)
     else this.endByPlainReset(code)
   }
 

@@ -7,6 +7,7 @@
  *
  * @internal
  */
+import { Deadline } from "../grpc/deadline.ts"
 import type { FramingFailure } from "../grpc/framing.ts"
 import {
   Code,
@@ -68,6 +69,7 @@ export class Call implements StreamHandler {
   private trailers: HeaderBlock | undefined
   private foreign: ForeignAnswer | undefined
   private timer: NodeJS.Timeout | undefined
+  private deadline: Deadline | undefined
   private isPaused = false
   private held: HeldBytes | undefined
   private heldEnd: (() => void) | undefined
@@ -81,6 +83,7 @@ export class Call implements StreamHandler {
 
   /** Ends the call here when the time is up. */
   limit(timeoutMillis: number): void {
+    this.deadline = new Deadline(timeoutMillis)
     this.timer = setTimeout(expire, Math.min(timeoutMillis, longestTimer), this, timeoutMillis)
     this.timer.unref()
   }
@@ -260,6 +263,7 @@ export class Call implements StreamHandler {
     else if (what !== undefined) this.protocolError(Code.internal, what)
     else if (code === Reset.noError) this.endWithoutStatus()
     else if (isProtocolReset(code)) this.protocolError(codeOfReset(code), resetText(code))
+    else if (code === Reset.cancel && this.deadline?.isDue === true) this.expire(this.deadline.millis)
     else this.endByServersReset(code)
   }
 

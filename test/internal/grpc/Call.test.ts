@@ -30,7 +30,7 @@ const started = () => {
     }
   )
   call.start(stream as unknown as http2.ClientHttp2Stream)
-  return { stream, messages, ends }
+  return { call, stream, messages, ends }
 }
 
 describe("Call", () => {
@@ -50,6 +50,22 @@ describe("Call", () => {
     assert.strictEqual(page.ends.length, 1)
     assert.deepStrictEqual([page.ends[0]?.kind, page.ends[0]?.code], ["Http", 14])
     assert.include(page.ends[0]?.message, "<html>")
+  })
+
+  it("takes the server's CANCEL for the deadline that both keep, once that is due, and not before", () => {
+    for (const [timeoutMillis, kind] of [
+      [1, "Deadline"],
+      [60_000, "ConnectionLost"]
+    ] as const) {
+      const { call, ends, stream } = started()
+      call.limit(timeoutMillis)
+      stream.rstCode = 8
+      stream.emit("close")
+      assert.deepStrictEqual(
+        ends.map((error) => error?.kind),
+        [kind]
+      )
+    }
   })
 
   it("ends once, whatever comes after", () => {
