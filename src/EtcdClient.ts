@@ -11,8 +11,8 @@
  * `rpc.service`, `rpc.method`, `rpc.grpc.status_code`, `server.address`, `server.port`), whose identity is sent to etcd.
  * Metrics: `etcd_client_calls` (by `method` and `code`), `etcd_client_call_duration_seconds`,
  * `etcd_client_resent_calls`, `etcd_client_sent_bytes` and `etcd_client_received_bytes` (by `method`),
- * `etcd_client_connections` (by `endpoint`) and `etcd_client_dials` (by `endpoint` and `result`). Connections that come
- * and go are logged at debug level.
+ * `etcd_client_batch_size` (by `method`), `etcd_client_connections` (by `endpoint`) and `etcd_client_dials` (by
+ * `endpoint` and `result`). Connections that come and go are logged at debug level.
  *
  * @since 0.1.0
  */

@@ -1,5 +1,5 @@
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Layer, Option, Redacted, Tracer } from "effect"
+import { Cause, Effect, Exit, Fiber, Layer, Metric, Option, Redacted, Tracer } from "effect"
 import { EtcdClient, EtcdError, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
 import * as EtcdAuth from "effect-etcd/EtcdAuth"
 import * as EtcdBatch from "effect-etcd/EtcdBatch"
@@ -61,6 +61,27 @@ describe("EtcdBatch", () => {
         const fiber = yield* start(client.unary(KV.method.range, { key: bytes("alone") }))
         assert.strictEqual(sent.length, before + 1)
         yield* Fiber.join(fiber)
+      })
+    )
+
+    it.effect("the size of each batch is counted", () =>
+      Effect.gen(function* () {
+        const { kv, watched } = yield* batched({ maxInFlight: 1 })
+        const sizes = Effect.map(Metric.snapshot, (all) => {
+          const found = all.find(
+            ({ attributes, id }) => id === "etcd_client_batch_size" && attributes?.method === "KV.Put"
+          )
+          return found?.type === "Histogram" ? [found.state.count, found.state.sum] : [0, 0]
+        })
+        const [batches = 0, calls = 0] = yield* sizes
+        yield* all(
+          yield* together(
+            watched,
+            numbers(6).map((index) => kv.put(`sized/${index}`, "1"))
+          )
+        )
+        // The first went out alone, as itself.
+        assert.deepStrictEqual(yield* sizes, [batches + 1, calls + 5])
       })
     )
 

@@ -229,6 +229,7 @@ export class Lane {
     const first = members[0]!
     const options = first.isTimed ? this.timedOptions : this.options
     const run = Effect.runForkWith(first.context!)
+    Telemetry.batched(this.operation.name, members.length, first.context!)
     shared.fiber = run(this.client.unary(Rpc.KV.method.txn, this.request(members), options))
     shared.fiber.addObserver((exit) => this.settle(shared, exit as Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>))
   }

@@ -103,6 +103,22 @@ export const sent = (method: Method, bytes: number, context: AnyContext): void =
 export const received = (method: Method, bytes: number, context: AnyContext): void =>
   seriesOf(method).received.updateUnsafe(bytes, context)
 
+const batchSizes = new Map<string, Metric.Histogram<number>>()
+
+/** So many calls have gone out as one transaction. */
+export const batched = (method: string, calls: number, context: AnyContext): void => {
+  const known = batchSizes.get(method)
+  const sizes =
+    known ??
+    Metric.histogram("etcd_client_batch_size", {
+      description: "Calls that shared a transaction",
+      attributes: { method },
+      boundaries: [2, 4, 8, 16, 32, 64, 128, 256, 512]
+    })
+  if (known === undefined) batchSizes.set(method, sizes)
+  sizes.updateUnsafe(calls, context)
+}
+
 const connections = (endpoint: Endpoint): Metric.Gauge<number> =>
   Metric.gauge("etcd_client_connections", {
     description: "Open connections",
