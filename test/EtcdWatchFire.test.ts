@@ -320,6 +320,15 @@ describe("watches under fire", () => {
             : Effect.fail(`not all are done: ${recorders.map(({ name, position }) => `${name} ${position}`)}; ${to}`)
         ).pipe(Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 600 }))
 
+        const count = (name: string, tag: History.Observation["_tag"]) =>
+          recorders
+            .filter((recorder) => recorder.name.startsWith(name))
+            .reduce((sum, { observed }) => sum + observed.filter((one) => one._tag === tag).length, 0)
+        // A server that reports progress by the clock alone does so for watches that have nothing to deliver.
+        yield* Effect.suspend(() =>
+          count("fast, all", "Progress") > 0 ? Effect.void : Effect.fail("no progress")
+        ).pipe(Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 600 }))
+
         for (const recorder of recorders) {
           const { ended, from, name, observed, position } = recorder
           if (ended !== undefined) {
@@ -330,10 +339,6 @@ describe("watches under fire", () => {
           const violations = History.check(expectation, observed)
           assert.deepStrictEqual(violations.slice(0, 10), [], `${name}: ${violations.length} violations`)
         }
-        const count = (name: string, tag: History.Observation["_tag"]) =>
-          recorders
-            .filter((recorder) => recorder.name.startsWith(name))
-            .reduce((sum, { observed }) => sum + observed.filter((one) => one._tag === tag).length, 0)
         yield* Effect.logInfo("watches under fire", {
           revisions: history.length,
           compactions,
@@ -343,7 +348,6 @@ describe("watches under fire", () => {
           slow: recorders.find((recorder) => recorder.name === "slow")?.ended?.reason._tag
         })
         assert.isAbove(compactions, 0)
-        assert.isAbove(count("fast, all", "Progress"), 0)
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
     { timeout: (seconds + 60) * 1000 }
   )
