@@ -85,6 +85,8 @@ const etcd3 = (endpoint: string, prefix: string, count: number): Watching => {
   return { ready: watcher, ended }
 }
 
+const eventsPerRevision = 100
+
 export const watch = (quick: boolean) =>
   Effect.gen(function* () {
     const count = quick ? 50_000 : 200_000
@@ -92,14 +94,14 @@ export const watch = (quick: boolean) =>
     const write = yield* writer(endpoints[0])
     const clients = { "effect-etcd": ours, etcd3 }
     const measured = new Map(Object.keys(clients).map((name) => [name, { rates: [0].slice(1), cpu: [0].slice(1) }]))
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < 6; round++) {
       for (const [name, client] of Object.entries(clients)) {
         const prefix = `${name}/${round}/`
         const { ended, ready } = client(endpoints[0], prefix, count)
         yield* Effect.promise(() => ready)
         const before = process.cpuUsage()
         const start = performance.now()
-        yield* Effect.promise(() => Promise.all([write(prefix, count, 10), ended]))
+        yield* Effect.promise(() => Promise.all([write(prefix, count, eventsPerRevision), ended]))
         const seconds = (performance.now() - start) / 1000
         const { system, user } = process.cpuUsage(before)
         if (round === 0) continue
@@ -118,10 +120,12 @@ export const watch = (quick: boolean) =>
         spread: `${Math.round(Math.min(...rates))}-${Math.round(Math.max(...rates))}`,
         p50Micros: Number.NaN,
         p99Micros: Number.NaN,
-        cpuMicrosPerOp: Math.round(median(cpu) * 10) / 10
+        cpuMicrosPerOp: Math.round(median(cpu) * 100) / 100
       })
     )
-    console.log(`watch: ${count} events of 64 bytes on one watch, ten a revision, written by another process`)
+    console.log(
+      `watch: ${count} events of 64 bytes on one watch, ${eventsPerRevision} a revision, written by another process`
+    )
     table(
       rows.map(({ client, cpuMicrosPerOp, opsPerSecond, spread }) => ({
         client,

@@ -226,6 +226,9 @@ export const encode = (schema: DescMessage, request: object): Uint8Array | undef
 // Answers
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** Versions, counts and zeros are mostly small, and making a `bigint` costs more than looking one up. */
+const smallBigints = Array.from({ length: 256 }, (_, index) => BigInt(index))
+
 /** Reads up to a field that it cannot read, and then is at its end, and `failed`. */
 class Reader {
   readonly bytes: Uint8Array
@@ -282,6 +285,7 @@ class Reader {
 
   unsigned(): bigint {
     if (!this.longVarint(7)) return this.bigVarint()
+    if (this.low < smallBigints.length) return smallBigints[this.low]!
     if (this.low !== this.lastNumber) {
       this.lastNumber = this.low
       this.lastBigint = BigInt(this.low)
