@@ -7,6 +7,7 @@
  */
 import type * as http2 from "node:http2"
 import { Deadline } from "./deadline.ts"
+import { ForeignAnswer } from "./foreign.ts"
 import { type FramingFailure, MessageDecoder } from "./framing.ts"
 import {
   Code,
@@ -45,10 +46,6 @@ export interface Host {
   /** A frame could not be sent; `node:http2` closes the connection after that. */
   readonly sendFailed: () => void
 }
-
-/** How much of an answer that is not gRPC goes into the error, and how long that piece is waited for. */
-const maxBodyBytes = 256
-const maxBodyWaitMillis = 1000
 
 const longestTimer = 0x7fffffff
 const endStreamFlag = 0x1
@@ -331,26 +328,3 @@ export class Call {
 
 const resetText = (code: number): string =>
   `the stream was reset with ${resetName(code)}: one side broke the rules of HTTP/2`
-
-/** The first bytes of an answer that is not gRPC. */
-class ForeignAnswer {
-  readonly timer: NodeJS.Timeout
-  private readonly finish: () => void
-  private readonly pieces: Array<Uint8Array> = []
-  private received = 0
-
-  constructor(finish: () => void) {
-    this.finish = finish
-    this.timer = setTimeout(finish, maxBodyWaitMillis).unref()
-  }
-
-  push(piece: Uint8Array): void {
-    this.pieces.push(piece)
-    this.received += piece.length
-    if (this.received >= maxBodyBytes) this.finish()
-  }
-
-  get text(): string {
-    return shorten(Buffer.concat(this.pieces).subarray(0, maxBodyBytes).toString("utf8"), maxBodyBytes)
-  }
-}

@@ -25,8 +25,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
 import * as Result from "effect/Result"
-import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import type { Call } from "./Call.ts"
 import {
   describeAlpn,
@@ -41,11 +39,11 @@ import {
 import { frame } from "./framing.ts"
 import { NodeConnection } from "./NodeConnection.ts"
 import { Code } from "./status.ts"
+import { streaming } from "./streaming.ts"
 import {
   type CallOptions,
   type Connection,
   type ConnectionOptions,
-  type Duplex,
   type Target,
   type Transport,
   TransportError
@@ -291,33 +289,6 @@ const waitIn = (waiting: Set<() => void>): Effect.Effect<void> =>
     return Effect.sync(() => waiting.delete(done))
   })
 
-const open = (
-  connection: NodeConnection,
-  path: string,
-  options: CallOptions | undefined,
-  request: Uint8Array | undefined
-): Effect.Effect<StreamingCall, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.sync(() => new StreamingCall(connection, path, options, request)),
-    (call) => call.close
-  )
-
-const messagesOf = (call: StreamingCall): Stream.Stream<Uint8Array, TransportError> =>
-  Stream.fromPull(Effect.succeed(call.pull))
-
-const serverStream =
-  (connection: NodeConnection): Connection["serverStream"] =>
-  (path, request, options) =>
-    Stream.unwrap(Effect.map(open(connection, path, options, request), messagesOf))
-
-const bidirectional =
-  (connection: NodeConnection): Connection["bidirectional"] =>
-  (path, options) =>
-    Effect.map(
-      open(connection, path, options, undefined),
-      (call): Duplex => ({ send: call.send, end: call.end, messages: messagesOf(call) })
-    )
-
 /** For tests of what happens when a connection has used up its stream ids. */
 export interface Options {
   readonly retireAfterStreamId?: number | undefined
@@ -332,8 +303,7 @@ export const make = (options?: Options): Transport => ({
     const connection = dialled.connection!
     return {
       unary: unary(connection),
-      serverStream: serverStream(connection),
-      bidirectional: bidirectional(connection),
+      ...streaming((path, options, request) => new StreamingCall(connection, path, options, request)),
       closed: Deferred.await(connection.closed)
     }
   })

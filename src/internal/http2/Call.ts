@@ -8,6 +8,7 @@
  * @internal
  */
 import { Deadline } from "../grpc/deadline.ts"
+import { ForeignAnswer } from "../grpc/foreign.ts"
 import type { FramingFailure } from "../grpc/framing.ts"
 import {
   Code,
@@ -48,10 +49,6 @@ export interface Host {
   /** The call is over (`onEnd` follows). */
   readonly ended: (call: Call) => void
 }
-
-/** How much of an answer that is not gRPC goes into the error, and how long that piece is waited for. */
-const maxBodyBytes = 256
-const maxBodyWaitMillis = 1000
 
 const longestTimer = 0x7fffffff
 const messagePrefixBytes = 5
@@ -368,27 +365,4 @@ const isOneMessage = (bytes: Uint8Array, start: number, end: number, maxMessageB
     bytes[start + 1] === 0 &&
     ((bytes[start + 2]! << 16) | (bytes[start + 3]! << 8) | bytes[start + 4]!) === length
   )
-}
-
-/** The first bytes of an answer that is not gRPC. */
-class ForeignAnswer {
-  readonly timer: NodeJS.Timeout
-  private readonly finish: () => void
-  private readonly pieces: Array<Uint8Array> = []
-  private received = 0
-
-  constructor(finish: () => void) {
-    this.finish = finish
-    this.timer = setTimeout(finish, maxBodyWaitMillis).unref()
-  }
-
-  push(piece: Uint8Array): void {
-    this.pieces.push(piece)
-    this.received += piece.length
-    if (this.received >= maxBodyBytes) this.finish()
-  }
-
-  get text(): string {
-    return shorten(Buffer.concat(this.pieces).subarray(0, maxBodyBytes).toString("utf8"), maxBodyBytes)
-  }
 }

@@ -17,8 +17,6 @@ import type { TLSSocket } from "node:tls"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import {
   describeAlpn,
   describeDialError,
@@ -30,15 +28,8 @@ import {
   unreachable
 } from "../grpc/dial.ts"
 import { resetName } from "../grpc/status.ts"
-import type {
-  CallOptions,
-  Connection,
-  ConnectionOptions,
-  Duplex,
-  Target,
-  Transport,
-  TransportError
-} from "../grpc/Transport.ts"
+import { streaming } from "../grpc/streaming.ts"
+import type { ConnectionOptions, Target, Transport, TransportError } from "../grpc/Transport.ts"
 import { Channel } from "./Channel.ts"
 import { Session } from "./Session.ts"
 import { StreamingCall } from "./StreamingCall.ts"
@@ -123,33 +114,6 @@ const dial = (
     })
   })
 
-const open = (
-  channel: Channel,
-  path: string,
-  options: CallOptions | undefined,
-  request: Uint8Array | undefined
-): Effect.Effect<StreamingCall, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.sync(() => new StreamingCall(channel, path, options, request)),
-    (call) => call.close
-  )
-
-const messagesOf = (call: StreamingCall): Stream.Stream<Uint8Array, TransportError> =>
-  Stream.fromPull(Effect.succeed(call.pull))
-
-const serverStream =
-  (channel: Channel): Connection["serverStream"] =>
-  (path, request, options) =>
-    Stream.unwrap(Effect.map(open(channel, path, options, request), messagesOf))
-
-const bidirectional =
-  (channel: Channel): Connection["bidirectional"] =>
-  (path, options) =>
-    Effect.map(
-      open(channel, path, options, undefined),
-      (call): Duplex => ({ send: call.send, end: call.end, messages: messagesOf(call) })
-    )
-
 /** For tests of what happens when a connection has used up its stream ids. */
 export interface Options {
   readonly retireAfterStreamId?: number | undefined
@@ -164,8 +128,7 @@ export const make = (options?: Options): Transport => ({
     const channel = dialled.channel!
     return {
       unary: unary(channel),
-      serverStream: serverStream(channel),
-      bidirectional: bidirectional(channel),
+      ...streaming((path, options, request) => new StreamingCall(channel, path, options, request)),
       closed: Deferred.await(channel.closed)
     }
   })
