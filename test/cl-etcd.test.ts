@@ -1,30 +1,17 @@
 /**
  * What the Common Lisp library cl-etcd does, row by row of the README's table.
  */
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { createServer } from "node:net"
-import { tmpdir } from "node:os"
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Option, Ref, SemVer, SubscriptionRef } from "effect"
 import { EtcdCluster, EtcdConfig, EtcdKv, EtcdLayer, EtcdProcess, EtcdWatch, Role } from "effect-etcd"
+import { freePort, temporaryDirectory as temporary } from "./support/machine.ts"
 
 const quiet = { log: false } as const
 
 const fixtures = new URL("./fixtures/config/", import.meta.url)
-
-const freePort = Effect.callback<number>((resume) => {
-  const server = createServer().listen(0, "127.0.0.1", () => {
-    const address = server.address()
-    server.close(() => resume(Effect.succeed(typeof address === "object" && address !== null ? address.port : 0)))
-  })
-})
-
-const temporary = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "effect-etcd-test-"))),
-  (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
-)
 
 /** The three files of the README, with ports that are free here. */
 const files = Effect.gen(function* () {

@@ -4,15 +4,14 @@
  * It comes from `ETCD_BINARY`, or from the `PATH`.
  */
 import { type ChildProcess, spawn } from "node:child_process"
-import * as fs from "node:fs"
 import * as net from "node:net"
-import * as os from "node:os"
 import * as path from "node:path"
 import process from "node:process"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Target, Tls } from "../../src/internal/grpc/Transport.ts"
+import { freePort, temporaryDirectory } from "./machine.ts"
 import { fixture, trusted } from "./tls.ts"
 
 export interface Etcd {
@@ -21,19 +20,6 @@ export interface Etcd {
 }
 
 export type Listener = "unix" | "tcp" | "tls"
-
-const freePort: Effect.Effect<number> = Effect.callback((resume) => {
-  const server = net.createServer()
-  server.listen(0, "127.0.0.1", () => {
-    const { port } = server.address() as net.AddressInfo
-    server.close(() => resume(Effect.succeed(port)))
-  })
-})
-
-const temporaryDirectory = Effect.acquireRelease(
-  Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "effect-etcd-test-"))),
-  (directory) => Effect.sync(() => fs.rmSync(directory, { recursive: true, force: true }))
-)
 
 const secureFlags = [
   ["--cert-file", fixture.path("server.pem")],

@@ -48,6 +48,7 @@ import {
   type Transport,
   TransportError
 } from "./Transport.ts"
+import { waitIn, wake } from "./waiting.ts"
 
 const streamWindowBytes = 2 * 1024 * 1024
 const connectionWindowBytes = 16 * 1024 * 1024
@@ -274,20 +275,6 @@ class StreamingCall {
     })
   }
 }
-
-const wake = (waiting: Set<() => void>): void => {
-  for (const resume of [...waiting]) {
-    waiting.delete(resume)
-    resume()
-  }
-}
-
-const waitIn = (waiting: Set<() => void>): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    const done = () => resume(Effect.void)
-    waiting.add(done)
-    return Effect.sync(() => waiting.delete(done))
-  })
 
 /** For tests of what happens when a connection has used up its stream ids. */
 export interface Options {

@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
 import { Code } from "../grpc/status.ts"
 import { type CallOptions, TransportError } from "../grpc/Transport.ts"
+import { waitIn, wake } from "../grpc/waiting.ts"
 import type { Call, Observer } from "./Call.ts"
 import type { Channel } from "./Channel.ts"
 import type { Stream } from "./Stream.ts"
@@ -132,18 +133,3 @@ export class StreamingCall implements Observer {
     })
   }
 }
-
-const wake = (waiting: Set<() => void>): void => {
-  if (waiting.size === 0) return
-  for (const resume of [...waiting]) {
-    waiting.delete(resume)
-    resume()
-  }
-}
-
-const waitIn = (waiting: Set<() => void>): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    const done = () => resume(Effect.void)
-    waiting.add(done)
-    return Effect.sync(() => waiting.delete(done))
-  })
