@@ -29,7 +29,7 @@ import type * as Tracer from "effect/Tracer"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import { nodeHttp2Transport } from "../grpc/NodeHttp2Transport.ts"
-import type { Transport, TransportError } from "../grpc/Transport.ts"
+import type { Read, Transport, TransportError } from "../grpc/Transport.ts"
 import { http2Transport } from "../http2/Http2Transport.ts"
 import { Auth, KV } from "../proto/rpc_pb.ts"
 import * as Batching from "./batching.ts"
@@ -93,6 +93,7 @@ const makeDefaults = Effect.fnUntraced(function* (options: Options) {
       retry: own.retry ?? base.retry
     })
   }
+  if (services.size === 0) return () => base
   return (service: string): Engine.Defaults => services.get(service.slice(service.indexOf(".") + 1)) ?? base
 })
 
@@ -198,6 +199,7 @@ const beginCall = (
     metadata: metadataOf(beginning, span),
     credentials,
     retry: options.retry ?? engine.defaults(method.service).retry,
+    clock,
     deadlineAt: deadlineAt.success,
     pinned: pinned.success,
     span,
@@ -214,14 +216,11 @@ const exchange =
   <O extends DescMessage>(method: Method, output: O, bytes: Uint8Array, context: Context.Context<never>) =>
   (attempt: Engine.Try): Effect.Effect<MessageShape<O>, TransportError> => {
     Telemetry.sent(method, bytes.length, context)
-    return Effect.flatMap(
-      Engine.holding(attempt.link, attempt.connection.unary(method.path, bytes, attempt.options)),
-      (answer) => {
-        Telemetry.received(method, answer.length, context)
-        const decoded = Engine.decode(output, answer)
-        return Result.isSuccess(decoded) ? Effect.succeed(decoded.success) : Effect.fail(decoded.failure)
-      }
-    )
+    const read: Read<MessageShape<O>> = (answer, start, end) => {
+      Telemetry.received(method, end - start, context)
+      return Engine.decode(output, answer, start, end)
+    }
+    return Engine.holding(attempt.link, attempt.connection.unary(method.path, bytes, attempt.options, read))
   }
 
 const makeUnary =
@@ -243,7 +242,7 @@ const makeUnary =
         const call = beginCall(beginning, clock, span)
         return Result.isFailure(call)
           ? Effect.fail(call.failure)
-          : Engine.observed(fiber, clock, call.success, Engine.perform(engine, call.success, run))
+          : Engine.observed(fiber, call.success, Engine.perform(engine, call.success, run))
       }
       return Telemetry.isTraced(fiber) ? Telemetry.withSpan(method, start) : start(undefined)
     })
@@ -259,9 +258,9 @@ const decodeAll = <O extends DescMessage>(
   const messages: Array<MessageShape<O>> = []
   for (const bytes of batch) {
     Telemetry.received(method, bytes.length, context)
-    const decoded = Engine.decode(schema, bytes)
-    if (Result.isFailure(decoded)) return Effect.fail(decoded.failure)
-    messages.push(decoded.success)
+    const decoded = Engine.decode(schema, bytes, 0, bytes.length)
+    if (Exit.isFailure(decoded)) return Effect.failCause(decoded.cause)
+    messages.push(decoded.value)
   }
   return Effect.succeed(messages as [MessageShape<O>, ...Array<MessageShape<O>>])
 }

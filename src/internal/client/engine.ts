@@ -6,7 +6,7 @@
  */
 import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -17,6 +17,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Tracer from "effect/Tracer"
 import * as EtcdError from "../../EtcdError.ts"
+import { detach } from "../grpc/framing.ts"
 import { type Connection, type CallOptions as TransportCallOptions, TransportError } from "../grpc/Transport.ts"
 import * as Codec from "./codec.ts"
 import * as Credentials from "./credentials.ts"
@@ -50,6 +51,7 @@ export interface Call {
   readonly metadata: Readonly<Record<string, string>> | undefined
   readonly credentials: Credentials.Credentials
   readonly retry: Schedule.Schedule<unknown, EtcdError.EtcdError>
+  readonly clock: Clock.Clock
   /** Milliseconds since the epoch. */
   readonly deadlineAt: number | undefined
   readonly span: Tracer.Span | undefined
@@ -84,9 +86,18 @@ export const encode = <I extends DescMessage>(
   method: Method,
   schema: I,
   request: MessageInitShape<I>
+): Result.Result<Uint8Array, EtcdError.EtcdError> => {
+  const bytes = Codec.encode(schema, request)
+  return bytes === undefined ? encodeAny(method, schema, request) : Result.succeed(bytes)
+}
+
+const encodeAny = <I extends DescMessage>(
+  method: Method,
+  schema: I,
+  request: MessageInitShape<I>
 ): Result.Result<Uint8Array, EtcdError.EtcdError> =>
   Result.try({
-    try: () => Codec.encode(schema, request) ?? toBinary(schema, create(schema, request)),
+    try: () => toBinary(schema, create(schema, request)),
     catch: (cause) =>
       EtcdError.make(
         new EtcdError.InvalidArgument({
@@ -97,29 +108,31 @@ export const encode = <I extends DescMessage>(
       )
   })
 
-/** Messages hold parts of the bytes they come from; those are to be plain arrays, not Node's buffers. */
-const plain = (bytes: Uint8Array): Uint8Array =>
-  bytes.constructor === Uint8Array ? bytes : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-
-/** Reads an answer of the server. */
+/** Reads an answer of the server, which lies from `start` up to `end`. */
 export const decode = <O extends DescMessage>(
   schema: O,
-  bytes: Uint8Array
-): Result.Result<MessageShape<O>, TransportError> =>
-  Result.try({
-    try: () => {
-      const message = plain(bytes)
-      return (Codec.decode(schema, message) as MessageShape<O> | undefined) ?? fromBinary(schema, message)
-    },
-    catch: (cause) =>
-      new TransportError({
-        kind: "Protocol",
-        code: 13,
-        processed: "unknown",
-        message: `the answer is no ${schema.typeName}`,
-        cause
-      })
-  })
+  bytes: Uint8Array,
+  start: number,
+  end: number
+): Exit.Exit<MessageShape<O>, TransportError> => {
+  const message = Codec.decode(schema, bytes, start, end) as MessageShape<O> | undefined
+  return message === undefined ? decodeAny(schema, detach(bytes, start, end)) : Exit.succeed(message)
+}
+
+const decodeAny = <O extends DescMessage>(schema: O, bytes: Uint8Array): Exit.Exit<MessageShape<O>, TransportError> => {
+  const message = Result.try(() => fromBinary(schema, bytes))
+  return Result.isSuccess(message)
+    ? Exit.succeed(message.success)
+    : Exit.fail(
+        new TransportError({
+          kind: "Protocol",
+          code: 13,
+          processed: "unknown",
+          message: `the answer is no ${schema.typeName}`,
+          cause: message.failure
+        })
+      )
+}
 
 /** The error of a try. */
 export const failure = (call: Call, session: Session.Session, error: TransportError): EtcdError.EtcdError => {
@@ -149,24 +162,22 @@ const tooLate = new TransportError({
   message: "the deadline passed before the request could be sent"
 })
 
-const remaining = (call: Call): Effect.Effect<number | undefined> =>
-  call.deadlineAt === undefined
-    ? Effect.undefined
-    : Effect.map(Clock.currentTimeMillis, (now) => call.deadlineAt! - now)
+const remaining = (call: Call): number | undefined =>
+  call.deadlineAt === undefined ? undefined : call.deadlineAt - call.clock.currentTimeMillisUnsafe()
 
 const withDeadline = <A>(
   effect: Effect.Effect<A, EtcdError.EtcdError>,
   call: Call,
   session: Session.Session
-): Effect.Effect<A, EtcdError.EtcdError> =>
-  Effect.flatMap(remaining(call), (millis) =>
-    millis === undefined
-      ? effect
-      : Effect.timeoutOrElse(effect, {
-          duration: Math.max(0, millis),
-          orElse: () => Effect.fail(failure(call, session, tooLate))
-        })
-  )
+): Effect.Effect<A, EtcdError.EtcdError> => {
+  const millis = remaining(call)
+  return millis === undefined
+    ? effect
+    : Effect.timeoutOrElse(effect, {
+        duration: Math.max(0, millis),
+        orElse: () => Effect.fail(failure(call, session, tooLate))
+      })
+}
 
 /** The longest that a timer can wait for. */
 const longest = 2_147_483_647
@@ -186,7 +197,7 @@ const transportOptions = (
 /** The pause before the next try; none where the schedule has ended or the deadline would pass. */
 const pause = Effect.fnUntraced(function* (call: Call, error: EtcdError.EtcdError) {
   call.step ??= yield* Schedule.toStep(call.retry)
-  const now = yield* Clock.currentTimeMillis
+  const now = call.clock.currentTimeMillisUnsafe()
   const next = yield* Pull.catchDone(Effect.map(call.step(now, error), Option.some), () => Effect.succeedNone)
   if (Option.isNone(next)) return false
   const [, delay] = next.value
@@ -219,8 +230,7 @@ const leave = <A, R>(
 ): Effect.Effect<A, EtcdError.EtcdError, R> => {
   call.tried ??= new Set()
   call.tried.add(session)
-  return Effect.andThen(
-    Session.blame(session, engine.environment, undefined),
+  return Effect.andThen(Session.blame(session, engine.environment, undefined), () =>
     hasOther(engine, call, session) ? perform(engine, call, run) : afterPause(engine, call, run, error)
   )
 }
@@ -327,14 +337,11 @@ const prepare = <A, R>(
   session: Session.Session
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
   Effect.flatMap(withDeadline(call.credentials.get, call, session), (metadata) =>
-    Effect.flatMap(remaining(call), (before) =>
-      Effect.matchEffect(withDeadline(connect(engine, call, session, before), call, session), {
-        onFailure: (error) =>
-          decide(error.reason) === "elsewhere" ? leave(engine, call, run, session, error) : Effect.fail(error),
-        onSuccess: (link) =>
-          Effect.flatMap(remaining(call), (millis) => send(engine, call, run, session, link, metadata, millis))
-      })
-    )
+    Effect.matchEffect(withDeadline(connect(engine, call, session, remaining(call)), call, session), {
+      onFailure: (error) =>
+        decide(error.reason) === "elsewhere" ? leave(engine, call, run, session, error) : Effect.fail(error),
+      onSuccess: (link) => send(engine, call, run, session, link, metadata, remaining(call))
+    })
   )
 
 /** Nothing more is done by a client whose scope is closed. */
@@ -342,27 +349,25 @@ export const closedError = EtcdError.make(
   new EtcdError.Unreachable({ message: "The client is closed.", outcome: "not-applied" })
 )
 
-/** Performs the call: on the endpoint that is best now, and again elsewhere or later as the rules say. */
-export const perform = <A, R>(engine: Engine, call: Call, run: Run<A, R>): Effect.Effect<A, EtcdError.EtcdError, R> =>
-  Effect.clockWith((clock) => {
-    if (engine.environment.closed) return Effect.fail(closedError)
-    const session = call.pinned ?? Selection.pick(engine.selection, call.tried, () => clock.currentTimeMillisUnsafe())
-    const metadata = call.credentials.current()
-    if (session.link === undefined || metadata === undefined) return prepare(engine, call, run, session)
-    if (call.deadlineAt === undefined) return send(engine, call, run, session, session.link, metadata, undefined)
-    const millis = call.deadlineAt - clock.currentTimeMillisUnsafe()
-    return millis > 0
-      ? send(engine, call, run, session, session.link, metadata, millis)
-      : Effect.fail(failure(call, session, tooLate))
-  })
+/** Performs the call now: on the endpoint that is best, and again elsewhere or later as the rules say. */
+export const perform = <A, R>(engine: Engine, call: Call, run: Run<A, R>): Effect.Effect<A, EtcdError.EtcdError, R> => {
+  if (engine.environment.closed) return Effect.fail(closedError)
+  const session = call.pinned ?? Selection.pick(engine.selection, call.tried, call.clock)
+  const metadata = call.credentials.current()
+  if (session.link === undefined || metadata === undefined) return prepare(engine, call, run, session)
+  const millis = remaining(call)
+  return millis === undefined || millis > 0
+    ? send(engine, call, run, session, session.link, metadata, millis)
+    : Effect.fail(failure(call, session, tooLate))
+}
 
 /** Tells of a call when it has ended. */
 export const observed = <A, E, R>(
   fiber: Fiber.Fiber<unknown, unknown>,
-  clock: Clock.Clock,
   call: Call,
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
+  const { clock } = call
   const begun = clock.currentTimeNanosUnsafe()
   return Effect.onExitPrimitive(effect, (exit) => {
     const code = Exit.hasInterrupts(exit) ? Telemetry.cancelled : call.code

@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { Endpoint } from "./endpoint.ts"
 import * as Session from "./session.ts"
@@ -32,13 +33,13 @@ const better = (session: Session.Session, best: Session.Session | undefined): bo
 export const pick = (
   selection: Selection,
   tried: ReadonlySet<Session.Session> | undefined,
-  now: () => number
+  clock: Clock.Clock
 ): Session.Session => {
   const { sessions } = selection
   const start = (selection.policy === "spread" ? selection.index++ : selection.index) % sessions.length
   const first = sessions[start]!
   if (first.avoidUntil === 0 && tried === undefined) return first
-  const time = now()
+  const time = clock.currentTimeMillisUnsafe()
   let best: Session.Session | undefined
   let bestIndex = start
   for (let offset = 0; offset < sessions.length; offset++) {

@@ -36,7 +36,7 @@ import {
   type Phase,
   unreachable
 } from "./dial.ts"
-import { frame } from "./framing.ts"
+import { frame, readBytes } from "./framing.ts"
 import { NodeConnection } from "./NodeConnection.ts"
 import { Code } from "./status.ts"
 import { streaming } from "./streaming.ts"
@@ -44,6 +44,7 @@ import {
   type CallOptions,
   type Connection,
   type ConnectionOptions,
+  type Read,
   type Target,
   type Transport,
   TransportError
@@ -142,20 +143,20 @@ const dial = (
 
 const unary =
   (connection: NodeConnection): Connection["unary"] =>
-  (path, request, options) =>
-    Effect.callback((resume) => {
-      let answer: Uint8Array | undefined
+  <A>(path: string, request: Uint8Array, options?: CallOptions | undefined, read: Read<A> = readBytes as Read<any>) =>
+    Effect.callback<A, TransportError>((resume) => {
+      let answer: Exit.Exit<A, TransportError> | undefined
       const call = connection.begin(path, options, {
         onStart: (stream) => {
           stream.end(frame(request))
         },
         onMessage: (message) => {
-          if (answer === undefined) answer = message
+          if (answer === undefined) answer = read(message, 0, message.length)
           else call.end(wrongCount(connection, path, Code.unimplemented, "sent more than one message"))
         },
         onEnd: (error) => {
           if (error !== undefined) resume(Exit.fail(error))
-          else if (answer !== undefined) resume(Exit.succeed(answer))
+          else if (answer !== undefined) resume(answer)
           else resume(Exit.fail(wrongCount(connection, path, Code.internal, "answered OK with no message")))
         }
       })

@@ -8,6 +8,7 @@
  */
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
@@ -71,6 +72,9 @@ export class TransportError extends Data.TaggedError("TransportError")<{
   readonly cause?: unknown
 }> {}
 
+/** Reads a message where it lies, from `start` up to `end`, in memory that may hold much else. */
+export type Read<A> = (bytes: Uint8Array, start: number, end: number) => Exit.Exit<A, TransportError>
+
 export interface Duplex {
   /** Waits while the peer's flow control does not let the message go. */
   readonly send: (message: Uint8Array) => Effect.Effect<void, TransportError>
@@ -81,11 +85,13 @@ export interface Duplex {
 }
 
 export interface Connection {
-  readonly unary: (
+  /** Without `read` the answer is the message as bytes. */
+  readonly unary: <A = Uint8Array>(
     path: string,
     request: Uint8Array,
-    options?: CallOptions | undefined
-  ) => Effect.Effect<Uint8Array, TransportError>
+    options?: CallOptions | undefined,
+    read?: Read<A> | undefined
+  ) => Effect.Effect<A, TransportError>
   readonly serverStream: (
     path: string,
     request: Uint8Array,

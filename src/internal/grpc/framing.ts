@@ -7,6 +7,8 @@
  *
  * @internal
  */
+import * as Exit from "effect/Exit"
+import type { Read } from "./Transport.ts"
 
 const prefixLength = 5
 
@@ -19,6 +21,18 @@ export const frame = (message: Uint8Array): Buffer => {
   return framed
 }
 
+/**
+ * A message that may be kept: as it lies there if it fills at least half of the memory that is kept with it, else as a
+ * copy. A socket is read 64 KiB at a time, and a small value that somebody keeps must not keep all of that.
+ */
+export const detach = (bytes: Uint8Array, start: number, end: number): Uint8Array =>
+  (end - start) * 2 >= bytes.buffer.byteLength
+    ? new Uint8Array(bytes.buffer, bytes.byteOffset + start, end - start)
+    : new Uint8Array(bytes.subarray(start, end))
+
+/** Reads a message as its bytes. */
+export const readBytes: Read<Uint8Array> = (bytes, start, end) => Exit.succeed(detach(bytes, start, end))
+
 /** Why the bytes are not messages that can be taken. */
 export type FramingFailure =
   | { readonly _tag: "Compressed"; readonly flag: number }
@@ -27,10 +41,8 @@ export type FramingFailure =
 /**
  * Puts messages together from pieces.
  *
- * A message that lies within one piece is handed on without a copy if it fills at least half of the memory behind that
- * piece. A smaller one is copied: `node:http2` reads 64 KiB at a time, and a small value that somebody keeps must not
- * keep all of that. Messages are plain `Uint8Array`s, never `Buffer`s, whose `slice` means something else. Memory is
- * taken as bytes arrive, never because a prefix announces them.
+ * A message that lies within one piece is detached from it. Messages are plain `Uint8Array`s, never `Buffer`s, whose
+ * `slice` means something else. Memory is taken as bytes arrive, never because a prefix announces them.
  */
 export class MessageDecoder {
   private readonly maxMessageBytes: number
@@ -102,8 +114,8 @@ export class MessageDecoder {
       return -1
     }
     const end = offset + missing
-    const last = piece.subarray(offset, end)
-    const message = this.received === 0 ? detach(last) : join(this.pieces, last, this.length)
+    const message =
+      this.received === 0 ? detach(piece, offset, end) : join(this.pieces, piece.subarray(offset, end), this.length)
     this.pieces = []
     this.received = 0
     this.length = -1
@@ -111,11 +123,6 @@ export class MessageDecoder {
     return end
   }
 }
-
-const detach = (message: Uint8Array): Uint8Array =>
-  message.length * 2 >= message.buffer.byteLength
-    ? new Uint8Array(message.buffer, message.byteOffset, message.length)
-    : new Uint8Array(message)
 
 const join = (pieces: ReadonlyArray<Uint8Array>, last: Uint8Array, length: number): Uint8Array => {
   const joined = new Uint8Array(Buffer.allocUnsafeSlow(length).buffer)

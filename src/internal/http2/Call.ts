@@ -26,14 +26,15 @@ import {
 import { type CallOptions, TransportError } from "../grpc/Transport.ts"
 import type { HeaderBlock } from "./HeaderReader.ts"
 import { HeldBytes } from "./HeldBytes.ts"
-import { detach, MessageReader } from "./MessageReader.ts"
+import { MessageReader } from "./MessageReader.ts"
 import type { Stream, StreamHandler } from "./Stream.ts"
 
 /** Who hears of a call. `onEnd` comes once and last; `undefined` is OK. */
 export interface Observer {
   /** The stream exists: requests can go out from now on. */
   readonly onStart: (stream: Stream) => void
-  readonly onMessage: (message: Uint8Array) => void
+  /** A message, where it lies. */
+  readonly onMessage: (bytes: Uint8Array, start: number, end: number) => void
   readonly onEnd: (error: TransportError | undefined) => void
   /** All that was to be sent is with the socket. */
   readonly onWritable: () => void
@@ -203,7 +204,7 @@ export class Call implements StreamHandler {
       return false
     }
     if (this.reader === undefined && isOneMessage(bytes, start, end, this.host.maxReceiveMessageBytes)) {
-      this.observer.onMessage(detach(bytes, start + messagePrefixBytes, end))
+      this.observer.onMessage(bytes, start + messagePrefixBytes, end)
     } else {
       this.read(bytes, start, end)
     }
@@ -217,8 +218,8 @@ export class Call implements StreamHandler {
   }
 
   /** Told by the reader of messages. */
-  onMessage(message: Uint8Array): void {
-    if (!this.done) this.observer.onMessage(message)
+  onMessage(bytes: Uint8Array, start: number, end: number): void {
+    if (!this.done) this.observer.onMessage(bytes, start, end)
   }
 
   private framingFailed(failure: FramingFailure): void {

@@ -1,9 +1,8 @@
 /**
  * Puts gRPC's length-prefixed messages together from the places in a socket's chunks where they lie.
  *
- * What a message keeps in memory never depends on how a server cuts it: its bytes are put into memory of its own as they
- * arrive, which grows with them and not because a prefix announces them. Only a message that fills at least half of the
- * chunk in which it lies is handed on without a copy.
+ * A message that lies within a chunk is handed on where it lies. Any other is put into memory of its own as its bytes
+ * arrive, which grows with them and not because a prefix announces them.
  *
  * Source of facts: "gRPC over HTTP2" (grpc/grpc, doc/PROTOCOL-HTTP2.md), Length-Prefixed-Message.
  *
@@ -16,7 +15,7 @@ const firstAllocation = 256 * 1024
 const growth = 4
 
 export interface MessageSink {
-  readonly onMessage: (message: Uint8Array) => void
+  readonly onMessage: (bytes: Uint8Array, start: number, end: number) => void
 }
 
 export class MessageReader {
@@ -63,12 +62,14 @@ export class MessageReader {
         return undefined
       }
       const stop = at + missing
-      const message = this.received === 0 ? detach(bytes, at, stop) : this.complete(bytes, at, stop)
+      const whole = this.received === 0 ? undefined : this.complete(bytes, at, stop)
+      const start = at
       this.message = undefined
       this.received = 0
       this.length = -1
       at = stop
-      sink.onMessage(message)
+      if (whole === undefined) sink.onMessage(bytes, start, stop)
+      else sink.onMessage(whole, 0, whole.length)
     }
   }
 
@@ -100,10 +101,6 @@ export class MessageReader {
     return this.message!
   }
 }
-
-/** A piece of plain bytes, as it lies there or as a copy. */
-export const detach = (bytes: Uint8Array, start: number, end: number): Uint8Array =>
-  (end - start) * 2 >= bytes.buffer.byteLength ? bytes.subarray(start, end) : bytes.slice(start, end)
 
 /** Memory that is not cleared first, because all of it is written to. */
 const allocate = (length: number): Uint8Array => new Uint8Array(Buffer.allocUnsafeSlow(length).buffer)

@@ -9,6 +9,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
+import { detach } from "../grpc/framing.ts"
 import { Code } from "../grpc/status.ts"
 import { type CallOptions, TransportError } from "../grpc/Transport.ts"
 import { waitIn, wake } from "../grpc/waiting.ts"
@@ -51,7 +52,8 @@ export class StreamingCall implements Observer {
     wake(this.writers)
   }
 
-  onMessage(message: Uint8Array): void {
+  onMessage(bytes: Uint8Array, start: number, end: number): void {
+    const message = detach(bytes, start, end)
     this.arrived.push(message)
     this.arrivedBytes += message.length + messageOverhead
     if (this.arrivedBytes > readAheadBytes && !this.isPaused) {

@@ -6,26 +6,34 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { readBytes } from "../grpc/framing.ts"
 import { Code } from "../grpc/status.ts"
-import { type CallOptions, type Connection, TransportError } from "../grpc/Transport.ts"
+import { type CallOptions, type Connection, type Read, TransportError } from "../grpc/Transport.ts"
 import type { Call, Observer } from "./Call.ts"
 import type { Channel } from "./Channel.ts"
 import type { Stream } from "./Stream.ts"
 
-type Resume = (effect: Effect.Effect<Uint8Array, TransportError>) => void
-
-class UnaryCall implements Observer {
+class UnaryCall<A> implements Observer {
   readonly call: Call
   private readonly channel: Channel
   private readonly path: string
   private readonly request: Uint8Array
-  private readonly resume: Resume
-  private answer: Uint8Array | undefined
+  private readonly read: Read<A>
+  private readonly resume: (exit: Exit.Exit<A, TransportError>) => void
+  private answer: Exit.Exit<A, TransportError> | undefined
 
-  constructor(channel: Channel, path: string, request: Uint8Array, options: CallOptions | undefined, resume: Resume) {
+  constructor(
+    channel: Channel,
+    path: string,
+    request: Uint8Array,
+    options: CallOptions | undefined,
+    read: Read<A>,
+    resume: (exit: Exit.Exit<A, TransportError>) => void
+  ) {
     this.channel = channel
     this.path = path
     this.request = request
+    this.read = read
     this.resume = resume
     this.call = channel.begin(path, options, this)
   }
@@ -34,14 +42,14 @@ class UnaryCall implements Observer {
     stream.write(this.request, true)
   }
 
-  onMessage(message: Uint8Array): void {
-    if (this.answer === undefined) this.answer = message
+  onMessage(bytes: Uint8Array, start: number, end: number): void {
+    if (this.answer === undefined) this.answer = this.read(bytes, start, end)
     else this.call.end(this.wrongCount(Code.unimplemented, "sent more than one message"))
   }
 
   onEnd(error: TransportError | undefined): void {
     if (error !== undefined) this.resume(Exit.fail(error))
-    else if (this.answer !== undefined) this.resume(Exit.succeed(this.answer))
+    else if (this.answer !== undefined) this.resume(this.answer)
     else this.resume(Exit.fail(this.wrongCount(Code.internal, "answered OK with no message")))
   }
 
@@ -59,8 +67,8 @@ class UnaryCall implements Observer {
 
 export const unary =
   (channel: Channel): Connection["unary"] =>
-  (path, request, options) =>
-    Effect.callback((resume) => {
-      const { call } = new UnaryCall(channel, path, request, options, resume)
+  <A>(path: string, request: Uint8Array, options?: CallOptions | undefined, read: Read<A> = readBytes as Read<any>) =>
+    Effect.callback<A, TransportError>((resume) => {
+      const { call } = new UnaryCall(channel, path, request, options, read, resume)
       return Effect.sync(() => call.cancel())
     })

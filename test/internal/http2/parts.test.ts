@@ -1,10 +1,11 @@
 /** The parts below a connection, each on its own: the reader of frames, windows, settings, messages, and the outbox. */
 import type * as net from "node:net"
 import { assert, describe, it } from "@effect/vitest"
+import { detach } from "../../../src/internal/grpc/framing.ts"
 import { FrameReader } from "../../../src/internal/http2/frames.ts"
 import { HeaderReader } from "../../../src/internal/http2/HeaderReader.ts"
 import { HeldBytes } from "../../../src/internal/http2/HeldBytes.ts"
-import { MessageReader } from "../../../src/internal/http2/MessageReader.ts"
+import { MessageReader, type MessageSink } from "../../../src/internal/http2/MessageReader.ts"
 import { Outbox } from "../../../src/internal/http2/Outbox.ts"
 import { readSettings } from "../../../src/internal/http2/settings.ts"
 import { ReceiveWindow, SendWindow } from "../../../src/internal/http2/windows.ts"
@@ -231,7 +232,10 @@ describe("MessageReader", () => {
       const reader = new MessageReader(1_000_000)
       const messages: Array<Uint8Array> = []
       for (const piece of cut(random, whole, longest)) {
-        assert.isUndefined(reader.push(piece, 0, piece.length, { onMessage: (message) => void messages.push(message) }))
+        const sink: MessageSink = {
+          onMessage: (bytes, start, end) => void messages.push(detach(bytes, start, end))
+        }
+        assert.isUndefined(reader.push(piece, 0, piece.length, sink))
       }
       assert.isTrue(reader.isComplete)
       assert.deepStrictEqual(

@@ -6,9 +6,11 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { readBytes } from "../../../src/internal/grpc/framing.ts"
 import {
   type CallOptions,
   type Connection,
+  type Read,
   type Target,
   type Transport,
   TransportError
@@ -70,20 +72,26 @@ export const make = (servers: { [address: string]: Server }): Fake => {
         yield* Effect.scope,
         Effect.sync(() => connections.delete(closed))
       )
-      const unary: Connection["unary"] = (path, request, options = {}) =>
+      const call = (path: string, request: Uint8Array, options: CallOptions = {}) =>
         Effect.suspend(() => {
           const call = { address, path, request, options }
           sent.push(call)
           return server.answer(call)
         })
+      const unary: Connection["unary"] = <A>(
+        path: string,
+        request: Uint8Array,
+        options?: CallOptions | undefined,
+        read: Read<A> = readBytes as Read<any>
+      ) => Effect.flatMap(call(path, request, options), (answer) => read(answer, 0, answer.length))
       return {
         unary,
-        serverStream: (path, request, options) => Stream.fromEffect(unary(path, request, options)),
+        serverStream: (path, request, options) => Stream.fromEffect(call(path, request, options)),
         bidirectional: (path, options) =>
           Effect.succeed({
-            send: (message) => Effect.asVoid(unary(path, message, options)),
+            send: (message) => Effect.asVoid(call(path, message, options)),
             end: Effect.void,
-            messages: Stream.fromEffect(unary(path, new Uint8Array(0), options))
+            messages: Stream.fromEffect(call(path, new Uint8Array(0), options))
           }),
         closed: Deferred.await(closed)
       }
