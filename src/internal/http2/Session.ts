@@ -32,6 +32,7 @@ import { HeaderReader, maxHeaderListBytes } from "./HeaderReader.ts"
 import { HpackEncoder } from "./HpackEncoder.ts"
 import { Outbox } from "./Outbox.ts"
 import { Stream, type StreamHandler } from "./Stream.ts"
+import { StreamTable } from "./StreamTable.ts"
 import { type BrokenRule, readSettings, SettingId } from "./settings.ts"
 import { initialWindow, largestWindow, ReceiveWindow, SendWindow } from "./windows.ts"
 
@@ -86,7 +87,7 @@ export class Session implements FrameHandler {
   private readonly socket: net.Socket
   private readonly reader = new FrameReader(this)
   private readonly headers = new HeaderReader()
-  private readonly streams = new Map<number, Stream>()
+  private readonly streams = new StreamTable()
   private readonly blocked = new Set<Stream>()
   private readonly sendWindow = new SendWindow(initialWindow)
   private readonly receiveWindow = new ReceiveWindow(connectionWindowBytes)
@@ -148,7 +149,7 @@ export class Session implements FrameHandler {
 
   /** Those that are open, oldest first. */
   get allStreams(): ReadonlyArray<Stream> {
-    return [...this.streams.values()]
+    return this.streams.values()
   }
 
   /** Whether another stream can be opened now. */
@@ -160,7 +161,7 @@ export class Session implements FrameHandler {
   open(block: Uint8Array, more: Uint8Array | undefined, handler: StreamHandler): Stream {
     const stream = new Stream(this, this.nextStreamId, this.initialSendWindow, handler)
     this.nextStreamId += 2
-    this.streams.set(stream.id, stream)
+    this.streams.add(stream)
     this.outbox.headers(stream.id, block, more)
     return stream
   }

@@ -7,6 +7,8 @@ import { HeaderReader } from "../../../src/internal/http2/HeaderReader.ts"
 import { HeldBytes } from "../../../src/internal/http2/HeldBytes.ts"
 import { MessageReader, type MessageSink } from "../../../src/internal/http2/MessageReader.ts"
 import { Outbox } from "../../../src/internal/http2/Outbox.ts"
+import type { Stream } from "../../../src/internal/http2/Stream.ts"
+import { StreamTable } from "../../../src/internal/http2/StreamTable.ts"
 import { readSettings } from "../../../src/internal/http2/settings.ts"
 import { ReceiveWindow, SendWindow } from "../../../src/internal/http2/windows.ts"
 import * as Frames from "../../support/http2/frames.ts"
@@ -220,6 +222,39 @@ describe("HeaderReader", () => {
     assert.strictEqual(reader.read(newest, 0, 1), reader.read(newest, 0, 1))
     reader.read(bytes(0x40, 1, 0x61, 1, 0x63), 0, 5)
     assert.propertyVal((reader.read(newest, 0, 1) as { headers: object }).headers, "a", "c")
+  })
+})
+
+describe("StreamTable", () => {
+  it("knows the streams that are open, whatever their number and age", () => {
+    const random = makeRandom(7)
+    const table = new StreamTable()
+    const open = new Map<number, Stream>()
+    let nextId = 1
+    const opened = () => {
+      const stream = { id: nextId } as Stream
+      nextId += 2
+      table.add(stream)
+      open.set(stream.id, stream)
+    }
+    const closed = (id: number) => {
+      assert.strictEqual(table.delete(id), open.delete(id))
+      assert.isUndefined(table.get(id))
+    }
+    // The first ten are never closed, as watches are.
+    const lasting = 10
+    for (let step = 0; step < 20_000; step++) {
+      opened()
+      const wanted = step % 5000 < 2500 ? 20 : 2000
+      while (open.size > wanted) closed([...open.keys()][lasting + random(open.size - lasting)]!)
+      const some = random(2) === 0 ? 1 + 2 * random(lasting) : 1 + 2 * random(nextId >>> 1)
+      assert.strictEqual(table.get(some), open.get(some))
+      assert.strictEqual(table.size, open.size)
+    }
+    assert.isFalse(table.delete(nextId))
+    assert.deepStrictEqual(table.values(), [...open.values()])
+    table.clear()
+    assert.deepStrictEqual([table.size, table.values().length], [0, 0])
   })
 })
 
