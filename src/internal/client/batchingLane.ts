@@ -9,7 +9,7 @@
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Clock from "effect/Clock"
-import * as Duration from "effect/Duration"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -44,7 +44,6 @@ export class Lane {
   private readonly limits: Limits
   private readonly order: KeyOrder
   private readonly options: EtcdClient.CallOptions
-  private readonly timedOptions: EtcdClient.CallOptions
   /** Where calls go that may go now because another one has ended. */
   private readonly admit: (member: Member) => void
 
@@ -70,7 +69,6 @@ export class Lane {
     this.limits = limits
     this.order = order
     this.options = options
-    this.timedOptions = { ...options, deadline: Duration.infinity }
     this.admit = admit
   }
 
@@ -227,11 +225,24 @@ export class Lane {
       member.shared = shared
     }
     const first = members[0]!
-    const options = first.isTimed ? this.timedOptions : this.options
+    const options = first.isTimed ? this.timedOptions(members, first.context!) : this.options
     const run = Effect.runForkWith(first.context!)
     Telemetry.batched(this.operation.name, members.length, first.context!)
     shared.fiber = run(this.client.unary(Rpc.KV.method.txn, this.request(members), options))
     shared.fiber.addObserver((exit) => this.settle(shared, exit as Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>))
+  }
+
+  /**
+   * The transaction has the latest deadline of its calls, and the calls that have that one leave it to the transaction:
+   * when it passes, the client below learns that the endpoint does not answer, and the next request goes to another.
+   */
+  private timedOptions(members: ReadonlyArray<Member>, context: Context.Context<never>): EtcdClient.CallOptions {
+    const latest = members.reduce((latest, { deadlineAt }) => Math.max(latest, deadlineAt), 0)
+    for (const member of members) {
+      if (member.deadlineAt === latest) member.disarm()
+    }
+    const now = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
+    return { ...this.options, deadline: Math.max(0, latest - now) }
   }
 
   private request(members: ReadonlyArray<Member>): TxnRequest {

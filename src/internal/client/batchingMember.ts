@@ -75,10 +75,11 @@ export class Member {
   next: Member | undefined = undefined
   shared: Shared | undefined = undefined
   context: Context.Context<never> | undefined = undefined
+  /** When its time is up, in milliseconds since the epoch; infinity where it has no deadline of its own. */
+  deadlineAt = Number.POSITIVE_INFINITY
 
   private resume: ((effect: Effect.Effect<Message, EtcdError.EtcdError>) => void) | undefined = undefined
   private timer: NodeJS.Timeout | undefined = undefined
-  private deadlineAt = 0
 
   constructor(
     operation: Operation,
@@ -131,7 +132,7 @@ export class Member {
   /** The call as it is without batching, with the time that is left. */
   direct(client: EtcdClient.Client, clock: Clock.Clock): Effect.Effect<Message, EtcdError.EtcdError> {
     const options =
-      this.deadlineAt === 0
+      this.deadlineAt === Number.POSITIVE_INFINITY
         ? this.options
         : { ...this.options, deadline: Math.max(0, this.deadlineAt - clock.currentTimeMillisUnsafe()) }
     return client.unary(methods[this.operation.name], this.request, options) as Effect.Effect<
