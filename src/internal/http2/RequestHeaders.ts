@@ -89,6 +89,7 @@ export class RequestHeaders {
     return take(known.bytes, encoder.finish())
   }
 
+  /** Nothing is said of compression, so that the server does not compress. */
   private build(path: string, metadata: Metadata, timeoutMillis: number | undefined): Uint8Array {
     const { encoder } = this
     const isPlain = encoder.start()
@@ -99,7 +100,6 @@ export class RequestHeaders {
     encoder.steady("te", "trailers")
     encoder.steady("content-type", "application/grpc")
     encoder.steady("user-agent", "effect-etcd")
-    encoder.steady("grpc-accept-encoding", "identity")
     for (const name in metadata) {
       if (!ownNames.has(name)) encoder.varying(name, metadata[name]!)
     }
