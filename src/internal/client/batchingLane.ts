@@ -47,7 +47,7 @@ export class Lane {
   /** Where calls go that may go now because another one has ended. */
   private readonly admit: (member: Member) => void
 
-  private queue: Array<Member> = []
+  private queue: Array<Member | undefined> = []
   private head = 0
   private inFlight = 0
   private scheduled = false
@@ -182,7 +182,7 @@ export class Lane {
         if (taken.length > 0 && (bytes > this.limits.bytes || member.isTimed !== taken[0]!.isTimed)) break
         taken.push(member)
       }
-      this.head++
+      this.queue[this.head++] = undefined
     }
     this.tidy()
     return taken
@@ -207,7 +207,7 @@ export class Lane {
   }
 
   /** Takes a place for the calls, however many are taken. */
-  private send(members: ReadonlyArray<Member>): void {
+  private send(members: Array<Member>): void {
     this.inFlight++
     if (members.length === 1) this.sendAlone(members[0]!)
     else this.sendShared(members)
@@ -218,8 +218,8 @@ export class Lane {
     member.wake(Effect.flatMap(Clock.Clock, (clock) => member.direct(this.client, clock)))
   }
 
-  private sendShared(members: ReadonlyArray<Member>): void {
-    const shared: Shared = { members, waiting: members.length, fiber: undefined }
+  private sendShared(members: Array<Member>): void {
+    const shared: Shared = { waiting: members.length, fiber: undefined }
     for (const member of members) {
       member.state = "shared"
       member.shared = shared
@@ -229,7 +229,12 @@ export class Lane {
     const run = Effect.runForkWith(first.context!)
     Telemetry.batched(this.operation.name, members.length, first.context!)
     shared.fiber = run(this.client.unary(Rpc.KV.method.txn, this.request(members), options))
-    shared.fiber.addObserver((exit) => this.settle(shared, exit as Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>))
+    shared.fiber.addObserver((exit) => {
+      this.settle(members, exit as Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>)
+      // V8 learns to allocate these two in the old generation, where they would keep all that they hold.
+      members.length = 0
+      shared.fiber = undefined
+    })
   }
 
   /**
@@ -251,7 +256,7 @@ export class Lane {
   }
 
   /** Tells everybody who still waits, and then sends what they ask for next. */
-  private settle({ members }: Shared, exit: Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>): void {
+  private settle(members: ReadonlyArray<Member>, exit: Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>): void {
     const outer = this.settling
     this.settling = true
     if (Exit.isSuccess(exit)) this.answer(members, exit.value)

@@ -47,7 +47,6 @@ export type State = "new" | "waiting" | "shared" | "alone" | "ended"
 
 /** A transaction under way. */
 export interface Shared {
-  readonly members: ReadonlyArray<Member>
   /** How many callers still wait for it. */
   waiting: number
   fiber: Fiber.Fiber<unknown, unknown> | undefined
@@ -119,8 +118,11 @@ export class Member {
   }
 
   wake(effect: Effect.Effect<Message, EtcdError.EtcdError>): void {
+    const { resume } = this
     this.disarm()
-    this.resume?.(effect)
+    this.shared = undefined
+    this.resume = undefined
+    resume?.(effect)
   }
 
   disarm(): void {
@@ -157,16 +159,24 @@ export class Member {
   }
 }
 
+/** So many keys without calls are not worth a sweep. */
+const fewestIdle = 4096
+
 /**
  * Calls on one key go one after the other, in the order they came: etcd takes up requests that are under way at the
  * same time in any order, and refuses a transaction that writes a key twice.
+ *
+ * Keys are forgotten many at a time, into a new map. (A map whose entries come and go keeps the garbage collector from
+ * letting go of what it held, as `StreamTable` of the HTTP/2 client explains.)
  */
 export class KeyOrder {
-  /** The last call on each key that has calls. */
-  private readonly last = new Map<string, Member>()
+  /** The last call on each key that has calls, and nothing for keys that had some. */
+  private last = new Map<string, Member | undefined>()
+  /** How often keys ran out of calls since the last sweep. */
+  private idle = 0
 
   isFree(key: string | undefined): boolean {
-    return key === undefined || !this.last.has(key)
+    return key === undefined || this.last.get(key) === undefined
   }
 
   /** Whether the call may go now. Otherwise `leave` answers with it when it may. */
@@ -185,8 +195,16 @@ export class KeyOrder {
     if (member.key === undefined) return undefined
     let next = member.next
     while (next !== undefined && next.state === "ended") next = next.next
-    if (next === undefined) this.last.delete(member.key)
-    else next.blocked = false
+    member.next = undefined
+    if (next !== undefined) next.blocked = false
+    else this.retire(member.key)
     return next
+  }
+
+  private retire(key: string): void {
+    this.last.set(key, undefined)
+    if (++this.idle < fewestIdle || this.idle < this.last.size / 2) return
+    this.idle = 0
+    this.last = new Map([...this.last].filter(([, member]) => member !== undefined))
   }
 }

@@ -1,5 +1,6 @@
 /**
- * Frames on their way to the socket. Those of one turn of the event loop go out in one write.
+ * Frames on their way to the socket. Those of one turn of the event loop go out in one write, or in a few where there is
+ * much to send.
  *
  * They are laid side by side in a piece of memory, which is handed to the socket as far as it is filled and then filled
  * on; it is never written to twice. Payloads above {@link longestCopy} are not copied there but take their own place
@@ -13,6 +14,9 @@ import { Flag, FrameType, frameHeaderBytes, maxFrameBytes } from "./frames.ts"
 const slabBytes = 32 * 1024
 const longestCopy = 4096
 const messagePrefixBytes = 5
+
+/** With so much to send, the server can begin to work on it while more is being made. */
+const fullBytes = 8 * 1024
 
 /** How much may wait for the socket before no more DATA is put there. */
 const enoughBytes = 256 * 1024
@@ -130,6 +134,7 @@ export class Outbox {
       this.slab.set(message, at + messagePrefixBytes)
       this.advance(copied + message.length)
     }
+    if (this.unsent >= fullBytes) this.send()
   }
 
   /** The header of a frame whose payload is put after it by the caller. Returns where the payload goes. */
@@ -192,6 +197,10 @@ export class Outbox {
 
   readonly flush = (): void => {
     this.isScheduled = false
+    this.send()
+  }
+
+  private send(): void {
     if (this.isClosed || this.unsent === 0) return
     this.unsent = 0
     this.sentStreamId = this.lastStreamId
