@@ -1,36 +1,104 @@
 /**
- * `npm run bench -- [startup] [kv] [watch] [scan] [--only get|put|watch|scan|startup] [--quick] [--json FILE]`: measures, beside named rivals, in one
- * run. Without a name all of it.
+ * `npm run bench`: measures this library beside other clients, in one run. See `usage`.
  */
-import { writeFileSync } from "node:fs"
+import { closeSync, existsSync, openSync, rmSync, writeFileSync } from "node:fs"
+import { resolve } from "node:path"
 import { parseArgs } from "node:util"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect } from "effect"
 import { kv } from "./kv.ts"
 import { scan, watch } from "./reading.ts"
 import { startup } from "./startup.ts"
 import type { Row } from "./support.ts"
 
-const { positionals, values } = parseArgs({
-  allowPositionals: true,
-  options: { quick: { type: "boolean", default: false }, only: { type: "string" }, json: { type: "string" } }
-})
+const scenarioNames = ["startup", "get", "put", "watch", "scan"] as const
 
-const scenarios: Record<string, Effect.Effect<ReadonlyArray<Row>, unknown>> = {
-  startup,
-  kv: kv({ quick: values.quick, only: values.only }),
-  watch: watch(values.quick),
-  scan: scan(values.quick)
+type Scenario = (typeof scenarioNames)[number]
+
+const usage = `usage: npm run bench [-- [--quick] [--only SCENARIO]... [--json FILE]]
+
+Measures this library beside other clients: etcd3, @grpc/grpc-js and node:http2 and, where there is a Go toolchain,
+etcd's own Go client. All of them in one run, in interleaved rounds, against one etcd, which is the one that the tests
+use (ETCD_BINARY names another one).
+
+  --quick          values of 64 bytes only, short rounds: less than a minute in all, instead of about ten
+  --only SCENARIO  one of ${scenarioNames.join(", ")}; may be given more than once
+  --json FILE      writes the rows to the file as well: an array of { scenario, client, inFlight, valueBytes,
+                   opsPerSecond, spread, p50Micros, p99Micros, cpuMicrosPerOp }
+  --help           prints this`
+
+const refuse = (message: string, status: number): never => {
+  console.error(`effect-etcd: ${message}`)
+  return process.exit(status)
 }
 
-const unknown = positionals.filter((name) => !(name in scenarios))
-if (unknown.length > 0) {
-  console.error(`no benchmark ${unknown.join(", ")}; there are: ${Object.keys(scenarios).join(", ")}`)
-  process.exit(2)
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error))
+
+const parse = () => {
+  try {
+    return parseArgs({
+      options: {
+        help: { type: "boolean", default: false },
+        json: { type: "string" },
+        only: { type: "string", multiple: true, default: [] },
+        quick: { type: "boolean", default: false }
+      }
+    }).values
+  } catch (error) {
+    return refuse(`${messageOf(error)}\n\n${usage}`, 2)
+  }
 }
 
-const { only } = values
-const asked = only === undefined ? positionals : [only in scenarios ? only : "kv"]
-const chosen = asked.length > 0 ? asked : Object.keys(scenarios)
-const rows: Array<Row> = []
-for (const name of chosen) rows.push(...(await Effect.runPromise(scenarios[name]!)))
-if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`)
+const isScenario = (name: string): name is Scenario => (scenarioNames as ReadonlyArray<string>).includes(name)
+
+const chosen = (only: ReadonlyArray<string>): ReadonlyArray<Scenario> => {
+  const unknown = only.filter((name) => !isScenario(name))
+  if (unknown.length > 0) {
+    refuse(`there is no scenario ${unknown.join(", ")}; there are ${scenarioNames.join(", ")}`, 2)
+  }
+  return scenarioNames.filter((name) => only.length === 0 || only.includes(name))
+}
+
+/** Finds out whether the file can be written, and leaves it as it is. */
+const ensureWritable = (file: string) => {
+  const existed = existsSync(file)
+  try {
+    closeSync(openSync(file, "a"))
+  } catch (error) {
+    refuse(`--json: ${messageOf(error)}`, 2)
+  }
+  if (!existed) rmSync(file)
+}
+
+const bench = (scenarios: ReadonlyArray<Scenario>, quick: boolean) =>
+  Effect.gen(function* () {
+    const rows: Array<Row> = []
+    const ofKv = scenarios.filter((name) => name === "get" || name === "put")
+    if (scenarios.includes("startup")) rows.push(...(yield* startup(quick)))
+    if (ofKv.length > 0) rows.push(...(yield* kv({ quick, scenarios: ofKv })))
+    if (scenarios.includes("watch")) rows.push(...(yield* watch(quick)))
+    if (scenarios.includes("scan")) rows.push(...(yield* scan(quick)))
+    return rows
+  })
+
+const { help, json, only, quick } = parse()
+if (help) {
+  console.log(usage)
+  process.exit()
+}
+const scenarios = chosen(only)
+const file = json === undefined ? undefined : resolve(json)
+if (file !== undefined) ensureWritable(file)
+
+const write = (rows: ReadonlyArray<Row>) =>
+  Effect.sync(() => {
+    if (file === undefined) return
+    writeFileSync(file, `${JSON.stringify(rows, null, 2)}\n`)
+    console.log(`${rows.length} rows are in ${file}`)
+  })
+
+bench(scenarios, quick).pipe(
+  Effect.flatMap(write),
+  Effect.catch((error) => Effect.sync(() => refuse(error.message, 1))),
+  NodeRuntime.runMain
+)

@@ -1,8 +1,16 @@
 /**
- * Numbers and tables for the benchmarks.
+ * Numbers, tables and the node that the benchmarks share.
  */
 import { createServer } from "node:net"
-import { Effect } from "effect"
+import { Data, Effect } from "effect"
+import { type EtcdConfig, EtcdProcess } from "effect-etcd"
+
+/** Why there is no measurement. The message says all. */
+export class BenchError extends Data.TaggedError("BenchError")<{ readonly message: string }> {}
+
+/** `who` is put in front, because the clients' own messages do not say whose they are. */
+export const benchError = (who: string, cause: unknown): BenchError =>
+  new BenchError({ message: `${who}: ${cause instanceof Error ? cause.message : String(cause)}` })
 
 /** One measurement. */
 export interface Row {
@@ -14,30 +22,58 @@ export interface Row {
   readonly opsPerSecond: number
   /** The slowest and the fastest round. */
   readonly spread: string
-  readonly p50Micros: number
-  readonly p99Micros: number
-  /** Of this process, the median of the rounds. */
+  /** Of all operations of all rounds. Null where operations are not timed one by one. */
+  readonly p50Micros: number | null
+  readonly p99Micros: number | null
+  /** Of the client's process, the median of the rounds. */
   readonly cpuMicrosPerOp: number
 }
 
-export const percentile = (values: ReadonlyArray<number>, fraction: number): number => {
+/** The value of which that fraction of all values is smaller, the next one up. */
+export const percentile = (values: ArrayLike<number>, fraction: number): number => {
   const sorted = Float64Array.from(values).sort()
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * fraction))] ?? Number.NaN
 }
 
-export const median = (values: ReadonlyArray<number>): number => percentile(values, 0.5)
+export const median = (values: ArrayLike<number>): number => percentile(values, 0.5)
 
-/** Prints rows as a Markdown table. */
+export const rounded = (value: number, decimals: number): number => Number(value.toFixed(decimals))
+
+/** The slowest and the fastest round. */
+export const spread = (rates: ReadonlyArray<number>): string =>
+  `${Math.round(Math.min(...rates))}-${Math.round(Math.max(...rates))}`
+
+/** Prints rows as a Markdown table that can be read as it is. Text goes to the left, numbers to the right. */
 export const table = <R extends object>(rows: ReadonlyArray<R>): void => {
   const columns = Object.keys(rows[0] ?? {}) as Array<keyof R & string>
-  console.log(`| ${columns.join(" | ")} |`)
-  console.log(`| ${columns.map(() => "---").join(" | ")} |`)
-  for (const row of rows) console.log(`| ${columns.map((column) => row[column]).join(" | ")} |`)
+  const cells = rows.map((row) => columns.map((column) => String(row[column])))
+  const widths = columns.map((column, at) => Math.max(3, column.length, ...cells.map((row) => row[at]!.length)))
+  const isText = columns.map((column) => typeof rows[0]?.[column] === "string")
+  const line = (row: ReadonlyArray<string>) => {
+    const padded = row.map((cell, at) => (isText[at] ? cell.padEnd(widths[at]!) : cell.padStart(widths[at]!)))
+    console.log(`| ${padded.join(" | ")} |`)
+  }
+  line(columns)
+  line(widths.map((width, at) => (isText[at] ? "-".repeat(width) : `${"-".repeat(width - 1)}:`)))
+  for (const row of cells) line(row)
+  console.log("")
 }
 
-export const freePort = Effect.callback<number>((resume) => {
+const freePort = Effect.callback<number>((resume) => {
   const server = createServer().listen(0, "127.0.0.1", () => {
     const address = server.address()
     server.close(() => resume(Effect.succeed(typeof address === "object" && address !== null ? address.port : 0)))
   })
 })
+
+/** A node of its own that serves on a free port of this machine, and on a Unix socket. */
+export const makeNode = (config: EtcdConfig.Input = {}) =>
+  Effect.gen(function* () {
+    const port = yield* freePort
+    const node = yield* EtcdProcess.make(
+      { ...config, listenClientUrls: [`http://127.0.0.1:${port}`, "unix://client.sock:0"], unsafeNoFsync: true },
+      { log: false }
+    )
+    const [tcp, unix] = node.endpoints as unknown as readonly [string, string]
+    return { tcp, unix }
+  })

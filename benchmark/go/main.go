@@ -1,0 +1,185 @@
+// Command clientv3 measures etcd's own Go client for `npm run bench`.
+//
+// It connects to the endpoint that is its argument, and answers each line on stdin, a request, with one line on stdout.
+// It ends when stdin does.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// A request is a round of gets or puts or, as scenario "check", one put of the key and one get of it.
+type request struct {
+	Scenario   string `json:"scenario"`
+	InFlight   int    `json:"inFlight"`
+	Millis     int    `json:"millis"`
+	ValueBytes int    `json:"valueBytes"`
+	Key        string `json:"key"`
+	Value      []byte `json:"value"`
+}
+
+// An answer says what a round did, what a check read, or what went wrong.
+type answer struct {
+	Ops       int     `json:"ops"`
+	Seconds   float64 `json:"seconds"`
+	CPUMicros int64   `json:"cpuMicros"`
+	// LatencyMicros are those of all operations, in no order.
+	LatencyMicros []int64 `json:"latencyMicros,omitempty"`
+	Value         []byte  `json:"value,omitempty"`
+	Error         string  `json:"error,omitempty"`
+}
+
+type operation func(key string) error
+
+// keyOf makes the key of a caller, as keyOf in ../round.ts does.
+func keyOf(caller int) string {
+	return fmt.Sprintf("bench/key/%04d", caller)
+}
+
+// cpuMicros is the processor time that this process has used.
+func cpuMicros() int64 {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		panic(err)
+	}
+	return (usage.Utime.Nano() + usage.Stime.Nano()) / 1000
+}
+
+func operationOf(client *clientv3.Client, asked request) (operation, error) {
+	switch asked.Scenario {
+	case "get":
+		return func(key string) error {
+			_, err := client.Get(context.Background(), key)
+			return err
+		}, nil
+	case "put":
+		value := string(bytes.Repeat([]byte("v"), asked.ValueBytes))
+		return func(key string) error {
+			_, err := client.Put(context.Background(), key, value)
+			return err
+		}, nil
+	}
+	return nil, fmt.Errorf("there is no scenario %q", asked.Scenario)
+}
+
+// call runs an operation over and over until the end, and answers how long each took.
+func call(run operation, key string, end time.Time) ([]int64, error) {
+	var latencies []int64
+	for start := time.Now(); start.Before(end); {
+		if err := run(key); err != nil {
+			return latencies, err
+		}
+		now := time.Now()
+		latencies = append(latencies, now.Sub(start).Microseconds())
+		start = now
+	}
+	return latencies, nil
+}
+
+func measure(client *clientv3.Client, asked request) (answer, error) {
+	run, err := operationOf(client, asked)
+	if err != nil {
+		return answer{}, err
+	}
+	latencies := make([][]int64, asked.InFlight)
+	failures := make([]error, asked.InFlight)
+	var callers sync.WaitGroup
+	cpuBefore := cpuMicros()
+	start := time.Now()
+	end := start.Add(time.Duration(asked.Millis) * time.Millisecond)
+	for caller := range asked.InFlight {
+		callers.Go(func() {
+			latencies[caller], failures[caller] = call(run, keyOf(caller), end)
+		})
+	}
+	callers.Wait()
+	seconds := time.Since(start).Seconds()
+	measured := answer{Seconds: seconds, CPUMicros: cpuMicros() - cpuBefore}
+	for caller := range asked.InFlight {
+		if failures[caller] != nil {
+			return answer{}, failures[caller]
+		}
+		measured.LatencyMicros = append(measured.LatencyMicros, latencies[caller]...)
+	}
+	measured.Ops = len(measured.LatencyMicros)
+	return measured, nil
+}
+
+func check(client *clientv3.Client, asked request) (answer, error) {
+	if _, err := client.Put(context.Background(), asked.Key, string(asked.Value)); err != nil {
+		return answer{}, err
+	}
+	got, err := client.Get(context.Background(), asked.Key)
+	if err != nil {
+		return answer{}, err
+	}
+	if len(got.Kvs) != 1 {
+		return answer{}, fmt.Errorf("%q has %d values", asked.Key, len(got.Kvs))
+	}
+	return answer{Value: got.Kvs[0].Value}, nil
+}
+
+func answerTo(client *clientv3.Client, line []byte) answer {
+	var asked request
+	if err := json.Unmarshal(line, &asked); err != nil {
+		return answer{Error: err.Error()}
+	}
+	handle := measure
+	if asked.Scenario == "check" {
+		handle = check
+	}
+	answered, err := handle(client, asked)
+	if err != nil {
+		return answer{Error: err.Error()}
+	}
+	return answered
+}
+
+// readLines passes on the lines of stdin, and ends the process with them, also in the middle of a round.
+func readLines(lines chan<- []byte) {
+	reader := bufio.NewReader(os.Stdin)
+	for {
+		line, err := reader.ReadBytes('\n')
+		if err != nil {
+			os.Exit(0)
+		}
+		lines <- line
+	}
+}
+
+func run(endpoint string) error {
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
+	if err != nil {
+		return err
+	}
+	lines := make(chan []byte)
+	go readLines(lines)
+	answers := json.NewEncoder(os.Stdout)
+	for line := range lines {
+		if err := answers.Encode(answerTo(client, line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: clientv3 ENDPOINT")
+		os.Exit(2)
+	}
+	if err := run(os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}

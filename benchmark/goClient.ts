@@ -1,0 +1,96 @@
+/**
+ * etcd's own Go client: the program in `go/`, built where there is a Go toolchain, as one process for the whole run.
+ */
+import { fileURLToPath } from "node:url"
+import { Effect, FileSystem, Option, Path, type PlatformError, Schema, Stream } from "effect"
+import { ChildProcess } from "effect/process"
+import { EtcdBinary } from "effect-etcd"
+import { type Ask, spawnLines } from "./lines.ts"
+import type { Client } from "./round.ts"
+import { BenchError, benchError } from "./support.ts"
+
+const name = "go clientv3"
+
+const sources = fileURLToPath(new URL("go", import.meta.url))
+
+const say = (line: string) => Effect.sync(() => console.error(`effect-etcd: ${line}`))
+
+const failed = (message: string) => new BenchError({ message })
+
+const cannotRunGo = (error: PlatformError.PlatformError) =>
+  failed(error.reason._tag === "NotFound" ? "there is no go on this machine" : error.message)
+
+const lastLine = (text: string) =>
+  text
+    .split("\n")
+    .map((line) => line.trim())
+    .findLast((line) => line !== "")
+
+const goBuild = (executable: string) =>
+  Effect.gen(function* () {
+    const child = yield* ChildProcess.make("go", ["build", "-trimpath", "-buildvcs=false", "-o", executable, "."], {
+      cwd: sources,
+      env: { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly", GOWORK: "off", LC_ALL: "C" },
+      extendEnv: true,
+      stdin: "ignore",
+      stdout: "ignore",
+      forceKillAfter: "1 second"
+    })
+    const [output, code] = yield* Effect.all([Stream.mkString(Stream.decodeText(child.stderr)), child.exitCode], {
+      concurrency: "unbounded"
+    })
+    if (code !== 0) return yield* failed(lastLine(output) ?? `go build ended with exit code ${code}`)
+  }).pipe(Effect.scoped, Effect.catchTag("PlatformError", cannotRunGo))
+
+/** Builds the program into the cache directory, where Go leaves it alone if it is up to date, and answers its path. */
+const build = Effect.gen(function* () {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const directory = path.join(yield* EtcdBinary.cacheDirectory, "benchmark")
+  yield* fs.makeDirectory(directory, { recursive: true })
+  const executable = path.join(directory, "go-clientv3")
+  if (!(yield* fs.exists(executable))) yield* say("building etcd's Go client (this may take minutes, once)")
+  yield* goBuild(executable)
+  return executable
+}).pipe(
+  Effect.timeoutOrElse({ duration: "5 minutes", orElse: () => failed("go build took longer than 5 minutes") }),
+  Effect.mapError((error) => failed(error.message))
+)
+
+const Answer = Schema.fromJsonString(
+  Schema.Struct({
+    ops: Schema.Number,
+    seconds: Schema.Number,
+    cpuMicros: Schema.Number,
+    latencyMicros: Schema.optional(Schema.Array(Schema.Number)),
+    value: Schema.optional(Schema.String),
+    error: Schema.optional(Schema.String)
+  })
+)
+
+const decodeAnswer = Schema.decodeUnknownEffect(Answer)
+
+const clientOf = (ask: Ask): Client => {
+  const request = (content: object) =>
+    Effect.gen(function* () {
+      const line = yield* ask(JSON.stringify(content))
+      const answer = yield* Effect.mapError(decodeAnswer(line), (cause) => benchError(name, cause))
+      return answer.error === undefined ? answer : yield* benchError(name, answer.error)
+    })
+  return {
+    name,
+    round: (round) => Effect.map(request(round), ({ latencyMicros = [], ...answer }) => ({ ...answer, latencyMicros })),
+    putAndGet: (key, value) =>
+      Effect.map(request({ scenario: "check", key, value: Buffer.from(value).toString("base64") }), (answer) =>
+        Buffer.from(answer.value ?? "", "base64")
+      )
+  }
+}
+
+/** The Go client or, where it cannot be had, a line that says why, and nothing. */
+export const goClient = (endpoint: string) =>
+  Effect.matchEffect(build, {
+    onSuccess: (executable) =>
+      Effect.map(spawnLines(name, executable, [endpoint]), (ask) => Option.some(clientOf(ask))),
+    onFailure: (error) => Effect.as(say(`no "${name}" in this run: ${error.message}`), Option.none<Client>())
+  })
