@@ -15,8 +15,8 @@ const slabBytes = 32 * 1024
 const longestCopy = 4096
 const messagePrefixBytes = 5
 
-/** With so much to send, the server can begin to work on it while more is being made. */
-const fullBytes = 8 * 1024
+/** With so many messages, or a slab full, the server can begin to work while more is being made. */
+const enoughMessages = 64
 
 /** How much may wait for the socket before no more DATA is put there. */
 const enoughBytes = 256 * 1024
@@ -33,6 +33,7 @@ export class Outbox {
   private at = 0
   private pieces: Array<Uint8Array> = []
   private unsent = 0
+  private messages = 0
   private lastStreamId = 0
   private isScheduled = false
   private isClosed = false
@@ -134,7 +135,7 @@ export class Outbox {
       this.slab.set(message, at + messagePrefixBytes)
       this.advance(copied + message.length)
     }
-    if (this.unsent >= fullBytes) this.send()
+    if (++this.messages >= enoughMessages || this.unsent >= slabBytes) this.send()
   }
 
   /** The header of a frame whose payload is put after it by the caller. Returns where the payload goes. */
@@ -203,6 +204,7 @@ export class Outbox {
   private send(): void {
     if (this.isClosed || this.unsent === 0) return
     this.unsent = 0
+    this.messages = 0
     this.sentStreamId = this.lastStreamId
     const { pieces, socket } = this
     if (pieces.length === 0) {
