@@ -6,32 +6,25 @@
  * @internal
  */
 import type * as http2 from "node:http2"
-import { Deadline } from "./deadline.ts"
-import { ForeignAnswer } from "./foreign.ts"
-import { type FramingFailure, MessageDecoder } from "./framing.ts"
+import { judge } from "./answer.ts"
+import type { Begun, Observer, Outgoing } from "./calls.ts"
+import { Deadline, longestTimer } from "./deadline.ts"
 import {
-  Code,
-  codeOfHttpStatus,
-  codeOfReset,
-  type Headers,
-  header,
-  isGrpcContentType,
-  isProtocolReset,
-  Reset,
-  readMetadata,
-  readStatus,
-  resetName,
-  shorten
-} from "./status.ts"
-import { TransportError } from "./Transport.ts"
-
-/** Who hears of a call. `onEnd` comes once and last; `undefined` is OK. */
-export interface Observer {
-  readonly onMessage: (message: Uint8Array) => void
-  readonly onEnd: (error: TransportError | undefined) => void
-  /** The stream exists: requests can go out from now on. */
-  readonly onStart: (stream: http2.ClientHttp2Stream) => void
-}
+  deadlinePassed,
+  errorOfTrailers,
+  foreignAnswer,
+  framingError,
+  missingStatus,
+  nameOf,
+  protocolError,
+  resetError,
+  unsent
+} from "./errors.ts"
+import { ForeignAnswer } from "./foreign.ts"
+import { frame } from "./framing.ts"
+import { MessageReader } from "./MessageReader.ts"
+import { Code, type Headers, Reset } from "./status.ts"
+import type { TransportError } from "./Transport.ts"
 
 /** What a call needs of its connection. */
 export interface Host {
@@ -47,11 +40,10 @@ export interface Host {
   readonly sendFailed: () => void
 }
 
-const longestTimer = 0x7fffffff
 const endStreamFlag = 0x1
 const headersFrame = 0x1
 
-export class Call {
+export class Call implements Begun {
   readonly path: string
   readonly headers: http2.OutgoingHttpHeaders
   readonly observer: Observer
@@ -59,7 +51,7 @@ export class Call {
   done = false
 
   private readonly host: Host
-  private readonly decoder: MessageDecoder
+  private readonly reader: MessageReader
   private answer: Headers | undefined
   private trailers: Headers | undefined
   private early: Array<Uint8Array> = []
@@ -73,7 +65,7 @@ export class Call {
     this.path = path
     this.headers = headers
     this.observer = observer
-    this.decoder = new MessageDecoder(host.maxReceiveMessageBytes)
+    this.reader = new MessageReader(host.maxReceiveMessageBytes)
   }
 
   /** Ends the call here when the time is up. */
@@ -84,17 +76,7 @@ export class Call {
   }
 
   private expire(timeoutMillis: number): void {
-    this.end(
-      new TransportError({
-        kind: "Deadline",
-        code: Code.deadlineExceeded,
-        message:
-          this.stream === undefined
-            ? `${this.path} to ${this.host.peer}: the deadline of ${timeoutMillis} ms passed before the request was sent, because the server takes no more calls at a time`
-            : `${this.path} to ${this.host.peer}: no answer within the deadline of ${timeoutMillis} ms`,
-        processed: this.stream === undefined ? "no" : "unknown"
-      })
-    )
+    this.end(deadlinePassed(this.name, timeoutMillis, this.stream !== undefined))
   }
 
   /** The call goes out on `stream`. */
@@ -107,7 +89,12 @@ export class Call {
     stream.on("error", this.onError)
     stream.on("close", this.onClose)
     stream.on("frameError", this.onFrameError)
-    this.observer.onStart(stream)
+    stream.on("drain", this.onDrain)
+    this.observer.onStart(new NodeOutgoing(stream))
+  }
+
+  private get name(): string {
+    return nameOf(this.path, this.host.peer)
   }
 
   /** Ends the call, and resets its stream unless both sides have ended it. */
@@ -133,6 +120,18 @@ export class Call {
     }
   }
 
+  pause(): void {
+    this.stream?.pause()
+  }
+
+  resume(): void {
+    if (!this.done) this.stream?.resume()
+  }
+
+  private readonly onDrain = (): void => {
+    if (!this.done) this.observer.onWritable()
+  }
+
   private readonly onResponse = (headers: Headers, flags: number): void => {
     if (this.done || this.answer !== undefined) return
     this.answer = headers
@@ -141,31 +140,10 @@ export class Call {
   }
 
   private judge(headers: Headers, flags: number): void {
-    const contentType = header(headers, "content-type")
-    const isGrpc = isGrpcContentType(contentType)
-    if ((flags & endStreamFlag) !== 0 && readStatus(headers) !== undefined) {
-      this.trailers = headers
-      return
-    }
-    const status = Number(headers[":status"])
-    if (status === 200 && isGrpc) {
-      this.checkEncoding(headers)
-    } else if (status === 200 && !/^text\//i.test(contentType ?? "")) {
-      const found = contentType === undefined ? "missing" : `"${shorten(contentType, 80)}"`
-      this.protocolError(Code.unknown, `the answer's content type is ${found}, not application/grpc`)
-    } else {
-      this.foreign = new ForeignAnswer(() => this.endForeign())
-    }
-  }
-
-  private checkEncoding(headers: Headers): void {
-    const encoding = header(headers, "grpc-encoding")
-    if (encoding !== undefined && encoding !== "identity") {
-      this.protocolError(
-        Code.unimplemented,
-        `the server compresses its messages (grpc-encoding "${shorten(encoding, 40)}"), which it was not asked for`
-      )
-    }
+    const judgement = judge(this.name, Number(headers[":status"]), headers, (flags & endStreamFlag) !== 0)
+    if (judgement === "trailers") this.trailers = headers
+    else if (judgement === "foreign") this.foreign = new ForeignAnswer(() => this.endForeign())
+    else if (judgement !== "messages") this.end(judgement)
   }
 
   private readonly onTrailers = (headers: Headers): void => {
@@ -182,113 +160,35 @@ export class Call {
       this.foreign.push(piece)
       return
     }
-    const failure = this.decoder.push(piece, this.onMessage)
-    if (failure !== undefined) this.framingFailed(failure)
+    const failure = this.reader.push(plain(piece), 0, piece.length, this)
+    if (failure !== undefined) this.end(framingError(this.name, failure, this.host.maxReceiveMessageBytes))
   }
 
-  private readonly onMessage = (message: Uint8Array): void => {
-    if (!this.done) this.observer.onMessage(message)
-  }
-
-  private framingFailed(failure: FramingFailure): void {
-    if (failure._tag === "TooLarge") {
-      const limit = this.host.maxReceiveMessageBytes
-      this.protocolError(
-        Code.resourceExhausted,
-        `the server sent a message of ${failure.length} bytes, and the limit is ${limit}; raise the limit, or ask for less at a time`
-      )
-    } else {
-      this.protocolError(
-        Code.internal,
-        failure.flag === 1
-          ? "the server sent a compressed message, which it was not asked for"
-          : `the server sent a malformed message (compression flag ${failure.flag})`
-      )
-    }
+  /** Told by the reader of messages. */
+  onMessage(bytes: Uint8Array, start: number, end: number): void {
+    if (!this.done) this.observer.onMessage(bytes, start, end)
   }
 
   private readonly onEndOfStream = (): void => {
     if (this.done) return
     if (this.foreign !== undefined) this.endForeign()
-    else if (this.trailers !== undefined) this.endByTrailers(this.trailers)
+    else if (this.trailers !== undefined) this.end(errorOfTrailers(this.name, this.trailers, this.reader))
     else if (this.stream?.closed !== true) this.endWithoutStatus()
   }
 
-  private endByTrailers(trailers: Headers): void {
-    const status = readStatus(trailers)
-    if (status === undefined) {
-      this.endWithoutStatus()
-    } else if (status.code !== 0) {
-      this.end(
-        new TransportError({
-          kind: "Status",
-          code: status.code,
-          message: status.message,
-          processed: "yes",
-          metadata: readMetadata(trailers)
-        })
-      )
-    } else if (this.decoder.isComplete) {
-      this.end(undefined)
-    } else {
-      this.protocolError(Code.internal, `the answer was cut off after ${this.decoder.progress}`)
-    }
-  }
-
   private endWithoutStatus(): void {
-    this.protocolError(
-      this.decoder.isComplete ? Code.unknown : Code.internal,
-      this.decoder.isComplete
-        ? "the server ended the call without a gRPC status"
-        : `the answer was cut off after ${this.decoder.progress}, without a gRPC status`
-    )
+    this.end(missingStatus(this.name, this.reader))
   }
 
   private endForeign(): void {
     const answer = this.answer ?? {}
-    const status = Number(answer[":status"])
-    const type = header(answer, "content-type")
-    const location = header(answer, "location")
-    const body = this.foreign?.text ?? ""
-    const parts = [
-      `${this.path} to ${this.host.peer}: the answer is not gRPC but HTTP ${status}`,
-      ...(type === undefined ? [] : [`content type "${shorten(type, 80)}"`]),
-      ...(location === undefined ? [] : [`redirected to "${shorten(location, 200)}"`]),
-      ...(body === "" ? [] : [`"${body}"`])
-    ]
-    this.end(
-      new TransportError({
-        kind: "Http",
-        code: codeOfHttpStatus(status),
-        message: `${parts.join(", ")}; check that the address is etcd's, and that any proxy in between passes gRPC`,
-        processed: "unknown",
-        metadata: readMetadata(answer)
-      })
-    )
-  }
-
-  private protocolError(code: number, what: string, cause?: unknown): void {
-    this.end(
-      new TransportError({
-        kind: "Protocol",
-        code,
-        message: `${this.path} to ${this.host.peer}: ${what}`,
-        processed: "unknown",
-        ...(cause === undefined ? {} : { cause })
-      })
-    )
+    this.end(foreignAnswer(this.name, Number(answer[":status"]), answer, this.foreign?.text ?? ""))
   }
 
   private readonly onFrameError = (type: number, code: number): void => {
     this.host.sendFailed()
-    this.end(
-      new TransportError({
-        kind: "Protocol",
-        code: Code.internal,
-        message: `${this.path} to ${this.host.peer}: the request could not be sent (frame type ${type}, nghttp2 error ${code}); its headers may be too large`,
-        processed: type === headersFrame ? "no" : "unknown"
-      })
-    )
+    const what = `the request could not be sent (frame type ${type}, nghttp2 error ${code}); its headers may be too large`
+    this.end(type === headersFrame ? unsent(`${this.name}: ${what}`) : protocolError(this.name, Code.internal, what))
   }
 
   private readonly onError = (error: Error): void => {
@@ -302,29 +202,43 @@ export class Call {
     this.host.checkBroken(this.streamError)
     if (this.done) return
     if (this.foreign !== undefined) this.endForeign()
-    else if (this.trailers !== undefined) this.endByTrailers(this.trailers)
+    else if (this.trailers !== undefined) this.end(errorOfTrailers(this.name, this.trailers, this.reader))
     else this.endByReset(this.stream?.rstCode ?? Reset.noError)
   }
 
   private endByReset(code: number): void {
     if (code === Reset.noError && this.streamError === undefined) this.endWithoutStatus()
-    else if (isProtocolReset(code)) this.protocolError(codeOfReset(code), resetText(code), this.streamError)
     else if (code === Reset.cancel && this.deadline?.isDue === true) this.expire(this.deadline.millis)
-    else this.endByPlainReset(code)
-  }
-
-  private endByPlainReset(code: number): void {
-    this.end(
-      new TransportError({
-        kind: "ConnectionLost",
-        code: codeOfReset(code),
-        message: `${this.path} to ${this.host.peer}: the call was reset with ${resetName(code)}`,
-        processed: code === Reset.refusedStream ? "no" : "unknown",
-        ...(this.streamError === undefined ? {} : { cause: this.streamError })
-      })
-    )
+    else this.end(resetError(this.name, code, this.streamError))
   }
 }
 
-const resetText = (code: number): string =>
-  `the stream was reset with ${resetName(code)}: one side broke the rules of HTTP/2`
+class NodeOutgoing implements Outgoing {
+  private readonly stream: http2.ClientHttp2Stream
+  /** `node:http2` ends this side of a stream that it closes, so that shows as `isEnding`. */
+  readonly isClosed = false
+
+  constructor(stream: http2.ClientHttp2Stream) {
+    this.stream = stream
+  }
+
+  get isEnding(): boolean {
+    return this.stream.writableEnded
+  }
+
+  get isBlocked(): boolean {
+    return this.stream.writableNeedDrain
+  }
+
+  write(message: Uint8Array, isLast: boolean): void {
+    if (isLast) this.stream.end(frame(message))
+    else this.stream.write(frame(message))
+  }
+
+  end(): void {
+    this.stream.end()
+  }
+}
+
+/** The bytes of a `Buffer`, whose `slice` does not copy. */
+const plain = (piece: Uint8Array): Uint8Array => new Uint8Array(piece.buffer, piece.byteOffset, piece.length)

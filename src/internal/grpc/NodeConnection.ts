@@ -5,11 +5,8 @@
  * say of each call whether the server can have seen it. The waiting is done here and not inside `node:http2`, which does
  * not tell whether a request has left.
  *
- * It watches the peer. When nothing was heard for the keep-alive interval it sends a frame that must be answered. That
- * frame is an empty SETTINGS, not a PING, because servers built on grpc-go count PINGs: etcd closes a connection with
- * GOAWAY "too_many_pings" when they come more often than its `--grpc-keepalive-min-time`, or, while no call is
- * outstanding, more often than every two hours. Both frames must be acknowledged at once (RFC 9113, 6.5.3 and 6.7), and
- * `node:http2` also sends SETTINGS on a connection that is draining, where it refuses to send PINGs.
+ * It watches the peer ({@link KeepAlive}) with SETTINGS, which `node:http2` also sends on a connection that is draining,
+ * where it refuses to send PINGs.
  *
  * The socket keeps the process alive while a call is outstanding; an idle connection does not.
  *
@@ -20,29 +17,41 @@ import type * as net from "node:net"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import { Call, type Host, type Observer } from "./Call.ts"
+import { Call, type Host } from "./Call.ts"
+import type { Caller, Observer } from "./calls.ts"
+import { finite } from "./deadline.ts"
 import { authorityOf, describeTarget } from "./dial.ts"
-import { Code, formatTimeout, Reset, resetName, shorten } from "./status.ts"
-import { type CallOptions, type ConnectionOptions, type Target, TransportError } from "./Transport.ts"
-
-/** How many looks the keep-alive interval is divided into: silence is noticed at most one of them late. */
-const looksPerInterval = 4
+import {
+  describeBreak,
+  describeGoaway,
+  lost,
+  messageOf,
+  nameOf,
+  refused,
+  retired,
+  tooLate,
+  unsendable
+} from "./errors.ts"
+import { KeepAlive } from "./KeepAlive.ts"
+import { formatTimeout, Reset, shorten } from "./status.ts"
+import type { CallOptions, ConnectionOptions, Target, TransportError } from "./Transport.ts"
 
 interface Goaway {
   readonly lastStreamId: number
   readonly message: string
 }
 
-export class NodeConnection implements Host {
+export class NodeConnection implements Caller, Host {
   readonly peer: string
   readonly maxReceiveMessageBytes: number
+  readonly messageOverhead = 0
   readonly closed = Deferred.makeUnsafe<TransportError>()
 
   private readonly session: http2.ClientHttp2Session
   private readonly handle: object | undefined
   private readonly socket: net.Socket
-  private readonly options: ConnectionOptions
   private readonly retireAfterStreamId: number
+  private readonly keepAlive: KeepAlive
   private readonly scheme: string
   private readonly authority: string
 
@@ -54,10 +63,6 @@ export class NodeConnection implements Host {
   private goaway: Goaway | undefined
   private isLost = false
   private socketError: Error | undefined
-  private watchdog: NodeJS.Timeout | undefined
-  private probe: NodeJS.Timeout | undefined
-  private bytesHeard = 0
-  private silentLooks = 0
 
   constructor(
     target: Target,
@@ -69,7 +74,6 @@ export class NodeConnection implements Host {
     this.session = session
     this.handle = nativeHandleOf(session)
     this.socket = socket
-    this.options = options
     this.retireAfterStreamId = retireAfterStreamId
     this.peer = describeTarget(target)
     this.scheme = target.tls === undefined ? "http" : "https"
@@ -77,7 +81,13 @@ export class NodeConnection implements Host {
     this.maxReceiveMessageBytes = options.maxReceiveMessageBytes
     this.maxStreams = maxStreamsOf(session)
     this.listen()
-    this.watch()
+    this.keepAlive = new KeepAlive(options, {
+      bytesHeard: () => socket.bytesRead,
+      probe: (onAnswer) => {
+        if (!session.destroyed) session.settings({}, onAnswer)
+      },
+      onSilence: (why) => this.lose(why)
+    })
     session.unref()
   }
 
@@ -88,17 +98,12 @@ export class NodeConnection implements Host {
       this.startWaiting()
     })
     session.on("goaway", (code, lastStreamId, data) => this.onGoaway(code, lastStreamId, data))
-    session.on("error", (error) => this.lose(describeError(error), error))
+    session.on("error", (error) => this.lose(describeBreak(error), error))
     session.on("close", () => this.lose("the connection was closed"))
     socket.on("error", (error) => {
       this.socketError = error
     })
-    socket.on("close", () =>
-      this.lose(
-        this.socketError === undefined ? "the server closed the connection" : describeError(this.socketError),
-        this.socketError
-      )
-    )
+    socket.on("close", () => this.lose(describeBreak(this.socketError), this.socketError))
   }
 
   /** Puts a call on the wire, now or as soon as the server takes another one. */
@@ -117,10 +122,10 @@ export class NodeConnection implements Host {
     }
     if (timeoutMillis !== undefined) headers["grpc-timeout"] = formatTimeout(timeoutMillis)
     const call = new Call(this, path, headers, observer)
-    const unsendable = unsendableName(options?.metadata)
-    if (unsendable !== undefined) call.end(this.unsendable(path, `its header "${unsendable}"`))
-    else if (timeoutMillis !== undefined && timeoutMillis <= 0) call.end(this.tooLate(path))
-    else if (this.refusal !== undefined) call.end(this.refuse(path, this.refusal))
+    const badName = unsendableName(options?.metadata)
+    if (badName !== undefined) call.end(unsendable(this.name(path), `its header "${badName}"`))
+    else if (timeoutMillis !== undefined && timeoutMillis <= 0) call.end(tooLate(this.name(path)))
+    else if (this.refusal !== undefined) call.end(refused(path, this.refusal))
     else this.schedule(call, timeoutMillis)
     return call
   }
@@ -135,12 +140,12 @@ export class NodeConnection implements Host {
   private launch(call: Call): void {
     if (this.session.closed || this.session.destroyed) {
       this.retire("the connection is closing")
-      call.end(this.refuse(call.path, this.refusal!))
+      call.end(refused(call.path, this.refusal!))
       return
     }
     const opened = Result.try(() => this.session.request(call.headers))
     if (Result.isFailure(opened)) {
-      call.end(this.unsendable(call.path, `its headers (${messageOf(opened.failure)})`))
+      call.end(unsendable(this.name(call.path), `its headers (${messageOf(opened.failure)})`))
       this.unrefWhenIdle()
       return
     }
@@ -174,7 +179,7 @@ export class NodeConnection implements Host {
   checkBroken(streamError: Error | undefined): void {
     const error = this.socketError ?? streamError
     if (!this.socket.destroyed && !this.session.destroyed) return
-    this.lose(error === undefined ? "the server closed the connection" : describeError(error), error)
+    this.lose(describeBreak(error), error)
   }
 
   sendFailed(): void {
@@ -186,12 +191,11 @@ export class NodeConnection implements Host {
   }
 
   private onGoaway(code: number, lastStreamId: number, data: Uint8Array | undefined): void {
-    const text = data === undefined ? "" : shorten(Buffer.from(data).toString("utf8"), 100)
-    const message = `the server is closing the connection (GOAWAY ${resetName(code)}${text === "" ? "" : `, "${text}"`})`
+    const message = describeGoaway(code, data)
     this.goaway = { lastStreamId, message }
     this.retire(message)
     for (const call of [...this.onWire]) {
-      if (this.isAboveGoaway(call)) call.end(this.lost(call.path, message, "no"))
+      if (this.isAboveGoaway(call)) call.end(lost(this.name(call.path), message, "no"))
     }
     if (code !== Reset.noError) this.lose(message)
   }
@@ -204,29 +208,23 @@ export class NodeConnection implements Host {
   /** Takes no more calls; those on the wire go on. */
   private retire(why: string): void {
     if (this.refusal !== undefined) return
-    this.refusal = new TransportError({
-      kind: "ConnectionLost",
-      code: Code.unavailable,
-      message: `${this.peer}: ${why}`,
-      processed: "no"
-    })
+    this.refusal = retired(this.peer, why)
     Deferred.doneUnsafe(this.closed, Effect.succeed(this.refusal))
-    for (const call of [...this.waiting]) call.end(this.lost(call.path, why, "no"))
+    for (const call of [...this.waiting]) call.end(lost(this.name(call.path), why, "no"))
   }
 
   /** The connection is gone, and every call with it. */
   private lose(why: string, cause?: unknown): void {
     if (this.isLost) return
     this.isLost = true
-    clearTimeout(this.watchdog)
-    clearTimeout(this.probe)
+    this.keepAlive.stop()
     const reason = this.goaway === undefined ? why : this.goaway.message
     this.retire(reason)
     const calls = [...this.onWire]
     this.session.destroy()
     this.socket.destroy()
     for (const call of calls) {
-      call.end(this.lost(call.path, reason, this.isAboveGoaway(call) ? "no" : "unknown", cause))
+      call.end(lost(this.name(call.path), reason, this.isAboveGoaway(call) ? "no" : "unknown", cause))
     }
   }
 
@@ -238,75 +236,14 @@ export class NodeConnection implements Host {
     const why = "the connection was closed by this client"
     this.retire(why)
     const calls = [...this.onWire]
-    for (const call of calls) call.end(this.lost(call.path, why, "unknown"))
-    clearTimeout(this.watchdog)
-    clearTimeout(this.probe)
+    for (const call of calls) call.end(lost(this.name(call.path), why, "unknown"))
+    this.keepAlive.stop()
     session.destroy()
     setImmediate(() => socket.destroy())
   })
 
-  private watch(): void {
-    const { keepAliveIntervalMillis } = this.options
-    if (keepAliveIntervalMillis <= 0) return
-    const look = () => {
-      const heard = this.socket.bytesRead
-      this.silentLooks = heard === this.bytesHeard ? this.silentLooks + 1 : 0
-      this.bytesHeard = heard
-      if (this.silentLooks >= looksPerInterval && this.probe === undefined) this.sendProbe()
-    }
-    this.watchdog = setInterval(look, Math.max(1, keepAliveIntervalMillis / looksPerInterval)).unref()
-  }
-
-  private sendProbe(): void {
-    if (this.session.destroyed) return
-    const { keepAliveTimeoutMillis } = this.options
-    const heardBefore = this.socket.bytesRead
-    const silence = `the server has not answered for ${this.options.keepAliveIntervalMillis + keepAliveTimeoutMillis} ms; it may be paused, overloaded, or cut off`
-    this.probe = setTimeout(() => {
-      this.probe = undefined
-      if (this.socket.bytesRead === heardBefore) this.lose(silence)
-    }, keepAliveTimeoutMillis).unref()
-    this.session.settings({}, () => {
-      clearTimeout(this.probe)
-      this.probe = undefined
-    })
-  }
-
-  private refuse(path: string, why: TransportError): TransportError {
-    return new TransportError({
-      kind: "ConnectionLost",
-      code: Code.unavailable,
-      message: `${path} was not sent: ${why.message}`,
-      processed: "no"
-    })
-  }
-
-  private tooLate(path: string): TransportError {
-    return new TransportError({
-      kind: "Deadline",
-      code: Code.deadlineExceeded,
-      message: `${path} to ${this.peer} was not sent: its deadline had already passed`,
-      processed: "no"
-    })
-  }
-
-  private unsendable(path: string, what: string): TransportError {
-    return new TransportError({
-      kind: "Protocol",
-      code: Code.internal,
-      message: `${path} to ${this.peer} was not sent: gRPC cannot carry ${what}; header names are lower-case letters, digits, "-", "_" and ".", and values are printable ASCII`,
-      processed: "no"
-    })
-  }
-
-  private lost(path: string, why: string, processed: "no" | "unknown", cause?: unknown): TransportError {
-    return new TransportError({
-      kind: "ConnectionLost",
-      code: Code.unavailable,
-      message: `${path} to ${this.peer}: ${why}`,
-      processed,
-      ...(cause === undefined ? {} : { cause })
-    })
+  private name(path: string): string {
+    return nameOf(path, this.peer)
   }
 }
 
@@ -337,22 +274,3 @@ const unsendableName = (metadata: CallOptions["metadata"]): string | undefined =
   }
   return undefined
 }
-
-const finite = (millis: number | undefined): number | undefined =>
-  millis !== undefined && Number.isFinite(millis) ? millis : undefined
-
-const describeError = (error: unknown): string => {
-  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined
-  switch (code) {
-    case "ECONNRESET":
-      return "the connection was reset"
-    case "EPIPE":
-      return "the server closed the connection"
-    case "ETIMEDOUT":
-      return "the connection timed out"
-    default:
-      return `the connection broke (${messageOf(error)})`
-  }
-}
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -10,6 +10,13 @@
 /** The timeout that the server is told is rounded to milliseconds, and so are timers. */
 const toleranceMillis = 2
 
+/** The time that a call may take, if there is a limit. */
+export const finite = (millis: number | undefined): number | undefined =>
+  millis !== undefined && Number.isFinite(millis) ? millis : undefined
+
+/** The longest time that `setTimeout` takes. */
+export const longestTimer = 0x7fffffff
+
 export class Deadline {
   readonly millis: number
   private readonly at: number

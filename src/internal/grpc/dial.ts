@@ -12,6 +12,7 @@
 import * as net from "node:net"
 import * as tls from "node:tls"
 import * as Redacted from "effect/Redacted"
+import { messageOf } from "./errors.ts"
 import { Code } from "./status.ts"
 import { type Target, type Tls, TransportError } from "./Transport.ts"
 
@@ -119,8 +120,6 @@ const systemReasons: Readonly<Record<string, string>> = {
 
 const codeOf = (error: unknown): string =>
   typeof error === "object" && error !== null && "code" in error ? String(error.code) : ""
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 /** What an error of a socket or of TLS means while dialling. */
 export const describeDialError = (target: Target, phase: Phase, error: unknown): string => {

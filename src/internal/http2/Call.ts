@@ -7,38 +7,27 @@
  *
  * @internal
  */
-import { Deadline } from "../grpc/deadline.ts"
-import { ForeignAnswer } from "../grpc/foreign.ts"
-import type { FramingFailure } from "../grpc/framing.ts"
+import { judge } from "../grpc/answer.ts"
+import type { Begun, Observer } from "../grpc/calls.ts"
+import { Deadline, longestTimer } from "../grpc/deadline.ts"
 import {
-  Code,
-  codeOfHttpStatus,
-  codeOfReset,
-  header,
-  isGrpcContentType,
-  isProtocolReset,
-  Reset,
-  readMetadata,
-  readStatus,
-  resetName,
-  shorten
-} from "../grpc/status.ts"
-import { type CallOptions, TransportError } from "../grpc/Transport.ts"
+  deadlinePassed,
+  errorOfTrailers,
+  foreignAnswer,
+  framingError,
+  missingStatus,
+  nameOf,
+  protocolError,
+  resetError
+} from "../grpc/errors.ts"
+import { ForeignAnswer } from "../grpc/foreign.ts"
+import { messagePrefixBytes } from "../grpc/framing.ts"
+import { MessageReader } from "../grpc/MessageReader.ts"
+import { Code, Reset } from "../grpc/status.ts"
+import type { CallOptions, TransportError } from "../grpc/Transport.ts"
 import type { HeaderBlock } from "./HeaderReader.ts"
 import { HeldBytes } from "./HeldBytes.ts"
-import { MessageReader } from "./MessageReader.ts"
 import type { Stream, StreamHandler } from "./Stream.ts"
-
-/** Who hears of a call. `onEnd` comes once and last; `undefined` is OK. */
-export interface Observer {
-  /** The stream exists: requests can go out from now on. */
-  readonly onStart: (stream: Stream) => void
-  /** A message, where it lies. */
-  readonly onMessage: (bytes: Uint8Array, start: number, end: number) => void
-  readonly onEnd: (error: TransportError | undefined) => void
-  /** All that was to be sent is with the socket. */
-  readonly onWritable: () => void
-}
 
 /** What a call needs of its connection. */
 export interface Host {
@@ -51,10 +40,7 @@ export interface Host {
   readonly ended: (call: Call) => void
 }
 
-const longestTimer = 0x7fffffff
-const messagePrefixBytes = 5
-
-export class Call implements StreamHandler {
+export class Call implements Begun, StreamHandler {
   readonly path: string
   readonly options: CallOptions | undefined
   readonly observer: Observer
@@ -87,17 +73,11 @@ export class Call implements StreamHandler {
   }
 
   expire(timeoutMillis: number): void {
-    this.end(
-      new TransportError({
-        kind: "Deadline",
-        code: Code.deadlineExceeded,
-        message:
-          this.stream === undefined
-            ? `${this.path} to ${this.host.peer}: the deadline of ${timeoutMillis} ms passed before the request was sent, because the server takes no more calls at a time`
-            : `${this.path} to ${this.host.peer}: no answer within the deadline of ${timeoutMillis} ms`,
-        processed: this.stream === undefined ? "no" : "unknown"
-      })
-    )
+    this.end(deadlinePassed(this.name, timeoutMillis, this.stream !== undefined))
+  }
+
+  private get name(): string {
+    return nameOf(this.path, this.host.peer)
   }
 
   /** Ends the call, and resets its stream unless both sides have ended it. */
@@ -166,30 +146,11 @@ export class Call implements StreamHandler {
   }
 
   private judge(block: HeaderBlock, isEndOfStream: boolean): void {
-    const { headers, status } = block
-    const contentType = header(headers, "content-type")
-    if (isEndOfStream && readStatus(headers) !== undefined) {
-      this.trailers = block
-    } else if (status === 200 && isGrpcContentType(contentType)) {
-      this.checkEncoding(block)
-    } else if (status === 200 && !/^text\//i.test(contentType ?? "")) {
-      const found = contentType === undefined ? "missing" : `"${shorten(contentType, 80)}"`
-      this.protocolError(Code.unknown, `the answer's content type is ${found}, not application/grpc`)
-    } else {
-      this.foreign = new ForeignAnswer(() => this.endForeign())
-    }
-  }
-
-  private checkEncoding(block: HeaderBlock): void {
-    const encoding = header(block.headers, "grpc-encoding")
-    if (encoding === undefined || encoding === "identity") {
-      this.host.goodAnswer = block
-      return
-    }
-    this.protocolError(
-      Code.unimplemented,
-      `the server compresses its messages (grpc-encoding "${shorten(encoding, 40)}"), which it was not asked for`
-    )
+    const judgement = judge(this.name, block.status ?? 0, block.headers, isEndOfStream)
+    if (judgement === "trailers") this.trailers = block
+    else if (judgement === "messages") this.host.goodAnswer = block
+    else if (judgement === "foreign") this.foreign = new ForeignAnswer(() => this.endForeign())
+    else this.end(judgement)
   }
 
   onData(bytes: Uint8Array, start: number, end: number): boolean {
@@ -214,29 +175,12 @@ export class Call implements StreamHandler {
   private read(bytes: Uint8Array, start: number, end: number): void {
     this.reader ??= new MessageReader(this.host.maxReceiveMessageBytes)
     const failure = this.reader.push(bytes, start, end, this)
-    if (failure !== undefined) this.framingFailed(failure)
+    if (failure !== undefined) this.end(framingError(this.name, failure, this.host.maxReceiveMessageBytes))
   }
 
   /** Told by the reader of messages. */
   onMessage(bytes: Uint8Array, start: number, end: number): void {
     if (!this.done) this.observer.onMessage(bytes, start, end)
-  }
-
-  private framingFailed(failure: FramingFailure): void {
-    if (failure._tag === "TooLarge") {
-      const limit = this.host.maxReceiveMessageBytes
-      this.protocolError(
-        Code.resourceExhausted,
-        `the server sent a message of ${failure.length} bytes, and the limit is ${limit}; raise the limit, or ask for less at a time`
-      )
-    } else {
-      this.protocolError(
-        Code.internal,
-        failure.flag === 1
-          ? "the server sent a compressed message, which it was not asked for"
-          : `the server sent a malformed message (compression flag ${failure.flag})`
-      )
-    }
   }
 
   onEnd(): void {
@@ -258,22 +202,10 @@ export class Call implements StreamHandler {
 
   private endByReset(code: number, what: string | undefined): void {
     if (this.foreign !== undefined) this.endForeign()
-    else if (what !== undefined) this.protocolError(Code.internal, what)
+    else if (what !== undefined) this.end(protocolError(this.name, Code.internal, what))
     else if (code === Reset.noError) this.endWithoutStatus()
-    else if (isProtocolReset(code)) this.protocolError(codeOfReset(code), resetText(code))
     else if (code === Reset.cancel && this.deadline?.isDue === true) this.expire(this.deadline.millis)
-    else this.endByServersReset(code)
-  }
-
-  private endByServersReset(code: number): void {
-    this.end(
-      new TransportError({
-        kind: "ConnectionLost",
-        code: codeOfReset(code),
-        message: `${this.path} to ${this.host.peer}: the call was reset with ${resetName(code)}`,
-        processed: code === Reset.refusedStream ? "no" : "unknown"
-      })
-    )
+    else this.end(resetError(this.name, code))
   }
 
   onWritable(): void {
@@ -286,75 +218,22 @@ export class Call implements StreamHandler {
 
   private endByTrailers(trailers: HeaderBlock) {
     if (trailers === this.host.goodTrailers && this.isComplete) return this.end(undefined)
-    const status = readStatus(trailers.headers)
-    if (status === undefined) {
-      this.endWithoutStatus()
-    } else if (status.code !== 0) {
-      this.end(
-        new TransportError({
-          kind: "Status",
-          code: status.code,
-          message: status.message,
-          processed: "yes",
-          metadata: readMetadata(trailers.headers)
-        })
-      )
-    } else if (this.isComplete) {
-      this.host.goodTrailers = trailers
-      this.end(undefined)
-    } else {
-      this.protocolError(Code.internal, `the answer was cut off after ${this.reader?.progress}`)
-    }
+    const error = errorOfTrailers(this.name, trailers.headers, this.reader)
+    if (error === undefined) this.host.goodTrailers = trailers
+    this.end(error)
   }
 
   private endWithoutStatus(): void {
-    this.protocolError(
-      this.isComplete ? Code.unknown : Code.internal,
-      this.isComplete
-        ? "the server ended the call without a gRPC status"
-        : `the answer was cut off after ${this.reader?.progress}, without a gRPC status`
-    )
+    this.end(missingStatus(this.name, this.reader))
   }
 
   private endForeign(): void {
-    const headers = this.answer?.headers ?? {}
-    const status = this.answer?.status ?? 0
-    const type = header(headers, "content-type")
-    const location = header(headers, "location")
-    const body = this.foreign?.text ?? ""
-    const parts = [
-      `${this.path} to ${this.host.peer}: the answer is not gRPC but HTTP ${status}`,
-      ...(type === undefined ? [] : [`content type "${shorten(type, 80)}"`]),
-      ...(location === undefined ? [] : [`redirected to "${shorten(location, 200)}"`]),
-      ...(body === "" ? [] : [`"${body}"`])
-    ]
-    this.end(
-      new TransportError({
-        kind: "Http",
-        code: codeOfHttpStatus(status),
-        message: `${parts.join(", ")}; check that the address is etcd's, and that any proxy in between passes gRPC`,
-        processed: "unknown",
-        metadata: readMetadata(headers)
-      })
-    )
-  }
-
-  private protocolError(code: number, what: string): void {
-    this.end(
-      new TransportError({
-        kind: "Protocol",
-        code,
-        message: `${this.path} to ${this.host.peer}: ${what}`,
-        processed: "unknown"
-      })
-    )
+    const { headers = {}, status = 0 } = this.answer ?? {}
+    this.end(foreignAnswer(this.name, status, headers, this.foreign?.text ?? ""))
   }
 }
 
 const expire = (call: Call, timeoutMillis: number): void => call.expire(timeoutMillis)
-
-const resetText = (code: number): string =>
-  `the stream was reset with ${resetName(code)}: one side broke the rules of HTTP/2`
 
 /** Whether the bytes are exactly one message, plain and within the limit, as most answers are. */
 const isOneMessage = (bytes: Uint8Array, start: number, end: number, maxMessageBytes: number): boolean => {

@@ -4,11 +4,6 @@
  * It knows which calls are on the wire and which still wait, for the server's limit of concurrent streams or for a socket
  * that is full, so that it can say of each call whether the server can have seen it.
  *
- * It watches the peer. When nothing was heard for the keep-alive interval it sends a frame that must be answered. That
- * frame is an empty SETTINGS, not a PING, because servers built on grpc-go count PINGs: etcd closes a connection with
- * GOAWAY "too_many_pings" when they come more often than its `--grpc-keepalive-min-time`, or, while no call is
- * outstanding, more often than every two hours. Both frames must be acknowledged at once (RFC 9113, 6.5.3 and 6.7).
- *
  * The socket keeps the process alive while a call is outstanding; an idle connection does not.
  *
  * @internal
@@ -16,33 +11,45 @@
 import type * as net from "node:net"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import type { Caller, Observer } from "../grpc/calls.ts"
+import { finite } from "../grpc/deadline.ts"
 import { authorityOf, describeTarget } from "../grpc/dial.ts"
-import { Code, Reset, resetName, shorten } from "../grpc/status.ts"
-import { type CallOptions, type ConnectionOptions, type Target, TransportError } from "../grpc/Transport.ts"
-import { Call, type Host, type Observer } from "./Call.ts"
+import {
+  describeBreak,
+  describeGoaway,
+  lost,
+  nameOf,
+  refused,
+  retired,
+  tooLate,
+  unsendable,
+  unsent
+} from "../grpc/errors.ts"
+import { KeepAlive } from "../grpc/KeepAlive.ts"
+import { Reset } from "../grpc/status.ts"
+import type { CallOptions, ConnectionOptions, Target, TransportError } from "../grpc/Transport.ts"
+import { Call, type Host } from "./Call.ts"
 import type { HeaderBlock } from "./HeaderReader.ts"
 import { RequestHeaders } from "./RequestHeaders.ts"
 import type { Session, SessionListener } from "./Session.ts"
-
-/** How many looks the keep-alive interval is divided into: silence is noticed at most one of them late. */
-const looksPerInterval = 4
 
 interface Goaway {
   readonly lastStreamId: number
   readonly message: string
 }
 
-export class Channel implements Host, SessionListener {
+export class Channel implements Caller, Host, SessionListener {
   readonly peer: string
   readonly maxReceiveMessageBytes: number
+  readonly messageOverhead = 128
   readonly closed = Deferred.makeUnsafe<TransportError>()
   goodAnswer: HeaderBlock | undefined
   goodTrailers: HeaderBlock | undefined
 
   private readonly session: Session
   private readonly socket: net.Socket
-  private readonly options: ConnectionOptions
   private readonly retireAfterStreamId: number
+  private readonly keepAlive: KeepAlive
   private readonly requestHeaders: RequestHeaders
 
   private readonly waiting = new Set<Call>()
@@ -51,10 +58,6 @@ export class Channel implements Host, SessionListener {
   private isLost = false
   private isReferenced = true
   private socketError: Error | undefined
-  private watchdog: NodeJS.Timeout | undefined
-  private probe: NodeJS.Timeout | undefined
-  private bytesHeard = 0
-  private silentLooks = 0
 
   constructor(
     target: Target,
@@ -65,7 +68,6 @@ export class Channel implements Host, SessionListener {
   ) {
     this.session = session
     this.socket = socket
-    this.options = options
     this.retireAfterStreamId = retireAfterStreamId
     this.peer = describeTarget(target)
     const scheme = target.tls === undefined ? "http" : "https"
@@ -73,7 +75,11 @@ export class Channel implements Host, SessionListener {
     this.maxReceiveMessageBytes = options.maxReceiveMessageBytes
     session.listener = this
     this.listen()
-    this.watch()
+    this.keepAlive = new KeepAlive(options, {
+      bytesHeard: () => session.bytesHeard,
+      probe: (onAnswer) => session.probe(onAnswer),
+      onSilence: (why) => this.lose(why)
+    })
     this.unreferenceWhenIdle()
   }
 
@@ -83,20 +89,17 @@ export class Channel implements Host, SessionListener {
       this.socketError = error
     })
     socket.on("end", () => this.lose("the server closed the connection"))
-    socket.on("close", () => {
-      const error = this.socketError
-      this.lose(error === undefined ? "the server closed the connection" : describeError(error), error)
-    })
+    socket.on("close", () => this.lose(describeBreak(this.socketError), this.socketError))
   }
 
   /** Puts a call on the wire, now or as soon as the server takes another one. */
   begin(path: string, options: CallOptions | undefined, observer: Observer): Call {
     const call = new Call(this, path, options, observer)
     const timeoutMillis = finite(options?.timeoutMillis)
-    const unsendable = this.unsendable(path, options?.metadata)
-    if (unsendable !== undefined) call.end(unsendable)
-    else if (timeoutMillis !== undefined && timeoutMillis <= 0) call.end(this.tooLate(path))
-    else if (this.refusal !== undefined) call.end(this.refuse(path, this.refusal))
+    const wrong = this.checkHeaders(path, options?.metadata)
+    if (wrong !== undefined) call.end(wrong)
+    else if (timeoutMillis !== undefined && timeoutMillis <= 0) call.end(tooLate(this.name(path)))
+    else if (this.refusal !== undefined) call.end(refused(path, this.refusal))
     else this.schedule(call, timeoutMillis)
     return call
   }
@@ -154,8 +157,7 @@ export class Channel implements Host, SessionListener {
   }
 
   onGoaway(lastStreamId: number, code: number, debug: Uint8Array): void {
-    const text = shorten(Buffer.from(debug).toString("utf8"), 100)
-    const message = `the server is closing the connection (GOAWAY ${resetName(code)}${text === "" ? "" : `, "${text}"`})`
+    const message = describeGoaway(code, debug)
     this.goaway = { lastStreamId, message }
     this.retire(message)
     for (const stream of this.session.allStreams) {
@@ -167,14 +169,9 @@ export class Channel implements Host, SessionListener {
   /** Takes no more calls; those on the wire go on. */
   private retire(why: string): void {
     if (this.refusal !== undefined) return
-    this.refusal = new TransportError({
-      kind: "ConnectionLost",
-      code: Code.unavailable,
-      message: `${this.peer}: ${why}`,
-      processed: "no"
-    })
+    this.refusal = retired(this.peer, why)
     Deferred.doneUnsafe(this.closed, Effect.succeed(this.refusal))
-    for (const call of [...this.waiting]) call.end(this.lost(call.path, why, "no"))
+    for (const call of [...this.waiting]) call.end(lost(this.name(call.path), why, "no"))
   }
 
   /** The connection is gone, and every call with it. */
@@ -194,8 +191,7 @@ export class Channel implements Host, SessionListener {
   }
 
   private dispose(): void {
-    clearInterval(this.watchdog)
-    clearTimeout(this.probe)
+    this.keepAlive.stop()
     this.session.close()
   }
 
@@ -218,102 +214,27 @@ export class Channel implements Host, SessionListener {
     }
   })
 
-  private watch(): void {
-    const { keepAliveIntervalMillis } = this.options
-    if (keepAliveIntervalMillis <= 0) return
-    const look = () => {
-      const heard = this.session.bytesHeard
-      this.silentLooks = heard === this.bytesHeard ? this.silentLooks + 1 : 0
-      this.bytesHeard = heard
-      if (this.silentLooks >= looksPerInterval && this.probe === undefined) this.sendProbe()
-    }
-    this.watchdog = setInterval(look, Math.max(1, keepAliveIntervalMillis / looksPerInterval)).unref()
-  }
-
-  private sendProbe(): void {
-    const { keepAliveIntervalMillis, keepAliveTimeoutMillis } = this.options
-    const heardBefore = this.session.bytesHeard
-    const silence = `the server has not answered for ${keepAliveIntervalMillis + keepAliveTimeoutMillis} ms; it may be paused, overloaded, or cut off`
-    this.probe = setTimeout(() => {
-      this.probe = undefined
-      if (this.session.bytesHeard === heardBefore) this.lose(silence)
-    }, keepAliveTimeoutMillis).unref()
-    this.session.probe(() => {
-      clearTimeout(this.probe)
-      this.probe = undefined
-    })
-  }
-
   private endCall(handler: unknown, error: (path: string) => TransportError): void {
     if (handler instanceof Call) handler.endAfterHeld(error(handler.path))
   }
 
   private lostBefore(why: string, processed: "no" | "unknown", cause?: unknown) {
-    return (path: string): TransportError => this.lost(path, why, processed, cause)
+    return (path: string): TransportError => lost(this.name(path), why, processed, cause)
   }
 
-  private refuse(path: string, why: TransportError): TransportError {
-    return new TransportError({
-      kind: "ConnectionLost",
-      code: Code.unavailable,
-      message: `${path} was not sent: ${why.message}`,
-      processed: "no"
-    })
-  }
-
-  private tooLate(path: string): TransportError {
-    return new TransportError({
-      kind: "Deadline",
-      code: Code.deadlineExceeded,
-      message: `${path} to ${this.peer} was not sent: its deadline had already passed`,
-      processed: "no"
-    })
-  }
-
-  private unsendable(path: string, metadata: CallOptions["metadata"]): TransportError | undefined {
+  private checkHeaders(path: string, metadata: CallOptions["metadata"]): TransportError | undefined {
     const name = this.requestHeaders.unsendable(metadata)
-    if (name !== undefined) {
-      return this.malformed(
-        `${path} to ${this.peer} was not sent: gRPC cannot carry its header "${name}"; header names are lower-case letters, digits, "-", "_" and ".", and values are printable ASCII`
-      )
-    }
+    if (name !== undefined) return unsendable(this.name(path), `its header "${name}"`)
     const bytes = this.requestHeaders.listBytes(path)
     if (bytes <= this.session.maxSendHeaderListBytes) return undefined
-    return this.malformed(
-      `${path} to ${this.peer}: the request could not be sent, because its headers have ${bytes} bytes and at most ${this.session.maxSendHeaderListBytes} are taken; send less metadata`
+    return unsent(
+      `${this.name(path)}: the request could not be sent, because its headers have ${bytes} bytes and at most ${this.session.maxSendHeaderListBytes} are taken; send less metadata`
     )
   }
 
-  private malformed(message: string): TransportError {
-    return new TransportError({ kind: "Protocol", code: Code.internal, message, processed: "no" })
-  }
-
-  private lost(path: string, why: string, processed: "no" | "unknown", cause?: unknown): TransportError {
-    return new TransportError({
-      kind: "ConnectionLost",
-      code: Code.unavailable,
-      message: `${path} to ${this.peer}: ${why}`,
-      processed,
-      ...(cause === undefined ? {} : { cause })
-    })
+  private name(path: string): string {
+    return nameOf(path, this.peer)
   }
 }
 
 const noOptions: CallOptions = {}
-
-const finite = (millis: number | undefined): number | undefined =>
-  millis !== undefined && Number.isFinite(millis) ? millis : undefined
-
-const describeError = (error: unknown): string => {
-  const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined
-  switch (code) {
-    case "ECONNRESET":
-      return "the connection was reset"
-    case "EPIPE":
-      return "the server closed the connection"
-    case "ETIMEDOUT":
-      return "the connection timed out"
-    default:
-      return `the connection broke (${error instanceof Error ? error.message : String(error)})`
-  }
-}

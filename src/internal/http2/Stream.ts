@@ -5,6 +5,7 @@
  *
  * @internal
  */
+import { messagePrefixBytes } from "../grpc/framing.ts"
 import { Reset } from "../grpc/status.ts"
 import { Flag, FrameType, maxFrameBytes } from "./frames.ts"
 import type { HeaderBlock } from "./HeaderReader.ts"
@@ -27,8 +28,6 @@ export interface StreamHandler {
 
 const messagePrefix = (length: number): Uint8Array =>
   Uint8Array.of(0, length >>> 24, (length >>> 16) & 0xff, (length >>> 8) & 0xff, length & 0xff)
-
-const messagePrefixBytes = 5
 
 /** What most streams have queued, always; never put into. */
 const nothingQueued: Array<Uint8Array> = []

@@ -25,7 +25,8 @@ const started = () => {
     {},
     {
       onStart: () => {},
-      onMessage: (message) => void messages.push(message),
+      onMessage: (bytes, start, end) => void messages.push(bytes.slice(start, end)),
+      onWritable: () => {},
       onEnd: (error) => void ends.push(error)
     }
   )

@@ -1,15 +1,20 @@
+import process from "node:process"
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
-import { frame, MessageDecoder } from "../../../src/internal/grpc/framing.ts"
+import { detach, frame } from "../../../src/internal/grpc/framing.ts"
+import { MessageReader, type MessageSink } from "../../../src/internal/grpc/MessageReader.ts"
 
 const decode = (pieces: ReadonlyArray<Uint8Array>, limit = 1 << 20) => {
-  const decoder = new MessageDecoder(limit)
+  const reader = new MessageReader(limit)
   const messages: Array<Uint8Array> = []
-  for (const piece of pieces) {
-    const failure = decoder.push(piece, (message) => void messages.push(message))
-    if (failure !== undefined) return { messages, failure, decoder }
+  const sink: MessageSink = {
+    onMessage: (bytes, start, end) => void messages.push(detach(bytes, start, end))
   }
-  return { messages, failure: undefined, decoder }
+  for (const piece of pieces) {
+    const failure = reader.push(piece, 0, piece.length, sink)
+    if (failure !== undefined) return { messages, failure, reader }
+  }
+  return { messages, failure: undefined, reader }
 }
 
 const cut = (bytes: Uint8Array, at: ReadonlyArray<number>): ReadonlyArray<Uint8Array> => {
@@ -24,9 +29,9 @@ describe("framing", () => {
         fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 8 }),
         fc.array(fc.nat({ max: 400 }), { maxLength: 12 }),
         (messages, at) => {
-          const { decoder, failure, messages: decoded } = decode(cut(Buffer.concat(messages.map(frame)), at))
+          const { failure, messages: decoded, reader } = decode(cut(Buffer.concat(messages.map(frame)), at))
           assert.isUndefined(failure)
-          assert.isTrue(decoder.isComplete)
+          assert.isTrue(reader.isComplete)
           assert.deepStrictEqual(decoded, messages)
         }
       )
@@ -36,10 +41,10 @@ describe("framing", () => {
   it("knows when a message is not complete", () => {
     const whole = frame(new Uint8Array(10))
     for (let length = 1; length < whole.length; length++) {
-      assert.isFalse(decode([whole.subarray(0, length)]).decoder.isComplete, `${length}`)
+      assert.isFalse(decode([whole.subarray(0, length)]).reader.isComplete, `${length}`)
     }
-    assert.strictEqual(decode([whole.subarray(0, 3)]).decoder.progress, "3 of 5 bytes of a message's prefix")
-    assert.strictEqual(decode([whole.subarray(0, 9)]).decoder.progress, "4 of 10 bytes of a message")
+    assert.strictEqual(decode([whole.subarray(0, 3)]).reader.progress, "3 of 5 bytes of a message's prefix")
+    assert.strictEqual(decode([whole.subarray(0, 9)]).reader.progress, "4 of 10 bytes of a message")
   })
 
   it("refuses a compressed message, and one over the limit, as soon as the prefix says so", () => {
@@ -58,6 +63,32 @@ describe("framing", () => {
     slab.set(frame(new Uint8Array(10)))
     const small = decode([slab.subarray(0, 15)]).messages[0]!
     assert.strictEqual(small.buffer.byteLength, 10)
+  })
+
+  it("puts a long message together from any pieces, in memory that grows with it", () => {
+    const sizes = [0, 1, 100, 66_000, 300_000, 1_100_000, 3]
+    const messages = sizes.map((size) => new Uint8Array(size).map((_, index) => index))
+    const whole = new Uint8Array(Buffer.concat(messages.map(frame)))
+    for (const longest of [9, 1000, 16_384, 2_000_000]) {
+      const pieces: Array<Uint8Array> = []
+      for (let at = 0; at < whole.length; at += longest) pieces.push(whole.slice(at, at + longest))
+      const decoded = decode(pieces, 2_000_000)
+      assert.isUndefined(decoded.failure)
+      assert.isTrue(decoded.reader.isComplete)
+      assert.strictEqual(decoded.messages.length, messages.length)
+      decoded.messages.forEach((message, index) => {
+        assert.isTrue(Buffer.from(message).equals(messages[index]!))
+        assert.isAtMost(message.buffer.byteLength, Math.max(64, message.length * 2))
+      })
+    }
+  })
+
+  it("takes memory as bytes arrive, and not because a prefix announces them", () => {
+    const before = process.memoryUsage().arrayBuffers
+    const { failure, reader } = decode([Uint8Array.of(0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3)], 0xffffffff)
+    assert.isUndefined(failure)
+    assert.isBelow(process.memoryUsage().arrayBuffers - before, 10_000_000)
+    assert.strictEqual(reader.progress, "3 of 4294967295 bytes of a message")
   })
 
   it("takes random bytes without throwing", () => {

@@ -1,11 +1,9 @@
-/** The parts below a connection, each on its own: the reader of frames, windows, settings, messages, and the outbox. */
+/** The parts below a connection, each on its own: the reader of frames, windows, settings, and the outbox. */
 import type * as net from "node:net"
 import { assert, describe, it } from "@effect/vitest"
-import { detach } from "../../../src/internal/grpc/framing.ts"
 import { FrameReader } from "../../../src/internal/http2/frames.ts"
 import { HeaderReader } from "../../../src/internal/http2/HeaderReader.ts"
 import { HeldBytes } from "../../../src/internal/http2/HeldBytes.ts"
-import { MessageReader, type MessageSink } from "../../../src/internal/http2/MessageReader.ts"
 import { Outbox } from "../../../src/internal/http2/Outbox.ts"
 import type { Stream } from "../../../src/internal/http2/Stream.ts"
 import { StreamTable } from "../../../src/internal/http2/StreamTable.ts"
@@ -255,50 +253,6 @@ describe("StreamTable", () => {
     assert.deepStrictEqual(table.values(), [...open.values()])
     table.clear()
     assert.deepStrictEqual([table.size, table.values().length], [0, 0])
-  })
-})
-
-describe("MessageReader", () => {
-  it("puts messages together from any pieces", () => {
-    const random = makeRandom(2)
-    const sizes = [0, 1, 4, 5, 100, 0, 66_000, 140_000, 3]
-    const whole = plain(Buffer.concat(sizes.map((size) => Frames.message(filled(size)))))
-    for (const longest of [2, 9, 1000, 16384, 1_000_000]) {
-      const reader = new MessageReader(1_000_000)
-      const messages: Array<Uint8Array> = []
-      for (const piece of cut(random, whole, longest)) {
-        const sink: MessageSink = {
-          onMessage: (bytes, start, end) => void messages.push(detach(bytes, start, end))
-        }
-        assert.isUndefined(reader.push(piece, 0, piece.length, sink))
-      }
-      assert.isTrue(reader.isComplete)
-      assert.deepStrictEqual(
-        messages.map((message) => message.length),
-        sizes
-      )
-      messages.forEach((message, index) => {
-        assert.isTrue(Buffer.from(message).equals(filled(sizes[index]!)))
-        assert.isAtMost(message.buffer.byteLength, Math.max(64, message.length * 2))
-      })
-    }
-  })
-
-  it("takes memory as bytes arrive, and no more than a message needs", () => {
-    const reader = new MessageReader(0xffffffff)
-    const before = process.memoryUsage().arrayBuffers
-    assert.isUndefined(reader.push(bytes(0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3), 0, 8, { onMessage: () => {} }))
-    assert.isBelow(process.memoryUsage().arrayBuffers - before, 10_000_000)
-    assert.strictEqual(reader.progress, "3 of 4294967295 bytes of a message")
-  })
-
-  it("refuses what is compressed, malformed or too large", () => {
-    const push = (...values: ReadonlyArray<number>) => {
-      const message = bytes(...values)
-      return new MessageReader(4).push(message, 0, message.length, { onMessage: () => {} })
-    }
-    assert.deepStrictEqual(push(1, 0, 0, 0, 0), { _tag: "Compressed", flag: 1 })
-    assert.deepStrictEqual(push(0, 0, 0, 0, 5), { _tag: "TooLarge", length: 5 })
   })
 })
 

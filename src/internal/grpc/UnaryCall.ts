@@ -6,16 +6,15 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { readBytes } from "../grpc/framing.ts"
-import { Code } from "../grpc/status.ts"
-import { type CallOptions, type Connection, type Read, TransportError } from "../grpc/Transport.ts"
-import type { Call, Observer } from "./Call.ts"
-import type { Channel } from "./Channel.ts"
-import type { Stream } from "./Stream.ts"
+import type { Begun, Caller, Observer, Outgoing } from "./calls.ts"
+import { nameOf, protocolError } from "./errors.ts"
+import { readBytes } from "./framing.ts"
+import { Code } from "./status.ts"
+import type { CallOptions, Connection, Read, TransportError } from "./Transport.ts"
 
 class UnaryCall<A> implements Observer {
-  readonly call: Call
-  private readonly channel: Channel
+  readonly call: Begun
+  private readonly caller: Caller
   private readonly path: string
   private readonly request: Uint8Array
   private readonly read: Read<A>
@@ -23,22 +22,22 @@ class UnaryCall<A> implements Observer {
   private answer: Exit.Exit<A, TransportError> | undefined
 
   constructor(
-    channel: Channel,
+    caller: Caller,
     path: string,
     request: Uint8Array,
     options: CallOptions | undefined,
     read: Read<A>,
     resume: (exit: Exit.Exit<A, TransportError>) => void
   ) {
-    this.channel = channel
+    this.caller = caller
     this.path = path
     this.request = request
     this.read = read
     this.resume = resume
-    this.call = channel.begin(path, options, this)
+    this.call = caller.begin(path, options, this)
   }
 
-  onStart(stream: Stream): void {
+  onStart(stream: Outgoing): void {
     stream.write(this.request, true)
   }
 
@@ -56,19 +55,14 @@ class UnaryCall<A> implements Observer {
   onWritable(): void {}
 
   private wrongCount(code: number, what: string): TransportError {
-    return new TransportError({
-      kind: "Protocol",
-      code,
-      message: `${this.path} to ${this.channel.peer}: the server ${what}, and one was due`,
-      processed: "unknown"
-    })
+    return protocolError(nameOf(this.path, this.caller.peer), code, `the server ${what}, and one was due`)
   }
 }
 
 export const unary =
-  (channel: Channel): Connection["unary"] =>
+  (caller: Caller): Connection["unary"] =>
   <A>(path: string, request: Uint8Array, options?: CallOptions | undefined, read: Read<A> = readBytes as Read<any>) =>
     Effect.callback<A, TransportError>((resume) => {
-      const { call } = new UnaryCall(channel, path, request, options, read, resume)
+      const { call } = new UnaryCall(caller, path, request, options, read, resume)
       return Effect.sync(() => call.cancel())
     })

@@ -1,16 +1,21 @@
 /**
- * Puts gRPC's length-prefixed messages together from the places in a socket's chunks where they lie.
+ * Puts gRPC's length-prefixed messages together from the places where they lie. Frames of HTTP/2 and messages of gRPC do
+ * not line up, so a message may arrive in any number of pieces, and one piece may hold any number of messages.
  *
- * A message that lies within a chunk is handed on where it lies. Any other is put into memory of its own as its bytes
+ * A message that lies within a piece is handed on where it lies. Any other is put into memory of its own as its bytes
  * arrive, which grows with them and not because a prefix announces them.
  *
  * Source of facts: "gRPC over HTTP2" (grpc/grpc, doc/PROTOCOL-HTTP2.md), Length-Prefixed-Message.
  *
  * @internal
  */
-import type { FramingFailure } from "../grpc/framing.ts"
+import { messagePrefixBytes } from "./framing.ts"
 
-const prefixBytes = 5
+/** Why the bytes are not messages that can be taken. */
+export type FramingFailure =
+  | { readonly _tag: "Compressed"; readonly flag: number }
+  | { readonly _tag: "TooLarge"; readonly length: number }
+
 const firstAllocation = 256 * 1024
 const growth = 4
 
@@ -39,7 +44,7 @@ export class MessageReader {
   /** How much of the message under way is there, for an error text. */
   get progress(): string {
     return this.length < 0
-      ? `${this.prefixFilled} of ${prefixBytes} bytes of a message's prefix`
+      ? `${this.prefixFilled} of ${messagePrefixBytes} bytes of a message's prefix`
       : `${this.received} of ${this.length} bytes of a message`
   }
 
@@ -48,8 +53,8 @@ export class MessageReader {
     let at = start
     while (true) {
       if (this.length < 0) {
-        while (this.prefixFilled < prefixBytes && at < end) this.takePrefixByte(bytes[at++]!)
-        if (this.prefixFilled < prefixBytes) return undefined
+        while (this.prefixFilled < messagePrefixBytes && at < end) this.takePrefixByte(bytes[at++]!)
+        if (this.prefixFilled < messagePrefixBytes) return undefined
         if (this.prefixFlag !== 0) return { _tag: "Compressed", flag: this.prefixFlag }
         if (this.prefixLength > this.maxMessageBytes) return { _tag: "TooLarge", length: this.prefixLength }
         this.prefixFilled = 0

@@ -9,28 +9,25 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
-import { detach } from "../grpc/framing.ts"
-import { Code } from "../grpc/status.ts"
-import { type CallOptions, TransportError } from "../grpc/Transport.ts"
-import { waitIn, wake } from "../grpc/waiting.ts"
-import type { Call, Observer } from "./Call.ts"
-import type { Channel } from "./Channel.ts"
-import type { Stream } from "./Stream.ts"
+import type { Begun, Caller, Observer, Outgoing } from "./calls.ts"
+import { nameOf, unsent } from "./errors.ts"
+import { detach } from "./framing.ts"
+import { type CallOptions, TransportError } from "./Transport.ts"
+import { waitIn, wake } from "./waiting.ts"
 
-export type Messages = Arr.NonEmptyReadonlyArray<Uint8Array>
+type Messages = Arr.NonEmptyReadonlyArray<Uint8Array>
 
-/** How many bytes of messages wait for a reader before its call is paused; small messages count for what they cost. */
+/** How many bytes of messages wait for a reader before its call is paused. */
 const readAheadBytes = 256 * 1024
-const messageOverhead = 128
 
 const alreadyEnded = "the server has already ended the call"
 
 export class StreamingCall implements Observer {
-  readonly call: Call
-  private readonly channel: Channel
+  readonly call: Begun
+  private readonly caller: Caller
   private readonly path: string
   private readonly request: Uint8Array | undefined
-  private stream: Stream | undefined
+  private stream: Outgoing | undefined
   private arrived: Array<Uint8Array> = []
   private arrivedBytes = 0
   private isPaused = false
@@ -39,14 +36,14 @@ export class StreamingCall implements Observer {
   private readonly writers = new Set<() => void>()
 
   /** With a request, it is the only one: it is sent and the sending side ended as soon as the call is on the wire. */
-  constructor(channel: Channel, path: string, options: CallOptions | undefined, request: Uint8Array | undefined) {
-    this.channel = channel
+  constructor(caller: Caller, path: string, options: CallOptions | undefined, request: Uint8Array | undefined) {
+    this.caller = caller
     this.path = path
     this.request = request
-    this.call = channel.begin(path, options, this)
+    this.call = caller.begin(path, options, this)
   }
 
-  onStart(stream: Stream): void {
+  onStart(stream: Outgoing): void {
     this.stream = stream
     if (this.request !== undefined) stream.write(this.request, true)
     wake(this.writers)
@@ -55,7 +52,7 @@ export class StreamingCall implements Observer {
   onMessage(bytes: Uint8Array, start: number, end: number): void {
     const message = detach(bytes, start, end)
     this.arrived.push(message)
-    this.arrivedBytes += message.length + messageOverhead
+    this.arrivedBytes += message.length + this.caller.messageOverhead
     if (this.arrivedBytes > readAheadBytes && !this.isPaused) {
       this.isPaused = true
       this.call.pause()
@@ -127,11 +124,6 @@ export class StreamingCall implements Observer {
   }
 
   private unsent(why: string): TransportError {
-    return new TransportError({
-      kind: "Protocol",
-      code: Code.internal,
-      message: `${this.path} to ${this.channel.peer}: the message was not sent, because ${why}`,
-      processed: "no"
-    })
+    return unsent(`${nameOf(this.path, this.caller.peer)}: the message was not sent, because ${why}`)
   }
 }

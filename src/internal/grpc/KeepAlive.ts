@@ -1,0 +1,65 @@
+/**
+ * Watches the peer of a connection: when nothing was heard for the keep-alive interval it is sent a frame that must be
+ * answered.
+ *
+ * That frame is an empty SETTINGS, not a PING, because servers built on grpc-go count PINGs: etcd closes a connection with
+ * GOAWAY "too_many_pings" when they come more often than its `--grpc-keepalive-min-time`, or, while no call is
+ * outstanding, more often than every two hours. Both frames must be acknowledged at once (RFC 9113, 6.5.3 and 6.7).
+ *
+ * @internal
+ */
+import type { ConnectionOptions } from "./Transport.ts"
+
+/** How many looks the keep-alive interval is divided into: silence is noticed at most one of them late. */
+const looksPerInterval = 4
+
+interface Peer {
+  readonly bytesHeard: () => number
+  /** Sends an empty SETTINGS. */
+  readonly probe: (onAnswer: () => void) => void
+  readonly onSilence: (why: string) => void
+}
+
+export class KeepAlive {
+  private readonly options: ConnectionOptions
+  private readonly peer: Peer
+  private watchdog: NodeJS.Timeout | undefined
+  private probe: NodeJS.Timeout | undefined
+  private bytesHeard = 0
+  private silentLooks = 0
+
+  constructor(options: ConnectionOptions, peer: Peer) {
+    this.options = options
+    this.peer = peer
+    const { keepAliveIntervalMillis } = options
+    if (keepAliveIntervalMillis <= 0) return
+    const lookEveryMillis = Math.max(1, keepAliveIntervalMillis / looksPerInterval)
+    this.watchdog = setInterval(() => this.look(), lookEveryMillis).unref()
+  }
+
+  stop(): void {
+    clearInterval(this.watchdog)
+    clearTimeout(this.probe)
+  }
+
+  private look(): void {
+    const heard = this.peer.bytesHeard()
+    this.silentLooks = heard === this.bytesHeard ? this.silentLooks + 1 : 0
+    this.bytesHeard = heard
+    if (this.silentLooks >= looksPerInterval && this.probe === undefined) this.sendProbe()
+  }
+
+  private sendProbe(): void {
+    const { keepAliveIntervalMillis, keepAliveTimeoutMillis } = this.options
+    const heardBefore = this.peer.bytesHeard()
+    const silence = `the server has not answered for ${keepAliveIntervalMillis + keepAliveTimeoutMillis} ms; it may be paused, overloaded, or cut off`
+    this.probe = setTimeout(() => {
+      this.probe = undefined
+      if (this.peer.bytesHeard() === heardBefore) this.peer.onSilence(silence)
+    }, keepAliveTimeoutMillis).unref()
+    this.peer.probe(() => {
+      clearTimeout(this.probe)
+      this.probe = undefined
+    })
+  }
+}

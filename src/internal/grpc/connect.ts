@@ -1,0 +1,146 @@
+/**
+ * How a transport connects: it dials a socket, has HTTP/2 started on it, and waits until the server has sent its
+ * settings. What HTTP/2 is made of is the transport's own.
+ *
+ * @internal
+ */
+import type * as net from "node:net"
+import type { TLSSocket } from "node:tls"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import type { Caller } from "./calls.ts"
+import { longestTimer } from "./deadline.ts"
+import {
+  describeAlpn,
+  describeDialError,
+  describeHangUp,
+  describeTimeout,
+  describeTlsMaterial,
+  openSocket,
+  type Phase,
+  unreachable
+} from "./dial.ts"
+import { streaming } from "./streaming.ts"
+import type { ConnectionOptions, Target, Transport, TransportError } from "./Transport.ts"
+import { unary } from "./UnaryCall.ts"
+
+/** Stream ids end at 2^31 - 1, and a connection that ran for a day can get there: it makes room for a new one before. */
+const lastComfortableStreamId = 0x7fff0000
+
+/** What a transport's connection is for this. */
+interface Dialable extends Caller {
+  readonly closed: Deferred.Deferred<TransportError>
+  readonly shutdown: Effect.Effect<void>
+}
+
+/** A dial that has its socket, as HTTP/2 is started on it. */
+export interface Dial<C> {
+  readonly target: Target
+  readonly options: ConnectionOptions
+  readonly retireAfterStreamId: number
+  readonly socket: net.Socket
+  /** The server has sent its settings: the dial ends with the connection that is made now, unless it has ended. */
+  readonly ready: (makeConnection: () => C) => void
+  readonly fail: (why: string) => void
+  readonly failWith: (error: unknown) => void
+}
+
+/** Starts HTTP/2 on a dial's socket. Returns what ends it again when the dial fails. */
+export type StartHttp2<C> = (dial: Dial<C>) => () => void
+
+/** For tests of what happens when a connection has used up its stream ids. */
+export interface Options {
+  readonly retireAfterStreamId?: number | undefined
+}
+
+/** Where a dial leaves its connection, so that a finalizer that is there before sees it. */
+interface Dialled<C> {
+  connection: C | undefined
+}
+
+/** Connects, and waits until TLS is verified and the server has sent its settings. */
+const dial = <C>(
+  startHttp2: StartHttp2<C>,
+  target: Target,
+  options: ConnectionOptions,
+  retireAfterStreamId: number,
+  dialled: Dialled<C>
+): Effect.Effect<void, TransportError> =>
+  Effect.callback((resume) => {
+    const opened = Result.try(() => openSocket(target, options.connectTimeoutMillis))
+    if (Result.isFailure(opened)) {
+      resume(Effect.fail(unreachable(target, describeTlsMaterial(opened.failure), opened.failure)))
+      return
+    }
+    const socket = opened.success
+    let stopHttp2 = () => {}
+    let phase: Phase = "connecting"
+    let settled = false
+
+    const settle = (result: Effect.Effect<void, TransportError>) => {
+      if (settled) return
+      settled = true
+      clearTimeout(timer)
+      resume(result)
+    }
+    const abandon = () => {
+      stopHttp2()
+      socket.destroy()
+    }
+    const fail = (why: string, cause?: unknown) => {
+      if (settled) return
+      abandon()
+      settle(Effect.fail(unreachable(target, why, cause)))
+    }
+    const failWith = (error: unknown) => fail(describeDialError(target, phase, error), error)
+    const ready = (makeConnection: () => C) => {
+      if (settled) return
+      dialled.connection = makeConnection()
+      settle(Effect.void)
+    }
+    const timer = setTimeout(
+      () => fail(describeTimeout(phase, options.connectTimeoutMillis)),
+      Math.min(options.connectTimeoutMillis, longestTimer)
+    )
+    const start = () => {
+      phase = "HTTP/2 settings"
+      stopHttp2 = startHttp2({ target, options, retireAfterStreamId, socket, ready, fail, failWith })
+    }
+    socket.on("error", failWith)
+    socket.once("close", () => fail(describeHangUp(target, phase)))
+    socket.once("connect", () => {
+      if (target.tls === undefined) start()
+      else phase = "TLS handshake"
+    })
+    socket.once("secureConnect", () => {
+      const protocol = (socket as TLSSocket).alpnProtocol
+      if (protocol === "h2") start()
+      else fail(describeAlpn(protocol))
+    })
+    return Effect.sync(() => {
+      settled = true
+      clearTimeout(timer)
+      abandon()
+    })
+  })
+
+/** Makes a transport of how it starts HTTP/2. */
+export const transportOf =
+  <C extends Dialable>(name: string, startHttp2: StartHttp2<C>) =>
+  (options?: Options): Transport => ({
+    name,
+    connect: Effect.fnUntraced(function* (target, connectionOptions) {
+      const dialled: Dialled<C> = { connection: undefined }
+      yield* Effect.addFinalizer(() => Effect.suspend(() => dialled.connection?.shutdown ?? Effect.void))
+      yield* dial(
+        startHttp2,
+        target,
+        connectionOptions,
+        options?.retireAfterStreamId ?? lastComfortableStreamId,
+        dialled
+      )
+      const connection = dialled.connection!
+      return { unary: unary(connection), ...streaming(connection), closed: Deferred.await(connection.closed) }
+    })
+  })
