@@ -16,7 +16,7 @@ const longestCopy = 4096
 const messagePrefixBytes = 5
 
 /** With so many messages, or a slab full, the server can begin to work while more is being made. */
-const enoughMessages = 64
+const enoughMessages = 16
 
 /** How much may wait for the socket before no more DATA is put there. */
 const enoughBytes = 256 * 1024
