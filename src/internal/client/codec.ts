@@ -398,6 +398,9 @@ class Reader {
 
 const empty = (): Uint8Array => new Uint8Array(0)
 
+/** Two ids with their tags, as long as they can be. */
+const longestIds = 22
+
 /** The ids of the header that was read last, and the bytes that say so: all answers of a member begin with them. */
 let lastIds = { bytes: empty(), clusterId: 0n, memberId: 0n }
 
@@ -418,7 +421,7 @@ const readHeader = (reader: Reader, end: number): Rpc.ResponseHeader => {
         break
       case numberTag(2):
         memberId = reader.unsigned()
-        if (revision === 0n && raftTerm === 0n) {
+        if (revision === 0n && raftTerm === 0n && reader.at - start <= longestIds) {
           lastIds = { bytes: reader.bytes.slice(start, reader.at), clusterId, memberId }
         }
         break
