@@ -587,7 +587,8 @@ export const snapshotToFile = (
  * Makes another member the leader.
  *
  * The leader itself must be asked for it; unless an `endpoint` is given, it is looked for among the client's endpoints.
- * Fails with `NotLeader` if it is not found there, and with `BadLeaderTransferee` if the member cannot lead.
+ * Fails with `NotLeader` if it is not found there, and with `BadLeaderTransferee` if the member cannot lead. A member
+ * that does not answer cannot take over, and etcd waits for it as long as the caller does: set a `deadline`.
  *
  * @category changing
  * @since 0.1.0
