@@ -47,7 +47,7 @@ export class Lane {
   /** Where calls go that may go now because another one has ended. */
   private readonly admit: (member: Member) => void
 
-  private queue: Array<Member | undefined> = []
+  private queue: Array<Member> = []
   private head = 0
   private inFlight = 0
   private scheduled = false
@@ -182,7 +182,7 @@ export class Lane {
         if (taken.length > 0 && (bytes > this.limits.bytes || member.isTimed !== taken[0]!.isTimed)) break
         taken.push(member)
       }
-      this.queue[this.head++] = undefined
+      this.head++
     }
     this.tidy()
     return taken
@@ -231,9 +231,8 @@ export class Lane {
     shared.fiber = run(this.client.unary(Rpc.KV.method.txn, this.request(members), options))
     shared.fiber.addObserver((exit) => {
       this.settle(members, exit as Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>)
-      // V8 learns to allocate these two in the old generation, where they would keep all that they hold.
+      // V8 learns to allocate the array in the old generation, where it would keep calls that have ended.
       members.length = 0
-      shared.fiber = undefined
     })
   }
 

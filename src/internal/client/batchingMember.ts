@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
+import { longestTimer } from "../grpc/deadline.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 
 export type Message = Rpc.RangeResponse | Rpc.PutResponse | Rpc.DeleteRangeResponse
@@ -51,9 +52,6 @@ export interface Shared {
   waiting: number
   fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
-
-/** The longest that a timer can wait for. */
-const longest = 2_147_483_647
 
 export class Member {
   readonly operation: Operation
@@ -108,7 +106,7 @@ export class Member {
     this.resume = resume
     if (this.deadlineMillis === undefined) return
     this.deadlineAt = clock.currentTimeMillisUnsafe() + this.deadlineMillis
-    this.timer = setTimeout(this.expire, Math.min(this.deadlineMillis, longest))
+    this.timer = setTimeout(this.expire, Math.min(this.deadlineMillis, longestTimer))
   }
 
   /** Goes on with its caller. */
@@ -118,11 +116,8 @@ export class Member {
   }
 
   wake(effect: Effect.Effect<Message, EtcdError.EtcdError>): void {
-    const { resume } = this
     this.disarm()
-    this.shared = undefined
-    this.resume = undefined
-    resume?.(effect)
+    this.resume?.(effect)
   }
 
   disarm(): void {

@@ -28,6 +28,7 @@ import * as Stream from "effect/Stream"
 import type * as Tracer from "effect/Tracer"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
+import { longestTimer } from "../grpc/deadline.ts"
 import { nodeHttp2Transport } from "../grpc/NodeHttp2Transport.ts"
 import type { Read, Transport, TransportError } from "../grpc/Transport.ts"
 import { http2Transport } from "../http2/Http2Transport.ts"
@@ -37,7 +38,7 @@ import * as Credentials from "./credentials.ts"
 import type * as Endpoint from "./endpoint.ts"
 import * as Endpoints from "./endpoints.ts"
 import * as Engine from "./engine.ts"
-import { type Kind, kindOf, type Method, methodOf, needsLeader } from "./rpcs.ts"
+import { type Kind, kindOf, type Method, methodOf, needsLeader, serviceNamed } from "./rpcs.ts"
 import * as Selection from "./selection.ts"
 import * as Session from "./session.ts"
 import * as Telemetry from "./telemetry.ts"
@@ -70,13 +71,11 @@ const duration = (
   })
 
 /** More than a timer can wait for is as good as for ever. */
-const longest = 2_147_483_647
-
 const timeout = (name: string, input: Duration.Input | undefined, fallback: Duration.Input) =>
-  Effect.map(duration(name, input, fallback), (value) => Math.min(Duration.toMillis(value), longest))
+  Effect.map(duration(name, input, fallback), (value) => Math.min(Duration.toMillis(value), longestTimer))
 
 const keepAlive = (input: Duration.Input | undefined) =>
-  Effect.map(timeout("keepAliveInterval", input, "6 seconds"), (millis) => (millis === longest ? 0 : millis))
+  Effect.map(timeout("keepAliveInterval", input, "6 seconds"), (millis) => (millis === longestTimer ? 0 : millis))
 
 const optionalDuration = (name: string, input: Duration.Input | undefined) =>
   input === undefined ? Effect.undefined : duration(name, input, input)
@@ -88,13 +87,12 @@ const makeDefaults = Effect.fnUntraced(function* (options: Options) {
   }
   const services = new Map<string, Engine.Defaults>()
   for (const [name, own] of Object.entries(options.services ?? {})) {
-    services.set(name, {
+    services.set(serviceNamed(name) ?? name, {
       deadline: (yield* optionalDuration(`services.${name}.deadline`, own.deadline)) ?? base.deadline,
       retry: own.retry ?? base.retry
     })
   }
-  if (services.size === 0) return () => base
-  return (service: string): Engine.Defaults => services.get(service.slice(service.indexOf(".") + 1)) ?? base
+  return (service: string): Engine.Defaults => services.get(service) ?? base
 })
 
 /** TLS options that would go unused are a mistake that must not go unnoticed. */

@@ -17,6 +17,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Tracer from "effect/Tracer"
 import * as EtcdError from "../../EtcdError.ts"
+import { longestTimer } from "../grpc/deadline.ts"
 import { detach } from "../grpc/framing.ts"
 import { type Connection, type CallOptions as TransportCallOptions, TransportError } from "../grpc/Transport.ts"
 import * as Codec from "./codec.ts"
@@ -179,9 +180,6 @@ const withDeadline = <A>(
       })
 }
 
-/** The longest that a timer can wait for. */
-const longest = 2_147_483_647
-
 const transportOptions = (
   call: Call,
   metadata: Credentials.Metadata,
@@ -190,7 +188,7 @@ const transportOptions = (
   const own = call.requireLeader ? metadata.withLeader : metadata.plain
   return {
     metadata: call.metadata === undefined ? own : { ...call.metadata, ...own },
-    timeoutMillis: timeoutMillis === undefined ? undefined : Math.min(Math.max(1, timeoutMillis), longest)
+    timeoutMillis: timeoutMillis === undefined ? undefined : Math.min(Math.max(1, timeoutMillis), longestTimer)
   }
 }
 

@@ -116,6 +116,10 @@ export const rpcs: { readonly [service: string]: { readonly [method: string]: Rp
   }
 }
 
+/** `etcdserverpb.KV` for `KV`. */
+export const serviceNamed = (name: string): string | undefined =>
+  Object.keys(rpcs).find((service) => service.endsWith(`.${name}`))
+
 /** One RPC, as the client calls it. */
 export interface Method {
   /** As on the wire: `/etcdserverpb.KV/Put`. */

@@ -9,11 +9,11 @@
  * @internal
  */
 import type * as net from "node:net"
+import { messagePrefixBytes } from "../grpc/framing.ts"
 import { Flag, FrameType, frameHeaderBytes, maxFrameBytes } from "./frames.ts"
 
 const slabBytes = 32 * 1024
 const longestCopy = 4096
-const messagePrefixBytes = 5
 
 /** With so many messages, or a slab full, the server can begin to work while more is being made. */
 const enoughMessages = 16
