@@ -8,7 +8,7 @@ import { Deferred, Effect, Fiber, type Scope, Stream } from "effect"
 import { EtcdKv, EtcdLayer, EtcdWatch, KeyRange } from "effect-etcd"
 import { Etcd3 } from "etcd3"
 import { spawnLines } from "./lines.ts"
-import { BenchError, benchError, makeNode, median, type Row, rounded, spread, table } from "./support.ts"
+import { BenchError, benchError, makeNode, median, type Row, rounded, spread, stopwatch, table } from "./support.ts"
 
 const valueBytes = 64
 
@@ -29,12 +29,10 @@ const makeWriter = (endpoint: string) =>
 /** What this process does while an effect runs: how much of it a second, and with how much CPU each. */
 const measured = <A, E, R>(count: number, effect: Effect.Effect<A, E, R>) =>
   Effect.suspend(() => {
-    const before = process.cpuUsage()
-    const start = performance.now()
+    const elapsed = stopwatch()
     return Effect.map(effect, () => {
-      const seconds = (performance.now() - start) / 1000
-      const { system, user } = process.cpuUsage(before)
-      return { rate: count / seconds, cpuMicros: (system + user) / count }
+      const { cpuMicros, millis } = elapsed()
+      return { rate: (count / millis) * 1000, cpuMicros: cpuMicros / count }
     })
   })
 

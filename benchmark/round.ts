@@ -2,7 +2,7 @@
  * What a round is: the same for every client.
  */
 import { Effect } from "effect"
-import type { BenchError } from "./support.ts"
+import { type BenchError, stopwatch } from "./support.ts"
 
 /** So many callers, who each repeat one operation until the time is up. */
 export interface Round {
@@ -64,12 +64,10 @@ export const measure = <E, R>(
 ): Effect.Effect<Measured, E, R> =>
   Effect.suspend(() => {
     const latencies = new Latencies()
-    const before = process.cpuUsage()
-    const start = performance.now()
-    return Effect.map(callers(latencies, start + round.millis), () => {
-      const seconds = (performance.now() - start) / 1000
-      const { system, user } = process.cpuUsage(before)
+    const elapsed = stopwatch()
+    return Effect.map(callers(latencies, performance.now() + round.millis), () => {
+      const { cpuMicros, millis } = elapsed()
       const latencyMicros = latencies.micros
-      return { ops: latencyMicros.length, seconds, cpuMicros: system + user, latencyMicros }
+      return { ops: latencyMicros.length, seconds: millis / 1000, cpuMicros, latencyMicros }
     })
   })

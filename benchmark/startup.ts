@@ -7,23 +7,7 @@ import { once } from "node:events"
 import { NodeServices } from "@effect/platform-node"
 import { Effect, FileSystem, Path, SemVer } from "effect"
 import { EtcdBinary, EtcdConfig, EtcdKv, EtcdLayer, EtcdLog } from "effect-etcd"
-import { BenchError, median, percentile, type Row, rounded, table } from "./support.ts"
-
-interface Measured {
-  readonly millis: number
-  /** Of this process. */
-  readonly cpuMicros: number
-}
-
-const stopwatch = (): (() => Measured) => {
-  const before = process.cpuUsage()
-  const start = performance.now()
-  return () => {
-    const millis = performance.now() - start
-    const { system, user } = process.cpuUsage(before)
-    return { millis, cpuMicros: system + user }
-  }
-}
+import { BenchError, type Elapsed, median, percentile, type Row, rounded, stopwatch, table } from "./support.ts"
 
 const throughLayer = Effect.suspend(() => {
   const stop = stopwatch()
@@ -63,7 +47,7 @@ const plain = Effect.gen(function* () {
   return stop()
 }).pipe(Effect.scoped)
 
-const rowOf = (client: string, valueBytes: number, rounds: ReadonlyArray<Measured>): Row => {
+const rowOf = (client: string, valueBytes: number, rounds: ReadonlyArray<Elapsed>): Row => {
   const millis = rounds.map((round) => round.millis)
   return {
     scenario: "startup",
@@ -83,13 +67,13 @@ export const startup = (quick: boolean) =>
     const count = quick ? 10 : 20
     const { version } = yield* EtcdBinary.find()
     yield* throughLayer
-    const layer: Array<Measured> = []
-    const executable: Array<Measured> = []
+    const layer: Array<Elapsed> = []
+    const executable: Array<Elapsed> = []
     for (let round = 0; round < count; round++) {
       layer.push(yield* throughLayer)
       executable.push(yield* plain)
     }
-    const line = (what: string, rounds: ReadonlyArray<Measured>) => {
+    const line = (what: string, rounds: ReadonlyArray<Elapsed>) => {
       const millis = rounds.map((round) => round.millis)
       return {
         what,

@@ -29,6 +29,23 @@ export interface Row {
   readonly cpuMicrosPerOp: number
 }
 
+/** What passed meanwhile: time, and the processor time of this process on all its threads. */
+export interface Elapsed {
+  readonly millis: number
+  readonly cpuMicros: number
+}
+
+/** Begins to measure. The result says what has passed so far. */
+export const stopwatch = (): (() => Elapsed) => {
+  const before = process.cpuUsage()
+  const start = performance.now()
+  return () => {
+    const millis = performance.now() - start
+    const { system, user } = process.cpuUsage(before)
+    return { millis, cpuMicros: system + user }
+  }
+}
+
 /** The value of which that fraction of all values is smaller, the next one up. */
 export const percentile = (values: ArrayLike<number>, fraction: number): number => {
   const sorted = Float64Array.from(values).sort()

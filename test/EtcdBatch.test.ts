@@ -1,5 +1,5 @@
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Layer, Metric, Option, Redacted, Tracer } from "effect"
+import { Cause, Effect, Exit, Fiber, Layer, Metric, Option, Redacted, type Tracer } from "effect"
 import { EtcdClient, EtcdError, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
 import * as EtcdAuth from "effect-etcd/EtcdAuth"
 import * as EtcdBatch from "effect-etcd/EtcdBatch"
@@ -7,6 +7,7 @@ import * as EtcdLease from "effect-etcd/EtcdLease"
 import * as EtcdNamespace from "effect-etcd/EtcdNamespace"
 import { KV } from "../src/internal/proto/rpc_pb.ts"
 import * as Watched from "./support/batch/watched.ts"
+import { recorder } from "./support/spans.ts"
 
 const bytes = (text: string) => new TextEncoder().encode(text)
 const text = (value: Uint8Array) => new TextDecoder().decode(value)
@@ -568,14 +569,7 @@ describe("EtcdBatch", () => {
     it.effect("a call that waited has a span, and so has the transaction", () =>
       Effect.gen(function* () {
         const { kv, watched } = yield* batched({ maxInFlight: 1 })
-        const spans: Array<Tracer.NativeSpan> = []
-        const tracer = Tracer.make({
-          span: (options) => {
-            const span = new Tracer.NativeSpan(options)
-            spans.push(span)
-            return span
-          }
-        })
+        const { spans, tracer } = recorder()
         yield* together(
           watched,
           numbers(3).map((index) => kv.get(`span/${index}`))

@@ -4,7 +4,7 @@
  */
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, layer } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Layer, Option, Schedule, Tracer } from "effect"
+import { Cause, Effect, Exit, Fiber, Layer, Option, Schedule } from "effect"
 import {
   EtcdClient,
   EtcdCluster,
@@ -16,6 +16,7 @@ import {
 } from "effect-etcd"
 import * as Load from "./support/batch/load.ts"
 import * as Verdict from "./support/batch/verdict.ts"
+import { recorder } from "./support/spans.ts"
 
 const enough = 200
 
@@ -106,15 +107,9 @@ const failureOf = (exit: Exit.Exit<unknown, EtcdError.EtcdError>) => {
 
 const spanNames = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
-    const names: Array<string> = []
-    const tracer = Tracer.make({
-      span: (options) => {
-        names.push(options.name)
-        return new Tracer.NativeSpan(options)
-      }
-    })
+    const { spans, tracer } = recorder()
     yield* Effect.withTracer(effect, tracer)
-    return names
+    return spans.map(({ name }) => name)
   })
 
 /** Nothing is under way and no key is held: each call goes out as it is, and waits for no other. */

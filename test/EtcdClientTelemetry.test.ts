@@ -9,27 +9,15 @@ import * as Metric from "effect/Metric"
 import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
 import type * as EtcdClient from "../src/EtcdClient.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import { KV, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
+import { recorder } from "./support/spans.ts"
 
 const key = new Uint8Array([1, 2, 3])
 const nothing = new Uint8Array(0)
 const put = (client: EtcdClient.Client) => client.unary(KV.method.put, { key })
-
-const recorder = () => {
-  const spans: Array<Tracer.NativeSpan> = []
-  const tracer = Tracer.make({
-    span: (options) => {
-      const span = new Tracer.NativeSpan(options)
-      spans.push(span)
-      return span
-    }
-  })
-  return { spans, tracer }
-}
 
 /** Fails with the given messages, one after the other, then succeeds. */
 const failing = (...messages: ReadonlyArray<string>) => {
