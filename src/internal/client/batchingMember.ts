@@ -11,8 +11,9 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
-import { longestTimer } from "../grpc/deadline.ts"
+
 import * as Rpc from "../proto/rpc_pb.ts"
+import { longestTimer } from "../time.ts"
 
 export type Message = Rpc.RangeResponse | Rpc.PutResponse | Rpc.DeleteRangeResponse
 

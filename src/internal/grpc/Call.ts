@@ -6,9 +6,10 @@
  * @internal
  */
 import type * as http2 from "node:http2"
+import { longestTimer } from "../time.ts"
 import { judge } from "./answer.ts"
 import type { Begun, Observer, Outgoing } from "./calls.ts"
-import { Deadline, longestTimer } from "./deadline.ts"
+import { Deadline } from "./deadline.ts"
 import {
   deadlinePassed,
   errorOfTrailers,

@@ -8,6 +8,7 @@
  *
  * @internal
  */
+import { patience } from "../time.ts"
 import type { ConnectionOptions } from "./Transport.ts"
 
 /** How many looks the keep-alive interval is divided into: silence is noticed at most one of them late. */
@@ -24,8 +25,10 @@ export class KeepAlive {
   private readonly options: ConnectionOptions
   private readonly peer: Peer
   private watchdog: NodeJS.Timeout | undefined
-  private probe: NodeJS.Timeout | undefined
+  /** Ends the wait for the answer to a probe, while there is one under way. */
+  private endWait: (() => void) | undefined
   private bytesHeard = 0
+  /** Looks, not time: one look comes where this process stood still, however long. */
   private silentLooks = 0
 
   constructor(options: ConnectionOptions, peer: Peer) {
@@ -39,27 +42,33 @@ export class KeepAlive {
 
   stop(): void {
     clearInterval(this.watchdog)
-    clearTimeout(this.probe)
+    this.answered()
+  }
+
+  /** Asks for a sign of life now, unless it is being asked for already. */
+  ask(): void {
+    if (this.endWait !== undefined) return
+    const { keepAliveTimeoutMillis } = this.options
+    const heardBefore = this.peer.bytesHeard()
+    this.endWait = patience(keepAliveTimeoutMillis, () => {
+      this.endWait = undefined
+      if (this.peer.bytesHeard() === heardBefore) this.peer.onSilence(describeSilence(keepAliveTimeoutMillis))
+    })
+    this.peer.probe(() => this.answered())
   }
 
   private look(): void {
     const heard = this.peer.bytesHeard()
     this.silentLooks = heard === this.bytesHeard ? this.silentLooks + 1 : 0
     this.bytesHeard = heard
-    if (this.silentLooks >= looksPerInterval && this.probe === undefined) this.sendProbe()
+    if (this.silentLooks >= looksPerInterval) this.ask()
   }
 
-  private sendProbe(): void {
-    const { keepAliveIntervalMillis, keepAliveTimeoutMillis } = this.options
-    const heardBefore = this.peer.bytesHeard()
-    const silence = `the server has not answered for ${keepAliveIntervalMillis + keepAliveTimeoutMillis} ms; it may be paused, overloaded, or cut off`
-    this.probe = setTimeout(() => {
-      this.probe = undefined
-      if (this.peer.bytesHeard() === heardBefore) this.peer.onSilence(silence)
-    }, keepAliveTimeoutMillis).unref()
-    this.peer.probe(() => {
-      clearTimeout(this.probe)
-      this.probe = undefined
-    })
+  private answered(): void {
+    this.endWait?.()
+    this.endWait = undefined
   }
 }
+
+const describeSilence = (millis: number): string =>
+  `the server has not answered for ${millis} ms when asked for a sign of life; it may be paused, overloaded, or cut off`

@@ -51,7 +51,7 @@ export class NodeConnection implements Caller, Host {
   private readonly handle: object | undefined
   private readonly socket: net.Socket
   private readonly retireAfterStreamId: number
-  private readonly keepAlive: KeepAlive
+  readonly keepAlive: KeepAlive
   private readonly scheme: string
   private readonly authority: string
 
@@ -82,13 +82,17 @@ export class NodeConnection implements Caller, Host {
     this.maxStreams = maxStreamsOf(session)
     this.listen()
     this.keepAlive = new KeepAlive(options, {
-      bytesHeard: () => socket.bytesRead,
+      bytesHeard: () => this.bytesHeard,
       probe: (onAnswer) => {
         if (!session.destroyed) session.settings({}, onAnswer)
       },
       onSilence: (why) => this.lose(why)
     })
     session.unref()
+  }
+
+  get bytesHeard(): number {
+    return this.socket.bytesRead
   }
 
   private listen(): void {

@@ -48,6 +48,12 @@ export interface CallOptions {
   readonly metadata?: Readonly<Record<string, string>> | undefined
   /** From now: sent as `grpc-timeout`, and enforced here as well. */
   readonly timeoutMillis?: number | undefined
+  /** Who may end a unary call from outside: is given the call when it begins. */
+  readonly holder?: Holder | undefined
+}
+
+export interface Holder {
+  begun: { readonly end: (error: TransportError | undefined) => void } | undefined
 }
 
 /**
@@ -104,6 +110,10 @@ export interface Connection {
   ) => Effect.Effect<Duplex, TransportError, Scope.Scope>
   /** Completes, with the reason, once the connection takes no more calls (lost, drained by GOAWAY, or closed here). */
   readonly closed: Effect.Effect<TransportError>
+  /** How much has come from the server so far: whether it was heard between two moments. */
+  readonly bytesHeard: () => number
+  /** Asks the server for a sign of life now. When none comes within the keep-alive timeout, the connection is lost. */
+  readonly probe: () => void
 }
 
 export interface Transport {

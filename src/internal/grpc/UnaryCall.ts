@@ -35,6 +35,7 @@ class UnaryCall<A> implements Observer {
     this.read = read
     this.resume = resume
     this.call = caller.begin(path, options, this)
+    if (options?.holder !== undefined) options.holder.begun = this.call
   }
 
   onStart(stream: Outgoing): void {

@@ -9,8 +9,8 @@ import type { TLSSocket } from "node:tls"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
+import { longestTimer } from "../time.ts"
 import type { Caller } from "./calls.ts"
-import { longestTimer } from "./deadline.ts"
 import {
   describeAlpn,
   describeDialError,
@@ -21,6 +21,7 @@ import {
   type Phase,
   unreachable
 } from "./dial.ts"
+import type { KeepAlive } from "./KeepAlive.ts"
 import { streaming } from "./streaming.ts"
 import type { ConnectionOptions, Target, Transport, TransportError } from "./Transport.ts"
 import { unary } from "./UnaryCall.ts"
@@ -31,6 +32,8 @@ const lastComfortableStreamId = 0x7fff0000
 /** What a transport's connection is for this. */
 interface Dialable extends Caller {
   readonly closed: Deferred.Deferred<TransportError>
+  readonly bytesHeard: number
+  readonly keepAlive: KeepAlive
   readonly shutdown: Effect.Effect<void>
 }
 
@@ -141,6 +144,12 @@ export const transportOf =
         dialled
       )
       const connection = dialled.connection!
-      return { unary: unary(connection), ...streaming(connection), closed: Deferred.await(connection.closed) }
+      return {
+        unary: unary(connection),
+        ...streaming(connection),
+        closed: Deferred.await(connection.closed),
+        bytesHeard: () => connection.bytesHeard,
+        probe: () => connection.keepAlive.ask()
+      }
     })
   })

@@ -14,9 +14,6 @@ const toleranceMillis = 2
 export const finite = (millis: number | undefined): number | undefined =>
   millis !== undefined && Number.isFinite(millis) ? millis : undefined
 
-/** The longest time that `setTimeout` takes. */
-export const longestTimer = 0x7fffffff
-
 export class Deadline {
   readonly millis: number
   private readonly at: number

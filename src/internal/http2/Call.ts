@@ -9,7 +9,7 @@
  */
 import { judge } from "../grpc/answer.ts"
 import type { Begun, Observer } from "../grpc/calls.ts"
-import { Deadline, longestTimer } from "../grpc/deadline.ts"
+import { Deadline } from "../grpc/deadline.ts"
 import {
   deadlinePassed,
   errorOfTrailers,
@@ -25,6 +25,7 @@ import { messagePrefixBytes } from "../grpc/framing.ts"
 import { MessageReader } from "../grpc/MessageReader.ts"
 import { Code, Reset } from "../grpc/status.ts"
 import type { CallOptions, TransportError } from "../grpc/Transport.ts"
+import { longestTimer } from "../time.ts"
 import type { HeaderBlock } from "./HeaderReader.ts"
 import { HeldBytes } from "./HeldBytes.ts"
 import type { Stream, StreamHandler } from "./Stream.ts"

@@ -43,13 +43,13 @@ export class Channel implements Caller, Host, SessionListener {
   readonly maxReceiveMessageBytes: number
   readonly messageOverhead = 128
   readonly closed = Deferred.makeUnsafe<TransportError>()
+  readonly keepAlive: KeepAlive
   goodAnswer: HeaderBlock | undefined
   goodTrailers: HeaderBlock | undefined
 
   private readonly session: Session
   private readonly socket: net.Socket
   private readonly retireAfterStreamId: number
-  private readonly keepAlive: KeepAlive
   private readonly requestHeaders: RequestHeaders
 
   private readonly waiting = new Set<Call>()
@@ -76,11 +76,15 @@ export class Channel implements Caller, Host, SessionListener {
     session.listener = this
     this.listen()
     this.keepAlive = new KeepAlive(options, {
-      bytesHeard: () => session.bytesHeard,
+      bytesHeard: () => this.bytesHeard,
       probe: (onAnswer) => session.probe(onAnswer),
       onSilence: (why) => this.lose(why)
     })
     this.unreferenceWhenIdle()
+  }
+
+  get bytesHeard(): number {
+    return this.session.bytesHeard
   }
 
   private listen(): void {

@@ -227,7 +227,7 @@ export const transportConformance = (name: string, transport: Transport): void =
           const killed = yield* connect(node.target)
           node.signal("SIGSTOP")
           const call = yield* Effect.flip(Effect.forever(paused.unary("/etcdserverpb.KV/Put", put(97, empty))))
-          check(call, lostUnknown, /not answered for 240 ms/)
+          check(call, lostUnknown, /not answered for 200 ms when asked/)
           check(yield* paused.closed, lostNo, /not answered/)
           const waiting = yield* Effect.forkChild(Effect.flip(killed.unary("/etcdserverpb.KV/Put", put(97, empty))), {
             startImmediately: true

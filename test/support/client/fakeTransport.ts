@@ -93,7 +93,9 @@ export const make = (servers: { [address: string]: Server }): Fake => {
             end: Effect.void,
             messages: Stream.fromEffect(call(path, new Uint8Array(0), options))
           }),
-        closed: Deferred.await(closed)
+        closed: Deferred.await(closed),
+        bytesHeard: () => sent.length,
+        probe: () => {}
       }
     })
 
