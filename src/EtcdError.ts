@@ -210,12 +210,36 @@ export class LearnerNotReady extends Schema.TaggedError<LearnerNotReady>()("Lear
 export class TooManyLearners extends Schema.TaggedError<TooManyLearners>()("TooManyLearners", details) {}
 
 /**
- * The server belongs to another cluster.
+ * The server belongs to another cluster than the client has talked to so far, so the call was not sent to it.
+ *
+ * Where that shows only in the answer (behind a proxy that passes each call to a cluster of its choice), the outcome of a
+ * write is `unknown`: the other cluster may have applied it.
  *
  * @category reasons
  * @since 0.1.0
  */
-export class ClusterIdMismatch extends Schema.TaggedError<ClusterIdMismatch>()("ClusterIdMismatch", details) {}
+export class ClusterIdMismatch extends Schema.TaggedError<ClusterIdMismatch>()("ClusterIdMismatch", {
+  ...details,
+  /** The client's cluster. Absent where the server itself found the mismatch. */
+  expected: Schema.optionalKey(Schema.BigInt),
+  /** The cluster that answered. */
+  found: Schema.optionalKey(Schema.BigInt)
+}) {}
+
+/**
+ * The store is at a revision before one that it was seen at: it was restored from a backup, or its data was wiped. What
+ * has happened in between cannot be told, so a watch cannot go on as if nothing had.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class RevisionRegressed extends Schema.TaggedError<RevisionRegressed>()("RevisionRegressed", {
+  ...details,
+  /** The latest revision that was seen before. */
+  seen: Schema.BigInt,
+  /** The revision that the store is at now. */
+  current: Schema.BigInt
+}) {}
 
 /**
  * A user of this name exists already.
@@ -598,6 +622,7 @@ export const Reason = Schema.Union([
   LearnerNotReady,
   TooManyLearners,
   ClusterIdMismatch,
+  RevisionRegressed,
   UserExists,
   UserNotFound,
   UserNameEmpty,

@@ -59,6 +59,7 @@ export const rules: { readonly [Tag in Reason["_tag"]]: Decision | "unavailable"
   LearnerNotReady: "fail",
   TooManyLearners: "fail",
   ClusterIdMismatch: "fail",
+  RevisionRegressed: "fail",
   UserExists: "fail",
   UserNotFound: "fail",
   RoleExists: "fail",
