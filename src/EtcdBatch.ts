@@ -48,9 +48,7 @@ export type Options = EtcdClient.BatchingOptions
  * A client whose calls on single keys share transactions. Nothing has to be closed: a transaction ends at the latest
  * when nobody waits for it any more.
  *
- * A deadline that is the client's default, and not the call's, counts from when the transaction is sent, and calls with
- * a deadline of their own do not share transactions with others. (With the client's own option `batching` every deadline
- * counts from the call.)
+ * A deadline counts from the call, whether it is the call's own or the client's default.
  *
  * Fails with `InvalidArgument` if an option is no whole number from 1 on.
  *

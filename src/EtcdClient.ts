@@ -257,6 +257,8 @@ export interface Client {
     method: DescMethodBiDiStreaming<I, O>,
     options?: CallOptions | undefined
   ) => Effect.Effect<Duplex<I, O>, EtcdError, Scope.Scope>
+  /** How calls of a service are made whose callers do not say: what the client was given. */
+  readonly defaults: (service: ServiceName) => CallDefaults
   /** The endpoints that calls may go to now. */
   readonly endpoints: Effect.Effect<ReadonlyArray<string>>
   /** Forgets the token: the next call authenticates. For streams whose server refuses the token in a message. */

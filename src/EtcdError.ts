@@ -988,6 +988,10 @@ const knownFailure = (error: TransportError, path: string): Known => {
         (details) => new NotGrpc({ ...details, code: error.code }),
         "Is the endpoint etcd's client URL, and is there a proxy that does not let gRPC through?"
       )
+    case "Identity":
+      return uncertain((details) => new ClusterIdMismatch({ ...details, ...error.clusters }), "")
+    case "LeaderLost":
+      return uncertain((details) => new LeaderChanged(details), "")
   }
 }
 

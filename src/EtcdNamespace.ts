@@ -87,6 +87,7 @@ export const make = (
         send: (message) => duplex.send(enter(method, message)),
         messages: Stream.map(duplex.messages, leave(method))
       })),
+    defaults: client.defaults,
     endpoints: client.endpoints,
     renewToken: client.renewToken
   }

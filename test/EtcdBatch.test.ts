@@ -1,5 +1,5 @@
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Layer, Metric, Option, Redacted, type Tracer } from "effect"
+import { Cause, Effect, Exit, Fiber, Latch, Layer, Metric, Option, Redacted, type Tracer } from "effect"
 import { EtcdClient, EtcdError, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
 import * as EtcdAuth from "effect-etcd/EtcdAuth"
 import * as EtcdBatch from "effect-etcd/EtcdBatch"
@@ -404,31 +404,46 @@ describe("EtcdBatch", () => {
       })
     )
 
-    it.effect("a deadline longer than the client's holds too", () =>
+    it.effect("the client's deadline counts from the call, and one of the call's own takes its place", () =>
       Effect.gen(function* () {
         const etcd = yield* EtcdProcess.EtcdProcess
         const client = yield* EtcdClient.make({ endpoints: etcd.endpoints, deadline: "20 millis" })
-        const slow: EtcdClient.Client = {
-          ...client,
-          unary: (method, request, options) =>
-            options?.deadline === undefined
-              ? client.unary(method, request, { ...options, deadline: 0 })
-              : client.unary(method, request, options)
-        }
-        const watched = Watched.make(slow)
+        const watched = Watched.make(client)
         const kv = EtcdKv.make(yield* EtcdBatch.make(watched.client, { maxInFlight: 1 }))
-        const exits = yield* together(watched, [
-          kv.get("e/first", { deadline: "1 minute" }),
-          kv.get("e/1"),
-          kv.get("e/2"),
-          kv.get("e/3", { deadline: "1 minute" }),
-          kv.get("e/4", { deadline: "Infinity" }),
-          kv.get("e/5")
-        ])
-        const late = "DeadlineExceeded"
-        assert.deepStrictEqual(exits.map(tagOf), ["ok", late, late, "ok", "ok", late])
-        assert.deepStrictEqual(shape(watched.sent), ["Range 1", "Txn 2", "Txn 2", "Range 1"])
+        yield* kv.get("e/connected", { deadline: "1 minute" })
+        yield* watched.hold
+        const patient = { deadline: "1 minute" } as const
+        const first = yield* start(kv.get("e/first", patient))
+        const late = yield* Effect.forEach([kv.get("e/1"), kv.get("e/2"), kv.get("e/3")], (get) =>
+          start(Effect.exit(get))
+        )
+        const others = yield* Effect.forEach([kv.get("e/4", patient), kv.get("e/5", { deadline: "Infinity" })], start)
+        for (const exit of yield* Effect.forEach(late, (fiber) => Fiber.join(fiber))) {
+          assert.deepStrictEqual([tagOf(exit), reasonOf(exit)?.outcome], ["DeadlineExceeded", "not-applied"])
+        }
+        yield* watched.release
+        yield* Effect.forEach([first, ...others], (fiber) =>
+          Fiber.join(fiber as Fiber.Fiber<unknown, EtcdError.EtcdError>)
+        )
       }).pipe(Effect.scoped)
+    )
+
+    it.effect("a request that is out for long does not hold up the others", () =>
+      Effect.gen(function* () {
+        const { kv, watched } = yield* batched({ maxInFlight: 1 })
+        const held: Array<Watched.Sent> = []
+        const release = yield* Latch.make()
+        watched.answer = (sent, answer) => {
+          if (held.length > 0) return answer
+          held.push(sent)
+          return Effect.andThen(release.await, answer)
+        }
+        const slow = yield* start(kv.put("h/slow", "1"))
+        yield* Effect.forEach(numbers(300), (index) => kv.put(`h/${index}`, "1"), { concurrency: "unbounded" })
+        assert.strictEqual(slow.pollUnsafe(), undefined)
+        yield* release.open
+        yield* Fiber.join(slow)
+      })
     )
 
     it.effect("what one call is refused for, the others do not suffer", () =>

@@ -93,7 +93,7 @@ describe("a client with credentials", () => {
     })
   )
 
-  it.effect("gives up on a token that is refused again", () =>
+  it.effect("gives up on a token that is refused again and again", () =>
     Effect.gen(function* () {
       const refusing = Fake.make({
         "a:1": {
@@ -105,7 +105,22 @@ describe("a client with credentials", () => {
       })
       const refused = yield* makeWith(refusing.transport, { endpoints: ["a:1"], credentials: credentials() })
       assert.strictEqual((yield* reasonOf(put(refused)))._tag, "InvalidAuthToken")
-      assert.strictEqual(refusing.sent.filter((call) => call.path.endsWith("Put")).length, 2)
+      assert.strictEqual(refusing.sent.filter((call) => call.path.endsWith("Put")).length, 4)
+    })
+  )
+
+  it.effect("takes another token where a member does not know the first one yet", () =>
+    Effect.gen(function* () {
+      let refusals = 0
+      const lagging = Fake.make({
+        "a:1": {
+          answer: (call) =>
+            call.path.endsWith("Authenticate") || ++refusals > 2
+              ? Effect.succeed(nothing)
+              : Effect.fail(Fake.status(16, "etcdserver: invalid auth token"))
+        }
+      })
+      yield* put(yield* makeWith(lagging.transport, { endpoints: ["a:1"], credentials: credentials() }))
     })
   )
 

@@ -17,10 +17,14 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import type * as EtcdClient from "../src/EtcdClient.ts"
 import { type EtcdError, invalid } from "../src/EtcdError.ts"
-import { makeWith } from "../src/internal/client/client.ts"
+import * as Client from "../src/internal/client/client.ts"
 import * as Endpoint from "../src/internal/client/endpoint.ts"
 import { Auth, Cluster, KV, Lease, Maintenance, MemberListResponseSchema, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
+import { byTestClock } from "./support/time.ts"
+
+/** The test's clock is its time. */
+const makeWith = (...args: Parameters<typeof Client.makeWith>) => byTestClock(Client.makeWith(...args))
 
 const nothing = new Uint8Array(0)
 const ok = () => Effect.succeed(nothing)

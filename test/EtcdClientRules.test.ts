@@ -138,6 +138,9 @@ const failures: ReadonlyArray<Failure> = [
   failed(Fake.failure("Protocol", "unknown", "truncated", 13), never, "unknown"),
   failed(Fake.failure("Deadline", "unknown", "time is up", 4), never, "unknown"),
   failed(Fake.failure("Deadline", "no", "time is up", 4), never, "not-applied"),
+  failed(Fake.failure("Identity", "yes", "another cluster", 9), reads, "unknown"),
+  failed(Fake.failure("LeaderLost", "unknown", "another leader"), reads, "unknown"),
+  failed(Fake.failure("LeaderLost", "no", "another leader"), both, "not-applied"),
   // A member that another may stand in for.
   failed(etcd(14, "no leader"), both, "not-applied"),
   failed(etcd(14, "leader changed"), reads, "unknown"),
@@ -180,7 +183,7 @@ const failures: ReadonlyArray<Failure> = [
   failed(etcd(9, "can only promote a learner member"), never, "not-applied"),
   failed(etcd(9, "can only promote a learner member which is in sync with leader"), never, "not-applied"),
   failed(etcd(9, "too many learner members in cluster"), never, "not-applied"),
-  failed(etcd(9, "cluster ID mismatch"), never, "not-applied"),
+  failed(etcd(9, "cluster ID mismatch"), both, "not-applied"),
   failed(etcd(3, "request is too large"), never, "not-applied"),
   failed(Fake.status(8, "grpc: received message larger than max (2 vs. 1)"), never, "not-applied"),
   failed(etcd(9, "root user does not exist"), never, "not-applied"),

@@ -60,6 +60,25 @@ export const within = <A, E, R, A2, E2, R2>(
   orElse: () => Effect.Effect<A2, E2, R2>
 ): Effect.Effect<A | A2, E | E2, R | R2> => Effect.raceFirst(effect, Effect.flatMap(sleep(time, millis), orElse))
 
+/** Lets what has come over the sockets be read: a timer fires before they are. */
+export const reading: Effect.Effect<void> = Effect.callback((resume) => {
+  const immediate = setImmediate(() => resume(Effect.void))
+  return Effect.sync(() => clearImmediate(immediate))
+})
+
+/** Calls back when the time is up, after what had come by then was read. Returns what stops it. */
+export const timer = (millis: number, run: () => void): (() => void) => {
+  let immediate: NodeJS.Immediate | undefined
+  const onDue = () => {
+    immediate = setImmediate(run)
+  }
+  const timeout = setTimeout(onDue, Math.min(millis, longestTimer)).unref()
+  return () => {
+    clearTimeout(timeout)
+    clearImmediate(immediate)
+  }
+}
+
 /** A timer that fires so much later was kept from it. */
 const standstillMillis = 100
 

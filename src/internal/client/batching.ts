@@ -19,6 +19,7 @@ import * as Result from "effect/Result"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
+import * as Time from "../time.ts"
 import { Lane, type Limits } from "./batchingLane.ts"
 import { get, KeyOrder, Member, type Operation, put, type Request, remove } from "./batchingMember.ts"
 
@@ -63,14 +64,14 @@ const isPlain = (options: EtcdClient.CallOptions | undefined, requireLeader: boo
 
 type Lanes = { readonly [name in "get" | "getStale" | "getAt" | "getStaleAt" | "put" | "remove"]: Lane }
 
-const makeLanes = (client: EtcdClient.Client, limits: Limits, order: KeyOrder): Lanes => {
+const makeLanes = (client: EtcdClient.Client, limits: Limits, order: KeyOrder, time: Time.Time): Lanes => {
   const admit = (member: Member): void => {
     const lane = member.operation === put ? lanes.put : lanes.remove
     lane.push(member)
     lane.flush()
   }
   const lane = (operation: Operation, options: EtcdClient.CallOptions = {}) =>
-    new Lane(client, operation, limits, order, options, admit)
+    new Lane(client, operation, limits, order, options, time, admit)
   const stale = { requireLeader: false }
   const lanes = {
     get: lane(get),
@@ -91,16 +92,15 @@ const getLane = (lanes: Lanes, request: MessageInitShape<typeof Rpc.RangeRequest
 
 type Deadline = Option.Option<Duration.Duration>
 
-const wrap = (
-  client: EtcdClient.Client,
-  limits: Limits,
-  fallback: Duration.Duration | undefined
-): EtcdClient.Client => {
+const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdClient.Client => {
   const order = new KeyOrder()
-  const lanes = makeLanes(client, limits, order)
+  const lanes = makeLanes(client, limits, order, time)
+  const fallback = client.defaults("KV").deadline
 
-  const deadlineOf = (options: EtcdClient.CallOptions | undefined): Deadline =>
-    options?.deadline === undefined ? Option.fromUndefinedOr(fallback) : Duration.fromInput(options.deadline)
+  const deadlineOf = (options: EtcdClient.CallOptions | undefined): Deadline => {
+    const given = options?.deadline ?? fallback
+    return given === undefined ? Option.none() : Duration.fromInput(given)
+  }
 
   const share = (
     lane: Lane,
@@ -157,10 +157,11 @@ const wrap = (
   }
 }
 
-/** The client with batching. `deadline`: of the client, for calls that do not say. */
+/** The client with batching. */
 export const make = (
   client: EtcdClient.Client,
-  options: EtcdClient.BatchingOptions,
-  deadline?: Duration.Duration | undefined
+  options: EtcdClient.BatchingOptions
 ): Effect.Effect<EtcdClient.Client, EtcdError.EtcdError> =>
-  Effect.map(Effect.fromResult(limitsOf(options)), (limits) => wrap(client, limits, deadline))
+  Effect.gen(function* () {
+    return wrap(client, yield* Effect.fromResult(limitsOf(options)), yield* Time.Time)
+  })

@@ -5,11 +5,12 @@
  * of the event loop, or for a place, and goes out with the others that wait, as one transaction. The transaction runs
  * in a fiber of its own, which ends when nobody waits for it any more.
  *
+ * A request that is out for long takes no place any more while others wait for one: an etcd that holds a few requests
+ * back, because their leader is gone, does not hold up all that comes later.
+ *
  * @internal
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
-import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -17,6 +18,7 @@ import * as Option from "effect/Option"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
+import * as Time from "../time.ts"
 import { answers, valueBytes } from "./batchingAnswers.ts"
 import { mayHaveOneCulprit, retold } from "./batchingErrors.ts"
 import type { KeyOrder, Member, Message, Operation, Shared } from "./batchingMember.ts"
@@ -35,6 +37,15 @@ type Call = Effect.Effect<Message, EtcdError.EtcdError>
 /** A transaction smaller than this is not made just because there is another place. */
 const worthAPlace = 32
 
+/** A request takes a place for so long at most, while calls wait, in milliseconds. */
+const longestStay = 300
+
+/** What a request takes while it is on its way. */
+export interface Place {
+  readonly since: number
+  counts: boolean
+}
+
 /** Ended calls at the front of the queue are let go of when there are so many. */
 const slack = 1024
 
@@ -44,12 +55,16 @@ export class Lane {
   private readonly limits: Limits
   private readonly order: KeyOrder
   private readonly options: EtcdClient.CallOptions
+  private readonly time: Time.Time
   /** Where calls go that may go now because another one has ended. */
   private readonly admit: (member: Member) => void
 
   private queue: Array<Member> = []
   private head = 0
+  /** Of the requests on their way, in the order of their sending, and how many of them count. */
+  private places: Array<Place> = []
   private inFlight = 0
+  private isTiming = false
   private scheduled = false
   private flushing = false
   private settling = false
@@ -62,6 +77,7 @@ export class Lane {
     limits: Limits,
     order: KeyOrder,
     options: EtcdClient.CallOptions,
+    time: Time.Time,
     admit: (member: Member) => void
   ) {
     this.client = client
@@ -69,15 +85,13 @@ export class Lane {
     this.limits = limits
     this.order = order
     this.options = options
+    this.time = time
     this.admit = admit
   }
 
   call(member: Member): Call {
     return Effect.onExitPrimitive(
-      Effect.withFiber((fiber) => {
-        const clock = fiber.getRef(Clock.Clock)
-        return this.mayGoAlone(member) ? this.alone(member, clock) : this.wait(member, clock, fiber)
-      }),
+      Effect.withFiber((fiber) => (this.mayGoAlone(member) ? this.alone(member) : this.wait(member, fiber))),
       () => {
         if (member.state === "ended") member.disarm()
         else this.end(member)
@@ -95,26 +109,26 @@ export class Lane {
     return this.inFlight === 0 && !this.settling && this.head === this.queue.length && this.order.isFree(member.key)
   }
 
-  private alone(member: Member, clock: Clock.Clock): Call {
+  private alone(member: Member): Call {
     this.order.enter(member)
-    this.inFlight++
+    member.place = this.takePlace()
     member.state = "alone"
-    return member.direct(this.client, clock)
+    return member.direct(this.client, member.place.since)
   }
 
-  private wait(member: Member, clock: Clock.Clock, fiber: Fiber.Fiber<unknown, unknown>): Call {
+  private wait(member: Member, fiber: Fiber.Fiber<unknown, unknown>): Call {
     return Telemetry.isTraced(fiber)
       ? Effect.withSpan(
-          Effect.withFiber((inner) => this.park(member, clock, inner)),
+          Effect.withFiber((inner) => this.park(member, inner)),
           `${this.operation.name} batched`
         )
-      : this.park(member, clock, fiber)
+      : this.park(member, fiber)
   }
 
-  private park(member: Member, clock: Clock.Clock, fiber: Fiber.Fiber<unknown, unknown>): Call {
+  private park(member: Member, fiber: Fiber.Fiber<unknown, unknown>): Call {
     return Effect.callback((resume) => {
       member.state = "waiting"
-      member.suspend(fiber.context, clock, resume)
+      member.suspend(fiber.context, this.time.now(), resume)
       if (!this.order.enter(member)) return
       this.queue.push(member)
       this.schedule(fiber)
@@ -123,7 +137,11 @@ export class Lane {
 
   /** Whoever else makes a call in this turn of the event loop goes along. */
   private schedule(fiber: Fiber.Fiber<unknown, unknown>): void {
-    if (this.scheduled || this.settling || this.inFlight >= this.limits.inFlight) return
+    if (this.scheduled || this.settling) return
+    if (this.inFlight >= this.limits.inFlight) {
+      this.timePlaces()
+      return
+    }
     this.scheduled = true
     fiber.currentDispatcher.scheduleTask(() => {
       this.scheduled = false
@@ -142,7 +160,7 @@ export class Lane {
         break
       case "alone":
         this.leave(member)
-        this.inFlight--
+        this.freePlace(member.place!)
         this.flush()
         break
       case "shared":
@@ -167,6 +185,38 @@ export class Lane {
       this.send(members)
     }
     this.flushing = false
+    if (this.head < this.queue.length) this.timePlaces()
+  }
+
+  private takePlace(): Place {
+    const place = { since: this.time.now(), counts: true }
+    this.places.push(place)
+    this.inFlight++
+    return place
+  }
+
+  private freePlace(place: Place): void {
+    this.places.splice(this.places.indexOf(place), 1)
+    if (place.counts) this.inFlight--
+  }
+
+  /** Somebody waits for a place: those that were taken long ago are given away. */
+  private timePlaces(): void {
+    if (this.isTiming) return
+    const oldest = this.places.find((place) => place.counts)
+    if (oldest === undefined) return
+    this.isTiming = true
+    Time.timer(Math.max(0, oldest.since + longestStay - this.time.now()), () => {
+      this.isTiming = false
+      const now = this.time.now()
+      for (const place of this.places) {
+        if (place.counts && now - place.since >= longestStay) {
+          place.counts = false
+          this.inFlight--
+        }
+      }
+      this.flush()
+    })
   }
 
   private take(): Array<Member> {
@@ -208,29 +258,30 @@ export class Lane {
 
   /** Takes a place for the calls, however many are taken. */
   private send(members: Array<Member>): void {
-    this.inFlight++
-    if (members.length === 1) this.sendAlone(members[0]!)
-    else this.sendShared(members)
+    const place = this.takePlace()
+    if (members.length === 1) this.sendAlone(members[0]!, place)
+    else this.sendShared(members, place)
   }
 
-  private sendAlone(member: Member): void {
+  private sendAlone(member: Member, place: Place): void {
     member.state = "alone"
-    member.wake(Effect.flatMap(Clock.Clock, (clock) => member.direct(this.client, clock)))
+    member.place = place
+    member.wake(Effect.suspend(() => member.direct(this.client, this.time.now())))
   }
 
-  private sendShared(members: Array<Member>): void {
+  private sendShared(members: Array<Member>, place: Place): void {
     const shared: Shared = { waiting: members.length, fiber: undefined }
     for (const member of members) {
       member.state = "shared"
       member.shared = shared
     }
     const first = members[0]!
-    const options = first.isTimed ? this.timedOptions(members, first.context!) : this.options
+    const options = first.isTimed ? this.timedOptions(members) : this.options
     const run = Effect.runForkWith(first.context!)
     Telemetry.batched(this.operation.name, members.length, first.context!)
     shared.fiber = run(this.client.unary(Rpc.KV.method.txn, this.request(members), options))
     shared.fiber.addObserver((exit) => {
-      this.settle(members, exit as Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>)
+      this.settle(members, place, exit as Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>)
       // V8 learns to allocate the array in the old generation, where it would keep calls that have ended.
       members.length = 0
     })
@@ -240,13 +291,12 @@ export class Lane {
    * The transaction has the latest deadline of its calls, and the calls that have that one leave it to the transaction:
    * when it passes, the client below learns that the endpoint does not answer, and the next request goes to another.
    */
-  private timedOptions(members: ReadonlyArray<Member>, context: Context.Context<never>): EtcdClient.CallOptions {
+  private timedOptions(members: ReadonlyArray<Member>): EtcdClient.CallOptions {
     const latest = members.reduce((latest, { deadlineAt }) => Math.max(latest, deadlineAt), 0)
     for (const member of members) {
       if (member.deadlineAt === latest) member.disarm()
     }
-    const now = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
-    return { ...this.options, deadline: Math.max(0, latest - now) }
+    return { ...this.options, deadline: Math.max(0, latest - this.time.now()) }
   }
 
   private request(members: ReadonlyArray<Member>): TxnRequest {
@@ -255,7 +305,11 @@ export class Lane {
   }
 
   /** Tells everybody who still waits, and then sends what they ask for next. */
-  private settle(members: ReadonlyArray<Member>, exit: Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>): void {
+  private settle(
+    members: ReadonlyArray<Member>,
+    place: Place,
+    exit: Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>
+  ): void {
     const outer = this.settling
     this.settling = true
     if (Exit.isSuccess(exit)) this.answer(members, exit.value)
@@ -266,7 +320,7 @@ export class Lane {
       else this.fail(members, error)
     }
     this.settling = outer
-    this.inFlight--
+    this.freePlace(place)
     this.flush()
   }
 

@@ -5,7 +5,6 @@
  * @internal
  */
 import type { DescMethodUnary, MessageInitShape } from "@bufbuild/protobuf"
-import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -13,7 +12,8 @@ import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 
 import * as Rpc from "../proto/rpc_pb.ts"
-import { longestTimer } from "../time.ts"
+import * as Time from "../time.ts"
+import type { Place } from "./batchingLane.ts"
 
 export type Message = Rpc.RangeResponse | Rpc.PutResponse | Rpc.DeleteRangeResponse
 
@@ -73,11 +73,13 @@ export class Member {
   next: Member | undefined = undefined
   shared: Shared | undefined = undefined
   context: Context.Context<never> | undefined = undefined
-  /** When its time is up, in milliseconds since the epoch; infinity where it has no deadline of its own. */
+  /** What it takes in the lane, when it was sent alone. */
+  place: Place | undefined = undefined
+  /** When its time is up, in the client's time; infinity where it has no deadline of its own. */
   deadlineAt = Number.POSITIVE_INFINITY
 
   private resume: ((effect: Effect.Effect<Message, EtcdError.EtcdError>) => void) | undefined = undefined
-  private timer: NodeJS.Timeout | undefined = undefined
+  private stopTimer: (() => void) | undefined = undefined
 
   constructor(
     operation: Operation,
@@ -100,14 +102,14 @@ export class Member {
   /** Its caller waits from now on. */
   suspend(
     context: Context.Context<never>,
-    clock: Clock.Clock,
+    now: number,
     resume: (effect: Effect.Effect<Message, EtcdError.EtcdError>) => void
   ): void {
     this.context = context
     this.resume = resume
     if (this.deadlineMillis === undefined) return
-    this.deadlineAt = clock.currentTimeMillisUnsafe() + this.deadlineMillis
-    this.timer = setTimeout(this.expire, Math.min(this.deadlineMillis, longestTimer))
+    this.deadlineAt = now + this.deadlineMillis
+    this.stopTimer = Time.timer(this.deadlineMillis, this.expire)
   }
 
   /** Goes on with its caller. */
@@ -122,17 +124,17 @@ export class Member {
   }
 
   disarm(): void {
-    if (this.timer === undefined) return
-    clearTimeout(this.timer)
-    this.timer = undefined
+    if (this.stopTimer === undefined) return
+    this.stopTimer()
+    this.stopTimer = undefined
   }
 
   /** The call as it is without batching, with the time that is left. */
-  direct(client: EtcdClient.Client, clock: Clock.Clock): Effect.Effect<Message, EtcdError.EtcdError> {
+  direct(client: EtcdClient.Client, now: number): Effect.Effect<Message, EtcdError.EtcdError> {
     const options =
       this.deadlineAt === Number.POSITIVE_INFINITY
         ? this.options
-        : { ...this.options, deadline: Math.max(0, this.deadlineAt - clock.currentTimeMillisUnsafe()) }
+        : { ...this.options, deadline: Math.max(0, this.deadlineAt - now) }
     return client.unary(methods[this.operation.name], this.request, options) as Effect.Effect<
       Message,
       EtcdError.EtcdError
@@ -141,7 +143,7 @@ export class Member {
 
   /** The caller is told; what was sent stays on its way for the other callers. */
   private readonly expire = (): void => {
-    this.timer = undefined
+    this.stopTimer = undefined
     if (this.state === "waiting" || this.state === "shared") this.resume?.(Effect.fail(this.tooLate()))
   }
 

@@ -12,8 +12,8 @@ import type {
   MessageShape
 } from "@bufbuild/protobuf"
 import type * as Arr from "effect/Array"
-import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -32,13 +32,15 @@ import * as EtcdError from "../../EtcdError.ts"
 import { nodeHttp2Transport } from "../grpc/NodeHttp2Transport.ts"
 import type { Read, Transport, TransportError } from "../grpc/Transport.ts"
 import { http2Transport } from "../http2/Http2Transport.ts"
-import { Auth, KV } from "../proto/rpc_pb.ts"
-import { longestTimer } from "../time.ts"
+import { Auth, type ResponseHeader } from "../proto/rpc_pb.ts"
+import * as Time from "../time.ts"
 import * as Batching from "./batching.ts"
+import type { Call, Try } from "./call.ts"
 import * as Credentials from "./credentials.ts"
-import type * as Endpoint from "./endpoint.ts"
 import * as Endpoints from "./endpoints.ts"
 import * as Engine from "./engine.ts"
+import * as Inquiry from "./inquiry.ts"
+import * as Messages from "./messages.ts"
 import { type Kind, kindOf, type Method, methodOf, needsLeader, serviceNamed } from "./rpcs.ts"
 import * as Selection from "./selection.ts"
 import * as Session from "./session.ts"
@@ -51,11 +53,14 @@ const capped = (first: Duration.Input, cap: Duration.Input): Schedule.Schedule<u
     Schedule.jittered
   )
 
-export const defaultRetry: Schedule.Schedule<unknown, EtcdError.EtcdError> = capped("25 millis", "500 millis").pipe(
+export const defaultRetry: Schedule.Schedule<unknown, EtcdError.EtcdError> = capped("25 millis", "250 millis").pipe(
   Schedule.upTo({ duration: "5 seconds" })
 )
 
-export const defaultReconnect: Schedule.Schedule<unknown, unknown> = capped("50 millis", "5 seconds")
+export const defaultReconnect: Schedule.Schedule<unknown, unknown> = capped("50 millis", "1 second")
+
+/** For calls with one answer whose callers do not say. */
+const defaultDeadlineMillis = 30_000
 
 const maxMessageSize = 2_147_483_647
 
@@ -73,10 +78,10 @@ const duration = (
 
 /** More than a timer can wait for is as good as for ever. */
 const timeout = (name: string, input: Duration.Input | undefined, fallback: Duration.Input) =>
-  Effect.map(duration(name, input, fallback), (value) => Math.min(Duration.toMillis(value), longestTimer))
+  Effect.map(duration(name, input, fallback), (value) => Math.min(Duration.toMillis(value), Time.longestTimer))
 
 const keepAlive = (input: Duration.Input | undefined) =>
-  Effect.map(timeout("keepAliveInterval", input, "6 seconds"), (millis) => (millis === longestTimer ? 0 : millis))
+  Effect.map(timeout("keepAliveInterval", input, "6 seconds"), (millis) => (millis === Time.longestTimer ? 0 : millis))
 
 const optionalDuration = (name: string, input: Duration.Input | undefined) =>
   input === undefined ? Effect.undefined : duration(name, input, input)
@@ -96,28 +101,14 @@ const makeDefaults = Effect.fnUntraced(function* (options: Options) {
   return (service: string): Engine.Defaults => services.get(service) ?? base
 })
 
-/** TLS options that would go unused are a mistake that must not go unnoticed. */
-const requireSecure = (
-  endpoints: ReadonlyArray<Endpoint.Endpoint>,
-  options: Options
-): Effect.Effect<void, EtcdError.EtcdError> =>
-  options.tls !== undefined && !endpoints.some((endpoint) => endpoint.secure)
-    ? Effect.fail(
-        EtcdError.invalid(
-          `The client has TLS options, but none of its endpoints uses TLS: ${endpoints
-            .map((endpoint) => endpoint.address)
-            .join(", ")}. Begin them with https:// or unixs://.`
-        )
-      )
-    : Effect.void
-
 const makeEngine = Effect.fnUntraced(function* (transport: Transport, options: Options, first: ReadonlyArray<string>) {
-  const secureByDefault = options.tls !== undefined
-  const endpoints = yield* Endpoints.parse(first, secureByDefault)
-  yield* requireSecure(endpoints, options)
+  const configured = yield* Effect.fromResult(Endpoints.configure(first, options.tls !== undefined))
+  const context = yield* Effect.context()
   const environment: Session.Environment = {
     scope: yield* Effect.scope,
-    context: yield* Effect.context(),
+    context,
+    caller: context,
+    time: yield* Time.Time,
     closed: false,
     transport,
     connection: {
@@ -128,20 +119,24 @@ const makeEngine = Effect.fnUntraced(function* (transport: Transport, options: O
     },
     tls: Tls.material(options.tls ?? {}),
     reconnect: options.reconnect ?? defaultReconnect,
-    observer: Telemetry.observer
+    identity: { clusterId: 0n },
+    observer: Telemetry.observer,
+    links: new Set(),
+    onView: () => Inquiry.viewed(engine)
   }
   const engine: Engine.Engine = {
     environment,
     selection: Selection.make(
       options.selection ?? "sticky",
-      endpoints,
-      yield* Random.nextIntBetween(0, endpoints.length)
+      configured.endpoints,
+      yield* Random.nextIntBetween(0, configured.endpoints.length)
     ),
     others: new Map(),
-    secureByDefault,
-    defaults: yield* makeDefaults(options)
+    admit: Endpoints.admit(configured),
+    defaults: yield* makeDefaults(options),
+    inquiry: Inquiry.make()
   }
-  return engine
+  return { engine, seeds: { endpoints: configured.endpoints } }
 })
 
 /** What a call is, before it is sent. */
@@ -156,23 +151,25 @@ interface Beginning {
   readonly streaming: boolean
 }
 
-const deadlineOf = (
-  beginning: Beginning,
-  clock: Clock.Clock
-): Result.Result<number | undefined, EtcdError.EtcdError> => {
-  const { engine, method, options } = beginning
-  const allowed =
-    options.deadline === undefined
-      ? Option.fromNullishOr(beginning.streaming ? undefined : engine.defaults(method.service).deadline)
-      : Duration.fromInput(options.deadline)
-  if (Option.isSome(allowed)) {
-    return Result.succeed(
-      Duration.isFinite(allowed.value) ? clock.currentTimeMillisUnsafe() + Duration.toMillis(allowed.value) : undefined
-    )
+const noDeadline = { millis: Number.POSITIVE_INFINITY, isTimed: false }
+const defaultDeadline = { millis: defaultDeadlineMillis, isTimed: false }
+
+/** How long the call may take, and whether somebody has said so. */
+const deadlineOf = ({
+  engine,
+  method,
+  options,
+  streaming
+}: Beginning): Result.Result<{ readonly millis: number; readonly isTimed: boolean }, EtcdError.EtcdError> => {
+  const given = options.deadline ?? (streaming ? undefined : engine.defaults(method.service).deadline)
+  if (given === undefined) return Result.succeed(streaming || method.takesLong ? noDeadline : defaultDeadline)
+  const allowed = Duration.fromInput(given)
+  if (Option.isNone(allowed)) {
+    return Result.fail(EtcdError.invalid(`The deadline of ${method.name} is no duration: ${String(given)}.`))
   }
-  return options.deadline === undefined
-    ? Result.succeed(undefined)
-    : Result.fail(EtcdError.invalid(`The deadline of ${method.name} is no duration: ${String(options.deadline)}.`))
+  return Result.succeed(
+    Duration.isFinite(allowed.value) ? { millis: Duration.toMillis(allowed.value), isTimed: true } : noDeadline
+  )
 }
 
 const pinnedOf = ({ engine, options }: Beginning): Result.Result<Session.Session | undefined, EtcdError.EtcdError> =>
@@ -181,16 +178,13 @@ const pinnedOf = ({ engine, options }: Beginning): Result.Result<Session.Session
 const metadataOf = ({ options }: Beginning, span: Tracer.Span | undefined) =>
   span === undefined ? options.metadata : { ...options.metadata, ...Telemetry.traceContext(span) }
 
-const beginCall = (
-  beginning: Beginning,
-  clock: Clock.Clock,
-  span: Tracer.Span | undefined
-): Result.Result<Engine.Call, EtcdError.EtcdError> => {
-  const { credentials, engine, kind, method, options, request } = beginning
-  const deadlineAt = deadlineOf(beginning, clock)
-  if (Result.isFailure(deadlineAt)) return Result.fail(deadlineAt.failure)
+const beginCall = (beginning: Beginning, span: Tracer.Span | undefined): Result.Result<Call, EtcdError.EtcdError> => {
+  const { credentials, engine, kind, method, options, request, streaming } = beginning
+  const deadline = deadlineOf(beginning)
+  if (Result.isFailure(deadline)) return Result.fail(deadline.failure)
   const pinned = pinnedOf(beginning)
   if (Result.isFailure(pinned)) return Result.fail(pinned.failure)
+  const begunAt = engine.environment.time.now()
   return Result.succeed({
     method,
     kind,
@@ -198,28 +192,57 @@ const beginCall = (
     metadata: metadataOf(beginning, span),
     credentials,
     retry: options.retry ?? engine.defaults(method.service).retry,
-    clock,
-    deadlineAt: deadlineAt.success,
-    pinned: pinned.success,
     span,
+    begunAt,
+    deadlineAt: begunAt + deadline.success.millis,
+    isTimed: deadline.success.isTimed,
+    takesLong: method.takesLong,
+    isStream: streaming,
+    pinned: pinned.success,
     tries: 0,
     code: Telemetry.invalidArgument,
     tried: undefined,
+    dialled: false,
     resent: false,
-    renewed: false,
-    step: undefined
+    renewals: 0,
+    step: undefined,
+    sentAt: begunAt,
+    view: undefined,
+    doubtedAt: undefined,
+    begun: undefined,
+    link: undefined,
+    previous: undefined,
+    next: undefined
   })
 }
 
+/** What is wrong with who answered, if anything is. */
+const wrongSender = (engine: Engine.Engine, link: Session.Link, answer: object): TransportError | undefined => {
+  const { header } = answer as { readonly header?: ResponseHeader | undefined }
+  return header === undefined ? undefined : Engine.heard(engine, link, header)
+}
+
+/** A single exchange: one request, one answer. */
 const exchange =
-  <O extends DescMessage>(method: Method, output: O, bytes: Uint8Array, context: Context.Context<never>) =>
-  (attempt: Engine.Try): Effect.Effect<MessageShape<O>, TransportError> => {
+  <O extends DescMessage>(
+    engine: Engine.Engine,
+    call: Call,
+    output: O,
+    bytes: Uint8Array,
+    context: Context.Context<never>
+  ) =>
+  ({ connection, link, options }: Try): Effect.Effect<MessageShape<O>, TransportError> => {
+    const { method } = call
     Telemetry.sent(method, bytes.length, context)
     const read: Read<MessageShape<O>> = (answer, start, end) => {
       Telemetry.received(method, end - start, context)
-      return Engine.decode(output, answer, start, end)
+      const decoded = Messages.decode(output, answer, start, end)
+      const wrong = Exit.isSuccess(decoded) ? wrongSender(engine, link, decoded.value) : undefined
+      return wrong === undefined ? decoded : Exit.fail(wrong)
     }
-    return Engine.holding(attempt.link, attempt.connection.unary(method.path, bytes, attempt.options, read))
+    Session.enter(link, call)
+    Inquiry.notice(engine)
+    return connection.unary(method.path, bytes, options, read)
   }
 
 const makeUnary =
@@ -231,17 +254,17 @@ const makeUnary =
   ): Effect.Effect<MessageShape<O>, EtcdError.EtcdError> =>
     Effect.withFiber((fiber) => {
       const method = methodOf(descriptor)
-      const encoded = Engine.encode(method, descriptor.input, request)
+      const encoded = Messages.encode(method, descriptor.input, request)
       if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
       const kind = kindOf(method, request)
       const beginning = { engine, credentials, method, kind, request: request as object, options, streaming: false }
-      const run = exchange(method, descriptor.output, encoded.success, fiber.context)
+      engine.environment.caller = fiber.context
       const start = (span: Tracer.Span | undefined) => {
-        const clock = fiber.getRef(Clock.Clock)
-        const call = beginCall(beginning, clock, span)
-        return Result.isFailure(call)
-          ? Effect.fail(call.failure)
-          : Engine.observed(fiber, call.success, Engine.perform(engine, call.success, run))
+        const begun = beginCall(beginning, span)
+        if (Result.isFailure(begun)) return Effect.fail(begun.failure)
+        const call = begun.success
+        const run = exchange(engine, call, descriptor.output, encoded.success, fiber.context)
+        return Engine.observed(fiber, engine, call, () => Engine.perform(engine, call, run))
       }
       return Telemetry.isTraced(fiber) ? Telemetry.withSpan(method, start) : start(undefined)
     })
@@ -249,7 +272,9 @@ const makeUnary =
 type Bytes = Arr.NonEmptyReadonlyArray<Uint8Array>
 
 const decodeAll = <O extends DescMessage>(
+  engine: Engine.Engine,
   method: Method,
+  link: Session.Link,
   schema: O,
   batch: Bytes,
   context: Context.Context<never>
@@ -257,33 +282,31 @@ const decodeAll = <O extends DescMessage>(
   const messages: Array<MessageShape<O>> = []
   for (const bytes of batch) {
     Telemetry.received(method, bytes.length, context)
-    const decoded = Engine.decode(schema, bytes, 0, bytes.length)
+    const decoded = Messages.decode(schema, bytes, 0, bytes.length)
     if (Exit.isFailure(decoded)) return Effect.failCause(decoded.cause)
+    const wrong = wrongSender(engine, link, decoded.value)
+    if (wrong !== undefined) return Effect.fail(wrong)
     messages.push(decoded.value)
   }
+  // That a stream could be made shows little; that it is answered does.
+  if (link.session.avoidUntil !== 0) Session.praise(link.session)
   return Effect.succeed(messages as [MessageShape<O>, ...Array<MessageShape<O>>])
 }
 
 const decoding = <O extends DescMessage>(
   engine: Engine.Engine,
-  call: Engine.Call,
-  attempt: Engine.Try,
+  call: Call,
+  attempt: Try,
   schema: O,
   messages: Stream.Stream<Uint8Array, TransportError>
 ): Stream.Stream<MessageShape<O>, EtcdError.EtcdError> =>
   messages.pipe(
     Stream.mapArrayEffect((batch) =>
-      Effect.contextWith((context: Context.Context<never>) => decodeAll(call.method, schema, batch, context))
+      Effect.contextWith((context: Context.Context<never>) =>
+        decodeAll(engine, call.method, attempt.link, schema, batch, context)
+      )
     ),
     Stream.catch((error) => Stream.fromEffect(Engine.broke(engine, call, attempt, error)))
-  )
-
-const holdInScope = (link: Session.Link): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      link.inFlight++
-    }),
-    () => Effect.suspend(() => Session.release(link) ?? Effect.void)
   )
 
 /** Runs a try whose connection stays open as long as the scope; a try that fails leaves nothing behind. */
@@ -293,21 +316,21 @@ const holdingInScope = <A>(
 ): Effect.Effect<A, TransportError, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Scope.fork(yield* Effect.scope)
-    return yield* Effect.andThen(holdInScope(link), open).pipe(
+    return yield* Effect.andThen(Session.holdInScope(link), open).pipe(
       Scope.provide(scope),
       Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
     )
   })
 
 interface Opened {
-  readonly attempt: Engine.Try
+  readonly attempt: Try
   readonly first: Option.Option<Bytes>
   readonly rest: Pull.Pull<Bytes, TransportError>
 }
 
 /** Opens the stream and waits for its first answers, so that until then it can be opened again elsewhere. */
 const openStream = (
-  attempt: Engine.Try,
+  attempt: Try,
   path: string,
   request: Uint8Array
 ): Effect.Effect<Opened, TransportError, Scope.Scope> =>
@@ -318,18 +341,16 @@ const openStream = (
   })
 
 /** Begins a call that lasts as long as the scope. */
-const beginScoped = (
-  beginning: Omit<Beginning, "streaming">
-): Effect.Effect<Engine.Call, EtcdError.EtcdError, Scope.Scope> =>
+const beginScoped = (beginning: Omit<Beginning, "streaming">): Effect.Effect<Call, EtcdError.EtcdError, Scope.Scope> =>
   Effect.gen(function* () {
+    const { environment } = beginning.engine
     const span = yield* Telemetry.scopedSpan(beginning.method)
-    const clock = yield* Clock.Clock
     const context = yield* Effect.context()
-    const call = yield* Effect.fromResult(beginCall({ ...beginning, streaming: true }, clock, span))
-    const begun = clock.currentTimeNanosUnsafe()
+    environment.caller = context
+    const call = yield* Effect.fromResult(beginCall({ ...beginning, streaming: true }, span))
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
-        Telemetry.ended(call.method, call.code, clock.currentTimeNanosUnsafe() - begun, call.tries, context)
+        Telemetry.ended(call.method, call.code, environment.time.now() - call.begunAt, call.tries, context)
         if (span !== undefined) Telemetry.answered(span, call.code, call.tries)
       })
     )
@@ -346,7 +367,7 @@ const makeServerStream =
     Stream.unwrap(
       Effect.gen(function* () {
         const method = methodOf(descriptor)
-        const bytes = yield* Effect.fromResult(Engine.encode(method, descriptor.input, request))
+        const bytes = yield* Effect.fromResult(Messages.encode(method, descriptor.input, request))
         const kind = kindOf(method, request)
         const call = yield* beginScoped({ engine, credentials, method, kind, request: request as object, options })
         const { attempt, first, rest } = yield* Engine.perform(engine, call, (attempt) =>
@@ -380,7 +401,7 @@ const makeBidirectional =
       const failed = (error: TransportError) => Engine.broke(engine, call, attempt, error)
       return {
         send: (message: MessageInitShape<I>) => {
-          const encoded = Engine.encode(method, descriptor.input, message)
+          const encoded = Messages.encode(method, descriptor.input, message)
           if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
           return Effect.contextWith((context: Context.Context<never>) => {
             Telemetry.sent(method, encoded.success.length, context)
@@ -390,7 +411,7 @@ const makeBidirectional =
         end: duplex.end,
         messages: decoding(engine, call, attempt, descriptor.output, duplex.messages),
         endpoint: attempt.session.endpoint.address,
-        draining: Effect.asVoid(attempt.connection.closed)
+        draining: Effect.raceFirst(Effect.asVoid(attempt.connection.closed), Deferred.await(attempt.link.left))
       }
     })
 
@@ -409,7 +430,7 @@ const authenticate = (engine: Engine.Engine, given: NonNullable<Options["credent
 /** A client over a transport of the caller's choice. */
 export const makeWith = Effect.fnUntraced(function* (transport: Transport, options: Options) {
   const { first, rest } = yield* Endpoints.lists(options.endpoints)
-  const engine = yield* makeEngine(transport, options, first)
+  const { engine, seeds } = yield* makeEngine(transport, options, first)
   const { scope } = engine.environment
   const credentials =
     options.credentials === undefined
@@ -419,23 +440,23 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
     unary: makeUnary(engine, credentials),
     serverStream: makeServerStream(engine, credentials),
     bidirectional: makeBidirectional(engine, credentials),
+    defaults: (service) => engine.defaults(serviceNamed(service) ?? service),
     endpoints: Effect.sync(() => engine.selection.sessions.map((session) => session.endpoint.address)),
     renewToken: Effect.sync(() => {
       const held = credentials.current()
       if (held !== undefined) credentials.refuse(held)
     })
   }
-  if (rest !== undefined) yield* Effect.forkIn(Endpoints.follow(engine, rest), scope)
+  if (rest !== undefined) yield* Effect.forkIn(Endpoints.follow(engine, rest, seeds), scope)
   const interval = yield* optionalDuration("memberRefresh", options.memberRefresh)
-  if (interval !== undefined) yield* Effect.forkIn(Endpoints.refresh(engine, client, interval), scope)
+  if (interval !== undefined) Session.fork(engine.environment, Endpoints.refresh(engine, client, interval, seeds))
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       engine.environment.closed = true
     })
   )
   if (options.batching === undefined || options.batching === false) return client
-  const batching = options.batching === true ? {} : options.batching
-  return yield* Batching.make(client, batching, engine.defaults(KV.typeName).deadline)
+  return yield* Batching.make(client, options.batching === true ? {} : options.batching)
 })
 
 export const make = (options: Options): Effect.Effect<EtcdClient.Client, EtcdError.EtcdError, Scope.Scope> =>

@@ -67,6 +67,9 @@ export const parse = (text: string, secureByDefault: boolean): Result.Result<End
   }
 }
 
+/** Whether what is said to it can be read on the way: a Unix socket is within the machine. */
+export const isExposed = ({ secure, target }: Endpoint): boolean => !secure && target._tag === "Tcp"
+
 /** Reads a list of endpoints; each is there once. The failure names every problem. */
 export const parseAll = (
   texts: ReadonlyArray<string>,

@@ -1,12 +1,10 @@
 /**
  * How a call gets to an endpoint and what happens when it fails: choosing the endpoint, the token, the deadline, and
- * trying again. The rules for trying again are in `retryRules.ts`.
+ * trying again. The rules for trying again are in `retryRules.ts`. What happens to a call that is out for long is in
+ * `inquiry.ts`.
  *
  * @internal
  */
-import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
-import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,17 +13,15 @@ import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
-import type * as Tracer from "effect/Tracer"
 import * as EtcdError from "../../EtcdError.ts"
-
-import { detach } from "../grpc/framing.ts"
-import { type Connection, type CallOptions as TransportCallOptions, TransportError } from "../grpc/Transport.ts"
-import { longestTimer } from "../time.ts"
-import * as Codec from "./codec.ts"
+import { type CallOptions as TransportCallOptions, TransportError } from "../grpc/Transport.ts"
+import * as Time from "../time.ts"
+import type { Call, Retry, Try } from "./call.ts"
 import * as Credentials from "./credentials.ts"
-import * as Endpoint from "./endpoint.ts"
+import type * as Endpoint from "./endpoint.ts"
+import * as Identity from "./identity.ts"
+import * as Inquiry from "./inquiry.ts"
 import { blamesEndpoint, decide } from "./retryRules.ts"
-import type { Kind, Method } from "./rpcs.ts"
 import * as Selection from "./selection.ts"
 import * as Session from "./session.ts"
 import * as Telemetry from "./telemetry.ts"
@@ -33,7 +29,7 @@ import * as Telemetry from "./telemetry.ts"
 /** How a call is made, where its caller does not say. */
 export interface Defaults {
   readonly deadline: Duration.Duration | undefined
-  readonly retry: Schedule.Schedule<unknown, EtcdError.EtcdError>
+  readonly retry: Retry
 }
 
 export interface Engine {
@@ -41,167 +37,104 @@ export interface Engine {
   readonly selection: Selection.Selection
   /** Endpoints that single calls asked for and that are not in the list. */
   readonly others: Map<string, Session.Session>
-  readonly secureByDefault: boolean
+  /** Reads an endpoint as text, if the client may connect to it. */
+  readonly admit: (text: string) => Result.Result<Endpoint.Endpoint, string>
   readonly defaults: (service: string) => Defaults
-}
-
-/** A call from its beginning to its end, over all tries. */
-export interface Call {
-  readonly method: Method
-  readonly kind: Kind
-  readonly requireLeader: boolean
-  readonly metadata: Readonly<Record<string, string>> | undefined
-  readonly credentials: Credentials.Credentials
-  readonly retry: Schedule.Schedule<unknown, EtcdError.EtcdError>
-  readonly clock: Clock.Clock
-  /** Milliseconds since the epoch. */
-  readonly deadlineAt: number | undefined
-  readonly span: Tracer.Span | undefined
-  /** How often it was sent. */
-  tries: number
-  /** The gRPC status code of the last try. */
-  code: number
-  /** The only endpoint that may be asked. */
-  readonly pinned: Session.Session | undefined
-  /** What was tried since the last pause. */
-  tried: Set<Session.Session> | undefined
-  /** Whether the call was sent again because its connection was closed before the server took it up. */
-  resent: boolean
-  /** Whether the call was sent again with a new token. */
-  renewed: boolean
-  step:
-    | ((now: number, input: EtcdError.EtcdError) => Pull.Pull<[unknown, Duration.Duration], never, unknown>)
-    | undefined
-}
-
-/** One try of a call. */
-export interface Try {
-  readonly session: Session.Session
-  readonly link: Session.Link
-  readonly connection: Connection
-  readonly options: TransportCallOptions
-  readonly metadata: Credentials.Metadata
-}
-
-/** Makes the call's request ready for the wire. */
-export const encode = <I extends DescMessage>(
-  method: Method,
-  schema: I,
-  request: MessageInitShape<I>
-): Result.Result<Uint8Array, EtcdError.EtcdError> => {
-  const bytes = Codec.encode(schema, request)
-  return bytes === undefined ? encodeAny(method, schema, request) : Result.succeed(bytes)
-}
-
-const encodeAny = <I extends DescMessage>(
-  method: Method,
-  schema: I,
-  request: MessageInitShape<I>
-): Result.Result<Uint8Array, EtcdError.EtcdError> =>
-  Result.try({
-    try: () => toBinary(schema, create(schema, request)),
-    catch: (cause) =>
-      EtcdError.make(
-        new EtcdError.InvalidArgument({
-          message: `The request of ${method.name} cannot be encoded: ${String(cause)}`,
-          outcome: "not-applied",
-          method: method.name
-        })
-      )
-  })
-
-/** Reads an answer of the server, which lies from `start` up to `end`. */
-export const decode = <O extends DescMessage>(
-  schema: O,
-  bytes: Uint8Array,
-  start: number,
-  end: number
-): Exit.Exit<MessageShape<O>, TransportError> => {
-  const message = Codec.decode(schema, bytes, start, end) as MessageShape<O> | undefined
-  return message === undefined ? decodeAny(schema, detach(bytes, start, end)) : Exit.succeed(message)
-}
-
-const decodeAny = <O extends DescMessage>(schema: O, bytes: Uint8Array): Exit.Exit<MessageShape<O>, TransportError> => {
-  const message = Result.try(() => fromBinary(schema, bytes))
-  return Result.isSuccess(message)
-    ? Exit.succeed(message.success)
-    : Exit.fail(
-        new TransportError({
-          kind: "Protocol",
-          code: 13,
-          processed: "unknown",
-          message: `the answer is no ${schema.typeName}`,
-          cause: message.failure
-        })
-      )
+  readonly inquiry: Inquiry.Inquiry
 }
 
 /** The error of a try. */
 export const failure = (call: Call, session: Session.Session, error: TransportError): EtcdError.EtcdError => {
   call.code = error.code
-  return EtcdError.fromTransport(error, {
+  return EtcdError.fromTransport(error.kind === "Deadline" ? retold(call, error) : error, {
     method: call.method.path,
     endpoint: session.endpoint.address,
     kind: call.kind
   })
 }
 
+/** A deadline is the call's: what was left of it for the last try says little. */
+const retold = (call: Call, error: TransportError): TransportError => {
+  const millis = Math.round(call.deadlineAt - call.begunAt)
+  const whose = call.isTimed ? `the deadline of ${millis} ms` : `${millis} ms, the limit where no deadline is set,`
+  const tries = call.tries > 1 ? ` (in ${call.tries} tries)` : ""
+  return new TransportError({
+    kind: error.kind,
+    code: error.code,
+    processed: error.processed,
+    message:
+      error.processed === "no"
+        ? `${whose} passed before the request could be sent${tries}`
+        : `no answer within ${whose}${tries}`.replace(/,$/, "")
+  })
+}
+
+/** How long an endpoint stays connected that single calls have named, after the last of them, in milliseconds. */
+const lingerMillis = 10_000
+
+/** Lets go of an endpoint that only single calls have named, when none has for a while. */
+const letGo = (engine: Engine, session: Session.Session): Effect.Effect<void> => {
+  const { address } = session.endpoint
+  const isUnused = () => session.link === undefined || Session.isIdle(session.link)
+  const wait = Time.sleep(engine.environment.time, lingerMillis)
+  return Effect.gen(function* () {
+    for (let idle = 0; idle < 2; idle = isUnused() ? idle + 1 : 0) yield* wait
+    if (engine.others.get(address) !== session) return
+    engine.others.delete(address)
+    yield* Session.remove(session)
+  })
+}
+
 /** The session of an endpoint that a call names. */
 export const pin = (engine: Engine, text: string): Result.Result<Session.Session, EtcdError.EtcdError> => {
-  const parsed = Endpoint.parse(text, engine.secureByDefault)
-  if (Result.isFailure(parsed)) return Result.fail(EtcdError.invalid(parsed.failure))
-  const { address } = parsed.success
-  const listed = engine.selection.sessions.find((session) => session.endpoint.address === address)
-  const session = listed ?? engine.others.get(address) ?? Session.make(parsed.success)
-  if (listed === undefined) engine.others.set(address, session)
+  const admitted = engine.admit(text)
+  if (Result.isFailure(admitted)) return Result.fail(EtcdError.invalid(admitted.failure))
+  const endpoint = admitted.success
+  const known =
+    Selection.all(engine.selection).find((session) => session.endpoint.address === endpoint.address) ??
+    engine.others.get(endpoint.address)
+  if (known !== undefined) return Result.succeed(known)
+  const session = Session.make(endpoint, false)
+  engine.others.set(endpoint.address, session)
+  Session.fork(engine.environment, letGo(engine, session))
   return Result.succeed(session)
 }
 
-const tooLate = new TransportError({
-  kind: "Deadline",
-  code: 4,
-  processed: "no",
-  message: "the deadline passed before the request could be sent"
-})
-
-const remaining = (call: Call): number | undefined =>
-  call.deadlineAt === undefined ? undefined : call.deadlineAt - call.clock.currentTimeMillisUnsafe()
+const tooLate = new TransportError({ kind: "Deadline", code: 4, processed: "no", message: "too late" })
 
 const withDeadline = <A>(
+  engine: Engine,
   effect: Effect.Effect<A, EtcdError.EtcdError>,
   call: Call,
   session: Session.Session
 ): Effect.Effect<A, EtcdError.EtcdError> => {
-  const millis = remaining(call)
-  return millis === undefined
+  const { time } = engine.environment
+  return call.deadlineAt === Number.POSITIVE_INFINITY
     ? effect
-    : Effect.timeoutOrElse(effect, {
-        duration: Math.max(0, millis),
-        orElse: () => Effect.fail(failure(call, session, tooLate))
-      })
+    : Time.within(time, effect, Math.max(0, call.deadlineAt - time.now()), () =>
+        Effect.fail(failure(call, session, tooLate))
+      )
 }
 
-const transportOptions = (
-  call: Call,
-  metadata: Credentials.Metadata,
-  timeoutMillis: number | undefined
-): TransportCallOptions => {
+const transportOptions = (call: Call, metadata: Credentials.Metadata, now: number): TransportCallOptions => {
   const own = call.requireLeader ? metadata.withLeader : metadata.plain
   return {
     metadata: call.metadata === undefined ? own : { ...call.metadata, ...own },
-    timeoutMillis: timeoutMillis === undefined ? undefined : Math.min(Math.max(1, timeoutMillis), longestTimer)
+    timeoutMillis: call.isTimed ? Math.min(Math.max(1, call.deadlineAt - now), Time.longestTimer) : undefined,
+    holder: call
   }
 }
 
 /** The pause before the next try; none where the schedule has ended or the deadline would pass. */
-const pause = Effect.fnUntraced(function* (call: Call, error: EtcdError.EtcdError) {
+const pause = Effect.fnUntraced(function* (engine: Engine, call: Call, error: EtcdError.EtcdError) {
+  const { time } = engine.environment
   call.step ??= yield* Schedule.toStep(call.retry)
-  const now = call.clock.currentTimeMillisUnsafe()
+  const now = time.now()
   const next = yield* Pull.catchDone(Effect.map(call.step(now, error), Option.some), () => Effect.succeedNone)
   if (Option.isNone(next)) return false
-  const [, delay] = next.value
-  if (call.deadlineAt !== undefined && now + Duration.toMillis(delay) >= call.deadlineAt) return false
-  yield* Effect.sleep(delay)
+  const millis = Duration.toMillis(next.value[1])
+  if (now + millis >= call.deadlineAt) return false
+  yield* Time.sleep(time, millis)
   call.tried = undefined
   return true
 })
@@ -214,11 +147,24 @@ const afterPause = <A, R>(
   run: Run<A, R>,
   error: EtcdError.EtcdError
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
-  Effect.flatMap(pause(call, error), (again) => (again ? perform(engine, call, run) : Effect.fail(error)))
+  Effect.flatMap(pause(engine, call, error), (again) => (again ? perform(engine, call, run) : Effect.fail(error)))
 
 const hasOther = (engine: Engine, call: Call, than: Session.Session): boolean =>
   call.pinned === undefined &&
-  engine.selection.sessions.some((session) => session !== than && call.tried?.has(session) !== true)
+  Selection.all(engine.selection).some((session) => session !== than && call.tried?.has(session) !== true)
+
+/** Asks another endpoint, if there is one that was not asked since the last pause. */
+const elsewhere = <A, R>(
+  engine: Engine,
+  call: Call,
+  run: Run<A, R>,
+  session: Session.Session,
+  otherwise: Effect.Effect<A, EtcdError.EtcdError, R>
+): Effect.Effect<A, EtcdError.EtcdError, R> => {
+  call.tried ??= new Set()
+  call.tried.add(session)
+  return hasOther(engine, call, session) ? perform(engine, call, run) : otherwise
+}
 
 const leave = <A, R>(
   engine: Engine,
@@ -226,21 +172,31 @@ const leave = <A, R>(
   run: Run<A, R>,
   session: Session.Session,
   error: EtcdError.EtcdError
-): Effect.Effect<A, EtcdError.EtcdError, R> => {
-  call.tried ??= new Set()
-  call.tried.add(session)
-  return Effect.andThen(Session.blame(session, engine.environment, undefined), () =>
-    hasOther(engine, call, session) ? perform(engine, call, run) : afterPause(engine, call, run, error)
+): Effect.Effect<A, EtcdError.EtcdError, R> =>
+  Effect.andThen(Session.blame(session, engine.environment, undefined), () =>
+    elsewhere(engine, call, run, session, afterPause(engine, call, run, error))
   )
-}
 
 /** The connection was closed, or drained, under a call that the server did not take up: no fault of the endpoint. */
 const missedConnection = (error: TransportError): boolean =>
   error.processed === "no" && (error.kind === "ConnectionLost" || error.kind === "Unreachable")
 
-/** The endpoint may be paused: the next call had better ask another. */
-const raisesDoubt = (error: TransportError, failed: EtcdError.EtcdError): boolean =>
-  error.kind === "Deadline" || blamesEndpoint(failed.reason)
+/**
+ * Whether the next call had better ask another endpoint. An impatient caller is no evidence against this one: it must
+ * have been silent for a while.
+ */
+const raisesDoubt = (
+  { environment }: Engine,
+  link: Session.Link,
+  error: TransportError,
+  failed: EtcdError.EtcdError
+): boolean =>
+  error.kind === "Deadline"
+    ? Session.silence(link, environment.time.now()) >= Inquiry.longMillis
+    : blamesEndpoint(failed.reason)
+
+/** A member that lags behind does not know a token yet that is new. Each costs the server the hash of a password. */
+const mostRenewals = 3
 
 /** Without a password there is no token to renew, but a client certificate may go with the users as they are now. */
 const mayRenew = (call: Call, failed: EtcdError.EtcdError): boolean =>
@@ -251,30 +207,33 @@ const recover = <A, R>(
   engine: Engine,
   call: Call,
   run: Run<A, R>,
-  session: Session.Session,
-  metadata: Credentials.Metadata | undefined,
+  link: Session.Link,
+  metadata: Credentials.Metadata,
   error: TransportError | EtcdError.EtcdError
 ): Effect.Effect<A, EtcdError.EtcdError, R> => {
   if (error._tag === "EtcdError") return Effect.fail(error)
+  const { session } = link
   const failed = failure(call, session, error)
   if (missedConnection(error) && !call.resent) {
     call.resent = true
     return perform(engine, call, run)
   }
+  Inquiry.failed(engine, link, failed)
   switch (decide(failed.reason)) {
     case "fail":
-      return raisesDoubt(error, failed)
+      return raisesDoubt(engine, link, error, failed)
         ? Effect.andThen(Session.blame(session, engine.environment, error), Effect.fail(failed))
         : Effect.fail(failed)
     case "renew":
-      if (metadata !== undefined) call.credentials.refuse(metadata)
-      if (call.renewed || !mayRenew(call, failed)) return Effect.fail(failed)
-      call.renewed = true
-      return perform(engine, call, run)
+      call.credentials.refuse(metadata)
+      if (!mayRenew(call, failed) || ++call.renewals > mostRenewals) return Effect.fail(failed)
+      return call.renewals === 1 ? perform(engine, call, run) : afterPause(engine, call, run, failed)
     case "later":
       return afterPause(engine, call, run, failed)
     case "elsewhere":
       return leave(engine, call, run, session, failed)
+    case "another":
+      return elsewhere(engine, call, run, session, Effect.fail(failed))
   }
 }
 
@@ -282,20 +241,30 @@ const send = <A, R>(
   engine: Engine,
   call: Call,
   run: Run<A, R>,
-  session: Session.Session,
   link: Session.Link,
   metadata: Credentials.Metadata,
-  timeoutMillis: number | undefined
+  now: number
 ): Effect.Effect<A, EtcdError.EtcdError, R> => {
+  const { connection, session } = link
   call.tries++
+  call.sentAt = now
   if (call.span !== undefined) Telemetry.asked(call.span, session.endpoint)
-  const options = transportOptions(call, metadata, timeoutMillis)
-  return Effect.matchEffect(run({ session, link, connection: link.connection, options, metadata }), {
-    onFailure: (error) => recover(engine, call, run, session, metadata, error),
+  const options = transportOptions(call, metadata, now)
+  return Effect.matchEffect(run({ session, link, connection, options, metadata }), {
+    onFailure: (error) => {
+      const closing = Session.leave(call)
+      if (error._tag === "TransportError" && error.kind === "Status") link.answers++
+      const recovery = recover(engine, call, run, link, metadata, error)
+      return closing === undefined ? recovery : Effect.andThen(closing, recovery)
+    },
     onSuccess: (answer) => {
+      const closing = Session.leave(call)
       call.code = Telemetry.ok
-      if (session.avoidUntil !== 0) Session.praise(session)
-      return Effect.succeed(answer)
+      if (!call.isStream) {
+        link.answers++
+        if (session.avoidUntil !== 0) Session.praise(session)
+      }
+      return closing === undefined ? Effect.succeed(answer) : Effect.as(closing, answer)
     }
   })
 }
@@ -318,13 +287,15 @@ const slow = (millis: number): TransportError =>
 const connect = (
   engine: Engine,
   call: Call,
-  session: Session.Session,
-  millis: number | undefined
+  session: Session.Session
 ): Effect.Effect<Session.Link, EtcdError.EtcdError> => {
-  const acquired = Session.acquire(session, engine.environment)
-  const wait = Math.ceil(Math.min(patience, (millis ?? patience * 2) / 2))
+  const { time } = engine.environment
+  // With nowhere else to go, a call dials once before it fails, whatever befell others before.
+  const acquired = Session.acquire(session, engine.environment, !call.dialled)
+  call.dialled = true
+  const wait = Math.ceil(Math.min(patience, (call.deadlineAt - time.now()) / 2))
   const patient = hasOther(engine, call, session)
-    ? Effect.timeoutOrElse(acquired, { duration: wait, orElse: () => Effect.fail(slow(wait)) })
+    ? Time.within(time, acquired, wait, () => Effect.fail(slow(wait)))
     : acquired
   return Effect.mapError(patient, (error) => failure(call, session, error))
 }
@@ -335,11 +306,19 @@ const prepare = <A, R>(
   run: Run<A, R>,
   session: Session.Session
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
-  Effect.flatMap(withDeadline(call.credentials.get, call, session), (metadata) =>
-    Effect.matchEffect(withDeadline(connect(engine, call, session, remaining(call)), call, session), {
-      onFailure: (error) =>
-        decide(error.reason) === "elsewhere" ? leave(engine, call, run, session, error) : Effect.fail(error),
-      onSuccess: (link) => send(engine, call, run, session, link, metadata, remaining(call))
+  Effect.flatMap(withDeadline(engine, call.credentials.get, call, session), (metadata) =>
+    Effect.matchEffect(withDeadline(engine, connect(engine, call, session), call, session), {
+      onFailure: (error) => {
+        switch (decide(error.reason)) {
+          case "elsewhere":
+            return leave(engine, call, run, session, error)
+          case "another":
+            return elsewhere(engine, call, run, session, Effect.fail(error))
+          default:
+            return Effect.fail(error)
+        }
+      },
+      onSuccess: (link) => send(engine, call, run, link, metadata, engine.environment.time.now())
     })
   )
 
@@ -350,36 +329,51 @@ export const closedError = EtcdError.make(
 
 /** Performs the call now: on the endpoint that is best, and again elsewhere or later as the rules say. */
 export const perform = <A, R>(engine: Engine, call: Call, run: Run<A, R>): Effect.Effect<A, EtcdError.EtcdError, R> => {
-  if (engine.environment.closed) return Effect.fail(closedError)
-  const session = call.pinned ?? Selection.pick(engine.selection, call.tried, call.clock)
+  const { environment, selection } = engine
+  if (environment.closed) return Effect.fail(closedError)
+  const now = call.tries === 0 ? call.begunAt : environment.time.now()
+  const session = call.pinned ?? Selection.pick(selection, call.tried, now)
   const metadata = call.credentials.current()
   if (session.link === undefined || metadata === undefined) return prepare(engine, call, run, session)
-  const millis = remaining(call)
-  return millis === undefined || millis > 0
-    ? send(engine, call, run, session, session.link, metadata, millis)
+  return now < call.deadlineAt
+    ? send(engine, call, run, session.link, metadata, now)
     : Effect.fail(failure(call, session, tooLate))
 }
 
-/** Tells of a call when it has ended. */
+/** Runs a call, and tells of it when it has ended. */
 export const observed = <A, E, R>(
   fiber: Fiber.Fiber<unknown, unknown>,
+  engine: Engine,
   call: Call,
-  effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> => {
-  const { clock } = call
-  const begun = clock.currentTimeNanosUnsafe()
-  return Effect.onExitPrimitive(effect, (exit) => {
+  run: () => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.onExitPrimitive(Effect.suspend(run), (exit) => {
     const code = Exit.hasInterrupts(exit) ? Telemetry.cancelled : call.code
-    Telemetry.ended(call.method, code, clock.currentTimeNanosUnsafe() - begun, call.tries, fiber.context)
+    const millis = engine.environment.time.now() - call.begunAt
+    Telemetry.ended(call.method, code, millis, call.tries, fiber.context)
     if (call.span !== undefined) Telemetry.answered(call.span, code, call.tries)
-    return undefined
+    return Session.leave(call)
   })
-}
 
-/** Runs a single exchange on the connection, which stays open until it has ended. */
-export const holding = <A, E, R>(link: Session.Link, exchange: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
-  link.inFlight++
-  return Effect.onExitPrimitive(exchange, () => Session.release(link))
+/** What a header says of who answered; what is wrong with that, if anything is. */
+export const heard = (
+  engine: Engine,
+  link: Session.Link,
+  header: { readonly clusterId: bigint; readonly memberId: bigint; readonly raftTerm: bigint }
+): TransportError | undefined => {
+  const { environment } = engine
+  const { session } = link
+  link.isConfirmed = true
+  if (header.clusterId !== environment.identity.clusterId) {
+    const wrong = Identity.check(environment.identity, session, header.clusterId, "yes")
+    if (wrong !== undefined) return wrong
+  }
+  const { view } = session
+  if (view !== undefined && (header.raftTerm > view.term || header.memberId !== view.memberId)) {
+    session.view = { ...view, memberId: header.memberId, term: header.raftTerm, leader: undefined }
+    Inquiry.termChanged(engine)
+  }
+  return undefined
 }
 
 /** A stream that had begun broke off: what its reader is told, and what is remembered of the endpoint. */

@@ -14,10 +14,11 @@ import type { Reason } from "../../EtcdError.ts"
  *
  * - `fail`: tell the caller.
  * - `elsewhere`: leave this endpoint for a while and ask another; the same one again where there is no other.
+ * - `another`: ask another; where there is none left, time will not help.
  * - `later`: ask again after a pause, wherever.
- * - `renew`: authenticate again and resend, once for each call.
+ * - `renew`: authenticate again and resend, at once the first time, later after pauses, and not often.
  */
-export type Decision = "fail" | "elsewhere" | "later" | "renew"
+export type Decision = "fail" | "elsewhere" | "another" | "later" | "renew"
 
 /** What another try may do about each failure. `unavailable`: as `elsewhere`, if the gRPC status is UNAVAILABLE. */
 export const rules: { readonly [Tag in Reason["_tag"]]: Decision | "unavailable" } = {
@@ -32,6 +33,8 @@ export const rules: { readonly [Tag in Reason["_tag"]]: Decision | "unavailable"
   NotSupportedForLearner: "elsewhere",
   GrpcStatus: "unavailable",
   NotGrpc: "unavailable",
+  // This endpoint is none of the client's cluster.
+  ClusterIdMismatch: "another",
   // No member can answer now.
   ProposalDropped: "later",
   TooManyRequests: "later",
@@ -58,7 +61,6 @@ export const rules: { readonly [Tag in Reason["_tag"]]: Decision | "unavailable"
   MemberNotLearner: "fail",
   LearnerNotReady: "fail",
   TooManyLearners: "fail",
-  ClusterIdMismatch: "fail",
   RevisionRegressed: "fail",
   UserExists: "fail",
   UserNotFound: "fail",

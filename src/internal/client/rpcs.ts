@@ -1,5 +1,6 @@
 /**
- * What the client knows of each RPC: whether it only reads, and since which version servers have it.
+ * What the client knows of each RPC: whether it only reads, whether it may take its time, and since which version servers
+ * have it.
  *
  * A call that only reads can be sent again whenever another endpoint may do better; anything else only when it is
  * certain that it was not applied. An RPC that is missing here counts as a write.
@@ -22,6 +23,11 @@ type KindOf = Kind | ((request: any) => Kind)
 
 interface Rpc {
   readonly kind: KindOf
+  /**
+   * Whether it takes as long as the data are large, or as somebody else lets it wait: then no default deadline ends it,
+   * and that it is out for long means nothing.
+   */
+  readonly takesLong?: true
   /** The first version of etcd, after 3.4, that has it. */
   readonly since?: string
 }
@@ -55,7 +61,8 @@ export const rpcs: { readonly [service: string]: { readonly [method: string]: Rp
     Put: write,
     DeleteRange: write,
     Txn: { kind: txnKind },
-    Compact: write
+    // Where it is to wait until the member's disk is rid of what was compacted.
+    Compact: { kind: "write", takesLong: true }
   },
   "etcdserverpb.Watch": {
     Watch: read
@@ -77,11 +84,12 @@ export const rpcs: { readonly [service: string]: { readonly [method: string]: Rp
   "etcdserverpb.Maintenance": {
     Alarm: { kind: alarmKind },
     Status: read,
-    Defragment: write,
-    Hash: read,
-    HashKV: read,
+    Defragment: { kind: "write", takesLong: true },
+    Hash: { kind: "read", takesLong: true },
+    HashKV: { kind: "read", takesLong: true },
     Snapshot: read,
-    MoveLeader: write,
+    // It waits for the member that is to lead, as long as the caller does.
+    MoveLeader: { kind: "write", takesLong: true },
     Downgrade: { kind: downgradeKind, since: "3.5" }
   },
   "etcdserverpb.Auth": {
@@ -104,11 +112,11 @@ export const rpcs: { readonly [service: string]: { readonly [method: string]: Rp
     RoleRevokePermission: write
   },
   "v3lockpb.Lock": {
-    Lock: write,
+    Lock: { kind: "write", takesLong: true },
     Unlock: write
   },
   "v3electionpb.Election": {
-    Campaign: write,
+    Campaign: { kind: "write", takesLong: true },
     Proclaim: write,
     Leader: read,
     Observe: read,
@@ -129,6 +137,7 @@ export interface Method {
   /** `etcdserverpb.KV` */
   readonly service: string
   readonly kind: KindOf
+  readonly takesLong: boolean
 }
 
 const methods = new WeakMap<DescMethod, Method>()
@@ -136,11 +145,13 @@ const methods = new WeakMap<DescMethod, Method>()
 const describe = (descriptor: DescMethod): Method => {
   const service = descriptor.parent.typeName
   const path = `/${service}/${descriptor.name}`
+  const known = rpcs[service]?.[descriptor.name]
   const method: Method = {
     path,
     name: displayName(path),
     service,
-    kind: rpcs[service]?.[descriptor.name]?.kind ?? "write"
+    kind: known?.kind ?? "write",
+    takesLong: known === undefined || known.takesLong === true
   }
   methods.set(descriptor, method)
   return method

@@ -3,75 +3,118 @@
  *
  * @internal
  */
-import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { Endpoint } from "./endpoint.ts"
 import * as Session from "./session.ts"
 
-export type Policy = "sticky" | "spread"
+export type Policy = "leader" | "sticky" | "spread"
 
 export interface Selection {
   readonly policy: Policy
   sessions: ReadonlyArray<Session.Session>
-  /** The endpoint in use (sticky), or the one whose turn it is (spread). */
-  index: number
+  /**
+   * What the program has configured, where the cluster itself has named others since: the way back, should none of those
+   * be reached from here.
+   */
+  seeds: ReadonlyArray<Session.Session>
+  /** The endpoint in use, unless calls are spread. */
+  current: Session.Session
+  /** Whose turn it is, where they are. */
+  turn: number
 }
 
-export const make = (policy: Policy, endpoints: ReadonlyArray<Endpoint>, first: number): Selection => ({
-  policy,
-  sessions: endpoints.map(Session.make),
-  index: first % endpoints.length
-})
+export const make = (policy: Policy, endpoints: ReadonlyArray<Endpoint>, first: number): Selection => {
+  const sessions = endpoints.map((endpoint) => Session.make(endpoint, true))
+  const turn = first % sessions.length
+  return { policy, sessions, seeds: [], current: sessions[turn]!, turn }
+}
 
 const better = (session: Session.Session, best: Session.Session | undefined): boolean =>
   best === undefined || session.avoidUntil < best.avoidUntil
 
+/** How long it takes to ask there, roughly: a connection that is there, one to be made, one that is long in coming. */
+const distance = (session: Session.Session): number =>
+  session.link !== undefined ? 0 : session.dialing === undefined ? 1 : 2
+
 /**
- * An endpoint that the call has not tried: the one in use, else the next that is not to be avoided, else the one to be
- * avoided the least. When all are tried, the one in use.
+ * The best of these that was not tried: the nearest of those that are not to be avoided, in their order; else the one to
+ * be avoided the least.
  */
+const bestOf = (
+  sessions: ReadonlyArray<Session.Session>,
+  start: number,
+  tried: ReadonlySet<Session.Session> | undefined,
+  now: number
+): Session.Session | undefined => {
+  let nearest: Session.Session | undefined
+  let least: Session.Session | undefined
+  for (let offset = 0; offset < sessions.length; offset++) {
+    const session = sessions[(start + offset) % sessions.length]!
+    if (tried?.has(session)) continue
+    if (session.avoidUntil > now) least = better(session, least) ? session : least
+    else if (nearest === undefined || distance(session) < distance(nearest)) nearest = session
+  }
+  return nearest ?? least
+}
+
+/** A seed is used where the listed endpoints are to be avoided, or have been tried. */
+const choose = (
+  { seeds, sessions }: Selection,
+  first: Session.Session,
+  tried: ReadonlySet<Session.Session> | undefined,
+  now: number
+): Session.Session => {
+  if (first.avoidUntil <= now && tried?.has(first) !== true) return first
+  const listed = bestOf(sessions, Math.max(0, sessions.indexOf(first)), tried, now)
+  if (listed !== undefined && (listed.avoidUntil <= now || seeds.length === 0)) return listed
+  const seed = bestOf(seeds, 0, tried, now)
+  return seed !== undefined && better(seed, listed) ? seed : (listed ?? first)
+}
+
+/** An endpoint that the call has not tried. When all are tried, the one in use. */
 export const pick = (
   selection: Selection,
   tried: ReadonlySet<Session.Session> | undefined,
-  clock: Clock.Clock
+  now: number
 ): Session.Session => {
-  const { sessions } = selection
-  const start = (selection.policy === "spread" ? selection.index++ : selection.index) % sessions.length
-  const first = sessions[start]!
-  if (first.avoidUntil === 0 && tried === undefined) return first
-  const time = clock.currentTimeMillisUnsafe()
-  let best: Session.Session | undefined
-  let bestIndex = start
-  for (let offset = 0; offset < sessions.length; offset++) {
-    const index = (start + offset) % sessions.length
-    const session = sessions[index]!
-    if (tried?.has(session)) continue
-    if (session.avoidUntil <= time) {
-      best = session
-      bestIndex = index
-      break
-    }
-    if (better(session, best)) {
-      best = session
-      bestIndex = index
-    }
+  if (selection.policy === "spread") {
+    const first = selection.sessions[selection.turn++ % selection.sessions.length]!
+    return choose(selection, first, tried, now)
   }
-  if (selection.policy === "sticky") selection.index = bestIndex
-  return best ?? first
+  const { current } = selection
+  if (current.avoidUntil === 0 && tried === undefined) return current
+  selection.current = choose(selection, current, tried, now)
+  return selection.current
 }
+
+/** All endpoints that calls may go to, the best first. */
+export const all = ({ seeds, sessions }: Selection): ReadonlyArray<Session.Session> =>
+  seeds.length === 0 ? sessions : [...sessions, ...seeds]
 
 /** Takes up a new list: what stays keeps its connection, what goes is closed when its calls have ended. */
 export const update = (
   selection: Selection,
-  endpoints: ReadonlyArray<Endpoint>
+  endpoints: ReadonlyArray<Endpoint>,
+  seeds: ReadonlyArray<Endpoint>,
+  others: Map<string, Session.Session>
 ): Effect.Effect<{ readonly added: number; readonly removed: number }> =>
   Effect.suspend(() => {
-    const current = selection.sessions[selection.index % selection.sessions.length]
-    const known = new Map(selection.sessions.map((session) => [session.endpoint.address, session]))
-    const sessions = endpoints.map((endpoint) => known.get(endpoint.address) ?? Session.make(endpoint))
-    const gone = selection.sessions.filter((session) => !sessions.includes(session))
+    const before = all(selection)
+    const known = new Map(before.map((session) => [session.endpoint.address, session]))
+    const sessionOf = (endpoint: Endpoint): Session.Session => {
+      const { address } = endpoint
+      const session = known.get(address) ?? others.get(address) ?? Session.make(endpoint, true)
+      session.isListed = true
+      others.delete(address)
+      known.set(address, session)
+      return session
+    }
+    const sessions = endpoints.map(sessionOf)
+    const extra = seeds.map(sessionOf).filter((session) => !sessions.includes(session))
+    const added = sessions.filter((session) => !before.includes(session)).length
+    const gone = before.filter((session) => !sessions.includes(session) && !extra.includes(session))
     selection.sessions = sessions
-    selection.index = Math.max(0, current === undefined ? 0 : sessions.indexOf(current))
-    const added = sessions.length - (known.size - gone.length)
+    selection.seeds = extra
+    if (gone.includes(selection.current)) selection.current = sessions[0]!
     return Effect.as(Effect.forEach(gone, Session.remove, { discard: true }), { added, removed: gone.length })
   })

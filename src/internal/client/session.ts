@@ -1,12 +1,13 @@
 /**
  * One endpoint and the connection to it.
  *
- * The connection is opened when it is first needed; however many callers wait for it, there is one dial. After a
- * failure the endpoint is left alone for a while: longer each time, with jitter, as the reconnect schedule says.
+ * The connection is opened when it is first needed; however many callers wait for it, there is one dial. It is not there
+ * before the member has told who it is (see `view.ts`). After a failure the endpoint is left alone for a while: longer
+ * each time, with jitter, as the reconnect schedule says, until a call succeeds or the failures are long past. A caller
+ * with nowhere else to go may insist, and then it is dialled all the same.
  *
  * @internal
  */
-import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -16,34 +17,71 @@ import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { type Connection, type ConnectionOptions, type Tls, type Transport, TransportError } from "../grpc/Transport.ts"
+import * as Time from "../time.ts"
+import type { Call } from "./call.ts"
 import type { Endpoint } from "./endpoint.ts"
+import * as Identity from "./identity.ts"
+import * as View from "./view.ts"
 
 /** An open connection, closed when it is retired and its last call has ended. */
 export interface Link {
+  readonly session: Session
   readonly connection: Connection
   readonly scope: Scope.Closeable
-  inFlight: number
+  /** Streams stop using the connection when this completes, though it may still live. */
+  readonly left: Deferred.Deferred<void>
   retired: boolean
+  /** The streams that use it. */
+  streams: number
+  /** The single exchanges under way, in the order in which they were sent. */
+  first: Call | undefined
+  last: Call | undefined
+  /** How many of them were answered, */
+  answers: number
+  /** and whether one was since the last one was sent. */
+  isConfirmed: boolean
+  /** When the last one was sent, and when one was that was answered before it. */
+  sentAt: number
+  confirmedAt: number
+  /** How much had come from the server when it was last asked for something, and since when nothing more has come. */
+  heard: number
+  quietSince: number
+  /** How long the member took to tell who it is, in milliseconds. */
+  readonly roundTrip: number
 }
 
 export interface Session {
   readonly endpoint: Endpoint
+  /** Whether it is one of the client's endpoints, and not only one that a single call has named. */
+  isListed: boolean
   link: Link | undefined
   dialing: Deferred.Deferred<Link, TransportError> | undefined
   /** Why the last dial failed, until one succeeds. */
   dialFailure: TransportError | undefined
-  /** Not before this time, in milliseconds since the epoch, unless nothing better is there. 0: not blamed. */
+  dialledAt: number
+  /** Not before this time unless nothing better is there. 0: not blamed. */
   avoidUntil: number
-  backoff:
-    | ((now: number, input: TransportError | undefined) => Pull.Pull<[unknown, Duration.Duration], never, unknown>)
-    | undefined
+  backoff: Backoff | undefined
   removed: boolean
+  /** What the member said last. */
+  view: View.View | undefined
+}
+
+type Step = (now: number, input: TransportError | undefined) => Pull.Pull<[unknown, Duration.Duration], never, unknown>
+
+interface Backoff {
+  readonly step: Step
+  /** From here on, what was is forgotten. */
+  forgetAt: number
 }
 
 /** What is seen of the connections, for metrics and logs. */
 export interface Observer {
   readonly connected: (endpoint: Endpoint) => Effect.Effect<void>
+  /** The connection takes no more calls. */
   readonly disconnected: (endpoint: Endpoint, reason: TransportError) => Effect.Effect<void>
+  /** It is gone, for whatever reason. */
+  readonly closed: (endpoint: Endpoint) => Effect.Effect<void>
   readonly dialFailed: (endpoint: Endpoint, error: TransportError, pause: Duration.Duration) => Effect.Effect<void>
 }
 
@@ -51,27 +89,53 @@ export interface Environment {
   readonly scope: Scope.Scope
   /** What connections are opened and watched in: not that of the caller who happens to be first. */
   readonly context: Context.Context<never>
+  /** That of the last caller, whose logger hears what happens below the calls. */
+  caller: Context.Context<never>
+  readonly time: Time.Time
   /** The scope is being closed: no more calls. */
   closed: boolean
   readonly transport: Transport
   readonly connection: ConnectionOptions
   readonly tls: Effect.Effect<Tls, TransportError>
   readonly reconnect: Schedule.Schedule<unknown, TransportError | undefined>
+  readonly identity: Identity.Identity
   readonly observer: Observer
+  /** The connections that are open. */
+  readonly links: Set<Link>
+  /** A member has told who leads. */
+  readonly onView: () => void
 }
 
-export const make = (endpoint: Endpoint): Session => ({
+export const make = (endpoint: Endpoint, isListed: boolean): Session => ({
   endpoint,
+  isListed,
   link: undefined,
   dialing: undefined,
   dialFailure: undefined,
+  dialledAt: Number.NEGATIVE_INFINITY,
   avoidUntil: 0,
   backoff: undefined,
-  removed: false
+  removed: false,
+  view: undefined
 })
+
+/** Does something in the background, in real time, as long as the client lives. */
+export const fork = (environment: Environment, effect: Effect.Effect<void>): void => {
+  const { context, scope, time } = environment
+  Effect.runForkWith(context)(Effect.forkIn(Time.inRealTime(time, effect), scope))
+}
+
+/** Tells what happened, in the program's own words: with the logger, and the level, of who called last. */
+const tell = (environment: Environment, effect: Effect.Effect<void>): Effect.Effect<void> =>
+  Effect.suspend(() => Effect.setContext(effect, environment.caller))
+
+// ── blame ──
 
 /** Where a reconnect schedule that has ended leaves off. */
 const lastPause = Duration.seconds(30)
+
+/** How long a failure counts at least, in milliseconds; and at most twice the pause after it. */
+const shortestMemory = 10_000
 
 /** Leaves the endpoint alone for a while, and says for how long. */
 export const blame = Effect.fnUntraced(function* (
@@ -79,14 +143,16 @@ export const blame = Effect.fnUntraced(function* (
   environment: Environment,
   error: TransportError | undefined
 ) {
-  const now = yield* Clock.currentTimeMillis
+  const now = environment.time.now()
   if (session.avoidUntil > now) return Duration.millis(session.avoidUntil - now)
-  const step = session.backoff ?? (yield* Schedule.toStep(environment.reconnect))
-  session.backoff = step
+  const known = session.backoff !== undefined && now < session.backoff.forgetAt ? session.backoff : undefined
+  const step: Step = known?.step ?? (yield* Schedule.toStep(environment.reconnect))
   const [, pause] = yield* Pull.catchDone(step(now, error), () =>
     Effect.succeed<[unknown, Duration.Duration]>([undefined, lastPause])
   )
-  session.avoidUntil = now + Duration.toMillis(pause)
+  const millis = Duration.toMillis(pause)
+  session.avoidUntil = now + millis
+  session.backoff = { step, forgetAt: session.avoidUntil + Math.max(millis, shortestMemory) }
   return pause
 })
 
@@ -96,53 +162,180 @@ export const praise = (session: Session): void => {
   session.backoff = undefined
 }
 
+// ── the connection and its calls ──
+
 const close = (link: Link): Effect.Effect<void> => Scope.close(link.scope, Exit.void)
 
+/** Whether nothing uses it. */
+export const isIdle = (link: Link): boolean => link.streams === 0 && link.first === undefined
+
+/** No call is begun over the connection any more. It is closed when those under way have ended. */
 const retire = (session: Session, link: Link): Effect.Effect<void> => {
   if (session.link === link) session.link = undefined
   link.retired = true
-  return link.inFlight === 0 ? close(link) : Effect.void
+  return isIdle(link) ? close(link) : Effect.void
 }
 
-/** A call on the link has ended. */
-export const release = (link: Link): Effect.Effect<void> | undefined => {
-  link.inFlight--
-  return link.retired && link.inFlight === 0 ? close(link) : undefined
+/** A use of the connection has ended. */
+const freed = (link: Link): Effect.Effect<void> | undefined => (link.retired && isIdle(link) ? close(link) : undefined)
+
+/** For so long after an answer, what a member has said of itself is taken to hold, in milliseconds. */
+const freshMillis = 3000
+
+/** A single exchange begins. */
+export const enter = (link: Link, call: Call): void => {
+  if (link.isConfirmed) {
+    link.isConfirmed = false
+    link.confirmedAt = link.sentAt
+  }
+  link.sentAt = call.sentAt
+  call.view = call.sentAt - link.confirmedAt < freshMillis ? link.session.view : undefined
+  call.doubtedAt = undefined
+  call.link = link
+  call.previous = link.last
+  if (link.last === undefined) link.first = call
+  else link.last.next = call
+  link.last = call
+  const heard = link.connection.bytesHeard()
+  if (heard !== link.heard) {
+    link.heard = heard
+    link.quietSince = call.sentAt
+  }
 }
+
+/** The exchange has ended. What it pointed to is let go of, since it may be kept by somebody who is old. */
+export const leave = (call: Call): Effect.Effect<void> | undefined => {
+  const { link, next, previous } = call
+  if (link === undefined) return undefined
+  if (previous === undefined) link.first = next
+  else previous.next = next
+  if (next === undefined) link.last = previous
+  else next.previous = previous
+  call.link = undefined
+  call.previous = undefined
+  call.next = undefined
+  call.begun = undefined
+  return freed(link)
+}
+
+/** A stream uses the connection as long as the scope is open. */
+export const holdInScope = (link: Link): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      link.streams++
+    }),
+    () =>
+      Effect.suspend(() => {
+        link.streams--
+        return freed(link) ?? Effect.void
+      })
+  )
+
+/** How long nothing has come over the connection although something was asked for, in milliseconds. */
+export const silence = (link: Link, now: number): number =>
+  link.connection.bytesHeard() === link.heard ? now - link.quietSince : 0
+
+/** The connection may live, but its member is not to be used: streams go elsewhere, and so do new calls. */
+export const abandon = (link: Link): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    Deferred.doneUnsafe(link.left, Exit.void)
+    return retire(link.session, link)
+  })
+
+// ── dialling ──
 
 const open = Effect.fnUntraced(function* (session: Session, environment: Environment) {
   const { endpoint } = session
+  const { connection: options, time } = environment
+  const began = time.now()
   const target = endpoint.secure ? { ...endpoint.target, tls: yield* environment.tls } : endpoint.target
   const scope = yield* Scope.fork(environment.scope)
-  const connection = yield* environment.transport.connect(target, environment.connection).pipe(
+  return yield* Effect.gen(function* () {
+    const connection = yield* environment.transport.connect(target, options)
+    const connected = time.now()
+    const left = Math.max(1, options.connectTimeoutMillis - (connected - began))
+    const view = yield* Effect.mapError(View.ask(connection, left, time.now), (error) =>
+      unanswered(endpoint, options.connectTimeoutMillis, error)
+    )
+    if (view !== undefined) {
+      const wrong = Identity.check(environment.identity, session, view.clusterId, "no")
+      if (wrong !== undefined) return yield* Effect.fail(wrong)
+      session.view = view
+    }
+    const link: Link = {
+      session,
+      connection,
+      scope,
+      left: Deferred.makeUnsafe(),
+      retired: false,
+      streams: 0,
+      first: undefined,
+      last: undefined,
+      answers: 0,
+      isConfirmed: true,
+      sentAt: time.now(),
+      confirmedAt: time.now(),
+      heard: connection.bytesHeard(),
+      quietSince: time.now(),
+      roundTrip: time.now() - connected
+    }
+    return link
+  }).pipe(
     Scope.provide(scope),
     Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
   )
-  const link: Link = { connection, scope, inFlight: 0, retired: false }
-  return link
 })
+
+const unanswered = (endpoint: Endpoint, millis: number, { cause, kind, message }: TransportError): TransportError =>
+  new TransportError({
+    kind: "Unreachable",
+    code: 14,
+    processed: "no",
+    message:
+      kind === "Deadline"
+        ? `${endpoint.address} takes connections but does not answer: nothing within ${millis} ms; it may be paused or overloaded, or a proxy stands before an etcd that is down`
+        : message,
+    ...(cause === undefined ? {} : { cause })
+  })
 
 const watch = (session: Session, link: Link, environment: Environment): Effect.Effect<unknown> =>
   link.connection.closed.pipe(
     Effect.flatMap((reason) =>
-      Effect.andThen(retire(session, link), environment.observer.disconnected(session.endpoint, reason))
+      Effect.andThen(
+        retire(session, link),
+        tell(environment, environment.observer.disconnected(session.endpoint, reason))
+      )
     ),
     Effect.forkIn(environment.scope, { startImmediately: true })
   )
 
+/** The connection counts from now on, until its scope is closed. */
+const count = (link: Link, environment: Environment): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    environment.links.add(link)
+    return Scope.addFinalizer(
+      link.scope,
+      Effect.suspend(() => {
+        environment.links.delete(link)
+        return tell(environment, environment.observer.closed(link.session.endpoint))
+      })
+    )
+  })
+
 const opened = (session: Session, link: Link, environment: Environment): Effect.Effect<unknown> => {
   session.dialFailure = undefined
   session.link = link
+  environment.onView()
   return Effect.andThen(
-    environment.observer.connected(session.endpoint),
-    session.removed ? retire(session, link) : watch(session, link, environment)
+    Effect.andThen(count(link, environment), tell(environment, environment.observer.connected(session.endpoint))),
+    session.removed ? abandon(link) : watch(session, link, environment)
   )
 }
 
 const failed = (session: Session, error: TransportError, environment: Environment): Effect.Effect<void> => {
   session.dialFailure = error
   return Effect.flatMap(blame(session, environment, error), (pause) =>
-    environment.observer.dialFailed(session.endpoint, error, pause)
+    tell(environment, environment.observer.dialFailed(session.endpoint, error, pause))
   )
 }
 
@@ -155,36 +348,71 @@ const clientClosed = new TransportError({
 
 const dial = (session: Session, environment: Environment): Effect.Effect<Link, TransportError> =>
   open(session, environment).pipe(
-    Effect.tap((link) => opened(session, link, environment)),
+    Effect.tap((link) => Effect.uninterruptible(opened(session, link, environment))),
     Effect.tapError((error) => failed(session, error, environment)),
     Effect.setContext(environment.context)
   )
 
-/** The connection, opened if need be. Fails at once while the endpoint is left alone after a failed dial. */
-export const acquire = (session: Session, environment: Environment): Effect.Effect<Link, TransportError> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.clockWith((clock) => {
+/** How soon after a dial that failed the next one may be insisted on, in milliseconds. */
+const shortestPause = 25
+
+/** The failure of a dial, for a call that did not dial itself. */
+const past = (session: Session, now: number, error: TransportError): TransportError => {
+  const ago = Math.round(now - session.dialledAt)
+  const left = Math.ceil(session.avoidUntil - now)
+  return new TransportError({
+    ...error,
+    message: `${error.message} (so it was ${ago} ms ago; it is not tried again for ${left} ms)`
+  })
+}
+
+const startDial = (
+  session: Session,
+  environment: Environment
+): Effect.Effect<Deferred.Deferred<Link, TransportError>> =>
+  Effect.suspend(() => {
+    const waiting = Deferred.makeUnsafe<Link, TransportError>()
+    session.dialing = waiting
+    return Effect.map(Effect.forkIn(dial(session, environment), environment.scope), (fiber) => {
+      fiber.addObserver((exit) => {
+        session.dialing = undefined
+        session.dialledAt = environment.time.now()
+        Deferred.doneUnsafe(waiting, Exit.hasInterrupts(exit) ? Exit.fail(clientClosed) : exit)
+      })
+      return waiting
+    })
+  })
+
+/**
+ * The connection, opened if need be. While the endpoint is left alone after a dial that failed, this fails at once, or
+ * dials all the same if the caller insists.
+ */
+export const acquire = (
+  session: Session,
+  environment: Environment,
+  insists: boolean
+): Effect.Effect<Link, TransportError> =>
+  Effect.uninterruptibleMask((restore) => {
+    const since = environment.time.now()
+    const attempt: Effect.Effect<Link, TransportError> = Effect.suspend(() => {
       if (environment.closed) return Effect.fail(clientClosed)
       if (session.link !== undefined) return Effect.succeed(session.link)
       if (session.dialing !== undefined) return restore(Deferred.await(session.dialing))
-      if (session.dialFailure !== undefined && clock.currentTimeMillisUnsafe() < session.avoidUntil) {
-        return Effect.fail(session.dialFailure)
+      const now = environment.time.now()
+      if (session.dialFailure !== undefined && now < session.avoidUntil) {
+        if (session.dialledAt > since) return Effect.fail(session.dialFailure)
+        if (!insists) return Effect.fail(past(session, now, session.dialFailure))
+        const wait = Math.min(session.avoidUntil, session.dialledAt + shortestPause) - now
+        if (wait > 0) return Effect.andThen(restore(Time.sleep(environment.time, wait)), attempt)
       }
-      const waiting = Deferred.makeUnsafe<Link, TransportError>()
-      session.dialing = waiting
-      return Effect.flatMap(Effect.forkIn(dial(session, environment), environment.scope), (fiber) => {
-        fiber.addObserver((exit) => {
-          session.dialing = undefined
-          Deferred.doneUnsafe(waiting, Exit.hasInterrupts(exit) ? Exit.fail(clientClosed) : exit)
-        })
-        return restore(Deferred.await(waiting))
-      })
+      return Effect.flatMap(startDial(session, environment), (waiting) => restore(Deferred.await(waiting)))
     })
-  )
+    return attempt
+  })
 
-/** The endpoint is no longer wanted: its calls may end, and then the connection is closed. */
+/** The endpoint is no longer wanted: its calls may end, its streams go elsewhere, and then the connection is closed. */
 export const remove = (session: Session): Effect.Effect<void> =>
   Effect.suspend(() => {
     session.removed = true
-    return session.link === undefined ? Effect.void : retire(session, session.link)
+    return session.link === undefined ? Effect.void : abandon(session.link)
   })

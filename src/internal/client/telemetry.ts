@@ -90,10 +90,10 @@ const callsOf = (series: Series, method: Method, code: number): Metric.Counter<n
 type AnyContext = Context.Context<never>
 
 /** A call has ended. */
-export const ended = (method: Method, code: number, nanos: bigint, tries: number, context: AnyContext): void => {
+export const ended = (method: Method, code: number, millis: number, tries: number, context: AnyContext): void => {
   const series = seriesOf(method)
   callsOf(series, method, code).updateUnsafe(1, context)
-  series.duration.updateUnsafe(Number(nanos) / 1e9, context)
+  series.duration.updateUnsafe(millis / 1000, context)
   if (tries > 1) series.resent.updateUnsafe(tries - 1, context)
 }
 
@@ -139,22 +139,16 @@ export const observer: Observer = {
       { discard: true }
     ),
   disconnected: (endpoint, reason) =>
-    Effect.all(
-      [
-        Metric.modify(connections(endpoint), -1),
-        Effect.logDebug(`etcd: the connection to ${endpoint.address} has ended: ${reason.message}`)
-      ],
-      { discard: true }
-    ),
+    Effect.logDebug(`etcd: the connection to ${endpoint.address} has ended: ${reason.message}`),
+  closed: (endpoint) => Metric.modify(connections(endpoint), -1),
   dialFailed: (endpoint, error, pause) =>
-    Effect.all(
-      [
-        Metric.update(dials(endpoint, "failed"), 1),
-        Effect.logDebug(
-          `etcd: cannot connect to ${endpoint.address}: ${error.message}; leaving it for ${Duration.format(pause)}`
-        )
-      ],
-      { discard: true }
+    Effect.andThen(
+      Metric.update(dials(endpoint, "failed"), 1),
+      error.kind === "Identity"
+        ? Effect.logWarning(`etcd: ${endpoint.address} is not used: ${error.message}`)
+        : Effect.logDebug(
+            `etcd: cannot connect to ${endpoint.address}: ${error.message}; leaving it for ${Duration.format(pause)}`
+          )
     )
 }
 

@@ -94,6 +94,10 @@ export class Call implements Begun {
     this.observer.onStart(new NodeOutgoing(stream))
   }
 
+  get isSent(): boolean {
+    return this.stream !== undefined
+  }
+
   private get name(): string {
     return nameOf(this.path, this.host.peer)
   }

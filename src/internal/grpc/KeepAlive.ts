@@ -45,10 +45,10 @@ export class KeepAlive {
     this.answered()
   }
 
-  /** Asks for a sign of life now, unless it is being asked for already. */
+  /** Asks for a sign of life now, unless that is under way already, or never to be done. */
   ask(): void {
-    if (this.endWait !== undefined) return
-    const { keepAliveTimeoutMillis } = this.options
+    const { keepAliveIntervalMillis, keepAliveTimeoutMillis } = this.options
+    if (keepAliveIntervalMillis <= 0 || this.endWait !== undefined) return
     const heardBefore = this.peer.bytesHeard()
     this.endWait = patience(keepAliveTimeoutMillis, () => {
       this.endWait = undefined

@@ -53,7 +53,15 @@ export interface CallOptions {
 }
 
 export interface Holder {
-  begun: { readonly end: (error: TransportError | undefined) => void } | undefined
+  begun: Endable | undefined
+}
+
+/** A call that can be ended from outside. */
+export interface Endable {
+  /** Whether the server may have seen it. */
+  readonly isSent: boolean
+  /** Ends the call, and resets its stream unless both sides have ended it. */
+  readonly end: (error: TransportError | undefined) => void
 }
 
 /**
@@ -66,15 +74,30 @@ export interface Holder {
  * - `Protocol`: the answer broke the rules of HTTP/2 or gRPC: wrong content type, malformed, compressed, truncated or
  *   oversized message, no status.
  * - `Http`: an answer that is not gRPC (a proxy's 502, a redirect, an HTML page).
+ *
+ * Two more are found above the transport:
+ *
+ * - `Identity`: the server belongs to another cluster.
+ * - `LeaderLost`: other members show that nobody is there any more who could answer, or not before long.
  */
 export class TransportError extends Data.TaggedError("TransportError")<{
-  readonly kind: "Status" | "Unreachable" | "ConnectionLost" | "Deadline" | "Protocol" | "Http"
+  readonly kind:
+    | "Status"
+    | "Unreachable"
+    | "ConnectionLost"
+    | "Deadline"
+    | "Protocol"
+    | "Http"
+    | "Identity"
+    | "LeaderLost"
   /** The gRPC status code, 1 to 16; for kinds other than `Status` the one gRPC's specification maps them to. */
   readonly code: number
   readonly message: string
   /** `no`: the server surely did not act on the request (never sent, refused stream, above GOAWAY's last id). */
   readonly processed: "no" | "unknown" | "yes"
   readonly metadata?: Readonly<Record<string, string>> | undefined
+  /** Of an `Identity`: the cluster that was expected, and the one that answered. */
+  readonly clusters?: { readonly expected: bigint; readonly found: bigint } | undefined
   readonly cause?: unknown
 }> {}
 

@@ -77,6 +77,10 @@ export class Call implements Begun, StreamHandler {
     this.end(deadlinePassed(this.name, timeoutMillis, this.stream !== undefined))
   }
 
+  get isSent(): boolean {
+    return this.stream !== undefined
+  }
+
   private get name(): string {
     return nameOf(this.path, this.host.peer)
   }

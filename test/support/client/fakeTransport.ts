@@ -1,6 +1,7 @@
 /**
  * A transport without a network: for each address, a function that says what comes of a dial and of each call.
  */
+import { create, toBinary } from "@bufbuild/protobuf"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,6 +16,7 @@ import {
   type Transport,
   TransportError
 } from "../../../src/internal/grpc/Transport.ts"
+import { StatusResponseSchema } from "../../../src/internal/proto/rpc_pb.ts"
 
 export interface Sent {
   readonly address: string
@@ -28,7 +30,23 @@ export interface Server {
   dial?: (() => Effect.Effect<void, TransportError>) | undefined
   /** What comes of a call. */
   answer: (call: Sent) => Effect.Effect<Uint8Array, TransportError>
+  /** What it tells the client itself, when that greets it or asks who leads. Default: it does not want to tell. */
+  status?: (() => Effect.Effect<Status, TransportError>) | undefined
 }
+
+/** What a member says of itself. */
+export interface Status {
+  readonly clusterId: bigint
+  readonly memberId: bigint
+  readonly leader: bigint
+  readonly term: bigint
+}
+
+const statusBytes = ({ clusterId, leader, memberId, term }: Status): Uint8Array =>
+  toBinary(
+    StatusResponseSchema,
+    create(StatusResponseSchema, { header: { clusterId, memberId, raftTerm: term }, leader })
+  )
 
 export interface Fake {
   readonly transport: Transport
@@ -53,6 +71,13 @@ export const failure = (
 ): TransportError => new TransportError({ kind, code, processed, message })
 
 export const status = (code: number, message: string): TransportError => failure("Status", "yes", message, code)
+
+/** Whether the client asks for itself, and not for its caller. */
+const isQuestion = (path: string, options: CallOptions | undefined): boolean =>
+  path.endsWith("Maintenance/Status") && options?.holder === undefined
+
+const tellStatus = (server: Server): Effect.Effect<Uint8Array, TransportError> =>
+  server.status === undefined ? Effect.fail(status(12, "unknown method")) : Effect.map(server.status(), statusBytes)
 
 export const make = (servers: { [address: string]: Server }): Fake => {
   const sent: Array<Sent> = []
@@ -83,7 +108,10 @@ export const make = (servers: { [address: string]: Server }): Fake => {
         request: Uint8Array,
         options?: CallOptions | undefined,
         read: Read<A> = readBytes as Read<any>
-      ) => Effect.flatMap(call(path, request, options), (answer) => read(answer, 0, answer.length))
+      ) => {
+        const asked = isQuestion(path, options) ? tellStatus(server) : call(path, request, options)
+        return Effect.flatMap(asked, (answer) => read(answer, 0, answer.length))
+      }
       return {
         unary,
         serverStream: (path, request, options) => Stream.fromEffect(call(path, request, options)),

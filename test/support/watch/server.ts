@@ -143,6 +143,7 @@ export const make = (): Server => {
       bidirectional: bidirectional as unknown as Client["bidirectional"],
       unary: unary as unknown as Client["unary"],
       serverStream: () => Stream.die("not used"),
+      defaults: () => ({}),
       endpoints: Effect.succeed(["http://server"]),
       renewToken: Effect.sync(() => {
         server.renewals++
