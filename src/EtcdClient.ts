@@ -171,7 +171,7 @@ export interface Options extends CallDefaults {
    *
    * Default: `sticky`, which sees the results of its own serializable reads in order.
    */
-  readonly selection?: "sticky" | "spread" | undefined
+  readonly selection?: "leader" | "sticky" | "spread" | undefined
   readonly tls?: Tls | undefined
   /** A password that changes may come from an `Effect`, which is asked for each authentication. */
   readonly credentials?: Credentials | Effect.Effect<Credentials, EtcdError> | undefined

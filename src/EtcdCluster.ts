@@ -22,6 +22,7 @@ import type * as EtcdConfig from "./EtcdConfig.ts"
 import type * as EtcdId from "./EtcdId.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
 import * as EtcdProcessError from "./EtcdProcessError.ts"
+import * as Time from "./internal/time.ts"
 
 /**
  * A running cluster.
@@ -107,7 +108,7 @@ const stopAll = Effect.fnUntraced(function* (members: ReadonlyArray<EtcdProcess.
 const startAll = Effect.fnUntraced(function* (
   start: (index: number) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform>,
   size: number
-) {
+): Effect.fn.Return<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> {
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
   const members = yield* Effect.forEach(
     Array.makeBy(size, (index) => index),
@@ -131,7 +132,7 @@ const startAll = Effect.fnUntraced(function* (
     )
   }
   return cluster
-})
+}, Time.really)
 
 /**
  * Starts a cluster from one configuration a member, and waits until all of them serve.

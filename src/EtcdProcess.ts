@@ -43,6 +43,7 @@ import * as Child from "./internal/process/child.ts"
 import * as Failures from "./internal/process/failures.ts"
 import * as History from "./internal/process/history.ts"
 import { Maintenance } from "./internal/proto/rpc_pb.ts"
+import * as Time from "./internal/time.ts"
 import * as Role from "./Role.ts"
 
 /**
@@ -187,7 +188,7 @@ export const make = (
   Node,
   EtcdProcessError.EtcdProcessError,
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
-> => makeWith(() => config, options)
+> => Time.really(makeWith(() => config, options))
 
 /**
  * A node for tests: it elects itself within milliseconds, does not sync its data to disk where its version can leave
@@ -203,7 +204,7 @@ export const ephemeral = (
   Node,
   EtcdProcessError.EtcdProcessError,
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
-> => makeWith((version) => ({ ...EtcdConfig.ephemeral(version), ...config }), options)
+> => Time.really(makeWith((version) => ({ ...EtcdConfig.ephemeral(version), ...config }), options))
 
 /**
  * What one run of the process has said so far, as far as starting and ending are concerned.

@@ -302,48 +302,121 @@ describe("a connection", () => {
     })
   )
 
-  it.effect("is not dialled again before the pause after a failure is over", () =>
+  it.effect("is not dialled again before the pause after a failure is over, while there is another endpoint", () =>
     Effect.gen(function* () {
       let up = false
       const dial = () => Effect.suspend(() => (up ? Effect.void : Effect.fail(unreachable)))
-      const fake = Fake.make({ "a:1": { dial, answer: ok } })
+      const fake = Fake.make({ "a:1": { dial, answer: ok }, "b:1": { answer: ok } })
       const client = yield* makeWith(fake.transport, {
-        endpoints: ["a:1"],
-        retry: Schedule.recurs(0),
+        endpoints: ["a:1", "b:1"],
+        selection: "spread",
         reconnect: Schedule.spaced("10 seconds")
       })
-      for (let call = 0; call < 100; call++) {
-        const reason = yield* reasonOf(put(client))
-        assert.strictEqual(reason._tag, "Unreachable")
-        assert.strictEqual(reason.outcome, "not-applied")
-      }
-      assert.strictEqual(fake.dials.length, 1)
+      const dials = () => fake.dials.filter((address) => address === "a:1").length
+      yield* Effect.forEach(Array.from({ length: 100 }), () => put(client))
+      assert.strictEqual(dials(), 1)
       up = true
       yield* TestClock.adjust("11 seconds")
       yield* put(client)
-      assert.strictEqual(fake.dials.length, 2)
+      yield* put(client)
+      assert.strictEqual(dials(), 2)
+    })
+  )
+
+  it.effect("is dialled before a call fails that has nowhere else to go, and the error says what happened now", () =>
+    Effect.gen(function* () {
+      let up = false
+      const dial = () => Effect.suspend(() => (up ? Effect.void : Effect.fail(unreachable)))
+      const fake = Fake.make({ "a:1": { dial, answer: ok }, "b:1": { dial, answer: ok } })
+      const client = yield* makeWith(fake.transport, {
+        endpoints: ["a:1", "b:1"],
+        retry: Schedule.recurs(0),
+        reconnect: Schedule.spaced("1 minute")
+      })
+      for (let call = 1; call <= 10; call++) {
+        const before = fake.dials.length
+        const fiber = yield* Effect.forkChild(reasonOf(put(client)))
+        yield* TestClock.adjust("25 millis")
+        const reason = yield* Fiber.join(fiber)
+        assert.strictEqual(reason._tag, "Unreachable")
+        assert.strictEqual(reason.outcome, "not-applied")
+        assert.isAbove(fake.dials.length, before)
+        if (call > 2) assert.match(reason.message, /connect ECONNREFUSED|ms ago/)
+      }
+      // Long before the pause is over.
+      up = true
+      const fiber = yield* Effect.forkChild(put(client))
+      yield* TestClock.adjust("25 millis")
+      yield* Fiber.join(fiber)
+    })
+  )
+
+  it.effect("is dialled once for all who have nowhere else to go, and not all the time", () =>
+    Effect.gen(function* () {
+      const fake = Fake.make({ "a:1": { dial: () => Effect.fail(unreachable), answer: ok } })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1"], retry: Schedule.recurs(0) })
+      const callers = yield* Effect.forkChild(
+        Effect.forEach(
+          Array.from({ length: 100 }),
+          () => Effect.forEach(Array.from({ length: 10 }), () => Effect.exit(put(client))),
+          { concurrency: "unbounded" }
+        )
+      )
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(callers)
+      assert.isAtMost(fake.dials.length, 20)
     })
   )
 
   it.effect("pauses longer after each failure, up to a limit", () =>
     Effect.gen(function* () {
-      const fake = Fake.make({ "a:1": { dial: () => Effect.fail(unreachable), answer: ok } })
-      const client = yield* makeWith(fake.transport, { endpoints: ["a:1"], retry: Schedule.recurs(0) })
+      const fake = Fake.make({ "a:1": { dial: () => Effect.fail(unreachable), answer: ok }, "b:1": { answer: ok } })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1", "b:1"], selection: "spread" })
+      const dials = () => fake.dials.filter((address) => address === "a:1").length
       const dialsIn = (seconds: number) =>
         Effect.gen(function* () {
-          const before = fake.dials.length
+          const before = dials()
           for (let tenth = 0; tenth < seconds * 10; tenth++) {
-            yield* Effect.exit(put(client))
+            yield* put(client)
             yield* TestClock.adjust("100 millis")
           }
-          return fake.dials.length - before
+          return dials() - before
         })
-      const first = yield* dialsIn(10)
+      const first = yield* dialsIn(5)
       yield* dialsIn(20)
       const later = yield* dialsIn(20)
       assert.isAtLeast(first, 5)
-      assert.isAtLeast(later, 2)
-      assert.isAtMost(later, 6)
+      assert.isAtLeast(later, 10)
+      assert.isAtMost(later, 30)
+    })
+  )
+
+  it.effect("begins with the shortest pause when the last failure is long past", () =>
+    Effect.gen(function* () {
+      let up = false
+      const dial = () => Effect.suspend(() => (up ? Effect.void : Effect.fail(unreachable)))
+      const fake = Fake.make({ "a:1": { dial, answer: ok }, "b:1": { answer: ok } })
+      const client = yield* makeWith(fake.transport, {
+        endpoints: ["a:1", "b:1"],
+        selection: "spread",
+        reconnect: Schedule.exponential("100 millis")
+      })
+      const dials = () => fake.dials.filter((address) => address === "a:1").length
+      // Blips, each of them minutes after the one before.
+      for (let blip = 0; blip < 8; blip++) {
+        yield* put(client)
+        yield* put(client)
+        yield* TestClock.adjust("5 minutes")
+      }
+      const before = dials()
+      yield* put(client)
+      yield* put(client)
+      assert.strictEqual(dials(), before + 1)
+      up = true
+      yield* TestClock.adjust("150 millis")
+      yield* put(client)
+      yield* put(client)
+      assert.strictEqual(dials(), before + 2)
     })
   )
 

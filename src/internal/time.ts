@@ -50,6 +50,10 @@ export const fromClock = (clock: Clock.Clock): Time => ({
 export const inRealTime = <A, E, R>(time: Time, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.provideService(effect, Clock.Clock, time.clock)
 
+/** As {@link inRealTime}, for those who have no time at hand. */
+export const really = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Time, (time) => inRealTime(time, effect))
+
 export const sleep = (time: Time, millis: number): Effect.Effect<void> => time.clock.sleep(Duration.millis(millis))
 
 /** Ends an effect that takes longer, and goes on with another one. */

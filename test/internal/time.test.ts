@@ -9,14 +9,9 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
 import * as Time from "../../src/internal/time.ts"
+import { byTestClock, standStill, wallClock } from "../support/time.ts"
 
 const real = Context.get(Context.empty(), Time.Time)
-
-/** Keeps the event loop for so many milliseconds. */
-const standStill = (millis: number): void => {
-  const end = performance.now() + millis
-  while (performance.now() < end);
-}
 
 const outOfPatience = (millis: number) =>
   Effect.callback<void>((resume) => {
@@ -36,14 +31,9 @@ describe("real time", () => {
 
   it.live("goes on when the wall clock is set back", () =>
     Effect.gen(function* () {
-      const { now } = Date
-      yield* Effect.addFinalizer(() =>
-        Effect.sync(() => {
-          Date.now = now
-        })
-      )
+      const clock = yield* wallClock
       const before = real.now()
-      Date.now = () => now() - 3_600_000
+      clock.step(-3_600_000)
       yield* Time.sleep(real, 5)
       assert.isAtLeast(real.now(), before)
       assert.isBelow(real.now(), before + 60_000)
@@ -52,7 +42,7 @@ describe("real time", () => {
 
   it.effect("is that of a clock where a test says so", () =>
     Effect.gen(function* () {
-      const time = Time.fromClock(yield* TestClock.testClockWith((clock) => Effect.succeed(clock)))
+      const time = yield* byTestClock(Time.Time)
       const waiting = yield* Effect.forkChild(
         Time.within(time, Effect.never, 1000, () => Effect.succeed("too late" as const))
       )

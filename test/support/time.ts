@@ -1,5 +1,5 @@
 /**
- * Real time that a test moves.
+ * Clocks that a test moves, and time in which it stands still.
  */
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -8,3 +8,28 @@ import * as Time from "../../src/internal/time.ts"
 /** Makes something whose real time is the test's clock. */
 export const byTestClock = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   TestClock.testClockWith((clock) => Effect.provideService(effect, Time.Time, Time.fromClock(clock)))
+
+/** The wall clock, which a test can set, until its scope closes. */
+export const wallClock = Effect.acquireRelease(
+  Effect.sync(() => {
+    const { now } = Date
+    let offset = 0
+    Date.now = () => now() + offset
+    return {
+      /** Sets it by so many milliseconds. */
+      step: (millis: number) => {
+        offset += millis
+      },
+      restore: () => {
+        Date.now = now
+      }
+    }
+  }),
+  ({ restore }) => Effect.sync(restore)
+)
+
+/** Keeps the event loop for so many milliseconds. */
+export const standStill = (millis: number): void => {
+  const end = performance.now() + millis
+  while (performance.now() < end);
+}

@@ -1,0 +1,176 @@
+/**
+ * The client's time is real: wall clocks that are set, test clocks that stand still, and computing that keeps the event
+ * loop do not change what it does.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import * as TestClock from "effect/testing/TestClock"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import type * as EtcdError from "../src/EtcdError.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
+import { KV } from "../src/internal/proto/rpc_pb.ts"
+import * as Etcd from "./support/client/etcd.ts"
+import { freePort } from "./support/machine.ts"
+import { standStill, wallClock } from "./support/time.ts"
+
+const hour = 3_600_000
+const key = new Uint8Array([1])
+const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
+  client.unary(KV.method.put, { key }, options)
+const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
+  Effect.map(Effect.flip(effect), (error) => error.reason)
+
+/** How long it takes, by a clock that nobody sets. */
+const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const begun = performance.now()
+    return Effect.map(effect, (result) => [performance.now() - begun, result] as const)
+  })
+
+/** A wait that is far above what it should take, and far below what would be a wrong clock's. */
+const soon = 20_000
+
+describe("a wall clock that is set", () => {
+  for (const [name, step] of [
+    ["back", -hour],
+    ["forward", hour]
+  ] as const) {
+    it.live(`${name} does not keep the client from an etcd that is there again`, () =>
+      Effect.gen(function* () {
+        const node = yield* Etcd.node()
+        const clock = yield* wallClock
+        for (const batching of [false, true]) {
+          const client = yield* EtcdClient.make({ endpoints: [node.endpoint], batching })
+          yield* put(client)
+          yield* node.kill
+          yield* Effect.exit(put(client, { retry: Schedule.recurs(1) }))
+          clock.step(step)
+          yield* node.start
+          const [took] = yield* timed(put(client, { deadline: "1 minute", retry: Schedule.spaced("50 millis") }))
+          assert.isBelow(took, soon)
+        }
+      })
+    )
+  }
+
+  it.live("back does not make calls outlast their deadlines", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      const clock = yield* wallClock
+      for (const batching of [false, true]) {
+        const client = yield* EtcdClient.make({ endpoints: [node.endpoint], batching })
+        yield* put(client)
+        yield* node.pause
+        const calls = yield* Effect.forEach([1, 2, 3], () =>
+          Effect.forkChild(timed(reasonOf(put(client, { deadline: "200 millis" }))), { startImmediately: true })
+        )
+        clock.step(-hour)
+        for (const call of calls) {
+          const [took, reason] = yield* Fiber.join(call)
+          assert.strictEqual(reason._tag, "DeadlineExceeded")
+          assert.isBelow(took, soon)
+        }
+        yield* node.resume
+      }
+    })
+  )
+
+  it.live("back does not make a call try for longer than its schedule says", () =>
+    Effect.gen(function* () {
+      const clock = yield* wallClock
+      const client = yield* EtcdClient.make({ endpoints: [`127.0.0.1:${yield* freePort}`] })
+      const retry = Schedule.spaced("10 millis").pipe(Schedule.upTo({ duration: "300 millis" }))
+      const call = yield* Effect.forkChild(timed(reasonOf(put(client, { retry }))), { startImmediately: true })
+      yield* Effect.sleep("100 millis")
+      clock.step(-hour)
+      const [took, reason] = yield* Fiber.join(call)
+      assert.strictEqual(reason._tag, "Unreachable")
+      assert.isBelow(took, soon)
+    })
+  )
+
+  it.live("forward does not end calls early", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      const clock = yield* wallClock
+      for (const batching of [false, true]) {
+        const client = yield* EtcdClient.make({ endpoints: [node.endpoint], batching, keepAliveInterval: "Infinity" })
+        yield* put(client)
+        yield* node.pause
+        const calls = yield* Effect.forEach([1, 2, 3], () =>
+          Effect.forkChild(put(client, { deadline: "1 minute" }), { startImmediately: true })
+        )
+        clock.step(hour)
+        yield* Effect.sleep("100 millis")
+        yield* node.resume
+        yield* Effect.forEach(calls, (call) => Fiber.join(call))
+      }
+    })
+  )
+})
+
+describe("a test clock that nobody moves", () => {
+  it.effect("lets calls, dials and retries go on", () =>
+    Effect.gen(function* () {
+      const closed = yield* EtcdClient.make({ endpoints: [`127.0.0.1:${yield* freePort}`] })
+      const retry = Schedule.spaced("10 millis").pipe(Schedule.upTo({ times: 3 }))
+      assert.strictEqual((yield* reasonOf(put(closed, { retry })))._tag, "Unreachable")
+      const late = yield* reasonOf(put(closed, { retry: Schedule.spaced("20 millis"), deadline: "100 millis" }))
+      assert.strictEqual(late._tag, "Unreachable")
+
+      const node = yield* Etcd.node()
+      const client = yield* EtcdClient.make({ endpoints: [node.endpoint] })
+      yield* put(client)
+      yield* node.kill
+      const call = yield* Effect.forkChild(put(client, { deadline: "1 minute", retry: Schedule.spaced("20 millis") }))
+      yield* node.start
+      yield* Fiber.join(call)
+    })
+  )
+
+  it.effect("lets an embedded node start, and serve", () =>
+    Effect.gen(function* () {
+      yield* EtcdKv.put("hello", "world")
+      yield* TestClock.adjust("1 day")
+      assert.strictEqual(
+        (yield* EtcdKv.getString("hello")).pipe((hello) => JSON.stringify(hello)).includes("world"),
+        true
+      )
+    }).pipe(Effect.provide(EtcdLayer.ephemeral({}, { log: false })))
+  )
+
+  it.effect("is the program's own: it does not move the client's deadlines when it is moved", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      const client = yield* EtcdClient.make({ endpoints: [node.endpoint] })
+      yield* put(client)
+      yield* node.pause
+      const call = yield* Effect.forkChild(put(client, { deadline: "1 minute" }), { startImmediately: true })
+      const waiting = yield* Effect.forkChild(Effect.timeoutOption(Effect.never, Duration.hours(1)))
+      yield* TestClock.adjust("1 hour")
+      assert.isTrue((yield* Fiber.join(waiting))._tag === "None")
+      yield* node.resume
+      yield* Fiber.join(call)
+    })
+  )
+})
+
+describe("a program that keeps the event loop", () => {
+  it.live("gets the answer that has come meanwhile, though its deadline has passed", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      for (const transport of ["http2", "node:http2"] as const) {
+        const client = yield* EtcdClient.make({ endpoints: [node.endpoint], transport })
+        yield* put(client)
+        const call = yield* Effect.forkChild(put(client, { deadline: "150 millis" }), { startImmediately: true })
+        yield* Effect.yieldNow
+        standStill(400)
+        yield* Fiber.join(call)
+      }
+    })
+  )
+})
