@@ -212,13 +212,18 @@ const olderThan = (link: Session.Link, millis: number, now: number): ReadonlyArr
   return calls
 }
 
-/** A call that was sent when the member's last word was old is measured by the next one, which comes soon after. */
+/**
+ * A call is measured by what its member knew when it was sent. Where that is not known, the member's next word counts,
+ * which comes soon after.
+ */
 const takeBearings = (engine: Engine, link: Session.Link, calls: ReadonlyArray<Call>): void => {
   const { session } = link
   for (const call of calls) {
-    if (call.view !== undefined) continue
-    if (session.view !== undefined && session.view.at >= call.sentAt) call.view = session.view
-    else ask(engine, session, link)
+    const { view } = call
+    if (view?.leader !== undefined) continue
+    const own = session.view
+    if (own === undefined || own.at < call.sentAt || own.leader === undefined) ask(engine, session, link)
+    else if (view === undefined || view.term === own.term) call.view = own
   }
 }
 

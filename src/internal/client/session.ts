@@ -8,6 +8,7 @@
  *
  * @internal
  */
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -83,6 +84,8 @@ export interface Observer {
   /** It is gone, for whatever reason. */
   readonly closed: (endpoint: Endpoint) => Effect.Effect<void>
   readonly dialFailed: (endpoint: Endpoint, error: TransportError, pause: Duration.Duration) => Effect.Effect<void>
+  /** It is another cluster's, which it was not before. */
+  readonly strange: (endpoint: Endpoint, error: TransportError) => Effect.Effect<void>
 }
 
 export interface Environment {
@@ -147,7 +150,9 @@ export const blame = Effect.fnUntraced(function* (
   if (session.avoidUntil > now) return Duration.millis(session.avoidUntil - now)
   const known = session.backoff !== undefined && now < session.backoff.forgetAt ? session.backoff : undefined
   const step: Step = known?.step ?? (yield* Schedule.toStep(environment.reconnect))
-  const [, pause] = yield* Pull.catchDone(step(now, error), () =>
+  // Time does not make another cluster the right one.
+  const next = error?.kind === "Identity" ? Cause.done() : step(now, error)
+  const [, pause] = yield* Pull.catchDone(next, () =>
     Effect.succeed<[unknown, Duration.Duration]>([undefined, lastPause])
   )
   const millis = Duration.toMillis(pause)
@@ -180,7 +185,7 @@ const retire = (session: Session, link: Link): Effect.Effect<void> => {
 const freed = (link: Link): Effect.Effect<void> | undefined => (link.retired && isIdle(link) ? close(link) : undefined)
 
 /** For so long after an answer, what a member has said of itself is taken to hold, in milliseconds. */
-const freshMillis = 3000
+const freshMillis = 1000
 
 /** A single exchange begins. */
 export const enter = (link: Link, call: Call): void => {
@@ -333,9 +338,14 @@ const opened = (session: Session, link: Link, environment: Environment): Effect.
 }
 
 const failed = (session: Session, error: TransportError, environment: Environment): Effect.Effect<void> => {
+  const { dialFailed, strange } = environment.observer
+  const isNews = error.kind === "Identity" && session.dialFailure?.kind !== "Identity"
   session.dialFailure = error
   return Effect.flatMap(blame(session, environment, error), (pause) =>
-    tell(environment, environment.observer.dialFailed(session.endpoint, error, pause))
+    Effect.andThen(
+      tell(environment, dialFailed(session.endpoint, error, pause)),
+      isNews ? tell(environment, strange(session.endpoint, error)) : Effect.void
+    )
   )
 }
 

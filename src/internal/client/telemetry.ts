@@ -144,12 +144,11 @@ export const observer: Observer = {
   dialFailed: (endpoint, error, pause) =>
     Effect.andThen(
       Metric.update(dials(endpoint, "failed"), 1),
-      error.kind === "Identity"
-        ? Effect.logWarning(`etcd: ${endpoint.address} is not used: ${error.message}`)
-        : Effect.logDebug(
-            `etcd: cannot connect to ${endpoint.address}: ${error.message}; leaving it for ${Duration.format(pause)}`
-          )
-    )
+      Effect.logDebug(
+        `etcd: cannot connect to ${endpoint.address}: ${error.message}; leaving it for ${Duration.format(pause)}`
+      )
+    ),
+  strange: (endpoint, error) => Effect.logWarning(`etcd: ${endpoint.address} is not used: ${error.message}`)
 }
 
 /** Whether somebody would see a span: the fiber has a tracer of its own, and tracing is not switched off. */

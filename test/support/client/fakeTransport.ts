@@ -72,6 +72,22 @@ export const failure = (
 
 export const status = (code: number, message: string): TransportError => failure("Status", "yes", message, code)
 
+/** A call that whoever holds it can end. */
+const endable = <A>(call: Effect.Effect<A, TransportError>, options: CallOptions | undefined) => {
+  const holder = options?.holder
+  if (holder === undefined) return call
+  return Effect.suspend(() => {
+    const ended = Deferred.makeUnsafe<A, TransportError>()
+    holder.begun = {
+      isSent: true,
+      end: (error) => {
+        if (error !== undefined) Deferred.doneUnsafe(ended, Exit.fail(error))
+      }
+    }
+    return Effect.raceFirst(call, Deferred.await(ended))
+  })
+}
+
 /** Whether the client asks for itself, and not for its caller. */
 const isQuestion = (path: string, options: CallOptions | undefined): boolean =>
   path.endsWith("Maintenance/Status") && options?.holder === undefined
@@ -110,7 +126,7 @@ export const make = (servers: { [address: string]: Server }): Fake => {
         read: Read<A> = readBytes as Read<any>
       ) => {
         const asked = isQuestion(path, options) ? tellStatus(server) : call(path, request, options)
-        return Effect.flatMap(asked, (answer) => read(answer, 0, answer.length))
+        return Effect.flatMap(endable(asked, options), (answer) => read(answer, 0, answer.length))
       }
       return {
         unary,

@@ -1,0 +1,217 @@
+/**
+ * The client knows whom it talks to: one cluster, and no other.
+ */
+import * as net from "node:net"
+import { create, toBinary } from "@bufbuild/protobuf"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import type * as EtcdError from "../src/EtcdError.ts"
+import { format } from "../src/EtcdId.ts"
+import { makeWith } from "../src/internal/client/client.ts"
+import { KV, Maintenance, PutResponseSchema, RangeResponseSchema, Watch } from "../src/internal/proto/rpc_pb.ts"
+import * as Etcd from "./support/client/etcd.ts"
+import * as Fake from "./support/client/fakeTransport.ts"
+
+const key = new Uint8Array([1])
+const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
+  client.unary(KV.method.put, { key }, options)
+const get = (client: EtcdClient.Client) => client.unary(KV.method.range, { key })
+const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
+  Effect.map(Effect.flip(effect), (error) => error.reason)
+
+const clusterOf = (endpoint: string) =>
+  Effect.gen(function* () {
+    const client = yield* EtcdClient.make({ endpoints: [endpoint] })
+    return (yield* client.unary(Maintenance.method.status, {})).header!.clusterId
+  }).pipe(Effect.scoped)
+
+/** How often the key was written there. */
+const versionAt = (endpoint: string) =>
+  Effect.gen(function* () {
+    const client = yield* EtcdClient.make({ endpoints: [endpoint] })
+    return (yield* get(client)).kvs[0]?.version ?? 0n
+  }).pipe(Effect.scoped)
+
+const assertNamesBoth = (reason: EtcdError.Reason, expected: bigint, found: bigint) => {
+  if (reason._tag !== "ClusterIdMismatch") return assert.fail(reason.message)
+  assert.deepStrictEqual([reason.expected, reason.found], [expected, found])
+  assert.include(reason.message, format(expected))
+  assert.include(reason.message, format(found))
+}
+
+/** A port whose connections go to one endpoint or another, as a test says. */
+const switchboard = (first: string) =>
+  Effect.gen(function* () {
+    let target = new URL(first)
+    const sockets = new Set<net.Socket>()
+    const server = yield* Effect.acquireRelease(
+      Effect.callback<net.Server>((resume) => {
+        const server = net.createServer((socket) => {
+          const onward = net.connect(Number(target.port), target.hostname)
+          for (const one of [socket, onward]) {
+            sockets.add(one)
+            one.on("error", () => {})
+            one.on("close", () => sockets.delete(one))
+          }
+          socket.pipe(onward).pipe(socket)
+        })
+        server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+      }),
+      (server) =>
+        Effect.sync(() => {
+          for (const socket of sockets) socket.destroy()
+          server.close()
+        })
+    )
+    return {
+      endpoint: `http://127.0.0.1:${(server.address() as net.AddressInfo).port}`,
+      /** From now on connections go there, and those that there are break. */
+      connect: (endpoint: string) => {
+        target = new URL(endpoint)
+        for (const socket of sockets) socket.destroy()
+      }
+    }
+  })
+
+describe("an endpoint of another cluster", () => {
+  for (const selection of ["sticky", "spread", "leader"] as const) {
+    it.live(`gets nothing, and the others are used (${selection})`, () =>
+      Effect.gen(function* () {
+        const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
+        const client = yield* EtcdClient.make({ endpoints: [mine.endpoint, strange.endpoint], selection })
+        yield* put(client)
+        const [first, second] = (yield* versionAt(mine.endpoint)) === 1n ? [mine, strange] : [strange, mine]
+        for (let call = 0; call < 20; call++) yield* put(client)
+        assert.strictEqual(yield* versionAt(first.endpoint), 21n)
+        assert.strictEqual(yield* versionAt(second.endpoint), 0n)
+
+        const [expected, found] = [yield* clusterOf(first.endpoint), yield* clusterOf(second.endpoint)]
+        const { endpoint } = second
+        for (let call = 0; call < 3; call++) {
+          const reason = yield* reasonOf(put(client, { endpoint }))
+          assertNamesBoth(reason, expected, found)
+          assert.strictEqual(reason.outcome, "not-applied")
+        }
+        const snapshot = client.serverStream(Maintenance.method.snapshot, {}, { endpoint })
+        assertNamesBoth(yield* reasonOf(Stream.runDrain(snapshot)), expected, found)
+        const watch = Effect.scoped(client.bidirectional(Watch.method.watch, { endpoint }))
+        assertNamesBoth(yield* reasonOf(watch), expected, found)
+        assert.strictEqual(yield* versionAt(endpoint), 0n)
+      })
+    )
+  }
+
+  it.live("is told of in one warning", () =>
+    Effect.gen(function* () {
+      const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
+      const warnings: Array<string> = []
+      const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+        if (logLevel === "Warn") warnings.push(String(message))
+      })
+      const client = yield* EtcdClient.make({ endpoints: [mine.endpoint] })
+      yield* put(client)
+      // Not where the client was made, but where it is used.
+      const calls = Effect.forEach([1, 2, 3], () => reasonOf(put(client, { endpoint: strange.endpoint })))
+      yield* Effect.provide(calls, Logger.layer([logger]))
+      assert.strictEqual(warnings.length, 1)
+      assert.include(warnings[0], strange.endpoint)
+      assert.include(warnings[0], format(yield* clusterOf(mine.endpoint)))
+      assert.include(warnings[0], format(yield* clusterOf(strange.endpoint)))
+    })
+  )
+
+  it.live("takes the place of the only one: calls fail at once, and nothing is written there", () =>
+    Effect.gen(function* () {
+      const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
+      const door = yield* switchboard(mine.endpoint)
+      const client = yield* EtcdClient.make({ endpoints: [door.endpoint] })
+      yield* put(client)
+      const [expected, found] = [yield* clusterOf(mine.endpoint), yield* clusterOf(strange.endpoint)]
+      door.connect(strange.endpoint)
+      const reason = yield* Effect.repeat(reasonOf(put(client)), {
+        while: (reason) => reason._tag === "ConnectionLost"
+      })
+      assertNamesBoth(reason, expected, found)
+      assert.strictEqual(reason.outcome, "not-applied")
+      assertNamesBoth(yield* reasonOf(get(client)), expected, found)
+      assert.strictEqual(yield* versionAt(strange.endpoint), 0n)
+      door.connect(mine.endpoint)
+      yield* put(client, { retry: Schedule.spaced("20 millis") })
+      assert.strictEqual(yield* versionAt(mine.endpoint), 2n)
+    })
+  )
+
+  it.live("may be named by the first call, and does not become the client's", () =>
+    Effect.gen(function* () {
+      const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
+      const client = yield* EtcdClient.make({ endpoints: [mine.endpoint] })
+      yield* client.unary(Maintenance.method.status, {}, { endpoint: strange.endpoint })
+      yield* put(client)
+      assert.strictEqual((yield* reasonOf(put(client, { endpoint: strange.endpoint })))._tag, "ClusterIdMismatch")
+    })
+  )
+})
+
+describe("an answer of another cluster, over a connection that was good", () => {
+  const header = (clusterId: bigint) => ({ clusterId, memberId: 1n, revision: 7n, raftTerm: 2n })
+
+  /** A proxy that does not tell who is behind it, and passes calls to whom it likes. */
+  const proxied = (clusters: () => bigint) => ({
+    answer: (call: Fake.Sent) =>
+      Effect.sync(() =>
+        call.path.endsWith("Range")
+          ? toBinary(RangeResponseSchema, create(RangeResponseSchema, { header: header(clusters()) }))
+          : toBinary(PutResponseSchema, create(PutResponseSchema, { header: header(clusters()) }))
+      )
+  })
+
+  it.effect("is not taken: what reads goes elsewhere, what wrote is unknown", () =>
+    Effect.gen(function* () {
+      let strange = false
+      const fake = Fake.make({ "a:1": proxied(() => (strange ? 2n : 1n)), "b:1": proxied(() => 1n) })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1", "b:1"] })
+      while (fake.sent.at(-1)?.address !== "a:1") {
+        yield* put(client)
+        if (fake.sent.at(-1)?.address !== "a:1") yield* put(client, { endpoint: "a:1" })
+      }
+      strange = true
+      const reason = yield* reasonOf(put(client, { endpoint: "a:1" }))
+      assertNamesBoth(reason, 1n, 2n)
+      assert.strictEqual(reason.outcome, "unknown")
+      for (let call = 0; call < 5; call++) assert.strictEqual((yield* get(client)).header?.clusterId, 1n)
+    })
+  )
+})
+
+describe("a server that does not tell who it is", () => {
+  it.effect("is taken as it is", () =>
+    Effect.gen(function* () {
+      for (const status of [Fake.status(7, "etcdserver: permission denied"), Fake.failure("Http", "unknown", "404")]) {
+        const fake = Fake.make({
+          "a:1": { answer: () => Effect.succeed(key.slice(1)), status: () => Effect.fail(status) }
+        })
+        yield* put(yield* makeWith(fake.transport, { endpoints: ["a:1"] }))
+        assert.strictEqual(fake.sent.length, 1)
+      }
+    })
+  )
+
+  it.effect("but says nothing at all is not connected to", () =>
+    Effect.gen(function* () {
+      const silent = {
+        answer: () => Effect.never,
+        status: () => Effect.fail(Fake.failure("Deadline", "unknown", "late", 4))
+      }
+      const fake = Fake.make({ "a:1": silent, "b:1": { answer: () => Effect.succeed(key.slice(1)) } })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1", "b:1"] })
+      for (let call = 0; call < 5; call++) yield* put(client)
+      const reason = yield* reasonOf(put(client, { endpoint: "a:1", retry: Schedule.recurs(0) }))
+      assert.strictEqual(reason._tag, "Unreachable")
+      assert.match(reason.message, /does not answer|ms ago/)
+    })
+  )
+})

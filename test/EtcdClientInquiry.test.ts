@@ -1,0 +1,312 @@
+/**
+ * Calls that are out for long: what the members say decides what becomes of them, and no clock does.
+ */
+import { create, toBinary } from "@bufbuild/protobuf"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import * as TestClock from "effect/testing/TestClock"
+import type * as EtcdClient from "../src/EtcdClient.ts"
+import type { EtcdError } from "../src/EtcdError.ts"
+import { makeWith } from "../src/internal/client/client.ts"
+import { KV, Maintenance, PutResponseSchema } from "../src/internal/proto/rpc_pb.ts"
+import * as Fake from "./support/client/fakeTransport.ts"
+import { byTestClock } from "./support/time.ts"
+
+const key = new Uint8Array([1])
+
+const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
+  client.unary(KV.method.put, { key }, options)
+const get = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
+  client.unary(KV.method.range, { key }, options)
+const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError, R>) =>
+  Effect.map(Effect.flip(effect), (error) => error.reason)
+
+const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+
+/** Lets so much of the client's time pass, a little at a time, with the turns of the event loop that it takes. */
+const pass = (millis: number) =>
+  Effect.forEach(
+    Array.from({ length: Math.ceil(millis / 25) }),
+    () => Effect.andThen(TestClock.adjust("25 millis"), TestClock.withLive(Effect.sleep("1 millis"))),
+    { discard: true }
+  )
+
+/** Members without a network, who say what a test tells them to, and hold what it tells them to hold. */
+const members = () => {
+  const make = (memberId: bigint) => {
+    const member = {
+      memberId,
+      leader: 1n,
+      term: 5n,
+      /** Whether it answers calls, and questions. */
+      holds: false,
+      isSilent: false,
+      asked: 0
+    }
+    // A put is answered with no more than a header, and so is a range without keys.
+    const answer = () =>
+      toBinary(
+        PutResponseSchema,
+        create(PutResponseSchema, { header: { clusterId: 1n, memberId, revision: 1n, raftTerm: member.term } })
+      )
+    const server: Fake.Server = {
+      answer: () => Effect.suspend(() => (member.holds ? Effect.never : Effect.succeed(answer()))),
+      status: () =>
+        Effect.suspend(() => {
+          member.asked++
+          if (member.isSilent) return Effect.never
+          const { leader, term } = member
+          return Effect.succeed({ clusterId: 1n, memberId, leader, term })
+        })
+    }
+    return { member, server }
+  }
+  const [a, b, c] = [make(1n), make(2n), make(3n)]
+  const fake = Fake.make({ "a:1": a.server, "b:1": b.server, "c:1": c.server })
+  const all = { "a:1": a.member, "b:1": b.member, "c:1": c.member }
+  return { fake, all }
+}
+
+type Address = "a:1" | "b:1" | "c:1"
+
+/** A client that uses one of them, and the others. */
+const connected = (options: Partial<EtcdClient.Options> = {}) =>
+  Effect.gen(function* () {
+    const { all, fake } = members()
+    const endpoints = ["a:1", "b:1", "c:1"]
+    const client = yield* byTestClock(makeWith(fake.transport, { endpoints, ...options }))
+    yield* put(client)
+    const used = fake.sent.at(-1)!.address as Address
+    const others = (["a:1", "b:1", "c:1"] as const).filter((address) => address !== used)
+    return { client, fake, all, mine: all[used], used, others: others.map((address) => all[address]) }
+  })
+
+const elect = (members: ReadonlyArray<{ leader: bigint; term: bigint }>, leader: bigint, term: bigint) => {
+  for (const member of members) Object.assign(member, { leader, term })
+}
+
+describe("a call that is out for long", () => {
+  it.effect("goes on as long as the members say the same", () =>
+    Effect.gen(function* () {
+      const { client, mine, others } = yield* connected()
+      mine.holds = true
+      const call = yield* start(put(client))
+      yield* pass(5000)
+      assert.strictEqual(call.pollUnsafe(), undefined)
+      assert.isAbove(mine.asked, 1)
+      assert.isAbove(others[0]!.asked, 1)
+      yield* Fiber.interrupt(call)
+    })
+  )
+
+  it.effect("ends, with an unknown outcome, when there is a newer leader", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine, others } = yield* connected()
+      mine.holds = true
+      const call = yield* start(reasonOf(put(client)))
+      yield* pass(1000)
+      assert.strictEqual(call.pollUnsafe(), undefined)
+      elect([mine, ...others], 3n, 6n)
+      yield* pass(300)
+      const reason = yield* Fiber.join(call)
+      assert.strictEqual(reason._tag, "LeaderChanged")
+      assert.strictEqual(reason.outcome, "unknown")
+      assert.match(reason.message, /term 6/)
+      assert.strictEqual(fake.sent.length, 2, "it was not sent again")
+    })
+  )
+
+  it.effect("is sent elsewhere instead if it only reads", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine, others, used } = yield* connected()
+      mine.holds = true
+      const call = yield* start(get(client))
+      yield* pass(1000)
+      elect([mine, ...others], 3n, 6n)
+      yield* pass(300)
+      yield* Fiber.join(call)
+      assert.notStrictEqual(fake.sent.at(-1)!.address, used)
+      yield* get(client)
+      assert.notStrictEqual(fake.sent.at(-1)!.address, used, "the member is left")
+    })
+  )
+
+  it.effect("ends when its member has lost the leader", () =>
+    Effect.gen(function* () {
+      const { client, mine } = yield* connected()
+      mine.holds = true
+      const call = yield* start(reasonOf(put(client)))
+      yield* pass(500)
+      mine.leader = 0n
+      yield* pass(300)
+      assert.strictEqual((yield* Fiber.join(call))._tag, "LeaderChanged")
+    })
+  )
+
+  it.effect("ends when its member led, says nothing, and the others have lost it", () =>
+    Effect.gen(function* () {
+      const { client, mine, others } = yield* connected()
+      elect([mine, ...others], mine.memberId, 6n)
+      yield* put(client)
+      Object.assign(mine, { holds: true, isSilent: true })
+      // Before that call it was not known who leads in the new term.
+      const first = yield* start(reasonOf(put(client)))
+      mine.isSilent = false
+      yield* pass(1000)
+      assert.strictEqual(first.pollUnsafe(), undefined)
+      mine.isSilent = true
+      elect(others, 0n, 6n)
+      yield* pass(1500)
+      assert.strictEqual((yield* Fiber.join(first))._tag, "LeaderChanged")
+    })
+  )
+
+  it.effect("is left alone when some other member alone has lost the leader, or stands for election", () =>
+    Effect.gen(function* () {
+      const { client, mine, others } = yield* connected()
+      mine.holds = true
+      const call = yield* start(put(client))
+      elect([others[0]!], 0n, 5n)
+      yield* pass(1000)
+      elect([others[0]!], 0n, 9n)
+      yield* pass(1000)
+      assert.strictEqual(call.pollUnsafe(), undefined)
+      yield* Fiber.interrupt(call)
+    })
+  )
+
+  it.effect("waits, while what only reads goes elsewhere, when its member alone is silent", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine, used } = yield* connected()
+      Object.assign(mine, { holds: true, isSilent: true })
+      const write = yield* start(put(client))
+      const read = yield* start(get(client))
+      yield* pass(1500)
+      assert.strictEqual(write.pollUnsafe(), undefined)
+      yield* Fiber.join(read)
+      assert.notStrictEqual(fake.sent.at(-1)!.address, used)
+      yield* put(client)
+      assert.notStrictEqual(fake.sent.at(-1)!.address, used, "the member is left")
+      yield* Fiber.interrupt(write)
+    })
+  )
+
+  it.effect("waits when all members are silent: the network of the client may be down", () =>
+    Effect.gen(function* () {
+      const { client, mine, others } = yield* connected()
+      for (const member of [mine, ...others]) Object.assign(member, { holds: true, isSilent: true })
+      const calls = [yield* start(put(client)), yield* start(get(client))]
+      yield* pass(3000)
+      for (const call of calls) assert.strictEqual(call.pollUnsafe(), undefined)
+      yield* Effect.forEach(calls, (call) => Fiber.interrupt(call as Fiber.Fiber<unknown, unknown>))
+    })
+  )
+
+  it.effect("does not end for an election that was long before it", () =>
+    Effect.gen(function* () {
+      const { client, mine, others } = yield* connected()
+      elect([mine, ...others], 3n, 6n)
+      yield* pass(10_000)
+      // What was known of the member is old.
+      mine.holds = true
+      const call = yield* start(put(client))
+      yield* pass(3000)
+      assert.strictEqual(call.pollUnsafe(), undefined)
+      elect([mine, ...others], 2n, 7n)
+      yield* pass(500)
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(call)))
+    })
+  )
+
+  it.effect("costs nobody anything while calls are answered in time", () =>
+    Effect.gen(function* () {
+      const { client, mine, others } = yield* connected()
+      const before = mine.asked
+      yield* Effect.forEach(Array.from({ length: 100 }), () => Effect.andThen(put(client), pass(25)))
+      assert.strictEqual(mine.asked, before)
+      for (const other of others) assert.strictEqual(other.asked, 0)
+    })
+  )
+
+  it.effect("is left alone where members do not tell who leads", () =>
+    Effect.gen(function* () {
+      let holds = false
+      const server: Fake.Server = {
+        answer: () => Effect.suspend(() => (holds ? Effect.never : Effect.succeed(new Uint8Array(0))))
+      }
+      const fake = Fake.make({ "a:1": server, "b:1": server })
+      const client = yield* byTestClock(makeWith(fake.transport, { endpoints: ["a:1", "b:1"] }))
+      yield* put(client)
+      holds = true
+      const call = yield* start(put(client))
+      yield* pass(3000)
+      assert.strictEqual(call.pollUnsafe(), undefined)
+      yield* Fiber.interrupt(call)
+    })
+  )
+
+  it.effect("ends after half a minute where nobody has set a deadline, unless it takes long by nature", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine } = yield* connected({ endpoints: ["a:1"] })
+      mine.holds = true
+      const call = yield* start(reasonOf(put(client)))
+      const patient = [
+        yield* start(put(client, { deadline: "Infinity" })),
+        yield* start(client.unary(Maintenance.method.defragment, {})),
+        yield* start(client.unary(KV.method.compact, { revision: 1n, physical: true }))
+      ]
+      yield* pass(29_500)
+      assert.strictEqual(call.pollUnsafe(), undefined)
+      yield* pass(1000)
+      const reason = yield* Fiber.join(call)
+      assert.strictEqual(reason._tag, "DeadlineExceeded")
+      assert.strictEqual(reason.outcome, "unknown")
+      assert.match(reason.message, /30000 ms, the limit where no deadline is set/)
+      yield* pass(30_000)
+      for (const fiber of patient) assert.strictEqual(fiber.pollUnsafe(), undefined)
+      yield* Effect.forEach(patient, (fiber) => Fiber.interrupt(fiber as Fiber.Fiber<unknown, unknown>))
+      assert.strictEqual(fake.sent[1]?.options.timeoutMillis, undefined, "the server is not told of it")
+    })
+  )
+})
+
+describe("a deadline", () => {
+  it.effect("is told as the call's, whatever was left of it for the last try", () =>
+    Effect.gen(function* () {
+      let tries = 0
+      const answer = () =>
+        Effect.suspend(() =>
+          ++tries < 3
+            ? Effect.fail(Fake.status(14, "etcdserver: no leader"))
+            : Effect.fail(Fake.failure("Deadline", "unknown", "in 3 ms", 4))
+        )
+      const fake = Fake.make({ "a:1": { answer } })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1"], retry: Schedule.spaced("1 milli") })
+      const reason = yield* reasonOf(put(client, { deadline: "2 seconds" }))
+      assert.strictEqual(reason._tag, "DeadlineExceeded")
+      assert.match(reason.message, /deadline of 2000 ms \(in 3 tries\)/)
+    })
+  )
+
+  it.effect("of an impatient caller does not make the client leave a member that is well", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine, used } = yield* connected()
+      const impatient = (millis: number) =>
+        Effect.gen(function* () {
+          mine.holds = true
+          const call = yield* start(Effect.exit(put(client, { deadline: millis })))
+          yield* pass(millis)
+          mine.holds = false
+          return call
+        })
+      // The transport without a network has no deadlines of its own.
+      const calls = [yield* impatient(25), yield* impatient(200)]
+      yield* put(client)
+      assert.strictEqual(fake.sent.at(-1)!.address, used)
+      for (const call of calls) yield* Fiber.interrupt(call)
+    })
+  )
+})
