@@ -1,0 +1,175 @@
+/**
+ * Against real clusters whose leader is killed, paused, cut off from the others, or moved.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Result from "effect/Result"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import type { EtcdError } from "../src/EtcdError.ts"
+import { KV, Maintenance } from "../src/internal/proto/rpc_pb.ts"
+import * as Etcd from "./support/client/etcd.ts"
+
+const bytes = (text: string) => new TextEncoder().encode(text)
+
+const put = (client: EtcdClient.Client, key: string, options?: EtcdClient.CallOptions) =>
+  client.unary(KV.method.put, { key: bytes(key) }, options)
+const get = (client: EtcdClient.Client, key: string) => client.unary(KV.method.range, { key: bytes(key) })
+
+const endpointsOf = (nodes: ReadonlyArray<Etcd.Node>) => nodes.map((node) => node.endpoint)
+
+const statusOf = (client: EtcdClient.Client, node: Etcd.Node) =>
+  client.unary(Maintenance.method.status, {}, { endpoint: node.endpoint, deadline: "2 seconds" })
+
+/** Puts one after the other, until it is stopped. */
+const load = (client: EtcdClient.Client, key: string) =>
+  Effect.gen(function* () {
+    const failures: Array<EtcdError> = []
+    let acknowledged = 0
+    let running = true
+    const fiber = yield* Effect.forkChild(
+      Effect.repeat(Effect.result(put(client, key)), {
+        while: (result) => {
+          if (Result.isSuccess(result)) acknowledged++
+          else failures.push(result.failure)
+          return running
+        }
+      })
+    )
+    return {
+      failures,
+      /** Waits until so many more were acknowledged. */
+      progress: (count: number) =>
+        Effect.suspend(() => {
+          const wanted = acknowledged + count
+          return Effect.repeat(Effect.sleep("5 millis"), { while: () => acknowledged < wanted })
+        }),
+      stop: Effect.suspend(() => {
+        running = false
+        return Fiber.join(fiber)
+      })
+    }
+  })
+
+describe("when the leader goes", () => {
+  for (const fault of ["kill", "pause"] as const) {
+    for (const [selection, batching] of [
+      ["sticky", false],
+      ["sticky", true],
+      ["leader", false],
+      ["spread", false]
+    ] as const) {
+      it.live(`writes do not wait for etcd's own timeout (${fault}, ${selection}${batching ? ", batched" : ""})`, () =>
+        Effect.gen(function* () {
+          const nodes = yield* Etcd.cluster(3)
+          const leader = yield* Etcd.leading(nodes)
+          // One client by each way that a write can take: through a follower, and at the leader.
+          const client = yield* EtcdClient.make({ endpoints: endpointsOf(nodes), selection, batching })
+          const others = nodes.filter((node) => node !== leader)
+          const follower = yield* EtcdClient.make({ endpoints: endpointsOf(others), selection, batching })
+          const loads = yield* Effect.all([load(client, "a"), load(follower, "b")])
+          for (const { progress } of loads) yield* progress(20)
+          yield* leader[fault]
+          for (const { failures, progress, stop } of loads) {
+            yield* progress(5)
+            yield* stop
+            for (const { reason } of failures) {
+              assert.include(["LeaderChanged", "ConnectionLost", "NoLeader"], reason._tag, reason.message)
+            }
+          }
+        })
+      )
+    }
+  }
+
+  it.live("reads at a leader that is paused are answered by the others", () =>
+    Effect.gen(function* () {
+      const nodes = yield* Etcd.cluster(3)
+      const leader = yield* Etcd.leading(nodes)
+      const client = yield* EtcdClient.make({
+        endpoints: endpointsOf(nodes),
+        selection: "leader",
+        keepAliveInterval: "Infinity"
+      })
+      yield* put(client, "k")
+      const isLeaders = Effect.gen(function* () {
+        const [answer, status] = yield* Effect.all([get(client, "k"), statusOf(client, leader)])
+        return answer.header!.memberId === status.header!.memberId
+      })
+      yield* Effect.repeat(isLeaders, { while: (is) => !is })
+      yield* leader.pause
+      const reads = yield* Effect.forEach(
+        Array.from({ length: 20 }, (_, index) => index),
+        () => get(client, "k"),
+        { concurrency: "unbounded" }
+      )
+      for (const read of reads) assert.strictEqual(read.count, 1n)
+      yield* put(client, "k")
+    })
+  )
+})
+
+describe("a client that keeps to the leader", () => {
+  const isAtLeader = (client: EtcdClient.Client, nodes: ReadonlyArray<Etcd.Node>) =>
+    Effect.gen(function* () {
+      const answer = yield* get(client, "k")
+      for (const node of nodes) {
+        const status = yield* Effect.exit(statusOf(client, node))
+        if (Exit.isSuccess(status) && status.value.leader === status.value.header!.memberId) {
+          return status.value.leader === answer.header!.memberId
+        }
+      }
+      return false
+    })
+
+  /** And stays there. */
+  const settled = (client: EtcdClient.Client, nodes: ReadonlyArray<Etcd.Node>) =>
+    Effect.gen(function* () {
+      yield* Effect.repeat(isAtLeader(client, nodes), { while: (is) => !is })
+      for (let look = 0; look < 5; look++) assert.isTrue(yield* isAtLeader(client, nodes))
+    })
+
+  it.live("finds it, and the next one, whether the last one is killed, paused, or has handed over", () =>
+    Effect.gen(function* () {
+      const nodes = yield* Etcd.cluster(3)
+      const client = yield* EtcdClient.make({ endpoints: endpointsOf(nodes), selection: "leader" })
+      yield* put(client, "k")
+      yield* settled(client, nodes)
+      for (const fault of ["kill", "pause", "stop"] as const) {
+        const leader = yield* Etcd.leading(nodes)
+        yield* leader[fault]
+        yield* Effect.repeat(Effect.exit(put(client, "k")), { while: Exit.isFailure })
+        yield* settled(
+          client,
+          nodes.filter((node) => node !== leader)
+        )
+        if (fault === "pause") yield* leader.resume
+        else yield* leader.start
+        yield* Etcd.serving(leader)
+        yield* Etcd.leading(nodes)
+      }
+      const leader = yield* Etcd.leading(nodes)
+      const next = yield* statusOf(client, nodes.find((node) => node !== leader)!)
+      yield* client.unary(
+        Maintenance.method.moveLeader,
+        { targetID: next.header!.memberId },
+        { endpoint: leader.endpoint, deadline: "10 seconds" }
+      )
+      yield* put(client, "k")
+      yield* settled(client, nodes)
+    })
+  )
+
+  it.live("uses whom it can reach where the leader is not among its endpoints", () =>
+    Effect.gen(function* () {
+      const nodes = yield* Etcd.cluster(3)
+      const leader = yield* Etcd.leading(nodes)
+      const client = yield* EtcdClient.make({
+        endpoints: endpointsOf(nodes.filter((node) => node !== leader)),
+        selection: "leader"
+      })
+      for (let call = 0; call < 20; call++) yield* put(client, "k")
+    })
+  )
+})
