@@ -243,8 +243,9 @@ export const silence = (link: Link, now: number): number =>
 /** The connection may live, but its member is not to be used: streams go elsewhere, and so do new calls. */
 export const abandon = (link: Link): Effect.Effect<void> =>
   Effect.suspend(() => {
+    const closing = retire(link.session, link)
     Deferred.doneUnsafe(link.left, Exit.void)
-    return retire(link.session, link)
+    return closing
   })
 
 // ── dialling ──
