@@ -64,19 +64,22 @@ const Answer = Schema.fromJsonString(
     cpuMicros: Schema.Number,
     latencyMicros: Schema.optional(Schema.Array(Schema.Number)),
     value: Schema.optional(Schema.String),
+    waitMillis: Schema.optional(Schema.Struct({ closed: Schema.Number, open: Schema.Number })),
     error: Schema.optional(Schema.String)
   })
 )
 
 const decodeAnswer = Schema.decodeUnknownEffect(Answer)
 
+const requestOf = (ask: Ask) => (content: object) =>
+  Effect.gen(function* () {
+    const line = yield* ask(JSON.stringify(content))
+    const answer = yield* Effect.mapError(decodeAnswer(line), (cause) => benchError(name, cause))
+    return answer.error === undefined ? answer : yield* benchError(name, answer.error)
+  })
+
 const clientOf = (ask: Ask): Client => {
-  const request = (content: object) =>
-    Effect.gen(function* () {
-      const line = yield* ask(JSON.stringify(content))
-      const answer = yield* Effect.mapError(decodeAnswer(line), (cause) => benchError(name, cause))
-      return answer.error === undefined ? answer : yield* benchError(name, answer.error)
-    })
+  const request = requestOf(ask)
   return {
     name,
     round: (round) => Effect.map(request(round), ({ latencyMicros = [], ...answer }) => ({ ...answer, latencyMicros })),
@@ -87,10 +90,34 @@ const clientOf = (ask: Ask): Client => {
   }
 }
 
-/** The Go client or, where it cannot be had, a line that says why, and nothing. */
-export const goClient = (endpoint: string) =>
+const started = <A>(endpoints: ReadonlyArray<string>, make: (ask: Ask) => A) =>
   Effect.matchEffect(build, {
-    onSuccess: (executable) =>
-      Effect.map(spawnLines(name, executable, [endpoint]), (ask) => Option.some(clientOf(ask))),
-    onFailure: (error) => Effect.as(say(`no "${name}" in this run: ${error.message}`), Option.none<Client>())
+    onSuccess: (executable) => Effect.map(spawnLines(name, executable, endpoints), (ask) => Option.some(make(ask))),
+    onFailure: (error) => Effect.as(say(`no "${name}" in this run: ${error.message}`), Option.none<A>())
+  })
+
+/** The Go client or, where it cannot be had, a line that says why, and nothing. */
+export const goClient = (endpoint: string) => started([endpoint], clientOf)
+
+/** The Go client, as it goes through the loss of a leader. */
+export interface GoFailover {
+  readonly start: Effect.Effect<void, BenchError>
+  /** How long it takes from now until a put is acknowledged that is begun from now on, in milliseconds. */
+  readonly await: (
+    longestMillis: number
+  ) => Effect.Effect<{ readonly closed: number; readonly open: number }, BenchError>
+  readonly stop: Effect.Effect<void, BenchError>
+}
+
+export const goFailover = (endpoints: ReadonlyArray<string>) =>
+  started(endpoints, (ask): GoFailover => {
+    const request = requestOf(ask)
+    return {
+      start: Effect.asVoid(request({ scenario: "load" })),
+      await: (millis) =>
+        Effect.flatMap(request({ scenario: "wait", millis }), ({ waitMillis }) =>
+          waitMillis === undefined ? failed("the Go client did not say how long it waited") : Effect.succeed(waitMillis)
+        ),
+      stop: Effect.asVoid(request({ scenario: "stop" }))
+    }
   })

@@ -6,6 +6,7 @@ import { resolve } from "node:path"
 import { parseArgs } from "node:util"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect } from "effect"
+import { failover } from "./failover.ts"
 import { kv } from "./kv.ts"
 import { scan, watch } from "./reading.ts"
 import { startup } from "./startup.ts"
@@ -15,13 +16,16 @@ const scenarioNames = ["startup", "get", "put", "watch", "scan"] as const
 
 type Scenario = (typeof scenarioNames)[number]
 
-const usage = `usage: npm run bench [-- [--quick] [--only SCENARIO]... [--json FILE]]
+const usage = `usage: npm run bench [-- [failover] [--quick] [--only SCENARIO]... [--json FILE]]
 
 Measures this library beside other clients: etcd3, @grpc/grpc-js and node:http2 and, where there is a Go toolchain,
 etcd's own Go client. All of them in one run, in interleaved rounds, against one etcd, which is the one that the tests
 use (ETCD_BINARY names another one).
 
-  --quick          values of 64 bytes only, short rounds: less than a minute in all, instead of about ten
+  failover         measures how long clients need when the leader of a cluster of three is killed or paused, and
+                   nothing else: 20 times each, in about ten minutes
+  --quick          values of 64 bytes only, short rounds: less than a minute in all, instead of about ten; a failover
+                   three times each
   --only SCENARIO  one of ${scenarioNames.join(", ")}; may be given more than once
   --json FILE      writes the rows to the file as well: an array of { scenario, client, inFlight, valueBytes,
                    opsPerSecond, spread, p50Micros, p99Micros, cpuMicrosPerOp }
@@ -37,13 +41,14 @@ const messageOf = (error: unknown) => (error instanceof Error ? error.message : 
 const parse = () => {
   try {
     return parseArgs({
+      allowPositionals: true,
       options: {
         help: { type: "boolean", default: false },
         json: { type: "string" },
         only: { type: "string", multiple: true, default: [] },
         quick: { type: "boolean", default: false }
       }
-    }).values
+    })
   } catch (error) {
     return refuse(`${messageOf(error)}\n\n${usage}`, 2)
   }
@@ -70,6 +75,12 @@ const ensureWritable = (file: string) => {
   if (!existed) rmSync(file)
 }
 
+const isFailover = (words: ReadonlyArray<string>): boolean => {
+  const unknown = words.find((word) => word !== "failover")
+  if (unknown !== undefined) refuse(`there is no ${JSON.stringify(unknown)}\n\n${usage}`, 2)
+  return words.length > 0
+}
+
 const bench = (scenarios: ReadonlyArray<Scenario>, quick: boolean) =>
   Effect.gen(function* () {
     const rows: Array<Row> = []
@@ -81,7 +92,10 @@ const bench = (scenarios: ReadonlyArray<Scenario>, quick: boolean) =>
     return rows
   })
 
-const { help, json, only, quick } = parse()
+const {
+  positionals,
+  values: { help, json, only, quick }
+} = parse()
 if (help) {
   console.log(usage)
   process.exit()
@@ -97,7 +111,7 @@ const write = (rows: ReadonlyArray<Row>) =>
     console.log(`${rows.length} rows are in ${file}`)
   })
 
-bench(scenarios, quick).pipe(
+Effect.suspend(() => (isFailover(positionals) ? Effect.scoped(failover(quick)) : bench(scenarios, quick))).pipe(
   Effect.flatMap(write),
   Effect.catch((error) => Effect.sync(() => refuse(error.message, 1))),
   NodeRuntime.runMain

@@ -1,7 +1,7 @@
 // Command clientv3 measures etcd's own Go client for `npm run bench`.
 //
-// It connects to the endpoint that is its argument, and answers each line on stdin, a request, with one line on stdout.
-// It ends when stdin does.
+// It connects to the endpoints that are its arguments, and answers each line on stdin, a request, with one line on
+// stdout. It ends when stdin does.
 package main
 
 import (
@@ -16,9 +16,12 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 )
 
-// A request is a round of gets or puts or, as scenario "check", one put of the key and one get of it.
+// A request is a round of gets or puts; or, as scenario "check", one put of the key and one get of it; or it is about a
+// load of puts that goes on in the background: "load" starts it, "wait" waits until puts are acknowledged that are begun
+// from then on, "stop" ends it.
 type request struct {
 	Scenario   string `json:"scenario"`
 	InFlight   int    `json:"inFlight"`
@@ -36,6 +39,7 @@ type answer struct {
 	// LatencyMicros are those of all operations, in no order.
 	LatencyMicros []int64 `json:"latencyMicros,omitempty"`
 	Value         []byte  `json:"value,omitempty"`
+	WaitMillis    *waits  `json:"waitMillis,omitempty"`
 	Error         string  `json:"error,omitempty"`
 }
 
@@ -129,10 +133,108 @@ func check(client *clientv3.Client, asked request) (answer, error) {
 	return answer{Value: got.Kvs[0].Value}, nil
 }
 
+// waits are how long it took until a put was acknowledged that was begun after the beginning of the wait.
+type waits struct {
+	Closed float64 `json:"closed"`
+	Open   float64 `json:"open"`
+}
+
+// A mark remembers the first acknowledgement of a put that was begun after a moment.
+type mark struct {
+	mutex        sync.Mutex
+	since        time.Time
+	acknowledged chan time.Duration
+}
+
+func (m *mark) begin() {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.since = time.Now()
+	m.acknowledged = make(chan time.Duration, 1)
+}
+
+func (m *mark) note(begun time.Time) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if m.since.IsZero() || begun.Before(m.since) {
+		return
+	}
+	select {
+	case m.acknowledged <- time.Since(m.since):
+	default:
+	}
+}
+
+// await answers with milliseconds; with those until the end where there was no acknowledgement.
+func (m *mark) await(end time.Time) float64 {
+	select {
+	case took := <-m.acknowledged:
+		return float64(took.Microseconds()) / 1000
+	default:
+	}
+	select {
+	case took := <-m.acknowledged:
+		return float64(took.Microseconds()) / 1000
+	case <-time.After(time.Until(end)):
+		return float64(time.Since(m.since).Milliseconds())
+	}
+}
+
+// A load puts one value after the other, and one every 50 ms whatever became of those before, as ../failover.ts does.
+type load struct {
+	closed, open mark
+	cancel       context.CancelFunc
+}
+
+func putOnce(ctx context.Context, client *clientv3.Client, key string, to *mark) {
+	begun := time.Now()
+	if _, err := client.Put(ctx, key, "v"); err == nil {
+		to.note(begun)
+	}
+}
+
+func startLoad(client *clientv3.Client) *load {
+	ctx, cancel := context.WithCancel(context.Background())
+	started := &load{cancel: cancel}
+	go func() {
+		for ctx.Err() == nil {
+			putOnce(ctx, client, "bench/failover/go/closed", &started.closed)
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	go func() {
+		for ctx.Err() == nil {
+			go putOnce(ctx, client, "bench/failover/go/open", &started.open)
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	return started
+}
+
+func (l *load) wait(longest time.Duration) *waits {
+	l.closed.begin()
+	l.open.begin()
+	end := time.Now().Add(longest)
+	closed := l.closed.await(end)
+	return &waits{Closed: closed, Open: l.open.await(end)}
+}
+
+var running *load
+
 func answerTo(client *clientv3.Client, line []byte) answer {
 	var asked request
 	if err := json.Unmarshal(line, &asked); err != nil {
 		return answer{Error: err.Error()}
+	}
+	switch asked.Scenario {
+	case "load":
+		running = startLoad(client)
+		return answer{}
+	case "wait":
+		return answer{WaitMillis: running.wait(time.Duration(asked.Millis) * time.Millisecond)}
+	case "stop":
+		running.cancel()
+		return answer{}
 	}
 	handle := measure
 	if asked.Scenario == "check" {
@@ -157,8 +259,9 @@ func readLines(lines chan<- []byte) {
 	}
 }
 
-func run(endpoint string) error {
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
+func run(endpoints []string) error {
+	// What it logs of a leader that is gone would hide the results.
+	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
 	if err != nil {
 		return err
 	}
@@ -174,11 +277,11 @@ func run(endpoint string) error {
 }
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: clientv3 ENDPOINT")
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: clientv3 ENDPOINT...")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1]); err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

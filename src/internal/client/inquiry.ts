@@ -124,8 +124,13 @@ const newestOf = (views: ReadonlyArray<View.View>): View.View | undefined =>
       undefined
     )
 
-/** What is known of a member that has calls which are out for long. */
+/** What a member said longer ago does not show that it lives, in milliseconds. */
+const recentMillis = 2000
+
+/** What is known of a member. */
 interface Findings {
+  /** What it said last, ever, and lately. */
+  readonly last: View.View | undefined
   readonly own: View.View | undefined
   readonly newest: View.View | undefined
   /** Whether another member has lost the leader. */
@@ -135,36 +140,38 @@ interface Findings {
   readonly isLeft: boolean
 }
 
-/** What a member said longer ago does not show that it lives, in milliseconds. */
-const recentMillis = 2000
-
-const find = (engine: Engine, link: Session.Link, since: number, now: number): Findings => {
+const find = (engine: Engine, link: Session.Link, now: number): Findings => {
   const { session } = link
-  const views = told(engine, Math.max(since, now - recentMillis))
-  const others = views.filter(({ memberId }) => memberId !== session.view?.memberId)
+  const last = session.view
+  const views = told(engine, now - recentMillis)
+  const own = last !== undefined && last.at >= now - recentMillis ? last : undefined
+  const others = views.filter(({ memberId }) => memberId !== last?.memberId)
   const asked = engine.inquiry.asked.get(link)
   const isSilent =
     asked !== undefined && link.answers === asked.answers && now - asked.since >= silentMillis + 2 * link.roundTrip
   return {
-    own: session.view !== undefined && session.view.at >= since ? session.view : undefined,
-    newest: newestOf(session.isListed || session.view === undefined ? views : [...views, session.view]),
+    last,
+    own,
+    newest: newestOf(own === undefined ? views : [...views, own]),
     isLeaderLost: others.some(({ leader }) => leader === 0n),
     isSilent,
     isLeft: isSilent && others.some(hasLeader)
   }
 }
 
+const describeLeader = ({ leader, memberId, term }: View.View): string =>
+  `the member ${format(memberId)} says that ${format(leader ?? 0n)} leads in term ${term}`
+
 /** Why a call will not be answered by the member that has it, as far as is known. */
-const evidence = (call: Call, { isLeaderLost, isSilent, newest, own }: Findings): string | undefined => {
+const evidence = (call: Call, { isLeaderLost, isSilent, last, newest, own }: Findings): string | undefined => {
   const then = call.view
-  if (then === undefined) return undefined
-  if (newest !== undefined && isNewer(newest, then)) {
-    return (
-      `the leader has changed while the call was under way (the member ${format(newest.memberId)} says that ` +
-      `${format(newest.leader ?? 0n)} leads in term ${newest.term})`
-    )
+  if (newest !== undefined && then !== undefined && isNewer(newest, then)) {
+    return `the leader has changed while the call was under way (${describeLeader(newest)})`
   }
-  if (!hasLeader(then)) return undefined
+  if (newest !== undefined && last !== undefined && isSilent && isNewer(newest, last)) {
+    return `the member does not answer, and the leader has changed since it did (${describeLeader(newest)})`
+  }
+  if (then === undefined || !hasLeader(then)) return undefined
   if (own?.leader === 0n) return "the member has lost its leader while the call was under way"
   if (isSilent && isLeaderLost && then.leader === then.memberId) {
     return "the member, which led, does not answer, and the others have lost it"
@@ -179,25 +186,38 @@ const isSent = (call: Call): boolean => call.begun?.isSent === true
 const end = (call: Call, kind: TransportError["kind"], code: number, message: string): void =>
   call.begun?.end(new TransportError({ kind, code, message, processed: isSent(call) ? "unknown" : "no" }))
 
-/** Ends a call that will not be answered, a moment later: what was decided before the change is answered just now. */
-const endDoubtful = (call: Call, why: string, now: number): void => {
-  call.doubtedAt ??= now
-  if (now - call.doubtedAt >= lookMillis) end(call, "LeaderLost", 14, why)
+const memberSession = ({ selection }: Engine, memberId: bigint | undefined): Session.Session | undefined =>
+  Selection.all(selection).find(({ view }) => view?.memberId === memberId)
+
+/** The next calls go to who leads now or, where that is no endpoint, to who knows it. */
+const turnTo = (engine: Engine, newest: View.View | undefined, now: number): void => {
+  if (newest === undefined || engine.selection.policy === "spread") return
+  const session = memberSession(engine, newest.leader) ?? memberSession(engine, newest.memberId)
+  if (session !== undefined && session.avoidUntil <= now) engine.selection.current = session
 }
 
 const silence = "the member does not even say who leads, and others do"
 
-/** Draws the conclusions for one member. */
-const judge = (engine: Engine, link: Session.Link, calls: ReadonlyArray<Call>, now: number): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    const findings = find(engine, link, calls[0]!.sentAt + longMillis, now)
-    for (const call of calls) {
-      const why = evidence(call, findings)
-      if (why !== undefined) endDoubtful(call, why, now)
-      else call.doubtedAt = undefined
-      if (findings.isLeft && (call.kind === "read" || !isSent(call))) end(call, "ConnectionLost", 14, silence)
+/** Draws the conclusions for the calls that a member has. */
+const judge = (engine: Engine, link: Session.Link, calls: ReadonlyArray<Call>, now: number): void => {
+  const findings = find(engine, link, now)
+  for (const call of calls) {
+    const why = evidence(call, findings)
+    // What was decided before the change is answered in these moments.
+    call.doubtedAt = why === undefined ? undefined : (call.doubtedAt ?? now)
+    if (why !== undefined && now - call.doubtedAt! >= lookMillis) {
+      turnTo(engine, findings.newest, now)
+      end(call, "LeaderLost", 14, why)
+    } else if (findings.isLeft && (call.kind === "read" || !isSent(call))) {
+      end(call, "ConnectionLost", 14, silence)
     }
-    if (!findings.isLeft || link.retired) return Effect.void
+  }
+}
+
+/** Leaves a member that is silent while others answer. */
+const leaveSilent = (engine: Engine, link: Session.Link, now: number): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (link.retired || !find(engine, link, now).isLeft) return Effect.void
     // A write waits on: it ends with an answer, with evidence, or when the connection shows no sign of life.
     link.connection.probe()
     return Effect.andThen(Session.blame(link.session, engine.environment, undefined), Session.abandon(link))
@@ -228,38 +248,39 @@ const takeBearings = (engine: Engine, link: Session.Link, calls: ReadonlyArray<C
 }
 
 /** Looks at the calls of a connection, and answers for how long the oldest has been out that makes one wonder. */
-const lookAt = (engine: Engine, link: Session.Link, now: number): Effect.Effect<number> => {
+const lookAt = (engine: Engine, link: Session.Link, now: number): number => {
   const travel = 2 * link.roundTrip
   const old = olderThan(link, firstMillis + travel, now)
-  if (old.length === 0) return Effect.succeed(0)
+  if (old.length === 0) return 0
   for (const call of old) if (!call.isTimed && call.deadlineAt <= now) end(call, "Deadline", 4, "too late")
   const calls = old.filter((call) => call.begun !== undefined && !call.takesLong)
   takeBearings(engine, link, calls)
   const long = calls.filter((call) => now - call.sentAt >= longMillis + travel)
-  return long.length === 0 ? Effect.succeed(0) : Effect.as(judge(engine, link, long, now), now - long[0]!.sentAt)
+  if (long.length === 0) return 0
+  judge(engine, link, long, now)
+  return now - long[0]!.sentAt
 }
 
+/** Looks at all calls under way, and answers whether there are any. */
 const look = (engine: Engine): Effect.Effect<boolean> =>
   Effect.gen(function* () {
     const { environment, inquiry } = engine
     const now = environment.time.now()
     const links = [...environment.links].filter((link) => link.first !== undefined)
-    const wondering: Array<Session.Link> = []
-    let oldest = 0
-    for (const link of links) {
-      const age = yield* lookAt(engine, link, now)
-      if (age > 0) wondering.push(link)
-      oldest = Math.max(oldest, age)
-    }
-    if (wondering.length === 0) {
+    const ages = links.map((link) => lookAt(engine, link, now))
+    const oldest = Math.max(0, ...ages)
+    if (oldest === 0) {
       inquiry.asked.clear()
       inquiry.askAt = 0
-    } else if (now >= inquiry.askAt) {
+      return links.length > 0
+    }
+    for (const link of [...inquiry.asked.keys()]) yield* leaveSilent(engine, link, now)
+    if (now >= inquiry.askAt) {
       inquiry.askAt = now + Math.min(oldest * askAgainAfter, longestAskMillis)
-      for (const link of wondering) ask(engine, link.session, link)
+      for (const [index, link] of links.entries()) if (ages[index]! > 0) ask(engine, link.session, link)
       askAll(engine)
     }
-    return links.length > 0
+    return true
   })
 
 const watchCalls = (engine: Engine): Effect.Effect<void> =>
@@ -289,7 +310,7 @@ export const notice = (engine: Engine): void => {
 const follow = (engine: Engine, since: number): boolean => {
   const { environment, selection } = engine
   const newest = newestOf(told(engine, since))
-  const leader = newest && Selection.all(selection).find(({ view }) => view?.memberId === newest.leader)
+  const leader = newest && memberSession(engine, newest.leader)
   if (leader === undefined || leader.avoidUntil > environment.time.now()) return false
   selection.current = leader
   return true
