@@ -12,7 +12,9 @@
  *
  * **Limits** on what costs the server little and us something (RFC 9113, 10.5): the size of a header block and the number
  * of its CONTINUATION frames; how many frames come that carry nothing for a call (PING, SETTINGS, empty DATA and so on);
- * and how many answers to them may wait for a server that does not read.
+ * and how many answers to them may wait for a server that does not read. What flow control bounds is counted in bytes
+ * and not in frames, however small they are: DATA of streams that were reset from here, by what their windows had left;
+ * and WINDOW_UPDATE, by what was sent.
  *
  * @internal
  */
@@ -61,7 +63,10 @@ const largestHeaderList = 1024 * 1024
 const idleFrames = 10_000
 const idleFramesMillis = 10_000
 
-/** How many frames a server may have on its way for a stream that is reset: headers, trailers, a reset, empty DATA. */
+/**
+ * How many frames a server may have on its way for a stream that is reset, besides those that flow control bounds:
+ * headers, trailers, a reset, empty DATA.
+ */
 const excusedFrames = 8
 
 const noDebug = new Uint8Array(0)
@@ -93,12 +98,17 @@ export class Session implements FrameHandler {
   private readonly receiveWindow = new ReceiveWindow(connectionWindowBytes)
   private readonly settingsAcks: Array<() => void> = []
   private initialSendWindow = initialWindow
+  /** The connection's send window when nothing is under way. */
+  private fullSendWindow = initialWindow
   private maxSendFrame = maxFrameBytes
   private nextStreamId = 1
   private hasServerSettings = false
   private openBlock: OpenBlock | undefined
   private useless = 0
   private uselessSince = 0
+  /** How much DATA, and how much room for DATA, may still come for streams that were reset from here. */
+  private lateBytes = 0
+  private lateRoom = 0
   private isClosed = false
 
   constructor(socket: net.Socket, listener: SessionListener) {
@@ -229,7 +239,7 @@ export class Session implements FrameHandler {
     if (!this.isExpected(FrameType.data, streamId)) return
     if (frameLength > 0 && !this.receiveOnConnection(frameLength)) return
     const stream = this.streams.get(streamId)
-    if (stream === undefined) return this.onClosedStream(streamId, "DATA")
+    if (stream === undefined) return this.onLateData(streamId, frameLength, end > start)
     if (end > start) this.wasUseful()
     else if (!isEndOfStream) this.countUseless()
     if (!stream.isAnswered) return this.break(Reset.protocolError, `DATA before HEADERS on stream ${streamId}`)
@@ -287,6 +297,14 @@ export class Session implements FrameHandler {
       return false
     }
     return true
+  }
+
+  /** DATA of a stream that is closed here. A frame that comes in pieces has its length with the first of them. */
+  private onLateData(streamId: number, frameLength: number, isPiece: boolean) {
+    if (!this.isKnown(streamId) || (frameLength === 0 && !isPiece)) return this.onClosedStream(streamId, "DATA")
+    this.lateBytes -= frameLength
+    if (this.lateBytes >= 0) return
+    this.break(Reset.flowControlError, "more DATA of closed streams than their windows had left")
   }
 
   private receiveOnConnection(frameLength: number): boolean {
@@ -449,16 +467,23 @@ export class Session implements FrameHandler {
     if (end - start !== 4) return this.break(Reset.frameSizeError, `WINDOW_UPDATE of ${end - start} bytes`)
     const increment = uint31At(bytes, start)
     const stream = this.streams.get(streamId)
-    if (streamId !== 0 && stream === undefined) return this.onClosedStream(streamId, "WINDOW_UPDATE")
-    this.countUseless()
+    if (streamId !== 0 && stream === undefined) return this.onLateWindowUpdate(streamId, increment)
     const window = stream?.sendWindow ?? this.sendWindow
+    if (window.size >= (stream === undefined ? this.fullSendWindow : this.initialSendWindow)) this.countUseless()
     const isGrown = increment > 0 && window.grow(increment)
     if (!isGrown) {
       const code = increment === 0 ? Reset.protocolError : Reset.flowControlError
       const what = increment === 0 ? "a WINDOW_UPDATE of nothing" : `a window of more than ${largestWindow} bytes`
       return stream === undefined ? this.break(code, what) : stream.fail(code, `the server sent ${what}`)
     }
+    if (stream === undefined && window.size > this.fullSendWindow) this.fullSendWindow = window.size
     if (this.blocked.size > 0) this.pumpAll()
+  }
+
+  private onLateWindowUpdate(streamId: number, increment: number): void {
+    const isDue = this.isKnown(streamId) && increment > 0 && increment <= this.lateRoom
+    if (isDue) this.lateRoom -= increment
+    else this.onClosedStream(streamId, "WINDOW_UPDATE")
   }
 
   private onPriority(streamId: number, length: number) {
@@ -491,9 +516,11 @@ export class Session implements FrameHandler {
     if (this.useless > 0) this.useless = 0
   }
 
-  /** A stream was reset from here: what the server sent before it knew is not held against it. */
-  excuse(): void {
+  /** A stream is reset from here: what the server sends before it knows is not held against it, up to so much DATA. */
+  excuse(stream: Stream, dataBytes: number): void {
     this.useless -= excusedFrames
+    this.lateBytes += dataBytes
+    this.lateRoom += Math.max(0, this.initialSendWindow - stream.sendWindow.size)
   }
 
   private break(code: number, what: string): void {

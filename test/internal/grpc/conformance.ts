@@ -2,6 +2,7 @@
  * What every gRPC transport must do, whatever it is made of: against real etcd, against servers of `node:http2` that
  * break the rules of gRPC, and against servers of raw frames that break the rules of HTTP/2.
  */
+import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import type * as http2 from "node:http2"
 import * as net from "node:net"
@@ -9,6 +10,7 @@ import * as os from "node:os"
 import * as path from "node:path"
 import process from "node:process"
 import * as tls from "node:tls"
+import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -67,6 +69,19 @@ const temporaryDirectory = Effect.acquireRelease(
 )
 
 const portOf = (server: net.Server): number => (server.address() as net.AddressInfo).port
+
+/**
+ * Writes while this process stands still, so that nothing that comes meanwhile is read before it goes on. Returns how
+ * many writes were answered.
+ */
+const writeFromAnotherProcess = (target: Target, message: Uint8Array, times: number): Effect.Effect<number> =>
+  Effect.sync(() => {
+    const script = fileURLToPath(new URL("../../support/http2/writer.ts", import.meta.url))
+    const input = JSON.stringify({ target, message: [...message], times })
+    const { status, stdout, stderr } = spawnSync(process.execPath, [script], { input, encoding: "utf8" })
+    assert.strictEqual(status, 0, stderr)
+    return Number(stdout)
+  })
 
 /** Waits until something holds. */
 const until = (condition: () => boolean): Effect.Effect<void> =>
@@ -790,6 +805,25 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
+      it.live("a watch that is closed behind 24,000 small events harms no other call", () =>
+        Effect.gen(function* () {
+          const { target } = yield* etcd("tcp")
+          const connection = yield* connect(target)
+          const watches = 200
+          const puts = 120
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const watch = yield* connection.bidirectional("/etcdserverpb.Watch/Watch")
+              for (let count = 0; count < watches; count++) yield* watch.send(watchFrom(99))
+              yield* Stream.runDrain(Stream.take(Stream.rechunk(watch.messages, 1), watches))
+              const written = yield* writeFromAnotherProcess(target, put(99, empty), puts)
+              assert.strictEqual(written, puts)
+            })
+          )
+          for (let call = 0; call < 3; call++) yield* connection.unary("/etcdserverpb.KV/Range", range(97))
+        })
+      )
+
       it.live("calls of a megabyte run in flat memory", () =>
         Effect.gen(function* () {
           const { target } = yield* etcd("unix")
@@ -1267,6 +1301,53 @@ export const transportConformance = (name: string, transport: Transport): void =
           yield* until(() => late.length === 1)
           yield* Fiber.interrupt(call)
           yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.rstStream))
+          yield* echo(connection)
+        })
+      )
+
+      it.live("any number of small frames that were on their way to a call when it was cancelled", () =>
+        Effect.gen(function* () {
+          const { connection, peer } = yield* againstRaw({
+            onRequestEnd: (stream, peer) => {
+              if (stream === 1) peer.send(Frames.headers(1, Frames.grpcHeaders), Frames.data(1, data))
+              else peer.send(Frames.answer(stream, request))
+            },
+            onFrame: ({ stream, type }, peer) => {
+              if (type !== Frames.Type.rstStream || stream !== 1) return
+              const plain = Frames.data(1, data)
+              const withPadding = Frames.data(1, Buffer.concat([bytes(7), data, new Uint8Array(7)]), Frames.Flag.padded)
+              const batch = Buffer.concat(Array.from({ length: 500 }, () => [plain, withPadding]).flat())
+              for (let count = 0; count < 20; count++) peer.send(batch)
+            }
+          })
+          yield* Stream.runDrain(Stream.take(connection.serverStream(method, request), 1))
+          yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.rstStream))
+          for (let call = 0; call < 3; call++) yield* echo(connection)
+        })
+      )
+
+      it.live("room that a server gives back for each of many small messages", () =>
+        Effect.gen(function* () {
+          const count = 6000
+          let taken = 0
+          const { connection } = yield* againstRaw({
+            onRequestEnd: (stream, peer) => peer.send(Frames.answer(stream, request)),
+            onFrame: ({ payload, stream, type }, peer) => {
+              if (type !== Frames.Type.data || stream !== 1) return
+              taken += payload.length
+              if (taken < count * data.length) return
+              const room = [Frames.windowUpdate(1, data.length), Frames.windowUpdate(0, data.length)]
+              peer.send(...Array.from({ length: count }, () => room).flat())
+            }
+          })
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const call = yield* connection.bidirectional(method)
+              for (let sent = 0; sent < count; sent++) yield* call.send(request)
+              yield* until(() => taken === count * data.length)
+              yield* echo(connection)
+            })
+          )
           yield* echo(connection)
         })
       )
