@@ -61,10 +61,11 @@ export interface Holder {
  *
  * - `Status`: the server answered with a gRPC status other than OK.
  * - `Unreachable`: there is no connection, and the request was never sent.
- * - `ConnectionLost`: the connection broke or drained under the call, or the call's stream was reset.
+ * - `ConnectionLost`: the connection broke or drained under the call, or the call's stream broke off: it was reset, or
+ *   ended without a status.
  * - `Deadline`: the time was up here, before an answer came.
- * - `Protocol`: the answer broke the rules of HTTP/2 or gRPC: wrong content type, malformed, compressed, truncated or
- *   oversized message, no status.
+ * - `Protocol`: the answer broke the rules of HTTP/2 or gRPC, and so would the next one: wrong content type, malformed,
+ *   compressed or oversized message, two messages where one was due. Or the request cannot be sent.
  * - `Http`: an answer that is not gRPC (a proxy's 502, a redirect, an HTML page).
  */
 export class TransportError extends Data.TaggedError("TransportError")<{

@@ -113,6 +113,7 @@ const howItEnds = <A>(call: Effect.Effect<A, TransportError>): Effect.Effect<str
 const lostUnknown = { kind: "ConnectionLost", code: 14, processed: "unknown" } as const
 const lostNo = { kind: "ConnectionLost", code: 14, processed: "no" } as const
 const unreachable = { kind: "Unreachable", code: 14, processed: "no" } as const
+const brokenOff = (code: number) => ({ kind: "ConnectionLost", code, processed: "unknown" }) as const
 const protocol = (code: number) => ({ kind: "Protocol", code, processed: "unknown" }) as const
 
 export const transportConformance = (name: string, transport: Transport): void => {
@@ -436,7 +437,7 @@ export const transportConformance = (name: string, transport: Transport): void =
           }
           check(
             yield* failureOf((stream) => Node.reply(stream, empty, { other: "x" })),
-            protocol(2),
+            brokenOff(2),
             /without a gRPC status/
           )
           check(
@@ -444,7 +445,8 @@ export const transportConformance = (name: string, transport: Transport): void =
               stream.respond(Node.grpcHeaders)
               stream.end()
             }),
-            protocol(2)
+            brokenOff(2),
+            /without a gRPC status/
           )
         })
       )
@@ -536,6 +538,11 @@ export const transportConformance = (name: string, transport: Transport): void =
             Node.reply(stream, whole.subarray(0, 50), { "grpc-status": "14" })
           )
           check(status, { kind: "Status", code: 14, processed: "yes" })
+          const brokeOff = yield* failureOf((stream) => {
+            stream.respond(Node.grpcHeaders)
+            stream.end(whole.subarray(0, 50))
+          })
+          check(brokeOff, brokenOff(13), /cut off after 45 of 100 bytes of a message, without a gRPC status/)
         })
       )
 
@@ -848,14 +855,21 @@ export const transportConformance = (name: string, transport: Transport): void =
 
       it.live("a refused stream was not processed; any other reset may have been", () =>
         Effect.gen(function* () {
+          const codes = [
+            [1, 13, /PROTOCOL_ERROR/],
+            [2, 13, /INTERNAL_ERROR/],
+            [3, 13, /FLOW_CONTROL_ERROR/],
+            [5, 13, /STREAM_CLOSED/],
+            [6, 13, /FRAME_SIZE_ERROR/],
+            [8, 1, /CANCEL/],
+            [9, 13, /COMPRESSION_ERROR/],
+            [11, 8, /ENHANCE_YOUR_CALM/],
+            [12, 7, /INADEQUATE_SECURITY/],
+            [0xabcdef, 13, /11259375/],
+            [0, 2, /without a gRPC status/]
+          ] as const
           check(yield* reset(7), lostNo, /REFUSED_STREAM/)
-          check(yield* reset(8), { kind: "ConnectionLost", code: 1, processed: "unknown" }, /CANCEL/)
-          check(yield* reset(2), { kind: "ConnectionLost", code: 13, processed: "unknown" }, /INTERNAL_ERROR/)
-          check(yield* reset(11), { kind: "ConnectionLost", code: 8, processed: "unknown" }, /ENHANCE_YOUR_CALM/)
-          check(yield* reset(12), { kind: "ConnectionLost", code: 7, processed: "unknown" })
-          check(yield* reset(0xabcdef), { kind: "ConnectionLost", code: 13, processed: "unknown" }, /11259375/)
-          check(yield* reset(1), protocol(13), /PROTOCOL_ERROR/)
-          check(yield* reset(0), protocol(2))
+          for (const [code, status, message] of codes) check(yield* reset(code), brokenOff(status), message)
         })
       )
 
@@ -894,6 +908,29 @@ export const transportConformance = (name: string, transport: Transport): void =
           })
           const exit = yield* Effect.exit(Stream.runDrain(connection.serverStream(method, request)))
           assert.isTrue(Exit.isFailure(exit))
+        })
+      )
+
+      it.live("a stream that ends in the middle, whether it was reset or not, was lost and broke no contract", () =>
+        Effect.gen(function* () {
+          const endings: ReadonlyArray<readonly [(stream: number) => Buffer, code: number]> = [
+            [(stream) => Frames.rstStream(stream, 0), 2],
+            [(stream) => Frames.rstStream(stream, 1), 13],
+            [(stream) => Frames.rstStream(stream, 3), 13],
+            [(stream) => Frames.data(stream, empty, Frames.Flag.endStream), 2],
+            [(stream) => Frames.headers(stream, [["other", "x"]], 0x5), 2]
+          ]
+          for (const [ending, code] of endings) {
+            const { connection } = yield* againstRaw({
+              onRequestEnd: (stream, peer) =>
+                peer.send(
+                  Frames.headers(stream, Frames.grpcHeaders),
+                  Frames.data(stream, Frames.message(request)),
+                  ending(stream)
+                )
+            })
+            check(yield* Effect.flip(Stream.runDrain(connection.serverStream(method, request))), brokenOff(code))
+          }
         })
       )
 

@@ -424,7 +424,7 @@ describe("what comes in", () => {
           const sender = yield* Effect.forkChild(Effect.flip(Effect.forever(call.send(new Uint8Array(16_000)))))
           yield* until(() => framesOf(peer, Frames.Type.data).length > 0)
           peer.send(Frames.rstStream(1, 2))
-          assert.deepInclude(yield* Fiber.join(sender), { processed: "no" })
+          assert.deepInclude(yield* Fiber.join(sender), { kind: "ConnectionLost", processed: "no" })
           let messages = 0
           const counting = Stream.runForEach(call.messages, () => Effect.sync(() => messages++))
           assert.match((yield* Effect.flip(counting)).message, /INTERNAL_ERROR/)
