@@ -15,16 +15,15 @@ import {
   errorOfTrailers,
   foreignAnswer,
   framingError,
+  messageOf,
   missingStatus,
   nameOf,
-  protocolError,
-  resetError,
-  unsent
+  resetError
 } from "./errors.ts"
 import { ForeignAnswer } from "./foreign.ts"
 import { frame } from "./framing.ts"
 import { MessageReader } from "./MessageReader.ts"
-import { Code, type Headers, Reset } from "./status.ts"
+import { type Headers, Reset } from "./status.ts"
 import type { TransportError } from "./Transport.ts"
 
 /** What a call needs of its connection. */
@@ -37,8 +36,8 @@ export interface Host {
   readonly streamClosed: (stream: http2.ClientHttp2Stream) => void
   /** A stream ended without an answer: if the connection is gone as well, every call hears of it now. */
   readonly checkBroken: (streamError: Error | undefined) => void
-  /** A frame could not be sent; `node:http2` closes the connection after that. */
-  readonly sendFailed: () => void
+  /** Something could not be sent, and `node:http2` closes the connection after that. Returns the error of its call. */
+  readonly sendFailed: (call: Call, why: string, processed: "no" | "unknown", cause?: unknown) => TransportError
 }
 
 const endStreamFlag = 0x1
@@ -186,10 +185,10 @@ export class Call implements Begun {
     this.end(foreignAnswer(this.name, Number(answer[":status"]), answer, this.foreign?.text ?? ""))
   }
 
+  /** Headers that are submitted wait in nghttp2, which drops them when a GOAWAY comes before they are sent. */
   private readonly onFrameError = (type: number, code: number): void => {
-    this.host.sendFailed()
-    const what = `the request could not be sent (frame type ${type}, nghttp2 error ${code}); its headers may be too large`
-    this.end(type === headersFrame ? unsent(`${this.name}: ${what}`) : protocolError(this.name, Code.internal, what))
+    const why = `a frame could not be sent (frame type ${type}, nghttp2 error ${code})`
+    this.end(this.host.sendFailed(this, why, type === headersFrame ? "no" : "unknown"))
   }
 
   private readonly onError = (error: Error): void => {
@@ -202,9 +201,17 @@ export class Call implements Begun {
     if (this.done) return
     this.host.checkBroken(this.streamError)
     if (this.done) return
-    if (this.foreign !== undefined) this.endForeign()
+    if (this.stream?.id === undefined) this.endUnsent(this.streamError)
+    else if (this.foreign !== undefined) this.endForeign()
     else if (this.trailers !== undefined) this.end(errorOfTrailers(this.name, this.trailers, this.reader))
     else this.endByReset(this.stream?.rstCode ?? Reset.noError)
+  }
+
+  /** `node:http2` had no stream id for it: the session closes, or has used them up. */
+  endUnsent(cause: unknown): void {
+    const why =
+      cause === undefined ? "a stream could not be opened" : `a stream could not be opened (${messageOf(cause)})`
+    this.end(this.host.sendFailed(this, why, "no", cause))
   }
 
   private endByReset(code: number): void {

@@ -18,6 +18,7 @@
  */
 import * as http2 from "node:http2"
 import { type Dial, transportOf } from "./connect.ts"
+import { largestHeaderList } from "./metadata.ts"
 import { NodeConnection } from "./NodeConnection.ts"
 
 const streamWindowBytes = 2 * 1024 * 1024
@@ -28,7 +29,7 @@ const sessionOptions = {
   maxSessionMemory: 1_000_000,
   peerMaxConcurrentStreams: 0x7fffffff,
   maxReservedRemoteStreams: 0,
-  maxSendHeaderBlockLength: 1024 * 1024
+  maxSendHeaderBlockLength: largestHeaderList
 }
 
 const startHttp2 = (dial: Dial<NodeConnection>): (() => void) => {

@@ -144,6 +144,11 @@ export const unsendable = (name: string, what: string): TransportError =>
     `${name} was not sent: gRPC cannot carry ${what}; header names are lower-case letters, digits, "-", "_" and ".", and values are printable ASCII`
   )
 
+export const headersTooLarge = (name: string, bytes: number, limit: number): TransportError =>
+  unsent(
+    `${name}: the request could not be sent, because its headers have ${bytes} bytes and at most ${limit} are taken; send less metadata`
+  )
+
 // ── connections ──
 
 const connectionLost = (

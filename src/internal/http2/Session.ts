@@ -19,6 +19,7 @@
  * @internal
  */
 import type * as net from "node:net"
+import { largestHeaderList } from "../grpc/metadata.ts"
 import { Reset } from "../grpc/status.ts"
 import {
   Flag,
@@ -55,9 +56,6 @@ const connectionWindowBytes = 16 * 1024 * 1024
 /** A block's bytes on the wire, and the frames that it may be cut into. */
 const maxHeaderBlockBytes = maxHeaderListBytes
 const maxContinuations = 64
-
-/** The largest list of headers that is sent. */
-const largestHeaderList = 1024 * 1024
 
 /** How many frames without use for a call are taken in a row, unless they take at least this long. */
 const idleFrames = 10_000

@@ -345,6 +345,42 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
+      it.live("headers may be as large as the server takes, however little that is", () =>
+        Effect.gen(function* () {
+          const sizes: Array<number> = []
+          const { connection } = yield* against((stream, headers) => {
+            sizes.push(
+              Object.entries(headers).reduce((sum, [name, value]) => sum + name.length + value!.length + 32, 0)
+            )
+            Node.reply(stream, Frames.message(request))
+          })
+          const kinds = [
+            {},
+            { timeoutMillis: 5000 },
+            { metadata: { token: "t1", te: "ignored" }, timeoutMillis: 60_000 }
+          ]
+          for (const options of kinds) {
+            yield* connection.unary(method, request, options)
+            const size = sizes.at(-1)!
+            assert.isBelow(size, 512)
+            const limitedTo = (limit: number) =>
+              Effect.map(
+                againstRaw({
+                  greeting: Frames.settings({ 6: limit }),
+                  onRequestEnd: (stream, peer) => peer.send(Frames.answer(stream, request))
+                }),
+                ({ connection }) => connection.unary(method, request, options)
+              )
+            assert.deepStrictEqual(yield* yield* limitedTo(size), request)
+            check(
+              yield* Effect.flip(yield* limitedTo(size - 1)),
+              { kind: "Protocol", code: 13, processed: "no" },
+              new RegExp(`its headers have ${size} bytes and at most ${size - 1} are taken`)
+            )
+          }
+        })
+      )
+
       it.live("a bidirectional call sends and receives at once, and half-closes", () =>
         Effect.gen(function* () {
           const { connection } = yield* against((stream) => {
@@ -951,6 +987,65 @@ export const transportConformance = (name: string, transport: Transport): void =
           for (const call of calls.slice(0, 2)) {
             assert.deepStrictEqual(yield* yield* Fiber.join(call), request)
           }
+        })
+      )
+
+      it.live.each([
+        ["that is final", 1],
+        ["that announces another one", 0x7fffffff]
+      ] as const)("a call in the instant of a GOAWAY %s was not processed", ([, lastStreamId]) =>
+        Effect.gen(function* () {
+          for (const rest of [empty, Frames.ping(), Frames.goaway(1, 0)]) {
+            const { connection, peer } = yield* againstRaw({
+              onRequestEnd: (stream, peer) => {
+                if (stream === 1) peer.send(Frames.answer(1, request), Frames.goaway(lastStreamId, 0), rest)
+                else if (lastStreamId === 0x7fffffff) peer.send(Frames.goaway(1, 0))
+              }
+            })
+            yield* echo(connection)
+            check(yield* Effect.flip(connection.unary(method, request)), lostNo)
+            check(yield* connection.closed, lostNo, /GOAWAY/)
+            assert.isAtMost(peer.frames.filter(({ type }) => type === Frames.Type.headers).length, 2)
+          }
+        })
+      )
+
+      it.live("calls that are begun as a server drains again and again are answered, or were not processed", () =>
+        Effect.gen(function* () {
+          const perConnection = 5
+          const taken = new Set<string>()
+          const requests = new Map<Peer, number>()
+          const server = yield* rawServer({
+            onRequestEnd: (stream, peer) => {
+              const count = (requests.get(peer) ?? 0) + 1
+              requests.set(peer, count)
+              const body = peer.frames.filter((frame) => frame.stream === stream && frame.type === Frames.Type.data)
+              const message = Buffer.concat(body.map(({ payload }) => payload)).subarray(5)
+              if (count <= perConnection) {
+                assert.isFalse(taken.has(message.toString()), "no request is taken up twice")
+                taken.add(message.toString())
+                peer.send(Frames.answer(stream, message))
+              }
+              if (count === perConnection) peer.send(Frames.goaway(stream, 0))
+            }
+          })
+          const open = connect(tcp(server.port))
+          let connection = yield* open
+          const call = (index: number): Effect.Effect<Uint8Array, TransportError, Scope.Scope> =>
+            connection.unary(method, Buffer.from(`request ${index}`)).pipe(
+              Effect.catch((error) => {
+                check(error, lostNo)
+                return Effect.flatMap(open, (another) => {
+                  connection = another
+                  return call(index)
+                })
+              })
+            )
+          const answers = yield* Effect.forEach(Array.from({ length: 100 }), (_, index) => call(index), {
+            concurrency: 10
+          })
+          assert.strictEqual(answers.length, 100)
+          assert.strictEqual(taken.size, 100)
         })
       )
 
