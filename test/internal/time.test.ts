@@ -9,14 +9,9 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
 import * as Time from "../../src/internal/time.ts"
+import { standStill } from "../support/machine.ts"
 
 const real = Context.get(Context.empty(), Time.Time)
-
-/** Keeps the event loop for so many milliseconds. */
-const standStill = (millis: number): void => {
-  const end = performance.now() + millis
-  while (performance.now() < end);
-}
 
 const outOfPatience = (millis: number) =>
   Effect.callback<void>((resume) => {
@@ -92,7 +87,7 @@ describe("patience", () => {
         ),
         { startImmediately: true }
       )
-      standStill(500)
+      yield* standStill(500)
       yield* Fiber.join(fiber)
       assert.deepStrictEqual(happened, ["heard", "out of patience"])
     }).pipe(Effect.scoped)
@@ -100,7 +95,7 @@ describe("patience", () => {
 
   it.live("runs out where this process stands still again and again", () =>
     Effect.gen(function* () {
-      const blocking = setInterval(() => standStill(150), 1)
+      const blocking = setInterval(() => Effect.runSync(standStill(150)), 1)
       yield* outOfPatience(300).pipe(Effect.ensuring(Effect.sync(() => clearInterval(blocking))))
     })
   )

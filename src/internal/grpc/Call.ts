@@ -6,7 +6,6 @@
  * @internal
  */
 import type * as http2 from "node:http2"
-import { longestTimer } from "../time.ts"
 import { judge } from "./answer.ts"
 import type { Begun, Observer, Outgoing } from "./calls.ts"
 import { Deadline } from "./deadline.ts"
@@ -57,7 +56,6 @@ export class Call implements Begun {
   private early: Array<Uint8Array> = []
   private foreign: ForeignAnswer | undefined
   private streamError: Error | undefined
-  private timer: NodeJS.Timeout | undefined
   private deadline: Deadline | undefined
 
   constructor(host: Host, path: string, headers: http2.OutgoingHttpHeaders, observer: Observer) {
@@ -70,12 +68,10 @@ export class Call implements Begun {
 
   /** Ends the call here when the time is up. */
   limit(timeoutMillis: number): void {
-    this.deadline = new Deadline(timeoutMillis)
-    this.timer = setTimeout(() => this.expire(timeoutMillis), Math.min(timeoutMillis, longestTimer))
-    this.timer.unref()
+    this.deadline = new Deadline(this, timeoutMillis)
   }
 
-  private expire(timeoutMillis: number): void {
+  expire(timeoutMillis: number): void {
     this.end(deadlinePassed(this.name, timeoutMillis, this.stream !== undefined))
   }
 
@@ -111,8 +107,8 @@ export class Call implements Begun {
 
   private release(): void {
     this.done = true
-    clearTimeout(this.timer)
-    clearTimeout(this.foreign?.timer)
+    this.deadline?.stop()
+    this.foreign?.stop()
     this.host.ended(this)
     const stream = this.stream
     if (stream !== undefined && !stream.closed && !(stream.readableEnded && stream.writableFinished)) {

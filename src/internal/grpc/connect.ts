@@ -9,7 +9,7 @@ import type { TLSSocket } from "node:tls"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import { longestTimer } from "../time.ts"
+import { patience } from "../time.ts"
 import type { Caller } from "./calls.ts"
 import {
   describeAlpn,
@@ -84,7 +84,7 @@ const dial = <C>(
     const settle = (result: Effect.Effect<void, TransportError>) => {
       if (settled) return
       settled = true
-      clearTimeout(timer)
+      stopWaiting()
       resume(result)
     }
     const abandon = () => {
@@ -102,9 +102,8 @@ const dial = <C>(
       dialled.connection = makeConnection()
       settle(Effect.void)
     }
-    const timer = setTimeout(
-      () => fail(describeTimeout(phase, options.connectTimeoutMillis)),
-      Math.min(options.connectTimeoutMillis, longestTimer)
+    const stopWaiting = patience(options.connectTimeoutMillis, () =>
+      fail(describeTimeout(phase, options.connectTimeoutMillis))
     )
     const start = () => {
       phase = "HTTP/2 settings"
@@ -123,7 +122,7 @@ const dial = <C>(
     })
     return Effect.sync(() => {
       settled = true
-      clearTimeout(timer)
+      stopWaiting()
       abandon()
     })
   })

@@ -103,7 +103,9 @@ export class Session implements FrameHandler {
   private hasServerSettings = false
   private openBlock: OpenBlock | undefined
   private useless = 0
-  private uselessSince = 0
+  /** When the first of them came in the row under way, and in the one before. */
+  private rowBegan = performance.now()
+  private rowBefore = this.rowBegan
   /** How much DATA, and how much room for DATA, may still come for streams that were reset from here. */
   private lateBytes = 0
   private lateRoom = 0
@@ -501,12 +503,17 @@ export class Session implements FrameHandler {
 
   private countUseless(): void {
     if (this.isClosed) return
-    if (this.useless++ <= 0) this.uselessSince = performance.now()
+    if (this.useless++ === 0) {
+      this.rowBefore = this.rowBegan
+      this.rowBegan = performance.now()
+    }
     if (this.useless <= idleFrames) return
-    if (performance.now() - this.uselessSince < idleFramesMillis) {
+    // What came while this process stood still is read in a moment, so the time counts from the row before.
+    if (performance.now() - this.rowBefore < idleFramesMillis) {
       this.break(Reset.enhanceYourCalm, `${idleFrames} frames in a row that are for no call`)
     } else {
-      this.useless = 0
+      this.rowBefore = performance.now()
+      this.useless = 1
     }
   }
 

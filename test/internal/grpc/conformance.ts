@@ -32,6 +32,7 @@ import * as Frames from "../../support/http2/frames.ts"
 import { fuzzedFrames, makeRandom } from "../../support/http2/fuzz.ts"
 import * as Node from "../../support/http2/nodeServer.ts"
 import { type Peer, rawServer } from "../../support/http2/rawServer.ts"
+import { standStill } from "../../support/machine.ts"
 import { certificateOf, fixture, trusted } from "../../support/tls.ts"
 
 const defaults: ConnectionOptions = {
@@ -82,6 +83,9 @@ const writeFromAnotherProcess = (target: Target, message: Uint8Array, times: num
     assert.strictEqual(status, 0, stderr)
     return Number(stdout)
   })
+
+/** Waits until what was sent in this turn of the event loop has gone out, and for no answer. */
+const requestsLeave = Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
 
 /** Waits until something holds. */
 const until = (condition: () => boolean): Effect.Effect<void> =>
@@ -232,6 +236,39 @@ export const transportConformance = (name: string, transport: Transport): void =
           yield* Effect.sleep(600)
           assert.isUndefined(closed.pollUnsafe())
           yield* connection.unary("/etcdserverpb.KV/Range", range(97))
+        })
+      )
+
+      it.live("is not blamed for time in which this process stood still", () =>
+        Effect.gen(function* () {
+          const { target } = yield* etcd(listener)
+          const dial = yield* Effect.forkScoped(
+            connect(target, {
+              connectTimeoutMillis: 250,
+              keepAliveIntervalMillis: 20,
+              keepAliveTimeoutMillis: 50
+            }),
+            { startImmediately: true }
+          )
+          yield* standStill(400)
+          const connection = yield* Fiber.join(dial)
+          const closed = yield* Effect.forkChild(connection.closed)
+          for (let round = 0; round < 3; round++) {
+            connection.probe()
+            yield* requestsLeave
+            yield* standStill(150)
+            yield* Effect.sleep(1)
+          }
+          for (let round = 0; round < 3; round++) {
+            const call = yield* Effect.forkChild(
+              connection.unary("/etcdserverpb.KV/Range", range(97), { timeoutMillis: 100 }),
+              { startImmediately: true }
+            )
+            yield* requestsLeave
+            yield* standStill(150)
+            yield* Fiber.join(call)
+          }
+          assert.isUndefined(closed.pollUnsafe())
         })
       )
 
@@ -1109,6 +1146,55 @@ export const transportConformance = (name: string, transport: Transport): void =
           silent = true
           check(yield* idle.connection.closed, lostNo, /not answered/)
           check(yield* Fiber.join(call), lostUnknown, /not answered/)
+        })
+      )
+
+      it.live("a server is not given up for time in which this process stood still, and is when it is silent", () =>
+        Effect.gen(function* () {
+          let silent = false
+          const { connection, peer } = yield* againstRaw(
+            {
+              polite: false,
+              onFrame: (frame, peer) => {
+                if (!silent && frame.type === Frames.Type.settings && frame.flags === 0) peer.send(Frames.settingsAck)
+              }
+            },
+            { keepAliveIntervalMillis: 20, keepAliveTimeoutMillis: 50 }
+          )
+          const closed = yield* Effect.forkChild(connection.closed)
+          for (let round = 0; round < 3; round++) {
+            connection.probe()
+            yield* requestsLeave
+            yield* standStill(150)
+            yield* Effect.sleep(20)
+          }
+          assert.isUndefined(closed.pollUnsafe())
+          silent = true
+          check(yield* Fiber.join(closed), lostNo, /not answered/)
+          assert.isAbove(peer.frames.length, 1)
+        })
+      )
+
+      it.live("a server that answers no question, and is heard all the time, is not given up", () =>
+        Effect.gen(function* () {
+          const { connection, peer } = yield* againstRaw(
+            {
+              polite: false,
+              onFrame: (frame, peer) => {
+                if (frame.type === Frames.Type.ping) setTimeout(() => peer.send(Frames.ping()), 3)
+              }
+            },
+            { keepAliveIntervalMillis: 16, keepAliveTimeoutMillis: 20 }
+          )
+          peer.send(Frames.settingsAck, Frames.ping())
+          const closed = yield* Effect.forkChild(connection.closed)
+          for (let asked = 0; asked < 30; asked++) {
+            const heard = connection.bytesHeard()
+            yield* until(() => connection.bytesHeard() > heard || closed.pollUnsafe() !== undefined)
+            connection.probe()
+            yield* Effect.sleep(25)
+          }
+          assert.isUndefined(closed.pollUnsafe())
         })
       )
 

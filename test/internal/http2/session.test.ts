@@ -818,6 +818,21 @@ describe("limits", () => {
     assert.deepStrictEqual(broken, [])
   })
 
+  it("frames that came while this process stood still are not held against a server, and a flood is", () => {
+    const { now } = performance
+    const { broken, heard } = sessionOfTest()
+    const pings = Buffer.concat(Array.from({ length: 6000 }, () => Frames.ping(new Uint8Array(8), 1)))
+    heard(Frames.settings())
+    performance.now = () => now.call(performance) + 3_600_000
+    heard(pings)
+    heard(pings)
+    assert.deepStrictEqual(broken, [])
+    heard(pings)
+    heard(pings)
+    performance.now = now
+    assert.strictEqual(broken.length, 1)
+  })
+
   it.live("a header block without end is not waited for", () =>
     Effect.gen(function* () {
       for (const [size, count] of [
