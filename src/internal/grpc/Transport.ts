@@ -75,6 +75,14 @@ export class TransportError extends Data.TaggedError("TransportError")<{
   readonly message: string
   /** `no`: the server surely did not act on the request (never sent, refused stream, above GOAWAY's last id). */
   readonly processed: "no" | "unknown" | "yes"
+  /**
+   * A dial failed for a reason that does not go away unless somebody changes something: the server's certificate is not
+   * from an authority that is trusted, or for another name; TLS is spoken to a port without it, or the other way round;
+   * the server has no HTTP/2, no version of TLS in common, or wants a certificate that was not given or that it does not
+   * trust; PEM that cannot be used. It is only there where that is certain, and never for what may mend itself: nothing
+   * listens yet, a file is missing or half-written, a certificate has expired and may be renewed.
+   */
+  readonly lasting?: true | undefined
   readonly metadata?: Readonly<Record<string, string>> | undefined
   readonly cause?: unknown
 }> {}
