@@ -72,7 +72,7 @@ export class Call implements Begun {
   }
 
   expire(timeoutMillis: number): void {
-    this.end(deadlinePassed(this.name, timeoutMillis, this.stream !== undefined))
+    this.end(deadlinePassed(this.name, timeoutMillis, this.isSent))
   }
 
   /** The call goes out on `stream`. */
@@ -87,6 +87,10 @@ export class Call implements Begun {
     stream.on("frameError", this.onFrameError)
     stream.on("drain", this.onDrain)
     this.observer.onStart(new NodeOutgoing(stream))
+  }
+
+  get isSent(): boolean {
+    return this.stream !== undefined
   }
 
   private get name(): string {

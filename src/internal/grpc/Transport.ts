@@ -48,12 +48,20 @@ export interface CallOptions {
   readonly metadata?: Readonly<Record<string, string>> | undefined
   /** From now: sent as `grpc-timeout`, and enforced here as well. */
   readonly timeoutMillis?: number | undefined
-  /** Who may end a unary call from outside: is given the call when it begins. */
+  /** Who may end a unary call from outside: is given the call when it begins. Each call needs one of its own. */
   readonly holder?: Holder | undefined
 }
 
+/** Holds a unary call, from its beginning on and also when it is over. */
 export interface Holder {
-  begun: { readonly end: (error: TransportError | undefined) => void } | undefined
+  begun: Held | undefined
+}
+
+export interface Held {
+  /** Whether the request may have left; if not, the server surely did not act on it. */
+  readonly isSent: boolean
+  /** Fails the call, and resets its stream on the wire. Does nothing to a call that is over. */
+  readonly end: (error: TransportError) => void
 }
 
 /**

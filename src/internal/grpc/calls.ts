@@ -31,6 +31,8 @@ export interface Observer {
 
 /** A call that was begun. */
 export interface Begun {
+  /** Whether the request may have left. */
+  readonly isSent: boolean
   /** Ends the call, and resets its stream unless both sides have ended it. */
   readonly end: (error: TransportError | undefined) => void
   /** Nobody wants the call any more. */

@@ -70,7 +70,11 @@ export class Call implements Begun, StreamHandler {
   }
 
   expire(timeoutMillis: number): void {
-    this.end(deadlinePassed(this.name, timeoutMillis, this.stream !== undefined))
+    this.end(deadlinePassed(this.name, timeoutMillis, this.isSent))
+  }
+
+  get isSent(): boolean {
+    return this.stream !== undefined
   }
 
   private get name(): string {

@@ -19,12 +19,14 @@ import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type {
-  Connection,
-  ConnectionOptions,
-  Target,
-  Tls,
-  Transport,
+import {
+  type CallOptions,
+  type Connection,
+  type ConnectionOptions,
+  type Holder,
+  type Target,
+  type Tls,
+  type Transport,
   TransportError
 } from "../../../src/internal/grpc/Transport.ts"
 import { clientTls, etcd, type Listener } from "../../support/etcd.ts"
@@ -735,6 +737,117 @@ export const transportConformance = (name: string, transport: Transport): void =
           )
           yield* connection.unary("/test.Service/Good", request)
           yield* until(() => open === 0)
+        })
+      )
+    })
+
+    describe("a unary call that somebody holds", () => {
+      const given = (message: string) =>
+        new TransportError({ kind: "ConnectionLost", code: 14, processed: "unknown", message })
+      const first = given("ended by its holder")
+      const second = given("ended once more")
+
+      const held = (connection: Connection, options: CallOptions = {}) =>
+        Effect.gen(function* () {
+          const holder: Holder = { begun: undefined }
+          const fiber = yield* Effect.forkChild(
+            Effect.exit(connection.unary(method, request, { ...options, holder })),
+            {
+              startImmediately: true
+            }
+          )
+          return { fiber, call: holder.begun! }
+        })
+
+      const endTwice = Effect.fnUntraced(function* ({ call, fiber }: Effect.Success<ReturnType<typeof held>>) {
+        call.end(first)
+        call.end(second)
+        assert.strictEqual(yield* Effect.flip(yield* Fiber.join(fiber)), first)
+        call.end(second)
+      })
+
+      it.live("ends when it is on the wire, with part of its answer there or none, and its stream is reset", () =>
+        Effect.gen(function* () {
+          const whole = Frames.message(request)
+          const begun: Array<http2.ServerHttp2Stream> = []
+          const { connection } = yield* against((stream, headers) => {
+            if (headers[":path"] !== method) return Node.reply(stream, whole)
+            begun.push(stream)
+            if (begun.length === 1) return
+            stream.respond(Node.grpcHeaders)
+            stream.write(begun.length === 2 ? whole : whole.subarray(0, 6))
+          })
+          for (let count = 1; count <= 3; count++) {
+            const one = yield* held(connection)
+            assert.isTrue(one.call.isSent)
+            yield* until(() => begun.length === count)
+            yield* connection.unary("/test.Service/Good", request)
+            yield* endTwice(one)
+            yield* until(() => begun.at(-1)?.rstCode === 8)
+          }
+          yield* connection.unary("/test.Service/Good", request)
+        })
+      )
+
+      it.live("ends in the moment in which it begins", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* against((stream) => Node.reply(stream, Frames.message(request)))
+          for (let count = 0; count < 3; count++) yield* endTwice(yield* held(connection))
+          yield* echo(connection)
+        })
+      )
+
+      it.live("ends while it waits for room, and never goes out", () =>
+        Effect.gen(function* () {
+          const streams: Array<http2.ServerHttp2Stream> = []
+          const server = yield* Node.nodeServer((stream) => void streams.push(stream), {
+            settings: { maxConcurrentStreams: 1 }
+          })
+          const connection = yield* connect(tcp(server.port))
+          const running = yield* held(connection)
+          yield* until(() => streams.length === 1)
+          const waiting = yield* held(connection)
+          const last = yield* held(connection)
+          assert.deepStrictEqual([running.call.isSent, waiting.call.isSent, last.call.isSent], [true, false, false])
+          yield* endTwice(waiting)
+          Node.reply(streams[0]!, Frames.message(request))
+          assert.deepStrictEqual(yield* yield* Fiber.join(running.fiber), request)
+          yield* until(() => streams.length === 2)
+          assert.isTrue(last.call.isSent)
+          Node.reply(streams[1]!, Frames.message(request))
+          assert.deepStrictEqual(yield* yield* Fiber.join(last.fiber), request)
+          assert.strictEqual(streams.length, 2)
+        })
+      )
+
+      it.live("does not end again when it is over, however it ended", () =>
+        Effect.gen(function* () {
+          const scope = yield* Scope.make()
+          const { port } = yield* Node.nodeServer((stream, headers) => {
+            if (headers.silent === undefined) Node.reply(stream, Frames.message(request))
+          })
+          const connection = yield* Scope.provide(connect(tcp(port)), scope)
+          const answered = yield* held(connection)
+          assert.deepStrictEqual(yield* yield* Fiber.join(answered.fiber), request)
+          answered.call.end(first)
+
+          const interrupted = yield* held(connection, { metadata: { silent: "yes" } })
+          yield* Fiber.interrupt(interrupted.fiber)
+          interrupted.call.end(first)
+
+          const expired = yield* held(connection, { metadata: { silent: "yes" }, timeoutMillis: 10 })
+          assert.strictEqual((yield* Effect.flip(yield* Fiber.join(expired.fiber))).kind, "Deadline")
+          expired.call.end(first)
+
+          yield* Scope.close(scope, Exit.void)
+          for (const options of [{}, { timeoutMillis: 0 }, { metadata: { "not a name": "x" } }]) {
+            const failed = yield* held(connection, options)
+            failed.call.end(first)
+            const error = yield* Effect.flip(yield* Fiber.join(failed.fiber))
+            assert.notStrictEqual(error, first)
+            assert.strictEqual(error.processed, "no")
+            assert.isFalse(failed.call.isSent)
+          }
         })
       )
     })
