@@ -223,11 +223,13 @@ export class Call implements Begun {
 
 class NodeOutgoing implements Outgoing {
   private readonly stream: http2.ClientHttp2Stream
-  /** `node:http2` ends this side of a stream that it closes, so that shows as `isEnding`. */
-  readonly isClosed = false
 
   constructor(stream: http2.ClientHttp2Stream) {
     this.stream = stream
+  }
+
+  get isClosed(): boolean {
+    return this.stream.closed
   }
 
   get isEnding(): boolean {

@@ -11,7 +11,8 @@
  * have 1 MiB instead of 64 KiB, because a request that is over that limit costs the whole connection.
  *
  * **What `node:http2` cannot do.** A GOAWAY with an error code ends the calls that are outstanding, though the server
- * might still have answered them. And after some violations of the protocol it stops to read and tells nobody (Node.js 22
+ * might still have answered them. An answer that breaks the rules of HTTP/2 looks like a stream that was reset, and what
+ * a server said that does not speak it cannot be told. And after some violations of the protocol it stops to read and tells nobody (Node.js 22
  * more often than 24); then it is the keep-alive that ends the calls.
  *
  * @internal

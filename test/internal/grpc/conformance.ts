@@ -1099,6 +1099,31 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
+      it.live("sending on a call that broke off behind messages that are still to be read fails as such", () =>
+        Effect.gen(function* () {
+          for (const code of [0, 2]) {
+            const { connection, peer } = yield* againstRaw({
+              onRequest: (stream, peer) => {
+                const messages = Array.from({ length: 40 }, () =>
+                  Frames.data(stream, Frames.message(new Uint8Array(16_000)))
+                )
+                peer.send(Frames.headers(stream, Frames.grpcHeaders), ...messages)
+              }
+            })
+            yield* Effect.scoped(
+              Effect.gen(function* () {
+                const call = yield* connection.bidirectional(method)
+                const sender = yield* Effect.forkChild(Effect.flip(Effect.forever(call.send(new Uint8Array(16_000)))))
+                yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.data))
+                peer.send(Frames.rstStream(1, code))
+                const { kind } = yield* Fiber.join(sender)
+                assert.strictEqual(kind, "ConnectionLost")
+              })
+            )
+          }
+        })
+      )
+
       it.live("a stream that ends in the middle, whether it was reset or not, was lost and broke no contract", () =>
         Effect.gen(function* () {
           const endings: ReadonlyArray<readonly [(stream: number) => Buffer, code: number]> = [

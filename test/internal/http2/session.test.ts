@@ -514,6 +514,7 @@ describe("rules that concern one stream", () => {
     Frames.headers(stream, list, flags)
 
   const broken: ReadonlyArray<readonly [string, (stream: number) => Uint8Array, code: number]> = [
+    ["DATA before HEADERS", (stream) => Buffer.concat([1, 2].map(() => Frames.data(stream, request))), 1],
     ["upper-case header names", (stream) => Frames.headers(stream, [...Frames.grpcHeaders, ["Bad", "x"]]), 1],
     ["no status", (stream) => Frames.headers(stream, [["content-type", "application/grpc"]]), 1],
     ["two statuses", (stream) => Frames.headers(stream, [[":status", "200"], ...Frames.grpcHeaders]), 1],
@@ -597,7 +598,6 @@ describe("rules that concern one stream", () => {
 
 describe("rules that concern the connection", () => {
   const broken: ReadonlyArray<readonly [string, (stream: number) => Uint8Array, code: number]> = [
-    ["DATA before HEADERS", (stream) => Frames.data(stream, request), 1],
     ["DATA on stream 0", () => Frames.data(0, request), 1],
     ["DATA on a stream of the server's", () => Frames.data(2, request), 1],
     ["HEADERS on an idle stream", () => Frames.headers(999, Frames.grpcHeaders), 1],
