@@ -85,7 +85,9 @@ export class Call implements Begun {
     stream.on("error", this.onError)
     stream.on("close", this.onClose)
     stream.on("frameError", this.onFrameError)
-    stream.on("drain", this.onDrain)
+    stream.on("drain", this.onWritable)
+    // The server has closed it, which shows as its end only when what came before is read.
+    stream.on("aborted", this.onWritable)
     this.observer.onStart(new NodeOutgoing(stream))
   }
 
@@ -128,7 +130,7 @@ export class Call implements Begun {
     if (!this.done) this.stream?.resume()
   }
 
-  private readonly onDrain = (): void => {
+  private readonly onWritable = (): void => {
     if (!this.done) this.observer.onWritable()
   }
 

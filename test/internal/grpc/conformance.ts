@@ -1114,7 +1114,9 @@ export const transportConformance = (name: string, transport: Transport): void =
               Effect.gen(function* () {
                 const call = yield* connection.bidirectional(method)
                 const sender = yield* Effect.forkChild(Effect.flip(Effect.forever(call.send(new Uint8Array(16_000)))))
-                yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.data))
+                const received = () =>
+                  peer.frames.reduce((sum, { payload, type }) => sum + (type === 0 ? payload.length : 0), 0)
+                yield* until(() => received() === 65_535)
                 peer.send(Frames.rstStream(1, code))
                 const { kind } = yield* Fiber.join(sender)
                 assert.strictEqual(kind, "ConnectionLost")
