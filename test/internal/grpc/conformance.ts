@@ -1721,22 +1721,29 @@ export const transportConformance = (name: string, transport: Transport): void =
 
       it.live("any number of small frames that were on their way to a call when it was cancelled", () =>
         Effect.gen(function* () {
-          const { connection, peer } = yield* againstRaw({
-            onRequestEnd: (stream, peer) => {
-              if (stream === 1) peer.send(Frames.headers(1, Frames.grpcHeaders), Frames.data(1, data))
-              else peer.send(Frames.answer(stream, request))
-            },
-            onFrame: ({ stream, type }, peer) => {
-              if (type !== Frames.Type.rstStream || stream !== 1) return
-              const plain = Frames.data(1, data)
-              const withPadding = Frames.data(1, Buffer.concat([bytes(7), data, new Uint8Array(7)]), Frames.Flag.padded)
-              const batch = Buffer.concat(Array.from({ length: 500 }, () => [plain, withPadding]).flat())
-              for (let count = 0; count < 20; count++) peer.send(batch)
-            }
-          })
-          yield* Stream.runDrain(Stream.take(connection.serverStream(method, request), 1))
-          yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.rstStream))
-          for (let call = 0; call < 3; call++) yield* echo(connection)
+          const plain = Frames.data(1, data)
+          const withPadding = Frames.data(1, Buffer.concat([bytes(7), data, new Uint8Array(7)]), Frames.Flag.padded)
+          const batch = Buffer.concat(Array.from({ length: 500 }, () => [plain, withPadding]).flat())
+          for (const isAnswered of [true, false]) {
+            const answer = [Frames.headers(1, Frames.grpcHeaders), plain]
+            const { connection, peer } = yield* againstRaw({
+              onRequestEnd: (stream, peer) => {
+                if (stream > 1) peer.send(Frames.answer(stream, request))
+                else if (isAnswered) peer.send(...answer)
+              },
+              onFrame: ({ stream, type }, peer) => {
+                if (type !== Frames.Type.rstStream || stream !== 1) return
+                if (!isAnswered) peer.send(...answer)
+                for (let count = 0; count < 20; count++) peer.send(batch)
+              }
+            })
+            const call = Stream.runDrain(Stream.take(connection.serverStream(method, request), 1))
+            const fiber = yield* Effect.forkChild(call, { startImmediately: true })
+            yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.data))
+            yield* isAnswered ? Fiber.join(fiber) : Fiber.interrupt(fiber)
+            yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.rstStream))
+            for (let call = 0; call < 3; call++) yield* echo(connection)
+          }
         })
       )
 
