@@ -14,8 +14,8 @@ import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import { KV } from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
-import { freePort } from "./support/machine.ts"
-import { standStill, wallClock } from "./support/time.ts"
+import { freePort, standStill } from "./support/machine.ts"
+import { wallClock } from "./support/time.ts"
 
 const hour = 3_600_000
 const key = new Uint8Array([1])
@@ -168,7 +168,7 @@ describe("a program that keeps the event loop", () => {
         yield* put(client)
         const call = yield* Effect.forkChild(put(client, { deadline: "150 millis" }), { startImmediately: true })
         yield* Effect.yieldNow
-        standStill(400)
+        yield* standStill(400)
         yield* Fiber.join(call)
       }
     })

@@ -70,19 +70,6 @@ export const reading: Effect.Effect<void> = Effect.callback((resume) => {
   return Effect.sync(() => clearImmediate(immediate))
 })
 
-/** Calls back when the time is up, after what had come by then was read. Returns what stops it. */
-export const timer = (millis: number, run: () => void): (() => void) => {
-  let immediate: NodeJS.Immediate | undefined
-  const onDue = () => {
-    immediate = setImmediate(run)
-  }
-  const timeout = setTimeout(onDue, Math.min(millis, longestTimer)).unref()
-  return () => {
-    clearTimeout(timeout)
-    clearImmediate(immediate)
-  }
-}
-
 /** A timer that fires so much later was kept from it. */
 const standstillMillis = 100
 

@@ -9,7 +9,8 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
 import * as Time from "../../src/internal/time.ts"
-import { byTestClock, standStill, wallClock } from "../support/time.ts"
+import { standStill } from "../support/machine.ts"
+import { byTestClock, wallClock } from "../support/time.ts"
 
 const real = Context.get(Context.empty(), Time.Time)
 
@@ -82,7 +83,7 @@ describe("patience", () => {
         ),
         { startImmediately: true }
       )
-      standStill(500)
+      yield* standStill(500)
       yield* Fiber.join(fiber)
       assert.deepStrictEqual(happened, ["heard", "out of patience"])
     }).pipe(Effect.scoped)
@@ -90,7 +91,7 @@ describe("patience", () => {
 
   it.live("runs out where this process stands still again and again", () =>
     Effect.gen(function* () {
-      const blocking = setInterval(() => standStill(150), 1)
+      const blocking = setInterval(() => Effect.runSync(standStill(150)), 1)
       yield* outOfPatience(300).pipe(Effect.ensuring(Effect.sync(() => clearInterval(blocking))))
     })
   )

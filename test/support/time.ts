@@ -1,5 +1,5 @@
 /**
- * Clocks that a test moves, and time in which it stands still.
+ * Clocks that a test moves.
  */
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
@@ -27,9 +27,3 @@ export const wallClock = Effect.acquireRelease(
   }),
   ({ restore }) => Effect.sync(restore)
 )
-
-/** Keeps the event loop for so many milliseconds. */
-export const standStill = (millis: number): void => {
-  const end = performance.now() + millis
-  while (performance.now() < end);
-}

@@ -206,7 +206,7 @@ export class Lane {
     const oldest = this.places.find((place) => place.counts)
     if (oldest === undefined) return
     this.isTiming = true
-    Time.timer(Math.max(0, oldest.since + longestStay - this.time.now()), () => {
+    Time.patience(Math.max(0, oldest.since + longestStay - this.time.now()), () => {
       this.isTiming = false
       const now = this.time.now()
       for (const place of this.places) {

@@ -10,9 +10,9 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
+import { Deadline } from "../grpc/deadline.ts"
 
 import * as Rpc from "../proto/rpc_pb.ts"
-import * as Time from "../time.ts"
 import type { Place } from "./batchingLane.ts"
 
 export type Message = Rpc.RangeResponse | Rpc.PutResponse | Rpc.DeleteRangeResponse
@@ -79,7 +79,7 @@ export class Member {
   deadlineAt = Number.POSITIVE_INFINITY
 
   private resume: ((effect: Effect.Effect<Message, EtcdError.EtcdError>) => void) | undefined = undefined
-  private stopTimer: (() => void) | undefined = undefined
+  private deadline: Deadline | undefined = undefined
 
   constructor(
     operation: Operation,
@@ -109,7 +109,7 @@ export class Member {
     this.resume = resume
     if (this.deadlineMillis === undefined) return
     this.deadlineAt = now + this.deadlineMillis
-    this.stopTimer = Time.timer(this.deadlineMillis, this.expire)
+    this.deadline = new Deadline(this, this.deadlineMillis)
   }
 
   /** Goes on with its caller. */
@@ -124,9 +124,8 @@ export class Member {
   }
 
   disarm(): void {
-    if (this.stopTimer === undefined) return
-    this.stopTimer()
-    this.stopTimer = undefined
+    this.deadline?.stop()
+    this.deadline = undefined
   }
 
   /** The call as it is without batching, with the time that is left. */
@@ -142,8 +141,8 @@ export class Member {
   }
 
   /** The caller is told; what was sent stays on its way for the other callers. */
-  private readonly expire = (): void => {
-    this.stopTimer = undefined
+  expire(): void {
+    this.deadline = undefined
     if (this.state === "waiting" || this.state === "shared") this.resume?.(Effect.fail(this.tooLate()))
   }
 

@@ -6,7 +6,6 @@
  * @internal
  */
 import type * as http2 from "node:http2"
-import { longestTimer } from "../time.ts"
 import { judge } from "./answer.ts"
 import type { Begun, Observer, Outgoing } from "./calls.ts"
 import { Deadline } from "./deadline.ts"
@@ -15,16 +14,15 @@ import {
   errorOfTrailers,
   foreignAnswer,
   framingError,
+  messageOf,
   missingStatus,
   nameOf,
-  protocolError,
-  resetError,
-  unsent
+  resetError
 } from "./errors.ts"
 import { ForeignAnswer } from "./foreign.ts"
 import { frame } from "./framing.ts"
 import { MessageReader } from "./MessageReader.ts"
-import { Code, type Headers, Reset } from "./status.ts"
+import { type Headers, Reset } from "./status.ts"
 import type { TransportError } from "./Transport.ts"
 
 /** What a call needs of its connection. */
@@ -37,8 +35,8 @@ export interface Host {
   readonly streamClosed: (stream: http2.ClientHttp2Stream) => void
   /** A stream ended without an answer: if the connection is gone as well, every call hears of it now. */
   readonly checkBroken: (streamError: Error | undefined) => void
-  /** A frame could not be sent; `node:http2` closes the connection after that. */
-  readonly sendFailed: () => void
+  /** Something could not be sent, and `node:http2` closes the connection after that. Returns the error of its call. */
+  readonly sendFailed: (call: Call, why: string, processed: "no" | "unknown", cause?: unknown) => TransportError
 }
 
 const endStreamFlag = 0x1
@@ -58,7 +56,6 @@ export class Call implements Begun {
   private early: Array<Uint8Array> = []
   private foreign: ForeignAnswer | undefined
   private streamError: Error | undefined
-  private timer: NodeJS.Timeout | undefined
   private deadline: Deadline | undefined
 
   constructor(host: Host, path: string, headers: http2.OutgoingHttpHeaders, observer: Observer) {
@@ -71,13 +68,11 @@ export class Call implements Begun {
 
   /** Ends the call here when the time is up. */
   limit(timeoutMillis: number): void {
-    this.deadline = new Deadline(timeoutMillis)
-    this.timer = setTimeout(() => this.expire(timeoutMillis), Math.min(timeoutMillis, longestTimer))
-    this.timer.unref()
+    this.deadline = new Deadline(this, timeoutMillis)
   }
 
-  private expire(timeoutMillis: number): void {
-    this.end(deadlinePassed(this.name, timeoutMillis, this.stream !== undefined))
+  expire(timeoutMillis: number): void {
+    this.end(deadlinePassed(this.name, timeoutMillis, this.isSent))
   }
 
   /** The call goes out on `stream`. */
@@ -90,7 +85,9 @@ export class Call implements Begun {
     stream.on("error", this.onError)
     stream.on("close", this.onClose)
     stream.on("frameError", this.onFrameError)
-    stream.on("drain", this.onDrain)
+    stream.on("drain", this.onWritable)
+    // The server has closed it, which shows as its end only when what came before is read.
+    stream.on("aborted", this.onWritable)
     this.observer.onStart(new NodeOutgoing(stream))
   }
 
@@ -116,8 +113,8 @@ export class Call implements Begun {
 
   private release(): void {
     this.done = true
-    clearTimeout(this.timer)
-    clearTimeout(this.foreign?.timer)
+    this.deadline?.stop()
+    this.foreign?.stop()
     this.host.ended(this)
     const stream = this.stream
     if (stream !== undefined && !stream.closed && !(stream.readableEnded && stream.writableFinished)) {
@@ -133,7 +130,7 @@ export class Call implements Begun {
     if (!this.done) this.stream?.resume()
   }
 
-  private readonly onDrain = (): void => {
+  private readonly onWritable = (): void => {
     if (!this.done) this.observer.onWritable()
   }
 
@@ -190,10 +187,10 @@ export class Call implements Begun {
     this.end(foreignAnswer(this.name, Number(answer[":status"]), answer, this.foreign?.text ?? ""))
   }
 
+  /** Headers that are submitted wait in nghttp2, which drops them when a GOAWAY comes before they are sent. */
   private readonly onFrameError = (type: number, code: number): void => {
-    this.host.sendFailed()
-    const what = `the request could not be sent (frame type ${type}, nghttp2 error ${code}); its headers may be too large`
-    this.end(type === headersFrame ? unsent(`${this.name}: ${what}`) : protocolError(this.name, Code.internal, what))
+    const why = `a frame could not be sent (frame type ${type}, nghttp2 error ${code})`
+    this.end(this.host.sendFailed(this, why, type === headersFrame ? "no" : "unknown"))
   }
 
   private readonly onError = (error: Error): void => {
@@ -206,9 +203,17 @@ export class Call implements Begun {
     if (this.done) return
     this.host.checkBroken(this.streamError)
     if (this.done) return
-    if (this.foreign !== undefined) this.endForeign()
+    if (this.stream?.id === undefined) this.endUnsent(this.streamError)
+    else if (this.foreign !== undefined) this.endForeign()
     else if (this.trailers !== undefined) this.end(errorOfTrailers(this.name, this.trailers, this.reader))
     else this.endByReset(this.stream?.rstCode ?? Reset.noError)
+  }
+
+  /** `node:http2` had no stream id for it: the session closes, or has used them up. */
+  endUnsent(cause: unknown): void {
+    const why =
+      cause === undefined ? "a stream could not be opened" : `a stream could not be opened (${messageOf(cause)})`
+    this.end(this.host.sendFailed(this, why, "no", cause))
   }
 
   private endByReset(code: number): void {
@@ -220,11 +225,13 @@ export class Call implements Begun {
 
 class NodeOutgoing implements Outgoing {
   private readonly stream: http2.ClientHttp2Stream
-  /** `node:http2` ends this side of a stream that it closes, so that shows as `isEnding`. */
-  readonly isClosed = false
 
   constructor(stream: http2.ClientHttp2Stream) {
     this.stream = stream
+  }
+
+  get isClosed(): boolean {
+    return this.stream.closed
   }
 
   get isEnding(): boolean {

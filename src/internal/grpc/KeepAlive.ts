@@ -8,7 +8,7 @@
  *
  * @internal
  */
-import { patience } from "../time.ts"
+import { longestTimer, patience } from "../time.ts"
 import type { ConnectionOptions } from "./Transport.ts"
 
 /** How many looks the keep-alive interval is divided into: silence is noticed at most one of them late. */
@@ -25,8 +25,11 @@ export class KeepAlive {
   private readonly options: ConnectionOptions
   private readonly peer: Peer
   private watchdog: NodeJS.Timeout | undefined
-  /** Ends the wait for the answer to a probe, while there is one under way. */
+  /** Ends the wait for a sign of life, while one is waited for. */
   private endWait: (() => void) | undefined
+  /** A server that is heard all the time may leave a probe unanswered; more of them would say nothing more. */
+  private isAnswerDue = false
+  private isStopped = false
   private bytesHeard = 0
   /** Looks, not time: one look comes where this process stood still, however long. */
   private silentLooks = 0
@@ -37,24 +40,30 @@ export class KeepAlive {
     const { keepAliveIntervalMillis } = options
     if (keepAliveIntervalMillis <= 0) return
     const lookEveryMillis = Math.max(1, keepAliveIntervalMillis / looksPerInterval)
-    this.watchdog = setInterval(() => this.look(), lookEveryMillis).unref()
+    this.watchdog = setInterval(() => this.look(), Math.min(lookEveryMillis, longestTimer)).unref()
   }
 
   stop(): void {
+    this.isStopped = true
     clearInterval(this.watchdog)
-    this.answered()
+    this.heard()
   }
 
   /** Asks for a sign of life now, unless that is under way already, or never to be done. */
   ask(): void {
     const { keepAliveIntervalMillis, keepAliveTimeoutMillis } = this.options
-    if (keepAliveIntervalMillis <= 0 || this.endWait !== undefined) return
+    if (this.isStopped || keepAliveIntervalMillis <= 0 || this.endWait !== undefined) return
     const heardBefore = this.peer.bytesHeard()
     this.endWait = patience(keepAliveTimeoutMillis, () => {
       this.endWait = undefined
       if (this.peer.bytesHeard() === heardBefore) this.peer.onSilence(describeSilence(keepAliveTimeoutMillis))
     })
-    this.peer.probe(() => this.answered())
+    if (this.isAnswerDue) return
+    this.isAnswerDue = true
+    this.peer.probe(() => {
+      this.isAnswerDue = false
+      this.heard()
+    })
   }
 
   private look(): void {
@@ -64,7 +73,7 @@ export class KeepAlive {
     if (this.silentLooks >= looksPerInterval) this.ask()
   }
 
-  private answered(): void {
+  private heard(): void {
     this.endWait?.()
     this.endWait = undefined
   }

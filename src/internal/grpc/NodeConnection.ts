@@ -24,8 +24,8 @@ import { authorityOf, describeTarget } from "./dial.ts"
 import {
   describeBreak,
   describeGoaway,
+  headersTooLarge,
   lost,
-  messageOf,
   nameOf,
   refused,
   retired,
@@ -33,7 +33,8 @@ import {
   unsendable
 } from "./errors.ts"
 import { KeepAlive } from "./KeepAlive.ts"
-import { formatTimeout, Reset, shorten } from "./status.ts"
+import { fieldBytes, largestHeaderList, unsendableName } from "./metadata.ts"
+import { formatTimeout, Reset } from "./status.ts"
 import type { CallOptions, ConnectionOptions, Target, TransportError } from "./Transport.ts"
 
 interface Goaway {
@@ -124,14 +125,25 @@ export class NodeConnection implements Caller, Host {
       "user-agent": "effect-etcd",
       "grpc-accept-encoding": "identity"
     }
-    if (timeoutMillis !== undefined) headers["grpc-timeout"] = formatTimeout(timeoutMillis)
+    if (timeoutMillis === undefined) delete headers["grpc-timeout"]
+    else headers["grpc-timeout"] = formatTimeout(timeoutMillis)
     const call = new Call(this, path, headers, observer)
-    const badName = unsendableName(options?.metadata)
-    if (badName !== undefined) call.end(unsendable(this.name(path), `its header "${badName}"`))
+    const wrong = this.checkHeaders(path, headers, options?.metadata)
+    if (wrong !== undefined) call.end(wrong)
     else if (timeoutMillis !== undefined && timeoutMillis <= 0) call.end(tooLate(this.name(path)))
     else if (this.refusal !== undefined) call.end(refused(path, this.refusal))
     else this.schedule(call, timeoutMillis)
     return call
+  }
+
+  /** `node:http2` itself closes the connection where headers are too large. */
+  private checkHeaders(path: string, headers: http2.OutgoingHttpHeaders, metadata: CallOptions["metadata"]) {
+    const bad = unsendableName(metadata)
+    if (bad !== undefined) return unsendable(this.name(path), `its header "${bad}"`)
+    const limit = Math.min(this.session.remoteSettings.maxHeaderListSize ?? largestHeaderList, largestHeaderList)
+    let bytes = 0
+    for (const name in headers) bytes += fieldBytes(name, String(headers[name]))
+    return bytes > limit ? headersTooLarge(this.name(path), bytes, limit) : undefined
   }
 
   private schedule(call: Call, timeoutMillis: number | undefined): void {
@@ -147,9 +159,10 @@ export class NodeConnection implements Caller, Host {
       call.end(refused(call.path, this.refusal!))
       return
     }
+    // Headers were looked at before, so what is wrong is the session. Node.js 24 tells that by the stream's error instead.
     const opened = Result.try(() => this.session.request(call.headers))
     if (Result.isFailure(opened)) {
-      call.end(unsendable(this.name(call.path), `its headers (${messageOf(opened.failure)})`))
+      call.endUnsent(opened.failure)
       this.unrefWhenIdle()
       return
     }
@@ -186,8 +199,9 @@ export class NodeConnection implements Caller, Host {
     this.lose(describeBreak(error), error)
   }
 
-  sendFailed(): void {
-    this.retire("the connection is closing, because a frame could not be sent")
+  sendFailed(call: Call, why: string, processed: "no" | "unknown", cause?: unknown): TransportError {
+    this.retire(`the connection is closing, because ${why}`)
+    return lost(this.name(call.path), this.goaway?.message ?? why, processed, cause)
   }
 
   private unrefWhenIdle(): void {
@@ -199,14 +213,15 @@ export class NodeConnection implements Caller, Host {
     this.goaway = { lastStreamId, message }
     this.retire(message)
     for (const call of [...this.onWire]) {
-      if (this.isAboveGoaway(call)) call.end(lost(this.name(call.path), message, "no"))
+      if (this.isUnseen(call)) call.end(lost(this.name(call.path), message, "no"))
     }
     if (code !== Reset.noError) this.lose(message)
   }
 
-  private isAboveGoaway(call: Call): boolean {
+  /** Whether the server surely did not act on the call: it never left, or is above the last id of a GOAWAY. */
+  private isUnseen(call: Call): boolean {
     const id = call.stream?.id
-    return this.goaway !== undefined && id !== undefined && id > this.goaway.lastStreamId
+    return id === undefined || (this.goaway !== undefined && id > this.goaway.lastStreamId)
   }
 
   /** Takes no more calls; those on the wire go on. */
@@ -228,7 +243,7 @@ export class NodeConnection implements Caller, Host {
     this.session.destroy()
     this.socket.destroy()
     for (const call of calls) {
-      call.end(lost(this.name(call.path), reason, this.isAboveGoaway(call) ? "no" : "unknown", cause))
+      call.end(lost(this.name(call.path), reason, this.isUnseen(call) ? "no" : "unknown", cause))
     }
   }
 
@@ -240,7 +255,7 @@ export class NodeConnection implements Caller, Host {
     const why = "the connection was closed by this client"
     this.retire(why)
     const calls = [...this.onWire]
-    for (const call of calls) call.end(lost(this.name(call.path), why, "unknown"))
+    for (const call of calls) call.end(lost(this.name(call.path), why, this.isUnseen(call) ? "no" : "unknown"))
     this.keepAlive.stop()
     session.destroy()
     setImmediate(() => socket.destroy())
@@ -269,12 +284,3 @@ const nativeHandleOf = (session: http2.ClientHttp2Session): object | undefined =
 
 const maxStreamsOf = (session: http2.ClientHttp2Session): number =>
   session.remoteSettings.maxConcurrentStreams ?? Number.POSITIVE_INFINITY
-
-/** The first header that gRPC's grammar (and no check in `node:http2`) keeps off the wire. */
-const unsendableName = (metadata: CallOptions["metadata"]): string | undefined => {
-  if (metadata === undefined) return undefined
-  for (const name in metadata) {
-    if (!/^[0-9a-z_.-]+$/.test(name) || !/^[\x20-\x7e]*$/.test(metadata[name]!)) return shorten(name, 40)
-  }
-  return undefined
-}

@@ -11,13 +11,15 @@
  * have 1 MiB instead of 64 KiB, because a request that is over that limit costs the whole connection.
  *
  * **What `node:http2` cannot do.** A GOAWAY with an error code ends the calls that are outstanding, though the server
- * might still have answered them. And after some violations of the protocol it stops to read and tells nobody (Node.js 22
- * more often than 24); then it is the keep-alive that ends the calls.
+ * might still have answered them. An answer that breaks the rules of HTTP/2 looks like a stream that was reset, and what
+ * a server said that does not speak it cannot be told. And after some violations of the protocol it stops to read and
+ * tells nobody (Node.js 22 more often than 24); then it is the keep-alive that ends the calls.
  *
  * @internal
  */
 import * as http2 from "node:http2"
 import { type Dial, transportOf } from "./connect.ts"
+import { largestHeaderList } from "./metadata.ts"
 import { NodeConnection } from "./NodeConnection.ts"
 
 const streamWindowBytes = 2 * 1024 * 1024
@@ -28,7 +30,7 @@ const sessionOptions = {
   maxSessionMemory: 1_000_000,
   peerMaxConcurrentStreams: 0x7fffffff,
   maxReservedRemoteStreams: 0,
-  maxSendHeaderBlockLength: 1024 * 1024
+  maxSendHeaderBlockLength: largestHeaderList
 }
 
 const startHttp2 = (dial: Dial<NodeConnection>): (() => void) => {

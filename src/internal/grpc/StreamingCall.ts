@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
 import type { Begun, Caller, Observer, Outgoing } from "./calls.ts"
-import { nameOf, unsent } from "./errors.ts"
+import { lost, nameOf, unsent } from "./errors.ts"
 import { detach } from "./framing.ts"
 import { type CallOptions, TransportError } from "./Transport.ts"
 import { waitIn, wake } from "./waiting.ts"
@@ -21,6 +21,7 @@ type Messages = Arr.NonEmptyReadonlyArray<Uint8Array>
 const readAheadBytes = 256 * 1024
 
 const alreadyEnded = "the server has already ended the call"
+const brokeOff = "the call broke off, behind messages that are still to be read"
 
 export class StreamingCall implements Observer {
   readonly call: Begun
@@ -92,7 +93,7 @@ export class StreamingCall implements Observer {
       if (this.result !== undefined) return Effect.fail(this.failureOfSend(this.result))
       const { stream } = this
       if (stream === undefined) return Effect.flatMap(waitIn(this.writers), () => this.send(message))
-      if (stream.isClosed) return Effect.fail(this.unsent(alreadyEnded))
+      if (stream.isClosed) return Effect.fail(this.lost)
       if (stream.isEnding) return Effect.fail(this.unsent("the sending side was already ended here"))
       if (stream.isBlocked) return Effect.flatMap(waitIn(this.writers), () => this.send(message))
       stream.write(message, false)
@@ -101,7 +102,7 @@ export class StreamingCall implements Observer {
 
   private readonly drained: Effect.Effect<void, TransportError> = Effect.suspend(() => {
     if (this.result !== undefined) return Effect.fail(this.failureOfSend(this.result))
-    if (this.stream?.isClosed === true) return Effect.fail(this.unsent(alreadyEnded))
+    if (this.stream?.isClosed === true) return Effect.fail(this.lost)
     if (this.stream?.isBlocked !== true) return Effect.void
     return Effect.flatMap(waitIn(this.writers), () => this.drained)
   })
@@ -124,6 +125,14 @@ export class StreamingCall implements Observer {
   }
 
   private unsent(why: string): TransportError {
-    return unsent(`${nameOf(this.path, this.caller.peer)}: the message was not sent, because ${why}`)
+    return unsent(`${this.name}: the message was not sent, because ${why}`)
+  }
+
+  private get lost(): TransportError {
+    return lost(this.name, `the message was not sent, because ${brokeOff}`, "no")
+  }
+
+  private get name(): string {
+    return nameOf(this.path, this.caller.peer)
   }
 }

@@ -48,20 +48,20 @@ export interface CallOptions {
   readonly metadata?: Readonly<Record<string, string>> | undefined
   /** From now: sent as `grpc-timeout`, and enforced here as well. */
   readonly timeoutMillis?: number | undefined
-  /** Who may end a unary call from outside: is given the call when it begins. */
+  /** Who may end a unary call from outside: is given the call when it begins. Each call needs one of its own. */
   readonly holder?: Holder | undefined
 }
 
+/** Holds a unary call, from its beginning on and also when it is over. */
 export interface Holder {
-  begun: Endable | undefined
+  begun: Held | undefined
 }
 
-/** A call that can be ended from outside. */
-export interface Endable {
-  /** Whether the server may have seen it. */
+export interface Held {
+  /** Whether the request may have left; if not, the server surely did not act on it. */
   readonly isSent: boolean
-  /** Ends the call, and resets its stream unless both sides have ended it. */
-  readonly end: (error: TransportError | undefined) => void
+  /** Fails the call, and resets its stream on the wire. Does nothing to a call that is over. */
+  readonly end: (error: TransportError) => void
 }
 
 /**
@@ -69,10 +69,11 @@ export interface Endable {
  *
  * - `Status`: the server answered with a gRPC status other than OK.
  * - `Unreachable`: there is no connection, and the request was never sent.
- * - `ConnectionLost`: the connection broke or drained under the call, or the call's stream was reset.
+ * - `ConnectionLost`: the connection broke or drained under the call, or the call's stream broke off: it was reset, or
+ *   ended without a status.
  * - `Deadline`: the time was up here, before an answer came.
- * - `Protocol`: the answer broke the rules of HTTP/2 or gRPC: wrong content type, malformed, compressed, truncated or
- *   oversized message, no status.
+ * - `Protocol`: the answer broke the rules of HTTP/2 or gRPC, and so would the next one: wrong content type, malformed,
+ *   compressed or oversized message, two messages where one was due. Or the request cannot be sent.
  * - `Http`: an answer that is not gRPC (a proxy's 502, a redirect, an HTML page).
  *
  * Two more are found above the transport:
@@ -95,6 +96,14 @@ export class TransportError extends Data.TaggedError("TransportError")<{
   readonly message: string
   /** `no`: the server surely did not act on the request (never sent, refused stream, above GOAWAY's last id). */
   readonly processed: "no" | "unknown" | "yes"
+  /**
+   * A dial failed for a reason that does not go away unless somebody changes something: the server's certificate is not
+   * from an authority that is trusted, or for another name; TLS is spoken to a port without it, or the other way round;
+   * the server has no HTTP/2, no version of TLS in common, or wants a certificate that was not given or that it does not
+   * trust; PEM that cannot be used. It is only there where that is certain, and never for what may mend itself: nothing
+   * listens yet, a file is missing or half-written, a certificate has expired and may be renewed.
+   */
+  readonly lasting?: true | undefined
   readonly metadata?: Readonly<Record<string, string>> | undefined
   /** Of an `Identity`: the cluster that was expected, and the one that answered. */
   readonly clusters?: { readonly expected: bigint; readonly found: bigint } | undefined

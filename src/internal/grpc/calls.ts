@@ -3,7 +3,7 @@
  *
  * @internal
  */
-import type { CallOptions, Endable, TransportError } from "./Transport.ts"
+import type { CallOptions, TransportError } from "./Transport.ts"
 
 /** This side's half of a call's stream. */
 export interface Outgoing {
@@ -30,7 +30,11 @@ export interface Observer {
 }
 
 /** A call that was begun. */
-export interface Begun extends Endable {
+export interface Begun {
+  /** Whether the request may have left. */
+  readonly isSent: boolean
+  /** Ends the call, and resets its stream unless both sides have ended it. */
+  readonly end: (error: TransportError | undefined) => void
   /** Nobody wants the call any more. */
   readonly cancel: () => void
   /** The server is not told of room for more until {@link Begun.resume}. */

@@ -9,18 +9,21 @@ import type { TLSSocket } from "node:tls"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import { longestTimer } from "../time.ts"
+import { patience } from "../time.ts"
 import type { Caller } from "./calls.ts"
+import { openSocket } from "./dial.ts"
 import {
-  describeAlpn,
-  describeDialError,
-  describeHangUp,
-  describeTimeout,
-  describeTlsMaterial,
-  openSocket,
+  badTlsMaterial,
+  type DialFailure,
+  hungUp,
+  noAlpn,
+  notHttp2,
   type Phase,
+  passing,
+  socketFailed,
+  timedOut,
   unreachable
-} from "./dial.ts"
+} from "./dialFailure.ts"
 import type { KeepAlive } from "./KeepAlive.ts"
 import { streaming } from "./streaming.ts"
 import type { ConnectionOptions, Target, Transport, TransportError } from "./Transport.ts"
@@ -28,6 +31,9 @@ import { unary } from "./UnaryCall.ts"
 
 /** Stream ids end at 2^31 - 1, and a connection that ran for a day can get there: it makes room for a new one before. */
 const lastComfortableStreamId = 0x7fff0000
+
+/** How much of what a server says first is kept for messages. */
+const greetingBytes = 200
 
 /** What a transport's connection is for this. */
 interface Dialable extends Caller {
@@ -47,6 +53,10 @@ export interface Dial<C> {
   readonly ready: (makeConnection: () => C) => void
   readonly fail: (why: string) => void
   readonly failWith: (error: unknown) => void
+  /** What the server says is not HTTP/2. */
+  readonly failAsOther: (what: string) => void
+  /** How the server begins, for the message should it not go on as it ought to. */
+  readonly hear: (greeting: Uint8Array) => void
 }
 
 /** Starts HTTP/2 on a dial's socket. Returns what ends it again when the dial fails. */
@@ -73,45 +83,57 @@ const dial = <C>(
   Effect.callback((resume) => {
     const opened = Result.try(() => openSocket(target, options.connectTimeoutMillis))
     if (Result.isFailure(opened)) {
-      resume(Effect.fail(unreachable(target, describeTlsMaterial(opened.failure), opened.failure)))
+      resume(Effect.fail(unreachable(target, badTlsMaterial(opened.failure), opened.failure)))
       return
     }
     const socket = opened.success
     let stopHttp2 = () => {}
     let phase: Phase = "connecting"
     let settled = false
+    let greeting: Uint8Array | undefined
 
     const settle = (result: Effect.Effect<void, TransportError>) => {
       if (settled) return
       settled = true
-      clearTimeout(timer)
+      stopWaiting()
       resume(result)
     }
     const abandon = () => {
       stopHttp2()
       socket.destroy()
     }
-    const fail = (why: string, cause?: unknown) => {
+    const fail = (failure: DialFailure, cause?: unknown) => {
       if (settled) return
       abandon()
-      settle(Effect.fail(unreachable(target, why, cause)))
+      settle(Effect.fail(unreachable(target, failure, cause)))
     }
-    const failWith = (error: unknown) => fail(describeDialError(target, phase, error), error)
+    const failWith = (error: unknown) => fail(socketFailed(target, phase, error, greeting), error)
     const ready = (makeConnection: () => C) => {
       if (settled) return
       dialled.connection = makeConnection()
       settle(Effect.void)
     }
-    const timer = setTimeout(
-      () => fail(describeTimeout(phase, options.connectTimeoutMillis)),
-      Math.min(options.connectTimeoutMillis, longestTimer)
+    const stopWaiting = patience(options.connectTimeoutMillis, () =>
+      fail(timedOut(phase, options.connectTimeoutMillis))
     )
     const start = () => {
       phase = "HTTP/2 settings"
-      stopHttp2 = startHttp2({ target, options, retireAfterStreamId, socket, ready, fail, failWith })
+      stopHttp2 = startHttp2({
+        target,
+        options,
+        retireAfterStreamId,
+        socket,
+        ready,
+        fail: (why) => fail(passing(why)),
+        failWith,
+        failAsOther: (what) => fail(notHttp2(target, greeting, what)),
+        hear: (bytes) => {
+          greeting = new Uint8Array(bytes.subarray(0, greetingBytes))
+        }
+      })
     }
     socket.on("error", failWith)
-    socket.once("close", () => fail(describeHangUp(target, phase)))
+    socket.once("close", () => fail(hungUp(target, phase, greeting)))
     socket.once("connect", () => {
       if (target.tls === undefined) start()
       else phase = "TLS handshake"
@@ -119,11 +141,11 @@ const dial = <C>(
     socket.once("secureConnect", () => {
       const protocol = (socket as TLSSocket).alpnProtocol
       if (protocol === "h2") start()
-      else fail(describeAlpn(protocol))
+      else fail(noAlpn(protocol))
     })
     return Effect.sync(() => {
       settled = true
-      clearTimeout(timer)
+      stopWaiting()
       abandon()
     })
   })

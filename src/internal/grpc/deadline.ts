@@ -6,6 +6,7 @@
  *
  * @internal
  */
+import { longestTimer } from "../time.ts"
 
 /** The timeout that the server is told is rounded to milliseconds, and so are timers. */
 const toleranceMillis = 2
@@ -14,16 +15,48 @@ const toleranceMillis = 2
 export const finite = (millis: number | undefined): number | undefined =>
   millis !== undefined && Number.isFinite(millis) ? millis : undefined
 
+interface Limited {
+  /** The time is up. */
+  readonly expire: (timeoutMillis: number) => void
+}
+
 export class Deadline {
   readonly millis: number
   private readonly at: number
+  private readonly call: Limited
+  private timer: NodeJS.Timeout
+  private isStopped = false
 
-  constructor(millis: number) {
+  constructor(call: Limited, millis: number) {
+    this.call = call
     this.millis = millis
     this.at = performance.now() + millis
+    this.timer = this.wait(millis)
   }
 
   get isDue(): boolean {
     return performance.now() >= this.at - toleranceMillis
   }
+
+  stop(): void {
+    this.isStopped = true
+    clearTimeout(this.timer)
+  }
+
+  private wait(millis: number): NodeJS.Timeout {
+    return setTimeout(fired, Math.min(millis, longestTimer), this).unref()
+  }
+
+  /** Where this process stood still, a timer fires before the sockets are read; an answer that lies there counts. */
+  onTimer(): void {
+    if (this.isDue) setImmediate(judged, this)
+    else this.timer = this.wait(this.at - performance.now())
+  }
+
+  judge(): void {
+    if (!this.isStopped) this.call.expire(this.millis)
+  }
 }
+
+const fired = (deadline: Deadline): void => deadline.onTimer()
+const judged = (deadline: Deadline): void => deadline.judge()

@@ -1,6 +1,10 @@
 /**
  * What the errors of calls say, whichever transport it is. `name` is a call's, as {@link nameOf} gives it.
  *
+ * Whether a failure counts as a lost connection or as a broken contract is decided by one question: would trying again on
+ * another connection do better? A stream that breaks off is what a proxy does that is idle or reloads its configuration,
+ * or a server that ends, so yes. What a server says in good order, and says wrongly or too largely, it will say again.
+ *
  * @internal
  */
 import type { FramingFailure, MessageReader } from "./MessageReader.ts"
@@ -10,7 +14,6 @@ import {
   codeOfReset,
   type Headers,
   header,
-  isProtocolReset,
   Reset,
   readMetadata,
   readStatus,
@@ -70,13 +73,15 @@ export const errorOfTrailers = (
     })
   }
   if (reader === undefined || reader.isComplete) return undefined
+  // Nothing got lost on the way, since the status came behind it: this is how the server made it.
   return protocolError(name, Code.internal, `the answer was cut off after ${reader.progress}`)
 }
 
+/** The stream ended, and broke off what the server was saying. */
 export const missingStatus = (name: string, reader: MessageReader | undefined): TransportError =>
   reader === undefined || reader.isComplete
-    ? protocolError(name, Code.unknown, "the server ended the call without a gRPC status")
-    : protocolError(name, Code.internal, `the answer was cut off after ${reader.progress}, without a gRPC status`)
+    ? brokenOff(name, Code.unknown, "the server ended the call without a gRPC status")
+    : brokenOff(name, Code.internal, `the answer was cut off after ${reader.progress}, without a gRPC status`)
 
 /** The answer is not gRPC, and `body` is how it begins. */
 export const foreignAnswer = (name: string, status: number, headers: Headers, body: string): TransportError => {
@@ -97,22 +102,15 @@ export const foreignAnswer = (name: string, status: number, headers: Headers, bo
   })
 }
 
-/** The stream was reset. */
+/** The stream was reset, whatever for: another one, on another connection, need not be. */
 export const resetError = (name: string, code: number, cause?: unknown): TransportError =>
-  isProtocolReset(code)
-    ? protocolError(
-        name,
-        codeOfReset(code),
-        `the stream was reset with ${resetName(code)}: one side broke the rules of HTTP/2`,
-        cause
-      )
-    : new TransportError({
-        kind: "ConnectionLost",
-        code: codeOfReset(code),
-        message: `${name}: the call was reset with ${resetName(code)}`,
-        processed: code === Reset.refusedStream ? "no" : "unknown",
-        ...causedBy(cause)
-      })
+  brokenOff(
+    name,
+    codeOfReset(code),
+    `the call was reset with ${resetName(code)}`,
+    code === Reset.refusedStream ? "no" : "unknown",
+    cause
+  )
 
 // ── deadlines ──
 
@@ -146,10 +144,28 @@ export const unsendable = (name: string, what: string): TransportError =>
     `${name} was not sent: gRPC cannot carry ${what}; header names are lower-case letters, digits, "-", "_" and ".", and values are printable ASCII`
   )
 
+export const headersTooLarge = (name: string, bytes: number, limit: number): TransportError =>
+  unsent(
+    `${name}: the request could not be sent, because its headers have ${bytes} bytes and at most ${limit} are taken; send less metadata`
+  )
+
 // ── connections ──
 
-const connectionLost = (message: string, processed: "no" | "unknown", cause?: unknown): TransportError =>
-  new TransportError({ kind: "ConnectionLost", code: Code.unavailable, message, processed, ...causedBy(cause) })
+const connectionLost = (
+  message: string,
+  processed: "no" | "unknown",
+  cause?: unknown,
+  code: number = Code.unavailable
+): TransportError => new TransportError({ kind: "ConnectionLost", code, message, processed, ...causedBy(cause) })
+
+/** A stream broke off under its call. */
+const brokenOff = (
+  name: string,
+  code: number,
+  what: string,
+  processed: "no" | "unknown" = "unknown",
+  cause?: unknown
+): TransportError => connectionLost(`${name}: ${what}`, processed, cause, code)
 
 /** The connection broke, or drains, under a call. */
 export const lost = (name: string, why: string, processed: "no" | "unknown", cause?: unknown): TransportError =>

@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import { patience } from "../time.ts"
 import { shorten } from "./status.ts"
 
 /** How much of an answer that is not gRPC goes into the error, and how long that piece is waited for. */
@@ -11,14 +12,15 @@ const maxBodyWaitMillis = 1000
 
 /** Collects the first bytes, and calls `finish` when there are enough, or no more come. */
 export class ForeignAnswer {
-  readonly timer: NodeJS.Timeout
+  /** Waits for no more. */
+  readonly stop: () => void
   private readonly finish: () => void
   private readonly pieces: Array<Uint8Array> = []
   private received = 0
 
   constructor(finish: () => void) {
     this.finish = finish
-    this.timer = setTimeout(finish, maxBodyWaitMillis).unref()
+    this.stop = patience(maxBodyWaitMillis, finish)
   }
 
   push(piece: Uint8Array): void {

@@ -129,14 +129,6 @@ export const codeOfReset = (code: number): number => {
   }
 }
 
-/** Whether a reset says that one side broke the rules of HTTP/2. */
-export const isProtocolReset = (code: number): boolean =>
-  code === Reset.protocolError ||
-  code === Reset.flowControlError ||
-  code === Reset.streamClosed ||
-  code === Reset.frameSizeError ||
-  code === Reset.compressionError
-
 const maxTimeoutValue = 99_999_999
 
 /** `grpc-timeout`: at most eight digits and a unit; rounded up, so that the server never gives up first. */

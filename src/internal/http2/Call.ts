@@ -25,7 +25,6 @@ import { messagePrefixBytes } from "../grpc/framing.ts"
 import { MessageReader } from "../grpc/MessageReader.ts"
 import { Code, Reset } from "../grpc/status.ts"
 import type { CallOptions, TransportError } from "../grpc/Transport.ts"
-import { longestTimer } from "../time.ts"
 import type { HeaderBlock } from "./HeaderReader.ts"
 import { HeldBytes } from "./HeldBytes.ts"
 import type { Stream, StreamHandler } from "./Stream.ts"
@@ -53,7 +52,6 @@ export class Call implements Begun, StreamHandler {
   private answer: HeaderBlock | undefined
   private trailers: HeaderBlock | undefined
   private foreign: ForeignAnswer | undefined
-  private timer: NodeJS.Timeout | undefined
   private deadline: Deadline | undefined
   private isPaused = false
   private held: HeldBytes | undefined
@@ -68,13 +66,11 @@ export class Call implements Begun, StreamHandler {
 
   /** Ends the call here when the time is up. */
   limit(timeoutMillis: number): void {
-    this.deadline = new Deadline(timeoutMillis)
-    this.timer = setTimeout(expire, Math.min(timeoutMillis, longestTimer), this, timeoutMillis)
-    this.timer.unref()
+    this.deadline = new Deadline(this, timeoutMillis)
   }
 
   expire(timeoutMillis: number): void {
-    this.end(deadlinePassed(this.name, timeoutMillis, this.stream !== undefined))
+    this.end(deadlinePassed(this.name, timeoutMillis, this.isSent))
   }
 
   get isSent(): boolean {
@@ -105,8 +101,8 @@ export class Call implements Begun, StreamHandler {
   private release(): void {
     this.done = true
     this.held = undefined
-    if (this.timer !== undefined) clearTimeout(this.timer)
-    if (this.foreign !== undefined) clearTimeout(this.foreign.timer)
+    if (this.deadline !== undefined) this.deadline.stop()
+    if (this.foreign !== undefined) this.foreign.stop()
     this.host.ended(this)
     this.stream?.reset(Reset.cancel)
   }
@@ -135,7 +131,7 @@ export class Call implements Begun, StreamHandler {
     if (this.held === undefined) return end()
     if (this.heldEnd !== undefined) return
     this.heldEnd = end
-    if (this.timer !== undefined) clearTimeout(this.timer)
+    this.deadline?.stop()
     if (this.stream?.isClosed === true) this.observer.onWritable()
   }
 
@@ -202,14 +198,15 @@ export class Call implements Begun, StreamHandler {
 
   onReset(code: number, what: string | undefined): void {
     if (this.done) return
-    this.afterHeld(() => this.endByReset(code, what))
+    // Judged by when it came, and not by when it is read.
+    const deadline = code === Reset.cancel && this.deadline?.isDue === true ? this.deadline : undefined
+    this.afterHeld(() => (deadline === undefined ? this.endByReset(code, what) : this.expire(deadline.millis)))
   }
 
   private endByReset(code: number, what: string | undefined): void {
     if (this.foreign !== undefined) this.endForeign()
     else if (what !== undefined) this.end(protocolError(this.name, Code.internal, what))
     else if (code === Reset.noError) this.endWithoutStatus()
-    else if (code === Reset.cancel && this.deadline?.isDue === true) this.expire(this.deadline.millis)
     else this.end(resetError(this.name, code))
   }
 
@@ -237,8 +234,6 @@ export class Call implements Begun, StreamHandler {
     this.end(foreignAnswer(this.name, status, headers, this.foreign?.text ?? ""))
   }
 }
-
-const expire = (call: Call, timeoutMillis: number): void => call.expire(timeoutMillis)
 
 /** Whether the bytes are exactly one message, plain and within the limit, as most answers are. */
 const isOneMessage = (bytes: Uint8Array, start: number, end: number, maxMessageBytes: number): boolean => {

@@ -17,13 +17,13 @@ import { authorityOf, describeTarget } from "../grpc/dial.ts"
 import {
   describeBreak,
   describeGoaway,
+  headersTooLarge,
   lost,
   nameOf,
   refused,
   retired,
   tooLate,
-  unsendable,
-  unsent
+  unsendable
 } from "../grpc/errors.ts"
 import { KeepAlive } from "../grpc/KeepAlive.ts"
 import { Reset } from "../grpc/status.ts"
@@ -100,7 +100,7 @@ export class Channel implements Caller, Host, SessionListener {
   begin(path: string, options: CallOptions | undefined, observer: Observer): Call {
     const call = new Call(this, path, options, observer)
     const timeoutMillis = finite(options?.timeoutMillis)
-    const wrong = this.checkHeaders(path, options?.metadata)
+    const wrong = this.checkHeaders(path, options)
     if (wrong !== undefined) call.end(wrong)
     else if (timeoutMillis !== undefined && timeoutMillis <= 0) call.end(tooLate(this.name(path)))
     else if (this.refusal !== undefined) call.end(refused(path, this.refusal))
@@ -226,14 +226,12 @@ export class Channel implements Caller, Host, SessionListener {
     return (path: string): TransportError => lost(this.name(path), why, processed, cause)
   }
 
-  private checkHeaders(path: string, metadata: CallOptions["metadata"]): TransportError | undefined {
-    const name = this.requestHeaders.unsendable(metadata)
-    if (name !== undefined) return unsendable(this.name(path), `its header "${name}"`)
-    const bytes = this.requestHeaders.listBytes(path)
-    if (bytes <= this.session.maxSendHeaderListBytes) return undefined
-    return unsent(
-      `${this.name(path)}: the request could not be sent, because its headers have ${bytes} bytes and at most ${this.session.maxSendHeaderListBytes} are taken; send less metadata`
-    )
+  private checkHeaders(path: string, options: CallOptions | undefined): TransportError | undefined {
+    const bad = this.requestHeaders.unsendable(options?.metadata)
+    if (bad !== undefined) return unsendable(this.name(path), `its header "${bad}"`)
+    const limit = this.session.maxSendHeaderListBytes
+    const bytes = this.requestHeaders.bytesOver(limit, path, finite(options?.timeoutMillis))
+    return bytes === undefined ? undefined : headersTooLarge(this.name(path), bytes, limit)
   }
 
   private name(path: string): string {

@@ -7,6 +7,7 @@
  *
  * @internal
  */
+import { fieldBytes } from "../grpc/metadata.ts"
 import { HpackDecoder } from "./HpackDecoder.ts"
 
 /** The headers or trailers of an answer. */
@@ -21,7 +22,6 @@ export interface HeaderBlock {
 /** The largest list of headers that is taken, as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113, 6.5.2). */
 export const maxHeaderListBytes = 65_536
 
-const fieldOverhead = 32
 const longestKeptBlock = 6
 const keptBlocks = 64
 
@@ -71,7 +71,7 @@ export class HeaderReader {
   }
 
   private readonly take = (name: string, value: string): void => {
-    this.size += name.length + value.length + fieldOverhead
+    this.size += fieldBytes(name, value)
     if (this.size > maxHeaderListBytes) {
       this.malformed ??= `its headers are larger than ${maxHeaderListBytes} bytes`
     } else if (name.charCodeAt(0) === 0x3a) {

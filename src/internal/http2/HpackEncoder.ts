@@ -3,6 +3,9 @@
  * table the first time, or the second time where its name is not known to keep its value. So a value that differs from
  * call to call never pushes out those that are the same.
  *
+ * A name can only be in the table with a value. So that it need not be written out each time, one that comes with many
+ * values is put in with the first of them that is small, once as long as it stays there.
+ *
  * @internal
  */
 import { DynamicTable, defaultTableSize, type HeaderField, sizeOfField, staticTable } from "./headerTables.ts"
@@ -18,10 +21,13 @@ staticTable.forEach(({ name, value }, index) => {
 })
 
 /** How many names are remembered with the value they had last. */
-const rememberedNames = 64
+const rememberedNames = 16
 
 /** A field is put into the table only if a few of its size have room there. */
 const shareOfTable = 0.5
+
+/** The same where it is for the sake of its name: all that are remembered together may fill half of the table. */
+const shareOfName = 1 / 32
 
 export class HpackEncoder {
   readonly table: DynamicTable
@@ -78,15 +84,16 @@ export class HpackEncoder {
 
   /** Adds a field that may have another value each time. */
   varying(name: string, value: string): void {
-    const known = this.lastValues.get(name) === value
-    if (!known && (this.lastValues.has(name) || this.lastValues.size < rememberedNames))
-      this.lastValues.set(name, value)
-    this.field(name, value, known)
+    const isSame = this.lastValues.get(name) === value
+    const isRemembered = this.lastValues.has(name) || this.lastValues.size < rememberedNames
+    if (!isSame && isRemembered) this.lastValues.set(name, value)
+    const isForName = isRemembered && sizeOfField(name, value) <= this.table.maxSize * shareOfName
+    this.field(name, value, isSame || (isForName && this.indexOfName(name) === 0))
   }
 
   /** Adds a field with one of so many values that none is worth a place; its name takes one. */
   volatile(name: string, value: string): void {
-    this.field(name, value, !this.names.has(name))
+    this.field(name, value, this.indexOfName(name) === 0)
   }
 
   private field(name: string, value: string, isKept: boolean): void {

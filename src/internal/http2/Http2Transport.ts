@@ -18,14 +18,15 @@ import { resetName } from "../grpc/status.ts"
 import { Channel } from "./Channel.ts"
 import { Session } from "./Session.ts"
 
-const startHttp2 = ({ fail, options, ready, retireAfterStreamId, socket, target }: Dial<Channel>): (() => void) => {
+const startHttp2 = (dial: Dial<Channel>): (() => void) => {
+  const { fail, failAsOther, hear, options, ready, retireAfterStreamId, socket, target } = dial
   const session = new Session(socket, {
     onSettings: () => ready(() => new Channel(target, session, socket, options, retireAfterStreamId)),
     onGoaway: (_, code) => fail(`the server closed the connection at once (GOAWAY ${resetName(code)})`),
-    onBroken: (what) =>
-      fail(`the server does not speak HTTP/2 (it sent ${what}); check that this is etcd's client address`),
+    onBroken: (what) => failAsOther(`it sent ${what}`),
     onRoom: () => {}
   })
+  socket.once("data", hear)
   session.start()
   return () => session.close()
 }

@@ -4,12 +4,9 @@
  *
  * @internal
  */
-import { formatTimeout, shorten } from "../grpc/status.ts"
-import type { CallOptions } from "../grpc/Transport.ts"
+import { fieldBytes, type Metadata, unsendableName } from "../grpc/metadata.ts"
+import { formatTimeout } from "../grpc/status.ts"
 import type { HpackEncoder } from "./HpackEncoder.ts"
-import { sizeOfField } from "./headerTables.ts"
-
-type Metadata = CallOptions["metadata"]
 
 interface KeptBlock {
   readonly metadata: Metadata
@@ -22,53 +19,52 @@ const keptBlocks = 256
 /** What this side says itself, whatever the metadata holds. */
 const ownNames = new Set(["te", "content-type", "user-agent", "grpc-accept-encoding", "grpc-timeout"])
 
-/** Fields that belong to HTTP/1.1 alone (RFC 9113, 8.2.2). */
-const forbiddenNames = new Set([
-  "connection",
-  "http2-settings",
-  "keep-alive",
-  "proxy-connection",
-  "transfer-encoding",
-  "upgrade"
-])
+const timeoutName = "grpc-timeout"
 
-/** More than what this side says itself comes to. */
-const ownHeaderBytes = 512
-
-const isSendable = (name: string, value: string): boolean =>
-  /^[0-9a-z_.-]+$/.test(name) && /^[\x20-\x7e]*$/.test(value) && !forbiddenNames.has(name)
+/** `grpc-timeout` has at most eight digits and a unit. */
+const largestTimeoutBytes = fieldBytes(timeoutName, "12345678H")
 
 export class RequestHeaders {
   private readonly encoder: HpackEncoder
-  private readonly scheme: string
-  private readonly authority: string
+  /** What comes with each call, besides its path. Nothing is said of compression, so that the server does not compress. */
+  private readonly own: ReadonlyArray<readonly [name: string, value: string]>
+  private readonly ownBytes: number
   private readonly kept = new Map<string, KeptBlock>()
   private sendable: Metadata
   private sendableBytes = 0
 
   constructor(encoder: HpackEncoder, scheme: string, authority: string) {
     this.encoder = encoder
-    this.scheme = scheme
-    this.authority = authority
+    this.own = [
+      [":method", "POST"],
+      [":scheme", scheme],
+      [":authority", authority],
+      ["te", "trailers"],
+      ["content-type", "application/grpc"],
+      ["user-agent", "effect-etcd"]
+    ]
+    this.ownBytes = this.own.reduce((sum, [name, value]) => sum + fieldBytes(name, value), fieldBytes(":path", ""))
   }
 
   /** The first header that cannot be sent. Metadata that was looked at last is not looked at again. */
   unsendable(metadata: Metadata): string | undefined {
     if (metadata === this.sendable) return undefined
-    let bytes = 0
-    for (const name in metadata) {
-      const value = metadata[name]!
-      if (!isSendable(name, value)) return shorten(name, 40)
-      bytes += sizeOfField(name, value)
-    }
+    const bad = unsendableName(metadata)
+    if (bad !== undefined) return bad
     this.sendable = metadata
-    this.sendableBytes = bytes
+    this.sendableBytes = 0
+    for (const name in metadata) {
+      if (!ownNames.has(name)) this.sendableBytes += fieldBytes(name, metadata[name]!)
+    }
     return undefined
   }
 
-  /** The size of the list of headers with the metadata that was looked at last (RFC 9113, 6.5.2). */
-  listBytes(path: string): number {
-    return ownHeaderBytes + path.length + this.authority.length + this.sendableBytes
+  /** The size of the list of headers with the metadata that was looked at last, if it is over the limit. */
+  bytesOver(limit: number, path: string, timeoutMillis: number | undefined): number | undefined {
+    const bytes = this.ownBytes + path.length + this.sendableBytes
+    if (bytes + largestTimeoutBytes <= limit) return undefined
+    const whole = timeoutMillis === undefined ? bytes : bytes + fieldBytes(timeoutName, formatTimeout(timeoutMillis))
+    return whole > limit ? whole : undefined
   }
 
   /** Hands on the block in one part or two, which are valid until the next call. */
@@ -85,26 +81,20 @@ export class RequestHeaders {
     }
     if (timeoutMillis === undefined) return take(known.bytes, undefined)
     encoder.start()
-    encoder.volatile("grpc-timeout", formatTimeout(timeoutMillis))
+    encoder.volatile(timeoutName, formatTimeout(timeoutMillis))
     return take(known.bytes, encoder.finish())
   }
 
-  /** Nothing is said of compression, so that the server does not compress. */
   private build(path: string, metadata: Metadata, timeoutMillis: number | undefined): Uint8Array {
     const { encoder } = this
     const isPlain = encoder.start()
-    encoder.steady(":method", "POST")
-    encoder.steady(":scheme", this.scheme)
     encoder.steady(":path", path)
-    encoder.steady(":authority", this.authority)
-    encoder.steady("te", "trailers")
-    encoder.steady("content-type", "application/grpc")
-    encoder.steady("user-agent", "effect-etcd")
+    for (const [name, value] of this.own) encoder.steady(name, value)
     for (const name in metadata) {
       if (!ownNames.has(name)) encoder.varying(name, metadata[name]!)
     }
     if (isPlain && encoder.literals === 0) this.keep(path, metadata, new Uint8Array(encoder.finish()))
-    if (timeoutMillis !== undefined) encoder.volatile("grpc-timeout", formatTimeout(timeoutMillis))
+    if (timeoutMillis !== undefined) encoder.volatile(timeoutName, formatTimeout(timeoutMillis))
     return encoder.finish()
   }
 

@@ -12,11 +12,14 @@
  *
  * **Limits** on what costs the server little and us something (RFC 9113, 10.5): the size of a header block and the number
  * of its CONTINUATION frames; how many frames come that carry nothing for a call (PING, SETTINGS, empty DATA and so on);
- * and how many answers to them may wait for a server that does not read.
+ * and how many answers to them may wait for a server that does not read. What flow control bounds is counted in bytes
+ * and not in frames, however small they are: DATA of streams that were reset from here, by what their windows had left;
+ * and WINDOW_UPDATE, by what was sent.
  *
  * @internal
  */
 import type * as net from "node:net"
+import { largestHeaderList } from "../grpc/metadata.ts"
 import { Reset } from "../grpc/status.ts"
 import {
   Flag,
@@ -54,14 +57,14 @@ const connectionWindowBytes = 16 * 1024 * 1024
 const maxHeaderBlockBytes = maxHeaderListBytes
 const maxContinuations = 64
 
-/** The largest list of headers that is sent. */
-const largestHeaderList = 1024 * 1024
-
 /** How many frames without use for a call are taken in a row, unless they take at least this long. */
 const idleFrames = 10_000
 const idleFramesMillis = 10_000
 
-/** How many frames a server may have on its way for a stream that is reset: headers, trailers, a reset, empty DATA. */
+/**
+ * How many frames a server may have on its way for a stream that is reset, besides those that flow control bounds:
+ * headers, trailers, a reset, empty DATA.
+ */
 const excusedFrames = 8
 
 const noDebug = new Uint8Array(0)
@@ -93,12 +96,19 @@ export class Session implements FrameHandler {
   private readonly receiveWindow = new ReceiveWindow(connectionWindowBytes)
   private readonly settingsAcks: Array<() => void> = []
   private initialSendWindow = initialWindow
+  /** The connection's send window when nothing is under way. */
+  private fullSendWindow = initialWindow
   private maxSendFrame = maxFrameBytes
   private nextStreamId = 1
   private hasServerSettings = false
   private openBlock: OpenBlock | undefined
   private useless = 0
-  private uselessSince = 0
+  /** When the first of them came in the row under way, and in the one before. */
+  private rowBegan = performance.now()
+  private rowBefore = this.rowBegan
+  /** How much DATA, and how much room for DATA, may still come for streams that were reset from here. */
+  private lateBytes = 0
+  private lateRoom = 0
   private isClosed = false
 
   constructor(socket: net.Socket, listener: SessionListener) {
@@ -229,10 +239,10 @@ export class Session implements FrameHandler {
     if (!this.isExpected(FrameType.data, streamId)) return
     if (frameLength > 0 && !this.receiveOnConnection(frameLength)) return
     const stream = this.streams.get(streamId)
-    if (stream === undefined) return this.onClosedStream(streamId, "DATA")
+    if (stream === undefined) return this.onLateData(streamId, frameLength, end > start)
     if (end > start) this.wasUseful()
     else if (!isEndOfStream) this.countUseless()
-    if (!stream.isAnswered) return this.break(Reset.protocolError, `DATA before HEADERS on stream ${streamId}`)
+    if (!stream.isAnswered) return stream.fail(Reset.protocolError, "the answer is malformed: it begins with DATA")
     if (stream.isRemoteEnded) return stream.fail(Reset.streamClosed, "the server sent DATA after the end of its answer")
     if (!stream.receive(frameLength)) return stream.fail(Reset.flowControlError, "the server sent more than its window")
     if (end > start && stream.handler.onData(bytes, start, end)) stream.free(end - start)
@@ -287,6 +297,14 @@ export class Session implements FrameHandler {
       return false
     }
     return true
+  }
+
+  /** DATA of a stream that is closed here. A frame that comes in pieces has its length with the first of them. */
+  private onLateData(streamId: number, frameLength: number, isPiece: boolean) {
+    if (!this.isKnown(streamId) || (frameLength === 0 && !isPiece)) return this.onClosedStream(streamId, "DATA")
+    this.lateBytes -= frameLength
+    if (this.lateBytes >= 0) return
+    this.break(Reset.flowControlError, "more DATA of closed streams than their windows had left")
   }
 
   private receiveOnConnection(frameLength: number): boolean {
@@ -449,16 +467,23 @@ export class Session implements FrameHandler {
     if (end - start !== 4) return this.break(Reset.frameSizeError, `WINDOW_UPDATE of ${end - start} bytes`)
     const increment = uint31At(bytes, start)
     const stream = this.streams.get(streamId)
-    if (streamId !== 0 && stream === undefined) return this.onClosedStream(streamId, "WINDOW_UPDATE")
-    this.countUseless()
+    if (streamId !== 0 && stream === undefined) return this.onLateWindowUpdate(streamId, increment)
     const window = stream?.sendWindow ?? this.sendWindow
+    if (window.size >= (stream === undefined ? this.fullSendWindow : this.initialSendWindow)) this.countUseless()
     const isGrown = increment > 0 && window.grow(increment)
     if (!isGrown) {
       const code = increment === 0 ? Reset.protocolError : Reset.flowControlError
       const what = increment === 0 ? "a WINDOW_UPDATE of nothing" : `a window of more than ${largestWindow} bytes`
       return stream === undefined ? this.break(code, what) : stream.fail(code, `the server sent ${what}`)
     }
+    if (stream === undefined && window.size > this.fullSendWindow) this.fullSendWindow = window.size
     if (this.blocked.size > 0) this.pumpAll()
+  }
+
+  private onLateWindowUpdate(streamId: number, increment: number): void {
+    const isDue = this.isKnown(streamId) && increment > 0 && increment <= this.lateRoom
+    if (isDue) this.lateRoom -= increment
+    else this.onClosedStream(streamId, "WINDOW_UPDATE")
   }
 
   private onPriority(streamId: number, length: number) {
@@ -478,12 +503,17 @@ export class Session implements FrameHandler {
 
   private countUseless(): void {
     if (this.isClosed) return
-    if (this.useless++ <= 0) this.uselessSince = performance.now()
+    if (this.useless++ === 0) {
+      this.rowBefore = this.rowBegan
+      this.rowBegan = performance.now()
+    }
     if (this.useless <= idleFrames) return
-    if (performance.now() - this.uselessSince < idleFramesMillis) {
+    // What came while this process stood still is read in a moment, so the time counts from the row before.
+    if (performance.now() - this.rowBefore < idleFramesMillis) {
       this.break(Reset.enhanceYourCalm, `${idleFrames} frames in a row that are for no call`)
     } else {
-      this.useless = 0
+      this.rowBefore = performance.now()
+      this.useless = 1
     }
   }
 
@@ -491,9 +521,11 @@ export class Session implements FrameHandler {
     if (this.useless > 0) this.useless = 0
   }
 
-  /** A stream was reset from here: what the server sent before it knew is not held against it. */
-  excuse(): void {
+  /** A stream is reset from here: what the server sends before it knows is not held against it, up to so much DATA. */
+  excuse(stream: Stream, dataBytes: number): void {
     this.useless -= excusedFrames
+    this.lateBytes += dataBytes
+    this.lateRoom += Math.max(0, this.initialSendWindow - stream.sendWindow.size)
   }
 
   private break(code: number, what: string): void {

@@ -122,9 +122,13 @@ export class Stream {
 
   /** Nobody wants the stream any more. */
   reset(code: number): void {
+    this.resetFromHere(code, this.roomLeft)
+  }
+
+  private resetFromHere(code: number, dataOnItsWay: number): void {
     if (this.isClosed) return
     this.session.outbox.words(FrameType.rstStream, 0, this.id, code)
-    this.session.excuse()
+    this.session.excuse(this, dataOnItsWay)
     this.close()
   }
 
@@ -142,6 +146,12 @@ export class Stream {
     return this.receiveWindow.receive(frameLength)
   }
 
+  /** How much DATA the server may send yet. */
+  private get roomLeft(): number {
+    if (this.isRemoteEnded) return 0
+    return this.receiveWindow === undefined ? this.session.streamWindowBytes : this.receiveWindow.available
+  }
+
   /** Bytes that came take no more room here, so the server may send as many more. */
   free(length: number): void {
     if (length === 0 || this.isClosed || this.isRemoteEnded) return
@@ -156,11 +166,13 @@ export class Stream {
     this.handler.onEnd()
   }
 
-  /** The server broke a rule that concerns this stream alone (RFC 9113, 5.4.2). */
+  /**
+   * The server broke a rule that concerns this stream alone (RFC 9113, 5.4.2). More of the same may be on its way, so a
+   * window's worth of it is passed over.
+   */
   fail(code: number, what: string): void {
     if (this.isClosed) return
-    this.session.outbox.words(FrameType.rstStream, 0, this.id, code)
-    this.close()
+    this.resetFromHere(code, this.session.streamWindowBytes)
     this.handler.onReset(code, what)
   }
 

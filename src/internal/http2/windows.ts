@@ -27,7 +27,7 @@ export class SendWindow {
 
 /** What the peer may still send. It is told of room in batches: when half of the window is used up and free again. */
 export class ReceiveWindow {
-  private available: number
+  available: number
   private freed = 0
   private readonly batch: number
 

@@ -2,6 +2,7 @@ import { EventEmitter } from "node:events"
 import type * as http2 from "node:http2"
 import { assert, describe, it } from "@effect/vitest"
 import { Call, type Host } from "../../../src/internal/grpc/Call.ts"
+import { lost } from "../../../src/internal/grpc/errors.ts"
 import type { TransportError } from "../../../src/internal/grpc/Transport.ts"
 import { message } from "../../support/http2/frames.ts"
 
@@ -11,14 +12,14 @@ const host: Host = {
   ended: () => {},
   streamClosed: () => {},
   checkBroken: () => {},
-  sendFailed: () => {}
+  sendFailed: (call, why, processed, cause) => lost(call.path, why, processed, cause)
 }
 
 /** A call on a stream of which a test emits the events, in an order that a real one may come to. */
-const started = () => {
+const started = (options: { readonly id: number | undefined } = { id: 1 }) => {
   const messages: Array<Uint8Array> = []
   const ends: Array<TransportError | undefined> = []
-  const stream = Object.assign(new EventEmitter(), { closed: true, rstCode: 0 })
+  const stream = Object.assign(new EventEmitter(), { closed: true, rstCode: 0, ...options })
   const call = new Call(
     host,
     "/test.Service/Method",
@@ -67,6 +68,30 @@ describe("Call", () => {
         [kind]
       )
     }
+  })
+
+  it("was not sent where its stream never had an id, or its headers were dropped", () => {
+    for (const [frameType, processed] of [
+      [1, "no"],
+      [0, "unknown"]
+    ] as const) {
+      const { ends, stream } = started()
+      stream.emit("frameError", frameType, 2)
+      stream.rstCode = 7
+      stream.emit("close")
+      assert.deepStrictEqual(
+        ends.map((error) => [error?.kind, error?.processed]),
+        [["ConnectionLost", processed]]
+      )
+    }
+    const unopened = started({ id: undefined })
+    unopened.stream.emit("error", new Error("New streams cannot be created after receiving a GOAWAY"))
+    unopened.stream.emit("close")
+    assert.deepStrictEqual(
+      unopened.ends.map((error) => [error?.kind, error?.processed]),
+      [["ConnectionLost", "no"]]
+    )
+    assert.match(unopened.ends[0]!.message, /GOAWAY/)
   })
 
   it("ends once, whatever comes after", () => {

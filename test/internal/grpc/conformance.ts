@@ -2,6 +2,7 @@
  * What every gRPC transport must do, whatever it is made of: against real etcd, against servers of `node:http2` that
  * break the rules of gRPC, and against servers of raw frames that break the rules of HTTP/2.
  */
+import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import type * as http2 from "node:http2"
 import * as net from "node:net"
@@ -9,6 +10,7 @@ import * as os from "node:os"
 import * as path from "node:path"
 import process from "node:process"
 import * as tls from "node:tls"
+import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -17,12 +19,14 @@ import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type {
-  Connection,
-  ConnectionOptions,
-  Target,
-  Tls,
-  Transport,
+import {
+  type CallOptions,
+  type Connection,
+  type ConnectionOptions,
+  type Holder,
+  type Target,
+  type Tls,
+  type Transport,
   TransportError
 } from "../../../src/internal/grpc/Transport.ts"
 import { clientTls, etcd, type Listener } from "../../support/etcd.ts"
@@ -30,6 +34,7 @@ import * as Frames from "../../support/http2/frames.ts"
 import { fuzzedFrames, makeRandom } from "../../support/http2/fuzz.ts"
 import * as Node from "../../support/http2/nodeServer.ts"
 import { type Peer, rawServer } from "../../support/http2/rawServer.ts"
+import { standStill } from "../../support/machine.ts"
 import { certificateOf, fixture, trusted } from "../../support/tls.ts"
 
 const defaults: ConnectionOptions = {
@@ -68,6 +73,22 @@ const temporaryDirectory = Effect.acquireRelease(
 
 const portOf = (server: net.Server): number => (server.address() as net.AddressInfo).port
 
+/**
+ * Writes while this process stands still, so that nothing that comes meanwhile is read before it goes on. Returns how
+ * many writes were answered.
+ */
+const writeFromAnotherProcess = (target: Target, message: Uint8Array, times: number): Effect.Effect<number> =>
+  Effect.sync(() => {
+    const script = fileURLToPath(new URL("../../support/http2/writer.ts", import.meta.url))
+    const input = JSON.stringify({ target, message: [...message], times })
+    const { status, stdout, stderr } = spawnSync(process.execPath, [script], { input, encoding: "utf8" })
+    assert.strictEqual(status, 0, stderr)
+    return Number(stdout)
+  })
+
+/** Waits until what was sent in this turn of the event loop has gone out, and for no answer. */
+const requestsLeave = Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
+
 /** Waits until something holds. */
 const until = (condition: () => boolean): Effect.Effect<void> =>
   Effect.suspend(() => (condition() ? Effect.void : Effect.fail("not yet" as const))).pipe(
@@ -77,11 +98,12 @@ const until = (condition: () => boolean): Effect.Effect<void> =>
 
 const check = (
   error: TransportError,
-  expected: { readonly kind: TransportError["kind"]; readonly code: number; readonly processed: string },
+  expected: Pick<TransportError, "kind" | "code" | "processed" | "lasting">,
   message?: RegExp
 ): void => {
   assert.strictEqual(error._tag, "TransportError")
-  assert.deepStrictEqual({ kind: error.kind, code: error.code, processed: error.processed }, expected, error.message)
+  const { code, kind, lasting, processed } = error
+  assert.deepStrictEqual({ kind, code, processed, ...(lasting && { lasting }) }, expected, error.message)
   if (message !== undefined) assert.match(error.message, message)
 }
 
@@ -98,6 +120,8 @@ const howItEnds = <A>(call: Effect.Effect<A, TransportError>): Effect.Effect<str
 const lostUnknown = { kind: "ConnectionLost", code: 14, processed: "unknown" } as const
 const lostNo = { kind: "ConnectionLost", code: 14, processed: "no" } as const
 const unreachable = { kind: "Unreachable", code: 14, processed: "no" } as const
+const unreachableForGood = { ...unreachable, lasting: true } as const
+const brokenOff = (code: number) => ({ kind: "ConnectionLost", code, processed: "unknown" }) as const
 const protocol = (code: number) => ({ kind: "Protocol", code, processed: "unknown" }) as const
 
 export const transportConformance = (name: string, transport: Transport): void => {
@@ -219,6 +243,39 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
+      it.live("is not blamed for time in which this process stood still", () =>
+        Effect.gen(function* () {
+          const { target } = yield* etcd(listener)
+          const dial = yield* Effect.forkScoped(
+            connect(target, {
+              connectTimeoutMillis: 250,
+              keepAliveIntervalMillis: 20,
+              keepAliveTimeoutMillis: 50
+            }),
+            { startImmediately: true }
+          )
+          yield* standStill(400)
+          const connection = yield* Fiber.join(dial)
+          const closed = yield* Effect.forkChild(connection.closed)
+          for (let round = 0; round < 3; round++) {
+            connection.probe()
+            yield* requestsLeave
+            yield* standStill(150)
+            yield* Effect.sleep(1)
+          }
+          for (let round = 0; round < 3; round++) {
+            const call = yield* Effect.forkChild(
+              connection.unary("/etcdserverpb.KV/Range", range(97), { timeoutMillis: 100 }),
+              { startImmediately: true }
+            )
+            yield* requestsLeave
+            yield* standStill(150)
+            yield* Fiber.join(call)
+          }
+          assert.isUndefined(closed.pollUnsafe())
+        })
+      )
+
       it.live("notices that etcd is paused, and that it was killed", () =>
         Effect.gen(function* () {
           const node = yield* etcd(listener)
@@ -329,6 +386,42 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
+      it.live("headers may be as large as the server takes, however little that is", () =>
+        Effect.gen(function* () {
+          const sizes: Array<number> = []
+          const { connection } = yield* against((stream, headers) => {
+            sizes.push(
+              Object.entries(headers).reduce((sum, [name, value]) => sum + name.length + value!.length + 32, 0)
+            )
+            Node.reply(stream, Frames.message(request))
+          })
+          const kinds = [
+            {},
+            { timeoutMillis: 5000 },
+            { metadata: { token: "t1", te: "ignored" }, timeoutMillis: 60_000 }
+          ]
+          for (const options of kinds) {
+            yield* connection.unary(method, request, options)
+            const size = sizes.at(-1)!
+            assert.isBelow(size, 512)
+            const limitedTo = (limit: number) =>
+              Effect.map(
+                againstRaw({
+                  greeting: Frames.settings({ 6: limit }),
+                  onRequestEnd: (stream, peer) => peer.send(Frames.answer(stream, request))
+                }),
+                ({ connection }) => connection.unary(method, request, options)
+              )
+            assert.deepStrictEqual(yield* yield* limitedTo(size), request)
+            check(
+              yield* Effect.flip(yield* limitedTo(size - 1)),
+              { kind: "Protocol", code: 13, processed: "no" },
+              new RegExp(`its headers have ${size} bytes and at most ${size - 1} are taken`)
+            )
+          }
+        })
+      )
+
       it.live("a bidirectional call sends and receives at once, and half-closes", () =>
         Effect.gen(function* () {
           const { connection } = yield* against((stream) => {
@@ -421,7 +514,7 @@ export const transportConformance = (name: string, transport: Transport): void =
           }
           check(
             yield* failureOf((stream) => Node.reply(stream, empty, { other: "x" })),
-            protocol(2),
+            brokenOff(2),
             /without a gRPC status/
           )
           check(
@@ -429,7 +522,8 @@ export const transportConformance = (name: string, transport: Transport): void =
               stream.respond(Node.grpcHeaders)
               stream.end()
             }),
-            protocol(2)
+            brokenOff(2),
+            /without a gRPC status/
           )
         })
       )
@@ -521,6 +615,11 @@ export const transportConformance = (name: string, transport: Transport): void =
             Node.reply(stream, whole.subarray(0, 50), { "grpc-status": "14" })
           )
           check(status, { kind: "Status", code: 14, processed: "yes" })
+          const brokeOff = yield* failureOf((stream) => {
+            stream.respond(Node.grpcHeaders)
+            stream.end(whole.subarray(0, 50))
+          })
+          check(brokeOff, brokenOff(13), /cut off after 45 of 100 bytes of a message, without a gRPC status/)
         })
       )
 
@@ -638,6 +737,117 @@ export const transportConformance = (name: string, transport: Transport): void =
           )
           yield* connection.unary("/test.Service/Good", request)
           yield* until(() => open === 0)
+        })
+      )
+    })
+
+    describe("a unary call that somebody holds", () => {
+      const given = (message: string) =>
+        new TransportError({ kind: "ConnectionLost", code: 14, processed: "unknown", message })
+      const first = given("ended by its holder")
+      const second = given("ended once more")
+
+      const held = (connection: Connection, options: CallOptions = {}) =>
+        Effect.gen(function* () {
+          const holder: Holder = { begun: undefined }
+          const fiber = yield* Effect.forkChild(
+            Effect.exit(connection.unary(method, request, { ...options, holder })),
+            {
+              startImmediately: true
+            }
+          )
+          return { fiber, call: holder.begun! }
+        })
+
+      const endTwice = Effect.fnUntraced(function* ({ call, fiber }: Effect.Success<ReturnType<typeof held>>) {
+        call.end(first)
+        call.end(second)
+        assert.strictEqual(yield* Effect.flip(yield* Fiber.join(fiber)), first)
+        call.end(second)
+      })
+
+      it.live("ends when it is on the wire, with part of its answer there or none, and its stream is reset", () =>
+        Effect.gen(function* () {
+          const whole = Frames.message(request)
+          const begun: Array<http2.ServerHttp2Stream> = []
+          const { connection } = yield* against((stream, headers) => {
+            if (headers[":path"] !== method) return Node.reply(stream, whole)
+            begun.push(stream)
+            if (begun.length === 1) return
+            stream.respond(Node.grpcHeaders)
+            stream.write(begun.length === 2 ? whole : whole.subarray(0, 6))
+          })
+          for (let count = 1; count <= 3; count++) {
+            const one = yield* held(connection)
+            assert.isTrue(one.call.isSent)
+            yield* until(() => begun.length === count)
+            yield* connection.unary("/test.Service/Good", request)
+            yield* endTwice(one)
+            yield* until(() => begun.at(-1)?.rstCode === 8)
+          }
+          yield* connection.unary("/test.Service/Good", request)
+        })
+      )
+
+      it.live("ends in the moment in which it begins", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* against((stream) => Node.reply(stream, Frames.message(request)))
+          for (let count = 0; count < 3; count++) yield* endTwice(yield* held(connection))
+          yield* echo(connection)
+        })
+      )
+
+      it.live("ends while it waits for room, and never goes out", () =>
+        Effect.gen(function* () {
+          const streams: Array<http2.ServerHttp2Stream> = []
+          const server = yield* Node.nodeServer((stream) => void streams.push(stream), {
+            settings: { maxConcurrentStreams: 1 }
+          })
+          const connection = yield* connect(tcp(server.port))
+          const running = yield* held(connection)
+          yield* until(() => streams.length === 1)
+          const waiting = yield* held(connection)
+          const last = yield* held(connection)
+          assert.deepStrictEqual([running.call.isSent, waiting.call.isSent, last.call.isSent], [true, false, false])
+          yield* endTwice(waiting)
+          Node.reply(streams[0]!, Frames.message(request))
+          assert.deepStrictEqual(yield* yield* Fiber.join(running.fiber), request)
+          yield* until(() => streams.length === 2)
+          assert.isTrue(last.call.isSent)
+          Node.reply(streams[1]!, Frames.message(request))
+          assert.deepStrictEqual(yield* yield* Fiber.join(last.fiber), request)
+          assert.strictEqual(streams.length, 2)
+        })
+      )
+
+      it.live("does not end again when it is over, however it ended", () =>
+        Effect.gen(function* () {
+          const scope = yield* Scope.make()
+          const { port } = yield* Node.nodeServer((stream, headers) => {
+            if (headers.silent === undefined) Node.reply(stream, Frames.message(request))
+          })
+          const connection = yield* Scope.provide(connect(tcp(port)), scope)
+          const answered = yield* held(connection)
+          assert.deepStrictEqual(yield* yield* Fiber.join(answered.fiber), request)
+          answered.call.end(first)
+
+          const interrupted = yield* held(connection, { metadata: { silent: "yes" } })
+          yield* Fiber.interrupt(interrupted.fiber)
+          interrupted.call.end(first)
+
+          const expired = yield* held(connection, { metadata: { silent: "yes" }, timeoutMillis: 10 })
+          assert.strictEqual((yield* Effect.flip(yield* Fiber.join(expired.fiber))).kind, "Deadline")
+          expired.call.end(first)
+
+          yield* Scope.close(scope, Exit.void)
+          for (const options of [{}, { timeoutMillis: 0 }, { metadata: { "not a name": "x" } }]) {
+            const failed = yield* held(connection, options)
+            failed.call.end(first)
+            const error = yield* Effect.flip(yield* Fiber.join(failed.fiber))
+            assert.notStrictEqual(error, first)
+            assert.strictEqual(error.processed, "no")
+            assert.isFalse(failed.call.isSent)
+          }
         })
       )
     })
@@ -790,6 +1000,25 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
+      it.live("a watch that is closed behind 24,000 small events harms no other call", () =>
+        Effect.gen(function* () {
+          const { target } = yield* etcd("tcp")
+          const connection = yield* connect(target)
+          const watches = 200
+          const puts = 120
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const watch = yield* connection.bidirectional("/etcdserverpb.Watch/Watch")
+              for (let count = 0; count < watches; count++) yield* watch.send(watchFrom(99))
+              yield* Stream.runDrain(Stream.take(Stream.rechunk(watch.messages, 1), watches))
+              const written = yield* writeFromAnotherProcess(target, put(99, empty), puts)
+              assert.strictEqual(written, puts)
+            })
+          )
+          for (let call = 0; call < 3; call++) yield* connection.unary("/etcdserverpb.KV/Range", range(97))
+        })
+      )
+
       it.live("calls of a megabyte run in flat memory", () =>
         Effect.gen(function* () {
           const { target } = yield* etcd("unix")
@@ -814,14 +1043,21 @@ export const transportConformance = (name: string, transport: Transport): void =
 
       it.live("a refused stream was not processed; any other reset may have been", () =>
         Effect.gen(function* () {
+          const codes = [
+            [1, 13, /PROTOCOL_ERROR/],
+            [2, 13, /INTERNAL_ERROR/],
+            [3, 13, /FLOW_CONTROL_ERROR/],
+            [5, 13, /STREAM_CLOSED/],
+            [6, 13, /FRAME_SIZE_ERROR/],
+            [8, 1, /CANCEL/],
+            [9, 13, /COMPRESSION_ERROR/],
+            [11, 8, /ENHANCE_YOUR_CALM/],
+            [12, 7, /INADEQUATE_SECURITY/],
+            [0xabcdef, 13, /11259375/],
+            [0, 2, /without a gRPC status/]
+          ] as const
           check(yield* reset(7), lostNo, /REFUSED_STREAM/)
-          check(yield* reset(8), { kind: "ConnectionLost", code: 1, processed: "unknown" }, /CANCEL/)
-          check(yield* reset(2), { kind: "ConnectionLost", code: 13, processed: "unknown" }, /INTERNAL_ERROR/)
-          check(yield* reset(11), { kind: "ConnectionLost", code: 8, processed: "unknown" }, /ENHANCE_YOUR_CALM/)
-          check(yield* reset(12), { kind: "ConnectionLost", code: 7, processed: "unknown" })
-          check(yield* reset(0xabcdef), { kind: "ConnectionLost", code: 13, processed: "unknown" }, /11259375/)
-          check(yield* reset(1), protocol(13), /PROTOCOL_ERROR/)
-          check(yield* reset(0), protocol(2))
+          for (const [code, status, message] of codes) check(yield* reset(code), brokenOff(status), message)
         })
       )
 
@@ -863,6 +1099,56 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
+      it.live("sending on a call that broke off behind messages that are still to be read fails as such", () =>
+        Effect.gen(function* () {
+          for (const code of [0, 2]) {
+            const { connection, peer } = yield* againstRaw({
+              onRequest: (stream, peer) => {
+                const messages = Array.from({ length: 40 }, () =>
+                  Frames.data(stream, Frames.message(new Uint8Array(16_000)))
+                )
+                peer.send(Frames.headers(stream, Frames.grpcHeaders), ...messages)
+              }
+            })
+            yield* Effect.scoped(
+              Effect.gen(function* () {
+                const call = yield* connection.bidirectional(method)
+                const sender = yield* Effect.forkChild(Effect.flip(Effect.forever(call.send(new Uint8Array(16_000)))))
+                const received = () =>
+                  peer.frames.reduce((sum, { payload, type }) => sum + (type === 0 ? payload.length : 0), 0)
+                yield* until(() => received() === 65_535)
+                peer.send(Frames.rstStream(1, code))
+                const { kind } = yield* Fiber.join(sender)
+                assert.strictEqual(kind, "ConnectionLost")
+              })
+            )
+          }
+        })
+      )
+
+      it.live("a stream that ends in the middle, whether it was reset or not, was lost and broke no contract", () =>
+        Effect.gen(function* () {
+          const endings: ReadonlyArray<readonly [(stream: number) => Buffer, code: number]> = [
+            [(stream) => Frames.rstStream(stream, 0), 2],
+            [(stream) => Frames.rstStream(stream, 1), 13],
+            [(stream) => Frames.rstStream(stream, 3), 13],
+            [(stream) => Frames.data(stream, empty, Frames.Flag.endStream), 2],
+            [(stream) => Frames.headers(stream, [["other", "x"]], 0x5), 2]
+          ]
+          for (const [ending, code] of endings) {
+            const { connection } = yield* againstRaw({
+              onRequestEnd: (stream, peer) =>
+                peer.send(
+                  Frames.headers(stream, Frames.grpcHeaders),
+                  Frames.data(stream, Frames.message(request)),
+                  ending(stream)
+                )
+            })
+            check(yield* Effect.flip(Stream.runDrain(connection.serverStream(method, request))), brokenOff(code))
+          }
+        })
+      )
+
       it.live("GOAWAY: calls above its id were not processed, those below it finish, new ones are refused", () =>
         Effect.gen(function* () {
           const { connection, peer } = yield* againstRaw({})
@@ -880,6 +1166,65 @@ export const transportConformance = (name: string, transport: Transport): void =
           for (const call of calls.slice(0, 2)) {
             assert.deepStrictEqual(yield* yield* Fiber.join(call), request)
           }
+        })
+      )
+
+      it.live.each([
+        ["that is final", 1],
+        ["that announces another one", 0x7fffffff]
+      ] as const)("a call in the instant of a GOAWAY %s was not processed", ([, lastStreamId]) =>
+        Effect.gen(function* () {
+          for (const rest of [empty, Frames.ping(), Frames.goaway(1, 0)]) {
+            const { connection, peer } = yield* againstRaw({
+              onRequestEnd: (stream, peer) => {
+                if (stream === 1) peer.send(Frames.answer(1, request), Frames.goaway(lastStreamId, 0), rest)
+                else if (lastStreamId === 0x7fffffff) peer.send(Frames.goaway(1, 0))
+              }
+            })
+            yield* echo(connection)
+            check(yield* Effect.flip(connection.unary(method, request)), lostNo)
+            check(yield* connection.closed, lostNo, /GOAWAY/)
+            assert.isAtMost(peer.frames.filter(({ type }) => type === Frames.Type.headers).length, 2)
+          }
+        })
+      )
+
+      it.live("calls that are begun as a server drains again and again are answered, or were not processed", () =>
+        Effect.gen(function* () {
+          const perConnection = 5
+          const taken = new Set<string>()
+          const requests = new Map<Peer, number>()
+          const server = yield* rawServer({
+            onRequestEnd: (stream, peer) => {
+              const count = (requests.get(peer) ?? 0) + 1
+              requests.set(peer, count)
+              const body = peer.frames.filter((frame) => frame.stream === stream && frame.type === Frames.Type.data)
+              const message = Buffer.concat(body.map(({ payload }) => payload)).subarray(5)
+              if (count <= perConnection) {
+                assert.isFalse(taken.has(message.toString()), "no request is taken up twice")
+                taken.add(message.toString())
+                peer.send(Frames.answer(stream, message))
+              }
+              if (count === perConnection) peer.send(Frames.goaway(stream, 0))
+            }
+          })
+          const open = connect(tcp(server.port))
+          let connection = yield* open
+          const call = (index: number): Effect.Effect<Uint8Array, TransportError, Scope.Scope> =>
+            connection.unary(method, Buffer.from(`request ${index}`)).pipe(
+              Effect.catch((error) => {
+                check(error, lostNo)
+                return Effect.flatMap(open, (another) => {
+                  connection = another
+                  return call(index)
+                })
+              })
+            )
+          const answers = yield* Effect.forEach(Array.from({ length: 100 }), (_, index) => call(index), {
+            concurrency: 10
+          })
+          assert.strictEqual(answers.length, 100)
+          assert.strictEqual(taken.size, 100)
         })
       )
 
@@ -946,6 +1291,55 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
+      it.live("a server is not given up for time in which this process stood still, and is when it is silent", () =>
+        Effect.gen(function* () {
+          let silent = false
+          const { connection, peer } = yield* againstRaw(
+            {
+              polite: false,
+              onFrame: (frame, peer) => {
+                if (!silent && frame.type === Frames.Type.settings && frame.flags === 0) peer.send(Frames.settingsAck)
+              }
+            },
+            { keepAliveIntervalMillis: 20, keepAliveTimeoutMillis: 50 }
+          )
+          const closed = yield* Effect.forkChild(connection.closed)
+          for (let round = 0; round < 3; round++) {
+            connection.probe()
+            yield* requestsLeave
+            yield* standStill(150)
+            yield* Effect.sleep(20)
+          }
+          assert.isUndefined(closed.pollUnsafe())
+          silent = true
+          check(yield* Fiber.join(closed), lostNo, /not answered/)
+          assert.isAbove(peer.frames.length, 1)
+        })
+      )
+
+      it.live("a server that answers no question, and is heard all the time, is not given up", () =>
+        Effect.gen(function* () {
+          const { connection, peer } = yield* againstRaw(
+            {
+              polite: false,
+              onFrame: (frame, peer) => {
+                if (frame.type === Frames.Type.ping) setTimeout(() => peer.send(Frames.ping()), 3)
+              }
+            },
+            { keepAliveIntervalMillis: 16, keepAliveTimeoutMillis: 20 }
+          )
+          peer.send(Frames.settingsAck, Frames.ping())
+          const closed = yield* Effect.forkChild(connection.closed)
+          for (let asked = 0; asked < 30; asked++) {
+            const heard = connection.bytesHeard()
+            yield* until(() => connection.bytesHeard() > heard || closed.pollUnsafe() !== undefined)
+            connection.probe()
+            yield* Effect.sleep(25)
+          }
+          assert.isUndefined(closed.pollUnsafe())
+        })
+      )
+
       it.live("a connection that breaks fails what is outstanding, and closes", () =>
         Effect.gen(function* () {
           for (const how of ["destroy", "resetAndDestroy", "end"] as const) {
@@ -1004,7 +1398,7 @@ export const transportConformance = (name: string, transport: Transport): void =
         listening(
           net.createServer((socket) => {
             socket.on("error", () => {})
-            socket.once("data", () => socket.end(answer))
+            socket.once("data", () => socket.end(answer, "latin1"))
           })
         )
 
@@ -1052,9 +1446,27 @@ export const transportConformance = (name: string, transport: Transport): void =
         Effect.gen(function* () {
           const http = yield* speaking("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
           check(yield* failToConnect(tcp(portOf(http))), unreachable, /HTTP\/2/)
-          check(yield* failToConnect(tcp(portOf(http), trusted())), unreachable, /does not speak TLS/)
+          check(yield* failToConnect(tcp(portOf(http), trusted())), unreachableForGood, /does not speak TLS.*use http/)
           const mute = yield* speaking("")
-          check(yield* failToConnect(tcp(portOf(mute))), unreachable, /closed the connection at once/)
+          check(yield* failToConnect(tcp(portOf(mute))), unreachable, /closed the connection at once.*use https/)
+          check(yield* failToConnect(tcp(portOf(mute), trusted())), unreachable, /may not speak TLS.*use http/)
+          const alert = yield* speaking(String.fromCharCode(0x15, 3, 1, 0, 2, 2, 0x46))
+          const told = yield* failToConnect(tcp(portOf(alert)))
+          assert.match(told.message, /TLS/)
+          const hint = yield* speaking(
+            "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+          )
+          const hinted = yield* failToConnect(tcp(portOf(hint)))
+          assert.match(hinted.message, /HTTP/)
+          // node:http2 does not tell what a server said.
+          if (name !== "http2") return
+          check(told, unreachableForGood, /speaks TLS on this address; use https/)
+          check(hinted, unreachableForGood, /speaks TLS on this address .*use https/)
+          check(
+            yield* failToConnect(tcp(portOf(http))),
+            unreachable,
+            /HTTP\/1 and not HTTP\/2 .*"HTTP\/1\.1 400 Bad Request/
+          )
         })
       )
 
@@ -1126,17 +1538,30 @@ export const transportConformance = (name: string, transport: Transport): void =
         Effect.gen(function* () {
           const good = yield* secure("server")
           const ca = { ca: fixture.text("other-ca.pem") }
-          check(yield* failToConnect(tcp(good.port, ca)), unreachable, /CA that is not trusted|signature/)
-          check(yield* failToConnect(tcp(good.port, {})), unreachable, /CA that is not trusted/)
+          check(yield* failToConnect(tcp(good.port, ca)), unreachableForGood, /CA that is not trusted|signature/)
+          check(yield* failToConnect(tcp(good.port, {})), unreachableForGood, /CA that is not trusted/)
           const expired = yield* secure("server-expired")
           check(yield* failToConnect(tcp(expired.port, trusted())), unreachable, /expired/)
           const wrong = yield* secure("server-wrong-name")
-          check(yield* failToConnect(tcp(wrong.port, trusted())), unreachable, /another name.*127\.0\.0\.1/)
+          check(yield* failToConnect(tcp(wrong.port, trusted())), unreachableForGood, /another name.*127\.0\.0\.1/)
           check(
             yield* failToConnect({ _tag: "Tcp", host: "localhost", port: wrong.port, tls: trusted() }),
-            unreachable,
+            unreachableForGood,
             /another name.*localhost/
           )
+        })
+      )
+
+      it.live("no authority at all is not those of the system", () =>
+        Effect.gen(function* () {
+          const authorities = tls.getCACertificates("default")
+          yield* Effect.acquireRelease(
+            Effect.sync(() => tls.setDefaultCACertificates([fixture.text("ca.pem")])),
+            () => Effect.sync(() => tls.setDefaultCACertificates(authorities))
+          )
+          const good = yield* secure("server")
+          yield* echo(yield* connect(tcp(good.port, {})))
+          for (const ca of ["", " "]) check(yield* failToConnect(tcp(good.port, { ca })), unreachableForGood)
         })
       )
 
@@ -1162,7 +1587,7 @@ export const transportConformance = (name: string, transport: Transport): void =
             )
             const target: Target = { _tag: "Unix", path: socket, tls: trusted() }
             if (certificate === "server") yield* echo(yield* connect(target))
-            else check(yield* failToConnect(target), unreachable, /unixs:\/\/.*another name.*localhost/)
+            else check(yield* failToConnect(target), unreachableForGood, /unixs:\/\/.*another name.*localhost/)
           }
         })
       )
@@ -1172,9 +1597,14 @@ export const transportConformance = (name: string, transport: Transport): void =
           for (const maxVersion of ["TLSv1.3", "TLSv1.2"] as const) {
             const { port } = yield* secure("server", { ...clientsOnly, maxVersion })
             yield* echo(yield* connect(tcp(port, trusted({ certificate: true }))))
-            check(yield* failToConnect(tcp(port, trusted())), unreachable, /client certificate/)
-            const other = { ...trusted(), ...certificateOf("other-client") }
-            check(yield* failToConnect(tcp(port, other)), unreachable, /client certificate/)
+            const none = yield* failToConnect(tcp(port, trusted()))
+            check(
+              none,
+              maxVersion === "TLSv1.3" ? unreachableForGood : unreachable,
+              /require a client certificate, and none was given|requires a client certificate, and none was given/
+            )
+            const other = yield* failToConnect(tcp(port, { ...trusted(), ...certificateOf("other-client") }))
+            assert.match(other.message, /rejected the client certificate/)
           }
         })
       )
@@ -1183,10 +1613,28 @@ export const transportConformance = (name: string, transport: Transport): void =
         Effect.gen(function* () {
           const { target } = yield* etcd("tls")
           yield* connect({ ...target, tls: clientTls })
-          check(yield* failToConnect({ ...target, tls: trusted() }), unreachable, /client certificate/)
+          check(
+            yield* failToConnect({ ...target, tls: trusted() }),
+            unreachableForGood,
+            /requires a client certificate, and none was given/
+          )
           const other = { ...trusted(), ...certificateOf("other-client") }
-          check(yield* failToConnect({ ...target, tls: other }), unreachable, /client certificate/)
-          check(yield* failToConnect({ ...target, tls: undefined }), unreachable, /TLS|HTTP\/2|closed/)
+          const rejected = yield* failToConnect({ ...target, tls: other })
+          assert.match(rejected.message, /rejected the client certificate \([a-z0-9/ ]+\); use one that its CA signed/)
+          check(yield* failToConnect({ ...target, tls: undefined }), unreachable, /may require TLS \(use https\)/)
+        })
+      )
+
+      it.live("etcd, which has no TLS", () =>
+        Effect.gen(function* () {
+          const { target } = yield* etcd("tcp")
+          for (const tls of [trusted(), clientTls]) {
+            check(
+              yield* failToConnect({ ...target, tls }),
+              unreachable,
+              /may not speak TLS on this address \(use http\)/
+            )
+          }
         })
       )
 
@@ -1194,22 +1642,22 @@ export const transportConformance = (name: string, transport: Transport): void =
         Effect.gen(function* () {
           const { port } = yield* secure("server")
           const broken = { ...trusted(), certificate: "no PEM", ...{ key: certificateOf("client").key } }
-          check(yield* failToConnect(tcp(port, broken)), unreachable, /cannot be used/)
+          check(yield* failToConnect(tcp(port, broken)), unreachableForGood, /cannot be used/)
           const mixed = { ...certificateOf("client"), key: certificateOf("other-client").key }
-          check(yield* failToConnect(tcp(port, { ...trusted(), ...mixed })), unreachable, /cannot be used/)
+          check(yield* failToConnect(tcp(port, { ...trusted(), ...mixed })), unreachableForGood, /cannot be used/)
         })
       )
 
       it.live("a server that does not choose HTTP/2, or speaks no TLS we allow", () =>
         Effect.gen(function* () {
           const plain = yield* Node.nodeServer(() => {})
-          check(yield* failToConnect(tcp(plain.port, trusted())), unreachable, /does not speak TLS|closed|HTTP\/2/)
+          check(yield* failToConnect(tcp(plain.port, trusted())), unreachableForGood, /does not speak TLS.*use http/)
           const old = yield* secure("server", { maxVersion: "TLSv1.2" })
           const modern = { ...trusted(), minVersion: "TLSv1.3" as const }
-          check(yield* failToConnect(tcp(old.port, modern)), unreachable, /TLS of a version/)
+          check(yield* failToConnect(tcp(old.port, modern)), unreachableForGood, /TLS of a version/)
           for (const ALPNProtocols of [["http/1.1"], []]) {
             const other = yield* tlsServer({ ALPNProtocols })
-            check(yield* failToConnect(tcp(portOf(other), trusted())), unreachable, /HTTP\/2/)
+            check(yield* failToConnect(tcp(portOf(other), trusted())), unreachableForGood, /HTTP\/2/)
           }
         })
       )
@@ -1267,6 +1715,60 @@ export const transportConformance = (name: string, transport: Transport): void =
           yield* until(() => late.length === 1)
           yield* Fiber.interrupt(call)
           yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.rstStream))
+          yield* echo(connection)
+        })
+      )
+
+      it.live("any number of small frames that were on their way to a call when it was cancelled", () =>
+        Effect.gen(function* () {
+          const plain = Frames.data(1, data)
+          const withPadding = Frames.data(1, Buffer.concat([bytes(7), data, new Uint8Array(7)]), Frames.Flag.padded)
+          const batch = Buffer.concat(Array.from({ length: 500 }, () => [plain, withPadding]).flat())
+          for (const isAnswered of [true, false]) {
+            const answer = [Frames.headers(1, Frames.grpcHeaders), plain]
+            const { connection, peer } = yield* againstRaw({
+              onRequestEnd: (stream, peer) => {
+                if (stream > 1) peer.send(Frames.answer(stream, request))
+                else if (isAnswered) peer.send(...answer)
+              },
+              onFrame: ({ stream, type }, peer) => {
+                if (type !== Frames.Type.rstStream || stream !== 1) return
+                if (!isAnswered) peer.send(...answer)
+                for (let count = 0; count < 20; count++) peer.send(batch)
+              }
+            })
+            const call = Stream.runDrain(Stream.take(connection.serverStream(method, request), 1))
+            const fiber = yield* Effect.forkChild(call, { startImmediately: true })
+            yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.data))
+            yield* isAnswered ? Fiber.join(fiber) : Fiber.interrupt(fiber)
+            yield* until(() => peer.frames.some(({ type }) => type === Frames.Type.rstStream))
+            for (let call = 0; call < 3; call++) yield* echo(connection)
+          }
+        })
+      )
+
+      it.live("room that a server gives back for each of many small messages", () =>
+        Effect.gen(function* () {
+          const count = 6000
+          let taken = 0
+          const { connection } = yield* againstRaw({
+            onRequestEnd: (stream, peer) => peer.send(Frames.answer(stream, request)),
+            onFrame: ({ payload, stream, type }, peer) => {
+              if (type !== Frames.Type.data || stream !== 1) return
+              taken += payload.length
+              if (taken < count * data.length) return
+              const room = [Frames.windowUpdate(1, data.length), Frames.windowUpdate(0, data.length)]
+              peer.send(...Array.from({ length: count }, () => room).flat())
+            }
+          })
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const call = yield* connection.bidirectional(method)
+              for (let sent = 0; sent < count; sent++) yield* call.send(request)
+              yield* until(() => taken === count * data.length)
+              yield* echo(connection)
+            })
+          )
           yield* echo(connection)
         })
       )

@@ -257,18 +257,55 @@ describe("HpackEncoder", () => {
     assert.strictEqual(encoder.literals, 0)
   })
 
-  it("keeps a value once it has come twice, and one that always differs never", () => {
+  it("keeps a value that comes again, and of those that always differ one, for the sake of its name", () => {
     const encoder = new HpackEncoder()
+    const large = "x".repeat(300)
     for (let call = 0; call < 100; call++) {
       encoder.start()
       encoder.varying("token", "secret")
+      encoder.varying("large", large)
       encoder.varying("traceparent", `trace ${call}`)
+      encoder.varying("baggage", `${large} ${call}`)
+      encoder.varying("authorization", `bearer ${call}`)
       encoder.volatile("grpc-timeout", `${call}m`)
     }
     assert.deepStrictEqual(tableOf(encoder.table), [
-      ["token", "secret"],
-      ["grpc-timeout", "0m"]
+      ["large", large],
+      ["grpc-timeout", "0m"],
+      ["traceparent", "trace 0"],
+      ["token", "secret"]
     ])
+  })
+
+  it("writes the name of a value that always differs once, and again when others have pushed it out", () => {
+    const encoder = new HpackEncoder()
+    const traceparent = (call: number) => `00-${call.toString(16).padStart(32, "0")}-00f067aa0ba902b7-01`
+    const sizeOf = (call: number) => {
+      encoder.start()
+      encoder.varying("traceparent", traceparent(call))
+      return encoder.finish().length
+    }
+    const valueSize = (call: number) => 1 + Huffman.encodedLength(traceparent(call))
+    assert.isAbove(sizeOf(0), valueSize(0) + "traceparent".length / 2)
+    for (let call = 1; call < 20; call++) assert.isAtMost(sizeOf(call), valueSize(call) + 2)
+    for (let other = 0; other < 50; other++) encodeWith(encoder, [["other", "o".repeat(100 + other)]])
+    assert.isAbove(sizeOf(20), valueSize(20) + "traceparent".length / 2)
+    for (let call = 21; call < 40; call++) assert.isAtMost(sizeOf(call), valueSize(call) + 2)
+  })
+
+  it("lets many names whose values differ not push out what is the same", () => {
+    const encoder = new HpackEncoder()
+    const steady: Fields = Array.from(
+      { length: 20 },
+      (_, index) => [":path", `/etcdserverpb.KV/Method${index}`] as const
+    )
+    const randomly = makeRandom(13)
+    for (let call = 0; call < 200; call++) {
+      encodeWith(encoder, steady)
+      if (call > 0) assert.strictEqual(encoder.literals, 0)
+      encoder.start()
+      for (let name = 0; name < 100; name++) encoder.varying(`name-${name}`, `${randomly(1_000_000)}`)
+    }
   })
 
   it("does not change the table for a field that would fill it", () => {

@@ -111,6 +111,30 @@ describe("what goes out", () => {
     })
   )
 
+  it.live("the name of a header whose value always differs goes out once", () =>
+    Effect.gen(function* () {
+      const seen: Array<unknown> = []
+      const decoded: Array<unknown> = []
+      const { connection, peer } = yield* against(answering)
+      const { port } = yield* nodeServer((stream, headers) => {
+        decoded.push([headers.traceparent, headers.token])
+        reply(stream, Frames.message(request))
+      })
+      const ofNode = yield* connectTo(port)
+      const token = "a token of etcd"
+      for (let call = 0; call < 20; call++) {
+        const traceparent = `00-4bf92f3577b34da6a3ce929d0e0e${4000 + call}-00f067aa0ba902b7-01`
+        const options = { metadata: { traceparent, token } }
+        yield* connection.unary(method, request, options)
+        yield* ofNode.unary(method, request, options)
+        seen.push([traceparent, token])
+      }
+      assert.deepStrictEqual(decoded, seen)
+      const sizes = framesOf(peer, Frames.Type.headers).map(({ payload }) => payload.length)
+      for (const size of sizes.slice(1)) assert.isAtMost(size, 52)
+    })
+  )
+
   it.live("a table that the server makes small, or does without, is not used", () =>
     Effect.gen(function* () {
       for (const headerTableSize of [0, 100, 4096]) {
@@ -166,7 +190,7 @@ describe("what goes out", () => {
   it.live("headers over the server's limit are not sent", () =>
     Effect.gen(function* () {
       const { connection, peer } = yield* against({ ...answering, greeting: Frames.settings({ 6: 1000 }) })
-      const metadata = { token: "x".repeat(600) }
+      const metadata = { token: "x".repeat(800) }
       const error = yield* Effect.flip(connection.unary(method, request, { metadata }))
       assert.deepStrictEqual([error.kind, error.processed], ["Protocol", "no"])
       assert.match(error.message, /at most 1000 are taken/)
@@ -424,7 +448,7 @@ describe("what comes in", () => {
           const sender = yield* Effect.forkChild(Effect.flip(Effect.forever(call.send(new Uint8Array(16_000)))))
           yield* until(() => framesOf(peer, Frames.Type.data).length > 0)
           peer.send(Frames.rstStream(1, 2))
-          assert.deepInclude(yield* Fiber.join(sender), { processed: "no" })
+          assert.deepInclude(yield* Fiber.join(sender), { kind: "ConnectionLost", processed: "no" })
           let messages = 0
           const counting = Stream.runForEach(call.messages, () => Effect.sync(() => messages++))
           assert.match((yield* Effect.flip(counting)).message, /INTERNAL_ERROR/)
@@ -482,13 +506,15 @@ const bulk = Buffer.concat([
   new Uint8Array(30).fill(0xbe)
 ])
 
+const good = (stream: number) => Frames.headers(stream, Frames.grpcHeaders)
+
 describe("rules that concern one stream", () => {
   const data = Frames.message(request)
-  const good = (stream: number) => Frames.headers(stream, Frames.grpcHeaders)
   const trailers = (stream: number, list: Frames.HeaderList, flags: number = endHeaders | endStream) =>
     Frames.headers(stream, list, flags)
 
   const broken: ReadonlyArray<readonly [string, (stream: number) => Uint8Array, code: number]> = [
+    ["DATA before HEADERS", (stream) => Buffer.concat([1, 2].map(() => Frames.data(stream, request))), 1],
     ["upper-case header names", (stream) => Frames.headers(stream, [...Frames.grpcHeaders, ["Bad", "x"]]), 1],
     ["no status", (stream) => Frames.headers(stream, [["content-type", "application/grpc"]]), 1],
     ["two statuses", (stream) => Frames.headers(stream, [[":status", "200"], ...Frames.grpcHeaders]), 1],
@@ -572,7 +598,6 @@ describe("rules that concern one stream", () => {
 
 describe("rules that concern the connection", () => {
   const broken: ReadonlyArray<readonly [string, (stream: number) => Uint8Array, code: number]> = [
-    ["DATA before HEADERS", (stream) => Frames.data(stream, request), 1],
     ["DATA on stream 0", () => Frames.data(0, request), 1],
     ["DATA on a stream of the server's", () => Frames.data(2, request), 1],
     ["HEADERS on an idle stream", () => Frames.headers(999, Frames.grpcHeaders), 1],
@@ -645,6 +670,49 @@ describe("rules that concern the connection", () => {
   )
 })
 
+const ignore = () => {}
+
+const ignoringHandler = {
+  onHeaders: ignore,
+  onData: () => true,
+  onEnd: ignore,
+  onReset: ignore,
+  onWritable: ignore
+}
+
+/** A session on a socket that a test plays. */
+const sessionOfTest = () => {
+  const handlers = new Map<string, (chunk?: Buffer) => void>()
+  const broken: Array<string> = []
+  let written = 0
+  const socket = {
+    writableNeedDrain: false,
+    writableLength: 0,
+    on: (event: string, handler: () => void) => void handlers.set(event, handler),
+    write: (piece: Uint8Array) => {
+      written += piece.length
+      socket.writableNeedDrain = true
+    },
+    cork: ignore,
+    uncork: ignore
+  }
+  const session = new Session(socket as unknown as net.Socket, {
+    onSettings: ignore,
+    onGoaway: ignore,
+    onRoom: ignore,
+    onBroken: (what) => void broken.push(what)
+  })
+  session.start()
+  return {
+    session,
+    socket,
+    broken,
+    written: () => written,
+    heard: (chunk: Buffer) => handlers.get("data")!(chunk),
+    drained: () => handlers.get("drain")!()
+  }
+}
+
 describe("limits", () => {
   const floods: ReadonlyArray<readonly [string, (stream: number) => ReadonlyArray<Uint8Array>]> = [
     ["PING", () => [Frames.ping()]],
@@ -711,6 +779,84 @@ describe("limits", () => {
     })
   )
 
+  it.live("DATA of a stream that was reset may be as much as its window had left, and a byte more is too much", () =>
+    Effect.gen(function* () {
+      const first = Frames.data(1, Frames.message(new Uint8Array(10_000)))
+      const left = 2 * 1024 * 1024 - (first.length - 9)
+      const { connection, peer } = yield* against({
+        onRequestEnd: (stream, peer) =>
+          peer.send(...(stream === 1 ? [good(1), first] : [Frames.answer(stream, request)])),
+        onFrame: ({ stream, type }, peer) => {
+          if (type !== Frames.Type.rstStream || stream !== 1) return
+          for (let sent = 0; sent < left; sent += 1000) {
+            peer.send(Frames.data(1, new Uint8Array(Math.min(1000, left - sent))))
+          }
+        }
+      })
+      yield* Stream.runDrain(Stream.take(connection.serverStream(method, request), 1))
+      yield* until(() => framesOf(peer, Frames.Type.rstStream).length === 1)
+      yield* echo(connection)
+      peer.send(Frames.data(1, bytes(1)))
+      assert.match((yield* connection.closed).message, /more DATA of closed streams than their windows had left/)
+      yield* until(() => goawayCode(peer) === 3)
+    })
+  )
+
+  it.live("a stream that the server has ended has no window left", () =>
+    Effect.gen(function* () {
+      const { connection, peer } = yield* against(answering)
+      yield* echo(connection)
+      peer.send(Frames.data(1, bytes(1)))
+      assert.match((yield* connection.closed).message, /more DATA of closed streams than their windows had left/)
+      yield* until(() => goawayCode(peer) === 3)
+    })
+  )
+
+  it.live("room for a request that was reset may be given back as slowly as it was used up", () =>
+    Effect.gen(function* () {
+      const sent = 12_000
+      const { connection, peer } = yield* against({
+        onRequestEnd: (stream, peer) => peer.send(Frames.answer(stream, request)),
+        onFrame: ({ stream, type }, peer) => {
+          if (type !== Frames.Type.rstStream || stream !== 1) return
+          peer.send(...Array.from({ length: sent }, () => Frames.windowUpdate(1, 1)))
+        }
+      })
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const call = yield* connection.bidirectional(method)
+          yield* call.send(new Uint8Array(sent))
+          yield* until(() => framesOf(peer, Frames.Type.data).length > 0)
+        })
+      )
+      yield* until(() => framesOf(peer, Frames.Type.rstStream).length === 1)
+      yield* echo(connection)
+    })
+  )
+
+  it("a frame is one frame, in however many pieces it comes", () => {
+    const { broken, heard, session } = sessionOfTest()
+    heard(Frames.settings())
+    session.open(bytes(0x83), undefined, ignoringHandler).reset(8)
+    for (const byte of Frames.data(1, new Uint8Array(16_000))) heard(Buffer.of(byte))
+    assert.deepStrictEqual(broken, [])
+  })
+
+  it("frames that came while this process stood still are not held against a server, and a flood is", () => {
+    const { now } = performance
+    const { broken, heard } = sessionOfTest()
+    const pings = Buffer.concat(Array.from({ length: 6000 }, () => Frames.ping(new Uint8Array(8), 1)))
+    heard(Frames.settings())
+    performance.now = () => now.call(performance) + 3_600_000
+    heard(pings)
+    heard(pings)
+    assert.deepStrictEqual(broken, [])
+    heard(pings)
+    heard(pings)
+    performance.now = now
+    assert.strictEqual(broken.length, 1)
+  })
+
   it.live("a header block without end is not waited for", () =>
     Effect.gen(function* () {
       for (const [size, count] of [
@@ -754,46 +900,23 @@ describe("limits", () => {
   )
 
   it("what is sent waits with its stream, and not with a socket that is full", () => {
-    const handlers = new Map<string, (chunk?: Buffer) => void>()
-    let written = 0
-    const socket = {
-      writableNeedDrain: false,
-      writableLength: 0,
-      on: (event: string, handler: () => void) => void handlers.set(event, handler),
-      write: (piece: Uint8Array) => {
-        written += piece.length
-        socket.writableNeedDrain = true
-      },
-      cork: () => {},
-      uncork: () => {}
-    }
-    const ignore = () => {}
-    const listener = { onSettings: ignore, onGoaway: ignore, onRoom: ignore, onBroken: ignore }
-    const session = new Session(socket as unknown as net.Socket, listener)
-    session.start()
+    const { drained, heard, session, socket, written } = sessionOfTest()
     session.outbox.flush()
     socket.writableNeedDrain = false
-    handlers.get("data")!(Frames.settings({ 4: 0x7fffffff }))
-    handlers.get("data")!(Frames.windowUpdate(0, 0x7fff0000 - 65_535))
-    const handler = {
-      onHeaders: ignore,
-      onData: () => true,
-      onEnd: ignore,
-      onReset: ignore,
-      onWritable: ignore
-    }
+    heard(Frames.settings({ 4: 0x7fffffff }))
+    heard(Frames.windowUpdate(0, 0x7fff0000 - 65_535))
     const large = 16 * 1024 * 1024
-    session.open(bytes(0x83), undefined, handler).write(new Uint8Array(large), true)
+    session.open(bytes(0x83), undefined, ignoringHandler).write(new Uint8Array(large), true)
     session.outbox.flush()
     assert.isFalse(session.hasRoom)
-    assert.isAtMost(written, 512 * 1024)
-    for (let turns = 0; written < large; turns++) {
-      const before = written
+    assert.isAtMost(written(), 512 * 1024)
+    for (let turns = 0; written() < large; turns++) {
+      const before = written()
       socket.writableNeedDrain = false
-      handlers.get("drain")!()
+      drained()
       session.outbox.flush()
-      assert.isAbove(written, before)
-      assert.isAtMost(written - before, 512 * 1024)
+      assert.isAbove(written(), before)
+      assert.isAtMost(written() - before, 512 * 1024)
       assert.isBelow(turns, 1000)
     }
   })
