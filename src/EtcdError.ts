@@ -528,11 +528,17 @@ export class Unsupported extends Schema.TaggedError<Unsupported>()("Unsupported"
  */
 export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable", {
   ...details,
+  /**
+   * That it is no use to try again before somebody changes something: the server's certificate is not from an authority
+   * that is trusted, or for another name; TLS is spoken to a port without it; the server wants a certificate that was not
+   * given. Absent where it may mend itself, or is not certain.
+   */
+  lasting: Schema.optionalKey(Schema.Literal(true)),
   cause: Schema.optionalKey(Schema.Defect())
 }) {}
 
 /**
- * The connection broke during the call.
+ * The connection broke during the call, or the call's stream did: a server or a proxy ended it without an answer.
  *
  * @category reasons
  * @since 0.1.0
@@ -973,7 +979,15 @@ const knownFailure = (error: TransportError, path: string): Known => {
     case "Status":
       return knownStatus(error.code, error.message, path)
     case "Unreachable":
-      return notApplied((details) => new Unreachable({ ...details, ...withCause(error.cause) }), "")
+      return notApplied(
+        (details) =>
+          new Unreachable({
+            ...details,
+            ...(error.lasting === true ? { lasting: error.lasting } : {}),
+            ...withCause(error.cause)
+          }),
+        ""
+      )
     case "ConnectionLost":
       return uncertain((details) => new ConnectionLost({ ...details, ...withCause(error.cause) }), "")
     case "Deadline":

@@ -2,7 +2,7 @@
  * Who the client trusts, and what it shows, against real etcd nodes that serve TLS.
  */
 
-import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
@@ -130,10 +130,63 @@ describe("a client's certificate", () => {
   it.live("that makes no sense is told, and its key is not", () =>
     Effect.gen(function* () {
       const strict = yield* demanding
-      const key = Redacted.make("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
-      const reason = yield* reasonOf(put(yield* connect(strict, { ca, certificate: text("client.pem"), key })))
-      assert.strictEqual(reason._tag, "Unreachable")
-      assert.notInclude(JSON.stringify(reason), "c2VjcmV0")
+      const text = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
+      const certificate = file("client.pem")
+      const given = yield* reasonOf(connect(strict, { ca, certificate, key: Redacted.make(text) }))
+      assert.strictEqual(given._tag, "InvalidArgument")
+      const directory = yield* temporary
+      const key = { file: join(directory, "client.key") }
+      writeFileSync(key.file, text)
+      const client = yield* connect(strict, { ca, certificate, key })
+      const read = yield* reasonOf(put(client))
+      assertUnreachable(read, /client\.key/)
+      for (const reason of [given, read]) {
+        assert.notInclude(JSON.stringify(reason), "c2VjcmV0")
+        assert.match(reason.message, /key/)
+      }
+    })
+  )
+
+  it.live("without its key, an authority that is a path, and an empty one are refused when the client is made", () =>
+    Effect.gen(function* () {
+      const options: ReadonlyArray<[EtcdClient.Tls, RegExp]> = [
+        [{ certificate: file("client.pem") }, /without its key/],
+        [{ key: file("client.key") }, /without tls\.certificate/],
+        [{ ca: fixture("ca.pem") }, /name of a file/],
+        [{ ca: "" }, /is empty/],
+        [{ ca: text("client.key") }, /certificate is due/],
+        [{ minVersion: "TLSv1.1" as never }, /TLSv1\.2/],
+        [{ serverName: "" }, /serverName/]
+      ]
+      for (const [tls, saying] of options) {
+        const reason = yield* reasonOf(EtcdClient.make({ endpoints: ["https://127.0.0.1:1"], tls }))
+        assert.strictEqual(reason._tag, "InvalidArgument")
+        assert.match(reason.message, saying)
+      }
+    })
+  )
+})
+
+describe("what cannot mend itself", () => {
+  it.live("fails at once, and says so", () =>
+    Effect.gen(function* () {
+      const good = yield* node("server")
+      // With the client's own schedule, which goes on for seconds.
+      const client = (tls: EtcdClient.Tls) => EtcdClient.make({ endpoints: [good.endpoint], tls })
+      for (const tls of [{}, { ca: file("other-ca.pem") }, { ca, serverName: "other.example" }]) {
+        const reason = yield* reasonOf(put(yield* client(tls)))
+        if (reason._tag !== "Unreachable") return assert.fail(reason.message)
+        assert.strictEqual(reason.lasting, true)
+      }
+      // A file may be there in a moment.
+      const missing = yield* EtcdClient.make({
+        endpoints: [good.endpoint],
+        tls: { ca: { file: fixture("none.pem") } },
+        retry: Schedule.recurs(1)
+      })
+      const reason = yield* reasonOf(put(missing))
+      if (reason._tag !== "Unreachable") return assert.fail(reason.message)
+      assert.strictEqual(reason.lasting, undefined)
     })
   )
 })

@@ -102,6 +102,8 @@ const makeDefaults = Effect.fnUntraced(function* (options: Options) {
 })
 
 const makeEngine = Effect.fnUntraced(function* (transport: Transport, options: Options, first: ReadonlyArray<string>) {
+  const problem = options.tls === undefined ? undefined : Tls.problemOf(options.tls)
+  if (problem !== undefined) return yield* Effect.fail(EtcdError.invalid(problem))
   const configured = yield* Effect.fromResult(Endpoints.configure(first, options.tls !== undefined))
   const context = yield* Effect.context()
   const environment: Session.Environment = {

@@ -95,13 +95,17 @@ const unavailable = 14
 
 /** What to do about a failure, whatever its outcome: what the table says. */
 const worthwhile = (reason: Reason): Decision => {
+  if (reason._tag === "Unreachable" && reason.lasting === true) return "another"
   const rule = rules[reason._tag]
   if (rule !== "unavailable") return rule
   return "code" in reason && reason.code === unavailable ? "elsewhere" : "fail"
 }
 
 /** Whether the endpoint is to be left for a while. */
-export const blamesEndpoint = (reason: Reason): boolean => worthwhile(reason) === "elsewhere"
+export const blamesEndpoint = (reason: Reason): boolean => {
+  const decision = worthwhile(reason)
+  return decision === "elsewhere" || decision === "another"
+}
 
 /** What to do about a failed call. */
 export const decide = (reason: Reason): Decision => (reason.outcome === "not-applied" ? worthwhile(reason) : "fail")

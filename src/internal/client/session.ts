@@ -292,6 +292,7 @@ const open = Effect.fnUntraced(function* (session: Session, environment: Environ
   )
 })
 
+/** Somebody took the connection who does not answer over it. */
 const unanswered = (endpoint: Endpoint, millis: number, { cause, kind, message }: TransportError): TransportError =>
   new TransportError({
     kind: "Unreachable",
@@ -371,9 +372,15 @@ const shortestPause = 25
 const past = (session: Session, now: number, error: TransportError): TransportError => {
   const ago = Math.round(now - session.dialledAt)
   const left = Math.ceil(session.avoidUntil - now)
+  const { cause, clusters, code, kind, lasting, processed } = error
   return new TransportError({
-    ...error,
-    message: `${error.message} (so it was ${ago} ms ago; it is not tried again for ${left} ms)`
+    kind,
+    code,
+    processed,
+    lasting,
+    clusters,
+    message: `${error.message} (so it was ${ago} ms ago; it is not tried again for ${left} ms)`,
+    ...(cause === undefined ? {} : { cause })
   })
 }
 
