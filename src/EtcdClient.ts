@@ -7,12 +7,27 @@
  * applied: that is so for every call that only reads, and for a write that surely did not reach etcd or that etcd
  * refused. Otherwise it fails, and `outcome` of the error says `unknown`.
  *
+ * A call that is out for long (300 ms, and two round trips) makes the client ask the members who leads, and in which term.
+ * That the leader has changed since the call was sent, or is gone, is evidence that it will not be answered by the one
+ * that has it, or only when etcd itself gives up after seconds: then what only reads is sent elsewhere, and a write ends
+ * with the reason `LeaderChanged` and the outcome `unknown`. So does what a member has that says nothing while others do.
+ * Without such evidence a call is left alone. A client whose endpoints are all of them members of the cluster is therefore
+ * over the loss of a leader as soon as there is a new one, and about 100 ms.
+ *
+ * The client talks to one cluster: that of the first endpoint that answers. An endpoint of another cluster gets nothing
+ * but the question who it is, is passed over with a warning in the log, and fails calls that have nowhere else to go with
+ * `ClusterIdMismatch`.
+ *
+ * Deadlines, pauses and keep-alives run in real, monotonic time, whatever `Clock` the program has, and whatever becomes of
+ * the wall clock. Schedules that are given for them are asked in that time too. What a program does around a call, such
+ * as `Effect.timeout`, runs on its own `Clock`.
+ *
  * Where a tracer is installed, each call is a span with OpenTelemetry's attributes for RPCs (`rpc.system`,
  * `rpc.service`, `rpc.method`, `rpc.grpc.status_code`, `server.address`, `server.port`), whose identity is sent to etcd.
  * Metrics: `etcd_client_calls` (by `method` and `code`), `etcd_client_call_duration_seconds`,
  * `etcd_client_resent_calls`, `etcd_client_sent_bytes` and `etcd_client_received_bytes` (by `method`),
  * `etcd_client_batch_size` (by `method`), `etcd_client_connections` (by `endpoint`) and `etcd_client_dials` (by
- * `endpoint` and `result`). Connections that come and go are logged at debug level.
+ * `endpoint` and `result`). Connections that come and go are logged at debug level, with the logger of who called last.
  *
  * @since 0.1.0
  */
@@ -44,7 +59,8 @@ import * as internal from "./internal/client/client.ts"
 export interface CallOptions {
   /**
    * How long the call may take in all, every try and every pause included. When it is over the call fails with
-   * `DeadlineExceeded`. Default: that of the service, or of the client.
+   * `DeadlineExceeded`. Zero is no time at all, infinity as long as it takes. Default: that of the service, or of the
+   * client.
    */
   readonly deadline?: Duration.Input | undefined
   /**
@@ -53,7 +69,10 @@ export interface CallOptions {
    * client.
    */
   readonly retry?: Schedule.Schedule<unknown, EtcdError> | undefined
-  /** Asks this endpoint and no other. It need not be one of the client's. */
+  /**
+   * Asks this endpoint and no other. It need not be one of the client's; then its connection is closed when no call has
+   * named it for a while. Where the client talks TLS it has to be secure.
+   */
   readonly endpoint?: string | undefined
   /**
    * Whether a member that knows no leader is to refuse the call at once, so that another is asked. Default: true for
@@ -72,8 +91,11 @@ export interface CallOptions {
  */
 export interface CallDefaults {
   /**
-   * For calls with one answer; a stream has a deadline only if its caller sets one. Default: none. Calls end even so,
-   * because a server that does not answer pings counts as lost, and etcd itself gives up after some seconds.
+   * For calls with one answer; a stream has a deadline only if its caller sets one.
+   *
+   * Default: 30 seconds, for all calls but those that by their nature take as long as the data are large or as somebody
+   * lets them wait: `Defragment`, `Hash`, `HashKV`, `Compact`, `MoveLeader`, and etcd's own `Lock` and `Campaign`. This
+   * default is not sent to the server, and looked after some times a second.
    */
   readonly deadline?: Duration.Input | undefined
   /** Default: {@link defaultRetry}. */
@@ -124,8 +146,11 @@ export interface Credentials {
  * `unixs:///path/to.sock`, for one or more members. The port is 2379 unless given. A bare `host:port` is secure if and
  * only if the client has TLS options.
  *
+ * Where one of them is secure, all have to be, except for Unix sockets; and whatever endpoints come later are passed over,
+ * with a warning in the log, unless they are secure too.
+ *
  * An `Effect` is asked once, when the client is made. Each list of a `Stream` takes the place of the one before it;
- * calls under way on an endpoint that goes may end.
+ * calls under way on an endpoint that goes may end, and streams go on elsewhere.
  *
  * @category options
  * @since 0.1.0
@@ -177,20 +202,24 @@ export interface Options extends CallDefaults {
   readonly credentials?: Credentials | Effect.Effect<Credentials, EtcdError> | undefined
   /** Defaults for the calls of single services, by their names. */
   readonly services?: { readonly [service in ServiceName]?: CallDefaults } | undefined
-  /** How often the member list takes the place of the endpoints. Default: never. */
+  /**
+   * How often the member list takes the place of the endpoints. Where none of the addresses that the members advertise
+   * can be reached from here, the endpoints that were given are used. Default: never.
+   */
   readonly memberRefresh?: Duration.Input | undefined
-  /** How long opening a connection may take, TLS included. Default: 5 seconds. */
+  /** How long opening a connection may take, TLS and the member's first answer included. Default: 5 seconds. */
   readonly connectTimeout?: Duration.Input | undefined
   /**
-   * How long nothing may be heard from a server before it is asked for a sign of life. Zero or infinity: never.
-   * Default: 6 seconds, so that a server that is paused or cut off is noticed within 10.
+   * How long nothing may be heard from a server before it is asked for a sign of life. Infinity: never. Default: 6
+   * seconds, so that a server that is paused or cut off is noticed within 10, also where there is nobody else to ask.
    */
   readonly keepAliveInterval?: Duration.Input | undefined
   /** How long the server may take to give that sign before it counts as lost. Default: 3 seconds. */
   readonly keepAliveTimeout?: Duration.Input | undefined
   /**
-   * How long an endpoint that failed is left alone, again and again until a call succeeds. Default:
-   * {@link defaultReconnect}.
+   * How long an endpoint that failed is left alone while there is another to ask, again and again until a call succeeds
+   * or ten seconds have passed since the last pause. A call that has nowhere else to go dials once at least before it
+   * fails. Default: {@link defaultReconnect}.
    */
   readonly reconnect?: Schedule.Schedule<unknown, unknown> | undefined
   /**
@@ -229,8 +258,8 @@ export interface Duplex<I extends DescMessage, O extends DescMessage> {
   /** The endpoint that was chosen. */
   readonly endpoint: string
   /**
-   * Completes when the connection takes no more calls: its server is about to stop and waits for its calls to end, or it
-   * is lost.
+   * Completes when the stream had better go on elsewhere: the server is about to stop and waits for its calls to end, the
+   * connection is lost, the endpoint is none of the client's any more, or it says nothing while others answer.
    */
   readonly draining: Effect.Effect<void>
 }
@@ -274,7 +303,7 @@ export interface Client {
 export class EtcdClient extends Context.Service<EtcdClient, Client>()("effect-etcd/EtcdClient") {}
 
 /**
- * The pauses between tries of a call: 25 ms, twice as long each time up to 500 ms, with jitter, until 5 seconds have
+ * The pauses between tries of a call: 25 ms, twice as long each time up to 250 ms, with jitter, until 5 seconds have
  * passed since the first failure.
  *
  * @category schedules
@@ -283,7 +312,7 @@ export class EtcdClient extends Context.Service<EtcdClient, Client>()("effect-et
 export const defaultRetry: Schedule.Schedule<unknown, EtcdError> = internal.defaultRetry
 
 /**
- * How long a failed endpoint is left alone: 50 ms, twice as long each time up to 5 seconds, with jitter.
+ * How long a failed endpoint is left alone: 50 ms, twice as long each time up to one second, with jitter.
  *
  * @category schedules
  * @since 0.1.0
