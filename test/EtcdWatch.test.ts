@@ -188,7 +188,7 @@ describe("EtcdWatch.changes", () => {
       Effect.gen(function* () {
         yield* Effect.forEach(
           Array.from({ length: 1201 }, (_, n) => `s/${String(n).padStart(4, "0")}`),
-          (key) => EtcdKv.put(key, "0"),
+          (key) => EtcdKv.put(key, "0", { deadline: "30 seconds" }),
           { concurrency: 50 }
         )
         const { got, until } = yield* reading(EtcdWatch.changes(KeyRange.prefix("s/"), { snapshot: "first" }))
