@@ -3,12 +3,27 @@
  *
  * A watch is a `Stream` that keeps what etcd promises: it delivers every change of its range once, in the order of the
  * revisions, the changes of one revision together, from the revision that it was asked to start at; otherwise it fails
- * with the reason why it cannot. It goes on by itself when its server stops, loses its leader, is cut off, or no longer
- * knows the token: on another member if need be, right after the last revision that it has delivered.
+ * with the reason why it cannot. It goes on by itself when its server stops, loses its leader, is cut off, breaks off, or
+ * no longer knows the token: on another member if need be, right after the last revision that it has delivered. While no
+ * server takes it, the log says so, once.
  *
  * Watches share calls to the server. Each has a buffer of its own; when its reader is so slow that the buffer is full,
  * the watch leaves the server, and comes back for the rest, from etcd's history, when the reader has caught up. Other
- * watches do not notice. A reader that stays away until its place in the history is compacted gets `Compacted`.
+ * watches do not notice, nor do they of one that cannot go on. A reader that stays away until its place in the history
+ * is compacted gets `Compacted`.
+ *
+ * Where nothing changes, a server is asked about every 30 seconds how far the watch is, so that a connection that breaks
+ * costs nothing although the history before is compacted. Servers before 3.4.25 and 3.5.8 cannot be asked (see
+ * {@link requestProgress}): on them a range that was quiet for longer than the history lasts, and whose connection
+ * breaks, may get `Compacted` though nothing was lost. A single key that is there does not: it tells itself whether it
+ * was changed.
+ *
+ * A store may go back under a watch: an older backup is restored, or the data is wiped, and etcd starts anew at the same
+ * address. What has happened is told by revisions and raft terms that are behind those that the watch has seen, and by a
+ * history that lacks what the watch has delivered; a linearizable read makes sure that it is not only a member that lags.
+ * Then the watch fails with `RevisionRegressed`, or goes on with a {@link Snapshot}. A history that has passed revision
+ * and term since, and has the last write that was delivered (or the watch has delivered none), cannot be told from the
+ * one before.
  *
  * Some servers do not keep their side, which no client can see: a watch that lags behind a compaction may miss changes
  * (etcd before 3.4.31 and 3.5.13, https://github.com/etcd-io/etcd/pull/17612), and so may one that begins at the very
@@ -18,14 +33,13 @@
  * @since 0.1.0
  */
 import * as Arr from "effect/Array"
-import * as ByteSize from "effect/ByteSize"
+import type * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -34,11 +48,11 @@ import * as EtcdError from "./EtcdError.ts"
 import type { KeyValue } from "./EtcdKv.ts"
 import type * as Proto from "./internal/proto/kv_pb.ts"
 import { Event_EventType } from "./internal/proto/kv_pb.ts"
-import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as Office from "./internal/watch/office.ts"
-import { type Delivery, type Request, Subscription } from "./internal/watch/subscription.ts"
+import * as Options from "./internal/watch/options.ts"
+import { type Delivery, Subscription } from "./internal/watch/subscription.ts"
 import * as Wire from "./internal/wire.ts"
-import * as KeyRange from "./KeyRange.ts"
+import type * as KeyRange from "./KeyRange.ts"
 
 /**
  * A key was written.
@@ -113,7 +127,7 @@ export class Created extends Data.TaggedClass("Created")<{
 
 /**
  * All keys of the range as they were at one revision. It takes the place of the changes up to then; those after it
- * follow.
+ * follow. Where the store has gone back, its revision may be lower than those delivered before.
  *
  * @category models
  * @since 0.1.0
@@ -139,8 +153,8 @@ export type Change = Revision | Progress | Created | Snapshot
  */
 export interface WatchOptions extends Pick<EtcdClient.CallOptions, "endpoint" | "metadata" | "requireLeader"> {
   /**
-   * Delivers the changes from this revision on, itself included; it may be one that is still to come. Default: those
-   * that come after a server has taken the watch.
+   * Delivers the changes from this revision on, itself included; it may be one that is still to come. Default, and `0n`:
+   * those that come after a server has taken the watch.
    */
   readonly startRevision?: bigint | undefined
   /** Delivers with each change what the key held before. Default: false. */
@@ -156,14 +170,15 @@ export interface WatchOptions extends Pick<EtcdClient.CallOptions, "endpoint" | 
    */
   readonly fragment?: boolean | undefined
   /**
-   * How much may wait for the reader, before the watch leaves the server until the reader has caught up. An event counts
-   * with its keys and values and 256 bytes. What one message of the server holds may come on top; see `fragment`.
-   * Default: 4 MiB.
+   * How much may wait for the reader, before the watch leaves the server until the reader has caught up; at least one
+   * byte. An event counts with its keys and values and 256 bytes. What one message of the server holds may come on top;
+   * see `fragment`. Default: 4 MiB.
    */
   readonly bufferSize?: ByteSize.Input | undefined
   /**
-   * The pauses between tries to find a server, and when to give up. It starts anew whenever a server has answered.
-   * Watches with the same schedule (the same object) can share a call. Default: {@link defaultRetry}.
+   * The pauses between tries to find a server, in real time, and when to give up. It starts anew whenever a server has
+   * taken the watch, and is not asked when a server only sends its calls elsewhere, because it stops. Watches with the
+   * same schedule (the same object) can share a call. Default: {@link defaultRetry}.
    */
   readonly retry?: Schedule.Schedule<unknown, EtcdError.EtcdError> | undefined
 }
@@ -176,14 +191,19 @@ export interface WatchOptions extends Pick<EtcdClient.CallOptions, "endpoint" | 
  */
 export interface ChangesOptions extends WatchOptions {
   /**
-   * Delivers {@link Progress} when the server says so: from time to time where nothing happens (every 10 minutes, unless
-   * `--watch-progress-notify-interval` says otherwise), and when {@link requestProgress} asks. Default: false.
+   * Delivers {@link Progress} when the server says so: about every 30 seconds (before 3.4.25 and 3.5.8 only where
+   * nothing happens, every 10 minutes, unless `--watch-progress-notify-interval` says otherwise), and when
+   * {@link requestProgress} asks. Default: false.
    */
   readonly progress?: boolean | undefined
-  /** Delivers {@link Created} first, once. Default: false. */
+  /**
+   * Delivers {@link Created} first, once. With `snapshot: "first"` the snapshot waits for it, until a server has taken
+   * the watch. Default: false.
+   */
   readonly created?: boolean | undefined
   /**
-   * - `never`: the watch fails with `Compacted` when a part of the history that it needs is gone.
+   * - `never`: the watch fails with `Compacted` when a part of the history that it needs is gone, and with
+   *   `RevisionRegressed` when the store has gone back.
    * - `when-compacted`: it then goes on with a fresh {@link Snapshot} of the range.
    * - `first`: it begins with one as well, and `startRevision` does not matter.
    *
@@ -237,61 +257,6 @@ const watchEvent = (event: Proto.Event): WatchEvent => {
   return event.type === Event_EventType.DELETE ? new Delete(fields) : new Put(fields)
 }
 
-const filters = (options: WatchOptions) => {
-  if (options.ignore === "puts") return [Rpc.WatchCreateRequest_FilterType.NOPUT]
-  return options.ignore === "deletes" ? [Rpc.WatchCreateRequest_FilterType.NODELETE] : []
-}
-
-const defaultBufferBytes = 4 * 1024 * 1024
-
-const largestRevision = 2n ** 63n - 1n
-
-const bufferBytes = (input: ByteSize.Input | undefined): Result.Result<number, EtcdError.EtcdError> => {
-  if (input === undefined) return Result.succeed(defaultBufferBytes)
-  const size = Option.flatMap(ByteSize.fromInput(input), ByteSize.toNumber)
-  return Option.isSome(size)
-    ? Result.succeed(size.value)
-    : Result.fail(EtcdError.invalid(`The option bufferSize of a watch is no size: ${String(input)}.`))
-}
-
-const compareBytes = (a: Uint8Array, b: Uint8Array): number => {
-  const length = Math.min(a.length, b.length)
-  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return a[i]! - b[i]!
-  return a.length - b.length
-}
-
-const hasNoUpperBound = (end: Uint8Array): boolean => end.length === 1 && end[0] === 0
-
-const isEmpty = ({ end, key }: KeyRange.KeyRange): boolean =>
-  end.length > 0 && !hasNoUpperBound(end) && compareBytes(key, end) >= 0
-
-const request = (input: KeyRange.Input, options: ChangesOptions): Result.Result<Request, EtcdError.EtcdError> => {
-  const range = KeyRange.fromInput(input)
-  if (isEmpty(range))
-    return Result.fail(EtcdError.invalid("A watch needs a range that a key can be in: its end is not after its start."))
-  const startRevision = options.startRevision ?? 0n
-  if (startRevision < 0n || startRevision > largestRevision) {
-    return Result.fail(EtcdError.invalid(`A watch cannot start at revision ${startRevision}: revisions begin with 1.`))
-  }
-  return Result.map(bufferBytes(options.bufferSize), (bufferBytes) => ({
-    range,
-    startRevision,
-    previousValues: options.previousValues ?? false,
-    filters: filters(options),
-    fragment: options.fragment ?? false,
-    progress: options.progress ?? false,
-    created: options.created ?? false,
-    snapshot: options.snapshot ?? "never",
-    bufferBytes,
-    carriage: {
-      endpoint: options.endpoint,
-      metadata: options.metadata,
-      requireLeader: options.requireLeader,
-      retry: options.retry ?? defaultRetry
-    }
-  }))
-}
-
 const eventsOf = (deliveries: Arr.NonEmptyReadonlyArray<Delivery>): ReadonlyArray<WatchEvent> => {
   const events: Array<WatchEvent> = []
   for (const delivery of deliveries) {
@@ -335,7 +300,8 @@ const changesOf = (deliveries: Arr.NonEmptyReadonlyArray<Delivery>): ReadonlyArr
 }
 
 /**
- * The service over a client. Its watches end with the scope.
+ * The service over a client. Its watches end with the scope, and it takes no more then: what is asked of it fails at once
+ * with `Unreachable`.
  *
  * @category constructors
  * @since 0.1.0
@@ -349,7 +315,10 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Effect.Effect<Wa
     ): Stream.Stream<A, EtcdError.EtcdError> =>
       Stream.unwrap(
         Effect.gen(function* () {
-          const subscription = new Subscription(office, yield* Effect.fromResult(request(range, options)))
+          const subscription = new Subscription(
+            office,
+            yield* Effect.fromResult(Options.request(range, options, defaultRetry))
+          )
           yield* Effect.addFinalizer(() => Effect.sync(() => subscription.close()))
           const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<A>, EtcdError.EtcdError> = Effect.flatMap(
             subscription.pull,
@@ -388,9 +357,12 @@ export const layer: Layer.Layer<EtcdWatch, never, EtcdClient.EtcdClient> = Layer
 /**
  * The changes of a key or a range, one by one. Closing the stream ends the watch on the server.
  *
- * Fails with `Compacted` when the history that it needs is gone, with `PermissionDenied` when the user may not read all
- * of the range, with `InvalidArgument` for a range that no key can be in, and with the last failure when `retry` gives
- * up.
+ * Fails with `Compacted` when the history that it needs is gone, with `RevisionRegressed` when the store has gone back,
+ * with `ClusterIdMismatch` when only another cluster answers, with `PermissionDenied` when the user may not read all of
+ * the range, with `InvalidArgument` for an option that makes no sense and a range that no key can be in, with
+ * `ProtocolViolation` for a message that is larger than the client takes, with the last failure when `retry` gives up,
+ * and with `Unreachable` when the client or the service is closed, or when no connection can come until somebody mends
+ * what is wrong (an authority that is unknown, say) and no server has ever had the watch.
  *
  * @example
  * ```ts
@@ -460,11 +432,13 @@ export const next = (
 ): Effect.Effect<WatchEvent, EtcdError.EtcdError, EtcdWatch> => EtcdWatch.use((service) => service.next(key, options))
 
 /**
- * Asks the servers how far the watches of this service are. Those with `progress` deliver the answer as {@link Progress};
- * a server does not answer while one of the watches that share the call is not up to date, so ask again.
+ * Asks the servers how far the watches of this service are, all at once. Those with `progress` deliver the answer as
+ * {@link Progress}; a server does not answer while one of the watches that share the call is not up to date, so ask
+ * again. Watches that no server has at the moment are not asked for.
  *
  * Fails with `Unsupported` where a server's answer could not be relied on: before 3.4.25 and 3.5.8 it may be ahead of
- * the changes that were sent (https://github.com/etcd-io/etcd/issues/15220).
+ * the changes that were sent (https://github.com/etcd-io/etcd/issues/15220). Fails with `DeadlineExceeded`, which names
+ * the endpoint, where a server does not say within 5 seconds which version it is. The others were asked all the same.
  *
  * @category watching
  * @since 0.1.0

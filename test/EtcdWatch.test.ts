@@ -1,6 +1,6 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Effect, Fiber, Option, Redacted, Schedule, Stream } from "effect"
+import { Context, Effect, Exit, Fiber, Option, Redacted, Schedule, Scope, Stream } from "effect"
 import {
   EtcdClient,
   EtcdCluster,
@@ -12,6 +12,7 @@ import {
   KeyRange
 } from "effect-etcd"
 import { Auth, KV } from "../src/internal/proto/rpc_pb.ts"
+import { Settings } from "../src/internal/watch/settings.ts"
 import * as Metrics from "./support/watch/metrics.ts"
 
 const describeEvent = (event: EtcdWatch.WatchEvent) =>
@@ -105,7 +106,7 @@ const txn = (...success: ReadonlyArray<ReturnType<typeof put>>) =>
   Effect.flatMap(EtcdClient.EtcdClient, (client) => client.unary(KV.method.txn, { success: [...success] }))
 
 /** A reader of which one can see how far it is. */
-const reading = <A>(stream: Stream.Stream<A, EtcdError.EtcdError, EtcdWatch.EtcdWatch>) =>
+const reading = <A, R>(stream: Stream.Stream<A, EtcdError.EtcdError, R>) =>
   Effect.gen(function* () {
     const got: Array<A> = []
     const fiber = yield* Effect.forkScoped(Stream.runForEach(stream, (item) => Effect.sync(() => got.push(item))))
@@ -187,7 +188,7 @@ describe("EtcdWatch.changes", () => {
       Effect.gen(function* () {
         yield* Effect.forEach(
           Array.from({ length: 1201 }, (_, n) => `s/${String(n).padStart(4, "0")}`),
-          (key) => EtcdKv.put(key, "0"),
+          (key) => EtcdKv.put(key, "0", { deadline: "30 seconds" }),
           { concurrency: 50 }
         )
         const { got, until } = yield* reading(EtcdWatch.changes(KeyRange.prefix("s/"), { snapshot: "first" }))
@@ -199,6 +200,42 @@ describe("EtcdWatch.changes", () => {
         if (snapshot?._tag !== "Snapshot") return
         assert.deepStrictEqual([snapshot.kvs.length, snapshot.kvs.at(-1)?.keyString], [1201, "s/1200"])
         assert.strictEqual(describeChange(change!), "s/0000=1")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("reads a snapshot in the pages that EtcdKv.stream reads, by their size in bytes", () =>
+      Effect.gen(function* () {
+        yield* Effect.forEach(
+          Array.from({ length: 600 }, (_, n) => `pages/${String(n).padStart(4, "0")}`),
+          (key) => EtcdKv.put(key, "v".repeat(20_000), { deadline: "30 seconds" }),
+          { concurrency: 50 }
+        )
+        const client = yield* EtcdClient.EtcdClient
+        const range = KeyRange.prefix("pages/")
+        const pagesOf = <A>(read: (client: EtcdClient.Client) => Stream.Stream<A, EtcdError.EtcdError, Scope.Scope>) =>
+          Effect.gen(function* () {
+            const pages: Array<number> = []
+            const counting: EtcdClient.Client = {
+              ...client,
+              unary: (method, request, options) =>
+                Effect.tap(client.unary(method, request, options), (answer) => {
+                  if ("kvs" in answer) pages.push((answer.kvs as ReadonlyArray<unknown>).length)
+                  return Effect.void
+                })
+            }
+            yield* Stream.runDrain(read(counting))
+            return pages
+          })
+        const ofStream = yield* pagesOf((client) => EtcdKv.make(client).stream(range))
+        const ofSnapshot = yield* pagesOf((client) =>
+          Stream.unwrap(
+            Effect.map(EtcdWatch.make(client), (service) =>
+              Stream.take(service.changes(range, { snapshot: "first" }), 1)
+            )
+          )
+        )
+        assert.deepStrictEqual(ofSnapshot, ofStream)
+        assert.isBelow(Math.max(...ofSnapshot), 200)
       }).pipe(Effect.scoped)
     )
 
@@ -301,6 +338,23 @@ describe("EtcdWatch and its server", () => {
       }).pipe(Effect.scoped)
     )
 
+    it.effect("a watch ends with its client, and none begins after that", () =>
+      Effect.gen(function* () {
+        const { endpoints } = yield* EtcdProcess.EtcdProcess
+        const scope = yield* Scope.make()
+        const service = yield* EtcdWatch.make(yield* Scope.provide(EtcdClient.make({ endpoints }), scope))
+        const before = yield* reading(service.changes("client", { created: true }))
+        yield* before.until((got) => got.length === 1)
+        yield* Scope.close(scope, Exit.void)
+        assert.strictEqual((yield* Effect.flip(Fiber.join(before.fiber))).reason._tag, "Unreachable")
+        for (const options of [{}, { snapshot: "first" as const }]) {
+          const error = yield* Effect.flip(Stream.runDrain(service.changes("client", options)))
+          assert.strictEqual(error.reason._tag, "Unreachable")
+          assert.include(error.message, "closed")
+        }
+      }).pipe(Effect.scoped)
+    )
+
     it.effect("closing the stream ends the watch on the server", () =>
       Effect.gen(function* () {
         const node = yield* EtcdProcess.EtcdProcess
@@ -314,6 +368,84 @@ describe("EtcdWatch and its server", () => {
         yield* Fiber.interrupt(stays.fiber)
         yield* eventually(Metrics.watchers(node), 0)
         yield* eventually(Metrics.calls(node), 0)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("a message that is too large for the client ends the watch that it is for, and no other", () =>
+      Effect.gen(function* () {
+        const { endpoints } = yield* EtcdProcess.EtcdProcess
+        const service = yield* EtcdWatch.make(yield* EtcdClient.make({ endpoints, maxReceiveMessageSize: 64 * 1024 }))
+        const { header } = yield* EtcdKv.put("fits/0", "first")
+        const startRevision = header.revision
+        const fits = yield* Effect.forEach([0, 1, 2, 3, 4], (n) =>
+          reading(service.watch(`fits/${n}`, n === 0 ? { startRevision } : {}))
+        )
+        const exceeds = yield* reading(service.watch("exceeds", { startRevision }))
+        yield* fits[0]!.until((got) => got.length === 1)
+        yield* EtcdKv.put("exceeds", "v".repeat(100_000))
+        const error = yield* Effect.flip(Fiber.join(exceeds.fiber))
+        assert.strictEqual(error.reason._tag, "ProtocolViolation")
+        for (const n of [0, 1, 2, 3, 4]) yield* EtcdKv.put(`fits/${n}`, "second")
+        for (const [n, { until }] of fits.entries()) yield* until((got) => got.length === (n === 0 ? 2 : 1))
+        assert.deepStrictEqual(
+          fits.flatMap(({ got }) => got.map(describeEvent)),
+          ["fits/0=first", "fits/0=second", "fits/1=second", "fits/2=second", "fits/3=second", "fits/4=second"]
+        )
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("a key that is too large for the server ends the watch of it, and no other", () =>
+      Effect.gen(function* () {
+        const { endpoints } = yield* EtcdProcess.EtcdProcess
+        const service = yield* EtcdWatch.make(yield* EtcdClient.make({ endpoints }))
+        const names = ["0", "1", "2", "3"]
+        const fits = yield* Effect.forEach(names, (name) => reading(service.changes(`key/${name}`, { created: true })))
+        const exceeds = yield* reading(service.watch("k".repeat(3_000_000)))
+        const error = yield* Effect.flip(Fiber.join(exceeds.fiber))
+        assert.strictEqual(error.reason._tag, "RequestTooLarge")
+        for (const { until } of fits) yield* until((got) => got.length === 1)
+        for (const name of names) yield* EtcdKv.put(`key/${name}`, "1")
+        for (const { until } of fits) yield* until((got) => got.length === 2)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("watches of quiet keys outlive a compaction and a server that is killed", () =>
+      Effect.gen(function* () {
+        const node = yield* EtcdProcess.EtcdProcess
+        const { major, minor, patch } = node.version
+        const tells = major > 3 || minor > 4 || (minor === 4 && patch >= 25)
+        yield* EtcdKv.put("quiet/key", "1")
+        const service = yield* EtcdWatch.make(yield* EtcdClient.EtcdClient).pipe(
+          Effect.provideService(Settings, {
+            ...Context.get(Context.empty(), Settings),
+            progressIntervalMillis: 20
+          })
+        )
+        const key = yield* reading(service.changes("quiet/key", { created: true }))
+        const range = yield* reading(service.changes(KeyRange.prefix("quiet/"), { created: true, progress: true }))
+        // A server with such a watch does not tell of progress.
+        yield* reading(service.changes("quiet/early", { startRevision: 2n ** 62n }))
+        yield* key.until((got) => got.length === 1)
+        yield* range.until((got) => got.length === 1)
+        yield* Effect.forEach(Array(20), (_, n) => EtcdKv.put("busy", String(n)))
+        const { header } = yield* EtcdKv.put("busy", "last")
+        if (tells) {
+          yield* range.until((got) => got.some((item) => item._tag === "Progress" && item.revision >= header.revision))
+        }
+        // What is on the disk when it is killed: it must not come back from before the compaction.
+        yield* EtcdKv.compact(header.revision, { physical: true })
+        yield* node.signal("SIGKILL")
+        yield* node.exit
+        yield* node.start
+        if (!tells) {
+          // What an old server says of progress when it is asked is not to be relied on, and it is not asked.
+          assert.strictEqual((yield* Effect.flip(Fiber.join(range.fiber))).reason._tag, "Compacted")
+        }
+        yield* EtcdKv.put("quiet/key", "2")
+        const isThere = (got: ReadonlyArray<EtcdWatch.Change>) => got.some((item) => item._tag === "Revision")
+        yield* key.until(isThere)
+        if (tells) yield* range.until(isThere)
+        assert.deepStrictEqual(key.got.map(describeChange), ["Created", "quiet/key=2"])
       }).pipe(Effect.scoped)
     )
 

@@ -26,6 +26,7 @@ import type * as EtcdClient from "../../EtcdClient.ts"
 import type { EtcdError } from "../../EtcdError.ts"
 import type { KeyValue, StreamOptions } from "../../EtcdKv.ts"
 import * as KeyRange from "../../KeyRange.ts"
+import type * as Kv from "../proto/kv_pb.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Wire from "../wire.ts"
 import * as Keys from "./keys.ts"
@@ -38,7 +39,7 @@ export const defaultPageSize = 16_384
 /** What a key costs on the wire besides its bytes and those of its value, about. */
 const overhead = 24
 
-type Page = Arr.NonEmptyReadonlyArray<KeyValue>
+type Page = Arr.NonEmptyReadonlyArray<Kv.KeyValue>
 type PagePull = Pull.Pull<Page, EtcdError>
 type ServerPull = Pull.Pull<Arr.NonEmptyReadonlyArray<Rpc.RangeStreamResponse>, EtcdError>
 
@@ -59,6 +60,8 @@ interface Reader {
   key: Uint8Array
   /** 0 until the first page has come. */
   revision: bigint
+  /** Of the first page. */
+  header: Rpc.ResponseHeader | undefined
   limit: number
   /** The end of the next page: that of the range, or of the window. */
   windowEnd: Uint8Array
@@ -75,7 +78,7 @@ const request = (reader: Reader) => ({
   keysOnly: reader.options.keysOnly ?? false
 })
 
-const isNonEmpty = (kvs: ReadonlyArray<KeyValue>): kvs is Page => kvs.length > 0
+const isNonEmpty = (kvs: ReadonlyArray<Kv.KeyValue>): kvs is Page => kvs.length > 0
 
 const commonLength = (a: Uint8Array, b: Uint8Array): number => {
   const length = Math.min(a.length, b.length)
@@ -111,7 +114,8 @@ const goOnAfter = (reader: Reader, page: Page): void => {
 }
 
 /** Takes up where the page leaves off. */
-const advance = (reader: Reader, page: ReadonlyArray<KeyValue>, response: Rpc.RangeResponse): void => {
+const advance = (reader: Reader, page: ReadonlyArray<Kv.KeyValue>, response: Rpc.RangeResponse): void => {
+  reader.header ??= response.header
   if (reader.revision === 0n) reader.revision = response.header?.revision ?? 0n
   if (isNonEmpty(page) && response.more) {
     goOnAfter(reader, page)
@@ -138,7 +142,7 @@ const readPage = (reader: Reader): Effect.Effect<Rpc.RangeResponse, EtcdError> =
 
 const fromRange = (reader: Reader): PagePull =>
   Effect.flatMap(readPage(reader), (response) => {
-    const page = response.kvs.map(Wire.keyValue)
+    const page = response.kvs
     advance(reader, page, response)
     return isNonEmpty(page) ? Effect.succeed(page) : next(reader)
   })
@@ -159,10 +163,10 @@ const closeStream = (reader: Reader, open: Open): Effect.Effect<void> =>
     return Scope.close(open.scope, Exit.void)
   })
 
-const keysOf = (responses: ReadonlyArray<Rpc.RangeStreamResponse>): ReadonlyArray<KeyValue> =>
-  responses.flatMap((response) => (response.rangeResponse?.kvs ?? []).map(Wire.keyValue))
+const keysOf = (responses: ReadonlyArray<Rpc.RangeStreamResponse>): ReadonlyArray<Kv.KeyValue> =>
+  responses.flatMap((response) => response.rangeResponse?.kvs ?? [])
 
-const given = (reader: Reader, open: Open, page: ReadonlyArray<KeyValue>): PagePull => {
+const given = (reader: Reader, open: Open, page: ReadonlyArray<Kv.KeyValue>): PagePull => {
   if (!isNonEmpty(page)) return next(reader)
   open.hasGiven = true
   goOnAfter(reader, page)
@@ -198,28 +202,43 @@ const next = (reader: Reader): PagePull =>
     return reader.streams && reader.revision !== 0n ? fromRangeStream(reader) : fromRange(reader)
   })
 
+/** A range as it is being read. */
+export interface Reading {
+  /** The keys as they came from the server. To be read once. */
+  readonly kvs: Stream.Stream<Kv.KeyValue, EtcdError>
+  /** What the server said of its store with the first page: before that, nothing. */
+  readonly header: () => Rpc.ResponseHeader | undefined
+}
+
+export const read = (
+  client: EtcdClient.Client,
+  range: KeyRange.KeyRange,
+  options: StreamOptions
+): Effect.Effect<Reading, never, Scope.Scope> =>
+  Effect.map(Effect.scope, (scope) => {
+    const pageSize = Math.max(1, Math.floor(options.pageSize ?? defaultPageSize))
+    const reader: Reader = {
+      client,
+      end: range.end,
+      options,
+      pageSize,
+      scope,
+      key: range.key,
+      revision: options.revision ?? 0n,
+      header: undefined,
+      limit: Math.min(firstPage, pageSize),
+      windowEnd: range.end,
+      done: false,
+      streams: true,
+      open: undefined
+    }
+    const pages = Stream.fromPull(Effect.succeed(next(reader)))
+    return { kvs: Stream.bufferArray(pages, { capacity: 1 }), header: () => reader.header }
+  })
+
 export const stream = (
   client: EtcdClient.Client,
   range: KeyRange.KeyRange,
   options: StreamOptions
 ): Stream.Stream<KeyValue, EtcdError> =>
-  Stream.unwrap(
-    Effect.map(Effect.scope, (scope) => {
-      const pageSize = Math.max(1, Math.floor(options.pageSize ?? defaultPageSize))
-      const reader: Reader = {
-        client,
-        end: range.end,
-        options,
-        pageSize,
-        scope,
-        key: range.key,
-        revision: options.revision ?? 0n,
-        limit: Math.min(firstPage, pageSize),
-        windowEnd: range.end,
-        done: false,
-        streams: true,
-        open: undefined
-      }
-      return Stream.fromPull(Effect.succeed(next(reader)))
-    })
-  ).pipe(Stream.bufferArray({ capacity: 1 }))
+  Stream.unwrap(Effect.map(read(client, range, options), ({ kvs }) => Stream.map(kvs, Wire.keyValue)))

@@ -4,17 +4,22 @@
  * @internal
  */
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Result from "effect/Result"
+import * as Exit from "effect/Exit"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import * as SemVer from "effect/SemVer"
 import type { CallOptions, Client } from "../../EtcdClient.ts"
-import * as EtcdError from "../../EtcdError.ts"
-import * as Rpc from "../proto/rpc_pb.ts"
-import { Lane } from "./lane.ts"
-import { readSnapshot } from "./snapshot.ts"
-import type { Carriage, Office, Subscription } from "./subscription.ts"
+import type * as EtcdError from "../../EtcdError.ts"
+import * as Time from "../time.ts"
+import * as Identity from "./identity.ts"
+import { type Keeper, Lane } from "./lane.ts"
+import { type Desk, Outage } from "./outage.ts"
+import * as Reading from "./reading.ts"
+import * as Rules from "./rules.ts"
+import { Settings } from "./settings.ts"
+import type { Carriage, Company, Office, Subscription } from "./subscription.ts"
 
 const isSameMetadata = (a: Carriage["metadata"] = {}, b: Carriage["metadata"] = {}): boolean => {
   const names = Object.keys(a)
@@ -27,36 +32,17 @@ const isSame = (a: Carriage, b: Carriage): boolean =>
   a.retry === b.retry &&
   isSameMetadata(a.metadata, b.metadata)
 
-const callOptions = ({ endpoint, metadata, requireLeader, retry }: Carriage): CallOptions => ({
+/** One try at each endpoint: when and whether there is another is decided here. */
+const onceOptions = ({ endpoint, metadata, requireLeader }: Carriage, { readMillis }: Settings): CallOptions => ({
   endpoint,
   metadata,
   requireLeader,
-  retry,
-  deadline: Duration.infinity
+  retry: Schedule.recurs(0),
+  deadline: Duration.millis(readMillis)
 })
 
-/** Whether a member waits with its word on progress until the events before it are sent (etcd's issue 15220). */
-const saysTheTruth = (text: string): boolean => {
-  const version = SemVer.parse(text)
-  if (Result.isFailure(version)) return true
-  const { major, minor, patch } = version.success
-  if (major > 3 || minor > 5) return true
-  return minor === 5 ? patch >= 8 : minor === 4 && patch >= 25
-}
-
-const unsupported = (endpoint: string, version: string): EtcdError.EtcdError =>
-  EtcdError.make(
-    new EtcdError.Unsupported({
-      message:
-        `${endpoint} runs etcd ${version}, which answers a request for progress with a revision whose events it may ` +
-        "not have sent. Run 3.4.25, 3.5.8 or newer, or wait for the notifications that etcd sends by itself.",
-      outcome: "not-applied",
-      method: "Watch.Watch",
-      endpoint,
-      feature: "Progress on request",
-      since: "3.5.8"
-    })
-  )
+/** A read that took too long is given twice the time, so often in a row. */
+const maxDoublings = 5
 
 export interface Lanes extends Office {
   /** Asks for the progress of all watches. */
@@ -65,45 +51,129 @@ export interface Lanes extends Office {
   readonly lanes: ReadonlySet<Lane>
 }
 
-export const make = (client: Client): Effect.Effect<Lanes, never, Scope.Scope> =>
-  Effect.contextWith((context: Context.Context<Scope.Scope>) => {
-    const scope = Context.get(context, Scope.Scope)
-    const lanes = new Set<Lane>()
+/** The client, whose reads are tried for as long as a call of watches is. */
+const persistent = (desk: Desk, settings: Settings, carriage: Carriage, isServed: () => boolean) => {
+  const outage = new Outage(desk, carriage, "read")
+  const mayDoBetter = (error: EtcdError.EtcdError): boolean =>
+    Rules.isWorthwhile(error) && (isServed() || !settings.isLasting(error))
+  type Read<A> = (deadline: Duration.Duration) => Effect.Effect<A, EtcdError.EtcdError>
+  const keep = <A>(read: Read<A>, delays = 0): Effect.Effect<A, EtcdError.EtcdError> =>
+    Effect.matchEffect(read(Duration.millis(settings.readMillis * 2 ** Math.min(delays, maxDoublings))), {
+      onSuccess: (answer) => Effect.as(outage.over, answer),
+      onFailure: (error) => {
+        if (Rules.isClientClosed(error)) return Effect.fail(Rules.closed)
+        if (!mayDoBetter(error)) return Effect.fail(error)
+        const isLate = error.reason._tag === "DeadlineExceeded"
+        return Effect.andThen(outage.pause(error, isLate), keep(read, isLate ? delays + 1 : delays))
+      }
+    })
+  const client: Client = {
+    ...desk.client,
+    unary: (method, request, options) =>
+      keep((deadline) => desk.client.unary(method, request, { ...options, deadline }))
+  }
+  return { client, forget: Effect.sync(() => outage.forget()) }
+}
 
-    const laneFor = (carriage: Carriage): Lane | undefined => {
-      for (const lane of lanes) if (lane.hasRoom && isSame(lane.carriage, carriage)) return lane
-      return undefined
+export const make = Effect.fnUntraced(function* (client: Client): Effect.fn.Return<Lanes, never, Scope.Scope> {
+  const context = yield* Effect.context<Scope.Scope>()
+  const scope = Context.get(context, Scope.Scope)
+  const settings = Context.get(context, Settings)
+  const lanes = new Set<Lane>()
+  const ended = yield* Deferred.make<never, EtcdError.EtcdError>()
+  yield* Scope.addFinalizer(scope, Deferred.fail(ended, Rules.closed))
+
+  const isClosed = () => scope.state._tag === "Closed"
+
+  const laneFor = ({ company, request: { carriage } }: Subscription): Lane | undefined => {
+    for (const lane of lanes) {
+      if (lane.company === company && lane.hasRoom && isSame(lane.carriage, carriage)) return lane
     }
+    return undefined
+  }
 
-    const takeSeat = (subscription: Subscription) =>
+  const open = (carriage: Carriage, company: Company, members: ReadonlyArray<Subscription>): Lane => {
+    const lane = new Lane(keeper, carriage, company)
+    lanes.add(lane)
+    for (const member of members) lane.join(member)
+    return lane
+  }
+
+  // A lane is nobody's: it has the service's context, not that of the first watch, which may end before the others.
+  // Where the service has ended meanwhile the fiber never runs, and its end is that of the watches all the same.
+  const start = (lane: Lane) =>
+    Effect.updateContext(Time.inRealTime(keeper.time, lane.run), (_: Context.Context<never>) => context).pipe(
+      Effect.forkIn(scope, { startImmediately: true }),
+      Effect.flatMap((fiber) => Effect.sync(() => fiber.addObserver((exit) => lane.end(exit))))
+    )
+
+  /** Makes a read that a watch needs, until it is done or the service has ended. */
+  const reading = <A>(
+    carriage: Carriage,
+    isServed: () => boolean,
+    read: (client: Client, options: CallOptions) => Effect.Effect<A, EtcdError.EtcdError>
+  ): Effect.Effect<A, EtcdError.EtcdError> =>
+    Effect.suspend(() => {
+      if (isClosed()) return Effect.fail(Rules.closed)
+      const { client, forget } = persistent(keeper, settings, carriage, isServed)
+      return Effect.raceFirst(read(client, onceOptions(carriage, settings)), Deferred.await(ended)).pipe(
+        Effect.ensuring(forget)
+      )
+    })
+
+  const keeper: Keeper = {
+    client,
+    settings,
+    time: Context.get(context, Time.Time),
+    told: new Map(),
+    gone: (lane) => lanes.delete(lane),
+    divide: (carriage, company, groups) =>
       Effect.suspend(() => {
-        const { carriage } = subscription.request
-        const shared = subscription.isSlow ? undefined : laneFor(carriage)
-        if (shared !== undefined) {
-          shared.join(subscription)
-          return Effect.void
-        }
-        const lane = new Lane(carriage, subscription.isSlow, (empty) => lanes.delete(empty))
-        lanes.add(lane)
-        lane.join(subscription)
-        // A lane is nobody's: it has the service's context, not that of the first watch, which may end before the others.
-        const run = Effect.updateContext(lane.run(client), (_: Context.Context<never>) => context)
-        return Effect.asVoid(Effect.forkIn(run, scope, { startImmediately: true }))
-      })
+        const fresh = groups.map((members) => open(carriage, company, members))
+        return Effect.forEach(fresh, start, { discard: true })
+      }),
+    look: (carriage, question) =>
+      reading(
+        carriage,
+        () => true,
+        (persistent, options) => Identity.look(persistent, question, options, client)
+      )
+  }
 
-    const askLane = Effect.fnUntraced(function* (lane: Lane) {
-      const { endpoint } = lane
-      if (endpoint === undefined) return
-      const { version } = yield* client.unary(Rpc.Maintenance.method.status, {}, { endpoint })
-      if (!saysTheTruth(version)) return yield* Effect.fail(unsupported(endpoint, version))
-      if (lane.endpoint === endpoint) lane.askProgress()
+  const takeSeat = (subscription: Subscription) =>
+    Effect.suspend(() => {
+      const { company, request } = subscription
+      const shared = laneFor(subscription)
+      if (shared === undefined) return start(open(request.carriage, company, [subscription]))
+      shared.join(subscription)
+      return Effect.void
     })
 
-    return Effect.succeed({
-      seat: (subscription) => Effect.uninterruptible(takeSeat(subscription)),
-      renewToken: client.renewToken,
-      readSnapshot: (request) => readSnapshot(client, request.range, callOptions(request.carriage)),
-      requestProgress: Effect.suspend(() => Effect.forEach([...lanes], askLane, { discard: true })),
-      lanes
-    })
-  })
+  /** All at once, so that none waits for another that does not answer. */
+  const askLanes = Effect.suspend(() =>
+    Effect.forEach([...lanes], (lane) => Effect.exit(lane.askProgress), { concurrency: "unbounded" })
+  )
+
+  return {
+    seat: (subscription) => Effect.uninterruptible(takeSeat(subscription)),
+    renewToken: client.renewToken,
+    readSnapshot: (subscription) =>
+      reading(
+        subscription.request.carriage,
+        () => subscription.isServed,
+        (client, options) => Reading.readSnapshot(client, subscription.request.range, options)
+      ),
+    readKey: (subscription, revision) =>
+      reading(
+        subscription.request.carriage,
+        () => subscription.isServed,
+        (client, options) => Reading.readKey(client, subscription.request.range.key, revision, options)
+      ),
+    requestProgress: Effect.suspend(() =>
+      isClosed()
+        ? Effect.fail(Rules.closed)
+        : Effect.flatMap(askLanes, (exits) => exits.find(Exit.isFailure) ?? Effect.void)
+    ),
+    lanes
+  }
+})

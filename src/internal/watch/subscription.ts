@@ -7,13 +7,17 @@
  * @internal
  */
 import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import type * as EtcdError from "../../EtcdError.ts"
 import type { KeyRange } from "../../KeyRange.ts"
-import type { Event, KeyValue } from "../proto/kv_pb.ts"
+import { type Event, Event_EventType, type KeyValue } from "../proto/kv_pb.ts"
 import type { WatchCreateRequest_FilterType } from "../proto/rpc_pb.ts"
 import { Cursor } from "./cursor.ts"
+import * as Identity from "./identity.ts"
+import type { KeyState, Snapshot } from "./reading.ts"
+import * as Rules from "./rules.ts"
 
 /** What a reader gets. The events are those of one or more whole revisions. */
 export type Delivery =
@@ -45,6 +49,15 @@ export interface Request {
   readonly carriage: Carriage
 }
 
+/**
+ * Beside which others a watch is carried.
+ *
+ * - `any`: all whose calls are made in the same way.
+ * - `early`: those that wait for a revision to come. A server says nothing of progress while it has one of them.
+ * - `none`: its reader was too slow once.
+ */
+export type Company = "any" | "early" | "none"
+
 /** What carries a watch. */
 export interface Carrier {
   /** Lets go of the watch, and tells the server. */
@@ -53,19 +66,15 @@ export interface Carrier {
 
 /** What a subscription needs of those who carry it. */
 export interface Office {
-  /** Gives the watch a carrier. */
+  /** Gives the watch a carrier, or a reason why there is none any more. */
   readonly seat: (subscription: Subscription) => Effect.Effect<void>
   readonly renewToken: Effect.Effect<void>
-  readonly readSnapshot: (request: Request) => Effect.Effect<Snapshot, EtcdError.EtcdError>
+  readonly readSnapshot: (subscription: Subscription) => Effect.Effect<Snapshot, EtcdError.EtcdError>
+  readonly readKey: (subscription: Subscription, revision: bigint) => Effect.Effect<KeyState, EtcdError.EtcdError>
 }
-
-export type Snapshot = Extract<Delivery, { readonly _tag: "Snapshot" }>
 
 /** What an event costs besides its bytes, roughly. */
 const eventOverheadBytes = 256
-
-/** How often in a row a token may be refused before the watch fails. */
-const maxRenewals = 3
 
 const bytesOf = (kv: KeyValue | undefined): number => (kv === undefined ? 0 : kv.key.length + kv.value.length)
 
@@ -75,25 +84,34 @@ const sizeOf = (events: ReadonlyArray<Event>): number => {
   return size
 }
 
-/** Whether another token may do. */
-export const isTokenRefused = (error: EtcdError.EtcdError): boolean =>
-  error.reason._tag === "InvalidAuthToken" ||
-  error.reason._tag === "AuthOldRevision" ||
-  error.reason._tag === "UserNameEmpty"
+/** A part of the history that is gone, up to a revision; and what that is, if it is not known to be empty. */
+interface Gap {
+  readonly revision: bigint
+  readonly error: EtcdError.EtcdError
+}
+
+type Arrived = Effect.Effect<Arr.NonEmptyReadonlyArray<Delivery>, EtcdError.EtcdError>
 
 export class Subscription {
   readonly request: Request
   readonly cursor: Cursor
-  /** Whether its reader was too slow once. It is not seated beside others again. */
-  isSlow = false
+  company: Company = "any"
   carrier: Carrier | undefined
+  /** How far the store was, by what servers have said. The revision that the program asked for is not among it. */
+  seen: Identity.Sighting = Identity.nothing
+  /** A write that was delivered; the last one, or about. */
+  witness: Identity.Witness | undefined
 
   private readonly office: Office
   private waiting: Array<Delivery> = []
   private size = 0
-  private failure: EtcdError.EtcdError | undefined
+  private failure: Cause.Cause<EtcdError.EtcdError> | undefined
   private wake: (() => void) | undefined
   private wantsSnapshot: boolean
+  /** A snapshot that waits until the reader has been told that a server has the watch. */
+  private held: Delivery | undefined
+  /** What is to be looked into before the watch goes on. */
+  private gap: Gap | undefined
   private wantsToken = false
   private renewals = 0
   private announced = false
@@ -105,11 +123,17 @@ export class Subscription {
     this.wantsSnapshot = request.snapshot === "first"
   }
 
+  /** Whether any server has done anything for it. */
+  get isServed(): boolean {
+    return this.seen !== Identity.nothing
+  }
+
   /** What has arrived, as soon as there is something. */
-  readonly pull: Effect.Effect<Arr.NonEmptyReadonlyArray<Delivery>, EtcdError.EtcdError> = Effect.suspend(() => {
+  readonly pull: Arrived = Effect.suspend(() => {
     if (Arr.isArrayNonEmpty(this.waiting)) return Effect.succeed(this.handOver(this.waiting))
-    if (this.failure !== undefined) return Effect.fail(this.failure)
+    if (this.failure !== undefined) return Effect.failCause(this.failure)
     if (this.wantsSnapshot) return this.snapshot
+    if (this.gap !== undefined) return this.goOnIfQuiet(this.gap)
     return this.carrier === undefined ? Effect.andThen(this.takeSeat, this.awaitArrival) : this.awaitArrival
   })
 
@@ -125,49 +149,98 @@ export class Subscription {
     return Effect.andThen(this.office.renewToken, this.office.seat(this))
   })
 
-  private readonly awaitArrival: Effect.Effect<Arr.NonEmptyReadonlyArray<Delivery>, EtcdError.EtcdError> =
-    Effect.flatMap(
-      Effect.callback<void>((resume) => {
-        const arrived = () => resume(Effect.void)
-        if (this.hasNews) return arrived()
-        this.wake = arrived
-        return Effect.sync(() => {
-          this.wake = undefined
-        })
-      }),
-      () => this.pull
-    )
+  private readonly awaitArrival: Arrived = Effect.flatMap(
+    Effect.callback<void>((resume) => {
+      const arrived = () => resume(Effect.void)
+      if (this.hasNews) return arrived()
+      this.wake = arrived
+      return Effect.sync(() => {
+        this.wake = undefined
+      })
+    }),
+    () => this.pull
+  )
 
   private get hasNews(): boolean {
     return this.waiting.length > 0 || this.failure !== undefined || this.wantsSnapshot || this.carrier === undefined
   }
 
-  private readonly snapshot: Effect.Effect<Arr.NonEmptyReadonlyArray<Delivery>, EtcdError.EtcdError> = Effect.suspend(
-    () =>
-      Effect.map(this.office.readSnapshot(this.request), (snapshot) => {
-        this.wantsSnapshot = false
-        this.cursor.next = snapshot.revision + 1n
-        return [snapshot]
-      })
+  private readonly snapshot: Arrived = Effect.suspend(() =>
+    Effect.flatMap(this.office.readSnapshot(this), ({ kvs, revision, term }) => {
+      this.wantsSnapshot = false
+      this.cursor.next = revision + 1n
+      this.seen = { revision, term }
+      this.witness = undefined
+      const snapshot = { _tag: "Snapshot", revision, kvs } as const
+      if (this.announced || !this.request.created) return Effect.succeed(Arr.of(snapshot))
+      this.held = snapshot
+      return this.pull
+    })
   )
 
-  /** A server has taken the watch when its store was at this revision. */
-  created(revision: bigint): void {
+  /**
+   * The history is gone that tells what has happened to the key. But as it was at the revision that the history begins
+   * with, the key itself may tell that nothing had.
+   */
+  private goOnIfQuiet({ error, revision }: Gap): Arrived {
+    const read = Effect.catchReason(this.office.readKey(this, revision), "EtcdError", "Compacted", () =>
+      Effect.fail(error)
+    )
+    return Effect.flatMap(read, (found) => {
+      this.gap = undefined
+      const wrong = Identity.verdict(this.seen, { now: found.now, missing: undefined, term: undefined })
+      if (wrong !== undefined) this.fail(wrong)
+      else if (this.isUnchanged(found)) this.cursor.next = revision + 1n
+      else this.fail(error)
+      return this.pull
+    })
+  }
+
+  /** A key that is there, and that was written last when it was delivered last, has not been deleted since, either. */
+  private isUnchanged({ modRevision, now }: KeyState): boolean {
+    if (now === undefined || Identity.isBehind(now, this.seen)) return false
+    if (modRevision === undefined || modRevision >= this.cursor.next) return false
+    return this.witness === undefined || this.witness.revision === modRevision
+  }
+
+  private see(now: Identity.Sighting): void {
+    this.seen = Identity.later(this.seen, now)
+  }
+
+  /** A server has taken the watch when its store was so far. */
+  created(at: Identity.Sighting): void {
     this.renewals = 0
-    this.cursor.created(revision)
+    this.cursor.created(at.revision)
+    this.see(at)
     if (this.announced) return
     this.announced = true
     if (this.request.created) this.deliver({ _tag: "Created", revision: this.cursor.next }, 0)
+    const { held } = this
+    this.held = undefined
+    if (held !== undefined) this.deliver(held, 0)
   }
 
   /** Events have arrived. */
-  events(arrived: ReadonlyArray<Event>, more: boolean): void {
+  events(arrived: ReadonlyArray<Event>, more: boolean, at: Identity.Sighting): void {
+    this.see(at)
     const events = this.cursor.take(arrived, more)
-    if (events.length > 0) this.deliver({ _tag: "Events", events }, sizeOf(events))
+    const last = events.at(-1)
+    if (last === undefined) return
+    this.see({ revision: last.kv!.modRevision, term: 0n })
+    if (last.type === Event_EventType.PUT) this.remember(last.kv!)
+    this.deliver({ _tag: "Events", events }, sizeOf(events))
+  }
+
+  /** A copy of the key: what came in one message lives as long as any part of it. */
+  private remember({ key, modRevision }: KeyValue): void {
+    const { range } = this.request
+    this.witness = { key: range.end.length === 0 ? range.key : new Uint8Array(key), revision: modRevision }
   }
 
   /** The server has said that nothing up to this revision is still to come. */
-  progress(revision: bigint): void {
+  progress(at: Identity.Sighting): void {
+    this.see(at)
+    const { revision } = at
     if (!this.cursor.progress(revision) || !this.request.progress) return
     if (this.waiting.at(-1)?._tag === "Progress") this.waiting.pop()
     this.deliver({ _tag: "Progress", revision }, 0)
@@ -176,22 +249,50 @@ export class Subscription {
   /** The server has ended the watch. Nobody carries it any more. */
   canceled(error: EtcdError.EtcdError): void {
     this.carrier = undefined
-    if (error.reason._tag === "Compacted" && this.request.snapshot !== "never") {
-      this.wantsSnapshot = true
-      this.tell()
-    } else if (isTokenRefused(error) && this.renewals < maxRenewals) {
+    if (error.reason._tag === "Compacted") {
+      const revision = error.reason.compactedRevision
+      if (this.request.snapshot !== "never") this.wantsSnapshot = true
+      else if (this.request.range.end.length === 0 && revision !== undefined) this.gap = { error, revision }
+      else this.fail(error)
+    } else if (Rules.isTokenRefused(error) && this.renewals < Rules.maxRenewals) {
       this.renewals++
       this.wantsToken = true
-      this.tell()
     } else {
       this.fail(error)
     }
+    this.tell()
+  }
+
+  /** Whether the revision that it is to begin with is still to come, and not just the next one. */
+  get isEarly(): boolean {
+    const { next } = this.cursor
+    return next === this.request.startRevision && next > this.seen.revision + 1n
+  }
+
+  /** It is to be carried beside others. Nobody carries it any more. */
+  keepCompany(company: Company): void {
+    this.carrier = undefined
+    this.company = company
+    this.tell()
+  }
+
+  /** The store is not the one that it was. Nobody carries the watch any more. */
+  regressed(error: EtcdError.EtcdError): void {
+    this.carrier = undefined
+    if (this.request.snapshot === "never") this.fail(error)
+    else this.wantsSnapshot = true
+    this.tell()
   }
 
   /** The watch cannot go on. */
   fail(error: EtcdError.EtcdError): void {
+    this.end(Cause.fail(error))
+  }
+
+  /** The watch has ended. */
+  end(cause: Cause.Cause<EtcdError.EtcdError>): void {
     this.carrier = undefined
-    this.failure ??= error
+    this.failure ??= cause
     this.tell()
   }
 
@@ -205,7 +306,7 @@ export class Subscription {
     this.waiting.push(delivery)
     this.size += size
     if (this.size > this.request.bufferBytes) {
-      this.isSlow = true
+      this.company = "none"
       this.leave()
     }
     this.tell()

@@ -1,5 +1,7 @@
 /**
  * A client whose watch calls end at the test: it sees what is asked, and says what is answered.
+ *
+ * Single keys that are looked up are those that the calls have told of; ranges are answered as the test says.
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf"
 import * as Cause from "effect/Cause"
@@ -8,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
-import type { Client, Duplex } from "../../../src/EtcdClient.ts"
+import type { CallOptions, Client, Duplex } from "../../../src/EtcdClient.ts"
 import * as EtcdError from "../../../src/EtcdError.ts"
 import { Event_EventType } from "../../../src/internal/proto/kv_pb.ts"
 import {
@@ -26,7 +28,8 @@ import {
 type Answer = MessageInitShape<typeof WatchResponseSchema>
 
 export interface Call {
-  readonly options: unknown
+  readonly options: CallOptions
+  readonly endpoint: string
   /** All requests so far. */
   readonly requests: ReadonlyArray<WatchRequest>
   readonly creates: () => ReadonlyArray<WatchCreateRequest>
@@ -53,6 +56,25 @@ export interface Server {
   readonly reads: Array<RangeRequest>
   /** What the next reads of a range answer. */
   readonly ranges: Array<MessageInitShape<typeof RangeResponseSchema>>
+  /** Single keys that were looked up. */
+  readonly looks: Array<RangeRequest>
+  /** Where the store is, if that is not what the calls have told. */
+  store: { readonly revision: bigint; readonly term: bigint } | undefined
+  /** The term that the leader is at, if it is one of the endpoints. */
+  leaderTerm: bigint | undefined
+  /** What happens before a read is answered. */
+  beforeRead: Effect.Effect<void, EtcdError.EtcdError>
+  /** What happens before a server says which version it is. */
+  beforeStatus: (endpoint: string) => Effect.Effect<void, EtcdError.EtcdError>
+  /** How often a server was asked for its version. */
+  statuses: number
+  /** What happens before a call is there. */
+  beforeCall: (endpoint: string) => Effect.Effect<void, EtcdError.EtcdError>
+  endpoints: ReadonlyArray<string>
+  /** Lets go of what the calls have told: the store is another. */
+  readonly forget: () => void
+  /** Something that the store has, and that no call has told. */
+  readonly remember: (event: ReturnType<typeof put>) => void
 }
 
 /** Waits until something holds. */
@@ -75,21 +97,23 @@ export const lost = EtcdError.make(
 )
 
 const makeCall = (
-  options: unknown,
+  options: CallOptions,
+  endpoint: string,
   queue: Queue.Queue<WatchResponse, EtcdError.EtcdError | Cause.Done>,
-  drained: Deferred.Deferred<void>
+  drained: Deferred.Deferred<void>,
+  told: Array<WatchResponse>
 ) => {
   const requests: Array<WatchRequest> = []
   const call: Call = {
     options,
+    endpoint,
     requests,
     creates: () => requests.flatMap(({ requestUnion: r }) => (r.case === "createRequest" ? [r.value] : [])),
     cancels: () => requests.flatMap(({ requestUnion: r }) => (r.case === "cancelRequest" ? [r.value.watchId] : [])),
     answer: (...answers) => {
-      Queue.offerAllUnsafe(
-        queue,
-        answers.map((answer) => create(WatchResponseSchema, answer))
-      )
+      const messages = answers.map((answer) => create(WatchResponseSchema, answer))
+      told.push(...messages)
+      Queue.offerAllUnsafe(queue, messages)
     },
     created: (n, revision) => call.answer({ watchId: call.creates()[n]!.watchId, created: true, header: { revision } }),
     fail: (error) => {
@@ -112,11 +136,14 @@ const makeCall = (
 
 export const make = (): Server => {
   const calls: Array<Call> = []
-  const bidirectional = (_method: unknown, options: unknown) =>
+  const told: Array<WatchResponse> = []
+  const bidirectional = (_method: unknown, options: CallOptions) =>
     Effect.gen(function* () {
+      const endpoint = options.endpoint ?? server.endpoints[0]!
+      yield* server.beforeCall(endpoint)
       const queue = yield* Queue.unbounded<WatchResponse, EtcdError.EtcdError | Cause.Done>()
       const drained = yield* Deferred.make<void>()
-      const { call, send } = makeCall(options, queue, drained)
+      const { call, send } = makeCall(options, endpoint, queue, drained, told)
       calls.push(call)
       yield* Effect.addFinalizer(() =>
         Effect.sync(() => {
@@ -127,24 +154,54 @@ export const make = (): Server => {
         send,
         end: Effect.void,
         messages: Stream.fromQueue(queue),
-        endpoint: "http://server",
+        endpoint,
         draining: Deferred.await(drained)
       }
       return duplex
     })
-  const unary = (method: { readonly name: string }, request: MessageInitShape<typeof RangeRequestSchema>) =>
-    Effect.sync(() => {
-      if (method.name === "Status") return create(StatusResponseSchema, { version: server.version })
-      server.reads.push(create(RangeRequestSchema, request))
-      return create(RangeResponseSchema, server.ranges.shift())
+  const latest = (all: ReadonlyArray<bigint>): bigint => all.reduce((max, one) => (one > max ? one : max), 0n)
+  const revisions = () =>
+    told.flatMap(({ events, header }) => [header?.revision ?? 0n, ...events.map(({ kv }) => kv!.modRevision)])
+  const terms = () => told.map(({ header }) => header?.raftTerm ?? 0n)
+  const header = (term?: bigint) => ({
+    memberId: 1n,
+    revision: server.store?.revision ?? latest(revisions()),
+    raftTerm: term ?? server.store?.term ?? latest(terms())
+  })
+  const isKey = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
+  const look = ({ key, revision }: RangeRequest, endpoint: string | undefined) => {
+    const events = told.flatMap(({ events }) => events).filter(({ kv }) => isKey(kv!.key, key))
+    const last = events.findLast(({ kv }) => revision === 0n || kv!.modRevision <= revision)
+    return create(RangeResponseSchema, {
+      header: header(endpoint === undefined ? undefined : server.leaderTerm),
+      kvs: last?.type === Event_EventType.PUT ? [last.kv!] : []
+    })
+  }
+  const unary = (
+    method: { readonly name: string },
+    message: MessageInitShape<typeof RangeRequestSchema>,
+    options: CallOptions
+  ) =>
+    Effect.gen(function* () {
+      if (method.name === "Status") {
+        server.statuses++
+        yield* server.beforeStatus(options.endpoint!)
+        const leader = server.leaderTerm === undefined ? 2n : 1n
+        return create(StatusResponseSchema, { version: server.version, header: header(), leader })
+      }
+      const request = create(RangeRequestSchema, message)
+      const isLook = request.keysOnly
+      ;(isLook ? server.looks : server.reads).push(request)
+      yield* server.beforeRead
+      return isLook ? look(request, options.endpoint) : create(RangeResponseSchema, server.ranges.shift())
     })
   const server: Server = {
     client: {
       bidirectional: bidirectional as unknown as Client["bidirectional"],
       unary: unary as unknown as Client["unary"],
-      serverStream: () => Stream.die("not used"),
+      serverStream: () => Stream.fail(lost),
       defaults: () => ({}),
-      endpoints: Effect.succeed(["http://server"]),
+      endpoints: Effect.sync(() => server.endpoints),
       renewToken: Effect.sync(() => {
         server.renewals++
       })
@@ -158,7 +215,21 @@ export const make = (): Server => {
     renewals: 0,
     version: "3.5.30",
     reads: [],
-    ranges: []
+    ranges: [],
+    looks: [],
+    store: undefined,
+    leaderTerm: undefined,
+    beforeRead: Effect.void,
+    beforeStatus: () => Effect.void,
+    statuses: 0,
+    beforeCall: () => Effect.void,
+    endpoints: ["http://server"],
+    forget: () => {
+      told.length = 0
+    },
+    remember: (event) => {
+      told.push(create(WatchResponseSchema, { events: [event] }))
+    }
   }
   return server
 }

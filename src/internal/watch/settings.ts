@@ -1,0 +1,31 @@
+/**
+ * How patient watches are. All of it is real time. A test that cannot wait so long puts its own in place.
+ *
+ * @internal
+ */
+import * as Context from "effect/Context"
+import type { EtcdError } from "../../EtcdError.ts"
+import * as Rules from "./rules.ts"
+
+export interface Settings {
+  /** How often a call asks how far its watches are, about. */
+  readonly progressIntervalMillis: number
+  /** How long a server may take to take a watch, from when it was asked, or has taken the one before. */
+  readonly createdMillis: number
+  /** How long a read may take that a watch needs, a page of a snapshot for example; twice as long at each try. */
+  readonly readMillis: number
+  /** How long a server may take to say which version it is, when it is asked for progress. */
+  readonly askMillis: number
+  /** Whether another try cannot do better. */
+  readonly isLasting: (error: EtcdError) => boolean
+}
+
+export const Settings: Context.Reference<Settings> = Context.Reference("effect-etcd/WatchSettings", {
+  defaultValue: () => ({
+    progressIntervalMillis: 30_000,
+    createdMillis: 10_000,
+    readMillis: 30_000,
+    askMillis: 5_000,
+    isLasting: Rules.isLasting
+  })
+})

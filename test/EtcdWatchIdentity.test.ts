@@ -1,0 +1,318 @@
+/**
+ * Watches whose store goes back under them: an older backup is restored, or the data is wiped, and the node starts anew
+ * at the same address.
+ *
+ * Restoring a snapshot takes etcdutl, or etcdctl where that still does it: from beside `ETCDCTL_BINARY`, or from the
+ * `PATH`. Where there is neither, that is left out.
+ */
+import { execFile } from "node:child_process"
+import * as NodeFs from "node:fs"
+import * as NodePath from "node:path"
+import process from "node:process"
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Latch, Schedule, Stream } from "effect"
+import {
+  EtcdClient,
+  EtcdCluster,
+  EtcdConfig,
+  type EtcdError,
+  EtcdKv,
+  EtcdProcess,
+  EtcdWatch,
+  KeyRange
+} from "effect-etcd"
+import * as EtcdMaintenance from "effect-etcd/EtcdMaintenance"
+import { temporaryDirectory } from "./support/machine.ts"
+import * as Metrics from "./support/watch/metrics.ts"
+
+const isExecutable = (file: string): boolean => NodeFs.statSync(file, { throwIfNoEntry: false })?.isFile() === true
+
+const places = [
+  NodePath.dirname(process.env.ETCDCTL_BINARY ?? ""),
+  ...(process.env.PATH ?? "").split(NodePath.delimiter)
+]
+
+const restorer = ["etcdutl", "etcdctl"]
+  .flatMap((name) => places.map((place) => NodePath.join(place, name)))
+  .find(isExecutable)
+
+/** Makes data of the snapshot, for the same member of the same cluster. */
+const restore = (node: EtcdProcess.Node, snapshot: string, dataDir: string) =>
+  Effect.callback<void>((resume) => {
+    const identity = EtcdConfig.toFlags(node.config).filter((flag) =>
+      /^--(name|initial-cluster|initial-advertise-peer-urls)=/.test(flag)
+    )
+    const args = ["snapshot", "restore", snapshot, "--data-dir", dataDir, ...identity]
+    execFile(restorer!, args, { env: { ETCDCTL_API: "3" } }, (error) =>
+      resume(error === null ? Effect.void : Effect.die(error))
+    )
+  })
+
+const until = (holds: () => boolean): Effect.Effect<void> =>
+  Effect.suspend(() => (holds() ? Effect.void : Effect.andThen(Effect.sleep("2 millis"), until(holds))))
+
+/** A node whose data can be exchanged, and a service whose calls can be kept from it meanwhile. */
+const start = Effect.gen(function* () {
+  const directory = yield* temporaryDirectory
+  const dataDir = NodePath.join(directory, "data")
+  const backup = NodePath.join(directory, "backup")
+  const node = yield* EtcdProcess.ephemeral({ dataDir }, { log: false })
+  const client = yield* EtcdClient.make({ endpoints: node.endpoints, reconnect: Schedule.spaced("10 millis") })
+  const service = yield* EtcdWatch.make(client)
+  const mayTry = Latch.makeUnsafe(true)
+  const retry: typeof EtcdWatch.defaultRetry = Schedule.spaced("5 millis").pipe(
+    Schedule.modifyDelay(({ duration }) => Effect.as(mayTry.await, duration))
+  )
+  const kill = Effect.andThen(node.signal("SIGKILL"), node.exit)
+  return {
+    node,
+    kv: EtcdKv.make(client),
+    mayTry,
+    restart: Effect.andThen(kill, node.start),
+    /** Makes the copy of a snapshot of the data as they are now. */
+    save: Effect.gen(function* () {
+      const snapshot = NodePath.join(directory, "snapshot.db")
+      yield* EtcdMaintenance.make(client).snapshotToFile(snapshot)
+      yield* restore(node, snapshot, backup)
+    }),
+    /** Keeps a copy of the data as they are now. */
+    keep: Effect.gen(function* () {
+      yield* node.stop
+      NodeFs.cpSync(dataDir, backup, { recursive: true })
+      yield* node.start
+    }),
+    /** Kills the node, and starts it with the copy, or with nothing where there is none. */
+    goBack: Effect.gen(function* () {
+      yield* kill
+      NodeFs.rmSync(dataDir, { recursive: true, force: true })
+      if (NodeFs.existsSync(backup)) NodeFs.cpSync(backup, dataDir, { recursive: true })
+      yield* node.start
+    }),
+    reading: (options: EtcdWatch.ChangesOptions = {}, key: KeyRange.Input = "a", onChange = Effect.void) =>
+      Effect.gen(function* () {
+        const got: Array<EtcdWatch.Change> = []
+        const fiber = yield* service.changes(key, { retry, ...options }).pipe(
+          Stream.runForEach((change) => {
+            got.push(change)
+            return onChange
+          }),
+          Effect.forkScoped({ startImmediately: true })
+        )
+        return { got, fiber }
+      })
+  }
+})
+
+type Store = Effect.Success<typeof start>
+
+const putAll = ({ kv }: Store, key: string, count: number) =>
+  Effect.forEach(
+    Array.from({ length: count }, (_, n) => String(n)),
+    (value) => kv.put(key, value),
+    { discard: true }
+  )
+
+const regression = (fiber: Fiber.Fiber<unknown, EtcdError.EtcdError>) =>
+  Effect.map(Effect.flip(Fiber.join(fiber)), ({ message, reason }) => {
+    assert.strictEqual(reason._tag, "RevisionRegressed", message)
+    return reason._tag === "RevisionRegressed" ? reason : assert.fail()
+  })
+
+const revisions = (got: ReadonlyArray<EtcdWatch.Change>) =>
+  got.flatMap((change) => (change._tag === "Revision" ? [change.revision] : []))
+
+const provided = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  effect.pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+
+describe("a store that goes back", () => {
+  const waysBack = ["is wiped", "gets an older copy of its data", "is restored from an older snapshot"] as const
+  const keep = (store: Store, what: (typeof waysBack)[number]) => {
+    if (what === "is wiped") return Effect.void
+    return what === "gets an older copy of its data" ? store.keep : store.save
+  }
+
+  for (const what of waysBack) {
+    const live = what === "is restored from an older snapshot" && restorer === undefined ? it.live.skip : it.live
+    live(`because it ${what} ends the watches that have seen more`, () =>
+      provided(
+        Effect.gen(function* () {
+          const store = yield* start
+          const busy = yield* store.reading({ startRevision: 1n })
+          const mayRead = Latch.makeUnsafe(false)
+          const slow = yield* store.reading({ startRevision: 1n, bufferSize: 600 }, "a", mayRead.await)
+          yield* putAll(store, "a", 1)
+          yield* until(() => slow.got.length === 1)
+          yield* putAll(store, "a", 9)
+          yield* keep(store, what)
+          yield* putAll(store, "a", 10)
+          yield* until(() => revisions(busy.got).length === 20)
+          const quiet = yield* store.reading({ created: true }, "quiet")
+          yield* until(() => quiet.got.length === 1)
+          yield* store.goBack
+          const { current, seen } = yield* regression(busy.fiber)
+          assert.deepStrictEqual([seen, current], [21n, what === "is wiped" ? 1n : 11n])
+          yield* regression(quiet.fiber)
+          // The slow reader gets what had come for it. What it has seen may be in the backup: then it goes on.
+          yield* mayRead.open
+          if (what === "is wiped") {
+            yield* regression(slow.fiber)
+            assert.isBelow(slow.got.length, 20)
+          } else {
+            const { header } = yield* store.kv.put("a", "new")
+            yield* until(() => revisions(slow.got).at(-1) === header.revision)
+            assert.strictEqual(header.revision, 12n)
+          }
+          assert.deepStrictEqual(
+            revisions(slow.got),
+            slow.got.map((_, index) => BigInt(index + 2))
+          )
+        })
+      )
+    )
+
+    live(`because it ${what} is told by a snapshot to those who want one`, () =>
+      provided(
+        Effect.gen(function* () {
+          const store = yield* start
+          if (what !== "is wiped") yield* store.kv.put("a", "kept")
+          yield* keep(store, what)
+          const whenNeeded = yield* store.reading({ startRevision: 1n, snapshot: "when-compacted" })
+          const first = yield* store.reading({ snapshot: "first" })
+          yield* until(() => first.got.length === 1)
+          yield* putAll(store, "a", 20)
+          yield* until(() => revisions(whenNeeded.got).length >= 20 && revisions(first.got).length >= 20)
+          const before = [whenNeeded.got.length, first.got.length]
+          yield* store.goBack
+          yield* until(() => whenNeeded.got.length > before[0]! && first.got.length > before[1]!)
+          const { header } = yield* store.kv.put("a", "new")
+          for (const [index, { got }] of [whenNeeded, first].entries()) {
+            yield* until(() => got.length >= before[index]! + 2)
+            const [snapshot, change] = got.slice(before[index]!)
+            assert.isTrue(snapshot?._tag === "Snapshot" && snapshot.revision === (what === "is wiped" ? 1n : 2n))
+            assert.deepStrictEqual(
+              snapshot?._tag === "Snapshot" && snapshot.kvs.map(({ valueString }) => valueString),
+              what === "is wiped" ? [] : ["kept"]
+            )
+            assert.isTrue(change?._tag === "Revision" && change.revision === header.revision)
+          }
+        })
+      )
+    )
+  }
+
+  it.live("and has passed the old revision since is told by what its history lacks", () =>
+    provided(
+      Effect.gen(function* () {
+        const store = yield* start
+        const { got, fiber } = yield* store.reading({ startRevision: 1n })
+        yield* putAll(store, "a", 10)
+        yield* until(() => revisions(got).length === 10)
+        yield* store.mayTry.close
+        yield* store.goBack
+        yield* putAll(store, "b", 30)
+        yield* store.mayTry.open
+        const { current, message, seen } = yield* regression(fiber)
+        assert.deepStrictEqual([seen, current], [11n, 31n])
+        assert.include(message, '"a"')
+      })
+    )
+  )
+
+  it.live("and has passed the old revision since is told by its leader's term", () =>
+    provided(
+      Effect.gen(function* () {
+        const store = yield* start
+        for (const _ of [1, 2, 3]) yield* store.restart
+        const { got, fiber } = yield* store.reading({ created: true }, "quiet")
+        yield* until(() => got.length === 1)
+        yield* store.mayTry.close
+        yield* store.goBack
+        yield* putAll(store, "b", 30)
+        yield* store.mayTry.open
+        const { message } = yield* regression(fiber)
+        assert.include(message, "raft term")
+      })
+    )
+  )
+
+  it.live("is nothing to a watch for a revision to come", () =>
+    provided(
+      Effect.gen(function* () {
+        const store = yield* start
+        const { got, fiber } = yield* store.reading({ startRevision: 5n, created: true })
+        yield* until(() => got.length === 1)
+        yield* store.goBack
+        yield* putAll(store, "a", 6)
+        yield* until(() => revisions(got).length === 3)
+        assert.deepStrictEqual(revisions(got), [5n, 6n, 7n])
+        assert.isUndefined(fiber.pollUnsafe())
+      })
+    )
+  )
+
+  it.live("is not seen in one that only restarts", () =>
+    provided(
+      Effect.gen(function* () {
+        const store = yield* start
+        const watches = yield* Effect.forEach(["a", "a", "quiet"], (key) => store.reading({ created: true }, key))
+        yield* until(() => watches.every(({ got }) => got.length === 1))
+        for (const n of [1, 2, 3]) {
+          yield* store.kv.put("a", String(n))
+          yield* until(() => watches.slice(0, 2).every(({ got }) => revisions(got).length === n))
+          yield* store.restart
+        }
+        yield* store.kv.put("quiet", "now", { retry: Schedule.spaced("20 millis") })
+        yield* until(() => watches[2]!.got.length === 2)
+        assert.isTrue(watches.every(({ fiber }) => fiber.pollUnsafe() === undefined))
+      })
+    )
+  )
+})
+
+describe("a member that lags", () => {
+  it.live("keeps a watch waiting that has come from one that does not", () =>
+    provided(
+      Effect.gen(function* () {
+        const cluster = yield* EtcdCluster.ephemeral({ log: false })
+        const leader = yield* cluster.awaitLeader
+        const [lagging, other] = cluster.members.filter((node) => node !== leader)
+        const client = yield* EtcdClient.make({
+          endpoints: [...leader.endpoints, ...lagging!.endpoints],
+          keepAliveInterval: "200 millis",
+          keepAliveTimeout: "200 millis",
+          reconnect: Schedule.spaced("10 millis")
+        })
+        const service = yield* EtcdWatch.make(client)
+        const kv = EtcdKv.make(client)
+        const got: Array<bigint> = []
+        yield* lagging!.signal("SIGSTOP")
+        const watching = yield* service.changes(KeyRange.all, { startRevision: 1n, requireLeader: false }).pipe(
+          Stream.runForEach((change) =>
+            Effect.sync(() => {
+              if (change._tag === "Revision") got.push(change.revision)
+            })
+          ),
+          Effect.forkScoped({ startImmediately: true })
+        )
+        for (let n = 0; n < 200; n++) yield* kv.put("a", String(n), { retry: Schedule.spaced("20 millis") })
+        yield* until(() => got.length === 200)
+        // The two that know more are gone; the one that is left knows less, and nobody to ask.
+        yield* Effect.forEach([leader, other!], (node) => node.signal("SIGSTOP"), { discard: true })
+        yield* lagging!.signal("SIGCONT")
+        yield* Effect.sleep("20 millis").pipe(
+          Effect.repeat({ while: () => Effect.map(Metrics.watchers(lagging!), (count) => count === 0) })
+        )
+        assert.isUndefined(watching.pollUnsafe())
+        yield* Effect.forEach([leader, other!], (node) => node.signal("SIGCONT"), { discard: true })
+        const { header } = yield* kv.put("a", "last", { retry: Schedule.spaced("20 millis") })
+        yield* until(() => got.at(-1) === header.revision)
+        assert.deepStrictEqual(
+          got,
+          got.map((_, index) => got[0]! + BigInt(index))
+        )
+        assert.isUndefined(watching.pollUnsafe())
+      })
+    )
+  )
+})
