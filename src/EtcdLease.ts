@@ -12,24 +12,23 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
-import * as EtcdError from "./EtcdError.ts"
+import type * as EtcdError from "./EtcdError.ts"
 import { format, LeaseId } from "./EtcdId.ts"
 import type { Header } from "./EtcdKv.ts"
-import { decide } from "./internal/client/retryRules.ts"
-import * as Keeper from "./internal/lease/keeper.ts"
-import * as Rpc from "./internal/proto/rpc_pb.ts"
+import * as Entry from "./internal/lease/entry.ts"
+import type * as Keeper from "./internal/lease/keeper.ts"
+import * as Options from "./internal/lease/options.ts"
+import * as Requests from "./internal/lease/requests.ts"
+import * as Service from "./internal/lease/service.ts"
+import type * as Time from "./internal/time.ts"
 import * as Wire from "./internal/wire.ts"
 
 /**
@@ -179,7 +178,7 @@ const lostBecause: { readonly [reason in LeaseLost["reason"]]: string } = {
   closed: "the scope that kept it alive was closed"
 }
 
-const leaseLost = (id: LeaseId, { cause, reason }: Keeper.Loss): LeaseLost =>
+const leaseLost = (id: LeaseId, { cause, reason }: Entry.Loss): LeaseLost =>
   new LeaseLost({
     id,
     reason,
@@ -187,175 +186,32 @@ const leaseLost = (id: LeaseId, { cause, reason }: Keeper.Loss): LeaseLost =>
     ...(cause === undefined ? {} : { cause })
   })
 
-const notFound = (id: bigint, method: string): EtcdError.EtcdError =>
-  EtcdError.make(
-    new EtcdError.LeaseNotFound({
-      message: `There is no lease ${format(id)}: it was never granted, has expired, or was revoked. Grant a new lease.`,
-      outcome: "not-applied",
-      method
-    })
-  )
-
-const ttlSeconds = (input: Duration.Input): Effect.Effect<bigint, EtcdError.EtcdError> => {
-  const seconds = Option.match(Duration.fromInput(input), { onNone: () => 0, onSome: Duration.toSeconds })
-  return seconds > 0 && Number.isFinite(seconds)
-    ? Effect.succeed(BigInt(Math.ceil(seconds)))
-    : Effect.fail(
-        EtcdError.invalid(`The time to live of a lease is a positive, finite duration, and not ${String(input)}.`)
-      )
-}
-
-/** On the wire lease ids are signed, in etcd's texts and in `EtcdId.parse` they are not. */
-const signed = (id: bigint): bigint => BigInt.asIntN(64, id)
-
-/** A positive id, as etcd's own are, that nobody else has: 63 random bits. */
-const randomId = (): bigint => {
-  const [bits] = globalThis.crypto.getRandomValues(new BigUint64Array(1))
-  return BigInt.asUintN(63, bits!) || 1n
-}
-
 const seconds = (count: bigint): Duration.Duration => Duration.seconds(Math.max(0, Number(count)))
 
-const isTransient = (error: EtcdError.EtcdError): boolean => decide(error.reason) !== "fail"
-
-const isUncertain = (error: EtcdError.EtcdError): boolean =>
-  error.outcome === "unknown" && error.reason._tag !== "DeadlineExceeded"
-
-/** Holds several tries of a call to the deadline of one. */
-const within = <A, R>(
-  effect: Effect.Effect<A, EtcdError.EtcdError, R>,
-  deadline: Duration.Input | undefined,
-  method: string
-): Effect.Effect<A, EtcdError.EtcdError, R> => {
-  const duration = deadline === undefined ? Option.none() : Duration.fromInput(deadline)
-  if (Option.isNone(duration)) return effect
-  const message = `${method} failed: no answer within ${Duration.format(duration.value)}. Give the call more time.`
-  return Effect.timeoutOrElse(effect, {
-    duration: duration.value,
-    orElse: () => Effect.fail(EtcdError.make(new EtcdError.DeadlineExceeded({ message, outcome: "unknown", method })))
-  })
-}
-
-const unanswered = EtcdError.make(
-  new EtcdError.ConnectionLost({
-    message: "Lease.LeaseKeepAlive failed: the server ended the stream without an answer. Try again.",
-    outcome: "not-applied",
-    method: "Lease.LeaseKeepAlive"
-  })
-)
-
-/** For how long, in milliseconds, the end of a scope waits for etcd to revoke a lease, which would expire anyway. */
-const longestRevoke = 5000
-
-type Client = EtcdClient.EtcdClient["Service"]
-
-const grantRequest = (client: Client, id: bigint, ttl: bigint, options: EtcdClient.CallOptions) =>
-  client.unary(Rpc.Lease.method.leaseGrant, { ID: signed(id), TTL: ttl }, options)
-
-const revokeRequest = (client: Client, id: bigint, options: EtcdClient.CallOptions) =>
-  client.unary(Rpc.Lease.method.leaseRevoke, { ID: signed(id) }, options)
-
-/** What a request made sure of: the lease lives for `ttl` seconds from `renewedAt` on. */
-interface Term {
-  readonly ttl: bigint
-  readonly renewedAt: number
-}
-
-/**
- * Grants a lease with an id that nobody else can have. Therefore it can be asked for again when the outcome of a try is
- * unknown: if the id exists then, that try was applied.
- */
-const grantOwn = (
-  client: Client,
-  now: () => number,
-  id: bigint,
-  ttl: bigint,
-  options: EtcdClient.CallOptions
-): Effect.Effect<Term, EtcdError.EtcdError> =>
-  Effect.suspend(() => {
-    const begun = now()
-    let uncertain = false
-    const attempt = Effect.suspend(() => {
-      const renewedAt = now()
-      return Effect.map(grantRequest(client, id, ttl, options), (answer): Term => ({ ttl: answer.TTL, renewedAt }))
-    })
-    return attempt.pipe(
-      Effect.tapError((error) =>
-        Effect.sync(() => {
-          uncertain ||= isUncertain(error)
-        })
-      ),
-      Effect.retry({ while: isUncertain, schedule: EtcdClient.defaultRetry }),
-      Effect.catchIf(
-        (error) => uncertain && error.reason._tag === "LeaseExists",
-        () => Effect.succeed({ ttl, renewedAt: begun })
-      ),
-      (granting) => within(granting, options.deadline, "Lease.LeaseGrant")
-    )
-  })
-
-/** Revokes a lease, as well as can be done within a time, for which it can be asked as often as need be. */
-const revokeQuietly = (client: Client, id: bigint, timeoutMillis: number): Effect.Effect<void> =>
-  revokeRequest(client, id, { deadline: timeoutMillis }).pipe(
-    Effect.retry({ while: isUncertain, schedule: Schedule.spaced(50) }),
-    Effect.catchReason("EtcdError", "LeaseNotFound", () => Effect.void),
-    Effect.interruptible,
-    Effect.timeout(timeoutMillis),
-    Effect.catch((error) => Effect.logDebug("etcd lease not revoked, it will expire", format(id), error.message)),
-    Effect.asVoid
-  )
-
-const revokeTimeout = (ttl: bigint): number => Math.min(Number(ttl) * 1000, longestRevoke)
-
-/** Sends one keep-alive on a stream of its own, and again when that stream breaks before the answer. */
-const renewOnce = (
-  client: Client,
-  id: LeaseId,
-  options: EtcdClient.CallOptions
-): Effect.Effect<Granted, EtcdError.EtcdError> =>
-  Effect.suspend(() => {
-    let opened = false
-    const attempt = Effect.gen(function* () {
-      opened = false
-      const duplex = yield* client.bidirectional(Rpc.Lease.method.leaseKeepAlive, options)
-      opened = true
-      yield* duplex.send({ ID: signed(id) })
-      const answer = yield* Stream.runHead(duplex.messages)
-      if (Option.isNone(answer)) return yield* Effect.fail(unanswered)
-      const { header, ID, TTL } = answer.value
-      if (TTL <= 0n) return yield* Effect.fail(notFound(id, "Lease.LeaseKeepAlive"))
-      return { header: Wire.header(header), id: LeaseId(ID), ttl: seconds(TTL) }
-    })
-    return Effect.scoped(attempt).pipe(
-      Effect.retry({
-        while: (error) => opened && isTransient(error),
-        schedule: options.retry ?? EtcdClient.defaultRetry
-      }),
-      (renewing) => within(renewing, options.deadline, "Lease.LeaseKeepAlive")
-    )
-  })
-
-const isGone = ({ reason }: Keeper.Loss): boolean => reason === "not-found" || reason === "revoked"
-
-const revoked: Keeper.Loss = { reason: "revoked", cause: undefined }
-
-const handle = (keeper: Keeper.Keeper, entry: Keeper.Entry): Lease => {
+const handle = (keeper: Keeper.Keeper, time: Time.Time, entry: Entry.Entry): Lease => {
   const id = LeaseId(entry.id)
-  const lost = Effect.map(Deferred.await(entry.lost), (loss) => leaseLost(id, loss))
+  const lossNow = Effect.map(keeper.lossOf(entry), (loss) => (loss === undefined ? undefined : leaseLost(id, loss)))
+  const later = Effect.map(Deferred.await(entry.lost), (loss) => leaseLost(id, loss))
+  const lost = Effect.flatMap(lossNow, (loss) => (loss === undefined ? later : Effect.succeed(loss)))
+  const held = Effect.flatMap(lossNow, (loss) => (loss === undefined ? Effect.void : Effect.fail(loss)))
   return {
     id,
     ttl: Duration.millis(entry.ttl),
     lost,
-    remaining: Effect.sync(() =>
-      Duration.millis(entry.loss !== undefined ? 0 : Math.max(0, entry.expiresAt - keeper.now()))
+    remaining: Effect.map(lossNow, (loss) =>
+      Duration.millis(loss === undefined ? Math.max(0, entry.expiresAt - time.now()) : 0)
     ),
-    whileHeld: (effect) =>
-      Effect.suspend(() => {
-        const failure = Effect.flatMap(lost, Effect.fail)
-        return entry.loss !== undefined ? failure : Effect.raceFirst(effect, failure)
-      })
+    whileHeld: (effect) => {
+      const work = Entry.working(entry, Effect.raceFirst(effect, Effect.flatMap(later, Effect.fail)))
+      return Effect.andThen(
+        held,
+        Effect.tap(work, () => held)
+      )
+    }
   }
 }
+
+type Client = EtcdClient.EtcdClient["Service"]
 
 /**
  * The service over a client. Leases are kept alive until the scope is closed, at the longest.
@@ -363,93 +219,65 @@ const handle = (keeper: Keeper.Keeper, entry: Keeper.Entry): Lease => {
  * @category constructors
  * @since 0.1.0
  */
-export const fromClient: (client: EtcdClient.EtcdClient["Service"]) => Effect.Effect<Leases, never, Scope.Scope> =
-  Effect.fnUntraced(function* (client) {
-    const serviceScope = yield* Effect.scope
-    const keeper = yield* Keeper.make(client)
-
-    const revokeInBackground = (id: bigint, ttl: bigint) =>
-      Effect.forkIn(revokeQuietly(client, id, revokeTimeout(ttl)), serviceScope)
-
-    const grantFor = (ttl: bigint, { id, ...options }: GrantOptions) => {
-      if (id !== undefined) {
-        const renewedAt = keeper.now()
-        return Effect.map(grantRequest(client, id, ttl, options), (answer) => ({ id, ttl: answer.TTL, renewedAt }))
-      }
-      const own = LeaseId(randomId())
-      return grantOwn(client, keeper.now, own, ttl, options).pipe(
-        Effect.map((term) => ({ id: own, ...term })),
-        Effect.onError((cause) =>
-          Cause.hasInterrupts(cause) ||
-          Option.exists(Cause.findErrorOption(cause), ({ outcome }) => outcome === "unknown")
-            ? revokeInBackground(own, ttl)
-            : Effect.void
-        )
-      )
-    }
-
-    const endLease = (entry: Keeper.Entry) =>
-      Effect.suspend(() => {
-        if (entry.loss !== undefined && isGone(entry.loss)) return Effect.void
-        keeper.settle(entry.id, revoked)
-        return revokeQuietly(client, entry.id, revokeTimeout(BigInt(Math.ceil(entry.ttl / 1000))))
-      })
-
+export const fromClient: (client: Client) => Effect.Effect<Leases, never, Scope.Scope> = Effect.fnUntraced(
+  function* (client) {
+    const { about, adopt, keeper, obtain, time, whileOpen } = yield* Service.make(client)
     return {
-      make: (ttl, options = {}) =>
-        Effect.uninterruptibleMask((restore) =>
-          Effect.gen(function* () {
-            const wanted = yield* ttlSeconds(ttl)
-            const granted = yield* restore(Effect.suspend(() => grantFor(wanted, options)))
-            const entry = keeper.keep(signed(granted.id), granted.ttl, granted.renewedAt)
-            yield* Effect.addFinalizer(() => endLease(entry))
-            return handle(keeper, entry)
-          })
-        ),
+      make: (ttl, { id, ...options } = {}) =>
+        Effect.gen(function* () {
+          const wanted = yield* Options.ttl(ttl)
+          const own = id === undefined ? undefined : yield* Options.id(id)
+          const entry = yield* obtain(wanted, own, yield* Options.call(options))
+          return handle(keeper, time, entry)
+        }),
       keepAlive: (id, options = {}) =>
-        Effect.uninterruptibleMask((restore) =>
-          Effect.gen(function* () {
-            const renewedAt = keeper.now()
-            const { ttl } = yield* restore(renewOnce(client, id, options))
-            const entry = keeper.keep(signed(id), BigInt(Duration.toSeconds(ttl)), renewedAt)
-            yield* Effect.addFinalizer(() => Effect.sync(() => keeper.release(entry)))
-            return handle(keeper, entry)
-          })
-        ),
-      keepAliveOnce: (id, options = {}) => renewOnce(client, id, options),
-      grant: (ttl, { id = LeaseId(0n), ...options } = {}) =>
-        Effect.flatMap(ttlSeconds(ttl), (wanted) =>
-          Effect.map(grantRequest(client, id, wanted, options), (answer) => ({
-            header: Wire.header(answer.header),
-            id: LeaseId(answer.ID),
-            ttl: seconds(answer.TTL)
-          }))
-        ),
+        Effect.gen(function* () {
+          const entry = yield* adopt(yield* Options.id(id), yield* Options.call(options))
+          return handle(keeper, time, entry)
+        }),
+      keepAliveOnce: (id, options = {}) =>
+        Effect.gen(function* () {
+          const wire = yield* Options.id(id)
+          const request = Requests.renew(client, time, wire, yield* Options.call(options))
+          const { header, ttl } = yield* about(wire, options, request)
+          return { header: Wire.header(header), id: LeaseId(wire), ttl: seconds(ttl) }
+        }),
+      grant: (ttl, { id, ...options } = {}) =>
+        Effect.gen(function* () {
+          const wanted = yield* Options.ttl(ttl)
+          const chosen = id === undefined ? 0n : yield* Options.id(id)
+          const answer = yield* whileOpen(Requests.grant(client, chosen, wanted, yield* Options.call(options)))
+          return { header: Wire.header(answer.header), id: LeaseId(answer.ID), ttl: seconds(answer.TTL) }
+        }),
       revoke: (id, options = {}) =>
-        Effect.map(revokeRequest(client, id, options), (answer) => {
-          keeper.settle(signed(id), revoked)
+        Effect.gen(function* () {
+          const wire = yield* Options.id(id)
+          const answer = yield* about(wire, options, Requests.revoke(client, wire, yield* Options.call(options)))
+          keeper.settle(wire, { reason: "revoked", cause: undefined })
           return Wire.header(answer.header)
         }),
-      timeToLive: (id, options = {}) =>
-        Effect.flatMap(
-          client.unary(Rpc.Lease.method.leaseTimeToLive, { ID: signed(id), keys: options.keys ?? false }, options),
-          (answer) =>
-            answer.TTL < 0n && answer.grantedTTL === 0n
-              ? Effect.fail(notFound(id, "Lease.LeaseTimeToLive"))
-              : Effect.succeed({
-                  header: Wire.header(answer.header),
-                  id: LeaseId(answer.ID),
-                  ttl: seconds(answer.TTL),
-                  grantedTtl: seconds(answer.grantedTTL),
-                  keys: answer.keys
-                })
-        ),
+      timeToLive: (id, { keys, ...options } = {}) =>
+        Effect.gen(function* () {
+          const wire = yield* Options.id(id)
+          const withKeys = yield* Options.flag("keys", keys)
+          const request = Requests.timeToLive(client, wire, withKeys, yield* Options.call(options))
+          const answer = yield* about(wire, options, request)
+          return {
+            header: Wire.header(answer.header),
+            id: LeaseId(answer.ID),
+            ttl: seconds(answer.TTL),
+            grantedTtl: seconds(answer.grantedTTL),
+            keys: answer.keys
+          }
+        }),
       list: (options = {}) =>
-        Effect.map(client.unary(Rpc.Lease.method.leaseLeases, {}, options), (answer) =>
-          answer.leases.map((lease) => LeaseId(lease.ID))
-        )
+        Effect.gen(function* () {
+          const answer = yield* whileOpen(Requests.list(client, yield* Options.call(options)))
+          return answer.leases.map((lease) => LeaseId(lease.ID))
+        })
     }
-  })
+  }
+)
 
 /**
  * Provides {@link EtcdLease} over the {@link EtcdClient.EtcdClient} that is there.
