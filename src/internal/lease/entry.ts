@@ -25,6 +25,8 @@ export const quantum = 50
 export interface Entry {
   /** Signed, as on the wire. */
   readonly id: bigint
+  /** Which lease of all this is: later ones have larger numbers. */
+  readonly number: number
   readonly lost: Deferred.Deferred<Loss>
   loss: Loss | undefined
   /** Whether it was granted here, so that it is revoked at the end. */
@@ -39,6 +41,9 @@ export interface Entry {
   /** When the keep-alives were sent that this stream has not answered yet: the first of them, and one more at the most. */
   sentAt: number
   sentAgainAt: number
+  /** When it is to be looked at next, and where it is on the agenda. */
+  checkAt: number
+  place: number
   /** How many want it kept. */
   holders: number
   /** How many effects run as long as it is held. */
@@ -46,8 +51,11 @@ export interface Entry {
   rested: Latch.Latch | undefined
 }
 
+let count = 0
+
 export const make = (id: bigint, isOwn: boolean): Entry => ({
   id,
+  number: count++,
   lost: Deferred.makeUnsafe(),
   loss: undefined,
   isOwn,
@@ -57,6 +65,8 @@ export const make = (id: bigint, isOwn: boolean): Entry => ({
   waitingSince: never,
   sentAt: never,
   sentAgainAt: never,
+  checkAt: never,
+  place: -1,
   holders: 0,
   working: 0,
   rested: undefined

@@ -31,6 +31,7 @@ import type { EtcdError } from "../../EtcdError.ts"
 import { decide } from "../client/retryRules.ts"
 import { Lease as LeaseRpc } from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
+import { Agenda } from "./agenda.ts"
 import * as Entry from "./entry.ts"
 import { isOver, type Loss, never, quantum } from "./entry.ts"
 
@@ -48,6 +49,9 @@ export interface Keeper {
 }
 
 const longestPause = 500
+
+/** Times that are so close are looked at together. */
+const grain = quantum / 2
 
 /** A timer that fires so much later was kept from it. */
 const standstill = 100
@@ -78,6 +82,7 @@ interface State {
   readonly client: EtcdClient.Client
   readonly time: Time.Time
   readonly entries: Map<bigint, Entry.Entry>
+  readonly agenda: Agenda
   /** Leases that a keep-alive is to be sent for. */
   readonly due: Set<bigint>
   /** Open while `due` has something. */
@@ -96,7 +101,10 @@ interface State {
   answers: number
 }
 
-const wake = (state: State, at: number): void => {
+/** Sees to it that a lease is looked at then, if not before. */
+const checkBy = (state: State, entry: Entry.Entry, at: number): void => {
+  if (at >= entry.checkAt) return
+  state.agenda.put(entry, at)
   if (at < state.wakeAt) state.changed.openUnsafe()
 }
 
@@ -106,6 +114,7 @@ const stop = (session: Session, why: Stop): void => {
 
 const settle = (state: State, entry: Entry.Entry, loss: Loss): void => {
   state.entries.delete(entry.id)
+  state.agenda.remove(entry)
   state.due.delete(entry.id)
   if (state.entries.size === 0 && state.session !== undefined) stop(state.session, "idle")
   entry.loss = loss
@@ -127,57 +136,59 @@ const markDue = (state: State, entry: Entry.Entry, now: number): void => {
  * When it is suspicious that there is no answer for a lease: after a third of its time to live, but no later than when
  * half of the time is over that is left to try elsewhere.
  */
-const suspiciousAt = (session: Session, entry: Entry.Entry): number => {
-  if (entry.waitingSince === never) return never
+const suspiciousAt = (session: Session | undefined, entry: Entry.Entry): number => {
+  if (session === undefined || entry.waitingSince === never) return never
   const since = Math.max(session.begunAt, entry.waitingSince)
-  const left = entry.expiresAt - since
-  const patience = Math.max(quantum, Math.min(entry.ttl / 3, left / 2))
-  return since + patience + Math.min(session.excused, Math.max(0, left - patience) / 2)
+  return since + Math.max(quantum, Math.min(entry.ttl / 3, (entry.expiresAt - since) / 2))
+}
+
+/** Half of what is left is not spent on the time for which this process stood still. */
+const isSuspicious = (session: Session, entry: Entry.Entry, now: number): boolean => {
+  const at = suspiciousAt(session, entry)
+  return at + Math.min(session.excused, Math.max(0, entry.expiresAt - at) / 2) <= now
 }
 
 const canRepeat = (entry: Entry.Entry): boolean => entry.sentAt !== never && entry.sentAgainAt === never
 
 /**
  * There is no answer for a lease. If others got theirs meanwhile, the connection is good, and the keep-alive is sent
- * once more on it; otherwise the stream had better be elsewhere. Answers when to look again.
+ * once more on it; otherwise the stream had better be elsewhere.
  */
-const doubt = (state: State, session: Session, entry: Entry.Entry, now: number): number => {
+const doubt = (state: State, session: Session, entry: Entry.Entry, now: number): void => {
   const hearsOthers = session.heardAt > Math.max(session.begunAt, entry.waitingSince)
-  if (!hearsOthers || !canRepeat(entry)) {
-    stop(session, hearsOthers ? "passed over" : "silent")
-    return never
-  }
-  markDue(state, entry, now)
-  return suspiciousAt(session, entry)
+  if (hearsOthers && canRepeat(entry)) markDue(state, entry, now)
+  else stop(session, hearsOthers ? "passed over" : "silent")
 }
 
 /**
- * Does what the time says. What would blame somebody is done only if all is read that has come; otherwise the answer is
- * that there is such a thing.
+ * Does what the time says about one lease. What would blame somebody is done only if all is read that has come; the
+ * answer says whether there is such a thing.
  */
-const look = (state: State, hasRead: boolean): boolean => {
+const check = (state: State, entry: Entry.Entry, now: number, hasRead: boolean): boolean => {
+  if (entry.loss !== undefined) return false
   const { session } = state
-  const now = state.time.now()
-  let next = never
-  let expiry = never
-  let isGrave = false
-  for (const entry of state.entries.values()) {
-    if (isOver(entry, now)) {
-      if (hasRead) settle(state, entry, notRenewed(state))
-      else isGrave = true
-      continue
-    }
-    if (entry.dueAt <= now + quantum) markDue(state, entry, now)
-    let suspicious = session === undefined ? never : suspiciousAt(session, entry)
-    if (session !== undefined && suspicious <= now) {
-      if (hasRead) suspicious = doubt(state, session, entry, now)
-      else isGrave = true
-    }
-    next = Math.min(next, entry.dueAt - quantum, suspicious)
-    expiry = Math.min(expiry, entry.expiresAt - quantum)
+  if (isOver(entry, now)) {
+    if (hasRead) settle(state, entry, notRenewed(state))
+    return true
   }
-  state.wakeAt = Math.min(expiry, Math.max(next, now + quantum))
+  if (entry.dueAt <= now + quantum) markDue(state, entry, now)
+  const isGrave = session !== undefined && isSuspicious(session, entry, now)
+  if (isGrave && !hasRead) return true
+  if (isGrave) doubt(state, session, entry, now)
+  const next = Math.min(entry.expiresAt, entry.dueAt) - quantum
+  checkBy(state, entry, Math.max(Math.min(next, suspiciousAt(session, entry)), now + grain))
   return isGrave
+}
+
+/** Looks at all leases whose time it is, and answers with those about which there is something to be decided. */
+const look = (state: State): ReadonlyArray<Entry.Entry> => {
+  const now = state.time.now()
+  const grave: Array<Entry.Entry> = []
+  for (let entry = state.agenda.take(now); entry !== undefined; entry = state.agenda.take(now)) {
+    entry.checkAt = never
+    if (check(state, entry, now, false)) grave.push(entry)
+  }
+  return grave
 }
 
 /** How often the event loop may go round while answers are still coming in. */
@@ -217,14 +228,18 @@ const excuseStandstill = ({ session, time, wakeAt }: State): void => {
 
 const watchTime = (state: State): Effect.Effect<never> =>
   Effect.gen(function* () {
-    state.changed.closeUnsafe()
+    const { agenda, changed, time } = state
+    changed.closeUnsafe()
     excuseStandstill(state)
-    if (look(state, false)) {
+    const grave = look(state)
+    if (grave.length > 0) {
       yield* afterReading(state)
-      look(state, true)
+      for (const entry of grave) check(state, entry, time.now(), true)
     }
-    const { changed, time, wakeAt } = state
-    yield* wakeAt === never ? changed.await : Effect.raceFirst(Time.sleep(time, wakeAt - time.now()), changed.await)
+    const now = time.now()
+    state.wakeAt = Math.max(agenda.nextAt, now + grain)
+    const woken = state.wakeAt === never ? Effect.never : Time.sleep(time, state.wakeAt - now)
+    yield* Effect.raceFirst(woken, changed.await)
   }).pipe(Effect.forever)
 
 type Duplex = EtcdClient.Duplex<
@@ -314,7 +329,7 @@ const hear = (
     if (answer.TTL <= 0n) return settle(state, entry, notFound)
     Entry.renew(entry, answer.TTL, sentAt)
     state.due.delete(entry.id)
-    wake(state, entry.dueAt - quantum)
+    checkBy(state, entry, entry.dueAt - quantum)
   })
 
 const once = Schedule.recurs(0)
@@ -415,7 +430,10 @@ const holdStream = (state: State): Effect.Effect<never> =>
     }
     const session = makeSession(state)
     state.session = session
-    state.changed.openUnsafe()
+    for (const id of state.due) {
+      const entry = state.entries.get(id)
+      if (entry !== undefined) checkBy(state, entry, suspiciousAt(session, entry))
+    }
     yield* Effect.raceFirst(
       Effect.flatMap(Effect.exit(useStream(state, session)), (exit) => ended(state, session, exit)),
       Effect.flatMap(Deferred.await(session.stop), (why) => stopped(state, session, why))
@@ -435,7 +453,7 @@ const keep = (state: State, id: bigint, ttlSeconds: bigint, renewedAt: number, i
   if (renewedAt + Number(ttlSeconds) * 1000 > entry.expiresAt) {
     Entry.renew(entry, ttlSeconds, renewedAt)
     state.due.delete(id)
-    wake(state, entry.dueAt - quantum)
+    checkBy(state, entry, entry.dueAt - quantum)
   }
   return entry
 }
@@ -461,6 +479,7 @@ export const make = (client: EtcdClient.Client): Effect.Effect<Keeper, never, Sc
       client,
       time: yield* Time.Time,
       entries: new Map(),
+      agenda: new Agenda(),
       due: new Set(),
       hasDue: yield* Latch.make(),
       changed: yield* Latch.make(),
