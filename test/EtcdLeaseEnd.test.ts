@@ -300,6 +300,27 @@ describe("no lease is left", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("to be tried again and again when its client is closed already", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      const scope = yield* Scope.make()
+      const real = yield* Scope.provide(EtcdClient.make({ endpoints: [node.endpoint] }), scope)
+      let revocations = 0
+      const unary = (method: any, request: any, options: any) => {
+        if (method === LeaseRpc.method.leaseRevoke) revocations++
+        return real.unary(method, request, options)
+      }
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const leases = yield* EtcdLease.fromClient({ ...real, unary } as EtcdClient.Client)
+          yield* leases.make("1 hour")
+          yield* Scope.close(scope, Exit.void)
+        })
+      )
+      assert.strictEqual(revocations, 1)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("whenever its service ends, or who wants it goes, while it is being granted", () =>
     Effect.gen(function* () {
       const node = yield* Etcd.node()

@@ -606,6 +606,46 @@ describe("renewing once", () => {
     })
   )
 
+  it.effect("counts, for a lease that is kept, from when the keep-alive was sent that was answered", () =>
+    Effect.gen(function* () {
+      const { leases, stub } = yield* setUp()
+      const fiber = yield* Effect.forkChild(leases.keepAlive(id))
+      yield* TestClock.adjust("4 seconds")
+      stub.streams[0]!.fail(Stub.failure("not-applied"))
+      yield* TestClock.adjust("1 seconds")
+      yield* TestClock.adjust("2 seconds")
+      stub.streams[1]!.answer(7n, 30n)
+      const left = yield* remaining(yield* Fiber.join(fiber))
+      assert.isTrue(left > 27_000 && left <= 28_000, `${left}`)
+    })
+  )
+
+  it.effect("is done again when the answer took longer than the lease lives", () =>
+    Effect.gen(function* () {
+      const { leases, stub } = yield* setUp()
+      const fiber = yield* Effect.forkChild(leases.keepAlive(id))
+      yield* TestClock.adjust("6 seconds")
+      stub.streams[0]!.answer(7n, 5n)
+      yield* settle
+      stub.streams[1]!.answer(7n, 5n)
+      assert.strictEqual(yield* remaining(yield* Fiber.join(fiber)), 5000)
+    })
+  )
+
+  it.effect("ends after half a minute where nobody answers and its caller set no deadline", () =>
+    Effect.gen(function* () {
+      const { leases } = yield* setUp()
+      const renewing = yield* Effect.forkChild(Effect.flip(leases.keepAliveOnce(id)))
+      const patient = yield* Effect.forkChild(leases.keepAliveOnce(id, { deadline: Duration.infinity }))
+      yield* TestClock.adjust("29 seconds")
+      assert.strictEqual(renewing.pollUnsafe(), undefined)
+      yield* TestClock.adjust("1 seconds")
+      assert.strictEqual((yield* Fiber.join(renewing)).reason._tag, "DeadlineExceeded")
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(patient.pollUnsafe(), undefined)
+    })
+  )
+
   it.effect("is not repeated when it cannot be sent, or is refused", () =>
     Effect.gen(function* () {
       const { leases, stub } = yield* setUp()

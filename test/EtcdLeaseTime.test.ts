@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
+import { LeaseId } from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as Time from "../src/internal/time.ts"
@@ -65,9 +66,8 @@ describe("the time of a lease", () => {
     Effect.gen(function* () {
       const node = yield* TestClock.withLive(Etcd.node())
       const { client, leases } = yield* service(node.endpoint)
-      const lease = yield* leases.make("1 seconds")
+      const lease = yield* leases.make("2 seconds")
       yield* EtcdKv.make(client).put("clock", "", { lease: lease.id })
-      yield* aLifetime(leases, lease.ttl)
       yield* aLifetime(leases, lease.ttl)
       assert.isTrue(yield* isThere(leases, lease))
       assert.isFalse(yield* isLost(lease))
@@ -90,8 +90,7 @@ describe("the time of a lease", () => {
       yield* wallClockSteps
       const { leases } = yield* service(node.endpoint)
       const scope = yield* Scope.make()
-      const lease = yield* Scope.provide(leases.make("1 seconds"), scope)
-      yield* aLifetime(leases, lease.ttl)
+      const lease = yield* Scope.provide(leases.make("2 seconds"), scope)
       yield* aLifetime(leases, lease.ttl)
       assert.isFalse(yield* isLost(lease))
       assert.isTrue(yield* isThere(leases, lease))
@@ -115,6 +114,18 @@ describe("the time of a lease", () => {
       yield* aLifetime(leases, "1 seconds")
       assert.strictEqual(work.pollUnsafe(), undefined)
       assert.isTrue(yield* isThere(leases, lease))
+    })
+  )
+
+  it.effect("is real where a call has a deadline, or gets none from its caller", () =>
+    Effect.gen(function* () {
+      const stub = Stub.make()
+      stub.grants.push("silent")
+      const leases = yield* EtcdLease.fromClient(stub.client)
+      const made = yield* Effect.flip(leases.make("1 minute", { deadline: "30 millis" }))
+      assert.strictEqual(made.reason._tag, "DeadlineExceeded")
+      const kept = yield* Effect.flip(leases.keepAlive(LeaseId(7n), { deadline: "30 millis" }))
+      assert.strictEqual(kept.reason._tag, "DeadlineExceeded")
     })
   )
 
@@ -198,8 +209,8 @@ describe("granting", () => {
       const { leases } = yield* service(node.endpoint)
       yield* leases.list()
       yield* node.pause
-      const making = yield* Effect.forkChild(leases.make("1 seconds"))
-      yield* Time.sleep(real, 1300)
+      const making = yield* Effect.forkChild(leases.make("2 seconds"))
+      yield* Time.sleep(real, 2200)
       yield* node.resume
       const lease = yield* Fiber.join(making)
       assert.isFalse(yield* isLost(lease))
@@ -215,8 +226,8 @@ describe("granting", () => {
       const { leases } = yield* service(node.endpoint)
       yield* leases.list()
       yield* node.kill
-      const making = yield* Effect.forkChild(leases.make("1 seconds"))
-      yield* Time.sleep(real, 1300)
+      const making = yield* Effect.forkChild(leases.make("2 seconds"))
+      yield* Time.sleep(real, 2200)
       yield* node.start
       const lease = yield* Fiber.join(making)
       assert.isFalse(yield* isLost(lease))

@@ -13,6 +13,7 @@ import * as Stream from "effect/Stream"
 import * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import { format } from "../../EtcdId.ts"
+import { closedError } from "../client/engine.ts"
 import { blamesEndpoint, decide } from "../client/retryRules.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
@@ -189,8 +190,10 @@ export const revokeUntil = (
   const attempt = Effect.suspend(() =>
     revoke(client, id, { deadline: Math.min(Math.max(1, until - time.now()), longestTry) })
   )
-  const isWorthwhile = ({ reason }: EtcdError.EtcdError) =>
-    time.now() < until && (blamesEndpoint(reason) || reason._tag === "DeadlineExceeded")
+  const isWorthwhile = (error: EtcdError.EtcdError) =>
+    time.now() < until &&
+    error !== closedError &&
+    (blamesEndpoint(error.reason) || error.reason._tag === "DeadlineExceeded")
   return retrying(time, attempt, pauses, isWorthwhile).pipe(
     Effect.catchReason("EtcdError", "LeaseNotFound", () => Effect.void),
     Effect.asVoid
