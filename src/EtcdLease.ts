@@ -7,8 +7,19 @@
  *
  * All leases that one service keeps alive share one stream to etcd. A keep-alive is sent when a third of the time to
  * live has passed since the last one that was answered, as in etcd's Go client. When the stream breaks, or its server
- * stops answering, it is opened again elsewhere, so that a lease outlives a reconnect or a failover that takes less
- * than its time to live.
+ * stops answering or is about to stop, it is opened again elsewhere, so that a lease outlives a reconnect or a failover
+ * that takes less than its time to live.
+ *
+ * A lease is *held* until its time to live has passed since the last keep-alive that was answered was **sent**. That
+ * time is real, monotonic time, whatever `Clock` the program or a test has, and wherever the wall clock is set
+ * (`src/internal/time.ts` says which time is which). It stands still while the machine is suspended.
+ *
+ * So much is a promise as long as etcd keeps its own: it begins to count when it receives a keep-alive, after it was
+ * sent, and counts at the same speed. What cannot be excluded is that this program itself does something after its time
+ * has passed: it may be stopped, or its machine suspended, between the look at the lease and the deed, and a request
+ * may be under way for long. And etcd may end a lease early (see {@link Lease}). A fence excludes it: a transaction
+ * that does its work only if a key of the lease is still there, by its lease or its create revision (`EtcdTxn`), fails
+ * when the lease is gone, whatever anybody believes.
  *
  * @since 0.1.0
  */
@@ -35,11 +46,11 @@ import * as Wire from "./internal/wire.ts"
  * A lease was lost, so its keys are gone or will be soon.
  *
  * - `not-found`: etcd does not have it any more. It expired there, or somebody revoked it.
- * - `revoked`: this service revoked it.
- * - `not-renewed`: its time to live passed, by this program's clock, without an answer to a keep-alive.
+ * - `revoked`: this service revoked it, on request or because its scope was closed.
+ * - `not-renewed`: its time to live passed, in this machine's monotonic time, without an answer to a keep-alive.
  * - `refused`: the user may not renew it, because one of its keys is not the user's to write. Of etcd 3.5 and 3.6, only
  *   the patch releases since 2026 ask.
- * - `closed`: the scope that kept it alive was closed, so that nobody renews it any more.
+ * - `closed`: the service ended, or the scope that kept it alive was closed, so that nobody renews it any more.
  *
  * @category errors
  * @since 0.1.0
@@ -59,6 +70,7 @@ export class LeaseLost extends Data.TaggedError("LeaseLost")<{
  * @since 0.1.0
  */
 export interface Lease {
+  /** As on the wire: a signed number of 64 bits, whichever form it was given in. */
   readonly id: LeaseId
   /** The time to live that etcd granted: whole seconds, and at least etcd's minimum (1.5 election timeouts). */
   readonly ttl: Duration.Duration
@@ -66,16 +78,26 @@ export interface Lease {
    * Waits until the lease is lost, and tells why.
    *
    * It is lost when etcd says so, and also when the time to live has passed since the last answered keep-alive was
-   * *sent*, measured with this machine's monotonic clock. Since etcd begins to count only when it receives one, the
-   * lease is lost here before etcd can give its keys to somebody else, as long as both clocks run at the same speed
-   * and this program is not stopped.
+   * *sent*. Since etcd begins to count only when it receives one, the lease is lost here before etcd can give its keys
+   * to somebody else. No timer is trusted: who asks after the time has passed, because this process stood still, is
+   * told at once, unless an answer has come meanwhile that reaches beyond now.
+   *
+   * etcd may end a lease that was renewed. A leader that is resumed from a pause, and does not know yet that there is
+   * another one, may revoke leases that the other has renewed meanwhile (etcd-io/etcd 12528, 15247 and 16822; seen on
+   * 3.5.30, 3.6.16 and 3.7.3); and keep-alives may be answered although the lease is gone (14758, mended by 20590).
+   * Here both show with the next keep-alive at the earliest. Watch a key of your own that has the lease, to be told at
+   * once: it is deleted.
    */
   readonly lost: Effect.Effect<LeaseLost>
-  /** How long the lease will certainly live, unless it is revoked: zero once it is lost. */
+  /**
+   * For how long the lease is held unless it is renewed: zero once it is lost. It may live longer in etcd, and shorter
+   * if it is revoked.
+   */
   readonly remaining: Effect.Effect<Duration.Duration>
   /**
    * Runs an effect as long as the lease is held: when the lease is lost, the effect is interrupted, and the whole fails
-   * with {@link LeaseLost}.
+   * with {@link LeaseLost}. So it does where the effect succeeded when the lease was held no more, which happens when
+   * it kept this process from all else.
    */
   readonly whileHeld: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LeaseLost, R>
 }
@@ -87,7 +109,10 @@ export interface Lease {
  * @since 0.1.0
  */
 export interface GrantOptions extends EtcdClient.CallOptions {
-  /** Default: etcd (for `grant`) or the client (for `make`) chooses one that is free. */
+  /**
+   * Any number of 64 bits but zero, signed or not. Default: etcd (for `grant`) or the client (for `make`) chooses one
+   * that is free.
+   */
   readonly id?: LeaseId | undefined
 }
 
@@ -214,7 +239,15 @@ const handle = (keeper: Keeper.Keeper, time: Time.Time, entry: Entry.Entry): Lea
 type Client = EtcdClient.EtcdClient["Service"]
 
 /**
- * The service over a client. Leases are kept alive until the scope is closed, at the longest.
+ * The service over a client. It lives as long as the scope.
+ *
+ * When the scope is closed, everything that the service holds is lost with the reason `closed`. What runs in
+ * `whileHeld` is interrupted and has 2.5 seconds to end; then the leases that {@link make} granted are revoked, those
+ * too that are being granted at that moment, all at once and within 5 seconds in all. Those that {@link keepAlive} was
+ * given are left alone. A service that has ended refuses all calls with `Unreachable`.
+ *
+ * So the keys of a lease go with the service even where the scope of the lease is closed later, as in
+ * `program.pipe(Effect.provide(EtcdLayer.connect(options)), Effect.scoped)`.
  *
  * @category constructors
  * @since 0.1.0
@@ -295,14 +328,23 @@ export const layer: Layer.Layer<EtcdLease, never, EtcdClient.EtcdClient> = Layer
  * without waiting for it to expire.
  *
  * The time to live is how long the keys outlive a program that is killed or cut off. It is rounded up to whole seconds,
- * and etcd raises it to its minimum of 1.5 election timeouts (2 seconds by default).
+ * and etcd raises it to its minimum of 1.5 election timeouts (2 seconds by default). Through etcd's gRPC proxy, which
+ * answers keep-alives late, take 5 seconds at least.
  *
- * When the lease is lost before, nothing happens by itself: race with `lost`, or use `whileHeld`. Granting is safe to
- * interrupt and to fail: a lease that may have been granted is revoked. Should etcd not be reachable when the scope
- * closes, at most 5 seconds are spent on it, and the lease expires.
+ * When the lease is lost before, nothing happens by itself: race with `lost`, or use `whileHeld`. The lease is held
+ * when it is given out: where granting took long, it is renewed first, or granted anew.
+ *
+ * Granting is safe to interrupt and to fail. A request that is under way is let end in the background, and a lease that
+ * was granted, or may have been, is revoked. Only of an `id` of the caller's with which it failed without an answer
+ * nobody knows whether the lease is this program's, so it is left to expire.
+ *
+ * When the scope closes, `lost` says `revoked`, what runs in `whileHeld` is interrupted and has 2.5 seconds to end, and
+ * then the lease is revoked. Should etcd not be reachable, no more is waited for than 5 seconds for all leases that end
+ * together, and for none whose time is over; they are tried on in the background while the service lives, and expire.
  *
  * Fails with `InvalidArgument` if the time to live is not positive and finite, with `LeaseTtlTooLarge` if it is longer
- * than etcd allows (9,000,000,000 seconds), and with `LeaseExists` if the id given is taken.
+ * than etcd allows (9,000,000,000 seconds), with `LeaseExists` if the id given is taken, with `DeadlineExceeded` if
+ * etcd takes longer to answer than the lease would live, and with `Unreachable` when the service has ended.
  *
  * @example
  * ```ts
@@ -330,7 +372,11 @@ export const make = (
 /**
  * Keeps a lease alive that exists already, as long as the scope is open, and leaves it alone then.
  *
- * It is renewed at once; fails with `LeaseNotFound` if etcd does not have it.
+ * It is renewed at once; fails with `LeaseNotFound` if etcd does not have it, and with `Unreachable` when the service
+ * has ended. Without a deadline it is tried for 30 seconds.
+ *
+ * A lease may have several holders. It is kept until the last of them leaves; but where {@link make} granted it, it is
+ * revoked when that scope closes, and lost for all.
  *
  * @category keeping
  * @since 0.1.0
@@ -342,7 +388,8 @@ export const keepAlive = (
   EtcdLease.use((leases) => leases.keepAlive(id, options))
 
 /**
- * Renews a lease once. Fails with `LeaseNotFound` if etcd does not have it.
+ * Renews a lease once. Fails with `LeaseNotFound` if etcd does not have it. Without a deadline it is tried for 30
+ * seconds.
  *
  * @category requests
  * @since 0.1.0

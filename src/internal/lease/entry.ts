@@ -38,7 +38,7 @@ export interface Entry {
   dueAt: number
   /** Since when a keep-alive is waiting to be sent or answered; never when none is. */
   waitingSince: number
-  /** When the keep-alives were sent that this stream has not answered yet: the first of them, and one more at the most. */
+  /** When the keep-alives were sent that this stream has not answered yet: the first of them, and perhaps one more. */
   sentAt: number
   sentAgainAt: number
   /** When it is to be looked at next, and where it is on the agenda. */

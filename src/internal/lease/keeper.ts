@@ -334,7 +334,7 @@ const hear = (
 
 const once = Schedule.recurs(0)
 
-/** Opens the stream, where it should be if it was no good where it was, and uses it until it ends or had better move. */
+/** Opens the stream, elsewhere if it was no good where it was, and uses it until it ends or had better move. */
 const useStream = (state: State, session: Session): Effect.Effect<void, EtcdError> =>
   Effect.scoped(
     Effect.gen(function* () {

@@ -5,9 +5,9 @@
  * stops waiting, at whatever moment, leaves nothing behind: a request that is on its way is let end, because only its
  * answer tells what there is to revoke. What the service still holds when it ends, it revokes.
  *
- * The end of a lease: its holders are told, the work that was done as long as it was held is interrupted and has time to
- * end, and then it is revoked. When etcd is gone, leases that end together share one limit of the time that is spent on
- * this, and a lease whose own time is over is not waited for. What is not waited for is tried all the same.
+ * The end of a lease: its holders are told, the work that was done as long as it was held is interrupted and has time
+ * to end, and then it is revoked. When etcd is gone, leases that end together share one limit of the time that is spent
+ * on this, and a lease whose own time is over is not waited for. What is not waited for is tried all the same.
  *
  * @internal
  */
