@@ -7,40 +7,50 @@
  *
  * All leases that one service keeps alive share one stream to etcd. A keep-alive is sent when a third of the time to
  * live has passed since the last one that was answered, as in etcd's Go client. When the stream breaks, or its server
- * stops answering, it is opened again elsewhere, so that a lease outlives a reconnect or a failover that takes less
- * than its time to live.
+ * stops answering or is about to stop, it is opened again elsewhere, so that a lease outlives a reconnect or a failover
+ * that takes less than its time to live.
+ *
+ * A lease is *held* until its time to live has passed since the last keep-alive that was answered was **sent**. That
+ * time is real, monotonic time, whatever `Clock` the program or a test has, and wherever the wall clock is set
+ * (`src/internal/time.ts` says which time is which). It stands still while the machine is suspended.
+ *
+ * So much is a promise as long as etcd keeps its own: it begins to count when it receives a keep-alive, after it was
+ * sent, and counts at the same speed. What cannot be excluded is that this program itself does something after its time
+ * has passed: it may be stopped, or its machine suspended, between the look at the lease and the deed, and a request
+ * may be under way for long. And etcd may end a lease early (see {@link Lease}). A fence excludes it: a transaction
+ * that does its work only if a key of the lease is still there, by its lease or its create revision (`EtcdTxn`), fails
+ * when the lease is gone, whatever anybody believes.
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
-import * as EtcdError from "./EtcdError.ts"
+import type * as EtcdError from "./EtcdError.ts"
 import { format, LeaseId } from "./EtcdId.ts"
 import type { Header } from "./EtcdKv.ts"
-import { decide } from "./internal/client/retryRules.ts"
-import * as Keeper from "./internal/lease/keeper.ts"
-import * as Rpc from "./internal/proto/rpc_pb.ts"
+import * as Entry from "./internal/lease/entry.ts"
+import type * as Keeper from "./internal/lease/keeper.ts"
+import * as Options from "./internal/lease/options.ts"
+import * as Requests from "./internal/lease/requests.ts"
+import * as Service from "./internal/lease/service.ts"
+import type * as Time from "./internal/time.ts"
 import * as Wire from "./internal/wire.ts"
 
 /**
  * A lease was lost, so its keys are gone or will be soon.
  *
  * - `not-found`: etcd does not have it any more. It expired there, or somebody revoked it.
- * - `revoked`: this service revoked it.
- * - `not-renewed`: its time to live passed, by this program's clock, without an answer to a keep-alive.
+ * - `revoked`: this service revoked it, on request or because its scope was closed.
+ * - `not-renewed`: its time to live passed, in this machine's monotonic time, without an answer to a keep-alive.
  * - `refused`: the user may not renew it, because one of its keys is not the user's to write. Of etcd 3.5 and 3.6, only
  *   the patch releases since 2026 ask.
- * - `closed`: the scope that kept it alive was closed, so that nobody renews it any more.
+ * - `closed`: the service ended, or the scope that kept it alive was closed, so that nobody renews it any more.
  *
  * @category errors
  * @since 0.1.0
@@ -60,6 +70,7 @@ export class LeaseLost extends Data.TaggedError("LeaseLost")<{
  * @since 0.1.0
  */
 export interface Lease {
+  /** As on the wire: a signed number of 64 bits, whichever form it was given in. */
   readonly id: LeaseId
   /** The time to live that etcd granted: whole seconds, and at least etcd's minimum (1.5 election timeouts). */
   readonly ttl: Duration.Duration
@@ -67,16 +78,26 @@ export interface Lease {
    * Waits until the lease is lost, and tells why.
    *
    * It is lost when etcd says so, and also when the time to live has passed since the last answered keep-alive was
-   * *sent*, measured with this machine's monotonic clock. Since etcd begins to count only when it receives one, the
-   * lease is lost here before etcd can give its keys to somebody else, as long as both clocks run at the same speed
-   * and this program is not stopped.
+   * *sent*. Since etcd begins to count only when it receives one, the lease is lost here before etcd can give its keys
+   * to somebody else. No timer is trusted: who asks after the time has passed, because this process stood still, is
+   * told at once, unless an answer has come meanwhile that reaches beyond now.
+   *
+   * etcd may end a lease that was renewed. A leader that is resumed from a pause, and does not know yet that there is
+   * another one, may revoke leases that the other has renewed meanwhile (etcd-io/etcd 12528, 15247 and 16822; seen on
+   * 3.5.30, 3.6.16 and 3.7.3); and keep-alives may be answered although the lease is gone (14758, mended by 20590).
+   * Here both show with the next keep-alive at the earliest. Watch a key of your own that has the lease, to be told at
+   * once: it is deleted.
    */
   readonly lost: Effect.Effect<LeaseLost>
-  /** How long the lease will certainly live, unless it is revoked: zero once it is lost. */
+  /**
+   * For how long the lease is held unless it is renewed: zero once it is lost. It may live longer in etcd, and shorter
+   * if it is revoked.
+   */
   readonly remaining: Effect.Effect<Duration.Duration>
   /**
    * Runs an effect as long as the lease is held: when the lease is lost, the effect is interrupted, and the whole fails
-   * with {@link LeaseLost}.
+   * with {@link LeaseLost}. So it does where the effect succeeded when the lease was held no more, which happens when
+   * it kept this process from all else.
    */
   readonly whileHeld: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LeaseLost, R>
 }
@@ -88,7 +109,10 @@ export interface Lease {
  * @since 0.1.0
  */
 export interface GrantOptions extends EtcdClient.CallOptions {
-  /** Default: etcd (for `grant`) or the client (for `make`) chooses one that is free. */
+  /**
+   * Any number of 64 bits but zero, signed or not. Default: etcd (for `grant`) or the client (for `make`) chooses one
+   * that is free.
+   */
   readonly id?: LeaseId | undefined
 }
 
@@ -179,7 +203,7 @@ const lostBecause: { readonly [reason in LeaseLost["reason"]]: string } = {
   closed: "the scope that kept it alive was closed"
 }
 
-const leaseLost = (id: LeaseId, { cause, reason }: Keeper.Loss): LeaseLost =>
+const leaseLost = (id: LeaseId, { cause, reason }: Entry.Loss): LeaseLost =>
   new LeaseLost({
     id,
     reason,
@@ -187,269 +211,106 @@ const leaseLost = (id: LeaseId, { cause, reason }: Keeper.Loss): LeaseLost =>
     ...(cause === undefined ? {} : { cause })
   })
 
-const notFound = (id: bigint, method: string): EtcdError.EtcdError =>
-  EtcdError.make(
-    new EtcdError.LeaseNotFound({
-      message: `There is no lease ${format(id)}: it was never granted, has expired, or was revoked. Grant a new lease.`,
-      outcome: "not-applied",
-      method
-    })
-  )
-
-const ttlSeconds = (input: Duration.Input): Effect.Effect<bigint, EtcdError.EtcdError> => {
-  const seconds = Option.match(Duration.fromInput(input), { onNone: () => 0, onSome: Duration.toSeconds })
-  return seconds > 0 && Number.isFinite(seconds)
-    ? Effect.succeed(BigInt(Math.ceil(seconds)))
-    : Effect.fail(
-        EtcdError.invalid(`The time to live of a lease is a positive, finite duration, and not ${String(input)}.`)
-      )
-}
-
-/** On the wire lease ids are signed, in etcd's texts and in `EtcdId.parse` they are not. */
-const signed = (id: bigint): bigint => BigInt.asIntN(64, id)
-
-/** A positive id, as etcd's own are, that nobody else has: 63 random bits. */
-const randomId = (): bigint => {
-  const [bits] = globalThis.crypto.getRandomValues(new BigUint64Array(1))
-  return BigInt.asUintN(63, bits!) || 1n
-}
-
 const seconds = (count: bigint): Duration.Duration => Duration.seconds(Math.max(0, Number(count)))
 
-const isTransient = (error: EtcdError.EtcdError): boolean => decide(error.reason) !== "fail"
-
-const isUncertain = (error: EtcdError.EtcdError): boolean =>
-  error.outcome === "unknown" && error.reason._tag !== "DeadlineExceeded"
-
-/** Holds several tries of a call to the deadline of one. */
-const within = <A, R>(
-  effect: Effect.Effect<A, EtcdError.EtcdError, R>,
-  deadline: Duration.Input | undefined,
-  method: string
-): Effect.Effect<A, EtcdError.EtcdError, R> => {
-  const duration = deadline === undefined ? Option.none() : Duration.fromInput(deadline)
-  if (Option.isNone(duration)) return effect
-  const message = `${method} failed: no answer within ${Duration.format(duration.value)}. Give the call more time.`
-  return Effect.timeoutOrElse(effect, {
-    duration: duration.value,
-    orElse: () => Effect.fail(EtcdError.make(new EtcdError.DeadlineExceeded({ message, outcome: "unknown", method })))
-  })
-}
-
-const unanswered = EtcdError.make(
-  new EtcdError.ConnectionLost({
-    message: "Lease.LeaseKeepAlive failed: the server ended the stream without an answer. Try again.",
-    outcome: "not-applied",
-    method: "Lease.LeaseKeepAlive"
-  })
-)
-
-/** For how long, in milliseconds, the end of a scope waits for etcd to revoke a lease, which would expire anyway. */
-const longestRevoke = 5000
-
-type Client = EtcdClient.EtcdClient["Service"]
-
-const grantRequest = (client: Client, id: bigint, ttl: bigint, options: EtcdClient.CallOptions) =>
-  client.unary(Rpc.Lease.method.leaseGrant, { ID: signed(id), TTL: ttl }, options)
-
-const revokeRequest = (client: Client, id: bigint, options: EtcdClient.CallOptions) =>
-  client.unary(Rpc.Lease.method.leaseRevoke, { ID: signed(id) }, options)
-
-/** What a request made sure of: the lease lives for `ttl` seconds from `renewedAt` on. */
-interface Term {
-  readonly ttl: bigint
-  readonly renewedAt: number
-}
-
-/**
- * Grants a lease with an id that nobody else can have. Therefore it can be asked for again when the outcome of a try is
- * unknown: if the id exists then, that try was applied.
- */
-const grantOwn = (
-  client: Client,
-  now: () => number,
-  id: bigint,
-  ttl: bigint,
-  options: EtcdClient.CallOptions
-): Effect.Effect<Term, EtcdError.EtcdError> =>
-  Effect.suspend(() => {
-    const begun = now()
-    let uncertain = false
-    const attempt = Effect.suspend(() => {
-      const renewedAt = now()
-      return Effect.map(grantRequest(client, id, ttl, options), (answer): Term => ({ ttl: answer.TTL, renewedAt }))
-    })
-    return attempt.pipe(
-      Effect.tapError((error) =>
-        Effect.sync(() => {
-          uncertain ||= isUncertain(error)
-        })
-      ),
-      Effect.retry({ while: isUncertain, schedule: EtcdClient.defaultRetry }),
-      Effect.catchIf(
-        (error) => uncertain && error.reason._tag === "LeaseExists",
-        () => Effect.succeed({ ttl, renewedAt: begun })
-      ),
-      (granting) => within(granting, options.deadline, "Lease.LeaseGrant")
-    )
-  })
-
-/** Revokes a lease, as well as can be done within a time, for which it can be asked as often as need be. */
-const revokeQuietly = (client: Client, id: bigint, timeoutMillis: number): Effect.Effect<void> =>
-  revokeRequest(client, id, { deadline: timeoutMillis }).pipe(
-    Effect.retry({ while: isUncertain, schedule: Schedule.spaced(50) }),
-    Effect.catchReason("EtcdError", "LeaseNotFound", () => Effect.void),
-    Effect.interruptible,
-    Effect.timeout(timeoutMillis),
-    Effect.catch((error) => Effect.logDebug("etcd lease not revoked, it will expire", format(id), error.message)),
-    Effect.asVoid
-  )
-
-const revokeTimeout = (ttl: bigint): number => Math.min(Number(ttl) * 1000, longestRevoke)
-
-/** Sends one keep-alive on a stream of its own, and again when that stream breaks before the answer. */
-const renewOnce = (
-  client: Client,
-  id: LeaseId,
-  options: EtcdClient.CallOptions
-): Effect.Effect<Granted, EtcdError.EtcdError> =>
-  Effect.suspend(() => {
-    let opened = false
-    const attempt = Effect.gen(function* () {
-      opened = false
-      const duplex = yield* client.bidirectional(Rpc.Lease.method.leaseKeepAlive, options)
-      opened = true
-      yield* duplex.send({ ID: signed(id) })
-      const answer = yield* Stream.runHead(duplex.messages)
-      if (Option.isNone(answer)) return yield* Effect.fail(unanswered)
-      const { header, ID, TTL } = answer.value
-      if (TTL <= 0n) return yield* Effect.fail(notFound(id, "Lease.LeaseKeepAlive"))
-      return { header: Wire.header(header), id: LeaseId(ID), ttl: seconds(TTL) }
-    })
-    return Effect.scoped(attempt).pipe(
-      Effect.retry({
-        while: (error) => opened && isTransient(error),
-        schedule: options.retry ?? EtcdClient.defaultRetry
-      }),
-      (renewing) => within(renewing, options.deadline, "Lease.LeaseKeepAlive")
-    )
-  })
-
-const isGone = ({ reason }: Keeper.Loss): boolean => reason === "not-found" || reason === "revoked"
-
-const revoked: Keeper.Loss = { reason: "revoked", cause: undefined }
-
-const handle = (keeper: Keeper.Keeper, entry: Keeper.Entry): Lease => {
+const handle = (keeper: Keeper.Keeper, time: Time.Time, entry: Entry.Entry): Lease => {
   const id = LeaseId(entry.id)
-  const lost = Effect.map(Deferred.await(entry.lost), (loss) => leaseLost(id, loss))
+  const lossNow = Effect.map(keeper.lossOf(entry), (loss) => (loss === undefined ? undefined : leaseLost(id, loss)))
+  const later = Effect.map(Deferred.await(entry.lost), (loss) => leaseLost(id, loss))
+  const lost = Effect.flatMap(lossNow, (loss) => (loss === undefined ? later : Effect.succeed(loss)))
+  const held = Effect.flatMap(lossNow, (loss) => (loss === undefined ? Effect.void : Effect.fail(loss)))
   return {
     id,
     ttl: Duration.millis(entry.ttl),
     lost,
-    remaining: Effect.sync(() =>
-      Duration.millis(entry.loss !== undefined ? 0 : Math.max(0, entry.expiresAt - keeper.now()))
+    remaining: Effect.map(lossNow, (loss) =>
+      Duration.millis(loss === undefined ? Math.max(0, entry.expiresAt - time.now()) : 0)
     ),
-    whileHeld: (effect) =>
-      Effect.suspend(() => {
-        const failure = Effect.flatMap(lost, Effect.fail)
-        return entry.loss !== undefined ? failure : Effect.raceFirst(effect, failure)
-      })
+    whileHeld: (effect) => {
+      const work = Entry.working(entry, Effect.raceFirst(effect, Effect.flatMap(later, Effect.fail)))
+      return Effect.andThen(
+        held,
+        Effect.tap(work, () => held)
+      )
+    }
   }
 }
 
+type Client = EtcdClient.EtcdClient["Service"]
+
 /**
- * The service over a client. Leases are kept alive until the scope is closed, at the longest.
+ * The service over a client. It lives as long as the scope.
+ *
+ * When the scope is closed, everything that the service holds is lost with the reason `closed`. What runs in
+ * `whileHeld` is interrupted and has 2.5 seconds to end; then the leases that {@link make} granted are revoked, those
+ * too that are being granted at that moment, all at once and within 5 seconds in all. Those that {@link keepAlive} was
+ * given are left alone. A service that has ended refuses all calls with `Unreachable`.
+ *
+ * So the keys of a lease go with the service even where the scope of the lease is closed later, as in
+ * `program.pipe(Effect.provide(EtcdLayer.connect(options)), Effect.scoped)`.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const fromClient: (client: EtcdClient.EtcdClient["Service"]) => Effect.Effect<Leases, never, Scope.Scope> =
-  Effect.fnUntraced(function* (client) {
-    const serviceScope = yield* Effect.scope
-    const keeper = yield* Keeper.make(client)
-
-    const revokeInBackground = (id: bigint, ttl: bigint) =>
-      Effect.forkIn(revokeQuietly(client, id, revokeTimeout(ttl)), serviceScope)
-
-    const grantFor = (ttl: bigint, { id, ...options }: GrantOptions) => {
-      if (id !== undefined) {
-        const renewedAt = keeper.now()
-        return Effect.map(grantRequest(client, id, ttl, options), (answer) => ({ id, ttl: answer.TTL, renewedAt }))
-      }
-      const own = LeaseId(randomId())
-      return grantOwn(client, keeper.now, own, ttl, options).pipe(
-        Effect.map((term) => ({ id: own, ...term })),
-        Effect.onError((cause) =>
-          Cause.hasInterrupts(cause) ||
-          Option.exists(Cause.findErrorOption(cause), ({ outcome }) => outcome === "unknown")
-            ? revokeInBackground(own, ttl)
-            : Effect.void
-        )
-      )
-    }
-
-    const endLease = (entry: Keeper.Entry) =>
-      Effect.suspend(() => {
-        if (entry.loss !== undefined && isGone(entry.loss)) return Effect.void
-        keeper.settle(entry.id, revoked)
-        return revokeQuietly(client, entry.id, revokeTimeout(BigInt(Math.ceil(entry.ttl / 1000))))
-      })
-
+export const fromClient: (client: Client) => Effect.Effect<Leases, never, Scope.Scope> = Effect.fnUntraced(
+  function* (client) {
+    const { about, adopt, keeper, obtain, time, whileOpen } = yield* Service.make(client)
     return {
-      make: (ttl, options = {}) =>
-        Effect.uninterruptibleMask((restore) =>
-          Effect.gen(function* () {
-            const wanted = yield* ttlSeconds(ttl)
-            const granted = yield* restore(Effect.suspend(() => grantFor(wanted, options)))
-            const entry = keeper.keep(signed(granted.id), granted.ttl, granted.renewedAt)
-            yield* Effect.addFinalizer(() => endLease(entry))
-            return handle(keeper, entry)
-          })
-        ),
+      make: (ttl, { id, ...options } = {}) =>
+        Effect.gen(function* () {
+          const wanted = yield* Options.ttl(ttl)
+          const own = id === undefined ? undefined : yield* Options.id(id)
+          const entry = yield* obtain(wanted, own, yield* Options.call(options))
+          return handle(keeper, time, entry)
+        }),
       keepAlive: (id, options = {}) =>
-        Effect.uninterruptibleMask((restore) =>
-          Effect.gen(function* () {
-            const renewedAt = keeper.now()
-            const { ttl } = yield* restore(renewOnce(client, id, options))
-            const entry = keeper.keep(signed(id), BigInt(Duration.toSeconds(ttl)), renewedAt)
-            yield* Effect.addFinalizer(() => Effect.sync(() => keeper.release(entry)))
-            return handle(keeper, entry)
-          })
-        ),
-      keepAliveOnce: (id, options = {}) => renewOnce(client, id, options),
-      grant: (ttl, { id = LeaseId(0n), ...options } = {}) =>
-        Effect.flatMap(ttlSeconds(ttl), (wanted) =>
-          Effect.map(grantRequest(client, id, wanted, options), (answer) => ({
-            header: Wire.header(answer.header),
-            id: LeaseId(answer.ID),
-            ttl: seconds(answer.TTL)
-          }))
-        ),
+        Effect.gen(function* () {
+          const entry = yield* adopt(yield* Options.id(id), yield* Options.call(options))
+          return handle(keeper, time, entry)
+        }),
+      keepAliveOnce: (id, options = {}) =>
+        Effect.gen(function* () {
+          const wire = yield* Options.id(id)
+          const request = Requests.renew(client, time, wire, yield* Options.call(options))
+          const { header, ttl } = yield* about(wire, options, request)
+          return { header: Wire.header(header), id: LeaseId(wire), ttl: seconds(ttl) }
+        }),
+      grant: (ttl, { id, ...options } = {}) =>
+        Effect.gen(function* () {
+          const wanted = yield* Options.ttl(ttl)
+          const chosen = id === undefined ? 0n : yield* Options.id(id)
+          const answer = yield* whileOpen(Requests.grant(client, chosen, wanted, yield* Options.call(options)))
+          return { header: Wire.header(answer.header), id: LeaseId(answer.ID), ttl: seconds(answer.TTL) }
+        }),
       revoke: (id, options = {}) =>
-        Effect.map(revokeRequest(client, id, options), (answer) => {
-          keeper.settle(signed(id), revoked)
+        Effect.gen(function* () {
+          const wire = yield* Options.id(id)
+          const answer = yield* about(wire, options, Requests.revoke(client, wire, yield* Options.call(options)))
+          keeper.settle(wire, { reason: "revoked", cause: undefined })
           return Wire.header(answer.header)
         }),
-      timeToLive: (id, options = {}) =>
-        Effect.flatMap(
-          client.unary(Rpc.Lease.method.leaseTimeToLive, { ID: signed(id), keys: options.keys ?? false }, options),
-          (answer) =>
-            answer.TTL < 0n && answer.grantedTTL === 0n
-              ? Effect.fail(notFound(id, "Lease.LeaseTimeToLive"))
-              : Effect.succeed({
-                  header: Wire.header(answer.header),
-                  id: LeaseId(answer.ID),
-                  ttl: seconds(answer.TTL),
-                  grantedTtl: seconds(answer.grantedTTL),
-                  keys: answer.keys
-                })
-        ),
+      timeToLive: (id, { keys, ...options } = {}) =>
+        Effect.gen(function* () {
+          const wire = yield* Options.id(id)
+          const withKeys = yield* Options.flag("keys", keys)
+          const request = Requests.timeToLive(client, wire, withKeys, yield* Options.call(options))
+          const answer = yield* about(wire, options, request)
+          return {
+            header: Wire.header(answer.header),
+            id: LeaseId(answer.ID),
+            ttl: seconds(answer.TTL),
+            grantedTtl: seconds(answer.grantedTTL),
+            keys: answer.keys
+          }
+        }),
       list: (options = {}) =>
-        Effect.map(client.unary(Rpc.Lease.method.leaseLeases, {}, options), (answer) =>
-          answer.leases.map((lease) => LeaseId(lease.ID))
-        )
+        Effect.gen(function* () {
+          const answer = yield* whileOpen(Requests.list(client, yield* Options.call(options)))
+          return answer.leases.map((lease) => LeaseId(lease.ID))
+        })
     }
-  })
+  }
+)
 
 /**
  * Provides {@link EtcdLease} over the {@link EtcdClient.EtcdClient} that is there.
@@ -467,14 +328,23 @@ export const layer: Layer.Layer<EtcdLease, never, EtcdClient.EtcdClient> = Layer
  * without waiting for it to expire.
  *
  * The time to live is how long the keys outlive a program that is killed or cut off. It is rounded up to whole seconds,
- * and etcd raises it to its minimum of 1.5 election timeouts (2 seconds by default).
+ * and etcd raises it to its minimum of 1.5 election timeouts (2 seconds by default). Through etcd's gRPC proxy, which
+ * answers keep-alives late, take 5 seconds at least.
  *
- * When the lease is lost before, nothing happens by itself: race with `lost`, or use `whileHeld`. Granting is safe to
- * interrupt and to fail: a lease that may have been granted is revoked. Should etcd not be reachable when the scope
- * closes, at most 5 seconds are spent on it, and the lease expires.
+ * When the lease is lost before, nothing happens by itself: race with `lost`, or use `whileHeld`. The lease is held
+ * when it is given out: where granting took long, it is renewed first, or granted anew.
+ *
+ * Granting is safe to interrupt and to fail. A request that is under way is let end in the background, and a lease that
+ * was granted, or may have been, is revoked. Only of an `id` of the caller's with which it failed without an answer
+ * nobody knows whether the lease is this program's, so it is left to expire.
+ *
+ * When the scope closes, `lost` says `revoked`, what runs in `whileHeld` is interrupted and has 2.5 seconds to end, and
+ * then the lease is revoked. Should etcd not be reachable, no more is waited for than 5 seconds for all leases that end
+ * together, and for none whose time is over; they are tried on in the background while the service lives, and expire.
  *
  * Fails with `InvalidArgument` if the time to live is not positive and finite, with `LeaseTtlTooLarge` if it is longer
- * than etcd allows (9,000,000,000 seconds), and with `LeaseExists` if the id given is taken.
+ * than etcd allows (9,000,000,000 seconds), with `LeaseExists` if the id given is taken, with `DeadlineExceeded` if
+ * etcd takes longer to answer than the lease would live, and with `Unreachable` when the service has ended.
  *
  * @example
  * ```ts
@@ -502,7 +372,11 @@ export const make = (
 /**
  * Keeps a lease alive that exists already, as long as the scope is open, and leaves it alone then.
  *
- * It is renewed at once; fails with `LeaseNotFound` if etcd does not have it.
+ * It is renewed at once; fails with `LeaseNotFound` if etcd does not have it, and with `Unreachable` when the service
+ * has ended. Without a deadline it is tried for 30 seconds.
+ *
+ * A lease may have several holders. It is kept until the last of them leaves; but where {@link make} granted it, it is
+ * revoked when that scope closes, and lost for all.
  *
  * @category keeping
  * @since 0.1.0
@@ -514,7 +388,8 @@ export const keepAlive = (
   EtcdLease.use((leases) => leases.keepAlive(id, options))
 
 /**
- * Renews a lease once. Fails with `LeaseNotFound` if etcd does not have it.
+ * Renews a lease once. Fails with `LeaseNotFound` if etcd does not have it. Without a deadline it is tried for 30
+ * seconds.
  *
  * @category requests
  * @since 0.1.0

@@ -1,11 +1,12 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Layer, Option, Redacted, Result, Schedule, Scope } from "effect"
+import { Duration, Effect, Exit, Fiber, Layer, Option, Redacted, Result, Schedule, Scope, Stream } from "effect"
 import { EtcdCluster, EtcdId, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
 import * as EtcdAuth from "effect-etcd/EtcdAuth"
 import * as EtcdClient from "effect-etcd/EtcdClient"
 import * as EtcdLease from "effect-etcd/EtcdLease"
 import * as EtcdMaintenance from "effect-etcd/EtcdMaintenance"
+import * as Etcd from "./support/client/etcd.ts"
 
 const reason = <A, R>(effect: Effect.Effect<A, { readonly reason: { readonly _tag: string } }, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason._tag)
@@ -21,7 +22,7 @@ const aLifetime = Effect.fnUntraced(function* (leases: EtcdLease.Leases, ttl: Du
 })
 
 const isLost = (lease: EtcdLease.Lease) =>
-  Effect.map(Effect.raceFirst(Effect.as(lease.lost, true), Effect.as(Effect.yieldNow, false)), (lost) => lost)
+  Effect.map(lease.remaining, (remaining) => Duration.toMillis(remaining) === 0)
 
 describe("EtcdLease", () => {
   const node = Layer.provideMerge(EtcdLease.layer, EtcdLayer.ephemeral({}, { log: false }))
@@ -58,6 +59,12 @@ describe("EtcdLease", () => {
         const unsigned = EtcdId.LeaseId(0xffff_ffff_ffff_fff0n)
         const granted = yield* EtcdLease.grant("1 minute", { id: unsigned })
         assert.strictEqual(EtcdId.format(granted.id), "fffffffffffffff0")
+        // As on the wire: signed.
+        assert.strictEqual(granted.id, EtcdId.LeaseId(-16n))
+        assert.include(yield* EtcdLease.list(), granted.id)
+        assert.strictEqual((yield* EtcdLease.timeToLive(unsigned)).id, granted.id)
+        assert.strictEqual((yield* EtcdLease.keepAliveOnce(unsigned)).id, granted.id)
+        assert.strictEqual((yield* Effect.scoped(EtcdLease.keepAlive(unsigned))).id, granted.id)
         yield* EtcdKv.put("lease/unsigned", "", { lease: granted.id })
         assert.strictEqual((yield* EtcdLease.timeToLive(unsigned, { keys: true })).keys.length, 1)
         yield* EtcdLease.keepAliveOnce(unsigned)
@@ -185,10 +192,12 @@ describe("EtcdLease", () => {
 
       const root = yield* as("root")
       const leases = yield* EtcdLease.fromClient(yield* as("app"))
-      const lease = yield* leases.make("4 seconds")
+      const all = yield* Effect.forEach(Array.from({ length: 20 }), () => leases.make("4 seconds"))
+      const lease = all[7]!
       yield* EtcdKv.make(root).put("app/a", "", { lease: lease.id })
-      yield* aLifetime(yield* EtcdLease.fromClient(root), lease.ttl)
-      assert.isFalse(yield* isLost(lease))
+      const others = yield* EtcdLease.fromClient(root)
+      yield* aLifetime(others, lease.ttl)
+      for (const one of all) assert.isFalse(yield* isLost(one))
 
       yield* EtcdKv.make(root).put("root/a", "", { lease: lease.id })
       // Whether etcd asks who renews depends on the patch release.
@@ -196,8 +205,36 @@ describe("EtcdLease", () => {
       if (Result.isFailure(renewed)) {
         assert.strictEqual(renewed.failure.reason._tag, "PermissionDenied")
         assert.strictEqual((yield* lease.lost).reason, "refused")
+        // All were due at the same time, and none of the others pays for it.
+        yield* aLifetime(others, lease.ttl)
+        for (const one of all) assert.strictEqual(yield* isLost(one), one === lease)
       }
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("leaves a server that is about to stop, which waits for its calls to end", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      const real = yield* EtcdClient.make({ endpoints: [node.endpoint] })
+      let opened = 0
+      const failures: Array<unknown> = []
+      const bidirectional = (method: any, options: any) =>
+        Effect.map(real.bidirectional(method, options), (duplex) => {
+          opened++
+          return {
+            ...duplex,
+            messages: Stream.tapError(duplex.messages, (error) => Effect.succeed(failures.push(error)))
+          }
+        })
+      const leases = yield* EtcdLease.fromClient({ ...real, bidirectional } as EtcdClient.Client)
+      const lease = yield* leases.make("4 seconds")
+      while (opened === 0 || Duration.toMillis(yield* lease.remaining) < 3000) yield* Effect.sleep(20)
+      yield* node.stop
+      assert.deepStrictEqual([opened, failures], [1, []])
+      yield* node.start
+      while (opened === 1 || Duration.toMillis(yield* lease.remaining) < 2000) yield* Effect.sleep(20)
+      assert.isFalse(yield* isLost(lease))
+    }).pipe(Effect.scoped)
   )
 
   it.live("outlives the death and the silence of members", () =>

@@ -1,83 +1,88 @@
 /**
  * Keeps leases alive: all of a client's on one stream, which is opened when the first of them is due, and opened again,
- * elsewhere if need be, whenever it breaks or falls silent.
+ * elsewhere if need be, whenever it breaks, falls silent, or its server is about to go.
  *
  * One fiber watches the time: it says which leases are due (a third of their time to live after the last keep-alive
- * that was answered), which are lost (their time to live has passed since that keep-alive was sent), and when the
- * server has been silent for too long. The other fiber holds the stream. They share the sets below and nothing else.
+ * that was answered), which are lost (their time to live has passed since that keep-alive was sent), and when an answer
+ * is overdue. The other fiber holds the stream. They share the sets below and nothing else.
+ *
+ * All of it runs on real time. Time in which this process stood still is nobody else's fault: a timer that is overdue
+ * fires before the sockets are read, so whatever would blame a server, or give up a lease, reads first what has come.
+ * And nobody relies on the timer: who looks at a lease compares its time with now.
  *
  * etcd answers the keep-alives of a stream one after the other and repeats the id, and a time to live of 0 for a lease
- * that it does not have (`LeaseServer.leaseKeepAlive` in etcd's `server/etcdserver/api/v3rpc/lease.go`).
+ * that it does not have (`LeaseServer.leaseKeepAlive` in etcd's `server/etcdserver/api/v3rpc/lease.go`). So an answer
+ * that passes over an earlier keep-alive shows that this one is lost. Only etcd's gRPC proxy answers in any order, and
+ * says two things at once; therefore an answer counts from the earliest of the lease's keep-alives that it can be for.
  *
  * @internal
  */
-import * as Clock from "effect/Clock"
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type { EtcdError } from "../../EtcdError.ts"
+import { decide } from "../client/retryRules.ts"
 import { Lease as LeaseRpc } from "../proto/rpc_pb.ts"
-
-/** Why a lease is held no longer. */
-export interface Loss {
-  readonly reason: "not-found" | "revoked" | "not-renewed" | "refused" | "closed"
-  /** What failed last on the way to the server, if anything did since it was heard. */
-  readonly cause: EtcdError | undefined
-}
-
-/** A lease that is kept alive. Times are milliseconds of the keeper's clock. */
-export interface Entry {
-  readonly id: bigint
-  readonly lost: Deferred.Deferred<Loss>
-  loss: Loss | undefined
-  ttl: number
-  /** When the server may let the lease expire, unless it is renewed before. */
-  expiresAt: number
-  /** When the next keep-alive is due; infinity while one is waiting to be sent or answered. */
-  dueAt: number
-  /** Since when a keep-alive is waiting to be sent or answered; infinity when none is. */
-  waitingSince: number
-  /** How many want it kept. */
-  holders: number
-}
+import * as Time from "../time.ts"
+import { Agenda } from "./agenda.ts"
+import * as Entry from "./entry.ts"
+import { isOver, type Loss, never, quantum } from "./entry.ts"
 
 export interface Keeper {
-  /** The keeper's monotonic time, in milliseconds. */
-  readonly now: () => number
-  /** Keeps a lease that was granted or renewed by a request sent at `renewedAt`. */
-  readonly keep: (id: bigint, ttlSeconds: bigint, renewedAt: number) => Entry
+  /** Keeps a lease that was granted here, or renewed, by a request sent at `renewedAt`. */
+  readonly keep: (id: bigint, ttlSeconds: bigint, renewedAt: number, isOwn: boolean) => Entry.Entry
+  /** Why the lease is lost, if it is. Who asks first after its time has passed settles it. */
+  readonly lossOf: (entry: Entry.Entry) => Effect.Effect<Loss | undefined>
   /** One holder less: the last one ends the keeping. */
-  readonly release: (entry: Entry) => void
+  readonly release: (entry: Entry.Entry) => void
   /** The lease is no more. */
   readonly settle: (id: bigint, loss: Loss) => void
+  /** Keeps nothing any more, and answers with what was granted here and is held still. */
+  readonly close: () => ReadonlyArray<Entry.Entry>
 }
-
-/** What happens within this time happens at once: leases are sent a bit early and given up a bit early, never late. */
-const quantum = 50
 
 const longestPause = 500
 
+/** Times that are so close are looked at together. */
+const grain = quantum / 2
+
+/** A timer that fires so much later was kept from it. */
+const standstill = 100
+
+/** Why a stream is given up that has not failed. */
+type Stop = "idle" | "silent" | "passed over"
+
 /** The stream, from the attempt to open it to its end. */
 interface Session {
-  /** The last sign of life: the beginning, then each answer. */
+  readonly begunAt: number
+  /** When the last answer came, whichever lease it was for. */
   heardAt: number
-  /** Whether there was an answer. */
-  answered: boolean
+  /** For how long this process stood still since. */
+  excused: number
   endpoint: string | undefined
-  /** When the keep-alives that are not answered yet were sent, in the order of sending. */
-  readonly outstanding: Map<bigint, number>
-  readonly stop: Deferred.Deferred<"idle" | "silent">
+  /** The leases that have keep-alives without an answer, in the order in which these were sent last. */
+  readonly asked: Map<bigint, Entry.Entry>
+  /** Those of them that an answer has passed over. */
+  readonly passedOver: Set<Entry.Entry>
+  /** Whether answers come in the order of the keep-alives. */
+  isOrdered: boolean
+  /** Whether a lease had two keep-alives without an answer, so that `asked` does not tell whose turn it is. */
+  hasRepeated: boolean
+  readonly stop: Deferred.Deferred<Stop>
 }
 
 interface State {
   readonly client: EtcdClient.Client
-  readonly now: () => number
-  readonly entries: Map<bigint, Entry>
+  readonly time: Time.Time
+  readonly entries: Map<bigint, Entry.Entry>
+  readonly agenda: Agenda
   /** Leases that a keep-alive is to be sent for. */
   readonly due: Set<bigint>
   /** Open while `due` has something. */
@@ -87,79 +92,154 @@ interface State {
   /** When the watch looks again by itself. */
   wakeAt: number
   session: Session | undefined
-  /** Where to open the stream, when it has been silent where it was. */
+  /** Where to open the stream, when where it was is no good. */
   next: string | undefined
   /** How many streams failed since a server was heard. */
   failures: number
   lastFailure: EtcdError | undefined
+  /** How many answers came. */
+  answers: number
 }
 
-const wake = (state: State, at: number): void => {
+/** Sees to it that a lease is looked at then, if not before. */
+const checkBy = (state: State, entry: Entry.Entry, at: number): void => {
+  if (at >= entry.checkAt) return
+  state.agenda.put(entry, at)
   if (at < state.wakeAt) state.changed.openUnsafe()
 }
 
-const remove = (state: State, entry: Entry): void => {
-  state.entries.delete(entry.id)
-  state.due.delete(entry.id)
-  if (state.entries.size === 0 && state.session !== undefined) {
-    Deferred.doneUnsafe(state.session.stop, Exit.succeed("idle" as const))
-  }
+const stop = (session: Session, why: Stop): void => {
+  Deferred.doneUnsafe(session.stop, Exit.succeed(why))
 }
 
-const settle = (state: State, entry: Entry, loss: Loss): void => {
-  remove(state, entry)
+const settle = (state: State, entry: Entry.Entry, loss: Loss): void => {
+  state.entries.delete(entry.id)
+  state.agenda.remove(entry)
+  state.due.delete(entry.id)
+  if (state.entries.size === 0 && state.session !== undefined) stop(state.session, "idle")
   entry.loss = loss
   Deferred.doneUnsafe(entry.lost, Exit.succeed(loss))
 }
 
+const notFound: Loss = { reason: "not-found", cause: undefined }
+
 const notRenewed = (state: State): Loss => ({ reason: "not-renewed", cause: state.lastFailure })
 
-const renew = (entry: Entry, ttlSeconds: bigint, sentAt: number): void => {
-  entry.ttl = Number(ttlSeconds) * 1000
-  entry.expiresAt = sentAt + entry.ttl
-  entry.dueAt = sentAt + entry.ttl / 3
-  entry.waitingSince = Number.POSITIVE_INFINITY
-}
-
-const markDue = (state: State, entry: Entry, now: number): void => {
-  entry.dueAt = Number.POSITIVE_INFINITY
+const markDue = (state: State, entry: Entry.Entry, now: number): void => {
+  entry.dueAt = never
   entry.waitingSince = now
   state.due.add(entry.id)
   state.hasDue.openUnsafe()
 }
 
-/** When the silence of the server becomes suspicious, for the sake of one lease. */
-const suspiciousAt = (session: Session, entry: Entry): number =>
-  Math.max(session.heardAt, entry.waitingSince) + entry.ttl / 3
+/**
+ * When it is suspicious that there is no answer for a lease: after a third of its time to live, but no later than when
+ * half of the time is over that is left to try elsewhere.
+ */
+const suspiciousAt = (session: Session | undefined, entry: Entry.Entry): number => {
+  if (session === undefined || entry.waitingSince === never) return never
+  const since = Math.max(session.begunAt, entry.waitingSince)
+  return since + Math.max(quantum, Math.min(entry.ttl / 3, (entry.expiresAt - since) / 2))
+}
 
-/** Does what the time says, and answers when to look again. */
-const look = (state: State): number => {
-  const now = state.now()
-  let next = Number.POSITIVE_INFINITY
-  let silent = false
-  for (const entry of state.entries.values()) {
-    if (entry.expiresAt <= now + quantum) {
-      settle(state, entry, notRenewed(state))
-      continue
+/** Half of what is left is not spent on the time for which this process stood still. */
+const isSuspicious = (session: Session, entry: Entry.Entry, now: number): boolean => {
+  const at = suspiciousAt(session, entry)
+  return at + Math.min(session.excused, Math.max(0, entry.expiresAt - at) / 2) <= now
+}
+
+const canRepeat = (entry: Entry.Entry): boolean => entry.sentAt !== never && entry.sentAgainAt === never
+
+/**
+ * There is no answer for a lease. If others got theirs meanwhile, the connection is good, and the keep-alive is sent
+ * once more on it; otherwise the stream had better be elsewhere.
+ */
+const doubt = (state: State, session: Session, entry: Entry.Entry, now: number): void => {
+  const hearsOthers = session.heardAt > Math.max(session.begunAt, entry.waitingSince)
+  if (hearsOthers && canRepeat(entry)) markDue(state, entry, now)
+  else stop(session, hearsOthers ? "passed over" : "silent")
+}
+
+/**
+ * Does what the time says about one lease. What would blame somebody is done only if all is read that has come; the
+ * answer says whether there is such a thing.
+ */
+const check = (state: State, entry: Entry.Entry, now: number, hasRead: boolean): boolean => {
+  if (entry.loss !== undefined) return false
+  const { session } = state
+  if (isOver(entry, now)) {
+    if (hasRead) settle(state, entry, notRenewed(state))
+    return true
+  }
+  if (entry.dueAt <= now + quantum) markDue(state, entry, now)
+  const isGrave = session !== undefined && isSuspicious(session, entry, now)
+  if (isGrave && !hasRead) return true
+  if (isGrave) doubt(state, session, entry, now)
+  const next = Math.min(entry.expiresAt, entry.dueAt) - quantum
+  checkBy(state, entry, Math.max(Math.min(next, suspiciousAt(session, entry)), now + grain))
+  return isGrave
+}
+
+/** Looks at all leases whose time it is, and answers with those about which there is something to be decided. */
+const look = (state: State): ReadonlyArray<Entry.Entry> => {
+  const now = state.time.now()
+  const grave: Array<Entry.Entry> = []
+  for (let entry = state.agenda.take(now); entry !== undefined; entry = state.agenda.take(now)) {
+    entry.checkAt = never
+    if (check(state, entry, now, false)) grave.push(entry)
+  }
+  return grave
+}
+
+/** How often the event loop may go round while answers are still coming in. */
+const mostTurns = 100
+
+/** Lets the event loop read what has come, until a whole turn has brought nothing more. */
+const afterReading = (state: State): Effect.Effect<void> =>
+  Effect.callback<void>((resume) => {
+    let { answers } = state
+    let turns = 0
+    let quiet = 0
+    const turn = (): void => {
+      turns++
+      quiet = state.answers === answers ? quiet + 1 : 0
+      answers = state.answers
+      // The first turn may have begun when the sockets of this round had been looked at already.
+      if (quiet > 2 || turns > mostTurns) resume(Effect.void)
+      else waiting = setImmediate(turn)
     }
-    if (entry.dueAt <= now + quantum) markDue(state, entry, now)
-    const suspicious = state.session === undefined ? Number.POSITIVE_INFINITY : suspiciousAt(state.session, entry)
-    if (suspicious <= now) silent = true
-    next = Math.min(next, entry.expiresAt - quantum, entry.dueAt - quantum, suspicious)
-  }
-  if (silent && state.session !== undefined) {
-    Deferred.doneUnsafe(state.session.stop, Exit.succeed("silent" as const))
-  }
-  return Math.max(next, now + quantum)
+    let waiting = setImmediate(turn)
+    return Effect.sync(() => clearImmediate(waiting))
+  })
+
+const lossOf = (state: State, entry: Entry.Entry): Effect.Effect<Loss | undefined> =>
+  Effect.suspend(() => {
+    if (entry.loss !== undefined || !isOver(entry, state.time.now())) return Effect.succeed(entry.loss)
+    return Effect.map(afterReading(state), () => {
+      if (entry.loss === undefined && isOver(entry, state.time.now())) settle(state, entry, notRenewed(state))
+      return entry.loss
+    })
+  })
+
+const excuseStandstill = ({ session, time, wakeAt }: State): void => {
+  const late = time.now() - wakeAt
+  if (session !== undefined && late > standstill) session.excused += late
 }
 
 const watchTime = (state: State): Effect.Effect<never> =>
-  Effect.suspend(() => {
-    state.changed.closeUnsafe()
-    state.wakeAt = look(state)
-    return state.wakeAt === Number.POSITIVE_INFINITY
-      ? state.changed.await
-      : Effect.raceFirst(Effect.sleep(state.wakeAt - state.now()), state.changed.await)
+  Effect.gen(function* () {
+    const { agenda, changed, time } = state
+    changed.closeUnsafe()
+    excuseStandstill(state)
+    const grave = look(state)
+    if (grave.length > 0) {
+      yield* afterReading(state)
+      for (const entry of grave) check(state, entry, time.now(), true)
+    }
+    const now = time.now()
+    state.wakeAt = Math.max(agenda.nextAt, now + grain)
+    const woken = state.wakeAt === never ? Effect.never : Time.sleep(time, state.wakeAt - now)
+    yield* Effect.raceFirst(woken, changed.await)
   }).pipe(Effect.forever)
 
 type Duplex = EtcdClient.Duplex<
@@ -167,18 +247,67 @@ type Duplex = EtcdClient.Duplex<
   (typeof LeaseRpc.method.leaseKeepAlive)["output"]
 >
 
+/** Remembers that a keep-alive goes out, unless its answer could not be told from others. */
+const note = (session: Session, entry: Entry.Entry, now: number): boolean => {
+  const asked = session.asked.get(entry.id)
+  // The answers to come are for a lease that had the same id.
+  if (asked !== undefined && asked !== entry) return false
+  if (entry.sentAt === never) {
+    entry.sentAt = now
+  } else if (entry.sentAgainAt === never) {
+    entry.sentAgainAt = now
+    session.hasRepeated = true
+  } else {
+    return false
+  }
+  session.asked.delete(entry.id)
+  session.asked.set(entry.id, entry)
+  return true
+}
+
 /** Sends what is due, for ever. */
 const sendDue = (state: State, session: Session, duplex: Duplex): Effect.Effect<never, EtcdError> =>
   Effect.gen(function* () {
     yield* state.hasDue.await
     for (const id of state.due) {
       state.due.delete(id)
-      if (session.outstanding.has(id)) continue
-      session.outstanding.set(id, state.now())
-      yield* duplex.send({ ID: id })
+      const entry = state.entries.get(id)
+      if (entry !== undefined && note(session, entry, state.time.now())) yield* duplex.send({ ID: id })
     }
     if (state.due.size === 0) state.hasDue.closeUnsafe()
   }).pipe(Effect.forever)
+
+/** What was sent before is lost, where answers come in order: it is sent again, behind all that is under way. */
+const passOver = (state: State, session: Session, answered: Entry.Entry, now: number): void => {
+  for (const entry of session.asked.values()) {
+    if (entry === answered) return
+    session.asked.delete(entry.id)
+    session.asked.set(entry.id, entry)
+    session.passedOver.add(entry)
+    if (entry.loss === undefined && entry.waitingSince !== never && canRepeat(entry)) markDue(state, entry, now)
+  }
+}
+
+/** Takes the answer for the earliest keep-alive that it can be for, and says when that was sent. */
+const take = (session: Session, entry: Entry.Entry): number => {
+  const { sentAt } = entry
+  entry.sentAt = entry.sentAgainAt
+  entry.sentAgainAt = never
+  if (entry.sentAt === never) {
+    session.asked.delete(entry.id)
+    // It was passed over, and yet nothing was lost.
+    if (session.passedOver.delete(entry)) session.isOrdered = false
+  }
+  return sentAt
+}
+
+/** Sends for a lease that waits, or for one of the same id that waited for the answers to the one before it. */
+const sendAgain = (state: State, id: bigint): void => {
+  const entry = state.entries.get(id)
+  if (entry === undefined || entry.waitingSince === never) return
+  state.due.add(id)
+  state.hasDue.openUnsafe()
+}
 
 const hear = (
   state: State,
@@ -186,23 +315,26 @@ const hear = (
   answer: { readonly ID: bigint; readonly TTL: bigint }
 ): Effect.Effect<void> =>
   Effect.sync(() => {
-    session.heardAt = state.now()
-    session.answered = true
+    const now = state.time.now()
+    session.heardAt = now
+    session.excused = 0
+    state.answers++
     state.failures = 0
     state.lastFailure = undefined
-    const sentAt = session.outstanding.get(answer.ID)
-    session.outstanding.delete(answer.ID)
-    const entry = state.entries.get(answer.ID)
-    if (entry === undefined || sentAt === undefined) return
-    if (answer.TTL <= 0n) return settle(state, entry, { reason: "not-found", cause: undefined })
-    if (entry.expiresAt <= session.heardAt) return settle(state, entry, notRenewed(state))
-    renew(entry, answer.TTL, sentAt)
-    wake(state, entry.dueAt - quantum)
+    const entry = session.asked.get(answer.ID)
+    if (entry === undefined) return
+    if (session.isOrdered && entry.sentAgainAt === never) passOver(state, session, entry, now)
+    const sentAt = take(session, entry)
+    if (entry.loss !== undefined) return sendAgain(state, entry.id)
+    if (answer.TTL <= 0n) return settle(state, entry, notFound)
+    Entry.renew(entry, answer.TTL, sentAt)
+    state.due.delete(entry.id)
+    checkBy(state, entry, entry.dueAt - quantum)
   })
 
 const once = Schedule.recurs(0)
 
-/** Opens the stream, where it should be if it was silent where it was, and uses it until it ends. */
+/** Opens the stream, elsewhere if it was no good where it was, and uses it until it ends or had better move. */
 const useStream = (state: State, session: Session): Effect.Effect<void, EtcdError> =>
   Effect.scoped(
     Effect.gen(function* () {
@@ -213,57 +345,82 @@ const useStream = (state: State, session: Session): Effect.Effect<void, EtcdErro
         endpoint === undefined ? {} : { endpoint, retry: once }
       )
       session.endpoint = duplex.endpoint
-      yield* Effect.raceFirst(
+      yield* Effect.raceAllFirst([
         sendDue(state, session, duplex),
-        Stream.runForEach(duplex.messages, (answer) => hear(state, session, answer))
-      )
+        Stream.runForEach(duplex.messages, (answer) => hear(state, session, answer)),
+        duplex.draining
+      ])
     })
   )
 
-/** The endpoint after one that has been silent, where there is another. */
-const endpointAfter = (state: State, silent: string | undefined): Effect.Effect<string | undefined> =>
-  Effect.map(state.client.endpoints, (endpoints) => {
-    const next = endpoints[(endpoints.indexOf(silent ?? "") + 1) % endpoints.length]
-    return next === silent ? undefined : next
-  })
+/** The endpoint after one that is no good, where there is another. */
+const endpointAfter = (state: State, bad: string | undefined): Effect.Effect<string | undefined> =>
+  state.client.endpoints.pipe(
+    Effect.map((endpoints) => {
+      const next = endpoints[(endpoints.indexOf(bad ?? "") + 1) % endpoints.length]
+      return next === bad ? undefined : next
+    }),
+    Effect.catchCause(() => Effect.undefined)
+  )
 
-/** etcd refuses the whole stream for the sake of one lease whose keys the user may not write: the one whose turn it is. */
+/**
+ * etcd refuses the whole stream for the sake of one lease whose keys the user may not write: the one whose turn it is.
+ * Where the order does not tell which one that is, the next stream will.
+ */
 const dropRefused = (state: State, session: Session, failure: EtcdError): void => {
-  if (failure.reason._tag !== "PermissionDenied") return
-  const [first] = session.outstanding.keys()
-  const entry = first === undefined ? undefined : state.entries.get(first)
-  if (entry !== undefined) settle(state, entry, { reason: "refused", cause: failure })
+  if (failure.reason._tag !== "PermissionDenied" || session.hasRepeated || !session.isOrdered) return
+  for (const entry of session.asked.values()) {
+    if (entry.loss === undefined) settle(state, entry, { reason: "refused", cause: failure })
+    return
+  }
 }
 
 /** What was sent and not answered is due again. */
-const resend = (state: State, session: Session): void => {
-  for (const id of session.outstanding.keys()) {
-    if (state.entries.has(id)) state.due.add(id)
+const forget = (state: State, session: Session): void => {
+  for (const entry of session.asked.values()) {
+    entry.sentAt = never
+    entry.sentAgainAt = never
+    sendAgain(state, entry.id)
   }
-  state.hasDue.openUnsafe()
 }
 
 /** Nothing after the first failure, then ever more up to half a second, until a server is heard again. */
 const pauseAfterFailure = (state: State): Effect.Effect<void> =>
-  state.failures <= 1 ? Effect.void : Effect.sleep(Math.min(25 * 2 ** (state.failures - 1), longestPause))
+  state.failures <= 1 ? Effect.void : Time.sleep(state.time, Math.min(25 * 2 ** (state.failures - 1), longestPause))
 
 /** The stream ended: with a failure, or by the server's will. */
-const ended = Effect.fnUntraced(function* (state: State, session: Session, failure: EtcdError | undefined) {
-  const elsewhereFailed = state.next !== undefined && !session.answered
-  state.next = elsewhereFailed ? yield* endpointAfter(state, session.endpoint) : undefined
+const ended = Effect.fnUntraced(function* (state: State, session: Session, exit: Exit.Exit<void, EtcdError>) {
+  const failure = Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
+  // The client leaves an endpoint that it blames by itself, unless it is told which to take.
+  const isLeft = state.next === undefined && (failure === undefined || decide(failure.reason) !== "fail")
+  const wasHeard = session.heardAt >= session.begunAt
+  state.next = wasHeard || isLeft ? undefined : yield* endpointAfter(state, session.endpoint)
   state.failures++
-  if (failure === undefined) return
-  state.lastFailure = failure
-  dropRefused(state, session, failure)
-  yield* Effect.logDebug("etcd lease stream failed", failure.message)
+  if (failure !== undefined) {
+    state.lastFailure = failure
+    dropRefused(state, session, failure)
+  }
+  if (Exit.isFailure(exit)) yield* Effect.logDebug("etcd lease stream failed", failure?.message ?? exit.cause)
 })
 
-const stopped = Effect.fnUntraced(function* (state: State, session: Session, why: "idle" | "silent") {
+const stopped = Effect.fnUntraced(function* (state: State, session: Session, why: Stop) {
   state.next = why === "idle" ? undefined : yield* endpointAfter(state, session.endpoint)
-  if (why === "silent") yield* Effect.logDebug("etcd lease stream is silent", session.endpoint ?? "", state.next ?? "")
+  if (why !== "idle") yield* Effect.logDebug(`etcd lease stream is ${why}`, session.endpoint ?? "", state.next ?? "")
 })
 
-/** Has a stream whenever there is something to send. */
+const makeSession = (state: State): Session => ({
+  begunAt: state.time.now(),
+  heardAt: Number.NEGATIVE_INFINITY,
+  excused: 0,
+  endpoint: undefined,
+  asked: new Map(),
+  passedOver: new Set(),
+  isOrdered: true,
+  hasRepeated: false,
+  stop: Deferred.makeUnsafe()
+})
+
+/** Has a stream whenever there is something to send. Not even a defect of the client ends it. */
 const holdStream = (state: State): Effect.Effect<never> =>
   Effect.gen(function* () {
     yield* state.hasDue.await
@@ -271,88 +428,78 @@ const holdStream = (state: State): Effect.Effect<never> =>
       state.hasDue.closeUnsafe()
       return
     }
-    const session: Session = {
-      heardAt: state.now(),
-      answered: false,
-      endpoint: undefined,
-      outstanding: new Map(),
-      stop: yield* Deferred.make<"idle" | "silent">()
-    }
+    const session = makeSession(state)
     state.session = session
-    state.changed.openUnsafe()
+    for (const id of state.due) {
+      const entry = state.entries.get(id)
+      if (entry !== undefined) checkBy(state, entry, suspiciousAt(session, entry))
+    }
     yield* Effect.raceFirst(
-      Effect.matchEffect(useStream(state, session), {
-        onFailure: (failure) => ended(state, session, failure),
-        onSuccess: () => ended(state, session, undefined)
-      }),
+      Effect.flatMap(Effect.exit(useStream(state, session)), (exit) => ended(state, session, exit)),
       Effect.flatMap(Deferred.await(session.stop), (why) => stopped(state, session, why))
     )
     state.session = undefined
-    resend(state, session)
+    forget(state, session)
     yield* pauseAfterFailure(state)
   }).pipe(Effect.forever)
 
-const makeEntry = (id: bigint): Entry => ({
-  id,
-  lost: Deferred.makeUnsafe(),
-  loss: undefined,
-  ttl: 0,
-  expiresAt: 0,
-  dueAt: 0,
-  waitingSince: Number.POSITIVE_INFINITY,
-  holders: 0
-})
-
-const keep = (state: State, id: bigint, ttlSeconds: bigint, renewedAt: number): Entry => {
+const keep = (state: State, id: bigint, ttlSeconds: bigint, renewedAt: number, isOwn: boolean): Entry.Entry => {
   const known = state.entries.get(id)
-  const entry = known ?? makeEntry(id)
+  // What was granted now is another lease than the one that had the id.
+  if (known !== undefined && isOwn) settle(state, known, notFound)
+  const entry = (isOwn ? undefined : known) ?? Entry.make(id, isOwn)
+  state.entries.set(id, entry)
   entry.holders++
-  if (known === undefined) {
-    renew(entry, ttlSeconds, renewedAt)
-    state.entries.set(id, entry)
-    wake(state, Math.min(entry.dueAt, entry.expiresAt) - quantum)
+  if (renewedAt + Number(ttlSeconds) * 1000 > entry.expiresAt) {
+    Entry.renew(entry, ttlSeconds, renewedAt)
+    state.due.delete(id)
+    checkBy(state, entry, entry.dueAt - quantum)
   }
   return entry
 }
 
 const closed: Loss = { reason: "closed", cause: undefined }
 
-const release = (state: State, entry: Entry): void => {
+const release = (state: State, entry: Entry.Entry): void => {
   entry.holders--
-  if (entry.holders === 0 && state.entries.get(entry.id) === entry) settle(state, entry, closed)
+  if (entry.holders === 0 && entry.loss === undefined) settle(state, entry, closed)
 }
 
-/** A keeper that lives as long as the scope; the leases that it still keeps then are not kept any longer. */
+const close = (state: State): ReadonlyArray<Entry.Entry> => {
+  const entries = [...state.entries.values()]
+  const now = state.time.now()
+  for (const entry of entries) settle(state, entry, closed)
+  return entries.filter((entry) => entry.isOwn && !isOver(entry, now))
+}
+
+/** A keeper that works as long as the scope is open. */
 export const make = (client: EtcdClient.Client): Effect.Effect<Keeper, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const clock = yield* Clock.Clock
     const state: State = {
       client,
-      now: () => Number(clock.monotonicTimeNanosUnsafe()) / 1_000_000,
+      time: yield* Time.Time,
       entries: new Map(),
+      agenda: new Agenda(),
       due: new Set(),
       hasDue: yield* Latch.make(),
       changed: yield* Latch.make(),
-      wakeAt: Number.POSITIVE_INFINITY,
+      wakeAt: never,
       session: undefined,
       next: undefined,
       failures: 0,
-      lastFailure: undefined
+      lastFailure: undefined,
+      answers: 0
     }
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        for (const entry of state.entries.values()) settle(state, entry, closed)
-      })
-    )
     yield* Effect.forkScoped(watchTime(state))
     yield* Effect.forkScoped(holdStream(state))
     return {
-      now: state.now,
-      keep: (id, ttlSeconds, renewedAt) => keep(state, id, ttlSeconds, renewedAt),
+      keep: (id, ttlSeconds, renewedAt, isOwn) => keep(state, id, ttlSeconds, renewedAt, isOwn),
+      lossOf: (entry) => lossOf(state, entry),
       release: (entry) => release(state, entry),
       settle: (id, loss) => {
         const entry = state.entries.get(id)
         if (entry !== undefined) settle(state, entry, loss)
-      }
+      },
+      close: () => close(state)
     }
   })

@@ -2,7 +2,9 @@
  * A client whose lease calls end in the test: every stream that is opened, what was sent on it, and what to answer.
  */
 import { create } from "@bufbuild/protobuf"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../../src/EtcdClient.ts"
@@ -23,19 +25,30 @@ export interface OpenStream {
   closed: boolean
   readonly answer: (id: bigint, ttl: bigint) => void
   readonly fail: (error: EtcdError.EtcdError) => void
+  /** The server is about to go, and waits for its calls to end. */
+  readonly drain: () => void
 }
 
 export interface Stub {
   readonly client: EtcdClient.Client
+  /** The ids that are taken. */
+  readonly leases: Set<bigint>
   readonly streams: Array<OpenStream>
   readonly granted: Array<{ readonly id: bigint; readonly ttl: bigint }>
   readonly revoked: Array<bigint>
-  /** What comes of the next grants: of `lost` and `silent` ones the lease is there, and nobody is told. */
-  readonly grants: Array<"ok" | "lost" | "silent" | "refused" | "taken">
+  /**
+   * What comes of the next grants: of `lost` and `silent` ones the lease is there, of `broken` ones it is not, and nobody
+   * is told.
+   */
+  readonly grants: Array<"ok" | "lost" | "silent" | "broken" | "refused" | "taken">
   /** Whether the server does not answer when a lease is to be revoked. */
   silent: boolean
+  /** For how long, in milliseconds, a grant is not answered that is there. */
+  delay: number
   /** How many streams cannot be opened from now on. */
   unopenable: number
+  /** How often the client breaks down when a stream is to be opened. */
+  defects: number
   /** What is granted in place of what is asked for. */
   grantedTtl: bigint | undefined
 }
@@ -43,13 +56,17 @@ export interface Stub {
 export const failure = (outcome: "unknown" | "not-applied" = "unknown") =>
   EtcdError.make(new EtcdError.ConnectionLost({ message: "The connection broke.", outcome }))
 
+const tooLate = EtcdError.make(new EtcdError.DeadlineExceeded({ message: "Too late.", outcome: "unknown" }))
+
 export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
   const leases = new Set<bigint>()
 
   const grant = (request: LeaseGrantRequest) =>
     Effect.suspend(() => {
-      const { ID, TTL } = request
+      const { TTL } = request
+      const ID = request.ID || BigInt(leases.size + 1000)
       const fate = stub.grants.shift() ?? "ok"
+      if (fate === "broken") return Effect.fail(failure())
       if (fate === "refused") return Effect.fail(EtcdError.invalid("No."))
       if (fate === "taken" || leases.has(ID)) {
         return Effect.fail(EtcdError.make(new EtcdError.LeaseExists({ message: "Taken.", outcome: "not-applied" })))
@@ -57,9 +74,11 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
       leases.add(ID)
       stub.granted.push({ id: ID, ttl: TTL })
       if (fate === "silent") return Effect.never
-      return fate === "lost"
-        ? Effect.fail(failure())
-        : Effect.succeed(create(LeaseGrantResponseSchema, { ID, TTL: stub.grantedTtl ?? TTL }))
+      const answer =
+        fate === "lost"
+          ? Effect.fail(failure())
+          : Effect.succeed(create(LeaseGrantResponseSchema, { ID, TTL: stub.grantedTtl ?? TTL }))
+      return stub.delay === 0 ? answer : Effect.delay(answer, stub.delay)
     })
 
   const revoke = (id: bigint) =>
@@ -72,10 +91,15 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
 
   const open = Effect.fnUntraced(function* (options: EtcdClient.CallOptions) {
     const endpoint = options.endpoint ?? endpoints[0]!
+    if (stub.defects > 0) {
+      stub.defects--
+      return yield* Effect.die("a defect of the client")
+    }
     if (stub.unopenable > 0) {
       stub.unopenable--
       return yield* Effect.fail(failure("not-applied"))
     }
+    const draining = yield* Deferred.make<void>()
     const answers = yield* Queue.unbounded<LeaseKeepAliveResponse, EtcdError.EtcdError>()
     const stream: OpenStream = {
       endpoint,
@@ -83,7 +107,8 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
       sent: [],
       closed: false,
       answer: (ID, TTL) => void Queue.offerUnsafe(answers, create(LeaseKeepAliveResponseSchema, { ID, TTL })),
-      fail: (error) => Effect.runSync(Queue.fail(answers, error))
+      fail: (error) => Effect.runSync(Queue.fail(answers, error)),
+      drain: () => void Deferred.doneUnsafe(draining, Exit.void)
     }
     stub.streams.push(stream)
     yield* Effect.addFinalizer(() =>
@@ -95,13 +120,19 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
       send: (message: { readonly ID?: bigint }) => Effect.sync(() => void stream.sent.push(message.ID ?? 0n)),
       end: Effect.void,
       messages: Stream.fromQueue(answers),
-      endpoint
+      endpoint,
+      draining: Deferred.await(draining)
     }
   })
 
   const client = {
-    unary: (method: { readonly name: string }, request: any) =>
-      method.name === "LeaseGrant" ? grant(request) : revoke(request.ID),
+    unary: (method: { readonly name: string }, request: any, { deadline }: EtcdClient.CallOptions = {}) => {
+      const call: Effect.Effect<any, EtcdError.EtcdError> =
+        method.name === "LeaseGrant" ? grant(request) : revoke(request.ID)
+      return deadline === undefined
+        ? call
+        : Effect.timeoutOrElse(call, { duration: deadline, orElse: () => Effect.fail(tooLate) })
+    },
     serverStream: () => Stream.die("not here"),
     bidirectional: (_: unknown, options: EtcdClient.CallOptions = {}) => open(options),
     endpoints: Effect.succeed(endpoints),
@@ -109,12 +140,15 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
   } as unknown as EtcdClient.Client
   const stub: Stub = {
     client,
+    leases,
     streams: [],
     granted: [],
     revoked: [],
     grants: [],
     silent: false,
+    delay: 0,
     unopenable: 0,
+    defects: 0,
     grantedTtl: undefined
   }
   return stub

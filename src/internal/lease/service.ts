@@ -1,0 +1,394 @@
+/**
+ * Who holds which lease: gets leases, keeps them, and ends them.
+ *
+ * A lease has one owner from when it is asked for: this service. It is asked for in the background, so that whoever
+ * stops waiting, at whatever moment, leaves nothing behind: a request that is on its way is let end, because only its
+ * answer tells what there is to revoke. What the service still holds when it ends, it revokes.
+ *
+ * The end of a lease: its holders are told, the work that was done as long as it was held is interrupted and has time
+ * to end, and then it is revoked. When etcd is gone, leases that end together share one limit of the time that is spent
+ * on this, and a lease whose own time is over is not waited for. What is not waited for is tried all the same.
+ *
+ * @internal
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import * as EtcdClient from "../../EtcdClient.ts"
+import * as EtcdError from "../../EtcdError.ts"
+import { format } from "../../EtcdId.ts"
+import * as Time from "../time.ts"
+import * as Background from "./background.ts"
+import * as Entry from "./entry.ts"
+import * as Keeper from "./keeper.ts"
+import * as Requests from "./requests.ts"
+
+type Client = EtcdClient.Client
+
+export interface Service {
+  readonly time: Time.Time
+  readonly keeper: Keeper.Keeper
+  /** Runs what is not to be begun when the service has ended. */
+  readonly whileOpen: <A, R>(
+    effect: Effect.Effect<A, EtcdError.EtcdError, R>
+  ) => Effect.Effect<A, EtcdError.EtcdError, R>
+  /** Runs a request for a lease: that etcd does not have it is news for whoever holds it. */
+  readonly about: <A>(
+    id: bigint,
+    options: EtcdClient.CallOptions,
+    request: Effect.Effect<A, EtcdError.EtcdError>
+  ) => Effect.Effect<A, EtcdError.EtcdError>
+  /** A lease that is kept and revoked at the end of the scope. Without an id it gets one that nobody else has. */
+  readonly obtain: (
+    ttl: bigint,
+    id: bigint | undefined,
+    options: EtcdClient.CallOptions
+  ) => Effect.Effect<Entry.Entry, EtcdError.EtcdError, Scope.Scope>
+  /** A lease that exists, and is kept until the end of the scope. */
+  readonly adopt: (
+    id: bigint,
+    options: EtcdClient.CallOptions
+  ) => Effect.Effect<Entry.Entry, EtcdError.EtcdError, Scope.Scope>
+}
+
+/** For how long, in milliseconds, the end of leases waits for etcd, which lets them expire anyway. */
+const longestEnd = 5000
+
+/** How much of that the work has that is interrupted before. */
+const longestRest = longestEnd / 2
+
+/** How many leases are revoked at once: those that cannot be must not keep the program busy. */
+const mostRevoking = 64
+
+/** What a request made sure of: the lease lives for `ttl` seconds from `renewedAt` on. */
+interface Term {
+  readonly id: bigint
+  readonly ttl: bigint
+  readonly renewedAt: number
+}
+
+/** A lease that is asked for. */
+interface Granting {
+  /** The lease that is there, or may be. */
+  id: bigint | undefined
+  /** Granted, and not handed over yet. */
+  term: Term | undefined
+  isAbandoned: boolean
+  readonly abandoned: Deferred.Deferred<void>
+}
+
+interface State {
+  readonly client: Client
+  readonly time: Time.Time
+  readonly keeper: Keeper.Keeper
+  readonly background: Background.Background
+  readonly revoking: Semaphore.Semaphore
+  readonly grantings: Set<Granting>
+  readonly closed: Deferred.Deferred<void>
+  isClosed: boolean
+  /** Until when ends that come together are waited for. */
+  limit: number
+  /** How often etcd has answered that a lease is gone, and how often it had when that limit was set. */
+  revoked: number
+  revokedBefore: number
+}
+
+const closed = (outcome: EtcdError.Outcome) =>
+  EtcdError.make(
+    new EtcdError.Unreachable({
+      message: "The service is closed, so it takes no more leases. Make them, and use them, while it lives.",
+      outcome
+    })
+  )
+
+const whileOpen = <A, R>(state: State, effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
+  Effect.suspend(() => (state.isClosed ? Effect.fail(closed("not-applied")) : effect))
+
+/** Ends at once when the service does. */
+const orClosed = <A>(
+  state: State,
+  effect: Effect.Effect<A, EtcdError.EtcdError>,
+  outcome: EtcdError.Outcome
+): Effect.Effect<A, EtcdError.EtcdError> =>
+  Effect.raceFirst(
+    Effect.flatMap(Deferred.await(state.closed), () => Effect.fail(closed(outcome))),
+    effect
+  )
+
+// ── the end ──
+
+/**
+ * Until when an end is waited for. It is a new limit when etcd has revoked something since the last one was set, or
+ * when that is long over.
+ */
+const limitOf = (state: State): number => {
+  const now = state.time.now()
+  if (state.revoked !== state.revokedBefore || now > state.limit + longestEnd) {
+    state.limit = now + longestEnd
+    state.revokedBefore = state.revoked
+  }
+  return state.limit
+}
+
+/** Tries to revoke a lease for as long as it may live if nobody renews it. */
+const revoke = (state: State, id: bigint, ttlMillis: number): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const revoking = Requests.revokeUntil(state.client, state.time, id, state.time.now() + ttlMillis)
+    return Effect.matchEffect(state.revoking.withPermit(revoking), {
+      onFailure: (error) => Effect.logDebug("etcd lease not revoked, it will expire", format(id), error.message),
+      onSuccess: () =>
+        Effect.sync(() => {
+          state.revoked++
+        })
+    })
+  })
+
+const revokeInBackground = (state: State, id: bigint, ttl: bigint): Effect.Effect<unknown> => {
+  const millis = Number(ttl) * 1000
+  return state.background.run(revoke(state, id, millis), state.time.now() + millis)
+}
+
+/** Lets the work end that has been interrupted, and revokes. */
+const retire = (state: State, entry: Entry.Entry): Effect.Effect<Background.Task> => {
+  const { background, time } = state
+  const millis = Math.min(longestRest, entry.expiresAt - time.now())
+  const rest = entry.working === 0 ? Effect.void : Time.within(time, Entry.rest(entry), millis, () => Effect.void)
+  return background.run(Effect.andThen(rest, revoke(state, entry.id, entry.ttl)), entry.expiresAt)
+}
+
+const revoked: Entry.Loss = { reason: "revoked", cause: undefined }
+
+const isGone = (loss: Entry.Loss | undefined): boolean => loss?.reason === "not-found" || loss?.reason === "revoked"
+
+const end = (state: State, entry: Entry.Entry): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (state.isClosed || isGone(entry.loss)) return Effect.void
+    const isHeld = entry.loss === undefined
+    state.keeper.settle(entry.id, revoked)
+    return Effect.flatMap(retire(state, entry), (task) =>
+      isHeld ? state.background.await(task, limitOf(state)) : Effect.void
+    )
+  })
+
+// ── the beginning ──
+
+/** A positive id, as etcd's own are, that nobody else has: 63 random bits. */
+const randomId = (): bigint => {
+  const [bits] = globalThis.crypto.getRandomValues(new BigUint64Array(1))
+  return BigInt.asUintN(63, bits!) || 1n
+}
+
+/** Asks for a lease, and remembers whether it is there, or may be. That of a caller's id may be somebody else's. */
+const tryGrant = (
+  state: State,
+  granting: Granting,
+  id: bigint,
+  isOwn: boolean,
+  ttl: bigint,
+  options: EtcdClient.CallOptions
+) =>
+  Effect.suspend(() => {
+    if (granting.isAbandoned) return Effect.fail(closed("not-applied"))
+    const renewedAt = state.time.now()
+    const before = granting.id
+    if (isOwn) granting.id = id
+    return Requests.grant(state.client, id, ttl, options).pipe(
+      Effect.map((answer): Term => {
+        granting.id = id
+        return { id, ttl: answer.TTL, renewedAt }
+      }),
+      Effect.tapError((error) =>
+        Effect.sync(() => {
+          if (error.outcome === "not-applied") granting.id = before
+        })
+      )
+    )
+  })
+
+/**
+ * Grants a lease with an id that nobody else can have. Therefore it can be asked for again when the outcome of a try is
+ * unknown: if the id exists then, that try was applied, and nobody knows when.
+ */
+const grantOwn = (state: State, granting: Granting, ttl: bigint, options: EtcdClient.CallOptions) =>
+  Effect.suspend(() => {
+    const id = randomId()
+    granting.id = undefined
+    const schedule = options.retry ?? EtcdClient.defaultRetry
+    return Requests.retrying(
+      state.time,
+      tryGrant(state, granting, id, true, ttl, options),
+      schedule,
+      Requests.isMendable,
+      Deferred.await(granting.abandoned)
+    ).pipe(
+      Effect.catchIf(
+        (error) => granting.id === id && error.reason._tag === "LeaseExists",
+        () => Effect.succeed({ id, ttl, renewedAt: Number.NEGATIVE_INFINITY })
+      )
+    )
+  })
+
+/** Whether so little time has passed that the keeper would not renew the lease yet. */
+const isFresh = (state: State, { renewedAt, ttl }: Term): boolean =>
+  state.time.now() - renewedAt <= (Number(ttl) * 1000) / 3
+
+const renewed = (
+  state: State,
+  { id }: Term,
+  options: EtcdClient.CallOptions
+): Effect.Effect<Term, EtcdError.EtcdError> =>
+  Effect.map(
+    Requests.renewInTime(state.client, state.time, id, options),
+    ({ sentAt, ttl }): Term => ({ id, ttl, renewedAt: sentAt })
+  )
+
+/** Grants a lease whose time has not passed when that is known. */
+const grantInTime = Effect.fnUntraced(function* (
+  state: State,
+  granting: Granting,
+  ttl: bigint,
+  id: bigint | undefined,
+  options: EtcdClient.CallOptions
+) {
+  for (let round = 1; ; round++) {
+    const term = yield* id === undefined
+      ? grantOwn(state, granting, ttl, options)
+      : tryGrant(state, granting, id, false, ttl, options)
+    if (granting.isAbandoned || isFresh(state, term)) return term
+    const result = yield* Effect.result(
+      Effect.raceFirst(renewed(state, term, options), Effect.as(Deferred.await(granting.abandoned), term))
+    )
+    if (Result.isSuccess(result)) return result.success
+    const error = result.failure
+    if (error.reason._tag === "LeaseNotFound") {
+      // What is gone here may be there still: a member that lags behind says so too.
+      if (id === undefined) yield* revokeInBackground(state, term.id, term.ttl)
+      granting.id = undefined
+    } else if (Requests.isRunning(state.time, term.ttl, term.renewedAt)) {
+      return term
+    }
+    if (error.reason._tag !== "LeaseNotFound" || round === Requests.mostRounds) return yield* Effect.fail(error)
+  }
+})
+
+/** Hands the lease over, or sees to it that none is left. */
+const concluded = (state: State, granting: Granting, ttl: bigint, exit: Exit.Exit<Term, unknown>) =>
+  Effect.suspend(() => {
+    if (Exit.isSuccess(exit) && !granting.isAbandoned) {
+      granting.term = exit.value
+      return Effect.void
+    }
+    return granting.id === undefined ? Effect.void : revokeInBackground(state, granting.id, ttl)
+  })
+
+/** Nobody waits for the lease any more. */
+const abandon = (state: State, granting: Granting): Effect.Effect<unknown> =>
+  Effect.suspend(() => {
+    if (granting.isAbandoned) return Effect.void
+    granting.isAbandoned = true
+    Deferred.doneUnsafe(granting.abandoned, Exit.void)
+    state.grantings.delete(granting)
+    const { term } = granting
+    return term === undefined ? Effect.void : revokeInBackground(state, term.id, term.ttl)
+  })
+
+const obtain = (state: State, ttl: bigint, id: bigint | undefined, options: EtcdClient.CallOptions) =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const { background, grantings, keeper, time } = state
+      const granting: Granting = {
+        id: undefined,
+        term: undefined,
+        isAbandoned: false,
+        abandoned: Deferred.makeUnsafe()
+      }
+      grantings.add(granting)
+      const asking = Effect.onExit(grantInTime(state, granting, ttl, id, options), (exit) =>
+        concluded(state, granting, ttl, exit)
+      )
+      const { fiber } = yield* background.run(asking, time.now() + Number(ttl) * 1000)
+      const answer = orClosed(state, Fiber.join(fiber), "unknown")
+      const term = yield* restore(Requests.within(time, answer, options.deadline, "Lease.LeaseGrant")).pipe(
+        Effect.onError(() => abandon(state, granting))
+      )
+      // From here on the keeper has it: there is no moment between in which the service could end without it.
+      if (granting.isAbandoned) return yield* Effect.fail(closed("unknown"))
+      grantings.delete(granting)
+      const entry = keeper.keep(term.id, term.ttl, term.renewedAt, true)
+      yield* Effect.addFinalizer(() => end(state, entry))
+      return entry
+    })
+  )
+
+const notFound: Entry.Loss = { reason: "not-found", cause: undefined }
+
+const about = <A>(
+  state: State,
+  id: bigint,
+  options: EtcdClient.CallOptions,
+  request: Effect.Effect<A, EtcdError.EtcdError>
+): Effect.Effect<A, EtcdError.EtcdError> =>
+  Effect.tapError(request, ({ reason }) =>
+    Effect.sync(() => {
+      // An endpoint that the caller names may be anybody's.
+      if (reason._tag === "LeaseNotFound" && options.endpoint === undefined) state.keeper.settle(id, notFound)
+    })
+  )
+
+const adopt = (state: State, id: bigint, options: EtcdClient.CallOptions) =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const { client, keeper, time } = state
+      const asking = about(state, id, options, Requests.renewInTime(client, time, id, options))
+      const { sentAt, ttl } = yield* restore(orClosed(state, asking, "not-applied"))
+      if (state.isClosed) return yield* Effect.fail(closed("not-applied"))
+      const entry = keeper.keep(id, ttl, sentAt, false)
+      yield* Effect.addFinalizer(() => Effect.sync(() => keeper.release(entry)))
+      return entry
+    })
+  )
+
+/** Refuses what comes, ends what is under way, and revokes what was granted here. */
+const close = Effect.fnUntraced(function* (state: State) {
+  state.isClosed = true
+  Deferred.doneUnsafe(state.closed, Exit.void)
+  yield* Effect.forEach([...state.grantings], (granting) => abandon(state, granting), { discard: true })
+  yield* Effect.forEach(state.keeper.close(), (entry) => retire(state, entry), { discard: true })
+  const left = yield* state.background.awaitAll(limitOf(state))
+  yield* state.background.stop
+  if (left > 0) yield* Effect.logWarning("etcd leases could not be revoked, they will expire", { leases: left })
+})
+
+/** The service over a client; it ends with the scope. */
+export const make = (client: Client): Effect.Effect<Service, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const time = yield* Time.Time
+    const keeper = yield* Keeper.make(client)
+    const state: State = {
+      client,
+      time,
+      keeper,
+      background: Background.make(time),
+      revoking: Semaphore.makeUnsafe(mostRevoking),
+      grantings: new Set(),
+      closed: Deferred.makeUnsafe(),
+      isClosed: false,
+      limit: Number.NEGATIVE_INFINITY,
+      revoked: 0,
+      revokedBefore: 0
+    }
+    const open = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) => whileOpen(state, effect)
+    yield* Effect.addFinalizer(() => close(state))
+    return {
+      time,
+      keeper,
+      about: (id, options, request) => open(about(state, id, options, request)),
+      whileOpen: open,
+      obtain: (ttl, id, options) => open(obtain(state, ttl, id, options)),
+      adopt: (id, options) => open(adopt(state, id, options))
+    }
+  })
