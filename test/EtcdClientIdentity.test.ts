@@ -5,7 +5,9 @@ import * as net from "node:net"
 import { create, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "../src/EtcdClient.ts"
@@ -19,6 +21,7 @@ import * as Fake from "./support/client/fakeTransport.ts"
 const key = new Uint8Array([1])
 const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
   client.unary(KV.method.put, { key }, options)
+const retry = Schedule.spaced("20 millis")
 const get = (client: EtcdClient.Client) => client.unary(KV.method.range, { key })
 const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason)
@@ -105,6 +108,26 @@ describe("an endpoint of another cluster", () => {
     )
   }
 
+  it.live("does not end calls while the right one is only down", () =>
+    Effect.gen(function* () {
+      const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
+      const door = yield* switchboard(mine.endpoint)
+      const client = yield* EtcdClient.make({ endpoints: [mine.endpoint, door.endpoint], selection: "spread" })
+      for (let call = 0; call < 2; call++) yield* put(client)
+      door.connect(strange.endpoint)
+      yield* mine.kill
+      const read = yield* Effect.forkChild(Effect.result(client.unary(KV.method.range, { key }, { retry })))
+      const reason = yield* Effect.repeat(reasonOf(put(client, { endpoint: door.endpoint })), {
+        while: (reason) => reason._tag !== "ClusterIdMismatch"
+      })
+      assert.strictEqual(reason._tag, "ClusterIdMismatch")
+      assert.strictEqual((yield* reasonOf(put(client, { retry: Schedule.recurs(3) })))._tag, "Unreachable")
+      yield* mine.start
+      assert.isTrue(Result.isSuccess(yield* Fiber.join(read)))
+      assert.strictEqual(yield* versionAt(strange.endpoint), 0n)
+    })
+  )
+
   it.live("is told of in one warning", () =>
     Effect.gen(function* () {
       const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
@@ -140,7 +163,7 @@ describe("an endpoint of another cluster", () => {
       assertNamesBoth(yield* reasonOf(get(client)), expected, found)
       assert.strictEqual(yield* versionAt(strange.endpoint), 0n)
       door.connect(mine.endpoint)
-      yield* put(client, { retry: Schedule.spaced("20 millis") })
+      yield* put(client, { retry })
       assert.strictEqual(yield* versionAt(mine.endpoint), 2n)
     })
   )

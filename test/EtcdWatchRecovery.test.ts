@@ -26,8 +26,7 @@ const patient: Settings = {
   progressIntervalMillis: 3_600_000,
   createdMillis: 3_600_000,
   readMillis: 3_600_000,
-  askMillis: 3_600_000,
-  isLasting: () => false
+  askMillis: 3_600_000
 }
 
 /** A service on a server of the test, with as much patience as a test has. */
@@ -544,9 +543,13 @@ describe("an outage", () => {
   it.live("that cannot mend itself ends the watches that no server has had, and those alone", () =>
     Effect.gen(function* () {
       const lasting = EtcdError.make(
-        new EtcdError.Unreachable({ message: "the certificate is of an unknown authority", outcome: "not-applied" })
+        new EtcdError.Unreachable({
+          message: "the certificate is of an unknown authority",
+          outcome: "not-applied",
+          lasting: true
+        })
       )
-      const { server, service } = yield* start({ isLasting: (error) => error === lasting })
+      const { server, service } = yield* start()
       const served = yield* reading(service)
       const call = yield* server.call(0, 1)
       call.created(0, 5n)

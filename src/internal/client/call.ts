@@ -43,6 +43,8 @@ export interface Call extends Holder {
   code: number
   /** What was tried since the last pause. */
   tried: Set<Session> | undefined
+  /** What failed since then that may go well after a pause. */
+  mendable: EtcdError | undefined
   /** Whether it has dialled, or waited for a dial. */
   dialled: boolean
   /** Whether it was sent again because its connection was closed before the server took it up. */

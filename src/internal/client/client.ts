@@ -204,6 +204,7 @@ const beginCall = (beginning: Beginning, span: Tracer.Span | undefined): Result.
     tries: 0,
     code: Telemetry.invalidArgument,
     tried: undefined,
+    mendable: undefined,
     dialled: false,
     resent: false,
     renewals: 0,

@@ -43,9 +43,15 @@ export interface Engine {
   readonly inquiry: Inquiry.Inquiry
 }
 
+/** Nothing more is done by a client whose scope is closed. */
+export const closedError = EtcdError.make(
+  new EtcdError.Unreachable({ message: "The client is closed.", outcome: "not-applied" })
+)
+
 /** The error of a try. */
 export const failure = (call: Call, session: Session.Session, error: TransportError): EtcdError.EtcdError => {
   call.code = error.code
+  if (error === Session.clientClosed) return closedError
   return EtcdError.fromTransport(error.kind === "Deadline" ? retold(call, error) : error, {
     method: call.method.path,
     endpoint: session.endpoint.address,
@@ -136,6 +142,7 @@ const pause = Effect.fnUntraced(function* (engine: Engine, call: Call, error: Et
   if (now + millis >= call.deadlineAt) return false
   yield* Time.sleep(time, millis)
   call.tried = undefined
+  call.mendable = undefined
   return true
 })
 
@@ -173,9 +180,23 @@ const leave = <A, R>(
   session: Session.Session,
   error: EtcdError.EtcdError
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
-  Effect.andThen(Session.blame(session, engine.environment, undefined), () =>
-    elsewhere(engine, call, run, session, afterPause(engine, call, run, error))
-  )
+  Effect.andThen(Session.blame(session, engine.environment, undefined), () => {
+    call.mendable = error
+    return elsewhere(engine, call, run, session, afterPause(engine, call, run, error))
+  })
+
+/** Time does not mend this endpoint. If it does not mend any, the call has failed. */
+const giveUp = <A, R>(
+  engine: Engine,
+  call: Call,
+  run: Run<A, R>,
+  session: Session.Session,
+  error: EtcdError.EtcdError
+): Effect.Effect<A, EtcdError.EtcdError, R> => {
+  const { mendable } = call
+  const last = mendable === undefined ? Effect.fail(error) : afterPause(engine, call, run, mendable)
+  return elsewhere(engine, call, run, session, last)
+}
 
 /** The connection was closed, or drained, under a call that the server did not take up: no fault of the endpoint. */
 const missedConnection = (error: TransportError): boolean =>
@@ -233,7 +254,7 @@ const recover = <A, R>(
     case "elsewhere":
       return leave(engine, call, run, session, failed)
     case "another":
-      return elsewhere(engine, call, run, session, Effect.fail(failed))
+      return giveUp(engine, call, run, session, failed)
   }
 }
 
@@ -313,7 +334,7 @@ const prepare = <A, R>(
           case "elsewhere":
             return leave(engine, call, run, session, error)
           case "another":
-            return elsewhere(engine, call, run, session, Effect.fail(error))
+            return giveUp(engine, call, run, session, error)
           default:
             return Effect.fail(error)
         }
@@ -321,11 +342,6 @@ const prepare = <A, R>(
       onSuccess: (link) => send(engine, call, run, link, metadata, engine.environment.time.now())
     })
   )
-
-/** Nothing more is done by a client whose scope is closed. */
-export const closedError = EtcdError.make(
-  new EtcdError.Unreachable({ message: "The client is closed.", outcome: "not-applied" })
-)
 
 /** Performs the call now: on the endpoint that is best, and again elsewhere or later as the rules say. */
 export const perform = <A, R>(engine: Engine, call: Call, run: Run<A, R>): Effect.Effect<A, EtcdError.EtcdError, R> => {

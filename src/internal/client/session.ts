@@ -351,7 +351,7 @@ const failed = (session: Session, error: TransportError, environment: Environmen
   )
 }
 
-const clientClosed = new TransportError({
+export const clientClosed = new TransportError({
   kind: "Unreachable",
   code: 14,
   processed: "no",

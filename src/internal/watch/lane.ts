@@ -663,7 +663,7 @@ export class Lane implements Carrier {
 
   /** Whether the lane goes on after its call has ended with this. If so, it is time for the next one. */
   private survive(error: EtcdError.EtcdError): Effect.Effect<boolean> {
-    const { client, settings } = this.keeper
+    const { client } = this.keeper
     const { isServed } = this
     if (Rules.isClientClosed(error)) return this.give(Rules.closed)
     if (!Rules.isWorthwhile(error)) {
@@ -671,7 +671,7 @@ export class Lane implements Carrier {
         ? Effect.as(this.divide, false)
         : this.give(error)
     }
-    if (settings.isLasting(error)) {
+    if (Rules.isLasting(error)) {
       for (const subscription of [...this.members.keys()]) {
         if (!subscription.isServed) this.expel(subscription, (one) => one.fail(error))
       }

@@ -55,7 +55,7 @@ export interface Lanes extends Office {
 const persistent = (desk: Desk, settings: Settings, carriage: Carriage, isServed: () => boolean) => {
   const outage = new Outage(desk, carriage, "read")
   const mayDoBetter = (error: EtcdError.EtcdError): boolean =>
-    Rules.isWorthwhile(error) && (isServed() || !settings.isLasting(error))
+    Rules.isWorthwhile(error) && (isServed() || !Rules.isLasting(error))
   type Read<A> = (deadline: Duration.Duration) => Effect.Effect<A, EtcdError.EtcdError>
   const keep = <A>(read: Read<A>, delays = 0): Effect.Effect<A, EtcdError.EtcdError> =>
     Effect.matchEffect(read(Duration.millis(settings.readMillis * 2 ** Math.min(delays, maxDoublings))), {

@@ -15,14 +15,15 @@ const internal = 13
  * etcd's `client/v3/client.go`).
  */
 export const isWorthwhile = ({ reason }: EtcdError.EtcdError): boolean =>
-  decide(reason) !== "fail" ||
+  (decide(reason) !== "fail" && reason._tag !== "ClusterIdMismatch") ||
   reason._tag === "WatchCanceled" ||
   reason._tag === "Canceled" ||
   reason._tag === "DeadlineExceeded" ||
   (reason._tag === "GrpcStatus" && reason.code === internal)
 
 /** Whether no connection can come, however often it is tried, until somebody mends what is wrong. */
-export const isLasting = (_error: EtcdError.EtcdError): boolean => false
+export const isLasting = ({ reason }: EtcdError.EtcdError): boolean =>
+  reason._tag === "Unreachable" && reason.lasting === true
 
 /**
  * Whether one of the watches of a call may have brought this about for all of them: by what it asked for, or by what a
@@ -40,8 +41,7 @@ export const isTokenRefused = ({ reason }: EtcdError.EtcdError): boolean =>
 export const maxRenewals = 3
 
 /** Whether the client that a call was made with has ended. */
-export const isClientClosed = ({ message, reason }: EtcdError.EtcdError): boolean =>
-  reason._tag === "Unreachable" && message === closedError.message
+export const isClientClosed = (error: EtcdError.EtcdError): boolean => error === closedError
 
 /** What a watch is told whose service, or its client, has ended. */
 export const closed = EtcdError.make(

@@ -4,8 +4,6 @@
  * @internal
  */
 import * as Context from "effect/Context"
-import type { EtcdError } from "../../EtcdError.ts"
-import * as Rules from "./rules.ts"
 
 export interface Settings {
   /** How often a call asks how far its watches are, about. */
@@ -16,8 +14,6 @@ export interface Settings {
   readonly readMillis: number
   /** How long a server may take to say which version it is, when it is asked for progress. */
   readonly askMillis: number
-  /** Whether another try cannot do better. */
-  readonly isLasting: (error: EtcdError) => boolean
 }
 
 export const Settings: Context.Reference<Settings> = Context.Reference("effect-etcd/WatchSettings", {
@@ -25,7 +21,6 @@ export const Settings: Context.Reference<Settings> = Context.Reference("effect-e
     progressIntervalMillis: 30_000,
     createdMillis: 10_000,
     readMillis: 30_000,
-    askMillis: 5_000,
-    isLasting: Rules.isLasting
+    askMillis: 5_000
   })
 })
