@@ -62,8 +62,12 @@ const operationOf = ({ scenario, valueBytes }: Round) => {
     scenario === "get" ? EtcdKv.get(key) : EtcdKv.put(key, value)
 }
 
-export const ours = (name: string, endpoint: string, options: Omit<EtcdClient.Options, "endpoints"> = {}) =>
-  Effect.map(Layer.build(EtcdLayer.connect({ ...options, endpoints: [endpoint] })), (context): Client => {
+type Options = Omit<EtcdClient.Options, "endpoints">
+
+export const ours = (name: string, endpoint: string, options: Options = {}) => oursAt(name, [endpoint], options)
+
+export const oursAt = (name: string, endpoints: ReadonlyArray<string>, options: Options) =>
+  Effect.map(Layer.build(EtcdLayer.connect({ ...options, endpoints })), (context): Client => {
     const failed = (cause: unknown) => benchError(name, cause)
     return {
       name,

@@ -30,7 +30,7 @@ interface Putter {
 
 const ours = (name: string, endpoints: ReadonlyArray<string>, options: Omit<EtcdClient.Options, "endpoints">) =>
   Effect.map(EtcdClient.make({ ...options, endpoints }), (client): Putter => {
-    const kv = EtcdKv.make(client)
+    const kv = EtcdKv.fromClient(client)
     return { name, put: (key) => kv.put(key, "v") }
   })
 
@@ -113,7 +113,7 @@ const measure = <A, E>(putters: ReadonlyArray<Putter>, fault: Effect.Effect<void
 /** How long it takes until another member leads, as the others say. */
 const untilLed = (others: ReadonlyArray<string>, former: EtcdId.MemberId) =>
   Effect.gen(function* () {
-    const maintenance = EtcdMaintenance.make(yield* EtcdClient.make({ endpoints: others }))
+    const maintenance = EtcdMaintenance.fromClient(yield* EtcdClient.make({ endpoints: others }))
     const begunAt = performance.now()
     const asked = Effect.forEach(others, (endpoint) =>
       Effect.match(maintenance.status({ endpoint, deadline: "1 second" }), {
@@ -128,7 +128,7 @@ const untilLed = (others: ReadonlyArray<string>, former: EtcdId.MemberId) =>
 /** Waits until all members know the same leader. */
 const healthy = (cluster: EtcdCluster.Cluster) =>
   Effect.gen(function* () {
-    const maintenance = EtcdMaintenance.make(yield* EtcdClient.make({ endpoints: cluster.endpoints }))
+    const maintenance = EtcdMaintenance.fromClient(yield* EtcdClient.make({ endpoints: cluster.endpoints }))
     const leaderKnownAt = (endpoint: string) =>
       Effect.map(maintenance.status({ endpoint, deadline: "2 seconds" }), ({ leader }) => leader)
     yield* Effect.forEach(cluster.endpoints, leaderKnownAt).pipe(
@@ -137,7 +137,8 @@ const healthy = (cluster: EtcdCluster.Cluster) =>
     )
   }).pipe(Effect.scoped)
 
-const makeCluster = Effect.gen(function* () {
+/** Three members with etcd's own timing, each on ports of this machine. */
+export const makeCluster = Effect.gen(function* () {
   const members = yield* Effect.forEach(Array.from({ length: size }), (_, index) =>
     Effect.map(Effect.all([freePort, freePort]), ([client, peer]) => ({ name: `n${index}`, client, peer }))
   )

@@ -35,7 +35,7 @@ const makeClients = (tcp: string, unix: string, quick: boolean) =>
 const warmUpMillis = 700
 
 /** Until the JIT compiler has settled. */
-const warmUp = (clients: ReadonlyArray<Client>) =>
+export const warmUp = (clients: ReadonlyArray<Client>) =>
   Effect.forEach(
     clients,
     (client) =>
@@ -48,7 +48,7 @@ const warmUp = (clients: ReadonlyArray<Client>) =>
   )
 
 /** What gets read. */
-const fill = (valueBytes: number) =>
+export const fill = (valueBytes: number) =>
   Effect.forEach(
     Array.from({ length: mostInFlight }, (_, caller) => keyOf(caller)),
     (key) => EtcdKv.put(key, valueOf(valueBytes)),
@@ -89,7 +89,7 @@ const rowOf = (client: string, { inFlight, scenario, valueBytes }: Round, rounds
 const unrecordedMillis = 50
 
 /** The rounds of all clients, so many that are recorded after one that is not. */
-const measureAll = (clients: ReadonlyArray<Client>, round: Round, rounds: number, firstRound: number) =>
+export const measureAll = (clients: ReadonlyArray<Client>, round: Round, rounds: number, firstRound: number) =>
   Effect.gen(function* () {
     const measured = new Map(clients.map(({ name }) => [name, [] as Measured[]]))
     yield* Effect.forEach(clients, (client) => client.round({ ...round, millis: unrecordedMillis }))
@@ -102,7 +102,7 @@ const measureAll = (clients: ReadonlyArray<Client>, round: Round, rounds: number
     return clients.map(({ name }) => rowOf(name, round, measured.get(name)!))
   })
 
-const printRows = ({ inFlight, scenario, valueBytes }: Round, rows: ReadonlyArray<Row>) => {
+export const printRows = ({ inFlight, scenario, valueBytes }: Round, rows: ReadonlyArray<Row>) => {
   console.log(`${scenario}, ${valueBytes} bytes, ${inFlight} in flight`)
   table(
     rows.map((row) => ({

@@ -9,6 +9,7 @@ import { Effect } from "effect"
 import { failover } from "./failover.ts"
 import { kv } from "./kv.ts"
 import { scan, watch } from "./reading.ts"
+import { selection } from "./selection.ts"
 import { startup } from "./startup.ts"
 import type { Row } from "./support.ts"
 
@@ -16,14 +17,15 @@ const scenarioNames = ["startup", "get", "put", "watch", "scan"] as const
 
 type Scenario = (typeof scenarioNames)[number]
 
-const usage = `usage: npm run bench [-- [failover] [--quick] [--only SCENARIO]... [--json FILE]]
+const usage = `usage: npm run bench [-- [failover | selection] [--quick] [--only SCENARIO]... [--json FILE]]
 
 Measures this library beside other clients: etcd3, @grpc/grpc-js and node:http2 and, where there is a Go toolchain,
 etcd's own Go client. All of them in one run, in interleaved rounds, against one etcd, which is the one that the tests
 use (ETCD_BINARY names another one).
 
   failover         measures how long clients need when the leader of a cluster of three is killed or paused, and
-                   nothing else: 20 times each, in about ten minutes
+                   nothing else: 20 times each, in about twenty minutes
+  selection        measures what it is worth to keep to the leader of a cluster of three, and nothing else
   --quick          values of 64 bytes only, short rounds: less than a minute in all, instead of about ten; a failover
                    three times each
   --only SCENARIO  one of ${scenarioNames.join(", ")}; may be given more than once
@@ -75,10 +77,15 @@ const ensureWritable = (file: string) => {
   if (!existed) rmSync(file)
 }
 
-const isFailover = (words: ReadonlyArray<string>): boolean => {
-  const unknown = words.find((word) => word !== "failover")
-  if (unknown !== undefined) refuse(`there is no ${JSON.stringify(unknown)}\n\n${usage}`, 2)
-  return words.length > 0
+const special = { failover, selection }
+
+type Special = keyof typeof special
+
+const isSpecial = (word: string): word is Special => Object.hasOwn(special, word)
+
+const specialOf = ([word, ...more]: ReadonlyArray<string>): Special | undefined => {
+  if (word === undefined) return undefined
+  return isSpecial(word) && more.length === 0 ? word : refuse(`there is no ${JSON.stringify(word)}\n\n${usage}`, 2)
 }
 
 const bench = (scenarios: ReadonlyArray<Scenario>, quick: boolean) =>
@@ -111,7 +118,10 @@ const write = (rows: ReadonlyArray<Row>) =>
     console.log(`${rows.length} rows are in ${file}`)
   })
 
-Effect.suspend(() => (isFailover(positionals) ? Effect.scoped(failover(quick)) : bench(scenarios, quick))).pipe(
+Effect.suspend(() => {
+  const word = specialOf(positionals)
+  return word === undefined ? bench(scenarios, quick) : special[word](quick)
+}).pipe(
   Effect.flatMap(write),
   Effect.catch((error) => Effect.sync(() => refuse(error.message, 1))),
   NodeRuntime.runMain

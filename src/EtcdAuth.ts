@@ -14,6 +14,7 @@ import * as Redacted from "effect/Redacted"
 import * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdError from "./EtcdError.ts"
 import type { Header } from "./EtcdKv.ts"
+import * as Options from "./internal/options.ts"
 import { Permission_Type, type Permission as WirePermission } from "./internal/proto/auth_pb.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as Wire from "./internal/wire.ts"
@@ -49,24 +50,13 @@ export interface AuthStatus {
   readonly revision: bigint
 }
 
-/**
- * How a user is added.
- *
- * @category options
- * @since 0.1.0
- */
-export interface AddUserOptions extends EtcdClient.CallOptions {
-  /** Default: none, so that the user can only be told by a client certificate, whose common name is the user's. */
-  readonly password?: Redacted.Redacted<string> | undefined
-}
-
 type CallOptions = EtcdClient.CallOptions
 
 /**
  * @category models
  * @since 0.1.0
  */
-export interface Auth {
+export interface Service {
   readonly enable: (options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
   readonly disable: (options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
   readonly status: (options?: CallOptions | undefined) => Effect.Effect<AuthStatus, EtcdError.EtcdError>
@@ -75,7 +65,11 @@ export interface Auth {
     password: Redacted.Redacted<string>,
     options?: CallOptions | undefined
   ) => Effect.Effect<Redacted.Redacted<string>, EtcdError.EtcdError>
-  readonly addUser: (name: string, options?: AddUserOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly addUser: (
+    name: string,
+    password?: Redacted.Redacted<string> | undefined,
+    options?: CallOptions | undefined
+  ) => Effect.Effect<Header, EtcdError.EtcdError>
   readonly userRoles: (
     name: string,
     options?: CallOptions | undefined
@@ -123,7 +117,7 @@ export interface Auth {
  * @category services
  * @since 0.1.0
  */
-export class EtcdAuth extends Context.Service<EtcdAuth, Auth>()("effect-etcd/EtcdAuth") {}
+export class EtcdAuth extends Context.Service<EtcdAuth, Service>()("effect-etcd/EtcdAuth") {}
 
 const permissionTypes = {
   read: Permission_Type.READ,
@@ -153,13 +147,26 @@ const headerOf = (answer: { readonly header?: Rpc.ResponseHeader | undefined }):
 
 const { method } = Rpc.Auth
 
+const userName = Options.text("the name of a user")
+const roleName = Options.text("the name of a role")
+const accessWord = Options.oneOf("read", "write", "readwrite")
+
+const wrongUser = (who: string, user: unknown) => Options.wrongArgument(who, "the user", userName, user)
+
+const wrongRole = (who: string, role: unknown) => Options.wrongArgument(who, "the role", roleName, role)
+
+const wrongPassword = (who: string, password: unknown) =>
+  Options.wrongArgument(who, "the password", Options.secret, password)
+
+const wrongRange = (who: string, range: unknown) => Options.wrongArgument(who, "the range", Options.range, range)
+
 /**
  * The service over a client.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (client: EtcdClient.EtcdClient["Service"]): Auth => ({
+export const fromClient = (client: EtcdClient.Client): Service => ({
   enable: (options) => Effect.map(client.unary(method.authEnable, {}, options), headerOf),
   disable: (options) => Effect.map(client.unary(method.authDisable, {}, options), headerOf),
   status: (options) =>
@@ -169,10 +176,14 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Auth => ({
       revision: answer.authRevision
     })),
   authenticate: (name, password, options) =>
+    wrongUser("EtcdAuth.authenticate", name) ??
+    wrongPassword("EtcdAuth.authenticate", password) ??
     Effect.map(client.unary(method.authenticate, { name, password: Redacted.value(password) }, options), (answer) =>
       Redacted.make(answer.token)
     ),
-  addUser: (name, { password, ...options } = {}) =>
+  addUser: (name, password, options) =>
+    wrongUser("EtcdAuth.addUser", name) ??
+    (password === undefined ? undefined : wrongPassword("EtcdAuth.addUser", password)) ??
     Effect.map(
       client.unary(
         method.userAdd,
@@ -185,40 +196,52 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Auth => ({
       ),
       headerOf
     ),
-  userRoles: (name, options) => Effect.map(client.unary(method.userGet, { name }, options), (answer) => answer.roles),
+  userRoles: (name, options) =>
+    wrongUser("EtcdAuth.userRoles", name) ??
+    Effect.map(client.unary(method.userGet, { name }, options), (answer) => answer.roles),
   users: (options) => Effect.map(client.unary(method.userList, {}, options), (answer) => answer.users),
-  deleteUser: (name, options) => Effect.map(client.unary(method.userDelete, { name }, options), headerOf),
+  deleteUser: (name, options) =>
+    wrongUser("EtcdAuth.deleteUser", name) ?? Effect.map(client.unary(method.userDelete, { name }, options), headerOf),
   changePassword: (name, password, options) =>
+    wrongUser("EtcdAuth.changePassword", name) ??
+    wrongPassword("EtcdAuth.changePassword", password) ??
     Effect.map(
       client.unary(method.userChangePassword, { name, password: Redacted.value(password) }, options),
       headerOf
     ),
-  grantRole: (user, role, options) => Effect.map(client.unary(method.userGrantRole, { user, role }, options), headerOf),
+  grantRole: (user, role, options) =>
+    wrongUser("EtcdAuth.grantRole", user) ??
+    wrongRole("EtcdAuth.grantRole", role) ??
+    Effect.map(client.unary(method.userGrantRole, { user, role }, options), headerOf),
   revokeRole: (user, role, options) =>
+    wrongUser("EtcdAuth.revokeRole", user) ??
+    wrongRole("EtcdAuth.revokeRole", role) ??
     Effect.map(client.unary(method.userRevokeRole, { name: user, role }, options), headerOf),
-  addRole: (name, options) => Effect.map(client.unary(method.roleAdd, { name }, options), headerOf),
+  addRole: (name, options) =>
+    wrongRole("EtcdAuth.addRole", name) ?? Effect.map(client.unary(method.roleAdd, { name }, options), headerOf),
   rolePermissions: (role, options) =>
+    wrongRole("EtcdAuth.rolePermissions", role) ??
     Effect.map(client.unary(method.roleGet, { role }, options), (answer) => answer.perm.map(permission)),
   roles: (options) => Effect.map(client.unary(method.roleList, {}, options), (answer) => answer.roles),
-  deleteRole: (name, options) => Effect.map(client.unary(method.roleDelete, { role: name }, options), headerOf),
-  grantPermission: (role, access, input, options) => {
-    const range = KeyRange.fromInput(input)
-    return Effect.map(
-      client.unary(
-        method.roleGrantPermission,
-        { name: role, perm: { permType: permissionTypes[access], key: range.key, rangeEnd: range.end } },
-        options
-      ),
-      headerOf
-    )
-  },
-  revokePermission: (role, input, options) => {
-    const range = KeyRange.fromInput(input)
-    return Effect.map(
-      client.unary(method.roleRevokePermission, { role, key: range.key, rangeEnd: range.end }, options),
-      headerOf
-    )
-  }
+  deleteRole: (name, options) =>
+    wrongRole("EtcdAuth.deleteRole", name) ??
+    Effect.map(client.unary(method.roleDelete, { role: name }, options), headerOf),
+  grantPermission: (role, access, input, options) =>
+    wrongRole("EtcdAuth.grantPermission", role) ??
+    Options.wrongArgument("EtcdAuth.grantPermission", "the access", accessWord, access) ??
+    wrongRange("EtcdAuth.grantPermission", input) ??
+    Effect.suspend(() => {
+      const { end, key } = KeyRange.fromInput(input)
+      const perm = { permType: permissionTypes[access], key, rangeEnd: end }
+      return Effect.map(client.unary(method.roleGrantPermission, { name: role, perm }, options), headerOf)
+    }),
+  revokePermission: (role, input, options) =>
+    wrongRole("EtcdAuth.revokePermission", role) ??
+    wrongRange("EtcdAuth.revokePermission", input) ??
+    Effect.suspend(() => {
+      const { end, key } = KeyRange.fromInput(input)
+      return Effect.map(client.unary(method.roleRevokePermission, { role, key, rangeEnd: end }, options), headerOf)
+    })
 })
 
 /**
@@ -229,7 +252,7 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Auth => ({
  */
 export const layer: Layer.Layer<EtcdAuth, never, EtcdClient.EtcdClient> = Layer.effect(
   EtcdAuth,
-  Effect.map(EtcdClient.EtcdClient, make)
+  Effect.map(EtcdClient.EtcdClient, fromClient)
 )
 
 /**
@@ -244,12 +267,12 @@ export const layer: Layer.Layer<EtcdAuth, never, EtcdClient.EtcdClient> = Layer.
  * import { EtcdAuth, KeyRange } from "effect-etcd"
  *
  * const secure = Effect.gen(function*() {
- *   yield* EtcdAuth.addUser("root", { password: Redacted.make("root's secret") })
+ *   yield* EtcdAuth.addUser("root", Redacted.make("root's secret"))
  *   yield* EtcdAuth.addRole("root")
  *   yield* EtcdAuth.grantRole("root", "root")
  *   yield* EtcdAuth.addRole("app")
  *   yield* EtcdAuth.grantPermission("app", "readwrite", KeyRange.prefix("app/"))
- *   yield* EtcdAuth.addUser("app", { password: Redacted.make("app's secret") })
+ *   yield* EtcdAuth.addUser("app", Redacted.make("app's secret"))
  *   yield* EtcdAuth.grantRole("app", "app")
  *   yield* EtcdAuth.enable()
  * })
@@ -296,15 +319,18 @@ export const authenticate = (
   EtcdAuth.use((auth) => auth.authenticate(name, password, options))
 
 /**
- * Adds a user. Fails with `UserExists`, and with `InvalidArgument` or `UserNameEmpty` if the name is empty.
+ * Adds a user. One without a password can only be told by a client certificate, whose common name is the user's.
+ *
+ * Fails with `UserExists`, and with `InvalidArgument` if the name is empty.
  *
  * @category users
  * @since 0.1.0
  */
 export const addUser = (
   name: string,
-  options?: AddUserOptions | undefined
-): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.addUser(name, options))
+  password?: Redacted.Redacted<string> | undefined,
+  options?: CallOptions | undefined
+): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.addUser(name, password, options))
 
 /**
  * The roles that a user has. Fails with `UserNotFound`.

@@ -50,7 +50,7 @@ export type Options = EtcdClient.BatchingOptions
  *
  * A deadline counts from the call, whether it is the call's own or the client's default.
  *
- * Fails with `InvalidArgument` if an option is no whole number from 1 on.
+ * Fails with `InvalidArgument` if an option makes no sense.
  *
  * @example
  * ```ts
@@ -59,7 +59,7 @@ export type Options = EtcdClient.BatchingOptions
  *
  * const warmUp = (keys: ReadonlyArray<string>) =>
  *   Effect.gen(function*() {
- *     const kv = EtcdKv.make(yield* EtcdBatch.make(yield* EtcdClient.EtcdClient))
+ *     const kv = EtcdKv.fromClient(yield* EtcdBatch.fromClient(yield* EtcdClient.EtcdClient))
  *     return yield* Effect.forEach(keys, (key) => kv.get(key), { concurrency: "unbounded" })
  *   })
  * ```
@@ -67,10 +67,10 @@ export type Options = EtcdClient.BatchingOptions
  * @category constructors
  * @since 0.1.0
  */
-export const make = (
-  client: EtcdClient.EtcdClient["Service"],
+export const fromClient = (
+  client: EtcdClient.Client,
   options: Options = {}
-): Effect.Effect<EtcdClient.EtcdClient["Service"], EtcdError> => Batching.make(client, options)
+): Effect.Effect<EtcdClient.Client, EtcdError> => Batching.make(client, options)
 
 /**
  * Provides services, and the client below them, with batching over the client that is there. The services are always
@@ -103,7 +103,7 @@ export const layer = <A, E, R>(
       services,
       Layer.effect(
         EtcdClient.EtcdClient,
-        Effect.flatMap(EtcdClient.EtcdClient, (client) => make(client, options))
+        Effect.flatMap(EtcdClient.EtcdClient, (client) => fromClient(client, options))
       )
     )
   )

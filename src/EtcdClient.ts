@@ -39,6 +39,7 @@ import type {
   MessageInitShape,
   MessageShape
 } from "@bufbuild/protobuf"
+import type * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
@@ -49,6 +50,7 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { EtcdError } from "./EtcdError.ts"
 import * as internal from "./internal/client/client.ts"
+import * as defaults from "./internal/client/options.ts"
 
 /**
  * How one call is made.
@@ -161,7 +163,8 @@ export type Endpoints =
   | Stream.Stream<ReadonlyArray<string>, EtcdError>
 
 /**
- * How much goes out together, where calls share transactions: see `EtcdBatch`. Whole numbers from 1 on.
+ * How much goes out together, where calls share transactions: see `EtcdBatch`. Numbers are whole ones from 1 on;
+ * `Infinity` is no limit but the server's.
  *
  * @category options
  * @since 0.1.0
@@ -175,7 +178,7 @@ export interface BatchingOptions {
    * The most bytes in one transaction; a larger call goes alone. A server that takes less (`--max-request-bytes`) is
    * noticed. Default: 1.5 MiB, as etcd's, less 16 KiB.
    */
-  readonly maxBytes?: number | undefined
+  readonly maxBytes?: ByteSize.Input | undefined
   /**
    * How many requests are on their way at once, for each kind of call; what comes meanwhile gathers. More places give
    * smaller transactions. Default: 4.
@@ -204,10 +207,13 @@ export interface Options extends CallDefaults {
   readonly services?: { readonly [service in ServiceName]?: CallDefaults } | undefined
   /**
    * How often the member list takes the place of the endpoints. Where none of the addresses that the members advertise
-   * can be reached from here, the endpoints that were given are used. Default: never.
+   * can be reached from here, the endpoints that were given are used. Default, and infinity: never.
    */
   readonly memberRefresh?: Duration.Input | undefined
-  /** How long opening a connection may take, TLS and the member's first answer included. Default: 5 seconds. */
+  /**
+   * How long opening a connection may take, TLS and the member's first answer included. No duration here can be zero.
+   * Default: 5 seconds.
+   */
   readonly connectTimeout?: Duration.Input | undefined
   /**
    * How long nothing may be heard from a server before it is asked for a sign of life. Infinity: never. Default: 6
@@ -232,8 +238,8 @@ export interface Options extends CallDefaults {
    * the reference. Default: `http2`.
    */
   readonly transport?: "http2" | "node:http2" | undefined
-  /** The largest message taken from a server, in bytes. Default: 2,147,483,647, as in etcd's own clients. */
-  readonly maxReceiveMessageSize?: number | undefined
+  /** The largest message taken from a server. Default, and most: 2,147,483,647 bytes, as in etcd's own clients. */
+  readonly maxReceiveMessageSize?: ByteSize.Input | undefined
 }
 
 /**
@@ -309,7 +315,7 @@ export class EtcdClient extends Context.Service<EtcdClient, Client>()("effect-et
  * @category schedules
  * @since 0.1.0
  */
-export const defaultRetry: Schedule.Schedule<unknown, EtcdError> = internal.defaultRetry
+export const defaultRetry: Schedule.Schedule<unknown, EtcdError> = defaults.defaultRetry
 
 /**
  * How long a failed endpoint is left alone: 50 ms, twice as long each time up to one second, with jitter.
@@ -317,7 +323,7 @@ export const defaultRetry: Schedule.Schedule<unknown, EtcdError> = internal.defa
  * @category schedules
  * @since 0.1.0
  */
-export const defaultReconnect: Schedule.Schedule<unknown, unknown> = internal.defaultReconnect
+export const defaultReconnect: Schedule.Schedule<unknown, unknown> = defaults.defaultReconnect
 
 /**
  * A client that lives as long as the scope. It connects when it is first used.

@@ -10,7 +10,7 @@ import * as Brand from "effect/Brand"
 import * as Option from "effect/Option"
 
 /**
- * The id of a cluster member.
+ * The id of a cluster member: an unsigned number of 64 bits.
  *
  * @category models
  * @since 0.1.0
@@ -18,13 +18,17 @@ import * as Option from "effect/Option"
 export type MemberId = Brand.Branded<bigint, "effect-etcd/MemberId">
 
 /**
+ * The id of a cluster member, from either form.
+ *
  * @category constructors
  * @since 0.1.0
  */
-export const MemberId = Brand.nominal<MemberId>()
+export const MemberId = (id: bigint): MemberId => nominalMember(BigInt.asUintN(64, id))
+
+const nominalMember = Brand.nominal<MemberId>()
 
 /**
- * The id of a cluster.
+ * The id of a cluster: an unsigned number of 64 bits.
  *
  * @category models
  * @since 0.1.0
@@ -32,13 +36,17 @@ export const MemberId = Brand.nominal<MemberId>()
 export type ClusterId = Brand.Branded<bigint, "effect-etcd/ClusterId">
 
 /**
+ * The id of a cluster, from either form.
+ *
  * @category constructors
  * @since 0.1.0
  */
-export const ClusterId = Brand.nominal<ClusterId>()
+export const ClusterId = (id: bigint): ClusterId => nominalCluster(BigInt.asUintN(64, id))
+
+const nominalCluster = Brand.nominal<ClusterId>()
 
 /**
- * The id of a lease. All 64 bits are used, and etcd treats it as signed.
+ * The id of a lease: a signed number of 64 bits, so that some are negative. What takes one takes the unsigned form too.
  *
  * @category models
  * @since 0.1.0
@@ -46,10 +54,22 @@ export const ClusterId = Brand.nominal<ClusterId>()
 export type LeaseId = Brand.Branded<bigint, "effect-etcd/LeaseId">
 
 /**
+ * The id of a lease, from either form.
+ *
+ * @example
+ * ```ts
+ * import { Option } from "effect"
+ * import { EtcdId } from "effect-etcd"
+ *
+ * Option.map(EtcdId.parse("8e9e05c52164694d"), EtcdId.LeaseId) // -8170086329776576179n, as answers have it
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
-export const LeaseId = Brand.nominal<LeaseId>()
+export const LeaseId = (id: bigint): LeaseId => nominalLease(BigInt.asIntN(64, id))
+
+const nominalLease = Brand.nominal<LeaseId>()
 
 /**
  * The hexadecimal text that etcd's logs and tools use for an id.
@@ -69,7 +89,8 @@ export const format = (id: bigint): string => BigInt.asUintN(64, id).toString(16
 const hexadecimal = /^[0-9a-f]{1,16}$/i
 
 /**
- * Reads an id from etcd's hexadecimal text.
+ * Reads an id from etcd's hexadecimal text, as an unsigned number; the constructors of this module make of it what
+ * answers have.
  *
  * @category conversions
  * @since 0.1.0

@@ -16,9 +16,9 @@ import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
 import { type ClusterId, LeaseId, type MemberId } from "./EtcdId.ts"
-import * as EtcdStore from "./EtcdStore.ts"
 import * as Requests from "./internal/kv/requests.ts"
 import * as KeyStream from "./internal/kv/stream.ts"
+import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as Wire from "./internal/wire.ts"
 import * as KeyRange from "./KeyRange.ts"
@@ -104,7 +104,7 @@ export class KeyValue extends Inspectable.Class {
  * @since 0.1.0
  */
 export interface ReadOptions extends EtcdClient.CallOptions {
-  /** Reads the store as it was at this revision. Default: as it is now. Fails with `Compacted` where it is gone. */
+  /** Reads the store as it was at this revision. Default, and `0n`: as it is now. Fails with `Compacted` where it is gone. */
   readonly revision?: bigint | undefined
   /**
    * Lets the member that is asked answer from what it has, which is faster and may be stale. Default: false, the answer
@@ -120,7 +120,7 @@ export interface ReadOptions extends EtcdClient.CallOptions {
  * @since 0.1.0
  */
 export interface RangeOptions extends ReadOptions {
-  /** At most so many keys. Default: no limit. */
+  /** At most so many keys. Default, 0 and infinity: no limit. */
   readonly limit?: number | bigint | undefined
   /** What to sort by. Default: by key. */
   readonly sortBy?: "key" | "version" | "createRevision" | "modRevision" | "value" | undefined
@@ -130,7 +130,7 @@ export interface RangeOptions extends ReadOptions {
   readonly keysOnly?: boolean | undefined
   /** Leaves the keys out as well: only `count` is answered. */
   readonly countOnly?: boolean | undefined
-  /** Leaves out keys changed last before this revision. */
+  /** Leaves out keys changed last before this revision. Here, as in the next three, `0n` is no bound. */
   readonly minModRevision?: bigint | undefined
   /** Leaves out keys changed last after this revision. */
   readonly maxModRevision?: bigint | undefined
@@ -151,7 +151,7 @@ export interface StreamOptions extends ReadOptions {
   readonly keysOnly?: boolean | undefined
   /**
    * At most so many keys in one answer. There are fewer where the values are large, so that an answer has about 2 MiB;
-   * take less than the default if most values of a range are small and some are very large. Default: 16,384.
+   * take less than the default if most values of a range are small and some are very large. From 1 on. Default: 16,384.
    */
   readonly pageSize?: number | undefined
 }
@@ -178,7 +178,7 @@ export interface RangeResult {
  * @since 0.1.0
  */
 export interface PutOptions extends EtcdClient.CallOptions {
-  /** Deletes the key when this lease ends. Default: the key stays. */
+  /** Deletes the key when this lease ends. Default, and `0n`: the key stays. */
   readonly lease?: LeaseId | undefined
   /** Answers with what the key held before. */
   readonly previousValue?: boolean | undefined
@@ -238,7 +238,7 @@ export interface CompactOptions extends EtcdClient.CallOptions {
  * @category models
  * @since 0.1.0
  */
-export interface Kv {
+export interface Service {
   readonly get: (
     key: KeyRange.Bytes,
     options?: ReadOptions | undefined
@@ -280,7 +280,21 @@ export interface Kv {
  * @category services
  * @since 0.1.0
  */
-export class EtcdKv extends Context.Service<EtcdKv, Kv>()("effect-etcd/EtcdKv") {}
+export class EtcdKv extends Context.Service<EtcdKv, Service>()("effect-etcd/EtcdKv") {}
+
+const ofStream: Options.Checks<Options.Own<StreamOptions>> = {
+  ...Requests.ofRead,
+  keysOnly: Options.flag,
+  pageSize: Options.count
+}
+
+const ofDelete: Options.Checks<Options.Own<DeleteOptions>> = { ...Requests.ofDelete, errorOnMissing: Options.flag }
+
+const ofCompact: Options.Checks<Options.Own<CompactOptions>> = { physical: Options.flag }
+
+const wrongKey = (who: string, key: unknown) => Options.wrongArgument(who, "the key", Options.key, key)
+
+const wrongRange = (who: string, range: unknown) => Options.wrongArgument(who, "the range", Options.range, range)
 
 /**
  * The service over a client.
@@ -288,54 +302,74 @@ export class EtcdKv extends Context.Service<EtcdKv, Kv>()("effect-etcd/EtcdKv") 
  * @category constructors
  * @since 0.1.0
  */
-export const make = (client: EtcdClient.EtcdClient["Service"]): Kv => {
-  const get: Kv["get"] = (key, options = {}) =>
-    Effect.map(
-      client.unary(
-        Rpc.KV.method.range,
-        {
-          key: KeyRange.toBytes(key),
-          revision: options.revision ?? 0n,
-          serializable: options.serializable ?? false
-        },
-        options
-      ),
-      (response) => Wire.optionalKeyValue(response.kvs[0])
-    )
+export const fromClient = (client: EtcdClient.Client): Service => {
+  const getAs =
+    (who: string): Service["get"] =>
+    (key, options) =>
+      wrongKey(who, key) ??
+      Options.wrongOptions(who, Requests.ofRead, options) ??
+      Effect.map(
+        client.unary(
+          Rpc.KV.method.range,
+          {
+            key: KeyRange.toBytes(key),
+            revision: options?.revision ?? 0n,
+            serializable: options?.serializable ?? false
+          },
+          options
+        ),
+        (response) => Wire.optionalKeyValue(response.kvs[0])
+      )
 
-  const deleteRange: Kv["delete"] = (input, options = {}) => {
-    const range = KeyRange.fromInput(input)
-    return Effect.flatMap(
-      client.unary(Rpc.KV.method.deleteRange, Requests.deleteRange(range, options), options),
+  const getKey = getAs("EtcdKv.getString")
+
+  const deleteAs = (who: string, range: KeyRange.KeyRange, options: DeleteOptions | undefined) =>
+    Options.wrongOptions(who, ofDelete, options) ??
+    Effect.flatMap(
+      client.unary(Rpc.KV.method.deleteRange, Requests.deleteRange(range, options ?? {}), options),
       (response) =>
-        options.errorOnMissing === true && response.deleted === 0n
+        options?.errorOnMissing === true && response.deleted === 0n
           ? Effect.fail(EtcdError.keyNotFound(range))
           : Effect.succeed(Requests.deleteResult(response, Wire.header(response.header)))
     )
-  }
 
   return {
-    get,
+    get: getAs("EtcdKv.get"),
     getString: (key, options) =>
       Effect.map(
-        get(key, options),
+        getKey(key, options),
         Option.map((kv) => kv.valueString)
       ),
-    range: (range, options = {}) =>
+    range: (range, options) =>
+      wrongRange("EtcdKv.range", range) ??
+      Options.wrongOptions("EtcdKv.range", Requests.ofRange, options) ??
       Effect.map(
-        client.unary(Rpc.KV.method.range, Requests.range(KeyRange.fromInput(range), options), options),
+        client.unary(Rpc.KV.method.range, Requests.range(KeyRange.fromInput(range), options ?? {}), options),
         (response) => Requests.rangeResult(response, Wire.header(response.header))
       ),
-    stream: (range, options = {}) => KeyStream.stream(client, KeyRange.fromInput(range), options),
-    put: (key, value, options = {}) =>
-      Effect.map(client.unary(Rpc.KV.method.put, Requests.put(key, value, options), options), (response) =>
+    stream: (range, options) => {
+      const wrong = wrongRange("EtcdKv.stream", range) ?? Options.wrongOptions("EtcdKv.stream", ofStream, options)
+      return wrong === undefined
+        ? KeyStream.stream(client, KeyRange.fromInput(range), options ?? {})
+        : Stream.fromEffect(wrong)
+    },
+    put: (key, value, options) =>
+      wrongKey("EtcdKv.put", key) ??
+      Options.wrongArgument("EtcdKv.put", "the value", Options.bytes, value) ??
+      Options.wrongOptions("EtcdKv.put", Requests.ofPut, options) ??
+      Effect.map(client.unary(Rpc.KV.method.put, Requests.put(key, value, options ?? {}), options), (response) =>
         Requests.putResult(response, Wire.header(response.header))
       ),
-    delete: deleteRange,
-    deletePrefix: (prefix, options) => deleteRange(KeyRange.prefix(prefix), options),
-    compact: (revision, options = {}) =>
+    delete: (range, options) =>
+      wrongRange("EtcdKv.delete", range) ?? deleteAs("EtcdKv.delete", KeyRange.fromInput(range), options),
+    deletePrefix: (prefix, options) =>
+      Options.wrongArgument("EtcdKv.deletePrefix", "the prefix", Options.bytes, prefix) ??
+      deleteAs("EtcdKv.deletePrefix", KeyRange.prefix(prefix), options),
+    compact: (revision, options) =>
+      Options.wrongArgument("EtcdKv.compact", "the revision", Options.revision, revision) ??
+      Options.wrongOptions("EtcdKv.compact", ofCompact, options) ??
       Effect.map(
-        client.unary(Rpc.KV.method.compact, { revision, physical: options.physical ?? false }, options),
+        client.unary(Rpc.KV.method.compact, { revision, physical: options?.physical ?? false }, options),
         (response) => Wire.header(response.header)
       )
   }
@@ -349,7 +383,7 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Kv => {
  */
 export const layer: Layer.Layer<EtcdKv, never, EtcdClient.EtcdClient> = Layer.effect(
   EtcdKv,
-  Effect.map(EtcdClient.EtcdClient, make)
+  Effect.map(EtcdClient.EtcdClient, fromClient)
 )
 
 /**
@@ -490,32 +524,3 @@ export const compact = (
   revision: bigint,
   options?: CompactOptions | undefined
 ): Effect.Effect<Header, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.compact(revision, options))
-
-/**
- * A typed store: the keys below a prefix, with values that a schema encodes and decodes.
- *
- * A value that does not decode fails with an `EtcdSchemaError` that names the key. Values are JSON, by what
- * `Schema.toCodecJson` makes of the schema. For anything else give a schema that encodes to a string or to bytes, and
- * `format: "text"` or `format: "bytes"`; `SchemaBinary.toCodec`, for one, makes such a schema of any other.
- *
- * @example
- * ```ts
- * import { Option, Schema } from "effect"
- * import { EtcdKv } from "effect-etcd"
- *
- * class User extends Schema.Class<User>("User")({ name: Schema.String, since: Schema.Date }) {}
- *
- * const users = EtcdKv.schema("users/", User)
- *
- * const rename = (id: string, name: string) =>
- *   users.update(id, (user) => new User({ since: new Date(0), ...Option.getOrUndefined(user), name }))
- * ```
- *
- * @category schemas
- * @since 0.1.0
- */
-export const schema: typeof EtcdStore.make = (
-  prefix: KeyRange.Bytes,
-  schema: any,
-  options?: EtcdStore.Options<any> | undefined
-): EtcdStore.Store<any> => EtcdStore.make(prefix, schema, options)

@@ -36,9 +36,9 @@ import { format, LeaseId } from "./EtcdId.ts"
 import type { Header } from "./EtcdKv.ts"
 import * as Entry from "./internal/lease/entry.ts"
 import type * as Keeper from "./internal/lease/keeper.ts"
-import * as Options from "./internal/lease/options.ts"
 import * as Requests from "./internal/lease/requests.ts"
-import * as Service from "./internal/lease/service.ts"
+import * as Internal from "./internal/lease/service.ts"
+import * as Options from "./internal/options.ts"
 import type * as Time from "./internal/time.ts"
 import * as Wire from "./internal/wire.ts"
 
@@ -157,7 +157,7 @@ export interface TimeToLive {
  * @category models
  * @since 0.1.0
  */
-export interface Leases {
+export interface Service {
   readonly make: (
     ttl: Duration.Input,
     options?: GrantOptions | undefined
@@ -193,7 +193,7 @@ export interface Leases {
  * @category services
  * @since 0.1.0
  */
-export class EtcdLease extends Context.Service<EtcdLease, Leases>()("effect-etcd/EtcdLease") {}
+export class EtcdLease extends Context.Service<EtcdLease, Service>()("effect-etcd/EtcdLease") {}
 
 const lostBecause: { readonly [reason in LeaseLost["reason"]]: string } = {
   "not-found": "etcd does not have it any more: it expired, or somebody revoked it",
@@ -236,7 +236,19 @@ const handle = (keeper: Keeper.Keeper, time: Time.Time, entry: Entry.Entry): Lea
   }
 }
 
-type Client = EtcdClient.EtcdClient["Service"]
+const ofGrant: Options.Checks<GrantOptions> = { ...Options.ofCall, id: Options.id("the new lease") }
+
+const ofTimeToLive: Options.Checks<TimeToLiveOptions> = { ...Options.ofCall, keys: Options.flag }
+
+const wrongTtl = (who: string, ttl: unknown) => Options.wrongArgument(who, "the time to live", Options.timeToLive, ttl)
+
+const anId = Options.id("a lease")
+
+const wrongId = (who: string, id: unknown) => Options.wrongArgument(who, "the id", anId, id)
+
+/** Whole seconds, as etcd wants them. What it finds too long it says itself. */
+const secondsOf = (ttl: Duration.Input): bigint =>
+  BigInt(Math.min(Math.ceil(Duration.toSeconds(Duration.fromInputUnsafe(ttl))), Number.MAX_SAFE_INTEGER))
 
 /**
  * The service over a client. It lives as long as the scope.
@@ -252,65 +264,75 @@ type Client = EtcdClient.EtcdClient["Service"]
  * @category constructors
  * @since 0.1.0
  */
-export const fromClient: (client: Client) => Effect.Effect<Leases, never, Scope.Scope> = Effect.fnUntraced(
-  function* (client) {
-    const { about, adopt, keeper, obtain, time, whileOpen } = yield* Service.make(client)
-    return {
-      make: (ttl, { id, ...options } = {}) =>
-        Effect.gen(function* () {
-          const wanted = yield* Options.ttl(ttl)
-          const own = id === undefined ? undefined : yield* Options.id(id)
-          const entry = yield* obtain(wanted, own, yield* Options.call(options))
-          return handle(keeper, time, entry)
-        }),
-      keepAlive: (id, options = {}) =>
-        Effect.gen(function* () {
-          const entry = yield* adopt(yield* Options.id(id), yield* Options.call(options))
-          return handle(keeper, time, entry)
-        }),
-      keepAliveOnce: (id, options = {}) =>
-        Effect.gen(function* () {
-          const wire = yield* Options.id(id)
-          const request = Requests.renew(client, time, wire, yield* Options.call(options))
-          const { header, ttl } = yield* about(wire, options, request)
-          return { header: Wire.header(header), id: LeaseId(wire), ttl: seconds(ttl) }
-        }),
-      grant: (ttl, { id, ...options } = {}) =>
-        Effect.gen(function* () {
-          const wanted = yield* Options.ttl(ttl)
-          const chosen = id === undefined ? 0n : yield* Options.id(id)
-          const answer = yield* whileOpen(Requests.grant(client, chosen, wanted, yield* Options.call(options)))
-          return { header: Wire.header(answer.header), id: LeaseId(answer.ID), ttl: seconds(answer.TTL) }
-        }),
-      revoke: (id, options = {}) =>
-        Effect.gen(function* () {
-          const wire = yield* Options.id(id)
-          const answer = yield* about(wire, options, Requests.revoke(client, wire, yield* Options.call(options)))
+export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, never, Scope.Scope> =>
+  Effect.map(Internal.make(client), ({ about, adopt, keeper, obtain, time, whileOpen }) => ({
+    make: (ttl, options) =>
+      wrongTtl("EtcdLease.make", ttl) ??
+      Options.wrongOptions("EtcdLease.make", ofGrant, options) ??
+      Effect.suspend(() => {
+        const { id, ...call } = options ?? {}
+        const own = id === undefined ? undefined : Requests.idOnWire(id)
+        return Effect.map(obtain(secondsOf(ttl), own, call), (entry) => handle(keeper, time, entry))
+      }),
+    keepAlive: (id, options) =>
+      wrongId("EtcdLease.keepAlive", id) ??
+      Options.wrongOptions("EtcdLease.keepAlive", Options.ofCall, options) ??
+      Effect.map(adopt(Requests.idOnWire(id), options ?? {}), (entry) => handle(keeper, time, entry)),
+    keepAliveOnce: (id, options) =>
+      wrongId("EtcdLease.keepAliveOnce", id) ??
+      Options.wrongOptions("EtcdLease.keepAliveOnce", Options.ofCall, options) ??
+      Effect.suspend(() => {
+        const wire = Requests.idOnWire(id)
+        const renewed = about(wire, options ?? {}, Requests.renew(client, time, wire, options ?? {}))
+        return Effect.map(renewed, ({ header, ttl }) => ({
+          header: Wire.header(header),
+          id: LeaseId(wire),
+          ttl: seconds(ttl)
+        }))
+      }),
+    grant: (ttl, options) =>
+      wrongTtl("EtcdLease.grant", ttl) ??
+      Options.wrongOptions("EtcdLease.grant", ofGrant, options) ??
+      Effect.suspend(() => {
+        const { id, ...call } = options ?? {}
+        const wire = id === undefined ? 0n : Requests.idOnWire(id)
+        return Effect.map(whileOpen(Requests.grant(client, wire, secondsOf(ttl), call)), (answer) => ({
+          header: Wire.header(answer.header),
+          id: LeaseId(answer.ID),
+          ttl: seconds(answer.TTL)
+        }))
+      }),
+    revoke: (id, options) =>
+      wrongId("EtcdLease.revoke", id) ??
+      Options.wrongOptions("EtcdLease.revoke", Options.ofCall, options) ??
+      Effect.suspend(() => {
+        const wire = Requests.idOnWire(id)
+        return Effect.map(about(wire, options ?? {}, Requests.revoke(client, wire, options ?? {})), (answer) => {
           keeper.settle(wire, { reason: "revoked", cause: undefined })
           return Wire.header(answer.header)
-        }),
-      timeToLive: (id, { keys, ...options } = {}) =>
-        Effect.gen(function* () {
-          const wire = yield* Options.id(id)
-          const withKeys = yield* Options.flag("keys", keys)
-          const request = Requests.timeToLive(client, wire, withKeys, yield* Options.call(options))
-          const answer = yield* about(wire, options, request)
-          return {
-            header: Wire.header(answer.header),
-            id: LeaseId(answer.ID),
-            ttl: seconds(answer.TTL),
-            grantedTtl: seconds(answer.grantedTTL),
-            keys: answer.keys
-          }
-        }),
-      list: (options = {}) =>
-        Effect.gen(function* () {
-          const answer = yield* whileOpen(Requests.list(client, yield* Options.call(options)))
-          return answer.leases.map((lease) => LeaseId(lease.ID))
         })
-    }
-  }
-)
+      }),
+    timeToLive: (id, options) =>
+      wrongId("EtcdLease.timeToLive", id) ??
+      Options.wrongOptions("EtcdLease.timeToLive", ofTimeToLive, options) ??
+      Effect.suspend(() => {
+        const { keys = false, ...call } = options ?? {}
+        const wire = Requests.idOnWire(id)
+        const asked = about(wire, call, Requests.timeToLive(client, wire, keys, call))
+        return Effect.map(asked, (answer) => ({
+          header: Wire.header(answer.header),
+          id: LeaseId(answer.ID),
+          ttl: seconds(answer.TTL),
+          grantedTtl: seconds(answer.grantedTTL),
+          keys: answer.keys
+        }))
+      }),
+    list: (options) =>
+      Options.wrongOptions("EtcdLease.list", Options.ofCall, options) ??
+      Effect.map(whileOpen(Requests.list(client, options ?? {})), (answer) =>
+        answer.leases.map((lease) => LeaseId(lease.ID))
+      )
+  }))
 
 /**
  * Provides {@link EtcdLease} over the {@link EtcdClient.EtcdClient} that is there.

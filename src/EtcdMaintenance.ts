@@ -22,6 +22,7 @@ import type * as EtcdError from "./EtcdError.ts"
 import { MemberId } from "./EtcdId.ts"
 import type { Header } from "./EtcdKv.ts"
 import * as Snapshot from "./internal/maintenance/snapshot.ts"
+import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as Wire from "./internal/wire.ts"
 
@@ -97,7 +98,7 @@ export interface Hash {
  * @since 0.1.0
  */
 export interface HashKvOptions extends EtcdClient.CallOptions {
-  /** Hashes the history up to this revision. Default: all of it. */
+  /** Hashes the history up to this revision. Default, and `0n`: all of it. */
   readonly revision?: bigint | undefined
 }
 
@@ -169,7 +170,7 @@ type CallOptions = EtcdClient.CallOptions
  * @category models
  * @since 0.1.0
  */
-export interface Maintenance {
+export interface Service {
   readonly status: (options?: CallOptions | undefined) => Effect.Effect<Status, EtcdError.EtcdError>
   readonly alarms: (options?: CallOptions | undefined) => Effect.Effect<ReadonlyArray<Alarm>, EtcdError.EtcdError>
   readonly armAlarm: (
@@ -207,9 +208,9 @@ export interface Maintenance {
  * @category services
  * @since 0.1.0
  */
-export class EtcdMaintenance extends Context.Service<EtcdMaintenance, Maintenance>()("effect-etcd/EtcdMaintenance") {}
+export class EtcdMaintenance extends Context.Service<EtcdMaintenance, Service>()("effect-etcd/EtcdMaintenance") {}
 
-type Client = EtcdClient.EtcdClient["Service"]
+type Client = EtcdClient.Client
 
 const { method } = Rpc.Maintenance
 
@@ -259,7 +260,11 @@ const setAlarm = (
   options: CallOptions | undefined
 ) =>
   Effect.map(
-    client.unary(method.alarm, { action, memberID: alarm.memberId, alarm: alarmTypes[alarm.type] }, options),
+    client.unary(
+      method.alarm,
+      { action, memberID: BigInt.asUintN(64, alarm.memberId), alarm: alarmTypes[alarm.type] },
+      options
+    ),
     toAlarms
   )
 
@@ -277,8 +282,8 @@ const leaderEndpoint = (client: Client): Effect.Effect<string, unknown> =>
   )
 
 /** Only the leader takes the request: it is asked where it can be found. */
-const askLeader = (client: Client, options: CallOptions): Effect.Effect<CallOptions> =>
-  options.endpoint === undefined
+const askLeader = (client: Client, options: CallOptions | undefined): Effect.Effect<CallOptions | undefined> =>
+  options?.endpoint === undefined
     ? Effect.match(leaderEndpoint(client), {
         onFailure: () => options,
         onSuccess: (endpoint) => ({ ...options, endpoint })
@@ -368,17 +373,40 @@ const saveSnapshot = Effect.fnUntraced(function* (client: Client, path: string, 
   )
 })
 
+const aMember = Options.id("a member")
+
+const alarmType = Options.oneOf("NoSpace", "Corrupt")
+
+const wrongAlarm = (who: string, alarm: unknown) => {
+  const { memberId, type }: Partial<Alarm> = Options.isObject(alarm) ? alarm : {}
+  return (
+    Options.wrongArgument(who, "the alarm's memberId", aMember, memberId) ??
+    Options.wrongArgument(who, "the alarm's type", alarmType, type)
+  )
+}
+
+const wrongVersion = (who: string, version: unknown) =>
+  Options.wrongArgument(who, "the version", Options.text("a version such as 3.5.0"), version)
+
+const ofHashKv: Options.Checks<Options.Own<HashKvOptions>> = { revision: Options.revision }
+
+const ofSnapshotFile: Options.Checks<Options.Own<SnapshotFileOptions>> = { onProgress: Options.callback }
+
 /**
  * The service over a client.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (client: EtcdClient.EtcdClient["Service"]): Maintenance => ({
+export const fromClient = (client: EtcdClient.Client): Service => ({
   status: (options) => statusOf(client, options),
   alarms: (options) => alarmsOf(client, options),
-  armAlarm: (alarm, options) => setAlarm(client, Rpc.AlarmRequest_AlarmAction.ACTIVATE, alarm, options),
-  disarmAlarm: (alarm, options) => setAlarm(client, Rpc.AlarmRequest_AlarmAction.DEACTIVATE, alarm, options),
+  armAlarm: (alarm, options) =>
+    wrongAlarm("EtcdMaintenance.armAlarm", alarm) ??
+    setAlarm(client, Rpc.AlarmRequest_AlarmAction.ACTIVATE, alarm, options),
+  disarmAlarm: (alarm, options) =>
+    wrongAlarm("EtcdMaintenance.disarmAlarm", alarm) ??
+    setAlarm(client, Rpc.AlarmRequest_AlarmAction.DEACTIVATE, alarm, options),
   disarmAlarms: (options) =>
     Effect.flatMap(alarmsOf(client, options), (alarms) =>
       Effect.as(
@@ -391,22 +419,29 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Maintenance => (
   defragment: (options) => Effect.map(client.unary(method.defragment, {}, options), headerOf),
   hash: (options) =>
     Effect.map(client.unary(method.hash, {}, options), (answer) => ({ header: headerOf(answer), hash: answer.hash })),
-  hashKv: ({ revision = 0n, ...options } = {}) =>
-    Effect.map(client.unary(method.hashKV, { revision }, options), (answer) => ({
+  hashKv: (options) =>
+    Options.wrongOptions("EtcdMaintenance.hashKv", ofHashKv, options) ??
+    Effect.map(client.unary(method.hashKV, { revision: options?.revision ?? 0n }, options), (answer) => ({
       header: headerOf(answer),
       hash: answer.hash,
       compactRevision: answer.compactRevision,
       hashRevision: unlessZero(answer.hashRevision)
     })),
   snapshot: (options) => snapshotOf(client, options),
-  snapshotToFile: (path, options = {}) => saveSnapshot(client, path, options),
-  moveLeader: (to, options = {}) =>
+  snapshotToFile: (path, options) =>
+    Options.wrongArgument("EtcdMaintenance.snapshotToFile", "the path", Options.text("the name of a file"), path) ??
+    Options.wrongOptions("EtcdMaintenance.snapshotToFile", ofSnapshotFile, options) ??
+    saveSnapshot(client, path, options ?? {}),
+  moveLeader: (to, options) =>
+    Options.wrongArgument("EtcdMaintenance.moveLeader", "the member", aMember, to) ??
     Effect.flatMap(askLeader(client, options), (asked) =>
-      Effect.map(client.unary(method.moveLeader, { targetID: to }, asked), headerOf)
+      Effect.map(client.unary(method.moveLeader, { targetID: BigInt.asUintN(64, to) }, asked), headerOf)
     ),
   validateDowngrade: (version, options) =>
+    wrongVersion("EtcdMaintenance.validateDowngrade", version) ??
     downgrade(client, Rpc.DowngradeRequest_DowngradeAction.VALIDATE, version, options),
   enableDowngrade: (version, options) =>
+    wrongVersion("EtcdMaintenance.enableDowngrade", version) ??
     downgrade(client, Rpc.DowngradeRequest_DowngradeAction.ENABLE, version, options),
   cancelDowngrade: (options) => downgrade(client, Rpc.DowngradeRequest_DowngradeAction.CANCEL, "", options)
 })
@@ -419,7 +454,7 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Maintenance => (
  */
 export const layer: Layer.Layer<EtcdMaintenance, never, EtcdClient.EtcdClient> = Layer.effect(
   EtcdMaintenance,
-  Effect.map(EtcdClient.EtcdClient, make)
+  Effect.map(EtcdClient.EtcdClient, fromClient)
 )
 
 /**

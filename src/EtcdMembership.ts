@@ -13,6 +13,7 @@ import * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdError from "./EtcdError.ts"
 import { MemberId } from "./EtcdId.ts"
 import type { Header } from "./EtcdKv.ts"
+import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as Wire from "./internal/wire.ts"
 
@@ -59,7 +60,7 @@ export interface AddOptions extends EtcdClient.CallOptions {
    * Adds it without a vote: it catches up without weakening the quorum, and is given its vote with {@link promote}.
    * Default: false.
    */
-  readonly asLearner?: boolean | undefined
+  readonly isLearner?: boolean | undefined
 }
 
 /**
@@ -86,7 +87,7 @@ export interface Added extends Members {
  * @category models
  * @since 0.1.0
  */
-export interface Membership {
+export interface Service {
   readonly list: (options?: ListOptions | undefined) => Effect.Effect<Members, EtcdError.EtcdError>
   readonly add: (
     peerUrls: ReadonlyArray<string>,
@@ -113,7 +114,7 @@ export interface Membership {
  * @category services
  * @since 0.1.0
  */
-export class EtcdMembership extends Context.Service<EtcdMembership, Membership>()("effect-etcd/EtcdMembership") {}
+export class EtcdMembership extends Context.Service<EtcdMembership, Service>()("effect-etcd/EtcdMembership") {}
 
 const fromWire = (member: Rpc.Member): Member => ({
   id: MemberId(member.ID),
@@ -145,24 +146,57 @@ const toAdded = (answer: Rpc.MemberAddResponse): Added => {
   return { ...all, member }
 }
 
+const ofList: Options.Checks<Options.Own<ListOptions>> = { serializable: Options.flag }
+
+const ofAdd: Options.Checks<Options.Own<AddOptions>> = { isLearner: Options.flag }
+
+const aMember = Options.id("a member")
+
+const urls = Options.texts("URLs, such as http://10.0.0.4:2380")
+
+const wrongMember = (who: string, id: unknown) => Options.wrongArgument(who, "the member", aMember, id)
+
+const wrongUrls = (who: string, peerUrls: unknown) => Options.wrongArgument(who, "peerUrls", urls, peerUrls)
+
+const onWire = (id: MemberId): bigint => BigInt.asUintN(64, id)
+
 /**
  * The service over a client.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (client: EtcdClient.EtcdClient["Service"]): Membership => ({
-  list: ({ serializable = false, ...options } = {}) =>
-    Effect.map(client.unary(Rpc.Cluster.method.memberList, { linearizable: !serializable }, options), toMembers),
-  add: (peerUrls, { asLearner = false, ...options } = {}) =>
+export const fromClient = (client: EtcdClient.Client): Service => ({
+  list: (options) =>
+    Options.wrongOptions("EtcdMembership.list", ofList, options) ??
     Effect.map(
-      client.unary(Rpc.Cluster.method.memberAdd, { peerURLs: [...peerUrls], isLearner: asLearner }, options),
+      client.unary(Rpc.Cluster.method.memberList, { linearizable: options?.serializable !== true }, options),
+      toMembers
+    ),
+  add: (peerUrls, options) =>
+    wrongUrls("EtcdMembership.add", peerUrls) ??
+    Options.wrongOptions("EtcdMembership.add", ofAdd, options) ??
+    Effect.map(
+      client.unary(
+        Rpc.Cluster.method.memberAdd,
+        { peerURLs: [...peerUrls], isLearner: options?.isLearner ?? false },
+        options
+      ),
       toAdded
     ),
-  promote: (id, options) => Effect.map(client.unary(Rpc.Cluster.method.memberPromote, { ID: id }, options), toMembers),
+  promote: (id, options) =>
+    wrongMember("EtcdMembership.promote", id) ??
+    Effect.map(client.unary(Rpc.Cluster.method.memberPromote, { ID: onWire(id) }, options), toMembers),
   update: (id, peerUrls, options) =>
-    Effect.map(client.unary(Rpc.Cluster.method.memberUpdate, { ID: id, peerURLs: [...peerUrls] }, options), toMembers),
-  remove: (id, options) => Effect.map(client.unary(Rpc.Cluster.method.memberRemove, { ID: id }, options), toMembers)
+    wrongMember("EtcdMembership.update", id) ??
+    wrongUrls("EtcdMembership.update", peerUrls) ??
+    Effect.map(
+      client.unary(Rpc.Cluster.method.memberUpdate, { ID: onWire(id), peerURLs: [...peerUrls] }, options),
+      toMembers
+    ),
+  remove: (id, options) =>
+    wrongMember("EtcdMembership.remove", id) ??
+    Effect.map(client.unary(Rpc.Cluster.method.memberRemove, { ID: onWire(id) }, options), toMembers)
 })
 
 /**
@@ -173,7 +207,7 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Membership => ({
  */
 export const layer: Layer.Layer<EtcdMembership, never, EtcdClient.EtcdClient> = Layer.effect(
   EtcdMembership,
-  Effect.map(EtcdClient.EtcdClient, make)
+  Effect.map(EtcdClient.EtcdClient, fromClient)
 )
 
 /**
@@ -208,7 +242,7 @@ export const list = (options?: ListOptions | undefined): Effect.Effect<Members, 
  * import { EtcdMembership } from "effect-etcd"
  *
  * const grow = Effect.gen(function*() {
- *   const { member } = yield* EtcdMembership.add(["https://10.0.0.4:2380"], { asLearner: true })
+ *   const { member } = yield* EtcdMembership.add(["https://10.0.0.4:2380"], { isLearner: true })
  *   // start it, let it catch up, and then:
  *   yield* EtcdMembership.promote(member.id)
  * })

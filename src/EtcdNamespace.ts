@@ -19,6 +19,7 @@ import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
 import * as Namespace from "./internal/kv/namespace.ts"
+import * as Options from "./internal/options.ts"
 import * as KeyRange from "./KeyRange.ts"
 
 const noKey = (method: DescMethod): EtcdError.EtcdError => {
@@ -32,6 +33,14 @@ const noKey = (method: DescMethod): EtcdError.EtcdError => {
   )
 }
 
+/** A client of a namespace that cannot be. */
+const refusing = (client: EtcdClient.Client, wrong: Effect.Effect<never, EtcdError.EtcdError>): EtcdClient.Client => ({
+  ...client,
+  unary: () => wrong,
+  serverStream: () => Stream.fromEffect(wrong),
+  bidirectional: () => wrong
+})
+
 /**
  * A client that sees the keys that begin with the prefix, without the prefix, and no others.
  *
@@ -42,7 +51,7 @@ const noKey = (method: DescMethod): EtcdError.EtcdError => {
  *
  * const tenant = Effect.gen(function*() {
  *   const client = yield* EtcdClient.EtcdClient
- *   const kv = EtcdKv.make(EtcdNamespace.make(client, "tenants/a/"))
+ *   const kv = EtcdKv.fromClient(EtcdNamespace.fromClient(client, "tenants/a/"))
  *   yield* kv.put("color", "blue") // writes tenants/a/color
  * })
  * ```
@@ -50,10 +59,9 @@ const noKey = (method: DescMethod): EtcdError.EtcdError => {
  * @category constructors
  * @since 0.1.0
  */
-export const make = (
-  client: EtcdClient.EtcdClient["Service"],
-  prefix: KeyRange.Bytes
-): EtcdClient.EtcdClient["Service"] => {
+export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): EtcdClient.Client => {
+  const wrong = Options.wrongArgument("EtcdNamespace", "the prefix", Options.bytes, prefix)
+  if (wrong !== undefined) return refusing(client, wrong)
   const bytes = KeyRange.toBytes(prefix)
   if (bytes.length === 0) return client
   const namespace = Namespace.make(new Uint8Array(bytes))
@@ -96,7 +104,7 @@ export const make = (
 const layerClient = (prefix: KeyRange.Bytes): Layer.Layer<EtcdClient.EtcdClient, never, EtcdClient.EtcdClient> =>
   Layer.effect(
     EtcdClient.EtcdClient,
-    Effect.map(EtcdClient.EtcdClient, (client) => make(client, prefix))
+    Effect.map(EtcdClient.EtcdClient, (client) => fromClient(client, prefix))
   )
 
 /**

@@ -1,8 +1,8 @@
 /**
  * A typed store: the keys below a prefix, whose values are encoded and decoded by a schema.
  *
- * `EtcdKv.schema` makes one. A store is a value, made without a connection; its functions need the services that they
- * use. Keys are given and come back without the prefix.
+ * A store is a value, made without a connection; its functions need the services that they use. Keys are given and come
+ * back without the prefix, as text and as bytes: what is not UTF-8 only the bytes tell.
  *
  * Values are JSON unless the store is told otherwise: what `Schema.toCodecJson` makes of the schema, so that dates,
  * bigints, options and the like come back as they went.
@@ -17,12 +17,13 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "./EtcdClient.ts"
-import type * as EtcdError from "./EtcdError.ts"
+import * as EtcdError from "./EtcdError.ts"
 import type { LeaseId } from "./EtcdId.ts"
 import * as EtcdKv from "./EtcdKv.ts"
 import * as EtcdTxn from "./EtcdTxn.ts"
 import * as EtcdWatch from "./EtcdWatch.ts"
 import * as Keys from "./internal/kv/keys.ts"
+import * as Checks from "./internal/options.ts"
 import * as KeyRange from "./KeyRange.ts"
 
 /**
@@ -75,6 +76,8 @@ export class EtcdConflict extends Data.TaggedError("EtcdConflict")<{
 export interface Entry<out A> {
   /** The key as text, without the store's prefix. */
   readonly key: string
+  /** The key as it is, without the store's prefix. */
+  readonly keyBytes: Uint8Array
   readonly value: A
   /** The revision that created the key. */
   readonly createRevision: bigint
@@ -109,6 +112,8 @@ export interface Delete<out A> {
   readonly _tag: "Delete"
   /** The key as text, without the store's prefix. */
   readonly key: string
+  /** The key as it is, without the store's prefix. */
+  readonly keyBytes: Uint8Array
   /** The revision that deleted it. */
   readonly revision: bigint
   /** What the key held, if `previousValues` was asked for. */
@@ -193,7 +198,7 @@ export interface WatchOptions extends EtcdWatch.WatchOptions, InvalidOptions {}
  * @since 0.1.0
  */
 export interface PutOptions extends EtcdClient.CallOptions {
-  /** Deletes the entry when this lease ends. Default: the entry stays. */
+  /** Deletes the entry when this lease ends. Default, and `0n`: the entry stays. */
   readonly lease?: LeaseId | undefined
 }
 
@@ -275,6 +280,51 @@ export interface Store<in out A, out RD = never, out RE = never> {
   readonly watch: (options?: WatchOptions | undefined) => Stream.Stream<Event<A>, Failure, EtcdWatch.EtcdWatch | RD>
 }
 
+/** What makes no sense for values that are to be decoded. */
+const leftOut: Checks.Check = { accepts: (value) => value === false, due: "left out, since an entry has its value" }
+
+const ofStore: Checks.Checks<Options> = { format: Checks.oneOf("json", "text", "bytes") }
+
+const ofInvalid: Checks.Checks<InvalidOptions> = { onInvalid: Checks.oneOf("fail", "skip") }
+
+// What EtcdKv and EtcdWatch are given on, they check themselves.
+const ofList: Checks.Checks<Pick<ListOptions, "onInvalid" | "keysOnly" | "countOnly">> = {
+  ...ofInvalid,
+  keysOnly: leftOut,
+  countOnly: leftOut
+}
+
+const ofStream: Checks.Checks<Pick<StreamOptions, "onInvalid" | "keysOnly">> = { ...ofInvalid, keysOnly: leftOut }
+
+const ofPut: Checks.Checks<Checks.Own<PutOptions>> = { lease: Checks.lease }
+
+const ofExpected: Checks.Checks<Expected> = { revision: Checks.revision }
+
+const wrongKey = (who: string, key: unknown) => Checks.wrongArgument(who, "the key", Checks.bytes, key)
+
+const wrongExpectation = (who: string, options: Partial<Expected> | undefined) =>
+  Checks.wrongArgument(who, "the option revision", ofExpected.revision, options?.revision)
+
+/** A store that was made in a way that makes no sense. */
+const impossible = (problem: string): Store<any, any, any> => {
+  const error = EtcdError.invalid(problem)
+  const failing = () => Effect.fail(error)
+  const failingStream = () => Stream.fail(error)
+  return {
+    prefix: "",
+    get: failing,
+    put: failing,
+    compareAndSet: failing,
+    update: failing,
+    updateEffect: failing,
+    delete: failing,
+    compareAndDelete: failing,
+    list: failing,
+    stream: failingStream,
+    watch: failingStream
+  }
+}
+
 const strictDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
@@ -329,10 +379,10 @@ const codecOf = <A, RD, RE>(schema: Schema.ConstraintCodec<A, unknown, RD, RE>, 
 /** What a decoding gives; `None` where it failed and is to be passed over. */
 const orSkip = <A, RD>(
   decoded: Effect.Effect<A, EtcdSchemaError, RD>,
-  options: InvalidOptions
+  options: InvalidOptions | undefined
 ): Effect.Effect<Option.Option<A>, EtcdSchemaError, RD> => {
   const some = Effect.map(decoded, Option.some)
-  return options.onInvalid === "skip"
+  return options?.onInvalid === "skip"
     ? Effect.catch(some, (error) => Effect.as(Effect.logWarning(error.message), Option.none()))
     : some
 }
@@ -344,7 +394,24 @@ const somes = <A, E, R>(stream: Stream.Stream<Option.Option<A>, E, R>): Stream.S
   )
 
 /**
- * A store. See `EtcdKv.schema`, which is the same.
+ * A store: the keys below a prefix, with values that a schema encodes and decodes.
+ *
+ * A value that does not decode fails with an {@link EtcdSchemaError} that names the key. For anything else than JSON give
+ * a schema that encodes to a string or to bytes, and `format: "text"` or `format: "bytes"`; `SchemaBinary.toCodec`, for
+ * one, makes such a schema of any other.
+ *
+ * @example
+ * ```ts
+ * import { Option, Schema } from "effect"
+ * import { EtcdStore } from "effect-etcd"
+ *
+ * class User extends Schema.Class<User>("User")({ name: Schema.String, since: Schema.Date }) {}
+ *
+ * const users = EtcdStore.make("users/", User)
+ *
+ * const rename = (id: string, name: string) =>
+ *   users.update(id, (user) => new User({ since: new Date(0), ...Option.getOrUndefined(user), name }))
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -370,16 +437,23 @@ export const make: {
   schema: Schema.ConstraintCodec<A, unknown, RD, RE>,
   options: Options = {}
 ): Store<A, RD, RE> => {
+  const problem =
+    Checks.problemOfArgument("EtcdStore.make", "the prefix", Checks.bytes, prefix) ??
+    Checks.problemOf("EtcdStore.make", ofStore, options)
+  if (problem !== undefined) return impossible(problem)
   const prefixBytes = KeyRange.toBytes(prefix)
   const range = KeyRange.prefix(prefixBytes)
   const { decode, encode } = codecOf(schema, options.format ?? "json")
 
   const fullKey = (key: KeyRange.Bytes): Uint8Array => Keys.concat(prefixBytes, KeyRange.toBytes(key))
-  const ownKey = (key: Uint8Array): string => decoder.decode(key.subarray(prefixBytes.length))
+  const ownKey = (key: Uint8Array): Pick<Entry<A>, "key" | "keyBytes"> => {
+    const keyBytes = key.subarray(prefixBytes.length)
+    return { key: decoder.decode(keyBytes), keyBytes }
+  }
 
   const entry = (kv: EtcdKv.KeyValue): Effect.Effect<Entry<A>, EtcdSchemaError, RD> =>
     Effect.map(decode(kv), (value) => ({
-      key: ownKey(kv.key),
+      ...ownKey(kv.key),
       value,
       createRevision: kv.createRevision,
       modRevision: kv.modRevision,
@@ -398,14 +472,11 @@ export const make: {
         ? Effect.map(entry(change.kv), (entry): Event<A> => ({ _tag: "Put", entry, previous }))
         : Effect.succeed<Event<A>>({
             _tag: "Delete",
-            key: ownKey(change.kv.key),
+            ...ownKey(change.kv.key),
             revision: change.kv.modRevision,
             previous
           })
     )
-
-  const get: Store<A, RD, RE>["get"] = (key, options) =>
-    Effect.flatMap(EtcdKv.get(fullKey(key), options), optionalEntry)
 
   const ifAt = <B>(key: Uint8Array, expectedRevision: bigint, op: EtcdTxn.Op<B>, options: EtcdClient.CallOptions) =>
     Effect.flatMap(
@@ -428,11 +499,17 @@ export const make: {
       ifAt(key, revision, EtcdTxn.put(key, bytes, { lease: options.lease }), options)
     )
 
-  const updateEffect = <E, R>(
+  const updateAs = <E, R>(
+    who: string,
     key: KeyRange.Bytes,
     f: (current: Option.Option<A>) => Effect.Effect<A, E, R>,
-    options: PutOptions = {}
+    options: PutOptions | undefined
   ): Effect.Effect<A, Failure | E, EtcdKv.EtcdKv | EtcdTxn.EtcdTxn | RD | RE | R> => {
+    const wrong =
+      wrongKey(who, key) ??
+      Checks.wrongArgument(who, "what makes the new value", Checks.callback, f) ??
+      Checks.wrongOptions(who, ofPut, options)
+    if (wrong !== undefined) return wrong
     const full = fullKey(key)
     const attempt = (
       current: Option.Option<EtcdKv.KeyValue>
@@ -441,7 +518,7 @@ export const make: {
         const before = yield* optionalEntry(current)
         const value = yield* f(Option.map(before, (entry) => entry.value))
         const revision = Option.match(current, { onNone: () => 0n, onSome: (kv) => kv.modRevision })
-        return yield* setAt(full, value, revision, options).pipe(
+        return yield* setAt(full, value, revision, options ?? {}).pipe(
           Effect.as(value),
           Effect.catchTag("EtcdConflict", (conflict) => attempt(conflict.current))
         )
@@ -451,37 +528,59 @@ export const make: {
 
   return {
     prefix: decoder.decode(prefixBytes),
-    get,
-    put: (key, value, options = {}) => {
-      const full = fullKey(key)
-      return Effect.flatMap(encode(full, value), (bytes) =>
-        Effect.map(EtcdKv.put(full, bytes, options), (result) => result.header)
-      )
-    },
-    compareAndSet: (key, value, options) => setAt(fullKey(key), value, options.revision, options),
-    update: (key, f, options) => updateEffect(key, (current) => Effect.sync(() => f(current)), options),
-    updateEffect,
-    delete: (key, options) => Effect.map(EtcdKv.delete(fullKey(key), options), (result) => result.deleted > 0n),
-    compareAndDelete: (key, options) => {
-      const full = fullKey(key)
-      return Effect.asVoid(ifAt(full, options.revision, EtcdTxn.delete(full), options))
-    },
-    list: (options = {}) =>
+    get: (key, options) =>
+      wrongKey("EtcdStore's get", key) ?? Effect.flatMap(EtcdKv.get(fullKey(key), options), optionalEntry),
+    put: (key, value, options) =>
+      wrongKey("EtcdStore's put", key) ??
+      Checks.wrongOptions("EtcdStore's put", ofPut, options) ??
+      Effect.suspend(() => {
+        const full = fullKey(key)
+        return Effect.flatMap(encode(full, value), (bytes) =>
+          Effect.map(EtcdKv.put(full, bytes, options), (result) => result.header)
+        )
+      }),
+    compareAndSet: (key, value, options) =>
+      wrongKey("EtcdStore's compareAndSet", key) ??
+      wrongExpectation("EtcdStore's compareAndSet", options) ??
+      Checks.wrongOptions("EtcdStore's compareAndSet", ofPut, options) ??
+      setAt(fullKey(key), value, options.revision, options),
+    update: (key, f, options) =>
+      Checks.wrongArgument("EtcdStore's update", "what makes the new value", Checks.callback, f) ??
+      updateAs("EtcdStore's update", key, (current) => Effect.sync(() => f(current)), options),
+    updateEffect: (key, f, options) => updateAs("EtcdStore's updateEffect", key, f, options),
+    delete: (key, options) =>
+      wrongKey("EtcdStore's delete", key) ??
+      Effect.map(EtcdKv.delete(fullKey(key), options), (result) => result.deleted > 0n),
+    compareAndDelete: (key, options) =>
+      wrongKey("EtcdStore's compareAndDelete", key) ??
+      wrongExpectation("EtcdStore's compareAndDelete", options) ??
+      Effect.suspend(() => {
+        const full = fullKey(key)
+        return Effect.asVoid(ifAt(full, options.revision, EtcdTxn.delete(full), options))
+      }),
+    list: (options) =>
+      Checks.wrongOptions("EtcdStore's list", ofList, options) ??
       Effect.flatMap(EtcdKv.range(range, options), (result) =>
         Effect.map(
           Effect.forEach(result.kvs, (kv) => orSkip(entry(kv), options)),
           Arr.getSomes
         )
       ),
-    stream: (options = {}) =>
-      EtcdKv.stream(range, options).pipe(
+    stream: (options) => {
+      const wrong = Checks.wrongOptions("EtcdStore's stream", ofStream, options)
+      if (wrong !== undefined) return Stream.fromEffect(wrong)
+      return EtcdKv.stream(range, options).pipe(
         Stream.mapArrayEffect((kvs) => Effect.forEach(kvs, (kv) => orSkip(entry(kv), options))),
         somes
-      ),
-    watch: (options = {}) =>
-      EtcdWatch.watch(range, options).pipe(
+      )
+    },
+    watch: (options) => {
+      const wrong = Checks.wrongOptions("EtcdStore's watch", ofInvalid, options)
+      if (wrong !== undefined) return Stream.fromEffect(wrong)
+      return EtcdWatch.watch(range, options).pipe(
         Stream.mapEffect((change) => orSkip(event(change), options)),
         somes
       )
+    }
   }
 }

@@ -25,6 +25,7 @@ import type { LeaseId } from "./EtcdId.ts"
 import type * as EtcdKv from "./EtcdKv.ts"
 import * as Requests from "./internal/kv/requests.ts"
 import * as Check from "./internal/kv/txnCheck.ts"
+import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as Wire from "./internal/wire.ts"
 import * as KeyRange from "./KeyRange.ts"
@@ -43,7 +44,11 @@ type TxnRequest = MessageInitShape<typeof Rpc.TxnRequestSchema>
  * @since 0.1.0
  */
 export interface Compare {
-  readonly [CompareTypeId]: { readonly request: CompareRequest }
+  readonly [CompareTypeId]: {
+    readonly request: CompareRequest
+    /** What is wrong with it, if anything is: said when the transaction is to be sent. */
+    readonly problem: string | undefined
+  }
 }
 
 /**
@@ -57,15 +62,18 @@ export interface Op<out A> extends Pipeable.Pipeable {
   readonly [OpTypeId]: {
     readonly request: RequestOp
     readonly decode: (response: Rpc.ResponseOp, header: EtcdKv.Header) => A
-    /** The operations by branch and name, where this is a transaction. */
-    readonly names: Check.Names | undefined
+    /** What its parts are called, and what is wrong with them, where this is a transaction. */
+    readonly parts: Check.Parts | undefined
+    /** What is wrong with it, if anything is: said when the transaction is to be sent. */
+    readonly problem: string | undefined
   }
 }
 
 /**
  * What a branch is made of: one operation, a tuple or an array of them, or a struct of them by names of your choice.
  *
- * The operations run in the order in which they stand; each sees what those before it did.
+ * The operations run in the order in which they stand; each sees what those before it did. JavaScript moves names that
+ * look like whole numbers (`"1"`) to the front of a struct, so that several operations cannot have such names.
  *
  * @category models
  * @since 0.1.0
@@ -110,34 +118,6 @@ export interface Failed<out A> {
 }
 
 /**
- * How a transaction is sent.
- *
- * @category options
- * @since 0.1.0
- */
-export interface CommitOptions extends EtcdClient.CallOptions {
-  /** As in {@link Options}, for this transaction. */
-  readonly maxOps?: number | undefined
-}
-
-/**
- * How the service checks transactions.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Options {
-  /**
-   * How many comparisons, and how many operations a branch, a transaction may have; for one that is in a branch, what
-   * the outer one leaves of it. More is refused with `TooManyOps` and not sent. `Infinity` leaves the check to the
-   * server.
-   *
-   * Default: 128, as the server's `--max-txn-ops`.
-   */
-  readonly maxOps?: number | undefined
-}
-
-/**
  * How a key is read in a transaction: `EtcdKv.ReadOptions` without those of a call.
  *
  * @category options
@@ -173,8 +153,8 @@ export interface DeleteOptions extends Pick<EtcdKv.DeleteOptions, "previousValue
  * @category models
  * @since 0.1.0
  */
-export interface TxnService {
-  readonly commit: <A>(op: Op<A>, options?: CommitOptions | undefined) => Effect.Effect<A, EtcdError.EtcdError>
+export interface Service {
+  readonly commit: <A>(op: Op<A>, options?: EtcdClient.CallOptions | undefined) => Effect.Effect<A, EtcdError.EtcdError>
 }
 
 /**
@@ -183,7 +163,7 @@ export interface TxnService {
  * @category services
  * @since 0.1.0
  */
-export class EtcdTxn extends Context.Service<EtcdTxn, TxnService>()("effect-etcd/EtcdTxn") {}
+export class EtcdTxn extends Context.Service<EtcdTxn, Service>()("effect-etcd/EtcdTxn") {}
 
 // -----------------------------------------------------------------------------
 // Comparisons
@@ -207,13 +187,22 @@ type Target = Pick<CompareRequest, "target" | "targetUnion">
 const { EQUAL, GREATER, LESS, NOT_EQUAL } = Rpc.Compare_CompareResult
 const { CREATE, LEASE, MOD, VALUE, VERSION } = Rpc.Compare_CompareTarget
 
-const comparison = <A>(input: KeyRange.Input, target: (other: A) => Target): Comparison<A> => {
-  const range = KeyRange.fromInput(input)
+const comparison = <A>(
+  name: string,
+  input: KeyRange.Input,
+  check: Options.Check,
+  target: (other: A) => Target
+): Comparison<A> => {
+  const who = `EtcdTxn.${name}`
+  const wrongRange = Options.problemOfArgument(who, "the range", Options.range, input)
+  const { end, key } = wrongRange === undefined ? KeyRange.fromInput(input) : KeyRange.all
   const compare =
     (result: Rpc.Compare_CompareResult) =>
-    (other: A): Compare => ({
-      [CompareTypeId]: { request: { key: range.key, rangeEnd: range.end, result, ...target(other) } }
-    })
+    (other: A): Compare => {
+      const problem = wrongRange ?? Options.problemOfArgument(who, "what is compared with", check, other)
+      const request = { key, rangeEnd: end, result, ...(problem === undefined ? target(other) : {}) }
+      return { [CompareTypeId]: { request, problem } }
+    }
   return {
     equals: compare(EQUAL),
     notEquals: compare(NOT_EQUAL),
@@ -241,7 +230,10 @@ const isCompare = (input: unknown): input is Compare => Predicate.hasProperty(in
  * @since 0.1.0
  */
 export const value = (key: KeyRange.Input): Comparison<KeyRange.Bytes> =>
-  comparison(key, (other) => ({ target: VALUE, targetUnion: { case: "value", value: KeyRange.toBytes(other) } }))
+  comparison("value", key, Options.bytes, (other) => ({
+    target: VALUE,
+    targetUnion: { case: "value", value: KeyRange.toBytes(other) }
+  }))
 
 /**
  * Compares how often a key was written since it was created: 1 after creation, and 0 for a key that does not exist.
@@ -250,7 +242,10 @@ export const value = (key: KeyRange.Input): Comparison<KeyRange.Bytes> =>
  * @since 0.1.0
  */
 export const version = (key: KeyRange.Input): Comparison<bigint> =>
-  comparison(key, (other) => ({ target: VERSION, targetUnion: { case: "version", value: other } }))
+  comparison("version", key, Options.revision, (other) => ({
+    target: VERSION,
+    targetUnion: { case: "version", value: other }
+  }))
 
 /**
  * Compares the revision that created a key: 0 for a key that does not exist.
@@ -259,7 +254,10 @@ export const version = (key: KeyRange.Input): Comparison<bigint> =>
  * @since 0.1.0
  */
 export const createRevision = (key: KeyRange.Input): Comparison<bigint> =>
-  comparison(key, (other) => ({ target: CREATE, targetUnion: { case: "createRevision", value: other } }))
+  comparison("createRevision", key, Options.revision, (other) => ({
+    target: CREATE,
+    targetUnion: { case: "createRevision", value: other }
+  }))
 
 /**
  * Compares the revision that changed a key last: 0 for a key that does not exist.
@@ -268,7 +266,10 @@ export const createRevision = (key: KeyRange.Input): Comparison<bigint> =>
  * @since 0.1.0
  */
 export const modRevision = (key: KeyRange.Input): Comparison<bigint> =>
-  comparison(key, (other) => ({ target: MOD, targetUnion: { case: "modRevision", value: other } }))
+  comparison("modRevision", key, Options.revision, (other) => ({
+    target: MOD,
+    targetUnion: { case: "modRevision", value: other }
+  }))
 
 /**
  * Compares the lease of a key: 0 for a key without one, or a key that does not exist.
@@ -277,7 +278,10 @@ export const modRevision = (key: KeyRange.Input): Comparison<bigint> =>
  * @since 0.1.0
  */
 export const lease = (key: KeyRange.Input): Comparison<LeaseId | 0n> =>
-  comparison(key, (other) => ({ target: LEASE, targetUnion: { case: "lease", value: other } }))
+  comparison("lease", key, Options.lease, (other) => ({
+    target: LEASE,
+    targetUnion: { case: "lease", value: Requests.leaseOnWire(other) }
+  }))
 
 /**
  * The key exists. For a range: it has a key.
@@ -310,13 +314,29 @@ const operation = <C extends Case, A>(
   _answer: C,
   request: RequestOp["request"],
   decode: (response: ResponseOf<C>, header: EtcdKv.Header) => A,
-  names?: Check.Names
+  parts?: Check.Parts
 ): Op<A> =>
   makeOp({
     request: { request } as RequestOp,
     decode: (response, header) => decode(response.response.value as ResponseOf<C>, header),
-    names
+    parts,
+    problem: undefined
   })
+
+/** In the place of an operation that cannot be one. */
+const impossible = (problem: string): Op<never> =>
+  makeOp({
+    request: {},
+    decode: () => {
+      throw new Error(problem)
+    },
+    parts: undefined,
+    problem
+  })
+
+const wrongKey = (who: string, key: unknown) => Options.problemOfArgument(who, "the key", Options.key, key)
+
+const wrongRange = (who: string, range: unknown) => Options.problemOfArgument(who, "the range", Options.range, range)
 
 /** Of its own, the header of an operation has no more than the revision at which it saw the store. */
 const headerOf = (own: Rpc.ResponseHeader | undefined, header: EtcdKv.Header): EtcdKv.Header =>
@@ -330,18 +350,28 @@ const headerOf = (own: Rpc.ResponseHeader | undefined, header: EtcdKv.Header): E
  */
 export const isOp = (input: unknown): input is Op<unknown> => Predicate.hasProperty(input, OpTypeId)
 
+const getAs = (
+  who: string,
+  key: KeyRange.Bytes,
+  options: ReadOptions | undefined
+): Op<Option.Option<EtcdKv.KeyValue>> => {
+  const problem = wrongKey(who, key) ?? Options.problemOf(who, Requests.ofRead, options)
+  if (problem !== undefined) return impossible(problem)
+  return operation(
+    "responseRange",
+    { case: "requestRange", value: Requests.range(KeyRange.single(key), options ?? {}) },
+    (response) => Wire.optionalKeyValue(response.kvs[0])
+  )
+}
+
 /**
  * Reads one key: its value and history, or `None` if there is no such key.
  *
  * @category operations
  * @since 0.1.0
  */
-export const get = (key: KeyRange.Bytes, options: ReadOptions = {}): Op<Option.Option<EtcdKv.KeyValue>> =>
-  operation(
-    "responseRange",
-    { case: "requestRange", value: Requests.range(KeyRange.single(key), options) },
-    (response) => Wire.optionalKeyValue(response.kvs[0])
-  )
+export const get = (key: KeyRange.Bytes, options?: ReadOptions | undefined): Op<Option.Option<EtcdKv.KeyValue>> =>
+  getAs("EtcdTxn.get", key, options)
 
 /**
  * Reads the value of one key as text, or `None` if there is no such key.
@@ -351,7 +381,7 @@ export const get = (key: KeyRange.Bytes, options: ReadOptions = {}): Op<Option.O
  */
 export const getString = (key: KeyRange.Bytes, options?: ReadOptions | undefined): Op<Option.Option<string>> =>
   map(
-    get(key, options),
+    getAs("EtcdTxn.getString", key, options),
     Option.map((kv) => kv.valueString)
   )
 
@@ -361,12 +391,16 @@ export const getString = (key: KeyRange.Bytes, options?: ReadOptions | undefined
  * @category operations
  * @since 0.1.0
  */
-export const range = (range: KeyRange.Input, options: RangeOptions = {}): Op<EtcdKv.RangeResult> =>
-  operation(
+export const range = (range: KeyRange.Input, options?: RangeOptions | undefined): Op<EtcdKv.RangeResult> => {
+  const who = "EtcdTxn.range"
+  const problem = wrongRange(who, range) ?? Options.problemOf(who, Requests.ofRange, options)
+  if (problem !== undefined) return impossible(problem)
+  return operation(
     "responseRange",
-    { case: "requestRange", value: Requests.range(KeyRange.fromInput(range), options) },
+    { case: "requestRange", value: Requests.range(KeyRange.fromInput(range), options ?? {}) },
     (response, header) => Requests.rangeResult(response, headerOf(response.header, header))
   )
+}
 
 /**
  * Writes one key. A transaction may write a key only once, and not delete it as well.
@@ -374,17 +408,43 @@ export const range = (range: KeyRange.Input, options: RangeOptions = {}): Op<Etc
  * @category operations
  * @since 0.1.0
  */
-export const put = (key: KeyRange.Bytes, value: KeyRange.Bytes, options: PutOptions = {}): Op<EtcdKv.PutResult> =>
-  operation("responsePut", { case: "requestPut", value: Requests.put(key, value, options) }, (response, header) =>
-    Requests.putResult(response, headerOf(response.header, header))
+export const put = (
+  key: KeyRange.Bytes,
+  value: KeyRange.Bytes,
+  options?: PutOptions | undefined
+): Op<EtcdKv.PutResult> => {
+  const who = "EtcdTxn.put"
+  const problem =
+    wrongKey(who, key) ??
+    Options.problemOfArgument(who, "the value", Options.bytes, value) ??
+    Options.problemOf(who, Requests.ofPut, options)
+  if (problem !== undefined) return impossible(problem)
+  return operation(
+    "responsePut",
+    { case: "requestPut", value: Requests.put(key, value, options ?? {}) },
+    (response, header) => Requests.putResult(response, headerOf(response.header, header))
   )
+}
 
-const delete_ = (range: KeyRange.Input, options: DeleteOptions = {}): Op<EtcdKv.DeleteResult> =>
-  operation(
+const deleteAs = (
+  who: string,
+  range: KeyRange.KeyRange,
+  options: DeleteOptions | undefined
+): Op<EtcdKv.DeleteResult> => {
+  const problem = Options.problemOf(who, Requests.ofDelete, options)
+  if (problem !== undefined) return impossible(problem)
+  return operation(
     "responseDeleteRange",
-    { case: "requestDeleteRange", value: Requests.deleteRange(KeyRange.fromInput(range), options) },
+    { case: "requestDeleteRange", value: Requests.deleteRange(range, options ?? {}) },
     (response, header) => Requests.deleteResult(response, headerOf(response.header, header))
   )
+}
+
+const delete_ = (range: KeyRange.Input, options?: DeleteOptions | undefined): Op<EtcdKv.DeleteResult> => {
+  const who = "EtcdTxn.delete"
+  const problem = wrongRange(who, range)
+  return problem === undefined ? deleteAs(who, KeyRange.fromInput(range), options) : impossible(problem)
+}
 
 export {
   /**
@@ -402,8 +462,11 @@ export {
  * @category operations
  * @since 0.1.0
  */
-export const deletePrefix = (prefix: KeyRange.Bytes, options?: DeleteOptions | undefined): Op<EtcdKv.DeleteResult> =>
-  delete_(KeyRange.prefix(prefix), options)
+export const deletePrefix = (prefix: KeyRange.Bytes, options?: DeleteOptions | undefined): Op<EtcdKv.DeleteResult> => {
+  const who = "EtcdTxn.deletePrefix"
+  const problem = Options.problemOfArgument(who, "the prefix", Options.bytes, prefix)
+  return problem === undefined ? deleteAs(who, KeyRange.prefix(prefix), options) : impossible(problem)
+}
 
 /**
  * Makes another value of the result of an operation, or of a whole transaction.
@@ -424,8 +487,8 @@ export const map: {
   <A, B>(f: (result: A) => B): (self: Op<A>) => Op<B>
   <A, B>(self: Op<A>, f: (result: A) => B): Op<B>
 } = dual(2, <A, B>(self: Op<A>, f: (result: A) => B): Op<B> => {
-  const { decode, names, request } = self[OpTypeId]
-  return makeOp({ request, names, decode: (response, header) => f(decode(response, header)) })
+  const own = self[OpTypeId]
+  return makeOp({ ...own, decode: (response, header) => f(own.decode(response, header)) })
 })
 
 // -----------------------------------------------------------------------------
@@ -439,23 +502,36 @@ interface Shape {
   readonly build: (results: ReadonlyArray<unknown>) => unknown
 }
 
+/** Such names come first in an object, in the order of the numbers. */
+const isMoved = (name: string): boolean => /^(?:0|[1-9][0-9]*)$/.test(name)
+
+const unordered = (name: string): string =>
+  `a struct does not keep the place of a name that is a whole number, as ${JSON.stringify(name)}: use other names, or an array`
+
 const shapeOf = (branch: Branch): Shape => {
   if (isOp(branch)) return { ops: [branch], labels: [""], build: (results) => results[0] }
   if (Array.isArray(branch)) {
     return { ops: branch, labels: branch.map((_, index) => `[${index}]`), build: (results) => results }
   }
   const entries = Object.entries(branch)
+  const moved = entries.length > 1 ? entries.find(([name]) => isMoved(name)) : undefined
   return {
-    ops: entries.map(([, op]) => op),
+    ops: moved === undefined ? entries.map(([, op]) => op) : [impossible(unordered(moved[0]))],
     labels: entries.map(([name]) => `.${name}`),
     build: (results) => Object.fromEntries(entries.map(([name], index) => [name, results[index]]))
   }
 }
 
-const requestsOf = (shape: Shape): Array<RequestOp> => shape.ops.map((op) => op[OpTypeId].request)
+/** Whoever does not heed the types gives something else now and then. */
+const partsOf = (op: unknown): Op<unknown>[typeof OpTypeId] => (isOp(op) ? op : impossible("it is none"))[OpTypeId]
 
-const namesOf = (shape: Shape): ReadonlyArray<Check.Name> =>
-  shape.ops.map((op, index) => ({ label: shape.labels[index]!, names: op[OpTypeId].names }))
+const requestsOf = (shape: Shape): Array<RequestOp> => shape.ops.map((op) => partsOf(op).request)
+
+const namesOf = (shape: Shape): ReadonlyArray<Check.Part> =>
+  shape.ops.map((op, index) => {
+    const { parts, problem } = partsOf(op)
+    return { label: shape.labels[index]!, parts, problem }
+  })
 
 const resultsOf = (shape: Shape, responses: ReadonlyArray<Rpc.ResponseOp>, header: EtcdKv.Header): unknown =>
   shape.build(shape.ops.map((op, index) => op[OpTypeId].decode(responses[index]!, header)))
@@ -509,7 +585,11 @@ export const make = <const Success extends Branch = readonly [], const Failure e
       const results = resultsOf(succeeded ? success : failure, responses, header)
       return { succeeded, header, results } as Succeeded<Results<Success>> | Failed<Results<Failure>>
     },
-    { success: namesOf(success), failure: namesOf(failure) }
+    {
+      compare: compares.map((compare) => compare[CompareTypeId].problem),
+      success: namesOf(success),
+      failure: namesOf(failure)
+    }
   )
 }
 
@@ -533,7 +613,7 @@ export const make = <const Success extends Branch = readonly [], const Failure e
 export const all = <const B extends Branch>(branch: B): Op<Results<B>> =>
   map(make({ compare: [], success: branch }), (result) => result.results as Results<B>)
 
-/** The request and the names in it. An operation that is no transaction is put into one. */
+/** The request and its parts. An operation that is no transaction is put into one. */
 const requestOf = <A>(op: Op<A>): Op<A>[typeof OpTypeId] & { readonly txn: TxnRequest } => {
   const own = op[OpTypeId]
   if (own.request.request?.case === "requestTxn") return { ...own, txn: own.request.request.value }
@@ -551,28 +631,32 @@ const noAnswer = () =>
     })
   )
 
-/** etcd's own default of `--max-txn-ops`. */
-const defaultMaxOps = 128
-
 /**
  * The service over a client.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const makeService = (client: EtcdClient.EtcdClient["Service"], defaults: Options = {}): TxnService => ({
-  commit: (op, options = {}) =>
+export const fromClient = (client: EtcdClient.Client): Service => ({
+  commit: (op, options) =>
     Effect.suspend(() => {
-      const { decode, names, txn } = requestOf(op)
-      const refused = Check.check(txn, names, options.maxOps ?? defaults.maxOps ?? defaultMaxOps)
+      const wrong = Options.wrongArgument("EtcdTxn.commit", "what is committed", anOp, op)
+      if (wrong !== undefined) return wrong
+      const { decode, parts, txn } = requestOf(op)
+      const refused = Check.check(txn, parts)
       if (refused !== undefined) return Effect.fail(refused)
-      return Effect.flatMap(client.unary(Rpc.KV.method.txn, txn, options), (response) =>
-        Check.isAnswerTo(txn, response)
-          ? Effect.sync(() => decode(asOperation(response), Wire.header(response.header)))
-          : Effect.fail(noAnswer())
+      return client.unary(Rpc.KV.method.txn, txn, options).pipe(
+        Effect.catchReason("EtcdError", "TooManyOps", (reason) => Effect.fail(Check.tooManyOps(txn, reason))),
+        Effect.flatMap((response) =>
+          Check.isAnswerTo(txn, response)
+            ? Effect.sync(() => decode(asOperation(response), Wire.header(response.header)))
+            : Effect.fail(noAnswer())
+        )
       )
     })
 })
+
+const anOp: Options.Check = { accepts: isOp, due: "an operation or a transaction" }
 
 const asOperation = (response: Rpc.TxnResponse): Rpc.ResponseOp => ({
   $typeName: "etcdserverpb.ResponseOp",
@@ -580,36 +664,28 @@ const asOperation = (response: Rpc.TxnResponse): Rpc.ResponseOp => ({
 })
 
 /**
- * Provides {@link EtcdTxn} over the {@link EtcdClient.EtcdClient} that is there, with options.
- *
- * @category layers
- * @since 0.1.0
- */
-export const layerWith = (options: Options): Layer.Layer<EtcdTxn, never, EtcdClient.EtcdClient> =>
-  Layer.effect(
-    EtcdTxn,
-    Effect.map(EtcdClient.EtcdClient, (client) => makeService(client, options))
-  )
-
-/**
  * Provides {@link EtcdTxn} over the {@link EtcdClient.EtcdClient} that is there.
  *
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<EtcdTxn, never, EtcdClient.EtcdClient> = layerWith({})
+export const layer: Layer.Layer<EtcdTxn, never, EtcdClient.EtcdClient> = Layer.effect(
+  EtcdTxn,
+  Effect.map(EtcdClient.EtcdClient, fromClient)
+)
 
 /**
  * Sends a transaction, or a single operation, and answers with its results.
  *
- * That `failure` ran is no error. Fails with `TooManyOps`, `DuplicateKey` or `InvalidArgument`, without sending it, when
- * the server would refuse it, and with the reasons of reads and writes. A transaction that only reads is sent again
- * after a failure, as a read is; one that may write only if it surely was not applied.
+ * That `failure` ran is no error. Fails with `DuplicateKey` or `InvalidArgument`, without sending it, when the server
+ * would refuse it, with `TooManyOps` when it has more comparisons or operations than the server takes (`--max-txn-ops`,
+ * 128 by default), and with the reasons of reads and writes. A transaction that only reads is sent again after a failure,
+ * as a read is; one that may write only if it surely was not applied.
  *
  * @category transactions
  * @since 0.1.0
  */
 export const commit = <A>(
   op: Op<A>,
-  options?: CommitOptions | undefined
+  options?: EtcdClient.CallOptions | undefined
 ): Effect.Effect<A, EtcdError.EtcdError, EtcdTxn> => EtcdTxn.use((service) => service.commit(op, options))

@@ -40,6 +40,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -171,8 +172,8 @@ export interface WatchOptions extends Pick<EtcdClient.CallOptions, "endpoint" | 
   readonly fragment?: boolean | undefined
   /**
    * How much may wait for the reader, before the watch leaves the server until the reader has caught up; at least one
-   * byte. An event counts with its keys and values and 256 bytes. What one message of the server holds may come on top;
-   * see `fragment`. Default: 4 MiB.
+   * byte, `Infinity` for as much as there is. An event counts with its keys and values and 256 bytes. What one message of
+   * the server holds may come on top; see `fragment`. Default: 4 MiB.
    */
   readonly bufferSize?: ByteSize.Input | undefined
   /**
@@ -216,7 +217,7 @@ export interface ChangesOptions extends WatchOptions {
  * @category models
  * @since 0.1.0
  */
-export interface Watch {
+export interface Service {
   readonly watch: (
     range: KeyRange.Input,
     options?: WatchOptions | undefined
@@ -238,7 +239,7 @@ export interface Watch {
  * @category services
  * @since 0.1.0
  */
-export class EtcdWatch extends Context.Service<EtcdWatch, Watch>()("effect-etcd/EtcdWatch") {}
+export class EtcdWatch extends Context.Service<EtcdWatch, Service>()("effect-etcd/EtcdWatch") {}
 
 /**
  * The pauses between tries to find a server for a watch: 25 ms, twice as long each time up to one second, with jitter,
@@ -306,18 +307,19 @@ const changesOf = (deliveries: Arr.NonEmptyReadonlyArray<Delivery>): ReadonlyArr
  * @category constructors
  * @since 0.1.0
  */
-export const make = (client: EtcdClient.EtcdClient["Service"]): Effect.Effect<Watch, never, Scope.Scope> =>
+export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, never, Scope.Scope> =>
   Effect.map(Office.make(client), (office) => {
     const subscribe = <A>(
+      who: string,
       range: KeyRange.Input,
-      options: ChangesOptions,
+      options: ChangesOptions | undefined,
       itemsOf: (deliveries: Arr.NonEmptyReadonlyArray<Delivery>) => ReadonlyArray<A>
     ): Stream.Stream<A, EtcdError.EtcdError> =>
       Stream.unwrap(
         Effect.gen(function* () {
           const subscription = new Subscription(
             office,
-            yield* Effect.fromResult(Options.request(range, options, defaultRetry))
+            yield* Effect.fromResult(Options.request(who, range, options, defaultRetry))
           )
           yield* Effect.addFinalizer(() => Effect.sync(() => subscription.close()))
           const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<A>, EtcdError.EtcdError> = Effect.flatMap(
@@ -330,13 +332,21 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Effect.Effect<Wa
           return Stream.fromPull(Effect.succeed(pull))
         })
       )
-    const watch: Watch["watch"] = (range, options = {}) =>
-      subscribe(range, { ...options, progress: false, created: false, snapshot: "never" }, eventsOf)
+    // The options of `changes` are not those of a watch, though somebody may give them.
+    const watchAs =
+      (who: string): Service["watch"] =>
+      (range, options) => {
+        const own = Predicate.isObject(options)
+          ? { ...options, progress: false, created: false, snapshot: "never" as const }
+          : options
+        return subscribe(who, range, own, eventsOf)
+      }
+    const one = watchAs("EtcdWatch.next")
     return {
-      watch,
-      changes: (range, options = {}) => subscribe(range, options, changesOf),
+      watch: watchAs("EtcdWatch.watch"),
+      changes: (range, options) => subscribe("EtcdWatch.changes", range, options, changesOf),
       next: (key, options) =>
-        Effect.flatMap(Stream.runHead(watch(key, options)), (first) =>
+        Effect.flatMap(Stream.runHead(one(key, options)), (first) =>
           Option.isSome(first) ? Effect.succeed(first.value) : Effect.fail(EtcdError.watchEnded())
         ),
       requestProgress: office.requestProgress
@@ -351,7 +361,7 @@ export const make = (client: EtcdClient.EtcdClient["Service"]): Effect.Effect<Wa
  */
 export const layer: Layer.Layer<EtcdWatch, never, EtcdClient.EtcdClient> = Layer.effect(
   EtcdWatch,
-  Effect.flatMap(EtcdClient.EtcdClient, make)
+  Effect.flatMap(EtcdClient.EtcdClient, fromClient)
 )
 
 /**

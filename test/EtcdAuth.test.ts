@@ -17,7 +17,7 @@ describe("EtcdAuth", () => {
   layer(node, { excludeTestServices: true, timeout: "30 seconds" })((it) => {
     it.effect("users", () =>
       Effect.gen(function* () {
-        yield* EtcdAuth.addUser("ann", { password: Redacted.make("one") })
+        yield* EtcdAuth.addUser("ann", Redacted.make("one"))
         yield* EtcdAuth.addUser("bot")
         assert.includeMembers([...(yield* EtcdAuth.users())], ["ann", "bot"])
         assert.deepStrictEqual(yield* EtcdAuth.userRoles("ann"), [])
@@ -36,7 +36,7 @@ describe("EtcdAuth", () => {
         assert.strictEqual(yield* reason(EtcdAuth.grantRole("bot", "reader")), "UserNotFound")
         assert.strictEqual(yield* reason(EtcdAuth.grantRole("ann", "none")), "RoleNotFound")
         assert.strictEqual(yield* reason(EtcdAuth.revokeRole("ann", "reader")), "RoleNotGranted")
-        assert.strictEqual(yield* reason(EtcdAuth.addUser("", { password: Redacted.make("x") })), "UserNameEmpty")
+        assert.strictEqual(yield* reason(EtcdAuth.addUser("", Redacted.make("x"))), "InvalidArgument")
         yield* EtcdAuth.deleteUser("ann")
         yield* EtcdAuth.deleteRole("reader")
       })
@@ -103,17 +103,17 @@ describe("EtcdAuth", () => {
       const etcd = yield* EtcdProcess.EtcdProcess
       const as = (username: string, password: string) =>
         EtcdClient.make({ endpoints: etcd.endpoints, credentials: { username, password: Redacted.make(password) } })
-      const root = EtcdAuth.make(yield* as("root", "r"))
-      const app = EtcdKv.make(yield* as("app", "a"))
-      const impostor = EtcdKv.make(yield* as("app", "b"))
-      yield* EtcdAuth.addUser("root", { password: Redacted.make("r") })
+      const root = EtcdAuth.fromClient(yield* as("root", "r"))
+      const app = EtcdKv.fromClient(yield* as("app", "a"))
+      const impostor = EtcdKv.fromClient(yield* as("app", "b"))
+      yield* EtcdAuth.addUser("root", Redacted.make("r"))
       assert.strictEqual(yield* reason(EtcdAuth.enable()), "RootRoleNotGranted")
       yield* EtcdAuth.addRole("root")
       yield* EtcdAuth.grantRole("root", "root")
       yield* EtcdAuth.addRole("app")
       yield* EtcdAuth.grantPermission("app", "readwrite", KeyRange.prefix("app/"))
       yield* EtcdAuth.grantPermission("app", "read", "shared")
-      yield* EtcdAuth.addUser("app", { password: Redacted.make("a") })
+      yield* EtcdAuth.addUser("app", Redacted.make("a"))
       yield* EtcdAuth.grantRole("app", "app")
       yield* EtcdAuth.enable()
 
@@ -122,7 +122,7 @@ describe("EtcdAuth", () => {
       assert.strictEqual(yield* reason(app.put("shared", "1")), "PermissionDenied")
       assert.strictEqual(yield* reason(app.range(KeyRange.all)), "PermissionDenied")
       assert.strictEqual(yield* reason(impostor.get("app/a")), "AuthenticationFailed")
-      assert.strictEqual(yield* reason(EtcdKv.get("app/a")), "UserNameEmpty")
+      assert.strictEqual(yield* reason(EtcdKv.get("app/a")), "InvalidArgument")
 
       const token = yield* EtcdAuth.authenticate("app", Redacted.make("a"))
       assert.isTrue(Redacted.value(token).length > 0)

@@ -37,7 +37,7 @@ const revive = (node: EtcdProcess.Node, load: Load.Load) =>
 const kill = (node: EtcdProcess.Node, load: Load.Load) => Effect.andThen(node.signal("SIGKILL"), revive(node, load))
 
 /** The revision of the newest value in the store, as the member knows it. */
-const newestAt = (node: EtcdProcess.Node, plain: EtcdKv.Kv) =>
+const newestAt = (node: EtcdProcess.Node, plain: EtcdKv.Service) =>
   Effect.map(
     plain.range(KeyRange.all, {
       endpoint: node.endpoints[0],
@@ -50,7 +50,7 @@ const newestAt = (node: EtcdProcess.Node, plain: EtcdKv.Kv) =>
   )
 
 /** Kills a follower when puts have been applied that it has not answered: sent again, they would be there twice. */
-const killUnanswered = (node: EtcdProcess.Node, load: Load.Load, leader: EtcdProcess.Node, plain: EtcdKv.Kv) =>
+const killUnanswered = (node: EtcdProcess.Node, load: Load.Load, leader: EtcdProcess.Node, plain: EtcdKv.Service) =>
   Effect.gen(function* () {
     const halt = Effect.gen(function* () {
       yield* load.writing
@@ -83,7 +83,7 @@ const awaitOtherLeader = (cluster: EtcdCluster.Cluster, than: EtcdProcess.Node) 
 /** A member that has just come back may not be up to date enough to lead, and etcd does not say so: it waits. */
 const moveLeader = (cluster: EtcdCluster.Cluster) =>
   Effect.gen(function* () {
-    const maintenance = EtcdMaintenance.make(yield* EtcdClient.make({ endpoints: cluster.endpoints }))
+    const maintenance = EtcdMaintenance.fromClient(yield* EtcdClient.make({ endpoints: cluster.endpoints }))
     const leader = yield* cluster.awaitLeader
     const other = cluster.members.find((node) => node !== leader)!
     yield* maintenance.moveLeader(other.id, { deadline: "1 second" })
@@ -113,7 +113,7 @@ const spanNames = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   })
 
 /** Nothing is under way and no key is held: each call goes out as it is, and waits for no other. */
-const isIdle = Effect.fnUntraced(function* (kv: EtcdKv.Kv, keys: ReadonlyArray<string>) {
+const isIdle = Effect.fnUntraced(function* (kv: EtcdKv.Service, keys: ReadonlyArray<string>) {
   for (const key of keys) {
     const calls: ReadonlyArray<Effect.Effect<unknown, EtcdError.EtcdError>> = [
       kv.put(key, "after"),
@@ -131,7 +131,7 @@ const isIdle = Effect.fnUntraced(function* (kv: EtcdKv.Kv, keys: ReadonlyArray<s
 /** Stops the load, and checks what it was told. */
 const conclude = Effect.fnUntraced(function* (plain: EtcdClient.Client, load: Load.Load) {
   yield* load.stop
-  const { header } = yield* EtcdKv.make(plain).delete("none")
+  const { header } = yield* EtcdKv.fromClient(plain).delete("none")
   const history = yield* Verdict.historyUpTo(plain, load.prefix, header.revision)
   Verdict.check(load.told, history)
   return history
@@ -146,10 +146,10 @@ describe("EtcdBatch, in a cluster whose members fail", () => {
         const cluster = yield* EtcdCluster.EtcdCluster
         const { endpoints } = cluster
         const plain = yield* EtcdClient.make({ endpoints })
-        const options = { endpoints, batching: true, deadline: "500 millis" } as const
-        const sticky = EtcdKv.make(yield* EtcdClient.make(options))
+        const options = { endpoints, batching: true, deadline: "500 millis", selection: "sticky" } as const
+        const sticky = EtcdKv.fromClient(yield* EtcdClient.make(options))
         // Who reads from one member after the other would notice an answer that is stale.
-        const spread = EtcdKv.make(yield* EtcdClient.make({ ...options, selection: "spread" }))
+        const spread = EtcdKv.fromClient(yield* EtcdClient.make({ ...options, selection: "spread" }))
         const load = yield* Load.start([sticky, spread], {
           prefix: "all/",
           keys: 48,
@@ -159,7 +159,7 @@ describe("EtcdBatch, in a cluster whose members fail", () => {
         })
         yield* load.answered(enough)
         const follower = yield* useFollower(cluster, load)
-        yield* killUnanswered(follower, load, yield* cluster.awaitLeader, EtcdKv.make(plain))
+        yield* killUnanswered(follower, load, yield* cluster.awaitLeader, EtcdKv.fromClient(plain))
         yield* load.answered(enough)
         yield* load.writing
         yield* kill(yield* cluster.awaitLeader, load)
@@ -202,7 +202,7 @@ describe("EtcdBatch, in a cluster whose members fail", () => {
           keepAliveInterval: "Infinity",
           reconnect: Schedule.spaced("1 minute")
         })
-        const kv = EtcdKv.make(client)
+        const kv = EtcdKv.fromClient(client)
         const paused = yield* nodeOf(cluster, (yield* kv.put("paused", "")).header.memberId)
         const keys = Array.from({ length: 64 }, (_, index) => `paused/${index}`)
         const everything = (value: string) =>

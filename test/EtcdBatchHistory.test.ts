@@ -47,7 +47,7 @@ interface Answer {
 const held = (kv: EtcdKv.KeyValue | undefined) => (kv === undefined ? null : kv.valueString)
 
 const perform = (
-  kv: EtcdKv.Kv,
+  kv: EtcdKv.Service,
   prefix: string,
   operation: Operation,
   value: string
@@ -80,7 +80,7 @@ const perform = (
 
 let runs = 0
 
-const run = Effect.fnUntraced(function* (kv: EtcdKv.Kv, lists: ReadonlyArray<ReadonlyArray<Operation>>) {
+const run = Effect.fnUntraced(function* (kv: EtcdKv.Service, lists: ReadonlyArray<ReadonlyArray<Operation>>) {
   const prefix = `${runs++}/`
   const told: Array<Told> = []
   let acknowledged = (yield* kv.put(`${prefix}before`, "")).header.revision
@@ -195,7 +195,7 @@ const isInOrder = (told: ReadonlyArray<Told>) => {
 
 describe("EtcdBatch", () => {
   layer(EtcdLayer.ephemeral({}, { log: false }), { excludeTestServices: true, timeout: "30 seconds" })((it) => {
-    const check = Effect.fnUntraced(function* (kv: EtcdKv.Kv, lists: ReadonlyArray<ReadonlyArray<Operation>>) {
+    const check = Effect.fnUntraced(function* (kv: EtcdKv.Service, lists: ReadonlyArray<ReadonlyArray<Operation>>) {
       const { first, last, prefix, told } = yield* run(kv, lists)
       const states = yield* historyOf(prefix, first, last)
       for (const one of told) agrees(one, states, last)
@@ -216,7 +216,7 @@ describe("EtcdBatch", () => {
       [program, options],
       ([lists, options]) =>
         Effect.gen(function* () {
-          const kv = EtcdKv.make(yield* EtcdBatch.make(yield* EtcdClient.EtcdClient, options))
+          const kv = EtcdKv.fromClient(yield* EtcdBatch.fromClient(yield* EtcdClient.EtcdClient, options))
           isInOrder(yield* check(kv, lists))
         }),
       { arbitrary: { runs: 80 } }

@@ -77,7 +77,7 @@ const connected = (options: Partial<EtcdClient.Options> = {}) =>
   Effect.gen(function* () {
     const { all, fake } = members()
     const endpoints = ["a:1", "b:1", "c:1"]
-    const client = yield* byTestClock(makeWith(fake.transport, { endpoints, ...options }))
+    const client = yield* byTestClock(makeWith(fake.transport, { endpoints, selection: "sticky", ...options }))
     yield* put(client)
     const used = fake.sent.at(-1)!.address as Address
     const others = (["a:1", "b:1", "c:1"] as const).filter((address) => address !== used)

@@ -90,19 +90,19 @@ describe("a client with TLS", () => {
     })
   )
 
-  it.live("does not follow a stream of endpoints to a plain address, even with secure ones beside it", () =>
-    Effect.gen(function* () {
+  it.live("does not follow a stream of endpoints to a plain address, even with secure ones beside it", () => {
+    const { layer, lines } = warnings()
+    return Effect.gen(function* () {
       const plain = yield* listener
       const node = yield* secureNode("https://127.0.0.1:1")
       const lists = yield* Queue.unbounded<ReadonlyArray<string>>()
       yield* Queue.offer(lists, [node.endpoint])
-      const { layer, lines } = warnings()
       const client = yield* EtcdClient.make({
         endpoints: Stream.fromQueue(lists),
         tls,
         credentials,
         selection: "spread"
-      }).pipe(Effect.provide(layer))
+      })
       yield* put(client)
       for (const list of [[plain.endpoint], [plain.endpoint, node.endpoint]]) {
         const before = lines.length
@@ -117,8 +117,8 @@ describe("a client with TLS", () => {
       })
       assert.deepStrictEqual(yield* client.endpoints, [plain.endpoint.replace("http:", "https:")])
       assert.deepStrictEqual(plain.heard, [])
-    })
-  )
+    }).pipe(Effect.provide(layer))
+  })
 
   it.live("refuses to ask a plain endpoint that a single call names", () =>
     Effect.gen(function* () {

@@ -51,7 +51,7 @@ const hooked = (hooks: Hooks) =>
         return hooks.serverStream === undefined ? call : hooks.serverStream(method, request, call)
       }
     }
-    return EtcdKv.make(between)
+    return EtcdKv.fromClient(between)
   })
 
 const failure = (

@@ -13,10 +13,10 @@ const reason = <A, R>(effect: Effect.Effect<A, { readonly reason: { readonly _ta
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes)
 
-const isThere = (leases: EtcdLease.Leases, id: EtcdId.LeaseId) => Effect.map(leases.list(), (ids) => ids.includes(id))
+const isThere = (leases: EtcdLease.Service, id: EtcdId.LeaseId) => Effect.map(leases.list(), (ids) => ids.includes(id))
 
 /** Waits until a lease that nobody renews has come and gone, as soon as the cluster grants one. */
-const aLifetime = Effect.fnUntraced(function* (leases: EtcdLease.Leases, ttl: Duration.Input) {
+const aLifetime = Effect.fnUntraced(function* (leases: EtcdLease.Service, ttl: Duration.Input) {
   const { id } = yield* Effect.retry(leases.grant(ttl, { deadline: "1 second" }), { times: 20 })
   yield* isThere(leases, id).pipe(Effect.repeat({ while: (there) => there, schedule: Schedule.spaced(50) }))
 })
@@ -181,9 +181,9 @@ describe("EtcdLease", () => {
           endpoints: etcd.endpoints,
           credentials: { username, password: Redacted.make("secret") }
         })
-      const auth = EtcdAuth.make(yield* EtcdClient.make({ endpoints: etcd.endpoints }))
+      const auth = EtcdAuth.fromClient(yield* EtcdClient.make({ endpoints: etcd.endpoints }))
       for (const name of ["root", "app"]) {
-        yield* auth.addUser(name, { password: Redacted.make("secret") })
+        yield* auth.addUser(name, Redacted.make("secret"))
         yield* auth.addRole(name)
         yield* auth.grantRole(name, name)
       }
@@ -194,12 +194,12 @@ describe("EtcdLease", () => {
       const leases = yield* EtcdLease.fromClient(yield* as("app"))
       const all = yield* Effect.forEach(Array.from({ length: 20 }), () => leases.make("4 seconds"))
       const lease = all[7]!
-      yield* EtcdKv.make(root).put("app/a", "", { lease: lease.id })
+      yield* EtcdKv.fromClient(root).put("app/a", "", { lease: lease.id })
       const others = yield* EtcdLease.fromClient(root)
       yield* aLifetime(others, lease.ttl)
       for (const one of all) assert.isFalse(yield* isLost(one))
 
-      yield* EtcdKv.make(root).put("root/a", "", { lease: lease.id })
+      yield* EtcdKv.fromClient(root).put("root/a", "", { lease: lease.id })
       // Whether etcd asks who renews depends on the patch release.
       const renewed = yield* Effect.result(leases.keepAliveOnce(lease.id))
       if (Result.isFailure(renewed)) {
@@ -261,7 +261,7 @@ describe("EtcdLease", () => {
       yield* passALifetimeWithout(leader)
       yield* leader.start
 
-      const { memberId } = (yield* EtcdMaintenance.make(client).status()).header
+      const { memberId } = (yield* EtcdMaintenance.fromClient(client).status()).header
       const asked = cluster.members.find((node) => node.id === memberId)!
       yield* asked.signal("SIGSTOP")
       yield* passALifetimeWithout(asked)

@@ -42,7 +42,7 @@ const setUp = Effect.gen(function* () {
   return { stub, leases, end: Scope.close(scope, Exit.void) }
 })
 
-const makeIn = (scope: Scope.Scope, leases: EtcdLease.Leases, ttl: Duration.Input, ids: ReadonlyArray<bigint>) =>
+const makeIn = (scope: Scope.Scope, leases: EtcdLease.Service, ttl: Duration.Input, ids: ReadonlyArray<bigint>) =>
   Effect.forEach(ids, (id) => Scope.provide(leases.make(ttl, { id: LeaseId(id) }), scope))
 
 const isDone = (fiber: Fiber.Fiber<unknown, unknown>) => Effect.as(settle, fiber).pipe(Effect.map(hasEnded))
@@ -372,7 +372,7 @@ describe("a space quota that is used up", () => {
     Effect.gen(function* () {
       const node = yield* Etcd.node({ flags: ["--quota-backend-bytes", "262144"] })
       const real = yield* EtcdClient.make({ endpoints: [node.endpoint] })
-      const kv = EtcdKv.make(real)
+      const kv = EtcdKv.fromClient(real)
       const value = "x".repeat(50_000)
       const full = yield* Effect.flip(Effect.forever(kv.put("full", value)))
       assert.strictEqual(full.reason._tag, "NoSpace")

@@ -32,11 +32,11 @@ const service = Effect.fnUntraced(function* (endpoint: string) {
   return { client, leases: yield* EtcdLease.fromClient(client) }
 })
 
-const isThere = (leases: EtcdLease.Leases, { id }: EtcdLease.Lease) =>
+const isThere = (leases: EtcdLease.Service, { id }: EtcdLease.Lease) =>
   Effect.map(leases.list(), (ids) => ids.includes(id))
 
 /** Waits until a lease that nobody renews has come and gone. */
-const aLifetime = Effect.fnUntraced(function* (leases: EtcdLease.Leases, ttl: Duration.Input) {
+const aLifetime = Effect.fnUntraced(function* (leases: EtcdLease.Service, ttl: Duration.Input) {
   const { id } = yield* leases.grant(ttl)
   while ((yield* leases.list()).includes(id)) yield* Time.sleep(real, 50)
 })
@@ -67,14 +67,14 @@ describe("the time of a lease", () => {
       const node = yield* TestClock.withLive(Etcd.node())
       const { client, leases } = yield* service(node.endpoint)
       const lease = yield* leases.make("2 seconds")
-      yield* EtcdKv.make(client).put("clock", "", { lease: lease.id })
+      yield* EtcdKv.fromClient(client).put("clock", "", { lease: lease.id })
       yield* aLifetime(leases, lease.ttl)
       assert.isTrue(yield* isThere(leases, lease))
       assert.isFalse(yield* isLost(lease))
       yield* TestClock.adjust("1 day")
       yield* aLifetime(leases, lease.ttl)
       assert.isFalse(yield* isLost(lease))
-      assert.deepStrictEqual(yield* EtcdKv.make(client).getString("clock"), Option.some(""))
+      assert.deepStrictEqual(yield* EtcdKv.fromClient(client).getString("clock"), Option.some(""))
       const scope = yield* Scope.make()
       yield* Scope.provide(leases.make("2 seconds"), scope)
       // Nor does the program's clock count where etcd is gone and the lease cannot be revoked.

@@ -29,7 +29,7 @@ const sending = (pieces: ReadonlyArray<Uint8Array>, end: Stream.Stream<never, Et
     return create(SnapshotResponseSchema, { blob, remainingBytes: BigInt(Math.max(0, total - sent - 32)) })
   })
   const client = { serverStream: () => Stream.concat(Stream.fromIterable(messages), end) }
-  return EtcdMaintenance.make(client as unknown as EtcdClient.Client)
+  return EtcdMaintenance.fromClient(client as unknown as EtcdClient.Client)
 }
 
 describe("EtcdMaintenance", () => {
@@ -193,7 +193,7 @@ describe("EtcdMaintenance", () => {
       const cluster = yield* EtcdCluster.ephemeral({ log: false })
       const leader = yield* cluster.awaitLeader
       const [other, third] = cluster.members.filter((node) => node !== leader)
-      const maintenance = EtcdMaintenance.make(yield* EtcdClient.make({ endpoints: cluster.endpoints }))
+      const maintenance = EtcdMaintenance.fromClient(yield* EtcdClient.make({ endpoints: cluster.endpoints }))
       assert.strictEqual(
         yield* reason(maintenance.moveLeader(other!.id, { endpoint: third!.endpoints[0] })),
         "NotLeader"
@@ -238,7 +238,7 @@ describe("EtcdMaintenance", () => {
         const file = NodePath.join(folder, "etcd.db")
         NodeFs.writeFileSync(file, "the one before")
         const lost = EtcdError.make(new EtcdError.ConnectionLost({ message: "Gone.", outcome: "not-applied" }))
-        const saved = (maintenance: EtcdMaintenance.Maintenance) => Effect.flip(maintenance.snapshotToFile(file))
+        const saved = (maintenance: EtcdMaintenance.Service) => Effect.flip(maintenance.snapshotToFile(file))
         for (const error of [
           yield* saved(sending([database, digest.map((byte) => byte ^ 1)])),
           yield* saved(sending([database], Stream.fail(lost)))

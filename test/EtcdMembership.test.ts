@@ -33,7 +33,7 @@ const setUp = Effect.fnUntraced(function* (more: EtcdConfig.Input = {}) {
       },
       options
     )
-  const membership = EtcdMembership.make(yield* EtcdClient.make({ endpoints: first.endpoints }))
+  const membership = EtcdMembership.fromClient(yield* EtcdClient.make({ endpoints: first.endpoints }))
   return { first, join, membership }
 })
 
@@ -50,7 +50,7 @@ describe("EtcdMembership", () => {
       )
       assert.deepStrictEqual((yield* membership.list({ serializable: true })).members, members)
 
-      const added = yield* membership.add(["unix://second.peer:0"], { asLearner: true })
+      const added = yield* membership.add(["unix://second.peer:0"], { isLearner: true })
       assert.isTrue(added.member.isLearner)
       assert.strictEqual(added.member.name, "")
       assert.strictEqual(added.members.length, 2)

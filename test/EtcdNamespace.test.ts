@@ -154,7 +154,7 @@ describe("EtcdNamespace", () => {
           assert.strictEqual(inside.reason._tag, "InvalidArgument")
           assert.strictEqual(inside.reason.outcome, "not-applied")
         }
-        const client = EtcdNamespace.make(yield* EtcdClient.EtcdClient, "app/")
+        const client = EtcdNamespace.fromClient(yield* EtcdClient.EtcdClient, "app/")
         const raw = client.unary(KV.method.txn, { success: [{ request: { case: "requestPut", value: {} } }] })
         assert.strictEqual((yield* Effect.flip(raw)).reason._tag, "InvalidArgument")
         const missing = yield* EtcdKv.delete("nothing", { errorOnMissing: true }).pipe(within("app/"), Effect.flip)
@@ -241,7 +241,7 @@ describe("EtcdNamespace", () => {
       Effect.gen(function* () {
         yield* fresh
         const outside = yield* EtcdClient.EtcdClient
-        const inside = EtcdNamespace.make(outside, "n/")
+        const inside = EtcdNamespace.fromClient(outside, "n/")
         const { ID } = yield* outside.unary(Lease.method.leaseGrant, { TTL: 60n })
         for (const key of ["n", "n/", "n/a", "m"]) {
           yield* outside.unary(KV.method.put, { key: bytes(key), lease: ID })
@@ -307,7 +307,7 @@ describe("EtcdNamespace", () => {
           fc.sample(fc.tuple(edgy, anyRange), 300),
           ([prefix, range]) =>
             Effect.gen(function* () {
-              const kv = EtcdKv.make(EtcdNamespace.make(client, prefix))
+              const kv = EtcdKv.fromClient(EtcdNamespace.fromClient(client, prefix))
               const read = yield* kv.range(range)
               assert.deepStrictEqual(
                 read.kvs.map((kv) => hex(kv.key)),
@@ -319,7 +319,7 @@ describe("EtcdNamespace", () => {
         )
         const prefix = Uint8Array.of(0xff)
         const gone = expected(prefix, KeyRange.all)
-        const kv = EtcdKv.make(EtcdNamespace.make(client, prefix))
+        const kv = EtcdKv.fromClient(EtcdNamespace.fromClient(client, prefix))
         const deleted = yield* kv.delete(KeyRange.all, { previousValues: true })
         assert.deepStrictEqual(
           deleted.previous.map((kv) => hex(kv.key)),

@@ -2,7 +2,7 @@ import { assert, describe, layer } from "@effect/vitest"
 import { Effect, Fiber, Latch, Layer, Option, Schema, Stream } from "effect"
 import { SchemaBinary } from "effect/encoding"
 import { EtcdClient, EtcdId, EtcdKv, EtcdLayer } from "effect-etcd"
-import type * as EtcdStore from "effect-etcd/EtcdStore"
+import * as EtcdStore from "effect-etcd/EtcdStore"
 import * as EtcdTxn from "effect-etcd/EtcdTxn"
 import { expectTypeOf } from "vitest"
 import { Lease } from "../src/internal/proto/rpc_pb.ts"
@@ -19,11 +19,11 @@ const bob = new User({ name: "Bob", since: new Date(2), id: 2n, mail: Option.non
 
 const live = Layer.provideMerge(EtcdTxn.layer, EtcdLayer.ephemeral({}, { log: false }))
 
-describe("EtcdKv.schema", () => {
+describe("EtcdStore.make", () => {
   layer(live, { timeout: "30 seconds" })((it) => {
     it.effect("get, put, list, stream and delete", () =>
       Effect.gen(function* () {
-        const users = EtcdKv.schema("a/", User)
+        const users = EtcdStore.make("a/", User)
         expectTypeOf(users).toEqualTypeOf<EtcdStore.Store<User>>()
         assert.deepStrictEqual(yield* users.get("ann"), Option.none())
         const first = yield* users.put("ann", ann)
@@ -59,7 +59,7 @@ describe("EtcdKv.schema", () => {
 
     it.effect("compare-and-set and compare-and-delete by revision", () =>
       Effect.gen(function* () {
-        const users = EtcdKv.schema("cas/", User)
+        const users = EtcdStore.make("cas/", User)
         const created = yield* users.compareAndSet("u", ann, { revision: 0n })
         const exists = yield* Effect.flip(users.compareAndSet("u", bob, { revision: 0n }))
         assert(exists._tag === "EtcdConflict")
@@ -79,7 +79,7 @@ describe("EtcdKv.schema", () => {
 
     it.effect("update starts over when somebody else has written", () =>
       Effect.gen(function* () {
-        const counters = EtcdKv.schema("count/", Schema.Int)
+        const counters = EtcdStore.make("count/", Schema.Int)
         const add = counters.update("n", (current) => Option.getOrElse(current, () => 0) + 1)
         yield* Effect.all(
           Array.from({ length: 30 }, () => add),
@@ -99,7 +99,7 @@ describe("EtcdKv.schema", () => {
         const client = yield* EtcdClient.EtcdClient
         const granted = yield* client.unary(Lease.method.leaseGrant, { TTL: 60n })
         const lease = EtcdId.LeaseId(granted.ID)
-        const counters = EtcdKv.schema("lease/", Schema.Int)
+        const counters = EtcdStore.make("lease/", Schema.Int)
         yield* counters.put("a", 1, { lease })
         yield* counters.compareAndSet("b", 1, { lease, revision: 0n })
         yield* counters.update("c", () => 1, { lease })
@@ -114,7 +114,7 @@ describe("EtcdKv.schema", () => {
 
     it.effect("what does not fit the schema is an error that names the key", () =>
       Effect.gen(function* () {
-        const users = EtcdKv.schema("bad/", User)
+        const users = EtcdStore.make("bad/", User)
         const { header } = yield* EtcdKv.put("bad/json", "{")
         yield* EtcdKv.put("bad/shape", '{"name":""}')
         yield* EtcdKv.put("bad/text", Uint8Array.of(0x22, 0xff, 0x22))
@@ -145,7 +145,7 @@ describe("EtcdKv.schema", () => {
 
     it.effect("watch decodes what changes", () =>
       Effect.gen(function* () {
-        const counters = EtcdKv.schema("watch/", Schema.Int)
+        const counters = EtcdStore.make("watch/", Schema.Int)
         const { revision } = yield* counters.put("a", 1)
         const options = { startRevision: revision, previousValues: true } as const
         const seen = yield* Latch.make()
@@ -176,11 +176,11 @@ describe("EtcdKv.schema", () => {
 
     it.effect("other formats", () =>
       Effect.gen(function* () {
-        const numbers = EtcdKv.schema("text/", Schema.FiniteFromString, { format: "text" })
+        const numbers = EtcdStore.make("text/", Schema.FiniteFromString, { format: "text" })
         yield* numbers.put("n", 12)
         assert.deepStrictEqual(yield* EtcdKv.getString("text/n"), Option.some("12"))
         assert.strictEqual(Option.getOrThrow(yield* numbers.get("n")).value, 12)
-        const users = EtcdKv.schema("bytes/", SchemaBinary.toCodec(User), { format: "bytes" })
+        const users = EtcdStore.make("bytes/", SchemaBinary.toCodec(User), { format: "bytes" })
         yield* users.put("ann", ann)
         yield* users.put("bob", bob)
         assert.deepStrictEqual(
@@ -188,9 +188,9 @@ describe("EtcdKv.schema", () => {
           [ann, bob]
         )
         // @ts-expect-error: the schema does not encode to text
-        const _noText = () => EtcdKv.schema("x/", User, { format: "text" })
+        const _noText = () => EtcdStore.make("x/", User, { format: "text" })
         // @ts-expect-error: the schema does not encode to bytes
-        const _noBytes = () => EtcdKv.schema("x/", Schema.FiniteFromString, { format: "bytes" })
+        const _noBytes = () => EtcdStore.make("x/", Schema.FiniteFromString, { format: "bytes" })
       })
     )
   })

@@ -226,10 +226,10 @@ describe("EtcdWatch.changes", () => {
             yield* Stream.runDrain(read(counting))
             return pages
           })
-        const ofStream = yield* pagesOf((client) => EtcdKv.make(client).stream(range))
+        const ofStream = yield* pagesOf((client) => EtcdKv.fromClient(client).stream(range))
         const ofSnapshot = yield* pagesOf((client) =>
           Stream.unwrap(
-            Effect.map(EtcdWatch.make(client), (service) =>
+            Effect.map(EtcdWatch.fromClient(client), (service) =>
               Stream.take(service.changes(range, { snapshot: "first" }), 1)
             )
           )
@@ -342,7 +342,7 @@ describe("EtcdWatch and its server", () => {
       Effect.gen(function* () {
         const { endpoints } = yield* EtcdProcess.EtcdProcess
         const scope = yield* Scope.make()
-        const service = yield* EtcdWatch.make(yield* Scope.provide(EtcdClient.make({ endpoints }), scope))
+        const service = yield* EtcdWatch.fromClient(yield* Scope.provide(EtcdClient.make({ endpoints }), scope))
         const before = yield* reading(service.changes("client", { created: true }))
         yield* before.until((got) => got.length === 1)
         yield* Scope.close(scope, Exit.void)
@@ -374,7 +374,9 @@ describe("EtcdWatch and its server", () => {
     it.effect("a message that is too large for the client ends the watch that it is for, and no other", () =>
       Effect.gen(function* () {
         const { endpoints } = yield* EtcdProcess.EtcdProcess
-        const service = yield* EtcdWatch.make(yield* EtcdClient.make({ endpoints, maxReceiveMessageSize: 64 * 1024 }))
+        const service = yield* EtcdWatch.fromClient(
+          yield* EtcdClient.make({ endpoints, maxReceiveMessageSize: 64 * 1024 })
+        )
         const { header } = yield* EtcdKv.put("fits/0", "first")
         const startRevision = header.revision
         const fits = yield* Effect.forEach([0, 1, 2, 3, 4], (n) =>
@@ -397,7 +399,7 @@ describe("EtcdWatch and its server", () => {
     it.effect("a key that is too large for the server ends the watch of it, and no other", () =>
       Effect.gen(function* () {
         const { endpoints } = yield* EtcdProcess.EtcdProcess
-        const service = yield* EtcdWatch.make(yield* EtcdClient.make({ endpoints }))
+        const service = yield* EtcdWatch.fromClient(yield* EtcdClient.make({ endpoints }))
         const names = ["0", "1", "2", "3"]
         const fits = yield* Effect.forEach(names, (name) => reading(service.changes(`key/${name}`, { created: true })))
         const exceeds = yield* reading(service.watch("k".repeat(3_000_000)))
@@ -415,7 +417,7 @@ describe("EtcdWatch and its server", () => {
         const { major, minor, patch } = node.version
         const tells = major > 3 || minor > 4 || (minor === 4 && patch >= 25)
         yield* EtcdKv.put("quiet/key", "1")
-        const service = yield* EtcdWatch.make(yield* EtcdClient.EtcdClient).pipe(
+        const service = yield* EtcdWatch.fromClient(yield* EtcdClient.EtcdClient).pipe(
           Effect.provideService(Settings, {
             ...Context.get(Context.empty(), Settings),
             progressIntervalMillis: 20
@@ -472,7 +474,7 @@ describe("EtcdWatch and its server", () => {
     Effect.gen(function* () {
       const cluster = yield* EtcdCluster.ephemeral({ log: false })
       const client = yield* EtcdClient.make({ endpoints: cluster.endpoints })
-      const watch = yield* EtcdWatch.make(client)
+      const watch = yield* EtcdWatch.fromClient(client)
       const leader = yield* cluster.awaitLeader
       const alone = cluster.members.find((node) => node !== leader)!
       const others = cluster.members.filter((node) => node !== alone)
@@ -494,7 +496,7 @@ describe("EtcdWatch and its server", () => {
       assert.strictEqual(error.reason._tag, "NoLeader")
       assert.strictEqual(yield* Metrics.watchers(alone), 1)
       yield* Effect.forEach(others, (node) => node.signal("SIGCONT"), { discard: true })
-      const kv = EtcdKv.make(client)
+      const kv = EtcdKv.fromClient(client)
       yield* kv.put("a", "1", { retry: Schedule.spaced("20 millis") })
       assert.strictEqual(describeEvent(yield* Fiber.join(stays)), "a=1")
       assert.strictEqual(describeEvent(yield* Fiber.join(moves)), "a=1")
@@ -523,8 +525,8 @@ describe("EtcdWatch and its server", () => {
         endpoints: node.endpoints,
         credentials: { username: "reader", password }
       })
-      const watch = yield* EtcdWatch.make(client)
-      const kv = EtcdKv.make(client)
+      const watch = yield* EtcdWatch.fromClient(client)
+      const kv = EtcdKv.fromClient(client)
       const denied = yield* Effect.flip(watch.next("may not"))
       assert.strictEqual(denied.reason._tag, "PermissionDenied")
 
@@ -558,7 +560,7 @@ describe("EtcdWatch and its server", () => {
       yield* kv.put("may", "3")
       assert.strictEqual(describeEvent(yield* Fiber.join(third)), "may=3")
 
-      const nobody = yield* EtcdWatch.make(plain)
+      const nobody = yield* EtcdWatch.fromClient(plain)
       assert.strictEqual((yield* Effect.flip(nobody.next("may"))).reason._tag, "UserNameEmpty")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )

@@ -20,7 +20,7 @@ const { lost, put, until } = Server
 const retry = Schedule.spaced("1 millis")
 
 /** A reader that keeps what it got. */
-const reading = (service: EtcdWatch.Watch, options: EtcdWatch.ChangesOptions = {}, key: KeyRange.Input = "k") =>
+const reading = (service: EtcdWatch.Service, options: EtcdWatch.ChangesOptions = {}, key: KeyRange.Input = "k") =>
   Effect.gen(function* () {
     const got: Array<EtcdWatch.Change> = []
     const fiber = yield* service.changes(key, { retry, ...options }).pipe(
@@ -34,7 +34,7 @@ const reading = (service: EtcdWatch.Watch, options: EtcdWatch.ChangesOptions = {
 
 const start = Effect.gen(function* () {
   const server = Server.make()
-  const service = yield* EtcdWatch.make(server.client)
+  const service = yield* EtcdWatch.fromClient(server.client)
   return { server, service }
 })
 
@@ -238,7 +238,7 @@ describe("calls of watches", () => {
     Effect.gen(function* () {
       const server = Server.make()
       const scope = yield* Scope.make()
-      const service = yield* Scope.provide(EtcdWatch.make(server.client), scope)
+      const service = yield* Scope.provide(EtcdWatch.fromClient(server.client), scope)
       const { fiber } = yield* reading(service)
       const call = yield* server.call(0, 1)
       yield* Scope.close(scope, Exit.void)

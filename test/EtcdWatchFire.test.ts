@@ -216,8 +216,8 @@ describe("watches under fire", () => {
         })
         const client = yield* connect(cluster)
         const writing = yield* connect(cluster)
-        const kv = EtcdKv.make(client)
-        const service = yield* EtcdWatch.make(client)
+        const kv = EtcdKv.fromClient(client)
+        const service = yield* EtcdWatch.fromClient(client)
         const all = KeyRange.prefix(prefix)
         let isBusy = true
         const slowly = (millis: number) => Effect.suspend(() => (isBusy ? Effect.sleep(millis) : Effect.void))

@@ -59,7 +59,7 @@ const start = Effect.gen(function* () {
   const backup = NodePath.join(directory, "backup")
   const node = yield* EtcdProcess.ephemeral({ dataDir }, { log: false })
   const client = yield* EtcdClient.make({ endpoints: node.endpoints, reconnect: Schedule.spaced("10 millis") })
-  const service = yield* EtcdWatch.make(client)
+  const service = yield* EtcdWatch.fromClient(client)
   const mayTry = Latch.makeUnsafe(true)
   const retry: typeof EtcdWatch.defaultRetry = Schedule.spaced("5 millis").pipe(
     Schedule.modifyDelay(({ duration }) => Effect.as(mayTry.await, duration))
@@ -67,13 +67,13 @@ const start = Effect.gen(function* () {
   const kill = Effect.andThen(node.signal("SIGKILL"), node.exit)
   return {
     node,
-    kv: EtcdKv.make(client),
+    kv: EtcdKv.fromClient(client),
     mayTry,
     restart: Effect.andThen(kill, node.start),
     /** Makes the copy of a snapshot of the data as they are now. */
     save: Effect.gen(function* () {
       const snapshot = NodePath.join(directory, "snapshot.db")
-      yield* EtcdMaintenance.make(client).snapshotToFile(snapshot)
+      yield* EtcdMaintenance.fromClient(client).snapshotToFile(snapshot)
       yield* restore(node, snapshot, backup)
     }),
     /** Keeps a copy of the data as they are now. */
@@ -283,8 +283,8 @@ describe("a member that lags", () => {
           keepAliveTimeout: "200 millis",
           reconnect: Schedule.spaced("10 millis")
         })
-        const service = yield* EtcdWatch.make(client)
-        const kv = EtcdKv.make(client)
+        const service = yield* EtcdWatch.fromClient(client)
+        const kv = EtcdKv.fromClient(client)
         const got: Array<bigint> = []
         yield* lagging!.signal("SIGSTOP")
         const watching = yield* service.changes(KeyRange.all, { startRevision: 1n, requireLeader: false }).pipe(

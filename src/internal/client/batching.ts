@@ -15,9 +15,9 @@ import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } fro
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Result from "effect/Result"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
+import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
 import { Lane, type Limits } from "./batchingLane.ts"
@@ -34,17 +34,23 @@ const defaultInFlight = 4
 /** What an operation takes in a transaction besides its key and its value, at most. */
 const overhead = 64
 
-const atLeastOne = (name: string, value: number | undefined, fallback: number) =>
-  value === undefined || (Number.isSafeInteger(value) && value >= 1)
-    ? Result.succeed(value ?? fallback)
-    : Result.fail(EtcdError.invalid(`The option ${name} of batching is to be a whole number from 1 on, not ${value}.`))
+const checks: Options.Checks<EtcdClient.BatchingOptions> = {
+  maxOperations: Options.count,
+  maxBytes: Options.size,
+  maxInFlight: Options.count
+}
 
-const limitsOf = (options: EtcdClient.BatchingOptions): Result.Result<Limits, EtcdError.EtcdError> =>
-  Result.all({
-    operations: atLeastOne("maxOperations", options.maxOperations, defaultOperations),
-    bytes: atLeastOne("maxBytes", options.maxBytes, defaultBytes),
-    inFlight: atLeastOne("maxInFlight", options.maxInFlight, defaultInFlight)
-  })
+/** What is wrong with the options of batching, whoever was given them. */
+export const problemOf = (who: string, options: EtcdClient.BatchingOptions): string | undefined =>
+  Options.problemOf(who, checks, options)
+
+const bounded = (limit: number): number => Math.min(limit, Number.MAX_SAFE_INTEGER)
+
+const limitsOf = ({ maxBytes, maxInFlight, maxOperations }: EtcdClient.BatchingOptions): Limits => ({
+  operations: bounded(maxOperations ?? defaultOperations),
+  bytes: bounded(Options.bytesOf(maxBytes) ?? defaultBytes),
+  inFlight: bounded(maxInFlight ?? defaultInFlight)
+})
 
 const latin1 = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
@@ -110,8 +116,9 @@ const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdC
     bytes: number,
     key: Uint8Array | undefined
   ) => {
+    // What is no deadline is for the client to refuse.
+    if (options?.deadline !== undefined && !Options.deadline.accepts(options.deadline)) return undefined
     const deadline = deadlineOf(options)
-    if (Option.isNone(deadline) && options?.deadline !== undefined) return undefined
     const millis =
       Option.isSome(deadline) && Duration.isFinite(deadline.value) ? Duration.toMillis(deadline.value) : undefined
     const isTimed = fallback !== undefined || options?.deadline !== undefined
@@ -162,6 +169,9 @@ export const make = (
   client: EtcdClient.Client,
   options: EtcdClient.BatchingOptions
 ): Effect.Effect<EtcdClient.Client, EtcdError.EtcdError> =>
-  Effect.gen(function* () {
-    return wrap(client, yield* Effect.fromResult(limitsOf(options)), yield* Time.Time)
+  Effect.suspend(() => {
+    const problem = problemOf("EtcdBatch", options)
+    return problem === undefined
+      ? Effect.map(Time.Time, (time) => wrap(client, limitsOf(options), time))
+      : Effect.fail(EtcdError.invalid(problem))
   })

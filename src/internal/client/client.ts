@@ -22,16 +22,16 @@ import * as Pull from "effect/Pull"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Tracer from "effect/Tracer"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
-
+import * as Caller from "../caller.ts"
 import { nodeHttp2Transport } from "../grpc/NodeHttp2Transport.ts"
 import type { Read, Transport, TransportError } from "../grpc/Transport.ts"
 import { http2Transport } from "../http2/Http2Transport.ts"
+import * as RequestOptions from "../options.ts"
 import { Auth, type ResponseHeader } from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
 import * as Batching from "./batching.ts"
@@ -41,101 +41,47 @@ import * as Endpoints from "./endpoints.ts"
 import * as Engine from "./engine.ts"
 import * as Inquiry from "./inquiry.ts"
 import * as Messages from "./messages.ts"
+import * as ClientOptions from "./options.ts"
 import { type Kind, kindOf, type Method, methodOf, needsLeader, serviceNamed } from "./rpcs.ts"
 import * as Selection from "./selection.ts"
 import * as Session from "./session.ts"
 import * as Telemetry from "./telemetry.ts"
 import * as Tls from "./tls.ts"
 
-const capped = (first: Duration.Input, cap: Duration.Input): Schedule.Schedule<unknown> =>
-  Schedule.exponential(first).pipe(
-    Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.fromInputUnsafe(cap)))),
-    Schedule.jittered
-  )
-
-export const defaultRetry: Schedule.Schedule<unknown, EtcdError.EtcdError> = capped("25 millis", "250 millis").pipe(
-  Schedule.upTo({ duration: "5 seconds" })
-)
-
-export const defaultReconnect: Schedule.Schedule<unknown, unknown> = capped("50 millis", "1 second")
-
 /** For calls with one answer whose callers do not say. */
 const defaultDeadlineMillis = 30_000
 
-const maxMessageSize = 2_147_483_647
-
 type Options = EtcdClient.Options
 
-const duration = (
-  name: string,
-  input: Duration.Input | undefined,
-  fallback: Duration.Input
-): Effect.Effect<Duration.Duration, EtcdError.EtcdError> =>
-  Option.match(Duration.fromInput(input ?? fallback), {
-    onNone: () => Effect.fail(EtcdError.invalid(`The client's option ${name} is no duration: ${String(input)}.`)),
-    onSome: Effect.succeed
-  })
-
-/** More than a timer can wait for is as good as for ever. */
-const timeout = (name: string, input: Duration.Input | undefined, fallback: Duration.Input) =>
-  Effect.map(duration(name, input, fallback), (value) => Math.min(Duration.toMillis(value), Time.longestTimer))
-
-const keepAlive = (input: Duration.Input | undefined) =>
-  Effect.map(timeout("keepAliveInterval", input, "6 seconds"), (millis) => (millis === Time.longestTimer ? 0 : millis))
-
-const optionalDuration = (name: string, input: Duration.Input | undefined) =>
-  input === undefined ? Effect.undefined : duration(name, input, input)
-
-const makeDefaults = Effect.fnUntraced(function* (options: Options) {
-  const base: Engine.Defaults = {
-    deadline: yield* optionalDuration("deadline", options.deadline),
-    retry: options.retry ?? defaultRetry
-  }
-  const services = new Map<string, Engine.Defaults>()
-  for (const [name, own] of Object.entries(options.services ?? {})) {
-    services.set(serviceNamed(name) ?? name, {
-      deadline: (yield* optionalDuration(`services.${name}.deadline`, own.deadline)) ?? base.deadline,
-      retry: own.retry ?? base.retry
-    })
-  }
-  return (service: string): Engine.Defaults => services.get(service) ?? base
-})
-
-const makeEngine = Effect.fnUntraced(function* (transport: Transport, options: Options, first: ReadonlyArray<string>) {
-  const problem = options.tls === undefined ? undefined : Tls.problemOf(options.tls)
-  if (problem !== undefined) return yield* Effect.fail(EtcdError.invalid(problem))
-  const configured = yield* Effect.fromResult(Endpoints.configure(first, options.tls !== undefined))
-  const context = yield* Effect.context()
+const makeEngine = Effect.fnUntraced(function* (
+  transport: Transport,
+  { connection, defaults, reconnect, selection }: ClientOptions.Settings,
+  tls: Options["tls"],
+  first: ReadonlyArray<string>
+) {
+  const configured = yield* Effect.fromResult(Endpoints.configure(first, tls !== undefined))
   const environment: Session.Environment = {
     scope: yield* Effect.scope,
-    context,
-    caller: context,
+    context: yield* Effect.context(),
+    caller: yield* Caller.make,
     time: yield* Time.Time,
     closed: false,
     transport,
-    connection: {
-      connectTimeoutMillis: yield* timeout("connectTimeout", options.connectTimeout, "5 seconds"),
-      keepAliveIntervalMillis: yield* keepAlive(options.keepAliveInterval),
-      keepAliveTimeoutMillis: yield* timeout("keepAliveTimeout", options.keepAliveTimeout, "3 seconds"),
-      maxReceiveMessageBytes: options.maxReceiveMessageSize ?? maxMessageSize
-    },
-    tls: Tls.material(options.tls ?? {}),
-    reconnect: options.reconnect ?? defaultReconnect,
+    connection,
+    tls: Tls.material(tls ?? {}),
+    reconnect,
     identity: { clusterId: 0n },
     observer: Telemetry.observer,
     links: new Set(),
     onView: () => Inquiry.viewed(engine)
   }
+  const start = yield* Random.nextIntBetween(0, configured.endpoints.length)
   const engine: Engine.Engine = {
     environment,
-    selection: Selection.make(
-      options.selection ?? "sticky",
-      configured.endpoints,
-      yield* Random.nextIntBetween(0, configured.endpoints.length)
-    ),
+    selection: Selection.make(selection, configured.endpoints, start),
     others: new Map(),
     admit: Endpoints.admit(configured),
-    defaults: yield* makeDefaults(options),
+    defaults,
     inquiry: Inquiry.make()
   }
   return { engine, seeds: { endpoints: configured.endpoints } }
@@ -153,25 +99,20 @@ interface Beginning {
   readonly streaming: boolean
 }
 
-const noDeadline = { millis: Number.POSITIVE_INFINITY, isTimed: false }
-const defaultDeadline = { millis: defaultDeadlineMillis, isTimed: false }
+/** How long a call may take, and whether somebody has said so. */
+interface Deadline {
+  readonly millis: number
+  readonly isTimed: boolean
+}
 
-/** How long the call may take, and whether somebody has said so. */
-const deadlineOf = ({
-  engine,
-  method,
-  options,
-  streaming
-}: Beginning): Result.Result<{ readonly millis: number; readonly isTimed: boolean }, EtcdError.EtcdError> => {
+const noDeadline: Deadline = { millis: Number.POSITIVE_INFINITY, isTimed: false }
+const defaultDeadline: Deadline = { millis: defaultDeadlineMillis, isTimed: false }
+
+const deadlineOf = ({ engine, method, options, streaming }: Beginning): Deadline => {
   const given = options.deadline ?? (streaming ? undefined : engine.defaults(method.service).deadline)
-  if (given === undefined) return Result.succeed(streaming || method.takesLong ? noDeadline : defaultDeadline)
-  const allowed = Duration.fromInput(given)
-  if (Option.isNone(allowed)) {
-    return Result.fail(EtcdError.invalid(`The deadline of ${method.name} is no duration: ${String(given)}.`))
-  }
-  return Result.succeed(
-    Duration.isFinite(allowed.value) ? { millis: Duration.toMillis(allowed.value), isTimed: true } : noDeadline
-  )
+  if (given === undefined) return streaming || method.takesLong ? noDeadline : defaultDeadline
+  const millis = Duration.toMillis(Duration.fromInputUnsafe(given))
+  return millis === Number.POSITIVE_INFINITY ? noDeadline : { millis, isTimed: true }
 }
 
 const pinnedOf = ({ engine, options }: Beginning): Result.Result<Session.Session | undefined, EtcdError.EtcdError> =>
@@ -182,8 +123,9 @@ const metadataOf = ({ options }: Beginning, span: Tracer.Span | undefined) =>
 
 const beginCall = (beginning: Beginning, span: Tracer.Span | undefined): Result.Result<Call, EtcdError.EtcdError> => {
   const { credentials, engine, kind, method, options, request, streaming } = beginning
+  const problem = RequestOptions.problemOf(method.name, RequestOptions.ofCall, options)
+  if (problem !== undefined) return Result.fail(EtcdError.invalid(problem))
   const deadline = deadlineOf(beginning)
-  if (Result.isFailure(deadline)) return Result.fail(deadline.failure)
   const pinned = pinnedOf(beginning)
   if (Result.isFailure(pinned)) return Result.fail(pinned.failure)
   const begunAt = engine.environment.time.now()
@@ -196,8 +138,8 @@ const beginCall = (beginning: Beginning, span: Tracer.Span | undefined): Result.
     retry: options.retry ?? engine.defaults(method.service).retry,
     span,
     begunAt,
-    deadlineAt: begunAt + deadline.success.millis,
-    isTimed: deadline.success.isTimed,
+    deadlineAt: begunAt + deadline.millis,
+    isTimed: deadline.isTimed,
     takesLong: method.takesLong,
     isStream: streaming,
     pinned: pinned.success,
@@ -261,7 +203,7 @@ const makeUnary =
       if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
       const kind = kindOf(method, request)
       const beginning = { engine, credentials, method, kind, request: request as object, options, streaming: false }
-      engine.environment.caller = fiber.context
+      engine.environment.caller.context = fiber.context
       const start = (span: Tracer.Span | undefined) => {
         const begun = beginCall(beginning, span)
         if (Result.isFailure(begun)) return Effect.fail(begun.failure)
@@ -349,7 +291,7 @@ const beginScoped = (beginning: Omit<Beginning, "streaming">): Effect.Effect<Cal
     const { environment } = beginning.engine
     const span = yield* Telemetry.scopedSpan(beginning.method)
     const context = yield* Effect.context()
-    environment.caller = context
+    environment.caller.context = context
     const call = yield* Effect.fromResult(beginCall({ ...beginning, streaming: true }, span))
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
@@ -418,22 +360,35 @@ const makeBidirectional =
       }
     })
 
+/** Who is to be authenticated. An effect that says so has the context of where the client was made. */
+const currentCredentials = (
+  { environment }: Engine.Engine,
+  given: NonNullable<Options["credentials"]>
+): Effect.Effect<EtcdClient.Credentials, EtcdError.EtcdError> =>
+  Effect.isEffect(given)
+    ? Effect.flatMap(Effect.setContext(given, environment.context), (credentials) => {
+        const problem = ClientOptions.problemOfCredentials(credentials)
+        return problem === undefined ? Effect.succeed(credentials) : Effect.fail(EtcdError.invalid(problem))
+      })
+    : Effect.succeed(given)
+
 /** Asks for a token, without one. */
 const authenticate = (engine: Engine.Engine, given: NonNullable<Options["credentials"]>) => {
   const unary = makeUnary(engine, Credentials.none)
-  const current = Effect.isEffect(given) ? given : Effect.succeed(given)
-  return Effect.flatMap(current, ({ username, password }) =>
+  const asked = Effect.flatMap(currentCredentials(engine, given), ({ username, password }) =>
     unary(Auth.method.authenticate, { name: username, password: Redacted.value(password) }).pipe(
       Effect.map((answer): string | undefined => answer.token),
       Effect.catchReason("EtcdError", "AuthNotEnabled", () => Effect.undefined)
     )
-  ).pipe(Effect.setContext(engine.environment.context))
+  )
+  return Caller.as(engine.environment.caller, asked)
 }
 
 /** A client over a transport of the caller's choice. */
 export const makeWith = Effect.fnUntraced(function* (transport: Transport, options: Options) {
+  const settings = yield* Effect.fromResult(ClientOptions.settings(options))
   const { first, rest } = yield* Endpoints.lists(options.endpoints)
-  const { engine, seeds } = yield* makeEngine(transport, options, first)
+  const { engine, seeds } = yield* makeEngine(transport, settings, options.tls, first)
   const { scope } = engine.environment
   const credentials =
     options.credentials === undefined
@@ -451,15 +406,16 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
     })
   }
   if (rest !== undefined) yield* Effect.forkIn(Endpoints.follow(engine, rest, seeds), scope)
-  const interval = yield* optionalDuration("memberRefresh", options.memberRefresh)
-  if (interval !== undefined) Session.fork(engine.environment, Endpoints.refresh(engine, client, interval, seeds))
+  const { batching, memberRefresh } = settings
+  if (memberRefresh !== undefined) {
+    Session.fork(engine.environment, Endpoints.refresh(engine, client, memberRefresh, seeds))
+  }
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       engine.environment.closed = true
     })
   )
-  if (options.batching === undefined || options.batching === false) return client
-  return yield* Batching.make(client, options.batching === true ? {} : options.batching)
+  return batching === undefined ? client : yield* Batching.make(client, batching)
 })
 
 export const make = (options: Options): Effect.Effect<EtcdClient.Client, EtcdError.EtcdError, Scope.Scope> =>

@@ -18,9 +18,12 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
+import * as Caller from "../caller.ts"
+import * as Options from "../options.ts"
 import { Cluster, type Member } from "../proto/rpc_pb.ts"
 import * as Endpoint from "./endpoint.ts"
 import type { Engine } from "./engine.ts"
+import { endpointList } from "./options.ts"
 import * as Selection from "./selection.ts"
 
 const addressesOf = (endpoints: ReadonlyArray<Endpoint.Endpoint>): string =>
@@ -75,6 +78,10 @@ export const admit =
 
 const isList = (endpoints: EtcdClient.Endpoints): endpoints is ReadonlyArray<string> => Array.isArray(endpoints)
 
+/** What an effect or a stream says need not be what its type says. */
+const checkList = (list: ReadonlyArray<string>): Effect.Effect<void, EtcdError.EtcdError> =>
+  Options.wrongArgument("EtcdClient", "what the option endpoints gives", endpointList, list) ?? Effect.void
+
 export type Lists = Pull.Pull<Arr.NonEmptyReadonlyArray<ReadonlyArray<string>>, EtcdError.EtcdError>
 
 /** The first list, and the lists that follow it. */
@@ -86,12 +93,15 @@ export const lists = (
   Scope.Scope
 > => {
   if (isList(endpoints)) return Effect.succeed({ first: endpoints, rest: undefined })
-  if (!Stream.isStream(endpoints)) return Effect.map(endpoints, (first) => ({ first, rest: undefined }))
+  if (!Stream.isStream(endpoints)) {
+    return Effect.map(Effect.tap(endpoints, checkList), (first) => ({ first, rest: undefined }))
+  }
   return Effect.gen(function* () {
     const rest = yield* Stream.toPull(endpoints)
     const first = yield* Pull.catchDone(rest, () =>
       Effect.fail(EtcdError.invalid("The stream of endpoints ended before its first list."))
     )
+    yield* checkList(Arr.lastNonEmpty(first))
     return { first: Arr.lastNonEmpty(first), rest }
   })
 }
@@ -101,23 +111,27 @@ interface Seeds {
   endpoints: ReadonlyArray<Endpoint.Endpoint>
 }
 
+const say = ({ environment }: Engine, saying: Effect.Effect<void>): Effect.Effect<void> =>
+  Caller.as(environment.caller, saying)
+
 /** Takes up what may be taken up, and warns of the rest. */
 const takeUp = Effect.fnUntraced(function* (
   engine: Engine,
   texts: ReadonlyArray<string>,
   seedsOf: (endpoints: ReadonlyArray<Endpoint.Endpoint>) => ReadonlyArray<Endpoint.Endpoint>
 ) {
+  yield* checkList(texts)
   const [admitted, problems] = Arr.partition(texts, engine.admit)
-  if (problems.length > 0) yield* Effect.logWarning("etcd endpoints passed over", problems.join(" "))
+  if (problems.length > 0) yield* say(engine, Effect.logWarning("etcd endpoints passed over", problems.join(" ")))
   const endpoints = Arr.dedupeWith(admitted, (a, b) => a.address === b.address)
   if (endpoints.length === 0) return yield* Effect.fail(EtcdError.invalid("No endpoint is left."))
   const change = yield* Selection.update(engine.selection, endpoints, seedsOf(endpoints), engine.others)
   if (change.added + change.removed === 0) return
-  yield* Effect.logDebug("etcd endpoints changed", addressesOf(endpoints))
+  yield* say(engine, Effect.logDebug("etcd endpoints changed", addressesOf(endpoints)))
 })
 
-const keepEndpoints = (error: EtcdError.EtcdError) =>
-  Effect.logWarning("etcd endpoints stay as they are", error.message)
+const keepEndpoints = (engine: Engine) => (error: EtcdError.EtcdError) =>
+  say(engine, Effect.logWarning("etcd endpoints stay as they are", error.message))
 
 /** Follows the stream of endpoints. A list that is no good is logged and passed over. */
 export const follow = (engine: Engine, rest: Lists, seeds: Seeds): Effect.Effect<void> =>
@@ -126,11 +140,11 @@ export const follow = (engine: Engine, rest: Lists, seeds: Seeds): Effect.Effect
       takeUp(engine, Arr.lastNonEmpty(batch), (endpoints) => {
         seeds.endpoints = endpoints
         return endpoints
-      }).pipe(Effect.catch(keepEndpoints))
+      }).pipe(Effect.catch(keepEndpoints(engine)))
     ),
     Effect.forever,
     Pull.catchDone(() => Effect.void),
-    Effect.catch(keepEndpoints)
+    Effect.catch(keepEndpoints(engine))
   )
 
 const clientUrls = (members: ReadonlyArray<Member>): ReadonlyArray<string> =>
@@ -143,9 +157,9 @@ export const refresh = (
   interval: Duration.Duration,
   seeds: Seeds
 ): Effect.Effect<void> =>
-  client.unary(Cluster.method.memberList, {}).pipe(
+  Caller.as(engine.environment.caller, client.unary(Cluster.method.memberList, {})).pipe(
     Effect.flatMap((answer) => takeUp(engine, clientUrls(answer.members), () => seeds.endpoints)),
-    Effect.catch(keepEndpoints),
+    Effect.catch(keepEndpoints(engine)),
     Effect.repeat(Schedule.spaced(interval)),
     Effect.asVoid
   )

@@ -387,7 +387,8 @@ export const heard = (
   const { view } = session
   if (view !== undefined && (header.raftTerm > view.term || header.memberId !== view.memberId)) {
     session.view = { ...view, memberId: header.memberId, term: header.raftTerm, leader: undefined }
-    Inquiry.termChanged(engine)
+    // That another member answers at the same address is what a load balancer does, and no election.
+    if (header.raftTerm > view.term) Inquiry.termChanged(engine)
   }
   return undefined
 }

@@ -76,9 +76,7 @@ export const make = (): Inquiry => ({
 const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void, TransportError> =>
   Effect.suspend(() => {
     const { environment, inquiry } = engine
-    const { now } = environment.time
-    if (!inquiry.asked.has(link)) inquiry.asked.set(link, { since: now(), answers: link.answers })
-    return Effect.map(View.ask(link.connection, answerMillis, now), (view) => {
+    return Effect.map(View.ask(link.connection, answerMillis, environment.time.now), (view) => {
       inquiry.asked.delete(link)
       if (view === undefined) return
       link.session.view = view
@@ -89,6 +87,9 @@ const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void, Transp
 /** Asks a member who leads, unless it is being asked. One that is not connected is asked by connecting to it. */
 const ask = (engine: Engine, session: Session.Session, link: Session.Link | undefined): void => {
   const { environment, inquiry } = engine
+  if (link !== undefined && !inquiry.asked.has(link)) {
+    inquiry.asked.set(link, { since: environment.time.now(), answers: link.answers })
+  }
   if (inquiry.asking.has(session)) return
   inquiry.asking.add(session)
   const asking =
@@ -306,12 +307,18 @@ export const notice = (engine: Engine): void => {
 
 // ── who leads ──
 
-/** Keeps to the leader, if somebody has told since then who that is, and it can be used. */
+/**
+ * Keeps to the leader, if somebody has told since then who that is, and it can be used. Answers whether the search is
+ * over: also where all endpoints have told, and none of them leads.
+ */
 const follow = (engine: Engine, since: number): boolean => {
   const { environment, selection } = engine
-  const newest = newestOf(told(engine, since))
-  const leader = newest && memberSession(engine, newest.leader)
-  if (leader === undefined || leader.avoidUntil > environment.time.now()) return false
+  const views = told(engine, since)
+  const newest = newestOf(views)
+  if (newest === undefined) return false
+  const leader = memberSession(engine, newest.leader)
+  if (leader === undefined) return views.length === Selection.all(selection).length
+  if (leader.avoidUntil > environment.time.now()) return false
   selection.current = leader
   return true
 }
@@ -331,7 +338,8 @@ const seekLeader = (engine: Engine): Effect.Effect<void> =>
 
 /** The leader is another one, or is not known. */
 const seek = (engine: Engine): void => {
-  if (engine.selection.policy !== "leader" || engine.inquiry.isSeeking) return
+  const { policy } = engine.selection
+  if (policy !== "leader" || engine.inquiry.isSeeking || Selection.all(engine.selection).length === 1) return
   engine.inquiry.isSeeking = true
   Session.fork(engine.environment, seekLeader(engine))
 }

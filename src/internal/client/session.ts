@@ -17,6 +17,7 @@ import * as Exit from "effect/Exit"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as Caller from "../caller.ts"
 import { type Connection, type ConnectionOptions, type Tls, type Transport, TransportError } from "../grpc/Transport.ts"
 import * as Time from "../time.ts"
 import type { Call } from "./call.ts"
@@ -92,8 +93,7 @@ export interface Environment {
   readonly scope: Scope.Scope
   /** What connections are opened and watched in: not that of the caller who happens to be first. */
   readonly context: Context.Context<never>
-  /** That of the last caller, whose logger hears what happens below the calls. */
-  caller: Context.Context<never>
+  readonly caller: Caller.Caller
   readonly time: Time.Time
   /** The scope is being closed: no more calls. */
   closed: boolean
@@ -127,10 +127,6 @@ export const fork = (environment: Environment, effect: Effect.Effect<void>): voi
   const { context, scope, time } = environment
   Effect.runForkWith(context)(Effect.forkIn(Time.inRealTime(time, effect), scope))
 }
-
-/** Tells what happened, in the program's own words: with the logger, and the level, of who called last. */
-const tell = (environment: Environment, effect: Effect.Effect<void>): Effect.Effect<void> =>
-  Effect.suspend(() => Effect.setContext(effect, environment.caller))
 
 // ── blame ──
 
@@ -310,7 +306,7 @@ const watch = (session: Session, link: Link, environment: Environment): Effect.E
     Effect.flatMap((reason) =>
       Effect.andThen(
         retire(session, link),
-        tell(environment, environment.observer.disconnected(session.endpoint, reason))
+        Caller.as(environment.caller, environment.observer.disconnected(session.endpoint, reason))
       )
     ),
     Effect.forkIn(environment.scope, { startImmediately: true })
@@ -324,7 +320,7 @@ const count = (link: Link, environment: Environment): Effect.Effect<void> =>
       link.scope,
       Effect.suspend(() => {
         environment.links.delete(link)
-        return tell(environment, environment.observer.closed(link.session.endpoint))
+        return Caller.as(environment.caller, environment.observer.closed(link.session.endpoint))
       })
     )
   })
@@ -334,7 +330,10 @@ const opened = (session: Session, link: Link, environment: Environment): Effect.
   session.link = link
   environment.onView()
   return Effect.andThen(
-    Effect.andThen(count(link, environment), tell(environment, environment.observer.connected(session.endpoint))),
+    Effect.andThen(
+      count(link, environment),
+      Caller.as(environment.caller, environment.observer.connected(session.endpoint))
+    ),
     session.removed ? abandon(link) : watch(session, link, environment)
   )
 }
@@ -345,8 +344,8 @@ const failed = (session: Session, error: TransportError, environment: Environmen
   session.dialFailure = error
   return Effect.flatMap(blame(session, environment, error), (pause) =>
     Effect.andThen(
-      tell(environment, dialFailed(session.endpoint, error, pause)),
-      isNews ? tell(environment, strange(session.endpoint, error)) : Effect.void
+      Caller.as(environment.caller, dialFailed(session.endpoint, error, pause)),
+      isNews ? Caller.as(environment.caller, strange(session.endpoint, error)) : Effect.void
     )
   )
 }

@@ -17,18 +17,12 @@ const fieldOverhead = 32
 /** What a field counts in a list of headers. */
 export const fieldBytes = (name: string, value: string): number => name.length + value.length + fieldOverhead
 
-/** Fields that belong to HTTP/1.1 alone (RFC 9113, 8.2.2). */
-const forbiddenNames = new Set([
-  "connection",
-  "http2-settings",
-  "keep-alive",
-  "proxy-connection",
-  "transfer-encoding",
-  "upgrade"
-])
+/** What belongs to HTTP (RFC 9113, 8.2.2) or gRPC themselves, and not to a program. */
+const ownNames =
+  /^(?:connection|content-type|grpc-.*|host|http2-settings|keep-alive|proxy-connection|te|transfer-encoding|upgrade|user-agent)$/
 
-const isSendable = (name: string, value: string): boolean =>
-  /^[0-9a-z_.-]+$/.test(name) && /^[\x20-\x7e]*$/.test(value) && !forbiddenNames.has(name)
+export const isSendable = (name: string, value: string): boolean =>
+  /^[0-9a-z_.-]+$/.test(name) && /^[\x20-\x7e]*$/.test(value) && !ownNames.test(name)
 
 /** The first header that cannot be sent, shortened for an error. */
 export const unsendableName = (metadata: Metadata): string | undefined => {

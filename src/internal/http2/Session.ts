@@ -242,7 +242,7 @@ export class Session implements FrameHandler {
     if (stream === undefined) return this.onLateData(streamId, frameLength, end > start)
     if (end > start) this.wasUseful()
     else if (!isEndOfStream) this.countUseless()
-    if (!stream.isAnswered) return stream.fail(Reset.protocolError, "the answer is malformed: it begins with DATA")
+    if (!stream.isAnswered) return stream.breakOff()
     if (stream.isRemoteEnded) return stream.fail(Reset.streamClosed, "the server sent DATA after the end of its answer")
     if (!stream.receive(frameLength)) return stream.fail(Reset.flowControlError, "the server sent more than its window")
     if (end > start && stream.handler.onData(bytes, start, end)) stream.free(end - start)

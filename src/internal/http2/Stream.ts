@@ -176,6 +176,17 @@ export class Stream {
     this.handler.onReset(code, what)
   }
 
+  /**
+   * DATA came before the answer's headers. That is malformed (RFC 9113, 8.1), and what a server in Go sends that ends a
+   * call while it is answering it (`WriteStatus` and `Write` in grpc-go's `internal/transport/http2_server.go`; seen with
+   * etcd 3.4): it breaks the call off, and does not answer wrongly.
+   */
+  breakOff(): void {
+    if (this.isClosed) return
+    this.resetFromHere(Reset.protocolError, this.session.streamWindowBytes)
+    this.handler.onReset(Reset.protocolError, undefined)
+  }
+
   resetByServer(code: number): void {
     if (this.isClosed) return
     this.close()

@@ -3,10 +3,47 @@
  *
  * @internal
  */
-import type { DeleteResult, Header, PutOptions, PutResult, RangeOptions, RangeResult } from "../../EtcdKv.ts"
+import type {
+  DeleteOptions,
+  DeleteResult,
+  Header,
+  PutOptions,
+  PutResult,
+  RangeOptions,
+  RangeResult,
+  ReadOptions
+} from "../../EtcdKv.ts"
 import * as KeyRange from "../../KeyRange.ts"
+import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Wire from "../wire.ts"
+
+export const ofRead: Options.Checks<Options.Own<ReadOptions>> = {
+  revision: Options.revision,
+  serializable: Options.flag
+}
+
+export const ofRange: Options.Checks<Options.Own<RangeOptions>> = {
+  ...ofRead,
+  limit: Options.limit,
+  sortBy: Options.oneOf("key", "version", "createRevision", "modRevision", "value"),
+  order: Options.oneOf("ascending", "descending"),
+  keysOnly: Options.flag,
+  countOnly: Options.flag,
+  minModRevision: Options.revision,
+  maxModRevision: Options.revision,
+  minCreateRevision: Options.revision,
+  maxCreateRevision: Options.revision
+}
+
+export const ofPut: Options.Checks<Options.Own<PutOptions>> = {
+  lease: Options.lease,
+  previousValue: Options.flag,
+  ignoreValue: Options.flag,
+  ignoreLease: Options.flag
+}
+
+export const ofDelete: Options.Checks<Pick<DeleteOptions, "previousValues">> = { previousValues: Options.flag }
 
 const sortTargets = {
   key: Rpc.RangeRequest_SortTarget.KEY,
@@ -26,7 +63,7 @@ const sortOrder = (options: RangeOptions) => {
 export const range = (range: KeyRange.KeyRange, options: RangeOptions) => ({
   key: range.key,
   rangeEnd: range.end,
-  limit: BigInt(options.limit ?? 0),
+  limit: Options.limitOf(options.limit),
   revision: options.revision ?? 0n,
   sortOrder: sortOrder(options),
   sortTarget: sortTargets[options.sortBy ?? "key"],
@@ -39,16 +76,19 @@ export const range = (range: KeyRange.KeyRange, options: RangeOptions) => ({
   maxCreateRevision: options.maxCreateRevision ?? 0n
 })
 
+/** A lease as it is on the wire, and as answers have it: signed. */
+export const leaseOnWire = (id: bigint): bigint => BigInt.asIntN(64, id)
+
 export const put = (key: KeyRange.Bytes, value: KeyRange.Bytes, options: PutOptions) => ({
   key: KeyRange.toBytes(key),
   value: KeyRange.toBytes(value),
-  lease: options.lease ?? 0n,
+  lease: leaseOnWire(options.lease ?? 0n),
   prevKv: options.previousValue ?? false,
   ignoreValue: options.ignoreValue ?? false,
   ignoreLease: options.ignoreLease ?? false
 })
 
-export const deleteRange = (range: KeyRange.KeyRange, options: { readonly previousValues?: boolean | undefined }) => ({
+export const deleteRange = (range: KeyRange.KeyRange, options: Pick<DeleteOptions, "previousValues">) => ({
   key: range.key,
   rangeEnd: range.end,
   prevKv: options.previousValues ?? false

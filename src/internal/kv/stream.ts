@@ -216,7 +216,7 @@ export const read = (
   options: StreamOptions
 ): Effect.Effect<Reading, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope) => {
-    const pageSize = Math.max(1, Math.floor(options.pageSize ?? defaultPageSize))
+    const pageSize = options.pageSize ?? defaultPageSize
     const reader: Reader = {
       client,
       end: range.end,

@@ -17,20 +17,24 @@ import * as EtcdError from "../../EtcdError.ts"
 import type * as Rpc from "../proto/rpc_pb.ts"
 import * as Keys from "./keys.ts"
 
-/** How the caller knows an operation: `[0]` or `.name` in its branch, and the names in it where it is a transaction. */
-export interface Name {
+/** How the caller knows an operation, and what is wrong with it by itself. */
+export interface Part {
+  /** `[0]` or `.name` in its branch. */
   readonly label: string
-  readonly names: Names | undefined
+  /** Those of the operation, where it is a transaction. */
+  readonly parts: Parts | undefined
+  readonly problem: string | undefined
 }
 
-export interface Names {
-  readonly success: ReadonlyArray<Name>
-  readonly failure: ReadonlyArray<Name>
+export interface Parts {
+  /** What is wrong with each comparison. */
+  readonly compare: ReadonlyArray<string | undefined>
+  readonly success: ReadonlyArray<Part>
+  readonly failure: ReadonlyArray<Part>
 }
 
 type TxnRequest = MessageInitShape<typeof Rpc.TxnRequestSchema>
 type RequestOp = MessageInitShape<typeof Rpc.RequestOpSchema>
-type Compare = MessageInitShape<typeof Rpc.CompareSchema>
 type PutRequest = MessageInitShape<typeof Rpc.PutRequestSchema>
 type DeleteRequest = MessageInitShape<typeof Rpc.DeleteRangeRequestSchema>
 
@@ -41,16 +45,6 @@ const details = (message: string) => ({ message, outcome: "not-applied" as const
 
 const invalid = (message: string) => EtcdError.make(new EtcdError.InvalidArgument(details(message)))
 
-const tooMany = (what: string, count: number, maxOps: number) =>
-  EtcdError.make(
-    new EtcdError.TooManyOps(
-      details(
-        `The transaction has ${count} ${what}; at most ${maxOps} are allowed there. Split it, or raise the server's ` +
-          "--max-txn-ops and the client's maxOps."
-      )
-    )
-  )
-
 const duplicate = (message: string) => EtcdError.make(new EtcdError.DuplicateKey(details(message)))
 
 /** A transaction inside of another one. */
@@ -59,31 +53,32 @@ const inside = (path: string, name: string) => (path === "" ? name : `${path}.${
 interface Located {
   readonly operation: RequestOp
   readonly path: string
-  readonly names: Names | undefined
+  readonly parts: Parts | undefined
+  readonly problem: string | undefined
 }
 
 const locate = (
   operations: ReadonlyArray<RequestOp>,
-  names: ReadonlyArray<Name> | undefined,
+  parts: ReadonlyArray<Part> | undefined,
   path: string
 ): ReadonlyArray<Located> =>
   operations.map((operation, index) => ({
     operation,
-    path: `${path}${names?.[index]?.label ?? `[${index}]`}`,
-    names: names?.[index]?.names
+    path: `${path}${parts?.[index]?.label ?? `[${index}]`}`,
+    parts: parts?.[index]?.parts,
+    problem: parts?.[index]?.problem
   }))
 
-const branches = (request: TxnRequest, names: Names | undefined, path: string) => ({
-  success: locate(request.success ?? [], names?.success, inside(path, "success")),
-  failure: locate(request.failure ?? [], names?.failure, inside(path, "failure"))
+const branches = (request: TxnRequest, parts: Parts | undefined, path: string) => ({
+  success: locate(request.success ?? [], parts?.success, inside(path, "success")),
+  failure: locate(request.failure ?? [], parts?.failure, inside(path, "failure"))
 })
 
-const checkKey = (key: Uint8Array, path: string) =>
-  key.length === 0 ? invalid(`The key of ${path} is empty. Give a key that is not empty.`) : undefined
+/** What is wrong with a part by itself. */
+const told = (path: string, problem: string | undefined) =>
+  problem === undefined ? undefined : invalid(`${path}: ${problem}`)
 
 const checkPut = (put: PutRequest, path: string) => {
-  const wrong = checkKey(keyOf(put), path)
-  if (wrong !== undefined) return wrong
   const key = Keys.show(keyOf(put))
   if (put.ignoreValue === true && (put.value ?? empty).length > 0) {
     return invalid(`${path} is to keep the value of ${key} and gives one as well. Leave one of them out.`)
@@ -94,18 +89,16 @@ const checkPut = (put: PutRequest, path: string) => {
   return undefined
 }
 
-const checkOperation = ({ names, operation, path }: Located, maxOps: number): EtcdError.EtcdError | undefined => {
+const checkOperation = ({ operation, parts, path, problem }: Located): EtcdError.EtcdError | undefined => {
+  if (problem !== undefined) return told(path, problem)
   const request = operation.request
   switch (request?.case) {
-    case "requestRange":
-    case "requestDeleteRange":
-      return checkKey(keyOf(request.value), path)
     case "requestPut":
       return checkPut(request.value, path)
     case "requestTxn":
-      return checkShape(request.value, names, path, maxOps)
+      return checkShape(request.value, parts, path)
     default:
-      return invalid(`${path} is no operation.`)
+      return undefined
   }
 }
 
@@ -120,24 +113,12 @@ const first = <A>(
   return undefined
 }
 
-const checkShape = (
-  request: TxnRequest,
-  names: Names | undefined,
-  path: string,
-  maxOps: number
-): EtcdError.EtcdError | undefined => {
-  const compares: ReadonlyArray<Compare> = request.compare ?? []
-  const { failure, success } = branches(request, names, path)
-  const largest = Math.max(compares.length, success.length, failure.length)
-  if (largest > maxOps) {
-    if (largest === compares.length) return tooMany(`comparisons in ${inside(path, "compare")}`, largest, maxOps)
-    const name = inside(path, largest === success.length ? "success" : "failure")
-    return tooMany(`operations in ${name}`, largest, maxOps)
-  }
+const checkShape = (request: TxnRequest, parts: Parts | undefined, path: string): EtcdError.EtcdError | undefined => {
+  const { failure, success } = branches(request, parts, path)
   return (
-    first(compares, (compare, index) => checkKey(keyOf(compare), `${inside(path, "compare")}[${index}]`)) ??
-    first(success, (located) => checkOperation(located, maxOps - largest)) ??
-    first(failure, (located) => checkOperation(located, maxOps - largest))
+    first(parts?.compare ?? [], (problem, index) => told(`${inside(path, "compare")}[${index}]`, problem)) ??
+    first(success, checkOperation) ??
+    first(failure, checkOperation)
   )
 }
 
@@ -194,7 +175,7 @@ const addPut = (effects: Effects, put: Put, exclusive?: Effects): EtcdError.Etcd
 
 /** Adds what a transaction within this branch may do; only one of its own branches runs. */
 const addTxn = (effects: Effects, request: TxnRequest, located: Located): EtcdError.EtcdError | undefined => {
-  const { failure, success } = branches(request, located.names, located.path)
+  const { failure, success } = branches(request, located.parts, located.path)
   const ofSuccess: Effects = { puts: new Map(), deletions: [] }
   const ofFailure: Effects = { puts: new Map(), deletions: [] }
   const wrong =
@@ -230,19 +211,34 @@ const collect = (effects: Effects, branch: ReadonlyArray<Located>): EtcdError.Et
   )
 }
 
-/** Why a server would refuse the transaction, if it would. */
-export const check = (
-  request: TxnRequest,
-  names: Names | undefined,
-  maxOps: number
-): EtcdError.EtcdError | undefined => {
-  const { failure, success } = branches(request, names, "")
+/** Why a server would refuse the transaction, if it would for another reason than its limit. */
+export const check = (request: TxnRequest, parts: Parts | undefined): EtcdError.EtcdError | undefined => {
+  const { failure, success } = branches(request, parts, "")
   return (
-    checkShape(request, names, "", maxOps) ??
+    checkShape(request, parts, "") ??
     collect({ puts: new Map(), deletions: [] }, success) ??
     collect({ puts: new Map(), deletions: [] }, failure)
   )
 }
+
+/** How many comparisons or operations a server counts: of one in a branch, on top of those of the outer one. */
+export const sizeOf = ({ compare = [], failure = [], success = [] }: TxnRequest): number => {
+  const inner = [...success, ...failure].map(({ request }) =>
+    request?.case === "requestTxn" ? sizeOf(request.value) : 0
+  )
+  return Math.max(compare.length, success.length, failure.length) + Math.max(0, ...inner)
+}
+
+/** What a server says that takes fewer, with how many there are. */
+export const tooManyOps = (request: TxnRequest, reason: EtcdError.TooManyOps): EtcdError.EtcdError =>
+  EtcdError.make(
+    new EtcdError.TooManyOps({
+      ...reason,
+      message:
+        `The transaction has ${sizeOf(request)} comparisons or operations in a branch, those of transactions inside of ` +
+        "it included, and the server takes fewer. Split it, or raise the server's --max-txn-ops (128 by default)."
+    })
+  )
 
 const answers = {
   requestRange: "responseRange",

@@ -560,7 +560,8 @@ describe("rules that concern one stream", () => {
         : Effect.flip(connection.unary(method, request))
       const error = yield* run
       if (!name.startsWith("more DATA")) {
-        assert.deepInclude(error, { kind: "Protocol", code: 13, processed: "unknown" })
+        const kind = name === "DATA before HEADERS" ? "ConnectionLost" : "Protocol"
+        assert.deepInclude(error, { kind, code: 13, processed: "unknown" })
       }
       yield* echo(connection)
       const [reset] = framesOf(peer, Frames.Type.rstStream)

@@ -8,7 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type { EtcdError } from "../../../src/EtcdError.ts"
-import type { Header, KeyValue, Kv } from "../../../src/EtcdKv.ts"
+import type { Header, KeyValue, Service } from "../../../src/EtcdKv.ts"
 
 export interface Asked {
   /** `stale`: a serializable read. */
@@ -64,7 +64,7 @@ const answer = (header: Header, kv: KeyValue | undefined, changed: boolean): Ans
   changed
 })
 
-const perform = (kv: Kv, { key, kind, value }: Asked): Effect.Effect<Answer, EtcdError> => {
+const perform = (kv: Service, { key, kind, value }: Asked): Effect.Effect<Answer, EtcdError> => {
   switch (kind) {
     case "get":
     case "stale":
@@ -93,7 +93,7 @@ class Record {
   private readonly onWrite = new Set<() => void>()
   private readonly listeners = new Set<(one: Told) => void>()
 
-  call(kv: Kv, asked: Asked): Effect.Effect<Answer, EtcdError> {
+  call(kv: Service, asked: Asked): Effect.Effect<Answer, EtcdError> {
     return Effect.suspend(() => {
       const known = { ...asked, begun: this.begun++, after: this.newest }
       if (isWrite(asked)) this.wake()
@@ -178,7 +178,7 @@ export interface Load {
 }
 
 /** All writes go through the first of the clients. */
-export const start = Effect.fnUntraced(function* (clients: readonly [Kv, ...Array<Kv>], shape: Shape) {
+export const start = Effect.fnUntraced(function* (clients: readonly [Service, ...Array<Service>], shape: Shape) {
   const record = new Record()
   let running = true
 
@@ -190,12 +190,12 @@ export const start = Effect.fnUntraced(function* (clients: readonly [Kv, ...Arra
         { while: () => running }
       )
     })
-  const read = (kv: Kv, key: string, n: number, isImpatient: boolean) =>
+  const read = (kv: Service, key: string, n: number, isImpatient: boolean) =>
     record.call(kv, { kind: n % 4 === 0 ? "stale" : "get", key, value: "", isImpatient })
   const write = (key: string, n: number, isImpatient: boolean) =>
     record.call(clients[0], { kind: n % 5 === 4 ? "delete" : "put", key, value: `${key}=${n}`, isImpatient })
 
-  const reader = (key: string, kv: Kv) => rounds((round) => Effect.exit(read(kv, key, round, false)))
+  const reader = (key: string, kv: Service) => rounds((round) => Effect.exit(read(kv, key, round, false)))
   const writer = (key: string) =>
     rounds((round) =>
       Effect.gen(function* () {

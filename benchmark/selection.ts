@@ -1,0 +1,43 @@
+/**
+ * What it is worth to keep to the leader: gets and puts in a cluster of three, by a client that does, by one that keeps
+ * to a follower, and by one that spreads its calls.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { Effect, Layer } from "effect"
+import { EtcdKv, EtcdLayer } from "effect-etcd"
+import { oursAt, verify } from "./clients.ts"
+import { makeCluster } from "./failover.ts"
+import { fill, measureAll, printRows, warmUp } from "./kv.ts"
+import { benchError, type Row } from "./support.ts"
+
+export const selection = (quick: boolean) =>
+  Effect.gen(function* () {
+    const cluster = yield* makeCluster
+    const leader = yield* cluster.awaitLeader
+    const followers = cluster.members.filter((member) => member !== leader).flatMap((member) => member.endpoints)
+    const clients = [
+      yield* oursAt("leader", cluster.endpoints, { selection: "leader" }),
+      yield* oursAt("sticky, on a follower", followers, { selection: "sticky" }),
+      yield* oursAt("spread", cluster.endpoints, { selection: "spread" })
+    ]
+    const rows: Array<Row> = []
+    yield* Effect.gen(function* () {
+      yield* warmUp(clients)
+      yield* fill(64)
+      yield* Effect.forEach(clients, (client) => verify(client, 64), { discard: true })
+      for (const scenario of ["get", "put"] as const) {
+        for (const inFlight of [1, 64]) {
+          const round = { scenario, inFlight, millis: quick ? 200 : 1000, valueBytes: 64 }
+          const measured = yield* measureAll(clients, round, quick ? 3 : 7, rows.length)
+          printRows(round, measured)
+          rows.push(...measured)
+        }
+      }
+      yield* EtcdKv.deletePrefix("bench/")
+    }).pipe(Effect.provide(EtcdLayer.connect({ endpoints: cluster.endpoints })))
+    return rows
+  }).pipe(
+    Effect.scoped,
+    Effect.mapError((cause) => benchError("selection", cause)),
+    Effect.provide(Layer.fresh(NodeServices.layer))
+  )

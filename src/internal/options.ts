@@ -1,0 +1,251 @@
+/**
+ * What a program may give as an option or an argument, and what it is told where that makes no sense: the whole
+ * vocabulary, of which each module makes the table of its own options. A table has every option of its interface, which
+ * the compiler sees to.
+ *
+ * Where etcd takes 0 for "none given" (a limit, a revision, a lease) it is so here. `Infinity` is no limit.
+ *
+ * @internal
+ */
+import * as ByteSize from "effect/ByteSize"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Formatter from "effect/Formatter"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import type { CallDefaults, CallOptions } from "../EtcdClient.ts"
+import * as EtcdError from "../EtcdError.ts"
+import * as KeyRange from "../KeyRange.ts"
+import { isSendable } from "./grpc/metadata.ts"
+import { shorten } from "./grpc/status.ts"
+
+/** What a value has to be. */
+export interface Check {
+  readonly accepts: (value: unknown) => boolean
+  /** In words, as they go after "has to be". */
+  readonly due: string
+  /** How it is shown where it is not accepted; not at all where it may be a secret. */
+  readonly show?: (value: unknown) => string
+}
+
+/** A check for each option. */
+export type Checks<Options> = { readonly [Name in keyof Options]-?: Check }
+
+/** The options of a call that are not those of every call, which the client checks itself. */
+export type Own<Options> = Omit<Options, keyof CallOptions>
+
+// ── what is wrong ──
+
+const show = (value: unknown): string => shorten(Formatter.format(value), 80)
+
+const sentence = (who: string, what: string, check: Check, value: unknown): string =>
+  `${who}: ${what} has to be ${check.due}, and not ${(check.show ?? show)(value)}.`
+
+/** What is wrong with an argument. `what`: as in "the key". */
+export const problemOfArgument = (who: string, what: string, check: Check, value: unknown): string | undefined =>
+  check.accepts(value) ? undefined : sentence(who, what, check, value)
+
+/** What is wrong with options. Those that the table does not have are none of its business. */
+export const problemOf = <Options extends object>(
+  who: string,
+  checks: Checks<Options>,
+  options: Options | undefined
+): string | undefined => {
+  if (options === undefined) return undefined
+  if (!isObject(options)) return `${who}: the options have to be an object, and not ${show(options)}.`
+  for (const name in options) {
+    const value = options[name]
+    const check = value === undefined ? undefined : (checks as { readonly [name: string]: Check | undefined })[name]
+    if (check !== undefined && !check.accepts(value)) return sentence(who, `the option ${name}`, check, value)
+  }
+  return undefined
+}
+
+type Failure = Effect.Effect<never, EtcdError.EtcdError>
+
+/** Fails with what is wrong, if anything is. */
+const failing = (problem: string | undefined): Failure | undefined =>
+  problem === undefined ? undefined : Effect.fail(EtcdError.invalid(problem))
+
+export const wrongArgument = (who: string, what: string, check: Check, value: unknown): Failure | undefined =>
+  check.accepts(value) ? undefined : failing(sentence(who, what, check, value))
+
+export const wrongOptions = <Options extends object>(
+  who: string,
+  checks: Checks<Options>,
+  options: Options | undefined
+): Failure | undefined => failing(problemOf(who, checks, options))
+
+// ── the vocabulary ──
+
+export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+export const anything: Check = { accepts: () => true, due: "anything" }
+
+export const flag: Check = { accepts: (value) => typeof value === "boolean", due: "true or false" }
+
+export const callback: Check = { accepts: (value) => typeof value === "function", due: "a function" }
+
+const list = (words: ReadonlyArray<string>): string =>
+  words
+    .map((word, index) => (index === 0 ? "" : index === words.length - 1 ? " or " : ", ") + JSON.stringify(word))
+    .join("")
+
+export const oneOf = (...words: ReadonlyArray<string>): Check => ({
+  accepts: (value) => words.includes(value as string),
+  due: list(words)
+})
+
+const isText = (value: unknown): value is string => typeof value === "string" && value.trim() !== ""
+
+/** Text. `what`: as in "the name of a user". */
+export const text = (what: string): Check => ({ accepts: isText, due: `${what}, as text that is not empty` })
+
+/** A list of texts. */
+export const texts = (what: string): Check => ({
+  accepts: (value) => Array.isArray(value) && value.length > 0 && value.every(isText),
+  due: `a list of ${what}, with one at least`
+})
+
+const isWhole = (value: unknown, from: number): boolean =>
+  typeof value === "bigint"
+    ? value >= BigInt(from) && value <= largest
+    : value === Number.POSITIVE_INFINITY || (Number.isSafeInteger(value) && (value as number) >= from)
+
+const largest = 2n ** 63n - 1n
+
+/** How many there may be at most. */
+export const limit: Check = {
+  accepts: (value) => isWhole(value, 0),
+  due: "a whole number from 0 on (0 and Infinity: no limit)"
+}
+
+/** The limit for the wire. */
+export const limitOf = (value: number | bigint | undefined): bigint =>
+  value === undefined || value === Number.POSITIVE_INFINITY ? 0n : BigInt(value)
+
+/** How many there are to be, where none makes no sense. */
+export const count: Check = {
+  accepts: (value) => typeof value === "number" && isWhole(value, 1),
+  due: "a whole number from 1 on, or Infinity"
+}
+
+/** A revision, or a number that counts revisions or writes. */
+export const revision: Check = {
+  accepts: (value) => typeof value === "bigint" && value >= 0n && value <= largest,
+  due: "a bigint from 0n up to 2n ** 63n - 1n"
+}
+
+const isId = (value: unknown): value is bigint =>
+  typeof value === "bigint" && (BigInt.asIntN(64, value) === value || BigInt.asUintN(64, value) === value)
+
+/** The id of something that is there. Both forms of it are taken, the signed and the unsigned one. */
+export const id = (what: string): Check => ({
+  accepts: (value) => isId(value) && value !== 0n,
+  due: `the id of ${what}, a bigint of 64 bits other than 0n`
+})
+
+/** The lease of a key, which need not have one. */
+export const lease: Check = { accepts: isId, due: "the id of a lease, a bigint of 64 bits (0n: none)" }
+
+/** How long it is, in milliseconds; undefined where it is no duration. What has no known unit is none. */
+const millisOf = (value: unknown): number | undefined => {
+  if (Number.isNaN(value)) return undefined
+  const duration = Duration.fromInput(value as Duration.Input)
+  if (Option.isNone(duration)) return undefined
+  const millis = Duration.toMillis(duration.value)
+  if (millis === 0 && isObject(value) && !Duration.isDuration(value)) {
+    return Object.values(value).some((part) => part === 0) ? 0 : undefined
+  }
+  return millis
+}
+
+const isDuration =
+  (accepts: (millis: number) => boolean) =>
+  (value: unknown): boolean => {
+    const millis = millisOf(value)
+    return millis !== undefined && accepts(millis)
+  }
+
+/** How long to wait for something at most. */
+export const deadline: Check = {
+  accepts: isDuration((millis) => millis >= 0),
+  due: 'a duration that is not negative, such as "5 seconds" or Infinity'
+}
+
+/** How long something takes, where no time at all makes no sense. */
+export const duration: Check = {
+  accepts: isDuration((millis) => millis > 0),
+  due: 'a positive duration, such as "5 seconds" or Infinity'
+}
+
+/** How long something lives that cannot live for ever. */
+export const timeToLive: Check = {
+  accepts: isDuration((millis) => millis > 0 && millis !== Number.POSITIVE_INFINITY),
+  due: 'a positive, finite duration, such as "10 seconds"'
+}
+
+export const schedule: Check = { accepts: Schedule.isSchedule, due: "a Schedule" }
+
+/** How many bytes; undefined where that is no size, or none is given. */
+export const bytesOf = (value: unknown): number | undefined =>
+  value === Number.POSITIVE_INFINITY
+    ? Number.POSITIVE_INFINITY
+    : Option.getOrUndefined(Option.flatMap(ByteSize.fromInput(value as ByteSize.Input), ByteSize.toNumber))
+
+/** How many bytes there may be at most. */
+export const size: Check = {
+  accepts: (value) => (bytesOf(value) ?? 0) >= 1,
+  due: 'a size of at least one byte, such as 65536, "4 MiB" or Infinity (no limit)'
+}
+
+/** Which endpoint; whether it is one that the client may ask is for the client to say. */
+export const endpoint: Check = text('the address of an endpoint, such as "http://127.0.0.1:2379"')
+
+/** A secret, which is shown to nobody. */
+export const secret: Check = {
+  accepts: (value) => Redacted.isRedacted(value) && typeof Redacted.value(value) === "string",
+  due: "text in a Redacted, as Redacted.make gives it",
+  show: (value) => (Redacted.isRedacted(value) ? "a Redacted of something else" : `a ${typeof value} without it`)
+}
+
+const isBytes = (value: unknown): value is KeyRange.Bytes => typeof value === "string" || value instanceof Uint8Array
+
+export const bytes: Check = { accepts: isBytes, due: "text or a Uint8Array" }
+
+export const key: Check = {
+  accepts: (value) => isBytes(value) && value.length > 0,
+  due: "a key: text or a Uint8Array that is not empty"
+}
+
+export const range: Check = {
+  accepts: (value) => (KeyRange.isKeyRange(value) ? value.key.length > 0 : key.accepts(value)),
+  due: "a KeyRange, or a key (text or a Uint8Array) that is not empty; KeyRange.all is the range of every key"
+}
+
+// ── metadata ──
+
+const isHeader = (name: string, value: unknown): boolean => typeof value === "string" && isSendable(name, value)
+
+const metadata: Check = {
+  accepts: (value) => isObject(value) && Object.entries(value).every(([name, value]) => isHeader(name, value)),
+  due:
+    'lower-case names (letters, digits, "-", "_" and "."), none of which is HTTP\'s or gRPC\'s own, with values of ' +
+    "printable ASCII",
+  // Values may be secrets.
+  show: (value) =>
+    isObject(value)
+      ? Object.entries(value)
+          .filter(([name, value]) => !isHeader(name, value))
+          .map(([name]) => show(name))
+          .join(", ")
+      : typeof value
+}
+
+// ── what every call has ──
+
+export const ofDefaults: Checks<CallDefaults> = { deadline, retry: schedule }
+
+export const ofCall: Checks<CallOptions> = { deadline, retry: schedule, endpoint, requireLeader: flag, metadata }
