@@ -122,7 +122,7 @@ describe("EtcdAuth", () => {
       assert.strictEqual(yield* reason(app.put("shared", "1")), "PermissionDenied")
       assert.strictEqual(yield* reason(app.range(KeyRange.all)), "PermissionDenied")
       assert.strictEqual(yield* reason(impostor.get("app/a")), "AuthenticationFailed")
-      assert.strictEqual(yield* reason(EtcdKv.get("app/a")), "InvalidArgument")
+      assert.strictEqual(yield* reason(EtcdKv.get("app/a")), "UserNameEmpty")
 
       const token = yield* EtcdAuth.authenticate("app", Redacted.make("a"))
       assert.isTrue(Redacted.value(token).length > 0)

@@ -209,7 +209,7 @@ describe("EtcdBatch", () => {
           "InvalidArgument",
           "InvalidArgument"
         ])
-        assert.deepStrictEqual(sent.map(({ name }) => name).sort(), [...Array(8).fill("Range"), "DeleteRange"].sort())
+        assert.deepStrictEqual(sent.map(({ name }) => name).sort(), [...Array(9).fill("Range"), "DeleteRange"].sort())
       })
     )
 

@@ -11,6 +11,7 @@ import * as TestClock from "effect/testing/TestClock"
 import type * as EtcdClient from "../src/EtcdClient.ts"
 import type { EtcdError } from "../src/EtcdError.ts"
 import { makeWith } from "../src/internal/client/client.ts"
+import type { TransportError } from "../src/internal/grpc/Transport.ts"
 import { KV, Maintenance, PutResponseSchema } from "../src/internal/proto/rpc_pb.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 import { byTestClock } from "./support/time.ts"
@@ -44,6 +45,8 @@ const members = () => {
       /** Whether it answers calls, and questions. */
       holds: false,
       isSilent: false,
+      /** What it answers to calls instead. */
+      refuses: undefined as TransportError | undefined,
       asked: 0
     }
     // A put is answered with no more than a header, and so is a range without keys.
@@ -53,7 +56,11 @@ const members = () => {
         create(PutResponseSchema, { header: { clusterId: 1n, memberId, revision: 1n, raftTerm: member.term } })
       )
     const server: Fake.Server = {
-      answer: () => Effect.suspend(() => (member.holds ? Effect.never : Effect.succeed(answer()))),
+      answer: () =>
+        Effect.suspend(() => {
+          if (member.refuses !== undefined) return Effect.fail(member.refuses)
+          return member.holds ? Effect.never : Effect.succeed(answer())
+        }),
       status: () =>
         Effect.suspend(() => {
           member.asked++
@@ -65,9 +72,9 @@ const members = () => {
     return { member, server }
   }
   const [a, b, c] = [make(1n), make(2n), make(3n)]
-  const fake = Fake.make({ "a:1": a.server, "b:1": b.server, "c:1": c.server })
+  const servers = { "a:1": a.server, "b:1": b.server, "c:1": c.server }
   const all = { "a:1": a.member, "b:1": b.member, "c:1": c.member }
-  return { fake, all }
+  return { fake: Fake.make(servers), all, servers }
 }
 
 type Address = "a:1" | "b:1" | "c:1"
@@ -307,6 +314,34 @@ describe("a deadline", () => {
       yield* put(client)
       assert.strictEqual(fake.sent.at(-1)!.address, used)
       for (const call of calls) yield* Fiber.interrupt(call)
+    })
+  )
+})
+
+describe("a member that takes no connection", () => {
+  const withoutLeader = Fake.status(14, "etcdserver: no leader")
+
+  it.effect("is not waited for by a call that the others, asked again, would answer", () =>
+    Effect.gen(function* () {
+      const { all, servers } = members()
+      const hanging = Fake.make({ ...servers, "c:1": { ...servers["c:1"], dial: () => Effect.never } })
+      const endpoints = ["a:1", "b:1", "c:1"]
+      for (const selection of ["leader", "sticky", "spread"] as const) {
+        all["a:1"].refuses = all["b:1"].refuses = withoutLeader
+        const client = yield* byTestClock(makeWith(hanging.transport, { endpoints, selection }))
+        const call = yield* start(put(client))
+        yield* pass(600)
+        assert.strictEqual(call.pollUnsafe(), undefined)
+        all["a:1"].refuses = all["b:1"].refuses = undefined
+        yield* pass(500)
+        assert.isTrue(Exit.isSuccess(yield* Fiber.await(call)))
+        // Neither do the calls that come after it.
+        for (let next = 0; next < 6; next++) {
+          const call = yield* start(put(client))
+          yield* pass(125)
+          assert.isDefined(call.pollUnsafe())
+        }
+      }
     })
   )
 })

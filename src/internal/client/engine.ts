@@ -290,8 +290,19 @@ const send = <A, R>(
   })
 }
 
-/** How long a call waits for one endpoint to be connected to while there is another to ask, in milliseconds. */
+/**
+ * How long a call waits for one endpoint to be connected to while there is another to ask, in milliseconds: one that is
+ * connected, or any. It counts also where all have been asked, since those may know more by now.
+ */
+const patienceBesideConnected = 100
 const patience = 1000
+
+const patienceFor = ({ selection }: Engine, call: Call, session: Session.Session): number => {
+  if (call.pinned !== undefined) return Number.POSITIVE_INFINITY
+  const others = Selection.all(selection).filter((other) => other !== session)
+  if (others.length === 0) return Number.POSITIVE_INFINITY
+  return others.some(({ link }) => link !== undefined) ? patienceBesideConnected : patience
+}
 
 const slow = (millis: number): TransportError =>
   new TransportError({
@@ -314,10 +325,9 @@ const connect = (
   // With nowhere else to go, a call dials once before it fails, whatever befell others before.
   const acquired = Session.acquire(session, engine.environment, !call.dialled)
   call.dialled = true
-  const wait = Math.ceil(Math.min(patience, (call.deadlineAt - time.now()) / 2))
-  const patient = hasOther(engine, call, session)
-    ? Time.within(time, acquired, wait, () => Effect.fail(slow(wait)))
-    : acquired
+  const most = patienceFor(engine, call, session)
+  const wait = Math.ceil(Math.min(most, (call.deadlineAt - time.now()) / 2))
+  const patient = Number.isFinite(most) ? Time.within(time, acquired, wait, () => Effect.fail(slow(wait))) : acquired
   return Effect.mapError(patient, (error) => failure(call, session, error))
 }
 

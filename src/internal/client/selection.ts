@@ -64,7 +64,7 @@ const choose = (
   tried: ReadonlySet<Session.Session> | undefined,
   now: number
 ): Session.Session => {
-  if (first.avoidUntil <= now && tried?.has(first) !== true) return first
+  if (first.avoidUntil <= now && tried?.has(first) !== true && first.dialing === undefined) return first
   const listed = bestOf(sessions, Math.max(0, sessions.indexOf(first)), tried, now)
   if (listed !== undefined && (listed.avoidUntil <= now || seeds.length === 0)) return listed
   const seed = bestOf(seeds, 0, tried, now)
