@@ -33,6 +33,7 @@ import * as Stream from "effect/Stream"
 import * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as Releases from "./internal/binary/releases.ts"
 import { unpack } from "./internal/binary/unpack.ts"
+import * as ProcessOptions from "./internal/process/options.ts"
 
 /**
  * An etcd executable that was found to run, and the version that it reports.
@@ -107,7 +108,7 @@ export interface FetchOptions {
   readonly baseUrl?: string | undefined
   /** The directory to put the release into. Default: {@link cacheDirectory}. */
   readonly cacheDirectory?: string | undefined
-  /** How long the server may send nothing before the download counts as broken. Default: 30 seconds. */
+  /** How long the server may send nothing before the download counts as broken; not zero. Default: 30 seconds. */
   readonly stallTimeout?: Duration.Input | undefined
   /** Runs after each piece of the download. */
   readonly onProgress?: ((progress: Progress) => Effect.Effect<void>) | undefined
@@ -428,6 +429,7 @@ export const find = Effect.fn("EtcdBinary.find")(function* (
   EtcdProcessError.EtcdProcessError,
   FileSystem.FileSystem | Path.Path | ChildProcessSpawner
 > {
+  yield* ProcessOptions.check("EtcdBinary.find", ProcessOptions.ofFind, options)
   if (options.path !== undefined) {
     return yield* named("The option `path`", options.path, "Correct it, or leave it out to search for etcd.")
   }
@@ -492,9 +494,6 @@ const plan = (options: FetchOptions): Effect.Effect<Plan, EtcdProcessError.EtcdP
         `no checksum of ${name} is known. Give the option \`sha256\`, as in the release's file SHA256SUMS`
       )
     )
-  }
-  if (!/^[0-9a-f]{64}$/.test(sha256)) {
-    return Effect.fail(fetchFailed(url, `the option \`sha256\` is not a SHA-256 (64 hexadecimal digits)`))
   }
   return Effect.succeed({
     url,
@@ -667,6 +666,7 @@ export const fetch = Effect.fn("EtcdBinary.fetch")(function* (
   EtcdProcessError.EtcdProcessError,
   FileSystem.FileSystem | Path.Path | HttpClient.HttpClient
 > {
+  yield* ProcessOptions.check("EtcdBinary.fetch", ProcessOptions.ofFetch, options)
   const path = yield* Path.Path
   const planned = yield* plan(options)
   const directory = path.resolve(options.cacheDirectory ?? (yield* cacheDirectory))
@@ -700,6 +700,11 @@ export const findOrFetch = Effect.fn("EtcdBinary.findOrFetch")(function* (
   EtcdProcessError.EtcdProcessError,
   FileSystem.FileSystem | Path.Path | ChildProcessSpawner | HttpClient.HttpClient
 > {
+  yield* ProcessOptions.check(
+    "EtcdBinary.findOrFetch",
+    { ...ProcessOptions.ofFind, ...ProcessOptions.ofFetch },
+    options
+  )
   const isNamed = options.path !== undefined || (yield* setting("ETCD_BINARY")) !== undefined
   return yield* find(options).pipe(
     Effect.catchReason("EtcdProcessError", "BinaryNotFound", (reason) =>

@@ -22,6 +22,7 @@ import type * as EtcdConfig from "./EtcdConfig.ts"
 import type * as EtcdId from "./EtcdId.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
 import * as EtcdProcessError from "./EtcdProcessError.ts"
+import * as ProcessOptions from "./internal/process/options.ts"
 import * as Time from "./internal/time.ts"
 
 /**
@@ -55,7 +56,7 @@ export class EtcdCluster extends Context.Service<EtcdCluster, Cluster>()("effect
  * @since 0.1.0
  */
 export interface Options extends Omit<EtcdProcess.Options, "runDirectory" | "runDirectoryIsTemporary"> {
-  /** How many members. Default: 3. */
+  /** How many members, from 1 on. Default: 3. */
   readonly size?: number | undefined
   /** Configuration that all members share. */
   readonly config?: EtcdConfig.Input | undefined
@@ -151,6 +152,8 @@ const onSockets = (
   options: Options
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
   Effect.gen(function* () {
+    yield* ProcessOptions.check("EtcdCluster", ProcessOptions.ofCluster, options)
+    yield* ProcessOptions.check("EtcdCluster", ProcessOptions.ofNode, options)
     const fs = yield* FileSystem.FileSystem
     const size = options.size ?? 3
     const runDirectory = yield* Effect.mapError(

@@ -730,7 +730,7 @@ export interface Line {
 export interface LineOptions {
   /**
    * The longest line that is kept whole, in bytes without the line break. Of a longer one the first 4096 bytes are
-   * kept, or this many if that is less. Default: 1 MiB.
+   * kept, or this many if that is less. A whole number up to 1 GiB; anything else is the default. Default: 1 MiB.
    */
   readonly maxLineBytes?: number | undefined
 }
@@ -749,6 +749,8 @@ export interface LineReader {
 }
 
 const defaultMaxLineBytes = 1024 * 1024
+const isLineLimit = (value: number | undefined): value is number =>
+  Number.isSafeInteger(value) && value! >= 0 && value! <= 1024 ** 3
 const headBytes = 4096
 const initialCapacity = 4096
 const keptCapacity = 64 * 1024
@@ -773,7 +775,8 @@ const carriageReturn = 0x0d
  * @since 0.1.0
  */
 export const makeLineReader = (options?: LineOptions): LineReader => {
-  const maxLineBytes = options?.maxLineBytes ?? defaultMaxLineBytes
+  const given = options?.maxLineBytes
+  const maxLineBytes = isLineLimit(given) ? given : defaultMaxLineBytes
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
   // One byte more than the limit is held, since a CR before the LF does not count.
   const capacity = maxLineBytes + 1

@@ -434,6 +434,7 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
     saveSnapshot(client, path, options ?? {}),
   moveLeader: (to, options) =>
     Options.wrongArgument("EtcdMaintenance.moveLeader", "the member", aMember, to) ??
+    Options.wrongOptions("EtcdMaintenance.moveLeader", Options.ofCall, options) ??
     Effect.flatMap(askLeader(client, options), (asked) =>
       Effect.map(client.unary(method.moveLeader, { targetID: BigInt.asUintN(64, to) }, asked), headerOf)
     ),

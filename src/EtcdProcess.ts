@@ -42,6 +42,7 @@ import * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as Child from "./internal/process/child.ts"
 import * as Failures from "./internal/process/failures.ts"
 import * as History from "./internal/process/history.ts"
+import * as ProcessOptions from "./internal/process/options.ts"
 import { Maintenance } from "./internal/proto/rpc_pb.ts"
 import * as Time from "./internal/time.ts"
 import * as Role from "./Role.ts"
@@ -122,7 +123,7 @@ export class EtcdProcess extends Context.Service<EtcdProcess, Node>()("effect-et
 export interface Options {
   /** The executable. Without it, see `EtcdBinary.find`. */
   readonly binary?: string | undefined
-  /** How long the node may take until it serves. Default: 30 seconds. */
+  /** How long the node may take until it serves; not zero. Default: 30 seconds. */
   readonly startTimeout?: Duration.Input | undefined
   /** How long etcd may take to end after SIGTERM before it gets SIGKILL. Default: 5 seconds. */
   readonly gracePeriod?: Duration.Input | undefined
@@ -130,11 +131,11 @@ export interface Options {
   readonly restart?: Schedule.Schedule<unknown, ExitStatus> | undefined
   /** Passes etcd's log lines on to Effect's logger, at the matching level. Default: true. */
   readonly log?: boolean | undefined
-  /** How many events {@link Node.events} holds for its readers. Default: 4096. */
+  /** How many events {@link Node.events} holds for its readers, from 1 up to 16,777,216. Default: 4096. */
   readonly eventBuffer?: number | undefined
   /**
    * How often etcd's `Status` is asked for the role, as a check of what the log said. Default: 10 seconds, or 250
-   * milliseconds where the log level hides the lines that the role comes from.
+   * milliseconds where the log level hides the lines that the role comes from. Infinity: never. It cannot be zero.
    */
   readonly statusInterval?: Duration.Input | undefined
   /** The working directory of etcd, in which relative sockets live. Default: a temporary one of mode 0700. */
@@ -258,6 +259,7 @@ const makeWith = Effect.fnUntraced(function* (
 > {
   const fs = yield* FileSystem.FileSystem
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  yield* ProcessOptions.check("EtcdProcess", ProcessOptions.ofNode, options)
   const binary = yield* EtcdBinary.find({ path: options.binary })
   const { config, runDirectory, temporaryDirectory } = yield* prepare(binary, configFor(binary.version), options)
   const endpoints = EtcdConfig.endpoints(config, runDirectory)

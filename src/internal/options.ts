@@ -46,21 +46,38 @@ const sentence = (who: string, what: string, check: Check, value: unknown): stri
 export const problemOfArgument = (who: string, what: string, check: Check, value: unknown): string | undefined =>
   check.accepts(value) ? undefined : sentence(who, what, check, value)
 
-/** What is wrong with options. Those that the table does not have are none of its business. */
+/** The option that makes no sense, and what is wrong with it. */
+export interface Problem {
+  readonly option: string
+  readonly message: string
+}
+
+/** The first option that makes no sense. Those that the table does not have are none of its business. */
+export const find = <Options extends object>(
+  who: string,
+  checks: Checks<Options>,
+  options: Options | undefined
+): Problem | undefined => {
+  if (options === undefined) return undefined
+  if (!isObject(options)) {
+    return { option: "options", message: `${who}: the options have to be an object, and not ${show(options)}.` }
+  }
+  for (const option in options) {
+    const value = options[option]
+    const check = value === undefined ? undefined : (checks as { readonly [name: string]: Check | undefined })[option]
+    if (check !== undefined && !check.accepts(value)) {
+      return { option, message: sentence(who, `the option ${option}`, check, value) }
+    }
+  }
+  return undefined
+}
+
+/** What is wrong with options. */
 export const problemOf = <Options extends object>(
   who: string,
   checks: Checks<Options>,
   options: Options | undefined
-): string | undefined => {
-  if (options === undefined) return undefined
-  if (!isObject(options)) return `${who}: the options have to be an object, and not ${show(options)}.`
-  for (const name in options) {
-    const value = options[name]
-    const check = value === undefined ? undefined : (checks as { readonly [name: string]: Check | undefined })[name]
-    if (check !== undefined && !check.accepts(value)) return sentence(who, `the option ${name}`, check, value)
-  }
-  return undefined
-}
+): string | undefined => find(who, checks, options)?.message
 
 type Failure = Effect.Effect<never, EtcdError.EtcdError>
 
@@ -131,6 +148,12 @@ export const count: Check = {
   accepts: (value) => typeof value === "number" && isWhole(value, 1),
   due: "a whole number from 1 on, or Infinity"
 }
+
+/** How many there are to be, of something that takes room from the beginning. */
+export const countUpTo = (most: number): Check => ({
+  accepts: (value) => typeof value === "number" && isWhole(value, 1) && value <= most,
+  due: `a whole number from 1 up to ${most}`
+})
 
 /** A revision, or a number that counts revisions or writes. */
 export const revision: Check = {

@@ -419,4 +419,4 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
 })
 
 export const make = (options: Options): Effect.Effect<EtcdClient.Client, EtcdError.EtcdError, Scope.Scope> =>
-  makeWith(options.transport === "node:http2" ? nodeHttp2Transport : http2Transport, options)
+  makeWith(options?.transport === "node:http2" ? nodeHttp2Transport : http2Transport, options)

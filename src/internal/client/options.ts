@@ -99,7 +99,8 @@ const problemOfServices = (services: NonNullable<EtcdClient.Options["services"]>
   return undefined
 }
 
-const problemOf = (options: EtcdClient.Options): string | undefined => {
+/** What is wrong with the options of a client. */
+export const problemOf = (options: EtcdClient.Options): string | undefined => {
   const problem =
     Options.problemOf(who, checks, options) ??
     Options.problemOfArgument(who, "the option endpoints", checks.endpoints, options.endpoints)
