@@ -317,6 +317,7 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
     ): Stream.Stream<A, EtcdError.EtcdError> =>
       Stream.unwrap(
         Effect.gen(function* () {
+          yield* office.asked
           const subscription = new Subscription(
             office,
             yield* Effect.fromResult(Options.request(who, range, options, defaultRetry))

@@ -1,6 +1,7 @@
 /**
  * Calls that are out for long: what the members say decides what becomes of them, and no clock does.
  */
+import type { ServerOptions } from "node:http2"
 import { create, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -8,12 +9,14 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/testing/TestClock"
-import type * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdClient from "../src/EtcdClient.ts"
 import type { EtcdError } from "../src/EtcdError.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import type { TransportError } from "../src/internal/grpc/Transport.ts"
-import { KV, Maintenance, PutResponseSchema } from "../src/internal/proto/rpc_pb.ts"
+import { KV, Maintenance, PutResponseSchema, StatusResponseSchema, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
+import * as Frames from "./support/http2/frames.ts"
+import * as Http2 from "./support/http2/nodeServer.ts"
 import { byTestClock } from "./support/time.ts"
 
 const key = new Uint8Array([1])
@@ -341,6 +344,47 @@ describe("a member that takes no connection", () => {
           yield* pass(125)
           assert.isDefined(call.pollUnsafe())
         }
+      }
+    })
+  )
+})
+
+describe("a server that answers HTTP/2, and the greeting,", () => {
+  const greeting = Frames.message(
+    toBinary(
+      StatusResponseSchema,
+      create(StatusResponseSchema, { header: { clusterId: 1n, memberId: 1n, raftTerm: 2n }, leader: 1n })
+    )
+  )
+  /** Answers the client's own questions, and keeps everything else. */
+  const serving = (options: ServerOptions) =>
+    Http2.nodeServer((stream, headers) => {
+      if (headers[":path"]?.endsWith("Status") === true) Http2.reply(stream, greeting)
+    }, options)
+
+  it.effect.each(["http2", "node:http2"] as const)("and no call, does not hold a call for ever (%s)", (transport) =>
+    Effect.gen(function* () {
+      for (const [settings, outcome] of [
+        [{}, "unknown"],
+        // One stream of the program's takes the only place.
+        [{ maxConcurrentStreams: 1 }, "not-applied"]
+      ] as const) {
+        const { port } = yield* serving({ settings })
+        const endpoints = [`http://127.0.0.1:${port}`]
+        const client = yield* byTestClock(EtcdClient.make({ endpoints, transport, retry: Schedule.recurs(0) }))
+        const real = TestClock.withLive(Effect.sleep("1 millis"))
+        const watch = yield* client.bidirectional(Watch.method.watch)
+        yield* watch.send({ requestUnion: { case: "progressRequest", value: {} } })
+        const call = yield* start(reasonOf(put(client)))
+        yield* pass(29_000)
+        assert.strictEqual(call.pollUnsafe(), undefined)
+        yield* Effect.repeat(Effect.andThen(TestClock.adjust("25 millis"), real), {
+          while: () => call.pollUnsafe() === undefined
+        })
+        const reason = yield* Fiber.join(call)
+        assert.strictEqual(reason._tag, "DeadlineExceeded")
+        assert.strictEqual(reason.outcome, outcome)
+        assert.match(reason.message, /30000 ms/)
       }
     })
   )

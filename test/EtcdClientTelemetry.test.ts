@@ -4,12 +4,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
 import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdLease from "../src/EtcdLease.ts"
+import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import { KV, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
@@ -144,6 +147,19 @@ describe("metrics", () => {
   )
 })
 
+/** A server that can be connected to as long as it is up. */
+const flaky = () => {
+  const answers = { up: true }
+  const down = Fake.failure("Unreachable", "no", "connect ECONNREFUSED a:1")
+  const fake = Fake.make({
+    "a:1": {
+      dial: () => (answers.up ? Effect.void : Effect.fail(down)),
+      answer: ({ path }) => (path.endsWith("Watch") ? Effect.fail(down) : Effect.succeed(nothing))
+    }
+  })
+  return { answers, fake }
+}
+
 describe("the log", () => {
   it.effect("tells of connections at debug level, and no secrets", () => {
     const lines: Array<string> = []
@@ -162,4 +178,50 @@ describe("the log", () => {
       assert.include(lines.join("\n"), "Debug etcd: cannot connect to http://down:1")
     }).pipe(Effect.provide(Logger.layer([logger])), Effect.provideService(References.MinimumLogLevel, "Debug"))
   })
+
+  const keeping = () => {
+    const lines: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => {
+      lines.push(`${logLevel} ${String(message)}`)
+    })
+    return { lines, layer: Logger.layer([logger]) }
+  }
+
+  it.live("is that of who calls, with its level, and not that of where the services were made", () =>
+    Effect.gen(function* () {
+      const [made, used] = [keeping(), keeping()]
+      const debug = Effect.provideService(References.MinimumLogLevel, "Debug")
+      const { answers, fake } = flaky()
+      const { client, leases, watches } = yield* Effect.gen(function* () {
+        const client = yield* makeWith(fake.transport, { endpoints: ["a:1"], retry: Schedule.recurs(0) })
+        return { client, leases: yield* EtcdLease.fromClient(client), watches: yield* EtcdWatch.fromClient(client) }
+      }).pipe(Effect.provide(made.layer), debug)
+
+      const has = (text: string) =>
+        Effect.repeat(Effect.sleep("5 millis"), { while: () => !used.lines.some((line) => line.includes(text)) })
+      const uses: ReadonlyArray<readonly [Effect.Effect<unknown, unknown>, ReadonlyArray<string>]> = [
+        [put(client), ["Debug etcd: connected to"]],
+        [Stream.runDrain(watches.watch("a")), ["Debug etcd watches go on", "Warn etcd watches have no server"]],
+        [Effect.scoped(leases.make("1 minute")), ["Debug etcd: cannot connect to"]]
+      ]
+      for (const [use, texts] of uses) {
+        used.lines.length = 0
+        const fiber = yield* Effect.forkChild(use.pipe(Effect.provide(used.layer), debug))
+        for (const text of texts) yield* has(text)
+        answers.up = false
+        fake.drop("a:1")
+        yield* Fiber.interrupt(fiber)
+      }
+      assert.deepStrictEqual(made.lines, [])
+
+      // A level that is set around the program counts as well.
+      used.lines.length = 0
+      const quiet = Effect.exit(put(client)).pipe(
+        Effect.provide(used.layer),
+        Effect.provideService(References.MinimumLogLevel, "Error")
+      )
+      yield* Effect.repeat(quiet, { times: 20 })
+      assert.deepStrictEqual(used.lines, [])
+    })
+  )
 })

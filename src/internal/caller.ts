@@ -5,8 +5,10 @@
  *
  * @internal
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as References from "effect/References"
+import type { Client } from "../EtcdClient.ts"
 
 /** Who asked last. */
 export interface Caller {
@@ -25,6 +27,28 @@ export const note = (caller: Caller): Effect.Effect<void> =>
     return Effect.void
   })
 
-/** Does something, such as logging, in the name of who asked last. */
-export const as = <A, E>(caller: Caller, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-  Effect.suspend(() => Effect.setContext(effect, caller.context))
+const ofLogging = [
+  References.CurrentLoggers,
+  References.MinimumLogLevel,
+  References.CurrentLogAnnotations,
+  References.CurrentLogSpans
+]
+
+const withLogging = <R>(context: Context.Context<R>, from: Context.Context<never>): Context.Context<R> =>
+  ofLogging.reduce(
+    (all, reference: Context.Reference<any>) => Context.add(all, reference, Context.get(from, reference)),
+    context as Context.Context<any>
+  )
+
+/** Does something in the name of who asked last: as to what it logs, and what is logged because of it. */
+export const as = <A, E, R>(caller: Caller, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.suspend(() =>
+    Effect.updateContext(effect, (context: Context.Context<R>) => withLogging(context, caller.context))
+  )
+
+/** A client whose calls are made in the name of who asked last. */
+export const client = (caller: Caller, self: Client): Client => ({
+  ...self,
+  unary: (method, request, options) => as(caller, self.unary(method, request, options)),
+  bidirectional: (method, options) => as(caller, self.bidirectional(method, options))
+})

@@ -80,6 +80,8 @@ interface Session {
 
 interface State {
   readonly client: EtcdClient.Client
+  /** Logs something. */
+  readonly say: (saying: Effect.Effect<void>) => Effect.Effect<void>
   readonly time: Time.Time
   readonly entries: Map<bigint, Entry.Entry>
   readonly agenda: Agenda
@@ -400,12 +402,14 @@ const ended = Effect.fnUntraced(function* (state: State, session: Session, exit:
     state.lastFailure = failure
     dropRefused(state, session, failure)
   }
-  if (Exit.isFailure(exit)) yield* Effect.logDebug("etcd lease stream failed", failure?.message ?? exit.cause)
+  if (Exit.isFailure(exit))
+    yield* state.say(Effect.logDebug("etcd lease stream failed", failure?.message ?? exit.cause))
 })
 
 const stopped = Effect.fnUntraced(function* (state: State, session: Session, why: Stop) {
   state.next = why === "idle" ? undefined : yield* endpointAfter(state, session.endpoint)
-  if (why !== "idle") yield* Effect.logDebug(`etcd lease stream is ${why}`, session.endpoint ?? "", state.next ?? "")
+  if (why !== "idle")
+    yield* state.say(Effect.logDebug(`etcd lease stream is ${why}`, session.endpoint ?? "", state.next ?? ""))
 })
 
 const makeSession = (state: State): Session => ({
@@ -473,10 +477,11 @@ const close = (state: State): ReadonlyArray<Entry.Entry> => {
 }
 
 /** A keeper that works as long as the scope is open. */
-export const make = (client: EtcdClient.Client): Effect.Effect<Keeper, never, Scope.Scope> =>
+export const make = (client: EtcdClient.Client, say: State["say"]): Effect.Effect<Keeper, never, Scope.Scope> =>
   Effect.gen(function* () {
     const state: State = {
       client,
+      say,
       time: yield* Time.Time,
       entries: new Map(),
       agenda: new Agenda(),

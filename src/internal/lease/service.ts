@@ -21,6 +21,7 @@ import * as Semaphore from "effect/Semaphore"
 import * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import { format } from "../../EtcdId.ts"
+import * as Caller from "../caller.ts"
 import * as Time from "../time.ts"
 import * as Background from "./background.ts"
 import * as Entry from "./entry.ts"
@@ -83,6 +84,7 @@ interface Granting {
 
 interface State {
   readonly client: Client
+  readonly caller: Caller.Caller
   readonly time: Time.Time
   readonly keeper: Keeper.Keeper
   readonly background: Background.Background
@@ -106,7 +108,7 @@ const closed = (outcome: EtcdError.Outcome) =>
   )
 
 const whileOpen = <A, R>(state: State, effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
-  Effect.suspend(() => (state.isClosed ? Effect.fail(closed("not-applied")) : effect))
+  Effect.andThen(Caller.note(state.caller), () => (state.isClosed ? Effect.fail(closed("not-applied")) : effect))
 
 /** Ends at once when the service does. */
 const orClosed = <A>(
@@ -360,16 +362,20 @@ const close = Effect.fnUntraced(function* (state: State) {
   yield* Effect.forEach(state.keeper.close(), (entry) => retire(state, entry), { discard: true })
   const left = yield* state.background.awaitAll(limitOf(state))
   yield* state.background.stop
-  if (left > 0) yield* Effect.logWarning("etcd leases could not be revoked, they will expire", { leases: left })
+  const warning = Effect.logWarning("etcd leases could not be revoked, they will expire", { leases: left })
+  if (left > 0) yield* Caller.as(state.caller, warning)
 })
 
 /** The service over a client; it ends with the scope. */
-export const make = (client: Client): Effect.Effect<Service, never, Scope.Scope> =>
+export const make = (given: Client): Effect.Effect<Service, never, Scope.Scope> =>
   Effect.gen(function* () {
     const time = yield* Time.Time
-    const keeper = yield* Keeper.make(client)
+    const caller = yield* Caller.make
+    const client = Caller.client(caller, given)
+    const keeper = yield* Keeper.make(client, (saying) => Caller.as(caller, saying))
     const state: State = {
       client,
+      caller,
       time,
       keeper,
       background: Background.make(time),

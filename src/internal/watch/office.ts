@@ -12,6 +12,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { CallOptions, Client } from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
+import * as Caller from "../caller.ts"
 import * as Time from "../time.ts"
 import * as Identity from "./identity.ts"
 import { type Keeper, Lane } from "./lane.ts"
@@ -45,6 +46,8 @@ const onceOptions = ({ endpoint, metadata, requireLeader }: Carriage, { readMill
 const maxDoublings = 5
 
 export interface Lanes extends Office {
+  /** Somebody asks for a watch. */
+  readonly asked: Effect.Effect<void>
   /** Asks for the progress of all watches. */
   readonly requestProgress: Effect.Effect<void, EtcdError.EtcdError>
   /** Those in use, for tests. */
@@ -75,7 +78,9 @@ const persistent = (desk: Desk, settings: Settings, carriage: Carriage, isServed
   return { client, forget: Effect.sync(() => outage.forget()) }
 }
 
-export const make = Effect.fnUntraced(function* (client: Client): Effect.fn.Return<Lanes, never, Scope.Scope> {
+export const make = Effect.fnUntraced(function* (given: Client): Effect.fn.Return<Lanes, never, Scope.Scope> {
+  const caller = yield* Caller.make
+  const client = Caller.client(caller, given)
   const context = yield* Effect.context<Scope.Scope>()
   const scope = Context.get(context, Scope.Scope)
   const settings = Context.get(context, Settings)
@@ -123,6 +128,7 @@ export const make = Effect.fnUntraced(function* (client: Client): Effect.fn.Retu
 
   const keeper: Keeper = {
     client,
+    caller,
     settings,
     time: Context.get(context, Time.Time),
     told: new Map(),
@@ -155,6 +161,7 @@ export const make = Effect.fnUntraced(function* (client: Client): Effect.fn.Retu
   )
 
   return {
+    asked: Caller.note(caller),
     seat: (subscription) => Effect.uninterruptible(takeSeat(subscription)),
     renewToken: client.renewToken,
     readSnapshot: (subscription) =>

@@ -13,6 +13,7 @@ import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import type { Client } from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
+import * as Caller from "../caller.ts"
 import * as Time from "../time.ts"
 import type { Carriage } from "./subscription.ts"
 
@@ -30,6 +31,8 @@ const words = {
 /** What all outages of a service have in common. */
 export interface Desk {
   readonly client: Client
+  /** Whoever asked for a watch last. */
+  readonly caller: Caller.Caller
   readonly time: Time.Time
   /** Who has told the log of what. */
   readonly told: Map<string, Outage>
@@ -57,7 +60,7 @@ export class Outage {
     this.step = undefined
     return this.desk.told.delete(this.place)
       ? Effect.flatMap(this.endpoints, (endpoints) =>
-          Effect.logInfo(`${words[this.matter].ends}, of those at ${endpoints}`)
+          this.say(Effect.logInfo(`${words[this.matter].ends}, of those at ${endpoints}`))
         )
       : Effect.void
   }
@@ -85,7 +88,7 @@ export class Outage {
 
   private sleep(pause: Duration.Duration, error: EtcdError.EtcdError): Effect.Effect<void> {
     return Effect.andThen(
-      Effect.logDebug("etcd watches go on elsewhere", { pause, error: error.message }),
+      this.say(Effect.logDebug("etcd watches go on elsewhere", { pause, error: error.message })),
       Effect.sleep(pause)
     )
   }
@@ -104,10 +107,16 @@ export class Outage {
     if (told.has(this.place)) return Effect.void
     told.set(this.place, this)
     return Effect.flatMap(this.endpoints, (endpoints) =>
-      Effect.logWarning(
-        `${words[this.matter].begins}, of those at ${endpoints}, after ${this.failures} tries; they go on trying. ${error.message}`
+      this.say(
+        Effect.logWarning(
+          `${words[this.matter].begins}, of those at ${endpoints}, after ${this.failures} tries; they go on trying. ${error.message}`
+        )
       )
     )
+  }
+
+  private say(saying: Effect.Effect<void>): Effect.Effect<void> {
+    return Caller.as(this.desk.caller, saying)
   }
 
   private get place(): string {
