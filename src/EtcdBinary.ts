@@ -34,6 +34,7 @@ import * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as Releases from "./internal/binary/releases.ts"
 import { unpack } from "./internal/binary/unpack.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
+import * as Time from "./internal/time.ts"
 
 /**
  * An etcd executable that was found to run, and the version that it reports.
@@ -393,6 +394,28 @@ const notFound = (searched: ReadonlyArray<string>) =>
     })
   )
 
+const findAny = Effect.fn("EtcdBinary.find")(function* (
+  options: FindOptions
+): Effect.fn.Return<
+  EtcdBinary,
+  EtcdProcessError.EtcdProcessError,
+  FileSystem.FileSystem | Path.Path | ChildProcessSpawner
+> {
+  yield* ProcessOptions.check("EtcdBinary.find", ProcessOptions.ofFind, options)
+  if (options.path !== undefined) {
+    return yield* named("The option `path`", options.path, "Correct it, or leave it out to search for etcd.")
+  }
+  const configured = yield* setting("ETCD_BINARY")
+  if (configured !== undefined) {
+    return yield* named("ETCD_BINARY", configured, "Correct it, or unset it to search for etcd.")
+  }
+  const onPath = yield* pathCandidates
+  const directory = options.cacheDirectory ?? (yield* cacheDirectory)
+  const found = (yield* firstExecutable(onPath)) ?? (yield* firstExecutable(yield* cacheCandidates(directory)))
+  if (found !== undefined) return yield* makeBinary(found.path, found.info)
+  return yield* Effect.fail(notFound(["ETCD_BINARY (not set)", ...onPath, `a fetched release in ${directory}`]))
+})
+
 /**
  * Finds the etcd executable, and asks it for its version.
  *
@@ -422,27 +445,13 @@ const notFound = (searched: ReadonlyArray<string>) =>
  * @category constructors
  * @since 0.1.0
  */
-export const find = Effect.fn("EtcdBinary.find")(function* (
+export const find = (
   options: FindOptions = {}
-): Effect.fn.Return<
+): Effect.Effect<
   EtcdBinary,
   EtcdProcessError.EtcdProcessError,
   FileSystem.FileSystem | Path.Path | ChildProcessSpawner
-> {
-  yield* ProcessOptions.check("EtcdBinary.find", ProcessOptions.ofFind, options)
-  if (options.path !== undefined) {
-    return yield* named("The option `path`", options.path, "Correct it, or leave it out to search for etcd.")
-  }
-  const configured = yield* setting("ETCD_BINARY")
-  if (configured !== undefined) {
-    return yield* named("ETCD_BINARY", configured, "Correct it, or unset it to search for etcd.")
-  }
-  const onPath = yield* pathCandidates
-  const directory = options.cacheDirectory ?? (yield* cacheDirectory)
-  const found = (yield* firstExecutable(onPath)) ?? (yield* firstExecutable(yield* cacheCandidates(directory)))
-  if (found !== undefined) return yield* makeBinary(found.path, found.info)
-  return yield* Effect.fail(notFound(["ETCD_BINARY (not set)", ...onPath, `a fetched release in ${directory}`]))
-})
+> => Time.really(findAny(options))
 
 // -----------------------------------------------------------------------------
 // fetch
@@ -627,6 +636,23 @@ const install = Effect.fnUntraced(
 const archiveFailed = (url: string, error: unknown) =>
   fetchFailed(url, `the archive cannot be unpacked: ${explain(error)}`, error)
 
+const fetchOne = Effect.fn("EtcdBinary.fetch")(function* (
+  options: FetchOptions
+): Effect.fn.Return<
+  EtcdBinary,
+  EtcdProcessError.EtcdProcessError,
+  FileSystem.FileSystem | Path.Path | HttpClient.HttpClient
+> {
+  yield* ProcessOptions.check("EtcdBinary.fetch", ProcessOptions.ofFetch, options)
+  const path = yield* Path.Path
+  const planned = yield* plan(options)
+  const directory = path.resolve(options.cacheDirectory ?? (yield* cacheDirectory))
+  const target = path.join(directory, planned.directoryName)
+  const binary: EtcdBinary = { path: path.join(target, planned.names[0]!), version: planned.version }
+  if (Result.isFailure(yield* executableAt(binary.path))) yield* install(planned, target, options)
+  return binary
+})
+
 /**
  * Fetches a release of etcd into the cache directory, unless it is there already, and answers where its `etcd` is.
  * `etcdctl` and `etcdutl` are next to it.
@@ -659,21 +685,34 @@ const archiveFailed = (url: string, error: unknown) =>
  * @category constructors
  * @since 0.1.0
  */
-export const fetch = Effect.fn("EtcdBinary.fetch")(function* (
+export const fetch = (
   options: FetchOptions = {}
-): Effect.fn.Return<
+): Effect.Effect<
   EtcdBinary,
   EtcdProcessError.EtcdProcessError,
   FileSystem.FileSystem | Path.Path | HttpClient.HttpClient
+> => Time.really(fetchOne(options))
+
+const findOrFetchOne = Effect.fn("EtcdBinary.findOrFetch")(function* (
+  options: FindOptions & FetchOptions
+): Effect.fn.Return<
+  EtcdBinary,
+  EtcdProcessError.EtcdProcessError,
+  FileSystem.FileSystem | Path.Path | ChildProcessSpawner | HttpClient.HttpClient
 > {
-  yield* ProcessOptions.check("EtcdBinary.fetch", ProcessOptions.ofFetch, options)
-  const path = yield* Path.Path
-  const planned = yield* plan(options)
-  const directory = path.resolve(options.cacheDirectory ?? (yield* cacheDirectory))
-  const target = path.join(directory, planned.directoryName)
-  const binary: EtcdBinary = { path: path.join(target, planned.names[0]!), version: planned.version }
-  if (Result.isFailure(yield* executableAt(binary.path))) yield* install(planned, target, options)
-  return binary
+  yield* ProcessOptions.check(
+    "EtcdBinary.findOrFetch",
+    { ...ProcessOptions.ofFind, ...ProcessOptions.ofFetch },
+    options
+  )
+  const isNamed = options.path !== undefined || (yield* setting("ETCD_BINARY")) !== undefined
+  return yield* findAny(options).pipe(
+    Effect.catchReason("EtcdProcessError", "BinaryNotFound", (reason) =>
+      isNamed
+        ? Effect.fail(EtcdProcessError.make(reason))
+        : Effect.flatMap(fetchOne(options), (fetched) => findAny({ path: fetched.path }))
+    )
+  )
 })
 
 /**
@@ -693,24 +732,10 @@ export const fetch = Effect.fn("EtcdBinary.fetch")(function* (
  * @category constructors
  * @since 0.1.0
  */
-export const findOrFetch = Effect.fn("EtcdBinary.findOrFetch")(function* (
+export const findOrFetch = (
   options: FindOptions & FetchOptions = {}
-): Effect.fn.Return<
+): Effect.Effect<
   EtcdBinary,
   EtcdProcessError.EtcdProcessError,
   FileSystem.FileSystem | Path.Path | ChildProcessSpawner | HttpClient.HttpClient
-> {
-  yield* ProcessOptions.check(
-    "EtcdBinary.findOrFetch",
-    { ...ProcessOptions.ofFind, ...ProcessOptions.ofFetch },
-    options
-  )
-  const isNamed = options.path !== undefined || (yield* setting("ETCD_BINARY")) !== undefined
-  return yield* find(options).pipe(
-    Effect.catchReason("EtcdProcessError", "BinaryNotFound", (reason) =>
-      isNamed
-        ? Effect.fail(EtcdProcessError.make(reason))
-        : Effect.flatMap(fetch(options), (fetched) => find({ path: fetched.path }))
-    )
-  )
-})
+> => Time.really(findOrFetchOne(options))

@@ -857,6 +857,13 @@ const knownMessages: ReadonlyMap<string, Known> = new Map<string, Known>([
     "authentication failed, invalid user ID or password",
     notApplied((details) => new AuthenticationFailed(details), "Check the user name and the password.")
   ],
+  [
+    "authentication failed, password was given for no password user",
+    notApplied(
+      (details) => new AuthenticationFailed(details),
+      "The user has no password, and can only be told by a client certificate."
+    )
+  ],
   ["permission not given", invalidArgument("Give a permission.")],
   [
     "permission denied",
@@ -928,8 +935,11 @@ const knownMessages: ReadonlyMap<string, Known> = new Map<string, Known>([
   ["context deadline exceeded", uncertain((details) => new DeadlineExceeded(details), "Give the call more time.")]
 ])
 
-/** What gRPC for Go, then etcd, put before a message; the first is in the reason that a watch is canceled for. */
-const prefixes = /^(?:rpc error: code = \w+ desc = )?(?:etcdserver: )?/
+/**
+ * What gRPC for Go, then etcd, put before a message; the first is in the reason that a watch is canceled for, `auth` in
+ * what etcd's own table of errors does not have (`toGRPCErrorMap` in its `server/etcdserver/api/v3rpc/util.go`).
+ */
+const prefixes = /^(?:rpc error: code = \w+ desc = )?(?:etcdserver: |auth: )?/
 
 const withoutPrefixes = (message: string): string => message.replace(prefixes, "")
 

@@ -11,8 +11,8 @@
  * that takes less than its time to live.
  *
  * A lease is *held* until its time to live has passed since the last keep-alive that was answered was **sent**. That
- * time is real, monotonic time, whatever `Clock` the program or a test has, and wherever the wall clock is set
- * (`src/internal/time.ts` says which time is which). It stands still while the machine is suspended.
+ * time is real, monotonic time, whatever `Clock` the program or a test has, and wherever the wall clock is set. It stands
+ * still while the machine is suspended.
  *
  * So much is a promise as long as etcd keeps its own: it begins to count when it receives a keep-alive, after it was
  * sent, and counts at the same speed. What cannot be excluded is that this program itself does something after its time

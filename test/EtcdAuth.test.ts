@@ -104,8 +104,9 @@ describe("EtcdAuth", () => {
       const as = (username: string, password: string) =>
         EtcdClient.make({ endpoints: etcd.endpoints, credentials: { username, password: Redacted.make(password) } })
       const root = EtcdAuth.fromClient(yield* as("root", "r"))
-      const app = EtcdKv.fromClient(yield* as("app", "a"))
-      const impostor = EtcdKv.fromClient(yield* as("app", "b"))
+      const kvAs = (username: string, password: string) => Effect.map(as(username, password), EtcdKv.fromClient)
+      const app = yield* kvAs("app", "a")
+      const impostor = yield* kvAs("app", "b")
       yield* EtcdAuth.addUser("root", Redacted.make("r"))
       assert.strictEqual(yield* reason(EtcdAuth.enable()), "RootRoleNotGranted")
       yield* EtcdAuth.addRole("root")
@@ -122,6 +123,11 @@ describe("EtcdAuth", () => {
       assert.strictEqual(yield* reason(app.put("shared", "1")), "PermissionDenied")
       assert.strictEqual(yield* reason(app.range(KeyRange.all)), "PermissionDenied")
       assert.strictEqual(yield* reason(impostor.get("app/a")), "AuthenticationFailed")
+      // Whom a client certificate alone can tell.
+      yield* root.addUser("certified")
+      const refused = yield* Effect.flip(EtcdAuth.authenticate("certified", Redacted.make("a")))
+      assert.strictEqual(refused.reason._tag, "AuthenticationFailed")
+      assert.strictEqual(yield* reason((yield* kvAs("certified", "a")).get("app/a")), "AuthenticationFailed")
       assert.strictEqual(yield* reason(EtcdKv.get("app/a")), "UserNameEmpty")
 
       const token = yield* EtcdAuth.authenticate("app", Redacted.make("a"))

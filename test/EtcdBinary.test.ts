@@ -31,6 +31,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as EtcdBinary from "../src/EtcdBinary.ts"
 import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
 import { unpack } from "../src/internal/binary/unpack.ts"
+import { byTestClock } from "./support/time.ts"
 
 const tempDir = Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped({ prefix: "effect-etcd-" }))
 
@@ -301,7 +302,7 @@ describe("EtcdBinary.find", () => {
         `${dir}/etcd`,
         `#!/bin/sh\ntrap '' TERM\necho $$ > ${dir}/pid.part\nmv ${dir}/pid.part ${dir}/pid\nexec sleep 60\n`
       )
-      const finding = yield* Effect.forkChild(reasonOf(EtcdBinary.find({ path })))
+      const finding = yield* Effect.forkChild(byTestClock(reasonOf(EtcdBinary.find({ path }))))
       yield* until(fs.exists(`${dir}/pid`))
       const pid = Number(yield* fs.readFileString(`${dir}/pid`))
       assert.isTrue(yield* isRunning(pid))
@@ -611,12 +612,14 @@ describe("EtcdBinary.fetch", () => {
       const half = yield* Deferred.make<void>()
       const server = yield* serve(sendsHalf(archive, () => {}))
       const failing = yield* Effect.forkChild(
-        failure(server, {
-          sha256: sha256(archive),
-          stallTimeout: "10 seconds",
-          onProgress: ({ receivedBytes }) =>
-            receivedBytes >= Math.floor(archive.length / 2) ? Deferred.succeed(half, undefined) : Effect.void
-        })
+        byTestClock(
+          failure(server, {
+            sha256: sha256(archive),
+            stallTimeout: "10 seconds",
+            onProgress: ({ receivedBytes }) =>
+              receivedBytes >= Math.floor(archive.length / 2) ? Deferred.succeed(half, undefined) : Effect.void
+          })
+        )
       )
       yield* Deferred.await(half)
       // The timeout of the next piece starts after this one was taken.

@@ -194,6 +194,7 @@ const failures: ReadonlyArray<Failure> = [
   failed(etcd(9, "role name not found"), never, "not-applied"),
   failed(etcd(3, "role name is empty"), never, "not-applied"),
   failed(etcd(3, "authentication failed, invalid user ID or password"), never, "not-applied"),
+  failed(Fake.status(2, "auth: authentication failed, password was given for no password user"), never, "not-applied"),
   failed(etcd(3, "permission not given"), never, "not-applied"),
   failed(etcd(7, "permission denied"), never, "not-applied"),
   failed(etcd(9, "role is not granted to the user"), never, "not-applied"),

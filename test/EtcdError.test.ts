@@ -47,6 +47,7 @@ const messages: ReadonlyArray<readonly [message: string, tag: EtcdError.Reason["
   ["role name not found", "RoleNotFound", "not-applied"],
   ["role name is empty", "InvalidArgument", "not-applied"],
   ["authentication failed, invalid user ID or password", "AuthenticationFailed", "not-applied"],
+  ["authentication failed, password was given for no password user", "AuthenticationFailed", "not-applied"],
   ["permission not given", "InvalidArgument", "not-applied"],
   ["permission denied", "PermissionDenied", "not-applied"],
   ["role is not granted to the user", "RoleNotGranted", "not-applied"],
