@@ -18,8 +18,11 @@ const longestCopy = 4096
 /** With so many messages, or a slab full, the server can begin to work while more is being made. */
 const enoughMessages = 16
 
-/** How much may wait for the socket before no more DATA is put there. */
+/** How much may wait for the socket before no more is put there. */
 const enoughBytes = 256 * 1024
+
+/** The same for DATA of what is too large to go at once: the rest is for calls that begin beside it. */
+const enoughQueued = enoughBytes / 2
 
 /** How much may wait for the socket because the server asks and does not read the answers. */
 const tooMuchBytes = 4 * 1024 * 1024
@@ -42,9 +45,14 @@ export class Outbox {
     this.socket = socket
   }
 
-  /** Whether the socket takes DATA and new calls now; when not, its `drain` says so later. */
+  /** Whether the socket takes no messages and new calls now; its `drain` says so when it does. */
   get isCongested(): boolean {
     return this.socket.writableNeedDrain || this.unsent >= enoughBytes
+  }
+
+  /** The same for what waits in streams. */
+  get isFullForQueued(): boolean {
+    return this.socket.writableNeedDrain || this.unsent >= enoughQueued
   }
 
   get isOverrun(): boolean {

@@ -4,7 +4,8 @@
  *
  * **Windows.** The connection's receive window is given back as soon as DATA is there, a stream's only when its call has
  * taken the bytes. So what is kept for calls that nobody reads is bounded stream by stream, and none holds up another.
- * Streams that wait for a window of the server take turns, a frame each.
+ * Streams that wait for a window of the server, or for the socket, take turns, a frame each, and leave room for calls
+ * that begin: so a large request holds up no other.
  *
  * **Broken rules.** What concerns one stream resets that stream; anything else ends the connection with GOAWAY
  * (RFC 9113, 5.4). Frames of streams that are closed here are passed over, since the server may not know yet; frames of
@@ -214,22 +215,19 @@ export class Session implements FrameHandler {
     this.pumpAll()
   }
 
-  /** A frame for each stream that waits, again and again, until none can go on. */
+  /**
+   * A frame for the stream that has waited longest since its last, again and again, until none can go on: also where
+   * room comes a frame at a time, none is passed over.
+   */
   private pumpAll(): void {
-    let isAnySent = true
-    while (isAnySent) {
-      isAnySent = false
-      for (const stream of this.blocked) {
-        if (this.outbox.isCongested) return
-        if (!stream.isBlocked) {
-          this.blocked.delete(stream)
-          continue
-        }
-        const allowed = Math.min(this.sendWindow.size, stream.sendWindow.size, this.maxSendFrame)
-        if (allowed <= 0 && !stream.isEndAllThatWaits) continue
-        stream.sendQueued(Math.max(0, allowed))
-        isAnySent = true
-      }
+    for (const stream of this.blocked) {
+      if (this.outbox.isFullForQueued) return
+      const allowed = Math.min(this.sendWindow.size, stream.sendWindow.size, this.maxSendFrame)
+      if (allowed <= 0 && stream.isBlocked && !stream.isEndAllThatWaits) continue
+      this.blocked.delete(stream)
+      if (!stream.isBlocked) continue
+      stream.sendQueued(Math.max(0, allowed))
+      if (stream.isBlocked) this.blocked.add(stream)
     }
   }
 

@@ -9,6 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type { Connection, ConnectionOptions } from "../../../src/internal/grpc/Transport.ts"
+import { preface } from "../../../src/internal/http2/frames.ts"
 import { HpackDecoder } from "../../../src/internal/http2/HpackDecoder.ts"
 import { http2Transport, make } from "../../../src/internal/http2/Http2Transport.ts"
 import { Session } from "../../../src/internal/http2/Session.ts"
@@ -266,6 +267,83 @@ describe("what goes out", () => {
         for (const call of calls) assert.deepStrictEqual(yield* Fiber.join(call), request)
       })
   )
+
+  it.live("room in the connection's window that comes a frame at a time goes to one stream after the other", () =>
+    Effect.gen(function* () {
+      const { connection, peer } = yield* against({
+        greeting: Frames.settings({ 4: 1_000_000 }),
+        onRequestEnd: (stream, peer) => peer.send(Frames.answer(stream, request))
+      })
+      const data = () => framesOf(peer, Frames.Type.data)
+      const large = yield* Effect.forEach([1, 2, 3], () =>
+        Effect.forkChild(connection.unary(method, new Uint8Array(200_000)), { startImmediately: true })
+      )
+      const received = () => data().reduce((sum, { payload }) => sum + payload.length, 0)
+      yield* until(() => received() === 65_535)
+      const before = data().length
+      const small = yield* Effect.forkChild(echo(connection), { startImmediately: true })
+      for (let turn = 0; turn < 8; turn++) {
+        const due = received() + 16_384
+        peer.send(Frames.windowUpdate(0, 16_384))
+        yield* until(() => received() === due)
+      }
+      const turns = data()
+        .slice(before)
+        .map(({ stream }) => stream)
+      assert.sameMembers(turns.slice(0, 4), [1, 3, 5, 7])
+      assert.sameMembers(turns.slice(4, 7), [1, 3, 5])
+      yield* Fiber.join(small)
+      peer.send(Frames.windowUpdate(0, 1_000_000))
+      yield* Fiber.joinAll(large)
+    })
+  )
+
+  it.live.each([
+    ["one upload", 1],
+    ["many uploads", 64]
+  ] as const)("calls beside %s that keeps the socket full go between its frames", ([, uploads]) =>
+    Effect.gen(function* () {
+      const uploadBytes = 64 * 1024 * 1024
+      let received = 0
+      const { connection } = yield* against({
+        greeting: Buffer.concat([Frames.settings({ 4: 0x7fffffff }), Frames.windowUpdate(0, 0x7fff0000 - 65535)]),
+        onFrame: ({ payload }) => {
+          received += payload.length
+        },
+        onRequestEnd: (stream, peer) => peer.send(Frames.answer(stream, request))
+      })
+      const large = yield* Effect.forEach(Array.from({ length: uploads }), () =>
+        Effect.forkChild(connection.unary(method, new Uint8Array(uploadBytes / uploads)), { startImmediately: true })
+      )
+      for (let call = 0; call < 3; call++) yield* echo(connection)
+      assert.isBelow(received, uploadBytes / 2)
+      yield* Fiber.joinAll(large)
+    })
+  )
+
+  it("calls that are begun again and again do not keep an upload from its turn", () => {
+    const { drained, heard, session, sent, socket } = sessionOfTest()
+    session.outbox.flush()
+    heard(Frames.settings({ 4: 0x7fffffff }))
+    heard(Frames.windowUpdate(0, 0x7fff0000 - 65_535))
+    session.open(bytes(0x83), undefined, ignoringHandler).write(new Uint8Array(8 * 1024 * 1024), true)
+    session.listener = {
+      ...session.listener,
+      onRoom: () => {
+        while (session.hasRoom) {
+          session.open(bytes(0x83), undefined, ignoringHandler).write(new Uint8Array(10_000), true)
+        }
+      }
+    }
+    for (let turn = 0; turn < 200; turn++) {
+      session.outbox.flush()
+      socket.writableNeedDrain = false
+      drained()
+    }
+    const all = sent().filter(({ type }) => type === Frames.Type.data)
+    assert.isTrue(all.some(({ flags, stream }) => stream === 1 && (flags & endStream) !== 0))
+    assert.isAbove(all.filter(({ stream }) => stream !== 1).length, 200)
+  })
 
   it.live("calls wait, unsent, while the socket is full", () =>
     Effect.gen(function* () {
@@ -685,12 +763,15 @@ const ignoringHandler = {
 const sessionOfTest = () => {
   const handlers = new Map<string, (chunk?: Buffer) => void>()
   const broken: Array<string> = []
+  const frames: Array<Frames.Frame> = []
+  const read = Frames.makeFrameReader((frame) => void frames.push(frame))
   let written = 0
   const socket = {
     writableNeedDrain: false,
     writableLength: 0,
     on: (event: string, handler: () => void) => void handlers.set(event, handler),
     write: (piece: Uint8Array) => {
+      read(Buffer.from(written === 0 ? piece.subarray(preface.length) : piece))
       written += piece.length
       socket.writableNeedDrain = true
     },
@@ -709,6 +790,7 @@ const sessionOfTest = () => {
     socket,
     broken,
     written: () => written,
+    sent: (): ReadonlyArray<Frames.Frame> => frames,
     heard: (chunk: Buffer) => handlers.get("data")!(chunk),
     drained: () => handlers.get("drain")!()
   }
