@@ -73,6 +73,26 @@ export const reading: Effect.Effect<void> = Effect.callback((resume) => {
 /** A timer that fires so much later was kept from it. */
 const standstillMillis = 100
 
+/** How long reading on may take, and how long nothing more comes when that was all. */
+const longestReading = 1000
+const quietMillis = 100
+
+/**
+ * Goes on when all is read that had come before a timer fired, which it did so many milliseconds too late. That may be
+ * more than is read at once, and whoever sent it may wait for room to send the rest. So where this process stood still,
+ * it is read on while more is heard, for no longer than it stood still, and a second at most.
+ */
+export const whenRead = (heard: () => number, lateMillis: number, goOn: () => void): void => {
+  const patientUntil = performance.now() + (lateMillis > standstillMillis ? Math.min(lateMillis, longestReading) : 0)
+  const read = (before: number): void =>
+    void setImmediate(() => {
+      const now = heard()
+      if (now === before || performance.now() >= patientUntil) goOn()
+      else setTimeout(read, quietMillis, now).unref()
+    })
+  read(heard())
+}
+
 /**
  * Calls back when somebody was listened to for so long, and after what had come by then was read. The time for which
  * this process stood still is waited for once more, up to as long again in all. Returns what stops it. It keeps no

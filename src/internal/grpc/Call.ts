@@ -29,6 +29,7 @@ import type { TransportError } from "./Transport.ts"
 export interface Host {
   readonly peer: string
   readonly maxReceiveMessageBytes: number
+  readonly bytesHeard: number
   /** The call is over (`onEnd` follows). */
   readonly ended: (call: Call) => void
   /** The stream is gone from the session. */
@@ -89,6 +90,10 @@ export class Call implements Begun {
     // The server has closed it, which shows as its end only when what came before is read.
     stream.on("aborted", this.onWritable)
     this.observer.onStart(new NodeOutgoing(stream))
+  }
+
+  get bytesHeard(): number {
+    return this.host.bytesHeard
   }
 
   get isSent(): boolean {

@@ -6,7 +6,7 @@
  *
  * @internal
  */
-import { longestTimer } from "../time.ts"
+import { longestTimer, whenRead } from "../time.ts"
 
 /** The timeout that the server is told is rounded to milliseconds, and so are timers. */
 const toleranceMillis = 2
@@ -16,6 +16,8 @@ export const finite = (millis: number | undefined): number | undefined =>
   millis !== undefined && Number.isFinite(millis) ? millis : undefined
 
 interface Limited {
+  /** How much has come over its connection, where it has one of its own. */
+  readonly bytesHeard?: number | undefined
   /** The time is up. */
   readonly expire: (timeoutMillis: number) => void
 }
@@ -49,14 +51,15 @@ export class Deadline {
 
   /** Where this process stood still, a timer fires before the sockets are read; an answer that lies there counts. */
   onTimer(): void {
-    if (this.isDue) setImmediate(judged, this)
-    else this.timer = this.wait(this.at - performance.now())
-  }
-
-  judge(): void {
-    if (!this.isStopped) this.call.expire(this.millis)
+    if (!this.isDue) {
+      this.timer = this.wait(this.at - performance.now())
+      return
+    }
+    const heard = () => this.call.bytesHeard ?? 0
+    whenRead(heard, performance.now() - this.at, () => {
+      if (!this.isStopped) this.call.expire(this.millis)
+    })
   }
 }
 
 const fired = (deadline: Deadline): void => deadline.onTimer()
-const judged = (deadline: Deadline): void => deadline.judge()

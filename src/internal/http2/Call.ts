@@ -33,6 +33,7 @@ import type { Stream, StreamHandler } from "./Stream.ts"
 export interface Host {
   readonly peer: string
   readonly maxReceiveMessageBytes: number
+  readonly bytesHeard: number
   /** The last headers and trailers that were good and plain: the next ones are very likely the same object. */
   goodAnswer: HeaderBlock | undefined
   goodTrailers: HeaderBlock | undefined
@@ -71,6 +72,10 @@ export class Call implements Begun, StreamHandler {
 
   expire(timeoutMillis: number): void {
     this.end(deadlinePassed(this.name, timeoutMillis, this.isSent))
+  }
+
+  get bytesHeard(): number {
+    return this.host.bytesHeard
   }
 
   get isSent(): boolean {

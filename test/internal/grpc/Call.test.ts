@@ -9,6 +9,7 @@ import { message } from "../../support/http2/frames.ts"
 const host: Host = {
   peer: "http://127.0.0.1:1",
   maxReceiveMessageBytes: 1000,
+  bytesHeard: 0,
   ended: () => {},
   streamClosed: () => {},
   checkBroken: () => {},

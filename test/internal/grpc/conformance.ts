@@ -32,6 +32,7 @@ import {
 import { clientTls, etcd, type Listener } from "../../support/etcd.ts"
 import * as Frames from "../../support/http2/frames.ts"
 import { fuzzedFrames, makeRandom } from "../../support/http2/fuzz.ts"
+import { independentServer } from "../../support/http2/independentServer.ts"
 import * as Node from "../../support/http2/nodeServer.ts"
 import { type Peer, rawServer } from "../../support/http2/rawServer.ts"
 import { standStill } from "../../support/machine.ts"
@@ -674,6 +675,34 @@ export const transportConformance = (name: string, transport: Transport): void =
           yield* connection.unary(method, request, { timeoutMillis: Number.POSITIVE_INFINITY })
           yield* connection.unary(method, request, { timeoutMillis: 0.5 }).pipe(Effect.ignore)
           assert.deepStrictEqual(seen.slice(0, 2), ["16666667M", undefined])
+        })
+      )
+
+      it.live("an answer that came in time is read, however long it is, where this process stood still", () =>
+        Effect.gen(function* () {
+          const answerBytes = 16 * 1024 * 1024
+          const port = yield* independentServer(answerBytes)
+          const connection = yield* connect(tcp(port), { maxReceiveMessageBytes: answerBytes })
+          for (let round = 0; round < 3; round++) {
+            const calls = yield* Effect.forEach([1, 2], () =>
+              Effect.forkChild(connection.unary(method, request, { timeoutMillis: 200 }), { startImmediately: true })
+            )
+            yield* requestsLeave
+            yield* standStill(1000)
+            for (const call of calls) assert.strictEqual((yield* Fiber.join(call)).length, answerBytes)
+          }
+        })
+      )
+
+      it.live("a server that says nothing has no more time for it that this process stood still", () =>
+        Effect.gen(function* () {
+          const { connection } = yield* againstRaw({})
+          const call = yield* Effect.forkChild(Effect.flip(connection.unary(method, request, { timeoutMillis: 100 })), {
+            startImmediately: true
+          })
+          yield* requestsLeave
+          yield* standStill(500)
+          check(yield* Fiber.join(call), { kind: "Deadline", code: 4, processed: "unknown" })
         })
       )
 

@@ -5,6 +5,7 @@ import { Call, type Host } from "../../../src/internal/http2/Call.ts"
 const host: Host = {
   peer: "http://127.0.0.1:1",
   maxReceiveMessageBytes: 1000,
+  bytesHeard: 0,
   goodAnswer: undefined,
   goodTrailers: undefined,
   ended: () => {}
