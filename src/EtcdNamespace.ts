@@ -18,9 +18,10 @@ import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
+import * as Keys from "./internal/kv/keys.ts"
 import * as Namespace from "./internal/kv/namespace.ts"
 import * as Options from "./internal/options.ts"
-import * as KeyRange from "./KeyRange.ts"
+import type * as KeyRange from "./KeyRange.ts"
 
 const noKey = (method: DescMethod): EtcdError.EtcdError => {
   const name = `${method.parent.name}.${method.name}`
@@ -62,9 +63,9 @@ const refusing = (client: EtcdClient.Client, wrong: Effect.Effect<never, EtcdErr
 export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): EtcdClient.Client => {
   const wrong = Options.wrongArgument("EtcdNamespace", "the prefix", Options.bytes, prefix)
   if (wrong !== undefined) return refusing(client, wrong)
-  const bytes = KeyRange.toBytes(prefix)
+  const bytes = Keys.own(prefix)
   if (bytes.length === 0) return client
-  const namespace = Namespace.make(new Uint8Array(bytes))
+  const namespace = Namespace.make(bytes)
 
   const enter = <I extends DescMessage>(method: DescMethod, request: MessageInitShape<I>): MessageInitShape<I> =>
     Namespace.rewriteOf(method)?.request?.(namespace, request) ?? request

@@ -441,7 +441,7 @@ export const make: {
     Checks.problemOfArgument("EtcdStore.make", "the prefix", Checks.bytes, prefix) ??
     Checks.problemOf("EtcdStore.make", ofStore, options)
   if (problem !== undefined) return impossible(problem)
-  const prefixBytes = KeyRange.toBytes(prefix)
+  const prefixBytes = Keys.own(prefix)
   const range = KeyRange.prefix(prefixBytes)
   const { decode, encode } = codecOf(schema, options.format ?? "json")
 

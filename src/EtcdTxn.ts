@@ -23,6 +23,7 @@ import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
 import type { LeaseId } from "./EtcdId.ts"
 import type * as EtcdKv from "./EtcdKv.ts"
+import * as Keys from "./internal/kv/keys.ts"
 import * as Requests from "./internal/kv/requests.ts"
 import * as Check from "./internal/kv/txnCheck.ts"
 import * as Options from "./internal/options.ts"
@@ -232,7 +233,7 @@ const isCompare = (input: unknown): input is Compare => Predicate.hasProperty(in
 export const value = (key: KeyRange.Input): Comparison<KeyRange.Bytes> =>
   comparison("value", key, Options.bytes, (other) => ({
     target: VALUE,
-    targetUnion: { case: "value", value: KeyRange.toBytes(other) }
+    targetUnion: { case: "value", value: Keys.own(other) }
   }))
 
 /**
@@ -421,7 +422,7 @@ export const put = (
   if (problem !== undefined) return impossible(problem)
   return operation(
     "responsePut",
-    { case: "requestPut", value: Requests.put(key, value, options ?? {}) },
+    { case: "requestPut", value: Requests.put(Keys.own(key), Keys.own(value), options ?? {}) },
     (response, header) => Requests.putResult(response, headerOf(response.header, header))
   )
 }
@@ -511,7 +512,7 @@ const unordered = (name: string): string =>
 const shapeOf = (branch: Branch): Shape => {
   if (isOp(branch)) return { ops: [branch], labels: [""], build: (results) => results[0] }
   if (Array.isArray(branch)) {
-    return { ops: branch, labels: branch.map((_, index) => `[${index}]`), build: (results) => results }
+    return { ops: [...branch], labels: branch.map((_, index) => `[${index}]`), build: (results) => results }
   }
   const entries = Object.entries(branch)
   const moved = entries.length > 1 ? entries.find(([name]) => isMoved(name)) : undefined

@@ -11,6 +11,9 @@ import * as Predicate from "effect/Predicate"
 /**
  * Text (taken as UTF-8) or bytes, for keys and values on their way to etcd.
  *
+ * Whoever gives bytes may use the array for something else as soon as the call has begun (its effect runs); what is made
+ * of them before that, a {@link KeyRange} or a part of a transaction, has a copy.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -64,12 +67,15 @@ const empty = new Uint8Array(0)
 const zero = new Uint8Array(1)
 
 /**
- * The bytes of a key or value.
+ * The bytes of a key or value; an array that is given is not copied.
  *
  * @category conversions
  * @since 0.1.0
  */
 export const toBytes = (input: Bytes): Uint8Array => (typeof input === "string" ? encode(input) : input)
+
+/** Bytes that nobody else has. A range lives on, and its end follows from what the key was when it was made. */
+const own = (input: Bytes): Uint8Array => (typeof input === "string" ? encode(input) : new Uint8Array(input))
 
 const make = (key: Uint8Array, end: Uint8Array): KeyRange => ({ [TypeId]: TypeId, key, end })
 
@@ -91,7 +97,7 @@ export const fromInput = (input: Input): KeyRange => (isKeyRange(input) ? input 
  * @category constructors
  * @since 0.1.0
  */
-export const single = (key: Bytes): KeyRange => make(toBytes(key), empty)
+export const single = (key: Bytes): KeyRange => make(own(key), empty)
 
 /**
  * The first key after all keys that begin with the prefix; the byte 0 (no upper bound) where there is none.
@@ -123,7 +129,7 @@ export const prefixEnd = (prefix: Bytes): Uint8Array => {
  * @since 0.1.0
  */
 export const prefix = (prefix: Bytes): KeyRange => {
-  const bytes = toBytes(prefix)
+  const bytes = own(prefix)
   return bytes.length === 0 ? all : make(bytes, prefixEnd(bytes))
 }
 
@@ -134,7 +140,7 @@ export const prefix = (prefix: Bytes): KeyRange => {
  * @since 0.1.0
  */
 export const from = (key: Bytes): KeyRange => {
-  const bytes = toBytes(key)
+  const bytes = own(key)
   return bytes.length === 0 ? all : make(bytes, zero)
 }
 
@@ -146,8 +152,8 @@ export const from = (key: Bytes): KeyRange => {
  * @since 0.1.0
  */
 export const interval = (start: Bytes, end: Bytes): KeyRange => {
-  const first = toBytes(start)
-  const last = toBytes(end)
+  const first = own(start)
+  const last = own(end)
   if (last.length === 0) return from(first)
   // On the wire the byte 0 as an end means "no upper bound", but no key comes before it.
   if (last.length === 1 && last[0] === 0) return make(last.with(0, 1), last.with(0, 1))

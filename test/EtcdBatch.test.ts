@@ -185,6 +185,51 @@ describe("EtcdBatch", () => {
       })
     )
 
+    it.effect("keys and values are those of the call, however soon their arrays are used for something else", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+        const key = bytes("reused/0000")
+        const value = new Uint8Array(100)
+        const with_ = <A>(index: number, call: () => A): A => {
+          key.set(bytes(String(index).padStart(4, "0")), 7)
+          value.fill(index)
+          return call()
+        }
+        const name = (index: number) => `reused/${String(index).padStart(4, "0")}`
+        /** All of them with the same two arrays, and afterwards there is something else in them. */
+        const reusing = <A, E>(count: number, call: () => Effect.Effect<A, E>, before: Effect.Effect<unknown, E>) =>
+          Effect.gen(function* () {
+            yield* watched.hold
+            yield* start(before)
+            const fibers = yield* Effect.forEach(numbers(count), (index) => with_(index, () => start(call())))
+            with_(9999, () => undefined)
+            yield* watched.release
+            return yield* Effect.forEach(fibers, (fiber) => Fiber.join(fiber))
+          })
+        yield* reusing(20, () => kv.put(key, value), kv.put("reused/held", ""))
+        for (const index of numbers(20)) {
+          const found = Option.getOrThrow(yield* EtcdKv.get(name(index)))
+          assert.deepStrictEqual([found.version, found.value], [1n, new Uint8Array(100).fill(index)])
+        }
+        assert.isTrue(sent.some((one) => one.operations > 1))
+        const got = yield* reusing(20, () => kv.get(key), kv.get("reused/held"))
+        assert.deepStrictEqual(
+          got.map((one) => Option.getOrThrow(one).keyString),
+          numbers(20).map(name)
+        )
+        const remove = () => kv.delete(key, { previousValues: true })
+        const deleted = yield* reusing(20, remove, kv.delete("reused/held"))
+        assert.deepStrictEqual(
+          deleted.map(({ previous }) => previous.map((one) => one.keyString)),
+          numbers(20).map((index) => [name(index)])
+        )
+        // Those of one key wait for each other, and the last one wins.
+        yield* reusing(5, () => kv.put("reused/one", value), kv.put("reused/held", ""))
+        const one = Option.getOrThrow(yield* EtcdKv.get("reused/one"))
+        assert.deepStrictEqual([one.version, one.value], [5n, new Uint8Array(100).fill(4)])
+      })
+    )
+
     it.effect("calls with an endpoint, metadata or retries of their own, and other calls, go through as they are", () =>
       Effect.gen(function* () {
         const { kv, client, sent, watched } = yield* batched({ maxInFlight: 1 })

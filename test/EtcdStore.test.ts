@@ -57,6 +57,20 @@ describe("EtcdStore.make", () => {
       })
     )
 
+    it.effect("keeps its prefix, whatever becomes of the array", () =>
+      Effect.gen(function* () {
+        const prefix = new TextEncoder().encode("k/")
+        const store = EtcdStore.make(prefix, Schema.String)
+        prefix.fill(0)
+        yield* store.put("a", "1")
+        assert.deepStrictEqual(Option.isSome(yield* EtcdKv.get("k/a")), true)
+        assert.deepStrictEqual(
+          (yield* store.list()).map(({ key, value }) => [key, value]),
+          [["a", "1"]]
+        )
+      })
+    )
+
     it.effect("compare-and-set and compare-and-delete by revision", () =>
       Effect.gen(function* () {
         const users = EtcdStore.make("cas/", User)

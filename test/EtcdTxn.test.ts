@@ -203,6 +203,30 @@ describe("EtcdTxn", () => {
       })
     )
 
+    it.effect("is what it was made of, whatever becomes of the arrays", () =>
+      Effect.gen(function* () {
+        const bytes = (text: string) => new TextEncoder().encode(text)
+        const key = bytes("v/a")
+        const value = bytes("one")
+        const branch = [EtcdTxn.put(key, value), EtcdTxn.get(key), EtcdTxn.range(KeyRange.single(key))]
+        const compare = [EtcdTxn.missing(key)]
+        const created = EtcdTxn.make({ compare, success: branch })
+        const replaced = EtcdTxn.make({ compare: EtcdTxn.value(key).equals(value), success: EtcdTxn.delete(key) })
+        key.set(bytes("v/b"))
+        value.set(bytes("two"))
+        branch.push(EtcdTxn.get("v/c"))
+        compare.push(EtcdTxn.exists("v/c"))
+        const first = yield* EtcdTxn.commit(created)
+        assert.deepStrictEqual([first.succeeded, first.results.length], [true, 3])
+        assert.deepStrictEqual(
+          (yield* EtcdKv.range(KeyRange.prefix("v/"))).kvs.map((kv) => [kv.keyString, kv.valueString]),
+          [["v/a", "one"]]
+        )
+        assert.isTrue((yield* EtcdTxn.commit(replaced)).succeeded)
+        assert.deepStrictEqual((yield* EtcdKv.range(KeyRange.prefix("v/"))).kvs, [])
+      })
+    )
+
     it.effect("refuses what the server would refuse, and says where", () =>
       Effect.gen(function* () {
         const put = (key: string) => EtcdTxn.put(key, "")

@@ -74,6 +74,25 @@ describe("KeyRange", () => {
     assert.strictEqual(buffer.toString(), "a")
   })
 
+  it("keeps what it was made of, whatever becomes of the array", () => {
+    const made: ReadonlyArray<(bytes: Uint8Array) => KeyRange.KeyRange> = [
+      KeyRange.single,
+      KeyRange.prefix,
+      KeyRange.from,
+      (bytes) => KeyRange.interval(bytes, "z"),
+      (bytes) => KeyRange.interval("a", bytes),
+      KeyRange.fromInput
+    ]
+    for (const make of made) {
+      const array = Uint8Array.of(0x62, 0x63)
+      const buffer = Buffer.from(array)
+      const ranges = [make(array), make(buffer)]
+      array.fill(0)
+      buffer.fill(0)
+      for (const range of ranges) assert.deepStrictEqual(range, make(Uint8Array.of(0x62, 0x63)))
+    }
+  })
+
   it("a key alone stands for its own range", () => {
     assert.deepStrictEqual(KeyRange.fromInput("a"), KeyRange.single(Uint8Array.of(0x61)))
     assert.strictEqual(KeyRange.fromInput(KeyRange.all), KeyRange.all)

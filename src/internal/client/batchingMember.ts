@@ -11,7 +11,7 @@ import type * as Fiber from "effect/Fiber"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import { Deadline } from "../grpc/deadline.ts"
-
+import * as Keys from "../kv/keys.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import type { Place } from "./batchingLane.ts"
 
@@ -31,6 +31,13 @@ export type Request =
   | MessageInitShape<typeof Rpc.RangeRequestSchema>
   | MessageInitShape<typeof Rpc.PutRequestSchema>
   | MessageInitShape<typeof Rpc.DeleteRangeRequestSchema>
+
+const owned = (request: Request): Request => {
+  const key = Keys.copy(request.key!)
+  return "value" in request && request.value !== undefined
+    ? { ...request, key, value: Keys.copy(request.value) }
+    : { ...request, key }
+}
 
 export const methods: { readonly [Name in Operation["name"]]: DescMethodUnary } = {
   "KV.Range": Rpc.KV.method.range,
@@ -56,7 +63,7 @@ export interface Shared {
 
 export class Member {
   readonly operation: Operation
-  readonly request: Request
+  request: Request
   readonly options: EtcdClient.CallOptions | undefined
   /** How much of a transaction it takes, roughly. */
   readonly bytes: number
@@ -99,7 +106,7 @@ export class Member {
     this.isTimed = isTimed
   }
 
-  /** Its caller waits from now on. */
+  /** Its caller waits from now on, and may use the arrays of its key and value for something else meanwhile. */
   suspend(
     context: Context.Context<never>,
     now: number,
@@ -107,6 +114,7 @@ export class Member {
   ): void {
     this.context = context
     this.resume = resume
+    this.request = owned(this.request)
     if (this.deadlineMillis === undefined) return
     this.deadlineAt = now + this.deadlineMillis
     this.deadline = new Deadline(this, this.deadlineMillis)

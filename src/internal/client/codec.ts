@@ -11,6 +11,7 @@
  */
 import type { DescMessage } from "@bufbuild/protobuf"
 import { detach } from "../grpc/framing.ts"
+import { shortData } from "../kv/keys.ts"
 import type * as Kv from "../proto/kv_pb.ts"
 import { Event_EventType } from "../proto/kv_pb.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
@@ -89,9 +90,6 @@ const putSize = ({ ignoreLease, ignoreValue, key, lease, prevKv, value }: Fields
 
 const deleteSize = ({ key, prevKv, rangeEnd }: Fields): number =>
   isBytes(key) && isBytes(rangeEnd) && isFlag(prevKv) ? bytesSize(key) + bytesSize(rangeEnd) + flagSize(prevKv) : none
-
-/** Up to this length V8 keeps the elements of a typed array in the object itself, which makes it cheap. */
-const shortData = 64
 
 /** Up to here a loop takes less time than `set`. */
 const longestLoop = 32

@@ -3,6 +3,18 @@
  *
  * @internal
  */
+import * as KeyRange from "../../KeyRange.ts"
+
+/** Bytes that nobody else has, and that may be kept. */
+export const own = (input: KeyRange.Bytes): Uint8Array =>
+  typeof input === "string" ? KeyRange.toBytes(input) : new Uint8Array(input)
+
+/** Up to this length V8 keeps the elements of a typed array in the object itself, which makes it cheap. */
+export const shortData = 64
+
+/** A copy for a little while: a long one is a part of a larger piece of memory. */
+export const copy = (bytes: Uint8Array): Uint8Array =>
+  bytes.length <= shortData ? new Uint8Array(bytes) : Buffer.from(bytes)
 
 /** Negative, zero or positive, as etcd orders keys. */
 export const compare = (a: Uint8Array, b: Uint8Array): number => {
