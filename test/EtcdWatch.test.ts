@@ -503,6 +503,38 @@ describe("EtcdWatch and its server", () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
+  it.live("watches outlive the loss of the leader beside an endpoint of another cluster", () =>
+    Effect.gen(function* () {
+      const cluster = yield* EtcdCluster.ephemeral({ log: false })
+      const stranger = yield* EtcdProcess.ephemeral({}, { log: false })
+      const [alone, ...others] = cluster.members
+      const client = yield* EtcdClient.make({ endpoints: alone!.endpoints })
+      const both = yield* EtcdClient.make({ endpoints: [...alone!.endpoints, ...stranger.endpoints] })
+      // The first cluster that answers is the client's.
+      const watch = yield* EtcdWatch.fromClient(both)
+      yield* EtcdKv.fromClient(both).get("a", { endpoint: alone!.endpoints[0] })
+      const kv = EtcdKv.fromClient(client)
+      let tries = 0
+      const retry: typeof EtcdWatch.defaultRetry = Schedule.spaced("10 millis").pipe(
+        Schedule.modifyDelay(({ duration }) => {
+          tries++
+          return Effect.succeed(duration)
+        })
+      )
+      const watching = yield* reading(watch.changes("a", { created: true, startRevision: 2n, retry }))
+      yield* watching.until((got) => got.length === 1)
+      yield* Effect.forEach(others, (node) => node.signal("SIGSTOP"), { discard: true })
+      yield* watching.until(() => {
+        assert.isUndefined(watching.fiber.pollUnsafe())
+        return tries >= 6
+      })
+      yield* Effect.forEach(others, (node) => node.signal("SIGCONT"), { discard: true })
+      yield* kv.put("a", "1", { retry: Schedule.spaced("20 millis") })
+      yield* watching.until((got) => got.length === 2)
+      assert.deepStrictEqual(watching.got.map(describeChange), ["Created", "a=1"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   it.live("permissions and tokens that expire", () =>
     Effect.gen(function* () {
       const node = yield* EtcdProcess.ephemeral({ authTokenTtl: 1 }, { log: false })

@@ -711,6 +711,57 @@ describe("a call that ends", () => {
     })
   )
 
+  it.live("because of what is wrong with one of the endpoints is made again elsewhere", () =>
+    Effect.gen(function* () {
+      const noLeader = EtcdError.make(new EtcdError.NoLeader({ message: "no leader", outcome: "not-applied" }))
+      const wrongs: ReadonlyArray<EtcdError.Reason> = [
+        new EtcdError.ClusterIdMismatch({ message: "another cluster", outcome: "not-applied" }),
+        new EtcdError.Unreachable({ message: "an unknown authority", outcome: "not-applied", lasting: true }),
+        new EtcdError.NotGrpc({ message: "HTTP 404", outcome: "not-applied", code: 12 }),
+        new EtcdError.ProtocolViolation({ message: "garbage", outcome: "not-applied" }),
+        new EtcdError.Unsupported({ message: "no such call", outcome: "not-applied", feature: "Watch.Watch" })
+      ]
+      for (const wrong of wrongs) {
+        const { server, service } = yield* start()
+        server.endpoints = ["http://well", "http://wrong"]
+        let tries = 0
+        server.beforeCall = (endpoint) => {
+          if (endpoint === "http://well") return Effect.void
+          tries++
+          return Effect.fail(EtcdError.make(wrong))
+        }
+        const served = yield* reading(service)
+        const call = yield* server.call(0, 1)
+        call.created(0, 5n)
+        yield* reading(service)
+        const unserved = yield* reading(service)
+        yield* server.call(0, 3)
+        // The one that is well has no leader for a while, and the other one is asked in between.
+        call.fail(noLeader)
+        for (let n = 1; n < 4; n++) (yield* server.call(n, 3)).fail(noLeader)
+        const last = yield* server.call(4, 3)
+        for (const n of [0, 1, 2]) last.created(n, 5n)
+        last.answer({ watchId: last.creates()[0]!.watchId, events: [put(6n)] })
+        yield* until(() => served.revisions().length === 1)
+        assert.isAbove(tries, 0, wrong._tag)
+        assert.isTrue(isRunning(served.fiber) && isRunning(unserved.fiber))
+      }
+    })
+  )
+
+  it.live("because each of the endpoints has something wrong with it ends all", () =>
+    Effect.gen(function* () {
+      const { server, service } = yield* start()
+      server.endpoints = ["http://one", "http://two"]
+      const { fiber } = yield* reading(service)
+      const error = (endpoint: string) =>
+        EtcdError.make(new EtcdError.Unsupported({ message: endpoint, outcome: "not-applied", feature: "Watch.Watch" }))
+      ;(yield* server.call(0, 1)).fail(error("http://one"))
+      ;(yield* server.call(1, 1)).fail(error("http://two"))
+      assert.strictEqual(yield* tagOf(fiber), "Unsupported")
+    })
+  )
+
   it.live("because it was never any good ends all without dividing them", () =>
     Effect.gen(function* () {
       const { server, service } = yield* start()

@@ -170,8 +170,10 @@ export class Lane implements Carrier {
   private call: Call | undefined
   /** The endpoint of the last call, or the one that it was tried with. */
   private lastEndpoint: string | undefined
-  /** Where calls have ended lately that took no watch. */
+  /** Where calls have ended lately that took no watch, */
   private readonly avoided = new Set<string>()
+  /** and whether time may mend what was wrong with one of them. */
+  private mayMend = false
   /** Whether the server has taken a watch on this call. */
   private isServed = false
   private renewals = 0
@@ -368,7 +370,7 @@ export class Lane implements Carrier {
     this.isServed = true
     this.renewals = 0
     this.silences = 0
-    this.avoided.clear()
+    this.forgive()
     seat.subscription.created(takenAt)
   }
 
@@ -617,10 +619,15 @@ export class Lane implements Carrier {
     if (endpoint !== undefined || this.avoided.size === 0) return Effect.succeed(endpoint)
     return Effect.map(this.keeper.client.endpoints, (endpoints) => {
       const other = endpoints.find((endpoint) => !this.avoided.has(endpoint))
-      if (other === undefined) this.avoided.clear()
+      if (other === undefined) this.forgive()
       return other
     })
   })
+
+  private forgive(): void {
+    this.avoided.clear()
+    this.mayMend = false
+  }
 
   private readonly carry = Effect.gen({ self: this }, function* () {
     const { metadata, requireLeader } = this.carriage
@@ -663,9 +670,25 @@ export class Lane implements Carrier {
 
   /** Whether the lane goes on after its call has ended with this. If so, it is time for the next one. */
   private survive(error: EtcdError.EtcdError): Effect.Effect<boolean> {
-    const { client } = this.keeper
-    const { isServed } = this
     if (Rules.isClientClosed(error)) return this.give(Rules.closed)
+    return Rules.isOfEndpoint(error, this.isServed)
+      ? Effect.flatMap(this.mayDoElsewhere, (may) => (may ? this.waitToGoOn(error) : this.surviveVerdict(error)))
+      : this.surviveVerdict(error)
+  }
+
+  /** What is wrong with one endpoint, of which the client has not said that it is all there is, is no verdict. */
+  private readonly mayDoElsewhere: Effect.Effect<boolean> = Effect.suspend(() => {
+    const { lastEndpoint } = this
+    if (this.carriage.endpoint !== undefined || lastEndpoint === undefined) return Effect.succeed(false)
+    this.avoided.add(lastEndpoint)
+    return Effect.map(
+      this.keeper.client.endpoints,
+      (endpoints) => this.mayMend || endpoints.some((endpoint) => !this.avoided.has(endpoint))
+    )
+  })
+
+  private surviveVerdict(error: EtcdError.EtcdError): Effect.Effect<boolean> {
+    const { isServed } = this
     if (!Rules.isWorthwhile(error)) {
       return this.members.size > 1 && Rules.isOfOneWatch(error, isServed)
         ? Effect.as(this.divide, false)
@@ -677,13 +700,17 @@ export class Lane implements Carrier {
       }
       if (this.isClosed) return Effect.succeed(false)
     }
-    if (!isServed && this.lastEndpoint !== undefined) this.avoided.add(this.lastEndpoint)
+    if (!isServed && this.lastEndpoint !== undefined) {
+      this.avoided.add(this.lastEndpoint)
+      this.mayMend = true
+    }
     const isRefused = Rules.isTokenRefused(error)
     if (isRefused && ++this.renewals > Rules.maxRenewals) return this.give(error)
-    return Effect.andThen(
-      isRefused ? client.renewToken : Effect.void,
-      this.outage.pause(error, this.silences > 0)
-    ).pipe(
+    return Effect.andThen(isRefused ? this.keeper.client.renewToken : Effect.void, this.waitToGoOn(error))
+  }
+
+  private waitToGoOn(error: EtcdError.EtcdError): Effect.Effect<boolean> {
+    return this.outage.pause(error, this.silences > 0).pipe(
       Effect.as(true),
       Effect.catch((error) => this.give(error))
     )

@@ -26,6 +26,25 @@ export const isLasting = ({ reason }: EtcdError.EtcdError): boolean =>
   reason._tag === "Unreachable" && reason.lasting === true
 
 /**
+ * Whether this tells only what is wrong with the endpoint that was asked, so that another may do better. `isServed`: it
+ * had taken watches, so that it knows how.
+ */
+export const isOfEndpoint = (error: EtcdError.EtcdError, isServed: boolean): boolean => {
+  switch (error.reason._tag) {
+    case "ClusterIdMismatch":
+    case "NotGrpc":
+      return true
+    case "ProtocolViolation":
+    case "Unsupported":
+      return !isServed
+    case "GrpcStatus":
+      return !isServed && !isWorthwhile(error)
+    default:
+      return isLasting(error)
+  }
+}
+
+/**
  * Whether one of the watches of a call may have brought this about for all of them: by what it asked for, or by what a
  * server had to send for it. `isServed`: the server had taken watches, so that it is not the call itself that is wrong.
  */
