@@ -307,8 +307,9 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
       Options.wrongOptions("EtcdLease.revoke", Options.ofCall, options) ??
       Effect.suspend(() => {
         const wire = Requests.idOnWire(id)
+        const entry = keeper.find(wire)
         return Effect.map(about(wire, options ?? {}, Requests.revoke(client, wire, options ?? {})), (answer) => {
-          keeper.settle(wire, { reason: "revoked", cause: undefined })
+          if (entry !== undefined) keeper.settle(entry, { reason: "revoked", cause: undefined })
           return Wire.header(answer.header)
         })
       }),
@@ -357,8 +358,8 @@ export const layer: Layer.Layer<EtcdLease, never, EtcdClient.EtcdClient> = Layer
  * when it is given out: where granting took long, it is renewed first, or granted anew.
  *
  * Granting is safe to interrupt and to fail. A request that is under way is let end in the background, and a lease that
- * was granted, or may have been, is revoked. Only of an `id` of the caller's with which it failed without an answer
- * nobody knows whether the lease is this program's, so it is left to expire.
+ * was granted, or may have been, is revoked. With an `id` of the caller's the lease may be somebody else's where the
+ * request failed without an answer, and again as soon as its time is over: then it is not revoked, and expires.
  *
  * When the scope closes, `lost` says `revoked`, what runs in `whileHeld` is interrupted and has 2.5 seconds to end, and
  * then the lease is revoked. Should etcd not be reachable, no more is waited for than 5 seconds for all leases that end

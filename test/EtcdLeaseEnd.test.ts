@@ -2,13 +2,16 @@
  * How leases end: with their scope, with their service, in the middle of being granted, and when etcd is gone.
  */
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdError from "../src/EtcdError.ts"
 import { LeaseId } from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
@@ -143,19 +146,19 @@ describe("closing a scope when etcd is gone", () => {
     Effect.gen(function* () {
       const { leases, stub } = yield* setUp
       const scope = yield* Scope.make()
-      const [lease] = yield* makeIn(scope, leases, "1 minute", [7n])
+      const lease = yield* Scope.provide(leases.make("1 minute"), scope)
       stub.unopenable = Number.POSITIVE_INFINITY
       yield* TestClock.adjust("1 minute")
-      assert.strictEqual((yield* lease!.lost).reason, "not-renewed")
+      assert.strictEqual((yield* lease.lost).reason, "not-renewed")
       stub.silent = true
       const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
       assert.isTrue(yield* isDone(closing))
-      assert.deepStrictEqual(stub.revoked, [7n])
+      assert.deepStrictEqual(stub.revoked, [lease.id])
       stub.silent = false
       yield* TestClock.adjust("40 seconds")
-      assert.deepStrictEqual(stub.revoked, [7n, 7n])
+      assert.deepStrictEqual(stub.revoked, [lease.id, lease.id])
       yield* TestClock.adjust("10 minutes")
-      assert.deepStrictEqual(stub.revoked, [7n, 7n])
+      assert.deepStrictEqual(stub.revoked, [lease.id, lease.id])
     })
   )
 })
@@ -363,6 +366,149 @@ describe("no lease is left", () => {
         yield* Fiber.await(making)
       }
       while ((yield* left(node)).length > 0) yield* Effect.sleep(10)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a lease with an id of the caller's, which somebody else may have too", () => {
+  /** A lease whose time is over in this program. */
+  const lose = Effect.fnUntraced(function* (stub: Stub.Stub, leases: EtcdLease.Service, scope: Scope.Scope) {
+    const [lease] = yield* makeIn(scope, leases, "30 seconds", [7n])
+    stub.unopenable = Number.POSITIVE_INFINITY
+    yield* TestClock.adjust("30 seconds")
+    stub.unopenable = 0
+    assert.strictEqual((yield* lease!.lost).reason, "not-renewed")
+    return lease!
+  })
+
+  it.effect("is not revoked by its scope, nor by its service, when its time is over", () =>
+    Effect.gen(function* () {
+      const { end, leases, stub } = yield* setUp
+      const [one, two] = [yield* Scope.make(), yield* Scope.make()]
+      yield* lose(stub, leases, one)
+      yield* Scope.close(one, Exit.void)
+      yield* settle
+      stub.leases.delete(7n)
+      yield* lose(stub, leases, two)
+      yield* end
+      yield* Scope.close(two, Exit.void)
+      yield* settle
+      assert.deepStrictEqual(stub.revoked, [])
+    })
+  )
+
+  it.effect("is revoked no longer than its time lasts", () =>
+    Effect.gen(function* () {
+      const { leases, stub } = yield* setUp
+      const scope = yield* Scope.make()
+      yield* makeIn(scope, leases, "40 seconds", [7n])
+      yield* TestClock.adjust("12 seconds")
+      stub.silent = true
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* TestClock.adjust("5 seconds")
+      yield* Fiber.join(closing)
+      assert.deepStrictEqual(stub.revoked, [7n])
+      yield* TestClock.adjust("10 minutes")
+      assert.deepStrictEqual(stub.revoked, [7n])
+    })
+  )
+
+  it.effect("is left to who has its id now, in the same program too, when the scope of the old one closes", () =>
+    Effect.gen(function* () {
+      const { leases, stub } = yield* setUp
+      const [old, next] = [yield* Scope.make(), yield* Scope.make()]
+      yield* lose(stub, leases, old)
+      stub.leases.delete(7n)
+      const [lease] = yield* makeIn(next, leases, "30 seconds", [7n])
+      yield* Scope.close(old, Exit.void)
+      yield* settle
+      assert.deepStrictEqual(stub.revoked, [])
+      assert.strictEqual(Duration.toSeconds(yield* lease!.remaining), 30)
+      yield* Scope.close(next, Exit.void)
+      assert.deepStrictEqual(stub.revoked, [7n])
+    })
+  )
+
+  it.effect("is not revoked where its grant was refused, or nobody knows what came of it", () =>
+    Effect.gen(function* () {
+      const { end, leases, stub } = yield* setUp
+      const make = leases.make("30 seconds", { id })
+      for (const fate of ["taken", "refused", "broken", "lost"] as const) {
+        stub.grants.push(fate)
+        yield* Effect.flip(make)
+      }
+      stub.leases.delete(7n)
+      stub.grants.push("silent")
+      const waiting = yield* Effect.forkChild(make)
+      yield* settle
+      yield* Fiber.interrupt(waiting)
+      const ending = yield* Effect.forkChild(end)
+      yield* TestClock.adjust("5 seconds")
+      yield* Fiber.join(ending)
+      assert.deepStrictEqual(stub.revoked, [])
+    })
+  )
+
+  it.effect(
+    "is revoked where its grant is answered after whoever asked has gone, unless its time is over by then",
+    () =>
+      Effect.gen(function* () {
+        for (const delay of [3000, 30_000]) {
+          const { leases, stub } = yield* setUp
+          stub.delay = delay
+          const waiting = yield* Effect.forkChild(leases.make("30 seconds", { id }))
+          yield* settle
+          yield* Fiber.interrupt(waiting)
+          yield* TestClock.adjust(delay)
+          yield* settle
+          assert.deepStrictEqual(stub.revoked, delay < 30_000 ? [7n] : [])
+        }
+      })
+  )
+
+  it.effect("is left to expire where it could not be renewed after a grant that took too long", () =>
+    Effect.gen(function* () {
+      const { leases, stub } = yield* setUp
+      stub.delay = 31_000
+      const making = yield* Effect.forkChild(Effect.flip(leases.make("30 seconds", { id })))
+      yield* TestClock.adjust("31 seconds")
+      yield* settle
+      stub.streams[0]!.fail(EtcdError.make(new EtcdError.PermissionDenied({ message: "No.", outcome: "not-applied" })))
+      assert.strictEqual((yield* Fiber.join(making)).reason._tag, "PermissionDenied")
+      yield* settle
+      assert.deepStrictEqual(stub.revoked, [])
+    })
+  )
+
+  it.live("stays somebody else's who was granted it when it had expired", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      const client = yield* EtcdClient.make({ endpoints: [node.endpoint] })
+      const mayRevoke = yield* Deferred.make<void>()
+      // Keep-alives do not get through, and revocations late.
+      const cutOff = {
+        ...client,
+        unary: (method: any, request: any, options: any) =>
+          method === LeaseRpc.method.leaseRevoke
+            ? Effect.andThen(Deferred.await(mayRevoke), client.unary(method, request, options))
+            : client.unary(method, request, options),
+        bidirectional: () => Effect.fail(Stub.failure("not-applied"))
+      } as EtcdClient.Client
+      const mine = yield* EtcdLease.fromClient(cutOff)
+      const theirs = yield* EtcdLease.fromClient(client)
+      const [scope, next] = [yield* Scope.make(), yield* Scope.make()]
+      const lost = yield* Scope.provide(mine.make("1 second", { id }), scope)
+      assert.strictEqual((yield* lost.lost).reason, "not-renewed")
+      yield* Scope.close(scope, Exit.void)
+      while ((yield* theirs.list()).includes(id)) yield* Effect.sleep(20)
+      const lease = yield* theirs.make("1 minute", { id })
+      yield* EtcdKv.fromClient(client).put("theirs", "", { lease: lease.id })
+      yield* Deferred.succeed(mayRevoke, undefined)
+      // A lease of an id that nobody else can have is revoked for as long as it takes, behind what waits already.
+      const marker = yield* Scope.provide(mine.make("1 minute"), next)
+      yield* Scope.close(next, Exit.void)
+      assert.notInclude(yield* theirs.list(), marker.id)
+      assert.deepStrictEqual(yield* EtcdKv.fromClient(client).getString("theirs"), Option.some(""))
     }).pipe(Effect.scoped)
   )
 })

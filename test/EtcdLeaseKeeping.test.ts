@@ -245,6 +245,23 @@ describe("a lease with two holders", () => {
     })
   )
 
+  it.effect("is not taken for lost, or revoked, because of what was asked of one that had its id before", () =>
+    Effect.gen(function* () {
+      const { leases, stub } = yield* setUp()
+      const renewing = yield* Effect.forkChild(Effect.flip(leases.keepAliveOnce(id)))
+      yield* settle
+      stub.silent = true
+      const revoking = yield* Effect.forkChild(leases.revoke(id, { deadline: "1 minute" }))
+      yield* settle
+      const lease = yield* leases.make("30 seconds", { id })
+      stub.streams[0]!.answer(7n, 0n)
+      assert.strictEqual((yield* Fiber.join(renewing)).reason._tag, "LeaseNotFound")
+      stub.answerRevocations()
+      yield* Fiber.join(revoking)
+      assert.strictEqual(yield* lossOf(lease), undefined)
+    })
+  )
+
   it.effect("is lost for all when etcd says to anybody that it is gone", () =>
     Effect.gen(function* () {
       const { leases, stub } = yield* setUp()

@@ -22,6 +22,12 @@ export const never = Number.POSITIVE_INFINITY
 /** What happens within this time happens at once: leases are sent a bit early and given up a bit early, never late. */
 export const quantum = 50
 
+/**
+ * Whose a lease is. `own`: granted here, with an id that nobody else can have. `named`: granted here, with an id of the
+ * caller's, so that it may be somebody else's as soon as its time is over. `found`: it was there, and is only kept.
+ */
+export type Origin = "own" | "named" | "found"
+
 export interface Entry {
   /** Signed, as on the wire. */
   readonly id: bigint
@@ -29,8 +35,7 @@ export interface Entry {
   readonly number: number
   readonly lost: Deferred.Deferred<Loss>
   loss: Loss | undefined
-  /** Whether it was granted here, so that it is revoked at the end. */
-  readonly isOwn: boolean
+  readonly origin: Origin
   ttl: number
   /** When the server may let the lease expire, unless it is renewed before. */
   expiresAt: number
@@ -53,12 +58,12 @@ export interface Entry {
 
 let count = 0
 
-export const make = (id: bigint, isOwn: boolean): Entry => ({
+export const make = (id: bigint, origin: Origin): Entry => ({
   id,
   number: count++,
   lost: Deferred.makeUnsafe(),
   loss: undefined,
-  isOwn,
+  origin,
   ttl: 0,
   expiresAt: 0,
   dueAt: never,

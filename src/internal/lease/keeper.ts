@@ -37,13 +37,15 @@ import { isOver, type Loss, never, quantum } from "./entry.ts"
 
 export interface Keeper {
   /** Keeps a lease that was granted here, or renewed, by a request sent at `renewedAt`. */
-  readonly keep: (id: bigint, ttlSeconds: bigint, renewedAt: number, isOwn: boolean) => Entry.Entry
+  readonly keep: (id: bigint, ttlSeconds: bigint, renewedAt: number, origin: Entry.Origin) => Entry.Entry
+  /** The lease that has this id and is kept. */
+  readonly find: (id: bigint) => Entry.Entry | undefined
   /** Why the lease is lost, if it is. Who asks first after its time has passed settles it. */
   readonly lossOf: (entry: Entry.Entry) => Effect.Effect<Loss | undefined>
   /** One holder less: the last one ends the keeping. */
   readonly release: (entry: Entry.Entry) => void
-  /** The lease is no more. */
-  readonly settle: (id: bigint, loss: Loss) => void
+  /** The lease is no more. Nothing is changed where that was known already. */
+  readonly settle: (entry: Entry.Entry, loss: Loss) => void
   /** Keeps nothing any more, and answers with what was granted here and is held still. */
   readonly close: () => ReadonlyArray<Entry.Entry>
 }
@@ -447,11 +449,12 @@ const holdStream = (state: State): Effect.Effect<never> =>
     yield* pauseAfterFailure(state)
   }).pipe(Effect.forever)
 
-const keep = (state: State, id: bigint, ttlSeconds: bigint, renewedAt: number, isOwn: boolean): Entry.Entry => {
+const keep = (state: State, id: bigint, ttlSeconds: bigint, renewedAt: number, origin: Entry.Origin): Entry.Entry => {
   const known = state.entries.get(id)
+  const isNew = origin !== "found"
   // What was granted now is another lease than the one that had the id.
-  if (known !== undefined && isOwn) settle(state, known, notFound)
-  const entry = (isOwn ? undefined : known) ?? Entry.make(id, isOwn)
+  if (known !== undefined && isNew) settle(state, known, notFound)
+  const entry = (isNew ? undefined : known) ?? Entry.make(id, origin)
   state.entries.set(id, entry)
   entry.holders++
   if (renewedAt + Number(ttlSeconds) * 1000 > entry.expiresAt) {
@@ -473,7 +476,7 @@ const close = (state: State): ReadonlyArray<Entry.Entry> => {
   const entries = [...state.entries.values()]
   const now = state.time.now()
   for (const entry of entries) settle(state, entry, closed)
-  return entries.filter((entry) => entry.isOwn && !isOver(entry, now))
+  return entries.filter((entry) => entry.origin !== "found" && !isOver(entry, now))
 }
 
 /** A keeper that works as long as the scope is open. */
@@ -498,12 +501,12 @@ export const make = (client: EtcdClient.Client, say: State["say"]): Effect.Effec
     yield* Effect.forkScoped(watchTime(state))
     yield* Effect.forkScoped(holdStream(state))
     return {
-      keep: (id, ttlSeconds, renewedAt, isOwn) => keep(state, id, ttlSeconds, renewedAt, isOwn),
+      keep: (id, ttlSeconds, renewedAt, origin) => keep(state, id, ttlSeconds, renewedAt, origin),
+      find: (id) => state.entries.get(id),
       lossOf: (entry) => lossOf(state, entry),
       release: (entry) => release(state, entry),
-      settle: (id, loss) => {
-        const entry = state.entries.get(id)
-        if (entry !== undefined) settle(state, entry, loss)
+      settle: (entry, loss) => {
+        if (entry.loss === undefined) settle(state, entry, loss)
       },
       close: () => close(state)
     }

@@ -74,8 +74,11 @@ interface Term {
 
 /** A lease that is asked for. */
 interface Granting {
+  readonly origin: "own" | "named"
   /** The lease that is there, or may be. */
   id: bigint | undefined
+  /** When its time is over, as far as is known. */
+  expiresAt: number
   /** Granted, and not handed over yet. */
   term: Term | undefined
   isAbandoned: boolean
@@ -136,10 +139,17 @@ const limitOf = (state: State): number => {
   return state.limit
 }
 
-/** Tries to revoke a lease for as long as it may live if nobody renews it. */
-const revoke = (state: State, id: bigint, ttlMillis: number): Effect.Effect<void> =>
+/** Until when a lease may be revoked: as long as it may live if nobody renews it, but never when it may be another's. */
+const revocableUntil = (state: State, origin: Entry.Origin, expiresAt: number, ttlMillis: number): number => {
+  const whileItMayLive = state.time.now() + ttlMillis
+  return origin === "named" ? Math.min(expiresAt - Entry.quantum, whileItMayLive) : whileItMayLive
+}
+
+const revoke = (state: State, id: bigint, until: number): Effect.Effect<void> =>
   Effect.suspend(() => {
-    const revoking = Requests.revokeUntil(state.client, state.time, id, state.time.now() + ttlMillis)
+    const revoking = Effect.suspend(() =>
+      state.time.now() < until ? Requests.revokeUntil(state.client, state.time, id, until) : Effect.void
+    )
     return Effect.matchEffect(state.revoking.withPermit(revoking), {
       onFailure: (error) => Effect.logDebug("etcd lease not revoked, it will expire", format(id), error.message),
       onSuccess: () =>
@@ -149,17 +159,20 @@ const revoke = (state: State, id: bigint, ttlMillis: number): Effect.Effect<void
     })
   })
 
-const revokeInBackground = (state: State, id: bigint, ttl: bigint): Effect.Effect<unknown> => {
-  const millis = Number(ttl) * 1000
-  return state.background.run(revoke(state, id, millis), state.time.now() + millis)
+/** Revokes a lease that is there, or may be, and that nobody waits for. */
+const revokeUnwanted = (state: State, granting: Granting, id: bigint, ttl: bigint): Effect.Effect<unknown> => {
+  const until = revocableUntil(state, granting.origin, granting.expiresAt, Number(ttl) * 1000)
+  return state.background.run(revoke(state, id, until), until)
 }
 
 /** Lets the work end that has been interrupted, and revokes. */
 const retire = (state: State, entry: Entry.Entry): Effect.Effect<Background.Task> => {
   const { background, time } = state
-  const millis = Math.min(longestRest, entry.expiresAt - time.now())
+  const { expiresAt, id, origin, ttl } = entry
+  const millis = Math.min(longestRest, expiresAt - time.now())
   const rest = entry.working === 0 ? Effect.void : Time.within(time, Entry.rest(entry), millis, () => Effect.void)
-  return background.run(Effect.andThen(rest, revoke(state, entry.id, entry.ttl)), entry.expiresAt)
+  const revoking = Effect.suspend(() => revoke(state, id, revocableUntil(state, origin, expiresAt, ttl)))
+  return background.run(Effect.andThen(rest, revoking), expiresAt)
 }
 
 const revoked: Entry.Loss = { reason: "revoked", cause: undefined }
@@ -170,7 +183,7 @@ const end = (state: State, entry: Entry.Entry): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (state.isClosed || isGone(entry.loss)) return Effect.void
     const isHeld = entry.loss === undefined
-    state.keeper.settle(entry.id, revoked)
+    state.keeper.settle(entry, revoked)
     return Effect.flatMap(retire(state, entry), (task) =>
       isHeld ? state.background.await(task, limitOf(state)) : Effect.void
     )
@@ -185,22 +198,16 @@ const randomId = (): bigint => {
 }
 
 /** Asks for a lease, and remembers whether it is there, or may be. That of a caller's id may be somebody else's. */
-const tryGrant = (
-  state: State,
-  granting: Granting,
-  id: bigint,
-  isOwn: boolean,
-  ttl: bigint,
-  options: EtcdClient.CallOptions
-) =>
+const tryGrant = (state: State, granting: Granting, id: bigint, ttl: bigint, options: EtcdClient.CallOptions) =>
   Effect.suspend(() => {
     if (granting.isAbandoned) return Effect.fail(closed("not-applied"))
     const renewedAt = state.time.now()
     const before = granting.id
-    if (isOwn) granting.id = id
+    if (granting.origin === "own") granting.id = id
     return Requests.grant(state.client, id, ttl, options).pipe(
       Effect.map((answer): Term => {
         granting.id = id
+        granting.expiresAt = renewedAt + Number(answer.TTL) * 1000
         return { id, ttl: answer.TTL, renewedAt }
       }),
       Effect.tapError((error) =>
@@ -222,7 +229,7 @@ const grantOwn = (state: State, granting: Granting, ttl: bigint, options: EtcdCl
     const schedule = options.retry ?? EtcdClient.defaultRetry
     return Requests.retrying(
       state.time,
-      tryGrant(state, granting, id, true, ttl, options),
+      tryGrant(state, granting, id, ttl, options),
       schedule,
       Requests.isMendable,
       Deferred.await(granting.abandoned)
@@ -259,7 +266,7 @@ const grantInTime = Effect.fnUntraced(function* (
   for (let round = 1; ; round++) {
     const term = yield* id === undefined
       ? grantOwn(state, granting, ttl, options)
-      : tryGrant(state, granting, id, false, ttl, options)
+      : tryGrant(state, granting, id, ttl, options)
     if (granting.isAbandoned || isFresh(state, term)) return term
     const result = yield* Effect.result(
       Effect.raceFirst(renewed(state, term, options), Effect.as(Deferred.await(granting.abandoned), term))
@@ -268,7 +275,7 @@ const grantInTime = Effect.fnUntraced(function* (
     const error = result.failure
     if (error.reason._tag === "LeaseNotFound") {
       // What is gone here may be there still: a member that lags behind says so too.
-      if (id === undefined) yield* revokeInBackground(state, term.id, term.ttl)
+      if (granting.origin === "own") yield* revokeUnwanted(state, granting, term.id, term.ttl)
       granting.id = undefined
     } else if (Requests.isRunning(state.time, term.ttl, term.renewedAt)) {
       return term
@@ -284,7 +291,7 @@ const concluded = (state: State, granting: Granting, ttl: bigint, exit: Exit.Exi
       granting.term = exit.value
       return Effect.void
     }
-    return granting.id === undefined ? Effect.void : revokeInBackground(state, granting.id, ttl)
+    return granting.id === undefined ? Effect.void : revokeUnwanted(state, granting, granting.id, ttl)
   })
 
 /** Nobody waits for the lease any more. */
@@ -295,7 +302,7 @@ const abandon = (state: State, granting: Granting): Effect.Effect<unknown> =>
     Deferred.doneUnsafe(granting.abandoned, Exit.void)
     state.grantings.delete(granting)
     const { term } = granting
-    return term === undefined ? Effect.void : revokeInBackground(state, term.id, term.ttl)
+    return term === undefined ? Effect.void : revokeUnwanted(state, granting, term.id, term.ttl)
   })
 
 const obtain = (state: State, ttl: bigint, id: bigint | undefined, options: EtcdClient.CallOptions) =>
@@ -303,7 +310,9 @@ const obtain = (state: State, ttl: bigint, id: bigint | undefined, options: Etcd
     Effect.gen(function* () {
       const { background, grantings, keeper, time } = state
       const granting: Granting = {
+        origin: id === undefined ? "own" : "named",
         id: undefined,
+        expiresAt: Number.NEGATIVE_INFINITY,
         term: undefined,
         isAbandoned: false,
         abandoned: Deferred.makeUnsafe()
@@ -320,7 +329,7 @@ const obtain = (state: State, ttl: bigint, id: bigint | undefined, options: Etcd
       // From here on the keeper has it: there is no moment between in which the service could end without it.
       if (granting.isAbandoned) return yield* Effect.fail(closed("unknown"))
       grantings.delete(granting)
-      const entry = keeper.keep(term.id, term.ttl, term.renewedAt, true)
+      const entry = keeper.keep(term.id, term.ttl, term.renewedAt, granting.origin)
       yield* Effect.addFinalizer(() => end(state, entry))
       return entry
     })
@@ -334,12 +343,17 @@ const about = <A>(
   options: EtcdClient.CallOptions,
   request: Effect.Effect<A, EtcdError.EtcdError>
 ): Effect.Effect<A, EtcdError.EtcdError> =>
-  Effect.tapError(request, ({ reason }) =>
-    Effect.sync(() => {
-      // An endpoint that the caller names may be anybody's.
-      if (reason._tag === "LeaseNotFound" && options.endpoint === undefined) state.keeper.settle(id, notFound)
-    })
-  )
+  Effect.suspend(() => {
+    // What is granted meanwhile with this id is another lease.
+    const entry = state.keeper.find(id)
+    if (entry === undefined) return request
+    return Effect.tapError(request, ({ reason }) =>
+      Effect.sync(() => {
+        // An endpoint that the caller names may be anybody's.
+        if (reason._tag === "LeaseNotFound" && options.endpoint === undefined) state.keeper.settle(entry, notFound)
+      })
+    )
+  })
 
 const adopt = (state: State, id: bigint, options: EtcdClient.CallOptions) =>
   Effect.uninterruptibleMask((restore) =>
@@ -348,7 +362,7 @@ const adopt = (state: State, id: bigint, options: EtcdClient.CallOptions) =>
       const asking = about(state, id, options, Requests.renewInTime(client, time, id, options))
       const { sentAt, ttl } = yield* restore(orClosed(state, asking, "not-applied"))
       if (state.isClosed) return yield* Effect.fail(closed("not-applied"))
-      const entry = keeper.keep(id, ttl, sentAt, false)
+      const entry = keeper.keep(id, ttl, sentAt, "found")
       yield* Effect.addFinalizer(() => Effect.sync(() => keeper.release(entry)))
       return entry
     })

@@ -16,7 +16,7 @@ describe("the agenda", () => {
   it("gives out what is due first, and of the same time the oldest", () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
-        const entries = Array.from({ length: 21 }, (_, index) => Entry.make(BigInt(index), true))
+        const entries = Array.from({ length: 21 }, (_, index) => Entry.make(BigInt(index), "own"))
         const agenda = new Agenda()
         const model = new Map<Entry.Entry, number>()
         const first = () => [...model].sort(([a, at], [b, bt]) => at - bt || a.number - b.number)[0]

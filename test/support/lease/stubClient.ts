@@ -5,6 +5,7 @@ import { create } from "@bufbuild/protobuf"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../../src/EtcdClient.ts"
@@ -43,6 +44,8 @@ export interface Stub {
   readonly grants: Array<"ok" | "lost" | "silent" | "broken" | "refused" | "taken">
   /** Whether the server does not answer when a lease is to be revoked. */
   silent: boolean
+  /** Answers what it has kept silent about. */
+  readonly answerRevocations: () => void
   /** For how long, in milliseconds, a grant is not answered that is there. */
   delay: number
   /** How many streams cannot be opened from now on. */
@@ -60,6 +63,7 @@ const tooLate = EtcdError.make(new EtcdError.DeadlineExceeded({ message: "Too la
 
 export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
   const leases = new Set<bigint>()
+  const withheld = Latch.makeUnsafe()
 
   const grant = (request: LeaseGrantRequest) =>
     Effect.suspend(() => {
@@ -84,9 +88,11 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
   const revoke = (id: bigint) =>
     Effect.suspend(() => {
       stub.revoked.push(id)
-      if (stub.silent) return Effect.never
-      leases.delete(id)
-      return Effect.succeed(create(LeaseRevokeResponseSchema, {}))
+      const answer = Effect.sync(() => {
+        leases.delete(id)
+        return create(LeaseRevokeResponseSchema, {})
+      })
+      return stub.silent ? Effect.andThen(withheld.await, answer) : answer
     })
 
   const open = Effect.fnUntraced(function* (options: EtcdClient.CallOptions) {
@@ -146,6 +152,7 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
     revoked: [],
     grants: [],
     silent: false,
+    answerRevocations: () => void withheld.openUnsafe(),
     delay: 0,
     unopenable: 0,
     defects: 0,
