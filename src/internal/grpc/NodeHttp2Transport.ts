@@ -13,7 +13,9 @@
  * **What `node:http2` cannot do.** A GOAWAY with an error code ends the calls that are outstanding, though the server
  * might still have answered them. An answer that breaks the rules of HTTP/2 looks like a stream that was reset, and what
  * a server said that does not speak it cannot be told. And after some violations of the protocol it stops to read and
- * tells nobody (Node.js 22 more often than 24); then it is the keep-alive that ends the calls.
+ * tells nobody (Node.js 22 more often than 24); then it is the keep-alive that ends the calls. And where the server takes
+ * a large request as fast as it comes, all of it is handed to the socket at once, and calls that begin beside it wait until
+ * it has gone.
  *
  * @internal
  */
