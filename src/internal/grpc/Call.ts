@@ -100,6 +100,11 @@ export class Call implements Begun {
     return this.stream !== undefined
   }
 
+  /** The answer has begun, so the server has acted on the request. */
+  get isAnswered(): boolean {
+    return this.answer !== undefined || this.early.length > 0
+  }
+
   private get name(): string {
     return nameOf(this.path, this.host.peer)
   }
@@ -224,7 +229,7 @@ export class Call implements Begun {
   private endByReset(code: number): void {
     if (code === Reset.noError && this.streamError === undefined) this.endWithoutStatus()
     else if (code === Reset.cancel && this.deadline?.isDue === true) this.expire(this.deadline.millis)
-    else this.end(resetError(this.name, code, this.streamError))
+    else this.end(resetError(this.name, code, this.isAnswered, this.streamError))
   }
 }
 

@@ -213,15 +213,20 @@ export class NodeConnection implements Caller, Host {
     this.goaway = { lastStreamId, message }
     this.retire(message)
     for (const call of [...this.onWire]) {
-      if (this.isUnseen(call)) call.end(lost(this.name(call.path), message, "no"))
+      if (this.isPassedOver(call)) call.end(lost(this.name(call.path), message, this.mayHaveSeen(call)))
     }
     if (code !== Reset.noError) this.lose(message)
   }
 
-  /** Whether the server surely did not act on the call: it never left, or is above the last id of a GOAWAY. */
-  private isUnseen(call: Call): boolean {
+  /** Whether the call never left, or is above the last id of a GOAWAY. */
+  private isPassedOver(call: Call): boolean {
     const id = call.stream?.id
     return id === undefined || (this.goaway !== undefined && id > this.goaway.lastStreamId)
+  }
+
+  /** Whether the server may have acted on the call; it has on one that it is answering, whatever it says of it. */
+  private mayHaveSeen(call: Call): "no" | "unknown" {
+    return this.isPassedOver(call) && !call.isAnswered ? "no" : "unknown"
   }
 
   /** Takes no more calls; those on the wire go on. */
@@ -243,7 +248,7 @@ export class NodeConnection implements Caller, Host {
     this.session.destroy()
     this.socket.destroy()
     for (const call of calls) {
-      call.end(lost(this.name(call.path), reason, this.isUnseen(call) ? "no" : "unknown", cause))
+      call.end(lost(this.name(call.path), reason, this.mayHaveSeen(call), cause))
     }
   }
 
@@ -255,7 +260,7 @@ export class NodeConnection implements Caller, Host {
     const why = "the connection was closed by this client"
     this.retire(why)
     const calls = [...this.onWire]
-    for (const call of calls) call.end(lost(this.name(call.path), why, this.isUnseen(call) ? "no" : "unknown"))
+    for (const call of calls) call.end(lost(this.name(call.path), why, this.mayHaveSeen(call)))
     this.keepAlive.stop()
     session.destroy()
     setImmediate(() => socket.destroy())

@@ -102,13 +102,16 @@ export const foreignAnswer = (name: string, status: number, headers: Headers, bo
   })
 }
 
-/** The stream was reset, whatever for: another one, on another connection, need not be. */
-export const resetError = (name: string, code: number, cause?: unknown): TransportError =>
+/**
+ * The stream was reset, whatever for: another one, on another connection, need not be. A server that refuses a call whose
+ * answer has begun contradicts itself, and has acted on it.
+ */
+export const resetError = (name: string, code: number, isAnswered: boolean, cause?: unknown): TransportError =>
   brokenOff(
     name,
     codeOfReset(code),
     `the call was reset with ${resetName(code)}`,
-    code === Reset.refusedStream ? "no" : "unknown",
+    code === Reset.refusedStream && !isAnswered ? "no" : "unknown",
     cause
   )
 

@@ -82,6 +82,11 @@ export class Call implements Begun, StreamHandler {
     return this.stream !== undefined
   }
 
+  /** The answer has begun, so the server has acted on the request. */
+  get isAnswered(): boolean {
+    return this.answer !== undefined
+  }
+
   private get name(): string {
     return nameOf(this.path, this.host.peer)
   }
@@ -212,7 +217,7 @@ export class Call implements Begun, StreamHandler {
     if (this.foreign !== undefined) this.endForeign()
     else if (what !== undefined) this.end(protocolError(this.name, Code.internal, what))
     else if (code === Reset.noError) this.endWithoutStatus()
-    else this.end(resetError(this.name, code))
+    else this.end(resetError(this.name, code, this.isAnswered))
   }
 
   onWritable(): void {

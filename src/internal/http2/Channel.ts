@@ -32,6 +32,7 @@ import { Call, type Host } from "./Call.ts"
 import type { HeaderBlock } from "./HeaderReader.ts"
 import { RequestHeaders } from "./RequestHeaders.ts"
 import type { Session, SessionListener } from "./Session.ts"
+import type { Stream } from "./Stream.ts"
 
 interface Goaway {
   readonly lastStreamId: number
@@ -165,7 +166,7 @@ export class Channel implements Caller, Host, SessionListener {
     this.goaway = { lastStreamId, message }
     this.retire(message)
     for (const stream of this.session.allStreams) {
-      if (stream.id > lastStreamId) this.endCall(stream.handler, this.lostBefore(message, "no"))
+      if (stream.id > lastStreamId) this.endCall(stream, message, lastStreamId)
     }
     if (this.session.openStreams === 0) this.lose(message)
   }
@@ -189,9 +190,7 @@ export class Channel implements Caller, Host, SessionListener {
     const lastSeen = Math.min(sentStreamId, this.goaway?.lastStreamId ?? sentStreamId)
     this.dispose()
     this.socket.destroy()
-    for (const { handler, id } of streams) {
-      this.endCall(handler, this.lostBefore(reason, id > lastSeen ? "no" : "unknown", cause))
-    }
+    for (const stream of streams) this.endCall(stream, reason, lastSeen, cause)
   }
 
   private dispose(): void {
@@ -213,17 +212,14 @@ export class Channel implements Caller, Host, SessionListener {
     const { sentStreamId } = session.outbox
     this.dispose()
     setImmediate(() => socket.destroy())
-    for (const { handler, id } of streams) {
-      this.endCall(handler, this.lostBefore(why, id > sentStreamId ? "no" : "unknown"))
-    }
+    for (const stream of streams) this.endCall(stream, why, sentStreamId)
   })
 
-  private endCall(handler: unknown, error: (path: string) => TransportError): void {
-    if (handler instanceof Call) handler.endAfterHeld(error(handler.path))
-  }
-
-  private lostBefore(why: string, processed: "no" | "unknown", cause?: unknown) {
-    return (path: string): TransportError => lost(this.name(path), why, processed, cause)
+  /** Ends the call of a stream that is lost; the server surely has not seen those above `lastSeen`. */
+  private endCall({ handler, id, isAnswered }: Stream, why: string, lastSeen: number, cause?: unknown): void {
+    if (!(handler instanceof Call)) return
+    const processed = id > lastSeen && !isAnswered ? "no" : "unknown"
+    handler.endAfterHeld(lost(this.name(handler.path), why, processed, cause))
   }
 
   private checkHeaders(path: string, options: CallOptions | undefined): TransportError | undefined {

@@ -1086,6 +1086,25 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
+      it.live("a call whose answer has begun may have been processed, whatever the server says after it", () =>
+        Effect.gen(function* () {
+          const contradictions: ReadonlyArray<(stream: number) => ReadonlyArray<Buffer>> = [
+            (stream) => [Frames.rstStream(stream, 7)],
+            () => [Frames.goaway(0, 0)],
+            () => [Frames.goaway(0, 2)],
+            (stream) => [Frames.goaway(0, 0), Frames.rstStream(stream, 7)]
+          ]
+          for (const contradict of contradictions) {
+            for (const begun of [empty, Frames.message(request).subarray(0, 6), Frames.message(request)]) {
+              const error = yield* rawFailureOf((stream, peer) => {
+                peer.send(Frames.headers(stream, Frames.grpcHeaders), Frames.data(stream, begun), ...contradict(stream))
+              })
+              assert.deepStrictEqual([error.kind, error.processed], ["ConnectionLost", "unknown"], error.message)
+            }
+          }
+        })
+      )
+
       it.live("a reset fails its own call alone", () =>
         Effect.gen(function* () {
           const { connection } = yield* againstRaw({
