@@ -151,7 +151,8 @@ export interface Credentials {
  * only if the client has TLS options.
  *
  * Where one of them is secure, all have to be, except for Unix sockets; and whatever endpoints come later are passed over,
- * with a warning in the log, unless they are secure too.
+ * with a warning in the log, unless they are secure too. So it is from the first list of a `Stream` on that has a secure
+ * one.
  *
  * An `Effect` is asked once, when the client is made. Each list of a `Stream` takes the place of the one before it;
  * calls under way on an endpoint that goes may end, and streams go on elsewhere.

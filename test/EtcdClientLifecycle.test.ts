@@ -88,6 +88,37 @@ describe("an endpoint", () => {
     })
   )
 
+  it.effect(
+    "that goes from the list is still asked by the calls that have named it, also again and for the first time",
+    () =>
+      Effect.gen(function* () {
+        for (const isConnected of [true, false]) {
+          const lists = yield* Queue.unbounded<ReadonlyArray<string>>()
+          yield* Queue.offer(lists, ["a:1", "b:1"])
+          const release = yield* Latch.make()
+          let hasLeader = false
+          const dial = () => (isConnected ? Effect.void : release.await)
+          const answer = () =>
+            Effect.suspend(() =>
+              hasLeader ? Effect.succeed(nothing) : Effect.fail(Fake.status(14, "etcdserver: no leader"))
+            )
+          const fake = Fake.make({ "a:1": { dial, answer }, "b:1": { answer: ok } })
+          const client = yield* makeWith(fake.transport, { endpoints: Stream.fromQueue(lists) })
+          const retry = Schedule.recurs(1000)
+          const call = yield* Effect.forkChild(put(client, { endpoint: "a:1", retry }))
+          yield* Effect.repeat(Effect.yieldNow, { while: () => (isConnected ? fake.sent : fake.dials).length === 0 })
+          yield* Queue.offer(lists, ["b:1"])
+          yield* Effect.repeat(Effect.yieldNow, {
+            while: () => Effect.map(client.endpoints, ([one]) => one !== "http://b:1")
+          })
+          hasLeader = true
+          yield* release.open
+          yield* Fiber.join(call)
+          assert.isTrue(fake.sent.every(({ address }) => address === "a:1"))
+        }
+      })
+  )
+
   it.effect("that single calls have named keeps its connection when it comes into the list", () =>
     Effect.gen(function* () {
       const lists = yield* Queue.unbounded<ReadonlyArray<string>>()

@@ -5,6 +5,7 @@
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
@@ -15,7 +16,7 @@ import type * as EtcdError from "../src/EtcdError.ts"
 import { Auth, KV, Maintenance } from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import * as Http2 from "./support/http2/nodeServer.ts"
-import { freePort } from "./support/machine.ts"
+import { freePort, temporaryDirectory } from "./support/machine.ts"
 
 const fixture = (name: string) => join(import.meta.dirname, "fixtures", "tls", name)
 const file = (name: string) => ({ file: fixture(name) })
@@ -26,20 +27,35 @@ const credentials = { username: "root", password: Redacted.make("hunter2") }
 const key = new Uint8Array([1])
 const value = new TextEncoder().encode("a secret")
 
-const put = (client: EtcdClient.Client) => client.unary(KV.method.put, { key, value })
+const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
+  client.unary(KV.method.put, { key, value }, options)
+const once = { retry: Schedule.recurs(0) }
 const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason)
 
-/** A plain server that answers every call as if it were etcd, and keeps what it was told. */
-const listener = Effect.gen(function* () {
+/** Answers every call as if it were etcd, or as one without a leader, and keeps what it was told. */
+const recording = (hasLeader = true) => {
   const heard: Array<string> = []
-  const server = yield* Http2.nodeServer((stream, headers) => {
+  const handler: Http2.Handler = (stream, headers) => {
     heard.push(`${headers[":path"]} ${headers.token ?? ""}`)
     stream.on("data", (bytes: Uint8Array) => heard.push(new TextDecoder().decode(bytes)))
-    stream.on("end", () => Http2.reply(stream, new Uint8Array(5)))
-  })
+    stream.on("end", () =>
+      hasLeader
+        ? Http2.reply(stream, new Uint8Array(5))
+        : Http2.reply(stream, new Uint8Array(0), { "grpc-status": "14", "grpc-message": "etcdserver: no leader" })
+    )
+  }
+  return { heard, handler }
+}
+
+/** A plain server. */
+const listening = Effect.fnUntraced(function* (hasLeader: boolean) {
+  const { handler, heard } = recording(hasLeader)
+  const server = yield* Http2.nodeServer(handler)
   return { heard, sessions: server.sessions, endpoint: `http://127.0.0.1:${server.port}` }
 })
+
+const listener = listening(true)
 
 /** An etcd with TLS and users, that tells others to come to a plain address. */
 const secureNode = (advertised: string) =>
@@ -67,6 +83,11 @@ const warnings = () => {
 }
 
 const until = (condition: () => boolean) => Effect.repeat(Effect.sleep("5 millis"), { while: () => !condition() })
+
+const untilFirst = (client: EtcdClient.Client, endpoint: string) =>
+  Effect.repeat(Effect.sleep("5 millis"), {
+    while: () => Effect.map(client.endpoints, ([first]) => first !== endpoint)
+  })
 
 describe("a client with TLS", () => {
   it.live("does not follow its cluster to a plain address, and warns", () =>
@@ -112,10 +133,9 @@ describe("a client with TLS", () => {
       }
       // Without a scheme it is what the client is.
       yield* Queue.offer(lists, [plain.endpoint.replace("http://", "")])
-      yield* Effect.repeat(Effect.sleep("5 millis"), {
-        while: () => Effect.map(client.endpoints, ([first]) => first === node.endpoint)
-      })
-      assert.deepStrictEqual(yield* client.endpoints, [plain.endpoint.replace("http:", "https:")])
+      const secured = plain.endpoint.replace("http:", "https:")
+      yield* untilFirst(client, secured)
+      assert.deepStrictEqual(yield* client.endpoints, [secured])
       assert.deepStrictEqual(plain.heard, [])
     }).pipe(Effect.provide(layer))
   })
@@ -147,6 +167,81 @@ describe("a client with TLS", () => {
       assert.strictEqual(plain.sessions.size, 0)
     })
   )
+
+  it.live("is one that a stream has given secure endpoints, from then on", () => {
+    const { layer, lines } = warnings()
+    return Effect.gen(function* () {
+      const [before, after, named] = [yield* listener, yield* listener, yield* listening(false)]
+      const [first, second] = ["https://127.0.0.1:1", "https://127.0.0.1:2"] as const
+      const lists = yield* Queue.unbounded<ReadonlyArray<string>>()
+      yield* Queue.offer(lists, [before.endpoint])
+      const client = yield* EtcdClient.make({ endpoints: Stream.fromQueue(lists), credentials })
+      yield* put(client)
+      // A call that is still being tried where the client may not go any more.
+      const { endpoint } = named
+      const trying = yield* Effect.forkChild(reasonOf(put(client, { endpoint, retry: Schedule.spaced("5 millis") })))
+      yield* until(() => named.heard.length > 10)
+
+      yield* Queue.offer(lists, [first, after.endpoint])
+      yield* untilFirst(client, first)
+      const servers = [before, after, named]
+      const told = servers.map(({ heard }) => heard.length)
+      assert.deepStrictEqual(yield* client.endpoints, [first])
+      assert.strictEqual((yield* Fiber.join(trying))._tag, "InvalidArgument")
+      for (const list of [[after.endpoint], [after.endpoint, second]]) {
+        const warned = lines.length
+        yield* Queue.offer(lists, list)
+        yield* until(() => lines.length > warned)
+        assert.strictEqual((yield* reasonOf(put(client, once)))._tag, "Unreachable")
+      }
+      yield* untilFirst(client, second)
+      for (const { endpoint } of servers) {
+        assert.strictEqual((yield* reasonOf(put(client, { endpoint })))._tag, "InvalidArgument")
+      }
+      assert.deepStrictEqual(
+        servers.map(({ heard }) => heard.length),
+        told
+      )
+      assert.strictEqual(after.heard.length, 0)
+      yield* until(() => servers.every(({ sessions }) => sessions.size === 0))
+      assert.include(lines.join("\n"), after.endpoint)
+    }).pipe(Effect.provide(layer))
+  })
+
+  it.live("may have sockets of this machine beside, where the program itself says so", () => {
+    const { layer, lines } = warnings()
+    return Effect.gen(function* () {
+      const elsewhere = "unix://elsewhere.sock:0"
+      const node = yield* secureNode(elsewhere)
+      const path = join(yield* temporaryDirectory, "own.sock")
+      const { handler, heard } = recording()
+      yield* Http2.unixServer(handler, path)
+      const socket = `unix://${path}`
+      const lists = yield* Queue.unbounded<ReadonlyArray<string>>()
+      yield* Queue.offer(lists, [node.endpoint])
+      const client = yield* EtcdClient.make({ endpoints: Stream.fromQueue(lists), tls, credentials })
+      yield* Queue.offer(lists, [socket, node.endpoint])
+      yield* untilFirst(client, socket)
+      yield* client.unary(Maintenance.method.status, {}, { endpoint: socket })
+      assert.isAbove(heard.length, 0)
+      assert.deepStrictEqual(lines, [])
+      // What the cluster says is another thing, and so is what no list has any more.
+      yield* Queue.offer(lists, [node.endpoint])
+      yield* untilFirst(client, node.endpoint)
+      for (const endpoint of [socket, elsewhere]) {
+        assert.strictEqual((yield* reasonOf(put(client, { endpoint })))._tag, "InvalidArgument")
+      }
+      const following = yield* EtcdClient.make({
+        endpoints: [node.endpoint],
+        tls,
+        credentials,
+        memberRefresh: "10 millis"
+      })
+      yield* until(() => lines.length > 1)
+      assert.deepStrictEqual(yield* following.endpoints, [node.endpoint])
+      assert.include(lines.join("\n"), elsewhere)
+    }).pipe(Effect.provide(layer))
+  })
 
   it.effect("has no plain endpoints beside", () =>
     Effect.gen(function* () {

@@ -35,7 +35,7 @@ export interface Call extends Holder {
   /** Whether there may be more than one answer: then that it could be sent does not show that anybody answers. */
   readonly isStream: boolean
   /** The only endpoint that may be asked. */
-  readonly pinned: Session | undefined
+  pinned: Session | undefined
 
   /** How often it was sent. */
   tries: number

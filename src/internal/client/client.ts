@@ -80,11 +80,11 @@ const makeEngine = Effect.fnUntraced(function* (
     environment,
     selection: Selection.make(selection, configured.endpoints, start),
     others: new Map(),
-    admit: Endpoints.admit(configured),
+    configured,
     defaults,
     inquiry: Inquiry.make()
   }
-  return { engine, seeds: { endpoints: configured.endpoints } }
+  return engine
 })
 
 /** What a call is, before it is sent. */
@@ -388,7 +388,7 @@ const authenticate = (engine: Engine.Engine, given: NonNullable<Options["credent
 export const makeWith = Effect.fnUntraced(function* (transport: Transport, options: Options) {
   const settings = yield* Effect.fromResult(ClientOptions.settings(options))
   const { first, rest } = yield* Endpoints.lists(options.endpoints)
-  const { engine, seeds } = yield* makeEngine(transport, settings, options.tls, first)
+  const engine = yield* makeEngine(transport, settings, options.tls, first)
   const { scope } = engine.environment
   const credentials =
     options.credentials === undefined
@@ -405,10 +405,10 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
       if (held !== undefined) credentials.refuse(held)
     })
   }
-  if (rest !== undefined) yield* Effect.forkIn(Endpoints.follow(engine, rest, seeds), scope)
+  if (rest !== undefined) yield* Effect.forkIn(Endpoints.follow(engine, rest), scope)
   const { batching, memberRefresh } = settings
   if (memberRefresh !== undefined) {
-    Session.fork(engine.environment, Endpoints.refresh(engine, client, memberRefresh, seeds))
+    Session.fork(engine.environment, Endpoints.refresh(engine, client, memberRefresh))
   }
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {

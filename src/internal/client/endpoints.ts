@@ -3,8 +3,9 @@
  * them the client may connect to.
  *
  * A client that was given TLS, or whose endpoints use it, never connects without: whatever a member list, a later list of
- * a stream, or the endpoint of a single call says. What it may connect to besides is what the program itself has
- * configured beside its secure endpoints, which can only be Unix sockets.
+ * a stream, or the endpoint of a single call says. One that a stream has given secure endpoints is such a client from then
+ * on. What it may connect to besides is what the program itself has in its list beside secure endpoints, which can only
+ * be Unix sockets.
  *
  * @internal
  */
@@ -25,15 +26,17 @@ import * as Endpoint from "./endpoint.ts"
 import type { Engine } from "./engine.ts"
 import { endpointList } from "./options.ts"
 import * as Selection from "./selection.ts"
+import * as Session from "./session.ts"
 
 const addressesOf = (endpoints: ReadonlyArray<Endpoint.Endpoint>): string =>
   endpoints.map((endpoint) => endpoint.address).join(", ")
 
-/** What the program has configured. */
+/** What the program itself has given. */
 export interface Configured {
-  readonly endpoints: ReadonlyArray<Endpoint.Endpoint>
-  /** Whether nothing may be said that can be read on the way. */
-  readonly isSecure: boolean
+  /** Its last list: the way back, where the cluster names endpoints that cannot be reached. */
+  endpoints: ReadonlyArray<Endpoint.Endpoint>
+  /** Whether nothing may be said that can be read on the way: for good, once there is a secure endpoint. */
+  isSecure: boolean
 }
 
 /** TLS options that would go unused, and endpoints that would be asked without, are mistakes that must not go unnoticed. */
@@ -64,17 +67,16 @@ export const configure = (
     : Result.succeed({ endpoints, isSecure: hasSecure })
 }
 
-/** Reads an endpoint that somebody else names than who made the client, if the client may connect to it. */
-export const admit =
-  ({ endpoints, isSecure }: Configured) =>
-  (text: string): Result.Result<Endpoint.Endpoint, string> =>
-    Result.flatMap(Endpoint.parse(text, isSecure), (endpoint) =>
-      !isSecure || endpoint.secure || endpoints.some(({ address }) => address === endpoint.address)
-        ? Result.succeed(endpoint)
-        : Result.fail(
-            `The endpoint ${endpoint.address} is not secure, and this client talks TLS. It is not connected to.`
-          )
-    )
+const insecure = (address: string): string =>
+  `The endpoint ${address} is not secure, and this client talks TLS. It is not connected to.`
+
+/** Reads an endpoint that somebody names beside the list of the program, if the client may connect to it. */
+export const admit = ({ endpoints, isSecure }: Configured, text: string): Result.Result<Endpoint.Endpoint, string> =>
+  Result.flatMap(Endpoint.parse(text, isSecure), (endpoint) =>
+    !isSecure || endpoint.secure || endpoints.some(({ address }) => address === endpoint.address)
+      ? Result.succeed(endpoint)
+      : Result.fail(insecure(endpoint.address))
+  )
 
 const isList = (endpoints: EtcdClient.Endpoints): endpoints is ReadonlyArray<string> => Array.isArray(endpoints)
 
@@ -106,42 +108,59 @@ export const lists = (
   })
 }
 
-/** What the program has given last: the way back, where the cluster names endpoints that cannot be reached. */
-interface Seeds {
-  endpoints: ReadonlyArray<Endpoint.Endpoint>
-}
-
 const say = ({ environment }: Engine, saying: Effect.Effect<void>): Effect.Effect<void> =>
   Caller.as(environment.caller, saying)
 
-/** Takes up what may be taken up, and warns of the rest. */
-const takeUp = Effect.fnUntraced(function* (
+/** What may be taken up of a list, with a warning of the rest. */
+const sift = Effect.fnUntraced(function* (
   engine: Engine,
   texts: ReadonlyArray<string>,
-  seedsOf: (endpoints: ReadonlyArray<Endpoint.Endpoint>) => ReadonlyArray<Endpoint.Endpoint>
+  read: (text: string) => Result.Result<Endpoint.Endpoint, string>
 ) {
-  yield* checkList(texts)
-  const [admitted, problems] = Arr.partition(texts, engine.admit)
+  const [admitted, problems] = Arr.partition(texts, read)
   if (problems.length > 0) yield* say(engine, Effect.logWarning("etcd endpoints passed over", problems.join(" ")))
   const endpoints = Arr.dedupeWith(admitted, (a, b) => a.address === b.address)
   if (endpoints.length === 0) return yield* Effect.fail(EtcdError.invalid("No endpoint is left."))
-  const change = yield* Selection.update(engine.selection, endpoints, seedsOf(endpoints), engine.others)
+  return endpoints
+})
+
+const takeUp = Effect.fnUntraced(function* (engine: Engine, endpoints: ReadonlyArray<Endpoint.Endpoint>) {
+  const { configured, others, selection } = engine
+  const change = yield* Selection.update(selection, endpoints, configured.endpoints, others)
   if (change.added + change.removed === 0) return
   yield* say(engine, Effect.logDebug("etcd endpoints changed", addressesOf(endpoints)))
+})
+
+/** Takes up a list of the program. From the first secure endpoint on, the client leaves those that are not. */
+const takeGiven = Effect.fnUntraced(function* (engine: Engine, texts: ReadonlyArray<string>) {
+  yield* checkList(texts)
+  const { configured, others } = engine
+  const read = (text: string) => Endpoint.parse(text, configured.isSecure)
+  const isSecure =
+    configured.isSecure ||
+    texts.some((text) => Result.match(read(text), { onSuccess: ({ secure }) => secure, onFailure: () => false }))
+  const endpoints = yield* sift(engine, texts, (text) =>
+    Result.flatMap(read(text), (endpoint) =>
+      isSecure && Endpoint.isExposed(endpoint) ? Result.fail(insecure(endpoint.address)) : Result.succeed(endpoint)
+    )
+  )
+  configured.isSecure = isSecure
+  configured.endpoints = endpoints
+  yield* takeUp(engine, endpoints)
+  for (const [address, session] of others) {
+    if (!isSecure || session.endpoint.secure) continue
+    others.delete(address)
+    yield* Session.remove(session)
+  }
 })
 
 const keepEndpoints = (engine: Engine) => (error: EtcdError.EtcdError) =>
   say(engine, Effect.logWarning("etcd endpoints stay as they are", error.message))
 
 /** Follows the stream of endpoints. A list that is no good is logged and passed over. */
-export const follow = (engine: Engine, rest: Lists, seeds: Seeds): Effect.Effect<void> =>
+export const follow = (engine: Engine, rest: Lists): Effect.Effect<void> =>
   rest.pipe(
-    Effect.flatMap((batch) =>
-      takeUp(engine, Arr.lastNonEmpty(batch), (endpoints) => {
-        seeds.endpoints = endpoints
-        return endpoints
-      }).pipe(Effect.catch(keepEndpoints(engine)))
-    ),
+    Effect.flatMap((batch) => Effect.catch(takeGiven(engine, Arr.lastNonEmpty(batch)), keepEndpoints(engine))),
     Effect.forever,
     Pull.catchDone(() => Effect.void),
     Effect.catch(keepEndpoints(engine))
@@ -151,14 +170,10 @@ const clientUrls = (members: ReadonlyArray<Member>): ReadonlyArray<string> =>
   members.filter((member) => member.name !== "" && !member.isLearner).flatMap((member) => member.clientURLs)
 
 /** Replaces the endpoints by what the voting members of the cluster advertise. */
-export const refresh = (
-  engine: Engine,
-  client: EtcdClient.Client,
-  interval: Duration.Duration,
-  seeds: Seeds
-): Effect.Effect<void> =>
+export const refresh = (engine: Engine, client: EtcdClient.Client, interval: Duration.Duration): Effect.Effect<void> =>
   Caller.as(engine.environment.caller, client.unary(Cluster.method.memberList, {})).pipe(
-    Effect.flatMap((answer) => takeUp(engine, clientUrls(answer.members), () => seeds.endpoints)),
+    Effect.flatMap(({ members }) => sift(engine, clientUrls(members), (text) => admit(engine.configured, text))),
+    Effect.flatMap((endpoints) => takeUp(engine, endpoints)),
     Effect.catch(keepEndpoints(engine)),
     Effect.repeat(Schedule.spaced(interval)),
     Effect.asVoid

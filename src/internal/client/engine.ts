@@ -18,7 +18,7 @@ import { type CallOptions as TransportCallOptions, TransportError } from "../grp
 import * as Time from "../time.ts"
 import type { Call, Retry, Try } from "./call.ts"
 import * as Credentials from "./credentials.ts"
-import type * as Endpoint from "./endpoint.ts"
+import * as Endpoints from "./endpoints.ts"
 import * as Identity from "./identity.ts"
 import * as Inquiry from "./inquiry.ts"
 import { blamesEndpoint, decide } from "./retryRules.ts"
@@ -37,8 +37,7 @@ export interface Engine {
   readonly selection: Selection.Selection
   /** Endpoints that single calls asked for and that are not in the list. */
   readonly others: Map<string, Session.Session>
-  /** Reads an endpoint as text, if the client may connect to it. */
-  readonly admit: (text: string) => Result.Result<Endpoint.Endpoint, string>
+  readonly configured: Endpoints.Configured
   readonly defaults: (service: string) => Defaults
   readonly inquiry: Inquiry.Inquiry
 }
@@ -81,7 +80,7 @@ const lingerMillis = 10_000
 /** Lets go of an endpoint that only single calls have named, when none has for a while. */
 const letGo = (engine: Engine, session: Session.Session): Effect.Effect<void> => {
   const { address } = session.endpoint
-  const isUnused = () => session.link === undefined || Session.isIdle(session.link)
+  const isUnused = () => (session.link === undefined ? session.dialing === undefined : Session.isIdle(session.link))
   const wait = Time.sleep(engine.environment.time, lingerMillis)
   return Effect.gen(function* () {
     for (let idle = 0; idle < 2; idle = isUnused() ? idle + 1 : 0) yield* wait
@@ -93,7 +92,7 @@ const letGo = (engine: Engine, session: Session.Session): Effect.Effect<void> =>
 
 /** The session of an endpoint that a call names. */
 export const pin = (engine: Engine, text: string): Result.Result<Session.Session, EtcdError.EtcdError> => {
-  const admitted = engine.admit(text)
+  const admitted = Endpoints.admit(engine.configured, text)
   if (Result.isFailure(admitted)) return Result.fail(EtcdError.invalid(admitted.failure))
   const endpoint = admitted.success
   const known =
@@ -340,6 +339,7 @@ const prepare = <A, R>(
   Effect.flatMap(withDeadline(engine, call.credentials.get, call, session), (metadata) =>
     Effect.matchEffect(withDeadline(engine, connect(engine, call, session), call, session), {
       onFailure: (error) => {
+        if (session.removed) return perform(engine, call, run)
         switch (decide(error.reason)) {
           case "elsewhere":
             return leave(engine, call, run, session, error)
@@ -358,6 +358,12 @@ export const perform = <A, R>(engine: Engine, call: Call, run: Run<A, R>): Effec
   const { environment, selection } = engine
   if (environment.closed) return Effect.fail(closedError)
   const now = call.tries === 0 ? call.begunAt : environment.time.now()
+  if (call.pinned?.removed === true) {
+    // The list has dropped it since, but the call has named it.
+    const pinned = pin(engine, call.pinned.endpoint.address)
+    if (Result.isFailure(pinned)) return Effect.fail(pinned.failure)
+    call.pinned = pinned.success
+  }
   const session = call.pinned ?? Selection.pick(selection, call.tried, now)
   const metadata = call.credentials.current()
   if (session.link === undefined || metadata === undefined) return prepare(engine, call, run, session)

@@ -383,6 +383,14 @@ const past = (session: Session, now: number, error: TransportError): TransportEr
   })
 }
 
+/** For a dial that would begin after the endpoint was left for good: whoever wants it has to look for it anew. */
+const removed = new TransportError({
+  kind: "Unreachable",
+  code: 14,
+  processed: "no",
+  message: "the endpoint is none of the client's any more"
+})
+
 const startDial = (
   session: Session,
   environment: Environment
@@ -413,13 +421,14 @@ export const acquire = (
     const since = environment.time.now()
     const attempt: Effect.Effect<Link, TransportError> = Effect.suspend(() => {
       if (environment.closed) return Effect.fail(clientClosed)
+      if (session.removed) return Effect.fail(removed)
       if (session.link !== undefined) return Effect.succeed(session.link)
       if (session.dialing !== undefined) return restore(Deferred.await(session.dialing))
       const now = environment.time.now()
       if (session.dialFailure !== undefined && now < session.avoidUntil) {
         if (session.dialledAt > since) return Effect.fail(session.dialFailure)
         if (!insists) return Effect.fail(past(session, now, session.dialFailure))
-        const wait = Math.min(session.avoidUntil, session.dialledAt + shortestPause) - now
+        const wait = Math.ceil(Math.min(session.avoidUntil, session.dialledAt + shortestPause) - now)
         if (wait > 0) return Effect.andThen(restore(Time.sleep(environment.time, wait)), attempt)
       }
       return Effect.flatMap(startDial(session, environment), (waiting) => restore(Deferred.await(waiting)))

@@ -116,6 +116,7 @@ export const make = (servers: { [address: string]: Server }): Fake => {
       const call = (path: string, request: Uint8Array, options: CallOptions = {}) =>
         Effect.suspend(() => {
           const call = { address, path, request, options }
+          if (!connections.has(closed)) return Effect.fail(failure("Unreachable", "no", "the connection is closed"))
           sent.push(call)
           return server.answer(call)
         })
