@@ -50,7 +50,15 @@ const members = () => {
       isSilent: false,
       /** What it answers to calls instead. */
       refuses: undefined as TransportError | undefined,
-      asked: 0
+      asked: 0,
+      /** How long it works on a call, and whether it says anything meanwhile. */
+      worksFor: 0,
+      isSingleMinded: false,
+      working: 0,
+      clusterId: 1n,
+      /** What comes from it besides its answers, and whether it takes another call. */
+      bytes: 0,
+      hasRoom: true
     }
     // A put is answered with no more than a header, and so is a range without keys.
     const answer = () =>
@@ -62,14 +70,22 @@ const members = () => {
       answer: () =>
         Effect.suspend(() => {
           if (member.refuses !== undefined) return Effect.fail(member.refuses)
-          return member.holds ? Effect.never : Effect.succeed(answer())
+          if (member.holds) return Effect.never
+          if (member.worksFor === 0) return Effect.succeed(answer())
+          member.working++
+          return Effect.sync(answer).pipe(
+            Effect.delay(member.worksFor),
+            Effect.ensuring(Effect.sync(() => member.working--))
+          )
         }),
+      bytes: () => member.bytes,
+      hasRoom: () => member.hasRoom,
       status: () =>
         Effect.suspend(() => {
           member.asked++
-          if (member.isSilent) return Effect.never
-          const { leader, term } = member
-          return Effect.succeed({ clusterId: 1n, memberId, leader, term })
+          if (member.isSilent || (member.isSingleMinded && member.working > 0)) return Effect.never
+          const { clusterId, leader, term } = member
+          return Effect.succeed({ clusterId, memberId, leader, term })
         })
     }
     return { member, server }
@@ -279,6 +295,139 @@ describe("a call that is out for long", () => {
       for (const fiber of patient) assert.strictEqual(fiber.pollUnsafe(), undefined)
       yield* Effect.forEach(patient, (fiber) => Fiber.interrupt(fiber as Fiber.Fiber<unknown, unknown>))
       assert.strictEqual(fake.sent[1]?.options.timeoutMillis, undefined, "the server is not told of it")
+    })
+  )
+})
+
+/** Lets time pass until the call is over. */
+const passUntilOver = <A, E>(call: Fiber.Fiber<A, E>, most: number) =>
+  Effect.gen(function* () {
+    for (let passed = 0; passed < most && call.pollUnsafe() === undefined; passed += 250) yield* pass(250)
+    const exit = call.pollUnsafe()
+    assert.isDefined(exit, "it is over")
+    return exit!
+  })
+
+describe("what takes its time to read", () => {
+  it.effect("is answered in the end where each member says nothing while it works on it", () =>
+    Effect.gen(function* () {
+      for (const selection of ["leader", "sticky", "spread"] as const) {
+        for (const endpoints of [
+          ["a:1", "b:1"],
+          ["a:1", "b:1", "c:1"]
+        ]) {
+          const { client, all } = yield* connected({ selection, endpoints })
+          for (const member of Object.values(all)) Object.assign(member, { worksFor: 5000, isSingleMinded: true })
+          // It is not the schedule that lets it go on.
+          const call = yield* start(get(client, { retry: Schedule.recurs(0) }))
+          const exit = yield* passUntilOver(call, 25_000)
+          assert.isTrue(Exit.isSuccess(exit), `${selection}, ${endpoints.length} endpoints`)
+        }
+      }
+    })
+  )
+
+  it.effect("stays where it is while bytes come from there, of its answer or of anything else", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine } = yield* connected()
+      Object.assign(mine, { worksFor: 3000, isSingleMinded: true })
+      const before = fake.sent.length
+      const call = yield* start(get(client))
+      while (call.pollUnsafe() === undefined) {
+        mine.bytes++
+        yield* pass(250)
+      }
+      yield* Fiber.join(call)
+      assert.strictEqual(fake.sent.length, before + 1, "it was sent once")
+      assert.isAbove(mine.asked, 1)
+    })
+  )
+
+  it.effect("stays at the only endpoint that it may ask", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine, used } = yield* connected()
+      Object.assign(mine, { worksFor: 3000, isSingleMinded: true })
+      const before = fake.sent.length
+      const call = yield* start(get(client, { endpoint: used }))
+      assert.isTrue(Exit.isSuccess(yield* passUntilOver(call, 10_000)))
+      assert.strictEqual(fake.sent.length, before + 1, "it was sent once")
+    })
+  )
+
+  it.effect("stays where there is no room for the question who leads", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine } = yield* connected()
+      mine.worksFor = 3000
+      const before = fake.sent.length
+      const call = yield* start(get(client))
+      mine.hasRoom = false
+      assert.isTrue(Exit.isSuccess(yield* passUntilOver(call, 10_000)))
+      assert.strictEqual(fake.sent.length, before + 1, "it was sent once")
+    })
+  )
+
+  it.effect("goes on where a member falls silent after it has answered others", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine, used } = yield* connected()
+      Object.assign(mine, { holds: true, isSilent: true })
+      const call = yield* start(get(client))
+      yield* pass(500)
+      // Something that was on its way, and then nothing more.
+      mine.bytes++
+      yield* pass(1500)
+      assert.isTrue(Exit.isSuccess(yield* passUntilOver(call, 250)))
+      assert.notStrictEqual(fake.sent.at(-1)!.address, used)
+    })
+  )
+})
+
+describe("who is believed", () => {
+  it.effect("is not who alone has lost a leader that is silent", () =>
+    Effect.gen(function* () {
+      const { client, mine, others } = yield* connected()
+      elect([mine, ...others], mine.memberId, 6n)
+      yield* put(client)
+      mine.holds = true
+      const call = yield* start(put(client))
+      yield* pass(1000)
+      mine.isSilent = true
+      elect([others[0]!], 0n, 6n)
+      yield* pass(3000)
+      assert.strictEqual(call.pollUnsafe(), undefined)
+      elect(others, 0n, 6n)
+      yield* pass(500)
+      assert.strictEqual((yield* reasonOf(Fiber.join(call)))._tag, "LeaderChanged")
+    })
+  )
+
+  it.effect("is not who belongs to another cluster, however new its leader", () =>
+    Effect.gen(function* () {
+      for (const clusterId of [7n, 0n]) {
+        const { client, mine, others } = yield* connected()
+        mine.holds = true
+        const call = yield* start(put(client))
+        yield* pass(500)
+        Object.assign(others[0]!, { clusterId, leader: 3n, term: 99n })
+        yield* pass(2000)
+        assert.strictEqual(call.pollUnsafe(), undefined)
+        yield* Fiber.interrupt(call)
+      }
+    })
+  )
+
+  it.effect("is first of all the member that has the call", () =>
+    Effect.gen(function* () {
+      const { client, mine, others } = yield* connected()
+      mine.holds = true
+      const call = yield* start(put(client))
+      yield* pass(500)
+      // They have not applied anything of another term, or have heard of nothing.
+      elect(others, 3n, 5n)
+      yield* pass(1000)
+      assert.strictEqual(call.pollUnsafe(), undefined)
+      elect([mine], 3n, 5n)
+      yield* pass(300)
+      assert.strictEqual((yield* reasonOf(Fiber.join(call)))._tag, "LeaderChanged")
     })
   )
 })

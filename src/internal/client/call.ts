@@ -49,6 +49,8 @@ export interface Call extends Holder {
   dialled: boolean
   /** Whether it was sent again because its connection was closed before the server took it up. */
   resent: boolean
+  /** How often it was sent on because of what is known of its member. */
+  moves: number
   /** How often it has needed a new token. */
   renewals: number
   step: ((now: number, input: EtcdError) => Pull.Pull<[unknown, Duration.Duration], never, unknown>) | undefined

@@ -149,6 +149,7 @@ const beginCall = (beginning: Beginning, span: Tracer.Span | undefined): Result.
     mendable: undefined,
     dialled: false,
     resent: false,
+    moves: 0,
     renewals: 0,
     step: undefined,
     sentAt: begunAt,

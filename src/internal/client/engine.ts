@@ -155,10 +155,6 @@ const afterPause = <A, R>(
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
   Effect.flatMap(pause(engine, call, error), (again) => (again ? perform(engine, call, run) : Effect.fail(error)))
 
-const hasOther = (engine: Engine, call: Call, than: Session.Session): boolean =>
-  call.pinned === undefined &&
-  Selection.all(engine.selection).some((session) => session !== than && call.tried?.has(session) !== true)
-
 /** Asks another endpoint, if there is one that was not asked since the last pause. */
 const elsewhere = <A, R>(
   engine: Engine,
@@ -169,7 +165,7 @@ const elsewhere = <A, R>(
 ): Effect.Effect<A, EtcdError.EtcdError, R> => {
   call.tried ??= new Set()
   call.tried.add(session)
-  return hasOther(engine, call, session) ? perform(engine, call, run) : otherwise
+  return Selection.hasOther(engine.selection, call, session) ? perform(engine, call, run) : otherwise
 }
 
 const leave = <A, R>(
@@ -273,17 +269,13 @@ const send = <A, R>(
   return Effect.matchEffect(run({ session, link, connection, options, metadata }), {
     onFailure: (error) => {
       const closing = Session.leave(call)
-      if (error._tag === "TransportError" && error.kind === "Status") link.answers++
       const recovery = recover(engine, call, run, link, metadata, error)
       return closing === undefined ? recovery : Effect.andThen(closing, recovery)
     },
     onSuccess: (answer) => {
       const closing = Session.leave(call)
       call.code = Telemetry.ok
-      if (!call.isStream) {
-        link.answers++
-        if (session.avoidUntil !== 0) Session.praise(session)
-      }
+      if (!call.isStream && session.avoidUntil !== 0) Session.praise(session)
       return closing === undefined ? Effect.succeed(answer) : Effect.as(closing, answer)
     }
   })

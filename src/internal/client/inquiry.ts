@@ -9,6 +9,9 @@
  * had not left yet; a write that the member has ends with an unknown outcome, and is not sent again. Without such
  * evidence a call is left alone, however long it takes: a slow disk is no reason to leave a member.
  *
+ * Nothing at all must have come from a member for it to be silent. And no call is sent on more often than there are
+ * endpoints: what takes long to read takes long everywhere, and must be answered in the end.
+ *
  * **Who leads**, for a client that keeps to the leader: it is asked for when the first connection is there, when an
  * answer shows a new term, and when the leader fails.
  *
@@ -19,7 +22,7 @@
 import * as Effect from "effect/Effect"
 import type { EtcdError } from "../../EtcdError.ts"
 import { format } from "../../EtcdId.ts"
-import { TransportError } from "../grpc/Transport.ts"
+import { type Holder, TransportError } from "../grpc/Transport.ts"
 import * as Time from "../time.ts"
 import type { Call } from "./call.ts"
 import type { Engine } from "./engine.ts"
@@ -50,15 +53,23 @@ const answerMillis = 1000
 const mostSearches = 40
 const longestSearchMillis = 1000
 
+/** A question that was not answered yet. */
+interface Question {
+  readonly holder: Holder
+  /** Since when nothing has come over the connection, and how much had come by then. */
+  since: number
+  heard: number
+}
+
 export interface Inquiry {
   /** Whether calls are being looked at. */
   isWatching: boolean
   /** Not before this time are the members asked again. */
   askAt: number
-  /** Since when a connection's member is being asked without an answer, and how many answers had come over it then. */
-  readonly asked: Map<Session.Link, { readonly since: number; readonly answers: number }>
-  /** The members that a question is on its way to. */
-  readonly asking: Set<Session.Session>
+  /** The connections whose members have not answered the first question since their last answer. */
+  readonly asked: Map<Session.Link, Question>
+  /** The connections that a question is on its way over, and the members that are connected to for one. */
+  readonly asking: Set<Session.Link | Session.Session>
   /** Whether the leader is being looked for. */
   isSeeking: boolean
 }
@@ -73,29 +84,40 @@ export const make = (): Inquiry => ({
 
 // ── asking ──
 
-const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void, TransportError> =>
+const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void> =>
   Effect.suspend(() => {
     const { environment, inquiry } = engine
-    return Effect.map(View.ask(link.connection, answerMillis, environment.time.now), (view) => {
-      inquiry.asked.delete(link)
-      if (view === undefined) return
-      link.session.view = view
-      viewed(engine)
+    const { connection, roundTrip, session } = link
+    const question: Question = {
+      holder: { begun: undefined },
+      since: environment.time.now(),
+      heard: connection.bytesHeard()
+    }
+    if (!inquiry.asked.has(link)) inquiry.asked.set(link, question)
+    return Effect.match(View.ask(connection, answerMillis + 2 * roundTrip, environment.time.now, question.holder), {
+      onFailure: ({ processed }) => {
+        // It has not left: the member does not know of it.
+        if (processed === "no" && inquiry.asked.get(link) === question) inquiry.asked.delete(link)
+      },
+      onSuccess: (view) => {
+        inquiry.asked.delete(link)
+        if (view === undefined) return
+        session.view = view
+        viewed(engine)
+      }
     })
   })
 
 /** Asks a member who leads, unless it is being asked. One that is not connected is asked by connecting to it. */
 const ask = (engine: Engine, session: Session.Session, link: Session.Link | undefined): void => {
   const { environment, inquiry } = engine
-  if (link !== undefined && !inquiry.asked.has(link)) {
-    inquiry.asked.set(link, { since: environment.time.now(), answers: link.answers })
-  }
-  if (inquiry.asking.has(session)) return
-  inquiry.asking.add(session)
+  const way = link ?? session
+  if (inquiry.asking.has(way)) return
+  inquiry.asking.add(way)
   const asking =
-    link === undefined ? Effect.asVoid(Session.acquire(session, environment, false)) : askOver(engine, link)
-  const done = Effect.sync(() => inquiry.asking.delete(session))
-  Session.fork(environment, Effect.ensuring(Effect.ignore(asking), done))
+    link === undefined ? Effect.ignore(Session.acquire(session, environment, false)) : askOver(engine, link)
+  const done = Effect.sync(() => inquiry.asking.delete(way))
+  Session.fork(environment, Effect.ensuring(asking, done))
 }
 
 const askAll = (engine: Engine): void => {
@@ -104,17 +126,33 @@ const askAll = (engine: Engine): void => {
 
 // ── what the answers show ──
 
-/** What the endpoints' members have said since then of who leads. */
-const told = ({ selection }: Engine, since: number): ReadonlyArray<View.View> =>
+/** Counts the silence of those who have been asked from the last that came, and not before the question has left. */
+const listen = (inquiry: Inquiry, now: number): void => {
+  for (const [link, question] of inquiry.asked) {
+    const heard = link.connection.bytesHeard()
+    if (heard === question.heard && question.holder.begun?.isSent === true) continue
+    question.heard = heard
+    question.since = now
+  }
+}
+
+/** What the endpoints' members have said since then of who leads. What another cluster says is none of this one's. */
+const told = ({ environment, selection }: Engine, since: number): ReadonlyArray<View.View> =>
   Selection.all(selection).flatMap(({ view }) =>
-    view !== undefined && view.at >= since && view.leader !== undefined ? [view] : []
+    view !== undefined &&
+    view.at >= since &&
+    view.leader !== undefined &&
+    view.clusterId === environment.identity.clusterId
+      ? [view]
+      : []
   )
 
 const hasLeader = (view: View.View): boolean => view.leader !== undefined && view.leader !== 0n
 
 /** Whether the leader that one view knows came after the one that the other knew. */
 const isNewer = (view: View.View, than: View.View): boolean =>
-  view.term > than.term || (view.term === than.term && hasLeader(than) && view.leader !== than.leader)
+  hasLeader(view) &&
+  (view.term > than.term || (view.term === than.term && hasLeader(than) && view.leader !== than.leader))
 
 const newestOf = (views: ReadonlyArray<View.View>): View.View | undefined =>
   views
@@ -134,7 +172,7 @@ interface Findings {
   readonly last: View.View | undefined
   readonly own: View.View | undefined
   readonly newest: View.View | undefined
-  /** Whether another member has lost the leader. */
+  /** Whether the others, as many as have told, have all lost the leader. */
   readonly isLeaderLost: boolean
   readonly isSilent: boolean
   /** Whether it is silent while another member knows a leader. */
@@ -148,13 +186,12 @@ const find = (engine: Engine, link: Session.Link, now: number): Findings => {
   const own = last !== undefined && last.at >= now - recentMillis ? last : undefined
   const others = views.filter(({ memberId }) => memberId !== last?.memberId)
   const asked = engine.inquiry.asked.get(link)
-  const isSilent =
-    asked !== undefined && link.answers === asked.answers && now - asked.since >= silentMillis + 2 * link.roundTrip
+  const isSilent = asked !== undefined && now - asked.since >= silentMillis + 2 * link.roundTrip
   return {
     last,
     own,
     newest: newestOf(own === undefined ? views : [...views, own]),
-    isLeaderLost: others.some(({ leader }) => leader === 0n),
+    isLeaderLost: others.length > 0 && others.every(({ leader }) => leader === 0n),
     isSilent,
     isLeft: isSilent && others.some(hasLeader)
   }
@@ -166,10 +203,14 @@ const describeLeader = ({ leader, memberId, term }: View.View): string =>
 /** Why a call will not be answered by the member that has it, as far as is known. */
 const evidence = (call: Call, { isLeaderLost, isSilent, last, newest, own }: Findings): string | undefined => {
   const then = call.view
-  if (newest !== undefined && then !== undefined && isNewer(newest, then)) {
-    return `the leader has changed while the call was under way (${describeLeader(newest)})`
+  if (then !== undefined) {
+    // Two members that name different leaders in the same term: one of them is behind, and it may be the other one.
+    const after = newest !== undefined && newest.term > then.term ? newest : own
+    if (after !== undefined && isNewer(after, then)) {
+      return `the leader has changed while the call was under way (${describeLeader(after)})`
+    }
   }
-  if (newest !== undefined && last !== undefined && isSilent && isNewer(newest, last)) {
+  if (newest !== undefined && last !== undefined && isSilent && newest.term > last.term) {
     return `the member does not answer, and the leader has changed since it did (${describeLeader(newest)})`
   }
   if (then === undefined || !hasLeader(then)) return undefined
@@ -187,6 +228,11 @@ const isSent = (call: Call): boolean => call.begun?.isSent === true
 const end = (call: Call, kind: TransportError["kind"], code: number, message: string): void =>
   call.begun?.end(new TransportError({ kind, code, message, processed: isSent(call) ? "unknown" : "no" }))
 
+const move = (call: Call, kind: TransportError["kind"], why: string): void => {
+  call.moves++
+  end(call, kind, 14, why)
+}
+
 const memberSession = ({ selection }: Engine, memberId: bigint | undefined): Session.Session | undefined =>
   Selection.all(selection).find(({ view }) => view?.memberId === memberId)
 
@@ -199,6 +245,10 @@ const turnTo = (engine: Engine, newest: View.View | undefined, now: number): voi
 
 const silence = "the member does not even say who leads, and others do"
 
+/** Whether the call can be sent on: what surely was not applied, and not for ever. */
+const mayMove = ({ selection }: Engine, call: Call): boolean =>
+  (call.kind === "read" || !isSent(call)) && call.moves < Selection.all(selection).length
+
 /** Draws the conclusions for the calls that a member has. */
 const judge = (engine: Engine, link: Session.Link, calls: ReadonlyArray<Call>, now: number): void => {
   const findings = find(engine, link, now)
@@ -208,9 +258,10 @@ const judge = (engine: Engine, link: Session.Link, calls: ReadonlyArray<Call>, n
     call.doubtedAt = why === undefined ? undefined : (call.doubtedAt ?? now)
     if (why !== undefined && now - call.doubtedAt! >= lookMillis) {
       turnTo(engine, findings.newest, now)
-      end(call, "LeaderLost", 14, why)
-    } else if (findings.isLeft && (call.kind === "read" || !isSent(call))) {
-      end(call, "ConnectionLost", 14, silence)
+      if (mayMove(engine, call)) move(call, "LeaderLost", why)
+      else if (call.kind === "write" && isSent(call)) end(call, "LeaderLost", 14, why)
+    } else if (findings.isLeft && mayMove(engine, call) && Selection.hasOther(engine.selection, call, link.session)) {
+      move(call, "ConnectionLost", silence)
     }
   }
 }
@@ -267,6 +318,7 @@ const look = (engine: Engine): Effect.Effect<boolean> =>
   Effect.gen(function* () {
     const { environment, inquiry } = engine
     const now = environment.time.now()
+    listen(inquiry, now)
     const links = [...environment.links].filter((link) => link.first !== undefined)
     const ages = links.map((link) => lookAt(engine, link, now))
     const oldest = Math.max(0, ...ages)
@@ -292,11 +344,17 @@ const watchCalls = (engine: Engine): Effect.Effect<void> =>
       before = environment.time.now()
       yield* Time.sleep(environment.time, lookMillis)
       yield* Time.reading
-      // This process stood still, and so did those who would have told that they were asked.
-      if (environment.time.now() - before > 8 * lookMillis) inquiry.asked.clear()
+      const now = environment.time.now()
+      // This process stood still, and did not listen.
+      if (now - before > 8 * lookMillis) for (const question of inquiry.asked.values()) question.since = now
     } while (yield* look(engine))
-    inquiry.isWatching = false
-  })
+  }).pipe(
+    Effect.ensuring(
+      Effect.sync(() => {
+        engine.inquiry.isWatching = false
+      })
+    )
+  )
 
 /** A call is being sent: from now on it is looked after. */
 export const notice = (engine: Engine): void => {

@@ -4,6 +4,7 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import type { Call } from "./call.ts"
 import type { Endpoint } from "./endpoint.ts"
 import * as Session from "./session.ts"
 
@@ -90,6 +91,10 @@ export const pick = (
 /** All endpoints that calls may go to, the best first. */
 export const all = ({ seeds, sessions }: Selection): ReadonlyArray<Session.Session> =>
   seeds.length === 0 ? sessions : [...sessions, ...seeds]
+
+/** Whether a call that is at this endpoint, or was, has another one to go to before it has tried them all. */
+export const hasOther = (selection: Selection, call: Call, than: Session.Session): boolean =>
+  call.pinned === undefined && all(selection).some((session) => session !== than && call.tried?.has(session) !== true)
 
 /** Takes up a new list: what stays keeps its connection, what goes is closed when its calls have ended. */
 export const update = (

@@ -38,9 +38,7 @@ export interface Link {
   /** The single exchanges under way, in the order in which they were sent. */
   first: Call | undefined
   last: Call | undefined
-  /** How many of them were answered, */
-  answers: number
-  /** and whether one was since the last one was sent. */
+  /** Whether one of them was answered since the last one was sent. */
   isConfirmed: boolean
   /** When the last one was sent, and when one was that was answered before it. */
   sentAt: number
@@ -273,7 +271,6 @@ const open = Effect.fnUntraced(function* (session: Session, environment: Environ
       streams: 0,
       first: undefined,
       last: undefined,
-      answers: 0,
       isConfirmed: true,
       sentAt: time.now(),
       confirmedAt: time.now(),

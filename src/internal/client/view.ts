@@ -12,7 +12,7 @@ import { fromBinary } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
-import type { Connection, Read, TransportError } from "../grpc/Transport.ts"
+import type { Connection, Holder, Read, TransportError } from "../grpc/Transport.ts"
 import { StatusResponseSchema } from "../proto/rpc_pb.ts"
 
 /** What a member said of itself. It is replaced as a whole, so that a call can keep the one that it began with. */
@@ -54,8 +54,9 @@ const isSilence = (error: TransportError): boolean =>
 export const ask = (
   connection: Connection,
   timeoutMillis: number,
-  now: () => number
+  now: () => number,
+  holder?: Holder
 ): Effect.Effect<View | undefined, TransportError> =>
-  Effect.catch(connection.unary(statusPath, noBytes, { timeoutMillis }, read(now)), (error) =>
+  Effect.catch(connection.unary(statusPath, noBytes, { timeoutMillis, holder }, read(now)), (error) =>
     isSilence(error) ? Effect.fail(error) : Effect.undefined
   )

@@ -32,6 +32,10 @@ export interface Server {
   answer: (call: Sent) => Effect.Effect<Uint8Array, TransportError>
   /** What it tells the client itself, when that greets it or asks who leads. Default: it does not want to tell. */
   status?: (() => Effect.Effect<Status, TransportError>) | undefined
+  /** How many bytes have come from it besides its answers: of those that are still on their way, or of streams. */
+  bytes?: (() => number) | undefined
+  /** Whether there is room for another call. Where there is none, calls wait for ever. Default: there is. */
+  hasRoom?: (() => boolean) | undefined
 }
 
 /** What a member says of itself. */
@@ -73,13 +77,13 @@ export const failure = (
 export const status = (code: number, message: string): TransportError => failure("Status", "yes", message, code)
 
 /** A call that whoever holds it can end. */
-const endable = <A>(call: Effect.Effect<A, TransportError>, options: CallOptions | undefined) => {
+const endable = <A>(call: Effect.Effect<A, TransportError>, isSent: boolean, options: CallOptions | undefined) => {
   const holder = options?.holder
   if (holder === undefined) return call
   return Effect.suspend(() => {
     const ended = Deferred.makeUnsafe<A, TransportError>()
     holder.begun = {
-      isSent: true,
+      isSent,
       end: (error) => {
         if (error !== undefined) Deferred.doneUnsafe(ended, Exit.fail(error))
       }
@@ -90,10 +94,17 @@ const endable = <A>(call: Effect.Effect<A, TransportError>, options: CallOptions
 
 /** Whether the client asks for itself, and not for its caller. */
 const isQuestion = (path: string, options: CallOptions | undefined): boolean =>
-  path.endsWith("Maintenance/Status") && options?.holder === undefined
+  path.endsWith("Maintenance/Status") && options?.metadata === undefined
 
 const tellStatus = (server: Server): Effect.Effect<Uint8Array, TransportError> =>
   server.status === undefined ? Effect.fail(status(12, "unknown method")) : Effect.map(server.status(), statusBytes)
+
+/** The client's own questions have an end. */
+const withinTimeout = <A>(asked: Effect.Effect<A, TransportError>, options: CallOptions | undefined) =>
+  Effect.timeoutOrElse(asked, {
+    duration: options?.timeoutMillis ?? Number.POSITIVE_INFINITY,
+    orElse: () => Effect.fail(failure("Deadline", "unknown", "no answer in time", 4))
+  })
 
 export const make = (servers: { [address: string]: Server }): Fake => {
   const sent: Array<Sent> = []
@@ -108,6 +119,7 @@ export const make = (servers: { [address: string]: Server }): Fake => {
       if (server === undefined) return yield* failure("Unreachable", "no", `connect ECONNREFUSED ${address}`)
       if (server.dial !== undefined) yield* server.dial()
       const closed = yield* Deferred.make<TransportError>()
+      let answers = 0
       connections.set(closed, address)
       yield* Scope.addFinalizer(
         yield* Effect.scope,
@@ -126,8 +138,16 @@ export const make = (servers: { [address: string]: Server }): Fake => {
         options?: CallOptions | undefined,
         read: Read<A> = readBytes as Read<any>
       ) => {
-        const asked = isQuestion(path, options) ? tellStatus(server) : call(path, request, options)
-        return Effect.flatMap(endable(asked, options), (answer) => read(answer, 0, answer.length))
+        const hasRoom = server.hasRoom?.() ?? true
+        const asked = isQuestion(path, options)
+          ? withinTimeout(tellStatus(server), options)
+          : call(path, request, options)
+        const answered = Effect.onExit(hasRoom ? asked : Effect.never, (exit) =>
+          Effect.sync(() => {
+            if (!Exit.hasInterrupts(exit)) answers++
+          })
+        )
+        return Effect.flatMap(endable(answered, hasRoom, options), (answer) => read(answer, 0, answer.length))
       }
       return {
         unary,
@@ -139,7 +159,7 @@ export const make = (servers: { [address: string]: Server }): Fake => {
             messages: Stream.fromEffect(call(path, new Uint8Array(0), options))
           }),
         closed: Deferred.await(closed),
-        bytesHeard: () => sent.length,
+        bytesHeard: () => answers + (server.bytes?.() ?? 0),
         probe: () => {}
       }
     })
