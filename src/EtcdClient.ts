@@ -10,10 +10,10 @@
  * A call that is out for long (300 ms, and two round trips) makes the client ask the members who leads, and in which term.
  * That the leader has changed since the call was sent, or is gone, is evidence that it will not be answered by the one
  * that has it, or only when etcd itself gives up after seconds: then what only reads is sent elsewhere, and a write ends
- * with the reason `LeaderChanged` and the outcome `unknown`. A member that says nothing while others do is left: what only
- * reads goes elsewhere, and so does what had not left yet; a write that it has waits for such evidence, or until the
- * connection shows no sign of life (see `keepAliveInterval`). Otherwise a call is left alone, however long it takes. A
- * client whose endpoints are all members of the cluster is therefore over the loss of a leader about 100 ms after there is
+ * with the reason `LeaderChanged` and the outcome `unknown`. A member from which not a byte comes while others answer is
+ * left: what only reads goes elsewhere, and so does what had not left yet, at most once past each endpoint; a write that
+ * it has waits for such evidence, or until the connection shows no sign of life (see `keepAliveInterval`). Otherwise a
+ * call is left alone, however long it takes. A client whose endpoints are all members of the cluster is therefore over the loss of a leader about 100 ms after there is
  * a new one.
  *
  * The client talks to one cluster: that of the first endpoint that answers. An endpoint of another cluster gets nothing

@@ -6,10 +6,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import type { EtcdError } from "../src/EtcdError.ts"
 import { KV, Maintenance } from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
+import { slowLink } from "./support/client/slowLink.ts"
 
 const bytes = (text: string) => new TextEncoder().encode(text)
 
@@ -106,6 +108,30 @@ describe("when the leader goes", () => {
       )
       for (const read of reads) assert.strictEqual(read.count, 1n)
       yield* put(client, "k")
+    })
+  )
+})
+
+describe("an answer that takes long on its way", () => {
+  it.live("comes, though there are other members to ask, who say who leads", () =>
+    Effect.gen(function* () {
+      const nodes = yield* Etcd.cluster(3)
+      const endpoints = endpointsOf(nodes)
+      const fast = yield* EtcdClient.make({ endpoints })
+      const value = new Uint8Array(1_000_000)
+      for (const key of ["a", "b", "c"]) yield* fast.unary(KV.method.put, { key: bytes(key), value })
+      // The greeting, and the question who leads, wait behind what is under way.
+      const slow = yield* Effect.forEach(endpoints, (endpoint) => slowLink(endpoint, 1_000_000))
+      for (const transport of ["http2", "node:http2"] as const) {
+        const client = yield* EtcdClient.make({ endpoints: slow, transport })
+        yield* get(client, "none")
+        const all = yield* client.unary(
+          KV.method.range,
+          { key: bytes("a"), rangeEnd: bytes("d") },
+          { retry: Schedule.recurs(0) }
+        )
+        assert.strictEqual(all.kvs.length, 3)
+      }
     })
   )
 })
