@@ -22,8 +22,8 @@
  * address. What has happened is told by revisions and raft terms that are behind those that the watch has seen, and by a
  * history that lacks what the watch has delivered; a linearizable read makes sure that it is not only a member that lags.
  * Then the watch fails with `RevisionRegressed`, or goes on with a {@link Snapshot}. A history that has passed revision
- * and term since, and has the last write that was delivered (or the watch has delivered none), cannot be told from the
- * one before.
+ * and term since, and has the last write that was delivered, by itself or in a snapshot (or there was none), cannot be
+ * told from the one before.
  *
  * Some servers do not keep their side, which no client can see: a watch that lags behind a compaction may miss changes
  * (etcd before 3.4.31 and 3.5.13, https://github.com/etcd-io/etcd/pull/17612), and so may one that begins at the very

@@ -16,9 +16,17 @@ import * as Identity from "./identity.ts"
 /** All keys of a range, and how far the store was. */
 export interface Snapshot extends Identity.Sighting {
   readonly kvs: ReadonlyArray<KeyValue>
+  /** The last write among them. */
+  readonly last: Identity.Witness | undefined
 }
 
-/** A history that is compacted while it is read is read again. */
+/** A copy of the key: what came in one message lives as long as any part of it. */
+export const witness = ({ key, modRevision }: KeyValue): Identity.Witness => ({
+  key: new Uint8Array(key),
+  revision: modRevision
+})
+
+/** A history that is compacted while it is read, or whose store goes back, is read again. */
 export const readSnapshot = (
   client: Client,
   range: KeyRange,
@@ -26,15 +34,23 @@ export const readSnapshot = (
 ): Effect.Effect<Snapshot, EtcdError> => {
   const read = Effect.gen(function* () {
     const kvs: Array<KeyValue> = []
+    let last: KeyValue | undefined
     const reading = yield* KeyStream.read(client, range, options)
     yield* Stream.runForEachArray(reading.kvs, (page) =>
       Effect.sync(() => {
-        for (const kv of page) kvs.push(kv)
+        for (const kv of page) {
+          kvs.push(kv)
+          if (last === undefined || kv.modRevision > last.modRevision) last = kv
+        }
       })
     )
-    return { ...Identity.sighting(reading.header()), kvs }
+    return { ...Identity.sighting(reading.header()), kvs, last: last === undefined ? undefined : witness(last) }
   })
-  return Effect.catchReason(Effect.scoped(read), "EtcdError", "Compacted", () => readSnapshot(client, range, options))
+  const again = () => readSnapshot(client, range, options)
+  return Effect.scoped(read).pipe(
+    Effect.catchReason("EtcdError", "Compacted", again),
+    Effect.catchReason("EtcdError", "FutureRevision", again)
+  )
 }
 
 /** A key as it was at a revision, and how far the store is. */

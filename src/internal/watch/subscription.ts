@@ -16,7 +16,7 @@ import { type Event, Event_EventType, type KeyValue } from "../proto/kv_pb.ts"
 import type { WatchCreateRequest_FilterType } from "../proto/rpc_pb.ts"
 import { Cursor } from "./cursor.ts"
 import * as Identity from "./identity.ts"
-import type { KeyState, Snapshot } from "./reading.ts"
+import * as Reading from "./reading.ts"
 import * as Rules from "./rules.ts"
 
 /** What a reader gets. The events are those of one or more whole revisions. */
@@ -69,8 +69,11 @@ export interface Office {
   /** Gives the watch a carrier, or a reason why there is none any more. */
   readonly seat: (subscription: Subscription) => Effect.Effect<void>
   readonly renewToken: Effect.Effect<void>
-  readonly readSnapshot: (subscription: Subscription) => Effect.Effect<Snapshot, EtcdError.EtcdError>
-  readonly readKey: (subscription: Subscription, revision: bigint) => Effect.Effect<KeyState, EtcdError.EtcdError>
+  readonly readSnapshot: (subscription: Subscription) => Effect.Effect<Reading.Snapshot, EtcdError.EtcdError>
+  readonly readKey: (
+    subscription: Subscription,
+    revision: bigint
+  ) => Effect.Effect<Reading.KeyState, EtcdError.EtcdError>
 }
 
 /** What an event costs besides its bytes, roughly. */
@@ -99,7 +102,7 @@ export class Subscription {
   carrier: Carrier | undefined
   /** How far the store was, by what servers have said. The revision that the program asked for is not among it. */
   seen: Identity.Sighting = Identity.nothing
-  /** A write that was delivered; the last one, or about. */
+  /** A write that was delivered, by itself or in a snapshot; the last one, or about. */
   witness: Identity.Witness | undefined
 
   private readonly office: Office
@@ -166,11 +169,11 @@ export class Subscription {
   }
 
   private readonly snapshot: Arrived = Effect.suspend(() =>
-    Effect.flatMap(this.office.readSnapshot(this), ({ kvs, revision, term }) => {
+    Effect.flatMap(this.office.readSnapshot(this), ({ kvs, last, revision, term }) => {
       this.wantsSnapshot = false
       this.cursor.next = revision + 1n
       this.seen = { revision, term }
-      this.witness = undefined
+      this.witness = last
       const snapshot = { _tag: "Snapshot", revision, kvs } as const
       if (this.announced || !this.request.created) return Effect.succeed(Arr.of(snapshot))
       this.held = snapshot
@@ -183,11 +186,14 @@ export class Subscription {
    * with, the key itself may tell that nothing had.
    */
   private goOnIfQuiet({ error, revision }: Gap): Arrived {
-    const read = Effect.catchReason(this.office.readKey(this, revision), "EtcdError", "Compacted", () =>
-      Effect.fail(error)
+    const read = this.office.readKey(this, revision).pipe(
+      Effect.catchReason("EtcdError", "Compacted", () => Effect.fail(error)),
+      // The store has gone back since: whoever takes the watch now will show it.
+      Effect.catchReason("EtcdError", "FutureRevision", () => Effect.undefined)
     )
     return Effect.flatMap(read, (found) => {
       this.gap = undefined
+      if (found === undefined) return this.pull
       const wrong = Identity.verdict(this.seen, { now: found.now, missing: undefined, term: undefined })
       if (wrong !== undefined) this.fail(wrong)
       else if (this.isUnchanged(found)) this.cursor.next = revision + 1n
@@ -197,7 +203,7 @@ export class Subscription {
   }
 
   /** A key that is there, and that was written last when it was delivered last, has not been deleted since, either. */
-  private isUnchanged({ modRevision, now }: KeyState): boolean {
+  private isUnchanged({ modRevision, now }: Reading.KeyState): boolean {
     if (now === undefined || Identity.isBehind(now, this.seen)) return false
     if (modRevision === undefined || modRevision >= this.cursor.next) return false
     return this.witness === undefined || this.witness.revision === modRevision
@@ -231,10 +237,9 @@ export class Subscription {
     this.deliver({ _tag: "Events", events }, sizeOf(events))
   }
 
-  /** A copy of the key: what came in one message lives as long as any part of it. */
-  private remember({ key, modRevision }: KeyValue): void {
-    const { range } = this.request
-    this.witness = { key: range.end.length === 0 ? range.key : new Uint8Array(key), revision: modRevision }
+  private remember(kv: KeyValue): void {
+    const { end, key } = this.request.range
+    this.witness = end.length === 0 ? { key, revision: kv.modRevision } : Reading.witness(kv)
   }
 
   /** The server has said that nothing up to this revision is still to come. */

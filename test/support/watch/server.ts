@@ -1,7 +1,7 @@
 /**
  * A client whose watch calls end at the test: it sees what is asked, and says what is answered.
  *
- * Single keys that are looked up are those that the calls have told of; ranges are answered as the test says.
+ * Single keys that are looked up are those that calls and ranges have told of; ranges are answered as the test says.
  */
 import { create, type MessageInitShape } from "@bufbuild/protobuf"
 import * as Cause from "effect/Cause"
@@ -193,8 +193,15 @@ export const make = (): Server => {
       const isLook = request.keysOnly
       ;(isLook ? server.looks : server.reads).push(request)
       yield* server.beforeRead
-      return isLook ? look(request, options.endpoint) : create(RangeResponseSchema, server.ranges.shift())
+      return isLook ? look(request, options.endpoint) : nextRange()
     })
+  const nextRange = () => {
+    const response = create(RangeResponseSchema, server.ranges.shift())
+    const { header, kvs } = response
+    const events = kvs.map((kv) => ({ type: Event_EventType.PUT, kv }))
+    told.push(create(WatchResponseSchema, header === undefined ? { events } : { header, events }))
+    return response
+  }
   const server: Server = {
     client: {
       bidirectional: bidirectional as unknown as Client["bidirectional"],
