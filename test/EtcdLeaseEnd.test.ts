@@ -352,6 +352,21 @@ describe("no lease is left", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("by a program that did not wait as long as etcd stood still", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      const leases = yield* EtcdLease.fromClient(yield* EtcdClient.make({ endpoints: [node.endpoint] }))
+      yield* leases.list()
+      for (let round = 0; round < 20; round++) {
+        yield* node.pause
+        const making = Effect.scoped(leases.make("1 hour", { deadline: "50 millis" }))
+        assert.strictEqual((yield* Effect.flip(making)).reason._tag, "DeadlineExceeded")
+        yield* node.resume
+      }
+      while ((yield* left(node)).length > 0) yield* Effect.sleep(10)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("by scopes that are closed, and fibers that are interrupted, at any moment", () =>
     Effect.gen(function* () {
       const node = yield* Etcd.node()

@@ -734,19 +734,29 @@ describe("granting", () => {
     })
   )
 
-  it.effect("keeps to its deadline, and revokes what may have been granted", () =>
+  it.effect("keeps to its deadline, and revokes what may have been granted, when that is known", () =>
     Effect.gen(function* () {
-      const { leases, stub } = yield* setUp()
-      stub.grants.push("silent")
-      const fiber = yield* Effect.forkChild(Effect.flip(leases.make("30 seconds", { deadline: "2 seconds" })))
-      yield* TestClock.adjust("1 seconds")
-      assert.strictEqual(fiber.pollUnsafe(), undefined)
-      yield* TestClock.adjust("1 seconds")
-      const error = yield* Fiber.join(fiber)
-      assert.strictEqual(error.reason._tag, "DeadlineExceeded")
-      assert.strictEqual(error.outcome, "unknown")
-      yield* settle
-      assert.deepStrictEqual(stub.revoked, [stub.granted[0]!.id])
+      // To the deadline of the call, to the one of all calls for leases, and also where no answer ever comes.
+      for (const fate of ["call", "service", "silent"] as const) {
+        const { leases, stub } = yield* setUp()
+        if (fate === "silent") stub.grants.push("silent")
+        else stub.delay = 5000
+        if (fate === "service") stub.deadline = Duration.seconds(2)
+        const options = fate === "service" ? {} : { deadline: "2 seconds" as const }
+        const fiber = yield* Effect.forkChild(Effect.flip(leases.make("1 hour", options)))
+        yield* TestClock.adjust("1 seconds")
+        assert.strictEqual(fiber.pollUnsafe(), undefined)
+        yield* TestClock.adjust("1 seconds")
+        const error = yield* Fiber.join(fiber)
+        assert.strictEqual(error.reason._tag, "DeadlineExceeded")
+        assert.strictEqual(error.outcome, "unknown")
+        // Revoking is no good while the grant may still be carried out, which the end of the call does not prevent.
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual(stub.revoked, [])
+        yield* TestClock.adjust("26 seconds")
+        yield* settle
+        assert.deepStrictEqual(stub.revoked, [stub.granted[0]!.id])
+      }
     })
   )
 

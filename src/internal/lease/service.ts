@@ -12,6 +12,7 @@
  * @internal
  */
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -305,10 +306,22 @@ const abandon = (state: State, granting: Granting): Effect.Effect<unknown> =>
     return term === undefined ? Effect.void : revokeUnwanted(state, granting, term.id, term.ttl)
   })
 
-const obtain = (state: State, ttl: bigint, id: bigint | undefined, options: EtcdClient.CallOptions) =>
+/** How long the answer to a grant is waited for at least when whoever asked for the lease has not the time. */
+const leastPatience = Duration.seconds(30)
+
+/** The deadline of who asks for a lease, and the options of the request, which is not cut off with it. */
+const patiently = (state: State, { deadline, ...rest }: EtcdClient.CallOptions) => {
+  const given = deadline ?? state.client.defaults("Lease").deadline
+  if (given === undefined) return { deadline: undefined, options: rest }
+  const duration = Duration.fromInputUnsafe(given)
+  return { deadline: duration, options: { ...rest, deadline: Duration.max(duration, leastPatience) } }
+}
+
+const obtain = (state: State, ttl: bigint, id: bigint | undefined, given: EtcdClient.CallOptions) =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const { background, grantings, keeper, time } = state
+      const { deadline, options } = patiently(state, given)
       const granting: Granting = {
         origin: id === undefined ? "own" : "named",
         id: undefined,
@@ -323,7 +336,7 @@ const obtain = (state: State, ttl: bigint, id: bigint | undefined, options: Etcd
       )
       const { fiber } = yield* background.run(asking, time.now() + Number(ttl) * 1000)
       const answer = orClosed(state, Fiber.join(fiber), "unknown")
-      const term = yield* restore(Requests.within(time, answer, options.deadline, "Lease.LeaseGrant")).pipe(
+      const term = yield* restore(Requests.within(time, answer, deadline, "Lease.LeaseGrant")).pipe(
         Effect.onError(() => abandon(state, granting))
       )
       // From here on the keeper has it: there is no moment between in which the service could end without it.

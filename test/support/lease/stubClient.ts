@@ -3,12 +3,13 @@
  */
 import { create } from "@bufbuild/protobuf"
 import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
-import type * as EtcdClient from "../../../src/EtcdClient.ts"
+import * as EtcdClient from "../../../src/EtcdClient.ts"
 import * as EtcdError from "../../../src/EtcdError.ts"
 import {
   type LeaseGrantRequest,
@@ -48,6 +49,8 @@ export interface Stub {
   readonly answerRevocations: () => void
   /** For how long, in milliseconds, a grant is not answered that is there. */
   delay: number
+  /** The deadline of calls for leases whose callers set none. */
+  deadline: Duration.Duration | undefined
   /** How many streams cannot be opened from now on. */
   unopenable: number
   /** How often the client breaks down when a stream is to be opened. */
@@ -132,7 +135,11 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
   })
 
   const client = {
-    unary: (method: { readonly name: string }, request: any, { deadline }: EtcdClient.CallOptions = {}) => {
+    unary: (
+      method: { readonly name: string },
+      request: any,
+      { deadline = stub.deadline }: EtcdClient.CallOptions = {}
+    ) => {
       const call: Effect.Effect<any, EtcdError.EtcdError> =
         method.name === "LeaseGrant" ? grant(request) : revoke(request.ID)
       return deadline === undefined
@@ -141,6 +148,7 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
     },
     serverStream: () => Stream.die("not here"),
     bidirectional: (_: unknown, options: EtcdClient.CallOptions = {}) => open(options),
+    defaults: () => ({ deadline: stub.deadline, retry: EtcdClient.defaultRetry }),
     endpoints: Effect.succeed(endpoints),
     renewToken: Effect.void
   } as unknown as EtcdClient.Client
@@ -154,6 +162,7 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
     silent: false,
     answerRevocations: () => void withheld.openUnsafe(),
     delay: 0,
+    deadline: undefined,
     unopenable: 0,
     defects: 0,
     grantedTtl: undefined
