@@ -105,6 +105,30 @@ describe("a lease that is kept", () => {
     })
   )
 
+  it.effect("counts with the time to live of the last answer, also where that is shorter than the one before", () =>
+    Effect.gen(function* () {
+      const { leases, stub } = yield* setUp()
+      const lease = yield* leases.make("30 seconds", { id })
+      yield* TestClock.adjust("10 seconds")
+      stub.streams[0]!.answer(7n, 6n)
+      yield* settle
+      const left = yield* remaining(lease)
+      assert.isTrue(left > 5900 && left <= 6000, `${left}`)
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual(stub.streams[0]!.sent, [7n, 7n])
+      stub.streams[0]!.answer(7n, 60n)
+      yield* settle
+      assert.isAtLeast(yield* remaining(lease), 59_900)
+      const adopting = yield* Effect.forkChild(leases.keepAlive(id))
+      yield* settle
+      stub.streams[1]!.answer(7n, 5n)
+      const adopted = yield* Fiber.join(adopting)
+      for (const one of [lease, adopted]) assert.isAtMost(yield* remaining(one), 5000)
+      yield* TestClock.adjust("5 seconds")
+      for (const one of [lease, adopted]) assert.strictEqual((yield* lossOf(one))?.reason, "not-renewed")
+    })
+  )
+
   it.effect("is lost at once when the server says that it has it no more", () =>
     Effect.gen(function* () {
       const { leases, stub } = yield* setUp()
@@ -178,6 +202,40 @@ describe("a lease that is kept", () => {
       assert.strictEqual((yield* lossOf(second))?.reason, "closed")
       assert.deepStrictEqual(stub.revoked, [])
       assert.isTrue(stub.streams[2]!.closed)
+    })
+  )
+})
+
+describe("a lease that is lost while answers for others come in without end", () => {
+  it.effect("is lost in time, whoever asks", () =>
+    Effect.gen(function* () {
+      for (const how of ["by who waits", "by who looks"] as const) {
+        const stub = Stub.make()
+        const clock = yield* TestClock.testClockWith(Effect.succeed)
+        // Here time goes on with each turn of the event loop, too.
+        let turned = 0
+        const time = Time.fromClock(clock)
+        const now = () => time.now() + turned
+        const leases = yield* Effect.provideService(EtcdLease.fromClient(stub.client), Time.Time, { ...time, now })
+        const lease = yield* leases.make("30 seconds", { id })
+        const end = now() + 30_000
+        yield* leases.make("1 hour", { id: LeaseId(8n) })
+        yield* TestClock.adjust("10 seconds")
+        yield* TestClock.adjust("19900 millis")
+        const answering = { ends: false }
+        const turn = (): void => {
+          turned += 5
+          stub.streams.at(-1)!.answer(8n, 3600n)
+          if (!answering.ends) setImmediate(turn)
+        }
+        setImmediate(turn)
+        if (how === "by who waits") yield* TestClock.adjust("50 millis")
+        else turned += 60
+        const lost = yield* lease.whileHeld(Effect.never).pipe(Effect.flip)
+        answering.ends = true
+        assert.strictEqual(lost.reason, "not-renewed")
+        assert.isAtMost(now(), end, how)
+      }
     })
   )
 })

@@ -82,8 +82,11 @@ export const isOver = (entry: Entry, now: number): boolean => entry.expiresAt <=
 
 /** The server has begun to count anew, at `sentAt` at the earliest. */
 export const renew = (entry: Entry, ttlSeconds: bigint, sentAt: number): void => {
-  entry.ttl = Number(ttlSeconds) * 1000
-  entry.expiresAt = Math.max(entry.expiresAt, sentAt + entry.ttl)
+  const ttl = Number(ttlSeconds) * 1000
+  const isShorter = ttl < entry.ttl
+  entry.ttl = ttl
+  // What was sent later may be answered before. But a shorter time to live leaves nothing of what a longer one gave.
+  entry.expiresAt = isShorter ? sentAt + ttl : Math.max(entry.expiresAt, sentAt + ttl)
   entry.dueAt = entry.expiresAt - (entry.ttl * 2) / 3
   entry.waitingSince = never
 }

@@ -195,12 +195,22 @@ const look = (state: State): ReadonlyArray<Entry.Entry> => {
   return grave
 }
 
-/** How often the event loop may go round while answers are still coming in. */
+/** How often the event loop goes round to read what has come, and may go round while answers are still coming in. */
+const fewestTurns = 3
 const mostTurns = 100
 
-/** Lets the event loop read what has come, until a whole turn has brought nothing more. */
-const afterReading = (state: State): Effect.Effect<void> =>
+/**
+ * Lets the event loop read what has come, until whole turns have brought nothing more. While the time of a lease is not
+ * over yet, nothing is read beyond it, or the lease would be held for longer.
+ */
+const afterReading = (state: State, entries: ReadonlyArray<Entry.Entry>): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
+    const { time } = state
+    const begun = time.now()
+    const until = entries.reduce(
+      (first, { expiresAt }) => (expiresAt > begun ? Math.min(first, expiresAt) : first),
+      never
+    )
     let { answers } = state
     let turns = 0
     let quiet = 0
@@ -209,7 +219,8 @@ const afterReading = (state: State): Effect.Effect<void> =>
       quiet = state.answers === answers ? quiet + 1 : 0
       answers = state.answers
       // The first turn may have begun when the sockets of this round had been looked at already.
-      if (quiet > 2 || turns > mostTurns) resume(Effect.void)
+      const isEnough = turns > fewestTurns && time.now() >= until - grain
+      if (quiet >= fewestTurns || isEnough || turns > mostTurns) resume(Effect.void)
       else waiting = setImmediate(turn)
     }
     let waiting = setImmediate(turn)
@@ -219,7 +230,7 @@ const afterReading = (state: State): Effect.Effect<void> =>
 const lossOf = (state: State, entry: Entry.Entry): Effect.Effect<Loss | undefined> =>
   Effect.suspend(() => {
     if (entry.loss !== undefined || !isOver(entry, state.time.now())) return Effect.succeed(entry.loss)
-    return Effect.map(afterReading(state), () => {
+    return Effect.map(afterReading(state, [entry]), () => {
       if (entry.loss === undefined && isOver(entry, state.time.now())) settle(state, entry, notRenewed(state))
       return entry.loss
     })
@@ -237,7 +248,7 @@ const watchTime = (state: State): Effect.Effect<never> =>
     excuseStandstill(state)
     const grave = look(state)
     if (grave.length > 0) {
-      yield* afterReading(state)
+      yield* afterReading(state, grave)
       for (const entry of grave) check(state, entry, time.now(), true)
     }
     const now = time.now()
@@ -457,7 +468,8 @@ const keep = (state: State, id: bigint, ttlSeconds: bigint, renewedAt: number, o
   const entry = (isNew ? undefined : known) ?? Entry.make(id, origin)
   state.entries.set(id, entry)
   entry.holders++
-  if (renewedAt + Number(ttlSeconds) * 1000 > entry.expiresAt) {
+  const ttl = Number(ttlSeconds) * 1000
+  if (ttl < entry.ttl || renewedAt + ttl > entry.expiresAt) {
     Entry.renew(entry, ttlSeconds, renewedAt)
     state.due.delete(id)
     checkBy(state, entry, entry.dueAt - quantum)
