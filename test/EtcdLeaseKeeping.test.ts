@@ -7,6 +7,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdError from "../src/EtcdError.ts"
@@ -575,6 +577,31 @@ describe("the stream", () => {
       assert.strictEqual(stub.defects, 0)
       assert.deepStrictEqual(stub.streams[0]!.sent, [7n])
       stub.streams[0]!.answer(7n, 30n)
+      yield* TestClock.adjust("25 seconds")
+      assert.strictEqual(yield* lossOf(lease), undefined)
+    })
+  )
+
+  it.effect("outlives a logger that breaks down", () =>
+    Effect.gen(function* () {
+      const { leases, stub } = yield* setUp()
+      let lines = 0
+      const broken = Logger.make(() => {
+        lines++
+        throw new Error("a defect of the logger")
+      })
+      const lease = yield* leases
+        .make("30 seconds", { id })
+        .pipe(
+          Effect.provideService(Logger.CurrentLoggers, new Set([broken])),
+          Effect.provideService(References.MinimumLogLevel, "All")
+        )
+      yield* TestClock.adjust("10 seconds")
+      stub.streams[0]!.fail(Stub.failure())
+      yield* settle
+      yield* TestClock.adjust("1 seconds")
+      assert.isAbove(lines, 0)
+      stub.streams[1]!.answer(7n, 30n)
       yield* TestClock.adjust("25 seconds")
       assert.strictEqual(yield* lossOf(lease), undefined)
     })

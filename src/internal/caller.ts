@@ -46,6 +46,10 @@ export const as = <A, E, R>(caller: Caller, effect: Effect.Effect<A, E, R>): Eff
     Effect.updateContext(effect, (context: Context.Context<R>) => withLogging(context, caller.context))
   )
 
+/** Says something to who asked last. What hears it may break down, and nothing else comes to harm by that. */
+export const say = (caller: Caller, saying: Effect.Effect<void>): Effect.Effect<void> =>
+  Effect.ignoreCause(as(caller, saying))
+
 /** A client whose calls are made in the name of who asked last. */
 export const client = (caller: Caller, self: Client): Client => ({
   ...self,

@@ -109,7 +109,7 @@ export const lists = (
 }
 
 const say = ({ environment }: Engine, saying: Effect.Effect<void>): Effect.Effect<void> =>
-  Caller.as(environment.caller, saying)
+  Caller.say(environment.caller, saying)
 
 /** What may be taken up of a list, with a warning of the rest. */
 const sift = Effect.fnUntraced(function* (

@@ -303,7 +303,7 @@ const watch = (session: Session, link: Link, environment: Environment): Effect.E
     Effect.flatMap((reason) =>
       Effect.andThen(
         retire(session, link),
-        Caller.as(environment.caller, environment.observer.disconnected(session.endpoint, reason))
+        Caller.say(environment.caller, environment.observer.disconnected(session.endpoint, reason))
       )
     ),
     Effect.forkIn(environment.scope, { startImmediately: true })
@@ -329,7 +329,7 @@ const opened = (session: Session, link: Link, environment: Environment): Effect.
   return Effect.andThen(
     Effect.andThen(
       count(link, environment),
-      Caller.as(environment.caller, environment.observer.connected(session.endpoint))
+      Caller.say(environment.caller, environment.observer.connected(session.endpoint))
     ),
     session.removed ? abandon(link) : watch(session, link, environment)
   )
@@ -341,8 +341,8 @@ const failed = (session: Session, error: TransportError, environment: Environmen
   session.dialFailure = error
   return Effect.flatMap(blame(session, environment, error), (pause) =>
     Effect.andThen(
-      Caller.as(environment.caller, dialFailed(session.endpoint, error, pause)),
-      isNews ? Caller.as(environment.caller, strange(session.endpoint, error)) : Effect.void
+      Caller.say(environment.caller, dialFailed(session.endpoint, error, pause)),
+      isNews ? Caller.say(environment.caller, strange(session.endpoint, error)) : Effect.void
     )
   )
 }

@@ -390,7 +390,7 @@ const close = Effect.fnUntraced(function* (state: State) {
   const left = yield* state.background.awaitAll(limitOf(state))
   yield* state.background.stop
   const warning = Effect.logWarning("etcd leases could not be revoked, they will expire", { leases: left })
-  if (left > 0) yield* Caller.as(state.caller, warning)
+  if (left > 0) yield* Caller.say(state.caller, warning)
 })
 
 /** The service over a client; it ends with the scope. */
@@ -399,7 +399,7 @@ export const make = (given: Client): Effect.Effect<Service, never, Scope.Scope> 
     const time = yield* Time.Time
     const caller = yield* Caller.make
     const client = Caller.client(caller, given)
-    const keeper = yield* Keeper.make(client, (saying) => Caller.as(caller, saying))
+    const keeper = yield* Keeper.make(client, (saying) => Caller.say(caller, saying))
     const state: State = {
       client,
       caller,

@@ -116,7 +116,7 @@ export class Outage {
   }
 
   private say(saying: Effect.Effect<void>): Effect.Effect<void> {
-    return Caller.as(this.desk.caller, saying)
+    return Caller.say(this.desk.caller, saying)
   }
 
   private get place(): string {
