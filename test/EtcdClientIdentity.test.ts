@@ -6,7 +6,9 @@ import { create, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
 import * as Logger from "effect/Logger"
+import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
@@ -45,6 +47,11 @@ const assertNamesBoth = (reason: EtcdError.Reason, expected: bigint, found: bigi
   assert.include(reason.message, format(expected))
   assert.include(reason.message, format(found))
 }
+
+const header = (clusterId: bigint) => ({ clusterId, memberId: 1n, revision: 7n, raftTerm: 2n })
+
+const putAnswer = (clusterId: bigint) =>
+  toBinary(PutResponseSchema, create(PutResponseSchema, { header: header(clusterId) }))
 
 /** A port whose connections go to one endpoint or another, as a test says. */
 const switchboard = (first: string) =>
@@ -168,6 +175,82 @@ describe("an endpoint of another cluster", () => {
     })
   )
 
+  it.live("is left when it is known whose client this is", () =>
+    Effect.gen(function* () {
+      const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
+      const client = yield* EtcdClient.make({ endpoints: [mine.endpoint] })
+      const { endpoint } = strange
+      yield* client.unary(Maintenance.method.status, {}, { endpoint })
+      const watch = yield* client.bidirectional(Watch.method.watch, { endpoint })
+      yield* put(client)
+      yield* watch.draining
+      const reason = yield* reasonOf(put(client, { endpoint }))
+      assertNamesBoth(reason, yield* clusterOf(mine.endpoint), yield* clusterOf(endpoint))
+      assert.strictEqual(reason.outcome, "not-applied")
+      assert.strictEqual(yield* versionAt(endpoint), 0n)
+    })
+  )
+
+  it.effect("is left also where its connection was there first and told nothing, and where it is just being made", () =>
+    Effect.gen(function* () {
+      const release = yield* Latch.make()
+      const telling = (clusterId: bigint, server: Partial<Fake.Server> = {}): Fake.Server => ({
+        answer: () => Effect.succeed(putAnswer(clusterId)),
+        status: () => Effect.succeed({ clusterId, memberId: 1n, leader: 1n, term: 2n }),
+        ...server
+      })
+      const fake = Fake.make({
+        "a:1": telling(1n),
+        "quiet:1": telling(2n, { status: undefined }),
+        "slow:1": telling(2n, {
+          status: () => Effect.as(release.await, { clusterId: 2n, memberId: 1n, leader: 1n, term: 9n })
+        })
+      })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1"] })
+      yield* put(client, { endpoint: "quiet:1" })
+      const slow = yield* Effect.forkChild(Effect.flip(put(client, { endpoint: "slow:1" })))
+      yield* Effect.repeat(Effect.yieldNow, { while: () => !fake.dials.includes("slow:1") })
+      yield* put(client)
+      yield* release.open
+      assert.strictEqual((yield* Fiber.join(slow)).reason._tag, "ClusterIdMismatch")
+      assert.strictEqual(fake.open(), 1)
+      assert.deepStrictEqual(
+        fake.sent.map(({ address }) => address),
+        ["quiet:1", "a:1"]
+      )
+    })
+  )
+
+  it.effect("that the list has no more does not become the client's, whatever is still under way there", () =>
+    Effect.gen(function* () {
+      for (const isConnected of [true, false]) {
+        const lists = yield* Queue.unbounded<ReadonlyArray<string>>()
+        yield* Queue.offer(lists, ["old:1"])
+        const release = yield* Latch.make()
+        const waiting = (clusterId: bigint) => Effect.as(release.await, putAnswer(clusterId))
+        const fake = Fake.make({
+          "old:1": isConnected
+            ? { answer: () => waiting(1n) }
+            : {
+                answer: () => Effect.succeed(putAnswer(1n)),
+                status: () => Effect.as(release.await, { clusterId: 1n, memberId: 1n, leader: 1n, term: 2n })
+              },
+          "new:1": { answer: () => Effect.succeed(putAnswer(2n)) }
+        })
+        const client = yield* makeWith(fake.transport, { endpoints: Stream.fromQueue(lists) })
+        const old = yield* Effect.forkChild(Effect.exit(put(client)))
+        yield* Effect.repeat(Effect.yieldNow, { while: () => (isConnected ? fake.sent : fake.dials).length === 0 })
+        yield* Queue.offer(lists, ["new:1"])
+        yield* Effect.repeat(Effect.yieldNow, {
+          while: () => Effect.map(client.endpoints, ([one]) => one !== "http://new:1")
+        })
+        yield* release.open
+        yield* Fiber.join(old)
+        assert.strictEqual((yield* put(client)).header?.clusterId, 2n)
+      }
+    })
+  )
+
   it.live("may be named by the first call, and does not become the client's", () =>
     Effect.gen(function* () {
       const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
@@ -180,15 +263,13 @@ describe("an endpoint of another cluster", () => {
 })
 
 describe("an answer of another cluster, over a connection that was good", () => {
-  const header = (clusterId: bigint) => ({ clusterId, memberId: 1n, revision: 7n, raftTerm: 2n })
-
   /** A proxy that does not tell who is behind it, and passes calls to whom it likes. */
   const proxied = (clusters: () => bigint) => ({
     answer: (call: Fake.Sent) =>
       Effect.sync(() =>
         call.path.endsWith("Range")
           ? toBinary(RangeResponseSchema, create(RangeResponseSchema, { header: header(clusters()) }))
-          : toBinary(PutResponseSchema, create(PutResponseSchema, { header: header(clusters()) }))
+          : putAnswer(clusters())
       )
   })
 

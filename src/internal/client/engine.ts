@@ -19,7 +19,6 @@ import * as Time from "../time.ts"
 import type { Call, Retry, Try } from "./call.ts"
 import * as Credentials from "./credentials.ts"
 import * as Endpoints from "./endpoints.ts"
-import * as Identity from "./identity.ts"
 import * as Inquiry from "./inquiry.ts"
 import { blamesEndpoint, decide } from "./retryRules.ts"
 import * as Selection from "./selection.ts"
@@ -389,7 +388,7 @@ export const heard = (
   const { session } = link
   link.isConfirmed = true
   if (header.clusterId !== environment.identity.clusterId) {
-    const wrong = Identity.check(environment.identity, session, header.clusterId, "yes")
+    const wrong = Session.belongs(environment, link, header.clusterId, "yes")
     if (wrong !== undefined) return wrong
   }
   const { view } = session

@@ -12,30 +12,30 @@ export interface Identity {
   clusterId: bigint
 }
 
-/**
- * What is wrong with an answer from this cluster, if anything is. `processed`: whether that cluster may have acted on the
- * request.
- */
-export const check = (
-  identity: Identity,
-  { endpoint, isListed }: Session,
-  clusterId: bigint,
+/** Whether this is the id of another cluster. Without an id nothing can be told: so it is with what only looks like etcd. */
+export const isOther = (identity: Identity, clusterId: bigint): boolean =>
+  clusterId !== identity.clusterId && clusterId !== 0n && identity.clusterId !== 0n
+
+/** An endpoint of the client has answered. Answers whether it is by this that the client's cluster is known. */
+export const learn = (identity: Identity, { isListed }: Session, clusterId: bigint): boolean => {
+  if (identity.clusterId !== 0n || clusterId === 0n || !isListed) return false
+  identity.clusterId = clusterId
+  return true
+}
+
+/** What is wrong with an answer from another cluster. `processed`: whether that may have acted on the request. */
+export const mismatch = (
+  { clusterId: expected }: Identity,
+  { endpoint }: Session,
+  found: bigint,
   processed: "no" | "yes"
-): TransportError | undefined => {
-  // Without an id nothing can be told: so it is with servers that only look like etcd.
-  if (clusterId === identity.clusterId || clusterId === 0n) return undefined
-  if (identity.clusterId === 0n) {
-    if (isListed) identity.clusterId = clusterId
-    return undefined
-  }
-  const expected = identity.clusterId
-  return new TransportError({
+): TransportError =>
+  new TransportError({
     kind: "Identity",
     code: 9,
     processed,
     message:
-      `${endpoint.address} belongs to the cluster ${format(clusterId)}, and this client talks to the cluster ` +
+      `${endpoint.address} belongs to the cluster ${format(found)}, and this client talks to the cluster ` +
       `${format(expected)}; check the endpoints, or make a new client if the cluster was replaced`,
-    clusters: { expected, found: clusterId }
+    clusters: { expected, found }
   })
-}

@@ -101,7 +101,7 @@ const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void> =>
       },
       onSuccess: (view) => {
         inquiry.asked.delete(link)
-        if (view === undefined) return
+        if (view === undefined || Session.belongs(environment, link, view.clusterId, "no") !== undefined) return
         session.view = view
         viewed(engine)
       }

@@ -32,6 +32,8 @@ export interface Link {
   readonly scope: Scope.Closeable
   /** Streams stop using the connection when this completes, though it may still live. */
   readonly left: Deferred.Deferred<void>
+  /** The cluster that it leads to, as far as is known: else 0. */
+  clusterId: bigint
   retired: boolean
   /** The streams that use it. */
   streams: number
@@ -234,13 +236,42 @@ export const holdInScope = (link: Link): Effect.Effect<void, never, Scope.Scope>
 export const silence = (link: Link, now: number): number =>
   link.connection.bytesHeard() === link.heard ? now - link.quietSince : 0
 
+/** Nothing new goes over the connection from now on. Answers with what closes it, where nothing is under way. */
+const forsake = (link: Link): Effect.Effect<void> => {
+  const closing = retire(link.session, link)
+  Deferred.doneUnsafe(link.left, Exit.void)
+  return closing
+}
+
 /** The connection may live, but its member is not to be used: streams go elsewhere, and so do new calls. */
-export const abandon = (link: Link): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    const closing = retire(link.session, link)
-    Deferred.doneUnsafe(link.left, Exit.void)
-    return closing
-  })
+export const abandon = (link: Link): Effect.Effect<void> => Effect.suspend(() => forsake(link))
+
+// ── whose client this is ──
+
+/** Leaves the connections to other clusters at once, those that were there before the client's cluster was known too. */
+const leaveOthers = (environment: Environment): void => {
+  for (const link of environment.links) {
+    if (!link.retired && Identity.isOther(environment.identity, link.clusterId)) fork(environment, forsake(link))
+  }
+}
+
+/**
+ * The connection's server has said which cluster it belongs to; what is wrong with that, if anything is. Then nothing more
+ * is asked over the connection, and the next one asks again who is there.
+ */
+export const belongs = (
+  environment: Environment,
+  link: Link,
+  clusterId: bigint,
+  processed: "no" | "yes"
+): TransportError | undefined => {
+  const { identity } = environment
+  link.clusterId = clusterId
+  if (Identity.learn(identity, link.session, clusterId)) leaveOthers(environment)
+  if (!Identity.isOther(identity, clusterId)) return undefined
+  if (!link.retired) fork(environment, forsake(link))
+  return Identity.mismatch(identity, link.session, clusterId, processed)
+}
 
 // ── dialling ──
 
@@ -257,16 +288,12 @@ const open = Effect.fnUntraced(function* (session: Session, environment: Environ
     const view = yield* Effect.mapError(View.ask(connection, left, time.now), (error) =>
       unanswered(endpoint, options.connectTimeoutMillis, error)
     )
-    if (view !== undefined) {
-      const wrong = Identity.check(environment.identity, session, view.clusterId, "no")
-      if (wrong !== undefined) return yield* Effect.fail(wrong)
-      session.view = view
-    }
     const link: Link = {
       session,
       connection,
       scope,
       left: Deferred.makeUnsafe(),
+      clusterId: view?.clusterId ?? 0n,
       retired: false,
       streams: 0,
       first: undefined,
@@ -278,6 +305,9 @@ const open = Effect.fnUntraced(function* (session: Session, environment: Environ
       quietSince: time.now(),
       roundTrip: time.now() - connected
     }
+    const wrong = view === undefined ? undefined : belongs(environment, link, view.clusterId, "no")
+    if (wrong !== undefined) return yield* Effect.fail(wrong)
+    if (view !== undefined) session.view = view
     return link
   }).pipe(
     Scope.provide(scope),
@@ -331,7 +361,9 @@ const opened = (session: Session, link: Link, environment: Environment): Effect.
       count(link, environment),
       Caller.say(environment.caller, environment.observer.connected(session.endpoint))
     ),
-    session.removed ? abandon(link) : watch(session, link, environment)
+    session.removed || Identity.isOther(environment.identity, link.clusterId)
+      ? abandon(link)
+      : watch(session, link, environment)
   )
 }
 
@@ -437,5 +469,6 @@ export const acquire = (
 export const remove = (session: Session): Effect.Effect<void> =>
   Effect.suspend(() => {
     session.removed = true
+    session.isListed = false
     return session.link === undefined ? Effect.void : abandon(session.link)
   })
