@@ -13,8 +13,8 @@
  * with the reason `LeaderChanged` and the outcome `unknown`. A member from which not a byte comes while others answer is
  * left: what only reads goes elsewhere, and so does what had not left yet, at most once past each endpoint; a write that
  * it has waits for such evidence, or until the connection shows no sign of life (see `keepAliveInterval`). Otherwise a
- * call is left alone, however long it takes. A client whose endpoints are all members of the cluster is therefore over the loss of a leader about 100 ms after there is
- * a new one.
+ * call is left alone, however long it takes. A client whose endpoints are all members of the cluster is therefore over the
+ * loss of a leader about 100 ms after there is a new one.
  *
  * The client talks to one cluster: that of the first endpoint that answers. An endpoint of another cluster gets nothing
  * but the question who it is, is passed over with a warning in the log, and fails calls that have nowhere else to go with

@@ -3,6 +3,7 @@
  * loop do not change what it does.
  */
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -12,8 +13,13 @@ import * as EtcdClient from "../src/EtcdClient.ts"
 import type * as EtcdError from "../src/EtcdError.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
+import { makeWith } from "../src/internal/client/client.ts"
+import type { Transport } from "../src/internal/grpc/Transport.ts"
+import { http2Transport } from "../src/internal/http2/Http2Transport.ts"
 import { KV } from "../src/internal/proto/rpc_pb.ts"
+import * as Time from "../src/internal/time.ts"
 import * as Etcd from "./support/client/etcd.ts"
+import { independentServer } from "./support/http2/independentServer.ts"
 import { freePort, standStill } from "./support/machine.ts"
 import { wallClock } from "./support/time.ts"
 
@@ -170,6 +176,49 @@ describe("a program that keeps the event loop", () => {
         yield* Effect.yieldNow
         yield* standStill(400)
         yield* Fiber.join(call)
+      }
+    })
+  )
+
+  it.live("does not leave an endpoint for a connection that has come meanwhile", () =>
+    Effect.gen(function* () {
+      const nodes = yield* Etcd.cluster(3)
+      const dialled: Array<unknown> = []
+      const transport: Transport = {
+        ...http2Transport,
+        connect: (target, options) => {
+          dialled.push(target)
+          return http2Transport.connect(target, options)
+        }
+      }
+      const endpoints = nodes.map(({ endpoint }) => endpoint)
+      const client = yield* makeWith(transport, { endpoints, selection: "sticky" })
+      const call = yield* Effect.forkChild(put(client), { startImmediately: true })
+      yield* Effect.yieldNow
+      yield* standStill(1500)
+      yield* Fiber.join(call)
+      assert.strictEqual(dialled.length, 1)
+    })
+  )
+
+  it.live("gets the answer that has come meanwhile, however long it is, though nobody has set a deadline", () =>
+    Effect.gen(function* () {
+      const port = yield* independentServer(16 * 1024 * 1024)
+      for (const transport of ["http2", "node:http2"] as const) {
+        let stoodStill = 0
+        const time: Time.Time = { now: () => performance.now() + stoodStill, clock: Clock.Clock.defaultValue() }
+        const client = yield* EtcdClient.make({ endpoints: [`127.0.0.1:${port}`], transport }).pipe(
+          Effect.provideService(Time.Time, time)
+        )
+        // The greeting is as long, and read before.
+        yield* Effect.exit(put(client))
+        const call = yield* Effect.forkChild(reasonOf(put(client)), { startImmediately: true })
+        yield* Effect.sleep("1 millis")
+        yield* standStill(300)
+        stoodStill = 31_000
+        const reason = yield* Fiber.join(call)
+        // What it says is nothing that etcd would.
+        assert.strictEqual(reason._tag, "ProtocolViolation", reason.message)
       }
     })
   )

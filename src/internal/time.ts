@@ -73,6 +73,31 @@ export const reading: Effect.Effect<void> = Effect.callback((resume) => {
 /** A timer that fires so much later was kept from it. */
 const standstillMillis = 100
 
+/** For how much longer somebody is waited for whose time was over so late: as long as this process stood still. */
+const secondChance = (late: number, allowance: number): number =>
+  late > standstillMillis ? Math.min(late, allowance) : 0
+
+/**
+ * As {@link within}, for what somebody else is to do: it is given up after what had come by then was read. The time for
+ * which this process stood still is waited for once more, up to as long again in all.
+ */
+export const patiently = <A, E, R, A2, E2, R2>(
+  time: Time,
+  effect: Effect.Effect<A, E, R>,
+  millis: number,
+  orElse: () => Effect.Effect<A2, E2, R2>
+): Effect.Effect<A | A2, E | E2, R | R2> => {
+  const wait = (span: number, allowance: number): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const due = time.now() + span
+      return Effect.flatMap(sleep(time, span), () => {
+        const again = secondChance(time.now() - due, allowance)
+        return again > 0 ? wait(again, allowance - again) : reading
+      })
+    })
+  return Effect.raceFirst(effect, Effect.flatMap(wait(millis, millis), orElse))
+}
+
 /** How long reading on may take, and how long nothing more comes when that was all. */
 const longestReading = 1000
 const quietMillis = 100
@@ -104,8 +129,7 @@ export const patience = (millis: number, runOut: () => void): (() => void) => {
   const wait = (span: number, allowance: number): void => {
     const due = performance.now() + span
     const onDue = () => {
-      const late = performance.now() - due
-      const again = late > standstillMillis ? Math.min(late, allowance) : 0
+      const again = secondChance(performance.now() - due, allowance)
       if (again > 0) wait(again, allowance - again)
       else reading = setImmediate(runOut)
     }

@@ -261,6 +261,7 @@ const send = <A, R>(
   now: number
 ): Effect.Effect<A, EtcdError.EtcdError, R> => {
   const { connection, session } = link
+  if (now >= call.deadlineAt) return Effect.fail(failure(call, session, tooLate))
   call.tries++
   call.sentAt = now
   if (call.span !== undefined) Telemetry.asked(call.span, session.endpoint)
@@ -317,7 +318,7 @@ const connect = (
   call.dialled = true
   const most = patienceFor(engine, call, session)
   const wait = Math.ceil(Math.min(most, (call.deadlineAt - time.now()) / 2))
-  const patient = Number.isFinite(most) ? Time.within(time, acquired, wait, () => Effect.fail(slow(wait))) : acquired
+  const patient = Number.isFinite(most) ? Time.patiently(time, acquired, wait, () => Effect.fail(slow(wait))) : acquired
   return Effect.mapError(patient, (error) => failure(call, session, error))
 }
 
@@ -358,9 +359,7 @@ export const perform = <A, R>(engine: Engine, call: Call, run: Run<A, R>): Effec
   const session = call.pinned ?? Selection.pick(selection, call.tried, now)
   const metadata = call.credentials.current()
   if (session.link === undefined || metadata === undefined) return prepare(engine, call, run, session)
-  return now < call.deadlineAt
-    ? send(engine, call, run, session.link, metadata, now)
-    : Effect.fail(failure(call, session, tooLate))
+  return send(engine, call, run, session.link, metadata, now)
 }
 
 /** Runs a call, and tells of it when it has ended. */

@@ -42,6 +42,12 @@ const silentMillis = 400
 /** How often calls are looked at. */
 const lookMillis = 25
 
+/** A look that is so late was kept from it. */
+const standstillMillis = 8 * lookMillis
+
+/** How long what came meanwhile may take to be read. */
+const readingMillis = 1000
+
 /** A question is asked again after this part of the time for which the oldest call has been out. */
 const askAgainAfter = 1 / 20
 const longestAskMillis = 1000
@@ -66,6 +72,8 @@ export interface Inquiry {
   isWatching: boolean
   /** Not before this time are the members asked again. */
   askAt: number
+  /** Not before this time is a call ended because it has been out for too long: what had come in time is being read. */
+  endAt: number
   /** The connections whose members have not answered the first question since their last answer. */
   readonly asked: Map<Session.Link, Question>
   /** The connections that a question is on its way over, and the members that are connected to for one. */
@@ -77,6 +85,7 @@ export interface Inquiry {
 export const make = (): Inquiry => ({
   isWatching: false,
   askAt: 0,
+  endAt: 0,
   asked: new Map(),
   asking: new Set(),
   isSeeking: false
@@ -304,7 +313,8 @@ const lookAt = (engine: Engine, link: Session.Link, now: number): number => {
   const travel = 2 * link.roundTrip
   const old = olderThan(link, firstMillis + travel, now)
   if (old.length === 0) return 0
-  for (const call of old) if (!call.isTimed && call.deadlineAt <= now) end(call, "Deadline", 4, "too late")
+  const limit = now >= engine.inquiry.endAt ? now : Number.NEGATIVE_INFINITY
+  for (const call of old) if (!call.isTimed && call.deadlineAt <= limit) end(call, "Deadline", 4, "too late")
   const calls = old.filter((call) => call.begun !== undefined && !call.takesLong)
   takeBearings(engine, link, calls)
   const long = calls.filter((call) => now - call.sentAt >= longMillis + travel)
@@ -336,6 +346,12 @@ const look = (engine: Engine): Effect.Effect<boolean> =>
     return true
   })
 
+/** This process did not listen until now. */
+const stoodStill = (inquiry: Inquiry, now: number): void => {
+  for (const question of inquiry.asked.values()) question.since = now
+  inquiry.endAt = now + readingMillis
+}
+
 const watchCalls = (engine: Engine): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { environment, inquiry } = engine
@@ -345,8 +361,7 @@ const watchCalls = (engine: Engine): Effect.Effect<void> =>
       yield* Time.sleep(environment.time, lookMillis)
       yield* Time.reading
       const now = environment.time.now()
-      // This process stood still, and did not listen.
-      if (now - before > 8 * lookMillis) for (const question of inquiry.asked.values()) question.since = now
+      if (now - before > standstillMillis) stoodStill(inquiry, now)
     } while (yield* look(engine))
   }).pipe(
     Effect.ensuring(
