@@ -48,7 +48,8 @@ export type Options = EtcdClient.BatchingOptions
  * A client whose calls on single keys share transactions. Nothing has to be closed: a transaction ends at the latest
  * when nobody waits for it any more.
  *
- * A deadline counts from the call, whether it is the call's own or the client's default.
+ * A deadline counts from the call, whether it is the call's own, the client's default, or the limit of 30 seconds where
+ * there is neither; and so does its message.
  *
  * Fails with `InvalidArgument` if an option makes no sense.
  *

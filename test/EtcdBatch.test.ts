@@ -1,10 +1,11 @@
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Latch, Layer, Metric, Option, Redacted, type Tracer } from "effect"
+import { Cause, Effect, Exit, Fiber, Latch, Layer, Metric, Option, Redacted, Stream, type Tracer } from "effect"
 import { EtcdClient, EtcdError, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
 import * as EtcdAuth from "effect-etcd/EtcdAuth"
 import * as EtcdBatch from "effect-etcd/EtcdBatch"
 import * as EtcdLease from "effect-etcd/EtcdLease"
 import * as EtcdNamespace from "effect-etcd/EtcdNamespace"
+import { vi } from "vitest"
 import { KV } from "../src/internal/proto/rpc_pb.ts"
 import * as Watched from "./support/batch/watched.ts"
 import { recorder } from "./support/spans.ts"
@@ -112,12 +113,12 @@ describe("EtcdBatch", () => {
         }
         // A member that knows no leader may answer serializable reads, and no others.
         assert.deepStrictEqual(
-          sent.slice(6).map(({ requests, options }) => [requests[0].serializable === true, options]),
+          sent.slice(6).map(({ requests, options }) => [requests[0].serializable === true, options.requireLeader]),
           sent
             .slice(6)
             .map(({ requests }) => [
               requests[0].serializable === true,
-              requests[0].serializable === true ? { requireLeader: false } : {}
+              requests[0].serializable === true ? false : undefined
             ])
         )
       })
@@ -470,6 +471,63 @@ describe("EtcdBatch", () => {
       }).pipe(Effect.scoped)
     )
 
+    it.effect("calls share a transaction whatever their deadlines are, and each is told of its own", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+        yield* watched.hold
+        const first = yield* start(kv.put("mixed/first", "1"))
+        const options = [undefined, { deadline: "Infinity" }, { deadline: "1 minute" }, { deadline: 20 }] as const
+        const fibers = yield* Effect.forEach(numbers(12), (index) =>
+          start(Effect.exit(kv.put(`mixed/${index}`, "1", options[index % 4])))
+        )
+        const late = yield* Effect.forEach([3, 7, 11], (index) => Fiber.join(fibers[index]!))
+        yield* watched.release
+        yield* Fiber.join(first)
+        const exits = yield* Effect.forEach(fibers, (fiber) => Fiber.join(fiber))
+        assert.deepStrictEqual(
+          exits.map(tagOf),
+          numbers(12).map((index) => (index % 4 === 3 ? "DeadlineExceeded" : "ok"))
+        )
+        for (const exit of late) assert.include(reasonOf(exit)?.message, "the deadline of 20 ms")
+        assert.deepStrictEqual(shape(sent), ["Put 1", "Txn 9"])
+      })
+    )
+
+    it.effect("whose time is up is told of its own deadline, whatever the request had left of it", () =>
+      Effect.gen(function* () {
+        const etcd = yield* EtcdProcess.EtcdProcess
+        const { kv, sent } = yield* batched({ maxInFlight: 1 })
+        yield* kv.get("told/connected")
+        sent.length = 0
+        const told = Effect.fnUntraced(function* (calls: ReadonlyArray<Effect.Effect<unknown, EtcdError.EtcdError>>) {
+          // Not from within the answer to a call before.
+          yield* Effect.yieldNow
+          const held = yield* start(calls[0]!)
+          const fibers = yield* Effect.forEach(calls.slice(1), (call) => start(Effect.flip(call)))
+          // What was before them is given up.
+          yield* Fiber.interrupt(held)
+          return yield* Effect.forEach(fibers, (fiber) => Fiber.join(fiber))
+        })
+        const put = (index: number, deadline: number) => kv.put(`told/${index}`, "1", { deadline })
+        yield* etcd.signal("SIGSTOP")
+        yield* Effect.gen(function* () {
+          const both = yield* told([put(0, 300), put(1, 300), put(2, 400)])
+          assert.deepStrictEqual(shape(sent), ["Put 1", "Txn 2"])
+          for (const [index, error] of both.entries()) {
+            assert.deepStrictEqual([error.reason._tag, error.outcome], ["DeadlineExceeded", "unknown"])
+            assert.include(error.message, `KV.Put`)
+            assert.include(error.message, `no answer within the deadline of ${[300, 400][index]} ms. Give`)
+          }
+          const alone = yield* told([put(0, 300), put(0, 350)])
+          assert.deepStrictEqual(shape(sent.slice(2)), ["Put 1", "Put 1"])
+          assert.include(alone[0]!.message, "no answer within the deadline of 350 ms. Give")
+          const [read] = yield* told([kv.get("told/0"), kv.get("told/1", { deadline: 300 })])
+          assert.deepStrictEqual([read!.reason._tag, read!.outcome], ["DeadlineExceeded", "not-applied"])
+          assert.include(read!.message, "no answer within the deadline of 300 ms. Give")
+        }).pipe(Effect.ensuring(etcd.signal("SIGCONT")))
+      })
+    )
+
     it.effect("a request that is out for long does not hold up the others", () =>
       Effect.gen(function* () {
         const { kv, watched } = yield* batched({ maxInFlight: 1 })
@@ -715,6 +773,65 @@ describe("EtcdBatch", () => {
       )
     })
   })
+
+  it("a call whose caller sets no deadline has the usual one from when it is made, wherever it waits", () =>
+    Effect.gen(function* () {
+      yield* Effect.acquireRelease(
+        Effect.sync(() => vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] })),
+        () => Effect.sync(() => vi.useRealTimers())
+      )
+      const sent: Array<{ readonly name: string; readonly deadline: unknown }> = []
+      const silent: EtcdClient.Client = {
+        unary: (method, _, options) =>
+          Effect.suspend(() => {
+            sent.push({ name: method.name, deadline: options?.deadline })
+            return Effect.never
+          }),
+        serverStream: () => Stream.never,
+        bidirectional: () => Effect.never,
+        defaults: () => ({}),
+        endpoints: Effect.succeed([]),
+        renewToken: Effect.void
+      }
+      const kv = EtcdKv.fromClient(yield* EtcdBatch.fromClient(silent, { maxInFlight: 1 }))
+      const pass = (millis: number) =>
+        Effect.andThen(
+          Effect.sync(() => vi.advanceTimersByTime(millis)),
+          // What is overdue lets the sockets be read first.
+          Effect.forEach(numbers(20), () =>
+            Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
+          )
+        )
+      yield* start(kv.put("a", "1"))
+      const behind = yield* start(Effect.flip(kv.put("a", "2")))
+      yield* pass(100)
+      const shared = yield* start(Effect.flip(kv.put("b", "1")))
+      yield* pass(50)
+      yield* start(kv.put("c", "1"))
+      yield* pass(950)
+      // The place of the first call was given away.
+      assert.deepStrictEqual(
+        sent.map(({ name }) => name),
+        ["Put", "Txn"]
+      )
+      assert.isAtMost(sent[1]!.deadline as number, 30_000 - 200)
+      yield* pass(28_000)
+      const late = yield* start(Effect.flip(kv.put("a", "3")))
+      assert.isUndefined(behind.pollUnsafe())
+      yield* pass(900)
+      const error = yield* Fiber.join(behind)
+      assert.deepStrictEqual([error.reason._tag, error.outcome], ["DeadlineExceeded", "not-applied"])
+      assert.include(
+        error.message,
+        "30000 ms, the limit where no deadline is set, passed before the request could be sent."
+      )
+      yield* pass(100)
+      // The last one leaves it to the request.
+      const first = yield* Fiber.join(shared)
+      assert.deepStrictEqual([first.reason._tag, first.outcome], ["DeadlineExceeded", "unknown"])
+      assert.include(first.message, "no answer within 30000 ms, the limit where no deadline is set.")
+      assert.isUndefined(late.pollUnsafe())
+    }).pipe(Effect.scoped, Effect.runPromise))
 
   it.live("what one key is forbidden for, the others do not suffer", () =>
     Effect.gen(function* () {

@@ -236,5 +236,38 @@ describe("EtcdBatch, in a cluster whose members fail", () => {
         yield* isIdle(kv, keys)
       })
     )
+
+    it.effect("leaves a member of whom one caller has waited in vain, while others have more time", () =>
+      Effect.gen(function* () {
+        const cluster = yield* EtcdCluster.EtcdCluster
+        const leader = yield* cluster.awaitLeader
+        const endpoints = cluster.members.filter((node) => node !== leader).flatMap((node) => node.endpoints)
+        const client = yield* EtcdClient.make({
+          endpoints,
+          batching: { maxInFlight: 1 },
+          keepAliveInterval: "Infinity",
+          reconnect: Schedule.spaced("1 minute")
+        })
+        const kv = EtcdKv.fromClient(client)
+        const paused = yield* nodeOf(cluster, (yield* kv.put("doubted", "")).header.memberId)
+        const start = <A>(call: Effect.Effect<A, EtcdError.EtcdError>) =>
+          Effect.forkChild(call, { startImmediately: true })
+        yield* Effect.gen(function* () {
+          yield* paused.signal("SIGSTOP")
+          const held = yield* start(kv.put("doubted", "held"))
+          const patient = yield* start(kv.put("doubted/patient", "1"))
+          const endless = yield* start(kv.put("doubted/endless", "1", { deadline: "Infinity" }))
+          const impatient = yield* start(Effect.exit(kv.put("doubted/impatient", "1", { deadline: "500 millis" })))
+          // So that the three of them go together.
+          yield* Fiber.interrupt(held)
+          assert.deepStrictEqual(failureOf(yield* Fiber.join(impatient)), ["DeadlineExceeded", "unknown"])
+          const { header } = yield* kv.put("doubted/next", "1", { deadline: "10 seconds" })
+          assert.notStrictEqual(header.memberId, paused.id)
+          assert.isUndefined(patient.pollUnsafe())
+          yield* paused.signal("SIGCONT")
+          yield* Effect.forEach([patient, endless], (fiber) => Fiber.join(fiber))
+        }).pipe(Effect.ensuring(paused.signal("SIGCONT")))
+      })
+    )
   })
 })

@@ -12,16 +12,15 @@
  * @internal
  */
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
 import { Lane, type Limits } from "./batchingLane.ts"
-import { get, KeyOrder, Member, type Operation, put, type Request, remove } from "./batchingMember.ts"
+import { get, KeyOrder, Member, type Operation, put, type Request, remove, Unhurried } from "./batchingMember.ts"
+import { limitOf } from "./call.ts"
 
 /** etcd's own default for `--max-txn-ops`. */
 const defaultOperations = 128
@@ -71,13 +70,14 @@ const isPlain = (options: EtcdClient.CallOptions | undefined, requireLeader: boo
 type Lanes = { readonly [name in "get" | "getStale" | "getAt" | "getStaleAt" | "put" | "remove"]: Lane }
 
 const makeLanes = (client: EtcdClient.Client, limits: Limits, order: KeyOrder, time: Time.Time): Lanes => {
+  const unhurried = new Unhurried(time)
   const admit = (member: Member): void => {
     const lane = member.operation === put ? lanes.put : lanes.remove
     lane.push(member)
     lane.flush()
   }
   const lane = (operation: Operation, options: EtcdClient.CallOptions = {}) =>
-    new Lane(client, operation, limits, order, options, time, admit)
+    new Lane(client, operation, limits, order, unhurried, options, time, admit)
   const stale = { requireLeader: false }
   const lanes = {
     get: lane(get),
@@ -96,17 +96,10 @@ const getLane = (lanes: Lanes, request: MessageInitShape<typeof Rpc.RangeRequest
   return isNow ? lanes.get : lanes.getAt
 }
 
-type Deadline = Option.Option<Duration.Duration>
-
 const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdClient.Client => {
   const order = new KeyOrder()
   const lanes = makeLanes(client, limits, order, time)
   const fallback = client.defaults("KV").deadline
-
-  const deadlineOf = (options: EtcdClient.CallOptions | undefined): Deadline => {
-    const given = options?.deadline ?? fallback
-    return given === undefined ? Option.none() : Duration.fromInput(given)
-  }
 
   const share = (
     lane: Lane,
@@ -118,13 +111,10 @@ const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdC
   ) => {
     // What is no deadline is for the client to refuse.
     if (options?.deadline !== undefined && !Options.deadline.accepts(options.deadline)) return undefined
-    const deadline = deadlineOf(options)
-    const millis =
-      Option.isSome(deadline) && Duration.isFinite(deadline.value) ? Duration.toMillis(deadline.value) : undefined
-    const isTimed = fallback !== undefined || options?.deadline !== undefined
+    const limit = limitOf(options?.deadline ?? fallback)
     return Effect.suspend(() => {
       const sameKey = key === undefined ? undefined : latin1(key)
-      return lane.call(new Member(operation, request, options, bytes, sameKey, millis, isTimed))
+      return lane.call(new Member(operation, request, options, bytes, sameKey, limit))
     })
   }
 

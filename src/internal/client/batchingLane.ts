@@ -21,7 +21,8 @@ import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
 import { answers, valueBytes } from "./batchingAnswers.ts"
 import { mayHaveOneCulprit, retold } from "./batchingErrors.ts"
-import type { KeyOrder, Member, Message, Operation, Shared } from "./batchingMember.ts"
+import type { KeyOrder, Member, Message, Operation, Shared, Unhurried } from "./batchingMember.ts"
+import { Sharing } from "./call.ts"
 import * as Telemetry from "./telemetry.ts"
 
 /** What a transaction may hold. The first two sink when a server shows that it takes less. */
@@ -54,6 +55,7 @@ export class Lane {
   private readonly operation: Operation
   private readonly limits: Limits
   private readonly order: KeyOrder
+  private readonly unhurried: Unhurried
   private readonly options: EtcdClient.CallOptions
   private readonly time: Time.Time
   /** Where calls go that may go now because another one has ended. */
@@ -76,6 +78,7 @@ export class Lane {
     operation: Operation,
     limits: Limits,
     order: KeyOrder,
+    unhurried: Unhurried,
     options: EtcdClient.CallOptions,
     time: Time.Time,
     admit: (member: Member) => void
@@ -84,6 +87,7 @@ export class Lane {
     this.operation = operation
     this.limits = limits
     this.order = order
+    this.unhurried = unhurried
     this.options = options
     this.time = time
     this.admit = admit
@@ -113,7 +117,7 @@ export class Lane {
     this.order.enter(member)
     member.place = this.takePlace()
     member.state = "alone"
-    return member.direct(this.client, member.place.since)
+    return member.direct(this.client, this.time)
   }
 
   private wait(member: Member, fiber: Fiber.Fiber<unknown, unknown>): Call {
@@ -128,7 +132,7 @@ export class Lane {
   private park(member: Member, fiber: Fiber.Fiber<unknown, unknown>): Call {
     return Effect.callback((resume) => {
       member.state = "waiting"
-      member.suspend(fiber.context, this.time.now(), resume)
+      member.suspend(fiber.context, this.time.now(), this.unhurried, resume)
       if (!this.order.enter(member)) return
       this.queue.push(member)
       this.schedule(fiber)
@@ -229,7 +233,7 @@ export class Lane {
       const member = this.queue[this.head]!
       if (member.state === "waiting") {
         bytes += member.bytes
-        if (taken.length > 0 && (bytes > this.limits.bytes || member.isTimed !== taken[0]!.isTimed)) break
+        if (taken.length > 0 && bytes > this.limits.bytes) break
         taken.push(member)
       }
       this.head++
@@ -266,17 +270,17 @@ export class Lane {
   private sendAlone(member: Member, place: Place): void {
     member.state = "alone"
     member.place = place
-    member.wake(Effect.suspend(() => member.direct(this.client, this.time.now())))
+    member.wake(Effect.suspend(() => member.direct(this.client, this.time)))
   }
 
   private sendShared(members: Array<Member>, place: Place): void {
-    const shared: Shared = { waiting: members.length, fiber: undefined }
+    const shared: Shared = { waiting: members.length, fiber: undefined, doubt: undefined }
     for (const member of members) {
       member.state = "shared"
       member.shared = shared
     }
     const first = members[0]!
-    const options = first.isTimed ? this.timedOptions(members) : this.options
+    const options = this.optionsOf(members, shared)
     const run = Effect.runForkWith(first.context!)
     Telemetry.batched(this.operation.name, members.length, first.context!)
     shared.fiber = run(this.client.unary(Rpc.KV.method.txn, this.request(members), options))
@@ -289,14 +293,15 @@ export class Lane {
 
   /**
    * The transaction has the latest deadline of its calls, and the calls that have that one leave it to the transaction:
-   * when it passes, the client below learns that the endpoint does not answer, and the next request goes to another.
+   * when it passes, the client below learns that the endpoint does not answer, and the next request goes to another. It
+   * learns it from those that are over before, too.
    */
-  private timedOptions(members: ReadonlyArray<Member>): EtcdClient.CallOptions {
+  private optionsOf(members: ReadonlyArray<Member>, shared: Shared): EtcdClient.CallOptions & Sharing {
     const latest = members.reduce((latest, { deadlineAt }) => Math.max(latest, deadlineAt), 0)
     for (const member of members) {
       if (member.deadlineAt === latest) member.disarm()
     }
-    return { ...this.options, deadline: Math.max(0, latest - this.time.now()) }
+    return { ...this.options, deadline: Math.max(0, latest - this.time.now()), [Sharing]: shared }
   }
 
   private request(members: ReadonlyArray<Member>): TxnRequest {
@@ -339,7 +344,10 @@ export class Lane {
 
   private fail(members: ReadonlyArray<Member>, error: EtcdError.EtcdError): void {
     const failed = Effect.fail(retold(error, this.operation.name))
-    for (const member of members) this.tell(member, failed)
+    const now = this.time.now()
+    for (const member of members) {
+      this.tell(member, member.ranOut(error, now) ? Effect.fail(member.tooLate(error.reason)) : failed)
+    }
   }
 
   private tell(member: Member, effect: Call): void {

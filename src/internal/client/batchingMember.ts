@@ -13,7 +13,11 @@ import * as EtcdError from "../../EtcdError.ts"
 import { Deadline } from "../grpc/deadline.ts"
 import * as Keys from "../kv/keys.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
+import * as Time from "../time.ts"
 import type { Place } from "./batchingLane.ts"
+import { type Limit, tooLate } from "./call.ts"
+
+type Call = Effect.Effect<Message, EtcdError.EtcdError>
 
 export type Message = Rpc.RangeResponse | Rpc.PutResponse | Rpc.DeleteRangeResponse
 
@@ -59,7 +63,12 @@ export interface Shared {
   /** How many callers still wait for it. */
   waiting: number
   fiber: Fiber.Fiber<unknown, unknown> | undefined
+  /** Tells the client below that somebody has waited in vain. */
+  doubt: (() => void) | undefined
 }
+
+/** Timers and the timeouts that servers are told are rounded. */
+const toleranceMillis = 2
 
 export class Member {
   readonly operation: Operation
@@ -69,9 +78,7 @@ export class Member {
   readonly bytes: number
   /** What tells calls on the same key, where their order matters. */
   readonly key: string | undefined
-  readonly deadlineMillis: number | undefined
-  /** Whether its deadline is its own affair, and none that the client sets for the request. */
-  readonly isTimed: boolean
+  readonly limit: Limit
 
   state: State = "new"
   /** Whether another call on the same key is before it. */
@@ -82,11 +89,15 @@ export class Member {
   context: Context.Context<never> | undefined = undefined
   /** What it takes in the lane, when it was sent alone. */
   place: Place | undefined = undefined
-  /** When its time is up, in the client's time; infinity where it has no deadline of its own. */
+  /** When its time is up, in the client's time, once it waits; infinity: never. */
   deadlineAt = Number.POSITIVE_INFINITY
+  /** Its neighbours among the calls without a deadline of their own. */
+  older: Member | undefined = undefined
+  younger: Member | undefined = undefined
 
   private resume: ((effect: Effect.Effect<Message, EtcdError.EtcdError>) => void) | undefined = undefined
   private deadline: Deadline | undefined = undefined
+  private unhurried: Unhurried | undefined = undefined
 
   constructor(
     operation: Operation,
@@ -94,30 +105,34 @@ export class Member {
     options: EtcdClient.CallOptions | undefined,
     bytes: number,
     key: string | undefined,
-    deadlineMillis: number | undefined,
-    isTimed: boolean
+    limit: Limit
   ) {
     this.operation = operation
     this.request = request
     this.options = options
     this.bytes = bytes
     this.key = key
-    this.deadlineMillis = deadlineMillis
-    this.isTimed = isTimed
+    this.limit = limit
   }
 
   /** Its caller waits from now on, and may use the arrays of its key and value for something else meanwhile. */
   suspend(
     context: Context.Context<never>,
     now: number,
+    unhurried: Unhurried,
     resume: (effect: Effect.Effect<Message, EtcdError.EtcdError>) => void
   ): void {
     this.context = context
     this.resume = resume
     this.request = owned(this.request)
-    if (this.deadlineMillis === undefined) return
-    this.deadlineAt = now + this.deadlineMillis
-    this.deadline = new Deadline(this, this.deadlineMillis)
+    const { isTimed, millis } = this.limit
+    if (millis === Number.POSITIVE_INFINITY) return
+    this.deadlineAt = now + millis
+    if (isTimed) this.deadline = new Deadline(this, millis)
+    else {
+      this.unhurried = unhurried
+      unhurried.add(this)
+    }
   }
 
   /** Goes on with its caller. */
@@ -131,36 +146,98 @@ export class Member {
     this.resume?.(effect)
   }
 
+  /** Its time is no affair of its own any more. */
   disarm(): void {
     this.deadline?.stop()
     this.deadline = undefined
+    this.unhurried?.remove(this)
+    this.unhurried = undefined
   }
 
   /** The call as it is without batching, with the time that is left. */
-  direct(client: EtcdClient.Client, now: number): Effect.Effect<Message, EtcdError.EtcdError> {
-    const options =
-      this.deadlineAt === Number.POSITIVE_INFINITY
-        ? this.options
-        : { ...this.options, deadline: Math.max(0, this.deadlineAt - now) }
-    return client.unary(methods[this.operation.name], this.request, options) as Effect.Effect<
-      Message,
-      EtcdError.EtcdError
-    >
+  direct(client: EtcdClient.Client, time: Time.Time): Call {
+    const method = methods[this.operation.name]
+    if (this.deadlineAt === Number.POSITIVE_INFINITY) return client.unary(method, this.request, this.options) as Call
+    const options = { ...this.options, deadline: Math.max(0, this.deadlineAt - time.now()) }
+    return Effect.mapError(client.unary(method, this.request, options) as Call, (error) =>
+      this.ranOut(error, time.now()) ? this.tooLate(error.reason) : error
+    )
   }
 
   /** The caller is told; what was sent stays on its way for the other callers. */
   expire(): void {
-    this.deadline = undefined
-    if (this.state === "waiting" || this.state === "shared") this.resume?.(Effect.fail(this.tooLate()))
+    this.disarm()
+    const { state } = this
+    if (state !== "waiting" && state !== "shared") return
+    if (state === "shared") this.shared?.doubt?.()
+    this.resume?.(Effect.fail(this.tooLate(undefined)))
   }
 
-  private tooLate(): EtcdError.EtcdError {
+  isDue(now: number): boolean {
+    return now >= this.deadlineAt - toleranceMillis
+  }
+
+  /** Whether its request failed because its time is up: of how much there was, the request knows only a part. */
+  ranOut({ reason }: EtcdError.EtcdError, now: number): boolean {
+    return reason._tag === "DeadlineExceeded" && this.isDue(now)
+  }
+
+  /** What a caller is told whose time is up, with what is known of the request that it shared. */
+  tooLate(request: EtcdError.Reason | undefined): EtcdError.EtcdError {
     const { kind, name } = this.operation
-    const outcome = kind === "write" && this.state === "shared" ? "unknown" : "not-applied"
-    const where = this.state === "shared" ? "before the answer came" : "before the request could be sent"
+    const wasSent = request === undefined ? this.state === "shared" : kind === "read" || request.outcome === "unknown"
+    const outcome = kind === "write" && wasSent ? "unknown" : "not-applied"
+    const endpoint = request?.endpoint
+    const where = endpoint === undefined ? name : `${name} at ${endpoint}`
     const doubt = outcome === "unknown" ? " Whether it was applied is unknown." : ""
-    const message = `${name} failed: the deadline passed ${where}. Give the call more time, or look at the server's load.${doubt}`
-    return EtcdError.make(new EtcdError.DeadlineExceeded({ message, outcome, method: name }))
+    const message = `${where} failed: ${tooLate(this.limit, wasSent, "")}. Give the call more time, or look at the server's load.${doubt}`
+    const details = { message, outcome, method: name } as const
+    return EtcdError.make(new EtcdError.DeadlineExceeded(endpoint === undefined ? details : { ...details, endpoint }))
+  }
+}
+
+/**
+ * The calls whose callers have set no deadline, the oldest first. All of them may take the same time, so that one timer
+ * does for them.
+ */
+export class Unhurried {
+  private readonly time: Time.Time
+  private first: Member | undefined = undefined
+  private last: Member | undefined = undefined
+  private isTiming = false
+
+  constructor(time: Time.Time) {
+    this.time = time
+  }
+
+  add(member: Member): void {
+    member.older = this.last
+    if (this.last === undefined) this.first = member
+    else this.last.younger = member
+    this.last = member
+    this.wait()
+  }
+
+  /** What it pointed to is let go of, since it may be kept by somebody who is old. */
+  remove(member: Member): void {
+    const { older, younger } = member
+    if (older === undefined) this.first = younger
+    else older.younger = younger
+    if (younger === undefined) this.last = older
+    else younger.older = older
+    member.older = undefined
+    member.younger = undefined
+  }
+
+  private wait(): void {
+    if (this.isTiming || this.first === undefined) return
+    this.isTiming = true
+    Time.patience(Math.max(0, this.first.deadlineAt - this.time.now()), () => {
+      this.isTiming = false
+      const now = this.time.now()
+      while (this.first?.isDue(now) === true) this.first.expire()
+      this.wait()
+    })
   }
 }
 

@@ -3,7 +3,7 @@
  *
  * @internal
  */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import type * as Pull from "effect/Pull"
 import type * as Schedule from "effect/Schedule"
 import type * as Tracer from "effect/Tracer"
@@ -15,6 +15,44 @@ import type { Link, Session } from "./session.ts"
 import type { View } from "./view.ts"
 
 export type Retry = Schedule.Schedule<unknown, EtcdError>
+
+/** How long a call may take, in milliseconds, and whether somebody has said so. */
+export interface Limit {
+  readonly millis: number
+  readonly isTimed: boolean
+}
+
+export const unlimited: Limit = { millis: Number.POSITIVE_INFINITY, isTimed: false }
+
+/** For calls with one answer whose callers do not say. */
+const unsaid: Limit = { millis: 30_000, isTimed: false }
+
+/** What is made of a deadline, if there is one. */
+export const limitOf = (deadline: Duration.Input | undefined): Limit => {
+  if (deadline === undefined) return unsaid
+  const millis = Duration.toMillis(Duration.fromInputUnsafe(deadline))
+  return millis === Number.POSITIVE_INFINITY ? unlimited : { millis, isTimed: true }
+}
+
+/** What is told of a call whose time is up. */
+export const tooLate = ({ isTimed, millis }: Limit, wasSent: boolean, tries: string): string => {
+  const whose = isTimed
+    ? `the deadline of ${Math.round(millis)} ms`
+    : `${Math.round(millis)} ms, the limit where no deadline is set`
+  return wasSent
+    ? `no answer within ${whose}${tries}`
+    : `${whose}${isTimed ? "" : ","} passed before the request could be sent${tries}`
+}
+
+/**
+ * What is given along with the options of a call that several callers share, for when the time of one of them is up while
+ * the call goes on. What its endpoint would be suspected of, had it been a call of its own, it is suspected of then.
+ */
+export const Sharing = Symbol("effect-etcd/Sharing")
+
+export interface Sharing {
+  readonly [Sharing]?: { doubt: (() => void) | undefined }
+}
 
 /** Times are those of the client (see `internal/time.ts`), in milliseconds. */
 export interface Call extends Holder {

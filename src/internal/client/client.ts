@@ -14,7 +14,6 @@ import type {
 import type * as Arr from "effect/Array"
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -35,7 +34,7 @@ import * as RequestOptions from "../options.ts"
 import { Auth, type ResponseHeader } from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
 import * as Batching from "./batching.ts"
-import type { Call, Try } from "./call.ts"
+import { type Call, type Limit, limitOf, Sharing, type Try, unlimited } from "./call.ts"
 import * as Credentials from "./credentials.ts"
 import * as Endpoints from "./endpoints.ts"
 import * as Engine from "./engine.ts"
@@ -47,9 +46,6 @@ import * as Selection from "./selection.ts"
 import * as Session from "./session.ts"
 import * as Telemetry from "./telemetry.ts"
 import * as Tls from "./tls.ts"
-
-/** For calls with one answer whose callers do not say. */
-const defaultDeadlineMillis = 30_000
 
 type Options = EtcdClient.Options
 
@@ -99,20 +95,9 @@ interface Beginning {
   readonly streaming: boolean
 }
 
-/** How long a call may take, and whether somebody has said so. */
-interface Deadline {
-  readonly millis: number
-  readonly isTimed: boolean
-}
-
-const noDeadline: Deadline = { millis: Number.POSITIVE_INFINITY, isTimed: false }
-const defaultDeadline: Deadline = { millis: defaultDeadlineMillis, isTimed: false }
-
-const deadlineOf = ({ engine, method, options, streaming }: Beginning): Deadline => {
+const limitOfCall = ({ engine, method, options, streaming }: Beginning): Limit => {
   const given = options.deadline ?? (streaming ? undefined : engine.defaults(method.service).deadline)
-  if (given === undefined) return streaming || method.takesLong ? noDeadline : defaultDeadline
-  const millis = Duration.toMillis(Duration.fromInputUnsafe(given))
-  return millis === Number.POSITIVE_INFINITY ? noDeadline : { millis, isTimed: true }
+  return given === undefined && (streaming || method.takesLong) ? unlimited : limitOf(given)
 }
 
 const pinnedOf = ({ engine, options }: Beginning): Result.Result<Session.Session | undefined, EtcdError.EtcdError> =>
@@ -125,7 +110,7 @@ const beginCall = (beginning: Beginning, span: Tracer.Span | undefined): Result.
   const { credentials, engine, kind, method, options, request, streaming } = beginning
   const problem = RequestOptions.problemOf(method.name, RequestOptions.ofCall, options)
   if (problem !== undefined) return Result.fail(EtcdError.invalid(problem))
-  const deadline = deadlineOf(beginning)
+  const limit = limitOfCall(beginning)
   const pinned = pinnedOf(beginning)
   if (Result.isFailure(pinned)) return Result.fail(pinned.failure)
   const begunAt = engine.environment.time.now()
@@ -138,8 +123,8 @@ const beginCall = (beginning: Beginning, span: Tracer.Span | undefined): Result.
     retry: options.retry ?? engine.defaults(method.service).retry,
     span,
     begunAt,
-    deadlineAt: begunAt + deadline.millis,
-    isTimed: deadline.isTimed,
+    deadlineAt: begunAt + limit.millis,
+    isTimed: limit.isTimed,
     takesLong: method.takesLong,
     isStream: streaming,
     pinned: pinned.success,
@@ -209,6 +194,8 @@ const makeUnary =
         const begun = beginCall(beginning, span)
         if (Result.isFailure(begun)) return Effect.fail(begun.failure)
         const call = begun.success
+        const sharing = (options as Sharing)[Sharing]
+        if (sharing !== undefined) sharing.doubt = () => Engine.doubt(engine, call)
         const run = exchange(engine, call, descriptor.output, encoded.success, fiber.context)
         return Engine.observed(fiber, engine, call, () => Engine.perform(engine, call, run))
       }

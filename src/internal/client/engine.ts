@@ -16,7 +16,7 @@ import * as Schedule from "effect/Schedule"
 import * as EtcdError from "../../EtcdError.ts"
 import { type CallOptions as TransportCallOptions, TransportError } from "../grpc/Transport.ts"
 import * as Time from "../time.ts"
-import type { Call, Retry, Try } from "./call.ts"
+import { type Call, type Retry, type Try, tooLate as tooLateText } from "./call.ts"
 import * as Credentials from "./credentials.ts"
 import * as Endpoints from "./endpoints.ts"
 import * as Inquiry from "./inquiry.ts"
@@ -59,17 +59,13 @@ export const failure = (call: Call, session: Session.Session, error: TransportEr
 
 /** A deadline is the call's: what was left of it for the last try says little. */
 const retold = (call: Call, error: TransportError): TransportError => {
-  const millis = Math.round(call.deadlineAt - call.begunAt)
-  const whose = call.isTimed ? `the deadline of ${millis} ms` : `${millis} ms, the limit where no deadline is set,`
+  const limit = { millis: call.deadlineAt - call.begunAt, isTimed: call.isTimed }
   const tries = call.tries > 1 ? ` (in ${call.tries} tries)` : ""
   return new TransportError({
     kind: error.kind,
     code: error.code,
     processed: error.processed,
-    message:
-      error.processed === "no"
-        ? `${whose} passed before the request could be sent${tries}`
-        : `no answer within ${whose}${tries}`.replace(/,$/, "")
+    message: tooLateText(limit, error.processed !== "no", tries)
   })
 }
 
@@ -209,6 +205,12 @@ const raisesDoubt = (
   error.kind === "Deadline"
     ? Session.silence(link, environment.time.now()) >= Inquiry.longMillis
     : blamesEndpoint(failed.reason)
+
+/** One of those who share a call has waited for as long as it could; the call goes on. */
+export const doubt = ({ environment }: Engine, { link }: Call): void => {
+  if (link === undefined || Session.silence(link, environment.time.now()) < Inquiry.longMillis) return
+  Session.fork(environment, Effect.asVoid(Session.blame(link.session, environment, undefined)))
+}
 
 /** A member that lags behind does not know a token yet that is new. Each costs the server the hash of a password. */
 const mostRenewals = 3

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import type { Client } from "../../../src/EtcdClient.ts"
+import type { CallOptions, Client } from "../../../src/EtcdClient.ts"
 import type { EtcdError } from "../../../src/EtcdError.ts"
 
 /** One request that went through. */
@@ -13,7 +13,7 @@ export interface Sent {
   readonly operations: number
   /** What it asks for: one request, or the operations of a transaction. */
   readonly requests: ReadonlyArray<any>
-  readonly options: unknown
+  readonly options: CallOptions
   /** Whether its caller gave it up. */
   interrupted: boolean
 }
@@ -44,7 +44,13 @@ export const make = (client: Client): Watched => {
       unary: (method, request, options) =>
         Effect.suspend(() => {
           const requests = requestsOf(method.name, request)
-          const one: Sent = { name: method.name, operations: requests.length, requests, options, interrupted: false }
+          const one: Sent = {
+            name: method.name,
+            operations: requests.length,
+            requests,
+            options: options ?? {},
+            interrupted: false
+          }
           sent.push(one)
           const answer = Effect.andThen(latch.await, client.unary(method, request, options))
           return Effect.onInterrupt(watched.answer(one, answer), () =>
