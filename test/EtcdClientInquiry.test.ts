@@ -513,10 +513,10 @@ describe("a server that answers HTTP/2, and the greeting,", () => {
 
   it.effect.each(["http2", "node:http2"] as const)("and no call, does not hold a call for ever (%s)", (transport) =>
     Effect.gen(function* () {
-      for (const [settings, outcome] of [
-        [{}, "unknown"],
+      for (const [settings, outcome, why] of [
+        [{}, "unknown", /no answer within/],
         // One stream of the program's takes the only place.
-        [{ maxConcurrentStreams: 1 }, "not-applied"]
+        [{ maxConcurrentStreams: 1 }, "not-applied", /because the server takes no more than 1 calls/]
       ] as const) {
         const { port } = yield* serving({ settings })
         const endpoints = [`http://127.0.0.1:${port}`]
@@ -534,6 +534,7 @@ describe("a server that answers HTTP/2, and the greeting,", () => {
         assert.strictEqual(reason._tag, "DeadlineExceeded")
         assert.strictEqual(reason.outcome, outcome)
         assert.match(reason.message, /30000 ms/)
+        assert.match(reason.message, why)
       }
     })
   )

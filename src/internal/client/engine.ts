@@ -61,11 +61,12 @@ export const failure = (call: Call, session: Session.Session, error: TransportEr
 const retold = (call: Call, error: TransportError): TransportError => {
   const limit = { millis: call.deadlineAt - call.begunAt, isTimed: call.isTimed }
   const tries = call.tries > 1 ? ` (in ${call.tries} tries)` : ""
+  const because = error.waitedFor === undefined ? "" : `, because ${error.waitedFor}`
   return new TransportError({
     kind: error.kind,
     code: error.code,
     processed: error.processed,
-    message: tooLateText(limit, error.processed !== "no", tries)
+    message: tooLateText(limit, error.processed !== "no", `${tries}${because}`)
   })
 }
 

@@ -234,8 +234,11 @@ const evidence = (call: Call, { isLeaderLost, isSilent, last, newest, own }: Fin
 
 const isSent = (call: Call): boolean => call.begun?.isSent === true
 
-const end = (call: Call, kind: TransportError["kind"], code: number, message: string): void =>
-  call.begun?.end(new TransportError({ kind, code, message, processed: isSent(call) ? "unknown" : "no" }))
+const end = ({ begun }: Call, kind: TransportError["kind"], code: number, message: string): void => {
+  if (begun === undefined) return
+  const { isSent, waitsFor: waitedFor } = begun
+  begun.end(new TransportError({ kind, code, message, processed: isSent ? "unknown" : "no", waitedFor }))
+}
 
 const move = (call: Call, kind: TransportError["kind"], why: string): void => {
   call.moves++

@@ -30,6 +30,8 @@ export interface Host {
   readonly peer: string
   readonly maxReceiveMessageBytes: number
   readonly bytesHeard: number
+  /** What a call waits for that is not sent yet. */
+  readonly waitingFor: string
   /** The call is over (`onEnd` follows). */
   readonly ended: (call: Call) => void
   /** The stream is gone from the session. */
@@ -73,7 +75,7 @@ export class Call implements Begun {
   }
 
   expire(timeoutMillis: number): void {
-    this.end(deadlinePassed(this.name, timeoutMillis, this.isSent))
+    this.end(deadlinePassed(this.name, timeoutMillis, this.waitsFor))
   }
 
   /** The call goes out on `stream`. */
@@ -98,6 +100,10 @@ export class Call implements Begun {
 
   get isSent(): boolean {
     return this.stream !== undefined
+  }
+
+  get waitsFor(): string | undefined {
+    return this.isSent ? undefined : this.host.waitingFor
   }
 
   /** The answer has begun, so the server has acted on the request. */

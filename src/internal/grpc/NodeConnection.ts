@@ -27,6 +27,7 @@ import {
   headersTooLarge,
   lost,
   nameOf,
+  noMoreStreams,
   refused,
   retired,
   tooLate,
@@ -94,6 +95,10 @@ export class NodeConnection implements Caller, Host {
 
   get bytesHeard(): number {
     return this.socket.bytesRead
+  }
+
+  get waitingFor(): string {
+    return noMoreStreams(this.maxStreams)
   }
 
   private listen(): void {

@@ -60,6 +60,8 @@ export interface Holder {
 export interface Held {
   /** Whether the request may have left; if not, the server surely did not act on it. */
   readonly isSent: boolean
+  /** What it waits for while it is not sent. */
+  readonly waitsFor: string | undefined
   /** Fails the call, and resets its stream on the wire. Does nothing to a call that is over. */
   readonly end: (error: TransportError) => void
 }
@@ -104,6 +106,8 @@ export class TransportError extends Data.TaggedError("TransportError")<{
    * listens yet, a file is missing or half-written, a certificate has expired and may be renewed.
    */
   readonly lasting?: true | undefined
+  /** Of a `Deadline` of a request that was never sent: what it waited for. */
+  readonly waitedFor?: string | undefined
   readonly metadata?: Readonly<Record<string, string>> | undefined
   /** Of an `Identity`: the cluster that was expected, and the one that answered. */
   readonly clusters?: { readonly expected: bigint; readonly found: bigint } | undefined

@@ -33,6 +33,8 @@ export interface Observer {
 export interface Begun {
   /** Whether the request may have left. */
   readonly isSent: boolean
+  /** What it waits for while it is not sent. */
+  readonly waitsFor: string | undefined
   /** Ends the call, and resets its stream unless both sides have ended it. */
   readonly end: (error: TransportError | undefined) => void
   /** Nobody wants the call any more. */

@@ -117,15 +117,25 @@ export const resetError = (name: string, code: number, isAnswered: boolean, caus
 
 // ── deadlines ──
 
-export const deadlinePassed = (name: string, millis: number, isSent: boolean): TransportError =>
+/** With what the request waited for if it was never sent. */
+export const deadlinePassed = (name: string, millis: number, waitedFor: string | undefined): TransportError =>
   new TransportError({
     kind: "Deadline",
     code: Code.deadlineExceeded,
-    message: isSent
-      ? `${name}: no answer within the deadline of ${millis} ms`
-      : `${name}: the deadline of ${millis} ms passed before the request was sent, because the server takes no more calls at a time`,
-    processed: isSent ? "unknown" : "no"
+    ...(waitedFor === undefined
+      ? { message: `${name}: no answer within the deadline of ${millis} ms`, processed: "unknown" }
+      : {
+          message: `${name}: the deadline of ${millis} ms passed before the request was sent, because ${waitedFor}`,
+          processed: "no",
+          waitedFor
+        })
   })
+
+/** What calls wait for while so many streams are open as the server takes. */
+export const noMoreStreams = (limit: number): string =>
+  `the server takes no more than ${limit} calls at a time on a connection, with watches and the keeping of leases among them (--max-concurrent-streams of etcd)`
+
+export const slowReader = "the server reads more slowly than it is sent to"
 
 /** The deadline was over when the call was begun. */
 export const tooLate = (name: string): TransportError =>

@@ -34,6 +34,8 @@ export interface Host {
   readonly peer: string
   readonly maxReceiveMessageBytes: number
   readonly bytesHeard: number
+  /** What a call waits for that is not sent yet. */
+  readonly waitingFor: string
   /** The last headers and trailers that were good and plain: the next ones are very likely the same object. */
   goodAnswer: HeaderBlock | undefined
   goodTrailers: HeaderBlock | undefined
@@ -71,7 +73,7 @@ export class Call implements Begun, StreamHandler {
   }
 
   expire(timeoutMillis: number): void {
-    this.end(deadlinePassed(this.name, timeoutMillis, this.isSent))
+    this.end(deadlinePassed(this.name, timeoutMillis, this.waitsFor))
   }
 
   get bytesHeard(): number {
@@ -80,6 +82,10 @@ export class Call implements Begun, StreamHandler {
 
   get isSent(): boolean {
     return this.stream !== undefined
+  }
+
+  get waitsFor(): string | undefined {
+    return this.isSent ? undefined : this.host.waitingFor
   }
 
   /** The answer has begun, so the server has acted on the request. */

@@ -20,8 +20,10 @@ import {
   headersTooLarge,
   lost,
   nameOf,
+  noMoreStreams,
   refused,
   retired,
+  slowReader,
   tooLate,
   unsendable
 } from "../grpc/errors.ts"
@@ -86,6 +88,11 @@ export class Channel implements Caller, Host, SessionListener {
 
   get bytesHeard(): number {
     return this.session.bytesHeard
+  }
+
+  get waitingFor(): string {
+    const { maxConcurrentStreams, openStreams } = this.session
+    return openStreams >= maxConcurrentStreams ? noMoreStreams(maxConcurrentStreams) : slowReader
   }
 
   private listen(): void {

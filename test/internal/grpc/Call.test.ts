@@ -10,6 +10,7 @@ const host: Host = {
   peer: "http://127.0.0.1:1",
   maxReceiveMessageBytes: 1000,
   bytesHeard: 0,
+  waitingFor: "nothing",
   ended: () => {},
   streamClosed: () => {},
   checkBroken: () => {},

@@ -888,7 +888,11 @@ export const transportConformance = (name: string, transport: Transport): void =
           const first = yield* Effect.forkChild(connection.unary(method, request), { startImmediately: true })
           yield* until(() => held.length === 1)
           const late = yield* Effect.flip(connection.unary(method, request, { timeoutMillis: 20 }))
-          check(late, { kind: "Deadline", code: 4, processed: "no" }, /before the request was sent/)
+          check(
+            late,
+            { kind: "Deadline", code: 4, processed: "no" },
+            /before the request was sent.*no more than 1 calls/
+          )
           const interrupted = yield* Effect.forkChild(connection.unary(method, request), { startImmediately: true })
           yield* Fiber.interrupt(interrupted)
           const second = yield* Effect.forkChild(connection.unary(method, request), { startImmediately: true })

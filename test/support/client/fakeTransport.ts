@@ -84,6 +84,7 @@ const endable = <A>(call: Effect.Effect<A, TransportError>, isSent: boolean, opt
     const ended = Deferred.makeUnsafe<A, TransportError>()
     holder.begun = {
       isSent,
+      waitsFor: undefined,
       end: (error) => {
         if (error !== undefined) Deferred.doneUnsafe(ended, Exit.fail(error))
       }
