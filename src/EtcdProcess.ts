@@ -257,6 +257,7 @@ const makeWith = Effect.fnUntraced(function* (
   EtcdProcessError.EtcdProcessError,
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 > {
+  const time = yield* Time.Time
   const fs = yield* FileSystem.FileSystem
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   yield* ProcessOptions.check("EtcdProcess", ProcessOptions.ofNode, options)
@@ -397,11 +398,16 @@ const makeWith = Effect.fnUntraced(function* (
 
   const setStopped = Effect.suspend(() => SubscriptionRef.set(stopped, Option.some(lastExit)))
 
-  const supervise = live.pipe(
-    Effect.retry(options.restart ?? Schedule.recurs(0)),
-    Effect.catch(() => setStopped),
-    Effect.annotateLogs("member", config.name)
-  )
+  const supervise = Effect.gen(function* () {
+    const step = yield* Schedule.toStep(options.restart ?? Schedule.recurs(0))
+    let pause: number | undefined
+    do {
+      const status = yield* Effect.flip(live)
+      pause = yield* Time.nextPause(time, step, status)
+      if (pause !== undefined) yield* Time.sleep(time, pause)
+    } while (pause !== undefined)
+    yield* setStopped
+  }).pipe(Effect.annotateLogs("member", config.name))
 
   const start = Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
@@ -449,8 +455,11 @@ const makeWith = Effect.fnUntraced(function* (
       Effect.map((status) => Option.getOrThrow(Option.flatten(status)))
     ),
     signal: (signal) => Effect.suspend(() => (current === undefined ? Effect.void : Child.signal(current.pid, signal))),
-    stop: turns.withPermit(stop),
-    start: turns.withPermit(Effect.suspend(() => (current === undefined ? Effect.asVoid(start) : Effect.void)))
+    stop: Time.inRealTime(time, turns.withPermit(stop)),
+    start: Time.inRealTime(
+      time,
+      turns.withPermit(Effect.suspend(() => (current === undefined ? Effect.asVoid(start) : Effect.void)))
+    )
   }
 })
 

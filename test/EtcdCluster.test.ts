@@ -2,8 +2,9 @@ import { existsSync } from "node:fs"
 import { dirname } from "node:path"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Option, SubscriptionRef } from "effect"
+import { Effect, Exit, Option, Scope, SubscriptionRef } from "effect"
 import { EtcdCluster, EtcdKv, EtcdLayer, EtcdProcess } from "effect-etcd"
+import { soon } from "./support/time.ts"
 
 describe("EtcdCluster", () => {
   it.live("three members elect a leader, replicate, survive its death, and take it back", () =>
@@ -32,6 +33,15 @@ describe("EtcdCluster", () => {
         })
       )
       assert.isFalse(existsSync(directory))
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("stops in real time, whatever clock the program has", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const cluster = yield* EtcdCluster.ephemeral({ log: false, gracePeriod: "200 millis" }).pipe(Scope.provide(scope))
+      yield* cluster.members[0].signal("SIGSTOP")
+      yield* soon(Scope.close(scope, Exit.void))
     }).pipe(Effect.provide(NodeServices.layer))
   )
 

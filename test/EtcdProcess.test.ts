@@ -14,12 +14,14 @@ import {
   Option,
   References,
   Schedule,
-  type Scope,
+  Scope,
   Stream,
   SubscriptionRef
 } from "effect"
+import { TestClock } from "effect/testing"
 import { EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError, Role } from "effect-etcd"
 import { temporaryDirectory as temporary } from "./support/machine.ts"
+import { soon, wallClock } from "./support/time.ts"
 
 const quiet = { log: false } as const
 
@@ -231,6 +233,45 @@ describe("EtcdProcess", () => {
       )
       assert.isFalse(alive(pid))
     }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("stop, start, and a restart take real time, whatever clock the program has", () =>
+    Effect.gen(function* () {
+      // Starting again is tried until it serves, and each pause is one that no test clock lets pass.
+      const options = { ...quiet, gracePeriod: "200 millis", restart: Schedule.spaced("100 millis") } as const
+      const scope = yield* Scope.make()
+      const node = yield* Scope.provide(EtcdProcess.ephemeral({}, options), scope)
+      yield* node.signal("SIGSTOP")
+      yield* soon(node.stop)
+      assert.isTrue(Option.isNone(yield* node.pid))
+      yield* soon(node.start)
+      const killed = yield* pidOf(node)
+      yield* node.signal("SIGKILL")
+      const isBack = Effect.map(node.pid, (pid) => Option.isSome(pid) && pid.value !== killed)
+      yield* soon(
+        TestClock.withLive(Effect.repeat(isBack, { until: (is) => is, schedule: Schedule.spaced("10 millis") }))
+      )
+      yield* node.signal("SIGSTOP")
+      yield* soon(Scope.close(scope, Exit.void))
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a restart schedule is asked in time that the wall clock does not set", () =>
+    Effect.gen(function* () {
+      const clock = yield* wallClock
+      const restart = Schedule.spaced("1 millis").pipe(Schedule.upTo({ duration: "500 millis" }))
+      const node = yield* EtcdProcess.ephemeral({}, { ...quiet, restart })
+      const isOver = yield* Effect.forkChild(node.exit, { startImmediately: true })
+      yield* node.signal("SIGKILL")
+      yield* until(() => !SubscriptionRef.getUnsafe(node.ready))
+      yield* until(() => SubscriptionRef.getUnsafe(node.ready))
+      clock.step(-3_600_000)
+      for (let kill = 0; kill < 100 && isOver.pollUnsafe() === undefined; kill++) {
+        yield* node.signal("SIGKILL")
+        yield* Effect.sleep("20 millis")
+      }
+      assert.isDefined(isOver.pollUnsafe())
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
   it.live("interrupting the start leaves nothing", () =>

@@ -19,6 +19,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Pull from "effect/Pull"
 
 /** The longest time that `setTimeout` takes, in milliseconds. */
 export const longestTimer = 0x7fffffff
@@ -63,6 +64,16 @@ export const within = <A, E, R, A2, E2, R2>(
   millis: number,
   orElse: () => Effect.Effect<A2, E2, R2>
 ): Effect.Effect<A | A2, E | E2, R | R2> => Effect.raceFirst(effect, Effect.flatMap(sleep(time, millis), orElse))
+
+/** What a schedule does when it is asked. */
+export type Step<Input> = (now: number, input: Input) => Pull.Pull<[unknown, Duration.Duration], never, unknown>
+
+/** The next pause of a schedule, in milliseconds; `undefined` where it has ended. */
+export const nextPause = <Input>(time: Time, step: Step<Input>, input: Input): Effect.Effect<number | undefined> =>
+  Pull.catchDone(
+    Effect.map(step(time.now(), input), ([, pause]): number | undefined => Duration.toMillis(pause)),
+    () => Effect.undefined
+  )
 
 /** Lets what has come over the sockets be read: a timer fires before they are. */
 export const reading: Effect.Effect<void> = Effect.callback((resume) => {

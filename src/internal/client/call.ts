@@ -4,11 +4,11 @@
  * @internal
  */
 import * as Duration from "effect/Duration"
-import type * as Pull from "effect/Pull"
 import type * as Schedule from "effect/Schedule"
 import type * as Tracer from "effect/Tracer"
 import type { EtcdError } from "../../EtcdError.ts"
 import type { Connection, Holder, CallOptions as TransportCallOptions } from "../grpc/Transport.ts"
+import type * as Time from "../time.ts"
 import type * as Credentials from "./credentials.ts"
 import type { Kind, Method } from "./rpcs.ts"
 import type { Link, Session } from "./session.ts"
@@ -91,7 +91,7 @@ export interface Call extends Holder {
   moves: number
   /** How often it has needed a new token. */
   renewals: number
-  step: ((now: number, input: EtcdError) => Pull.Pull<[unknown, Duration.Duration], never, unknown>) | undefined
+  step: Time.Step<EtcdError> | undefined
 
   // ── the try under way, while it is a single exchange ──
 

@@ -5,12 +5,10 @@
  *
  * @internal
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
-import * as Pull from "effect/Pull"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as EtcdError from "../../EtcdError.ts"
@@ -130,11 +128,8 @@ const transportOptions = (call: Call, metadata: Credentials.Metadata, now: numbe
 const pause = Effect.fnUntraced(function* (engine: Engine, call: Call, error: EtcdError.EtcdError) {
   const { time } = engine.environment
   call.step ??= yield* Schedule.toStep(call.retry)
-  const now = time.now()
-  const next = yield* Pull.catchDone(Effect.map(call.step(now, error), Option.some), () => Effect.succeedNone)
-  if (Option.isNone(next)) return false
-  const millis = Duration.toMillis(next.value[1])
-  if (now + millis >= call.deadlineAt) return false
+  const millis = yield* Time.nextPause(time, call.step, error)
+  if (millis === undefined || time.now() + millis >= call.deadlineAt) return false
   yield* Time.sleep(time, millis)
   call.tried = undefined
   call.mendable = undefined
