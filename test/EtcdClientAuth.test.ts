@@ -5,6 +5,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "../src/EtcdClient.ts"
@@ -12,7 +13,14 @@ import type * as EtcdError from "../src/EtcdError.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import type { TransportError } from "../src/internal/grpc/Transport.ts"
 import { Permission_Type } from "../src/internal/proto/auth_pb.ts"
-import { Auth, AuthenticateRequestSchema, AuthenticateResponseSchema, KV, Watch } from "../src/internal/proto/rpc_pb.ts"
+import {
+  Auth,
+  AuthenticateRequestSchema,
+  AuthenticateResponseSchema,
+  KV,
+  Maintenance,
+  Watch
+} from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 
@@ -241,5 +249,28 @@ describe("etcd with authentication enabled", () => {
       assert.isTrue(created?.created)
       assert.isFalse(created?.canceled)
     })
+  )
+
+  it.live(
+    "says who leads to those whom it knows, so that the client keeps to the leader and is soon over its loss",
+    () =>
+      Effect.gen(function* () {
+        const nodes = yield* Etcd.cluster(3)
+        const leader = yield* Etcd.leading(nodes)
+        yield* enableAuth(leader.endpoint)
+        const endpoints = nodes.map(({ endpoint }) => endpoint)
+        const followers = nodes.filter((node) => node !== leader).map(({ endpoint }) => endpoint)
+        const client = yield* EtcdClient.make({ endpoints, credentials: credentials() })
+        const { header } = yield* client.unary(Maintenance.method.status, {}, { endpoint: leader.endpoint })
+        yield* Effect.repeat(put(client), { while: (answer) => answer.header?.memberId !== header?.memberId })
+
+        // A follower keeps what it has sent on to a leader that does not answer, until etcd's own timeout of seconds.
+        const other = yield* EtcdClient.make({ endpoints: followers, selection: "sticky", credentials: credentials() })
+        yield* put(other)
+        yield* leader.pause
+        const lost = yield* Effect.result(put(other))
+        if (Result.isFailure(lost)) assert.include(["LeaderChanged", "NoLeader"], lost.failure.reason._tag)
+        yield* put(other)
+      })
   )
 })

@@ -9,6 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
+import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
@@ -16,7 +17,14 @@ import * as EtcdClient from "../src/EtcdClient.ts"
 import type * as EtcdError from "../src/EtcdError.ts"
 import { format } from "../src/EtcdId.ts"
 import { makeWith } from "../src/internal/client/client.ts"
-import { KV, Maintenance, PutResponseSchema, RangeResponseSchema, Watch } from "../src/internal/proto/rpc_pb.ts"
+import {
+  AuthenticateResponseSchema,
+  KV,
+  Maintenance,
+  PutResponseSchema,
+  RangeResponseSchema,
+  Watch
+} from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 
@@ -287,6 +295,85 @@ describe("an answer of another cluster, over a connection that was good", () => 
       assertNamesBoth(reason, 1n, 2n)
       assert.strictEqual(reason.outcome, "unknown")
       for (let call = 0; call < 5; call++) assert.strictEqual((yield* get(client)).header?.clusterId, 1n)
+    })
+  )
+})
+
+describe("servers that tell who they are only to those whom they know", () => {
+  const unnamed = Fake.status(3, "etcdserver: user name is empty")
+  const unknown = Fake.status(16, "etcdserver: invalid auth token")
+
+  /** A member of a cluster whose tokens are those of the others too, from the first one on that it takes. */
+  const guarded = (clusterId: bigint, first = 1): Fake.Server => {
+    const judge = ({ metadata }: { readonly metadata?: Readonly<Record<string, string>> | undefined }) => {
+      const token = metadata?.token
+      return token === undefined ? Effect.fail(unnamed) : Number(token) < first ? Effect.fail(unknown) : Effect.void
+    }
+    return {
+      answer: ({ options, path }) =>
+        path.endsWith("Authenticate") ? nextToken(clusterId) : Effect.as(judge(options), putAnswer(clusterId)),
+      status: (question) => Effect.as(judge(question), { clusterId, memberId: 1n, leader: 1n, term: 2n })
+    }
+  }
+
+  let tokens = 0
+  const nextToken = (clusterId: bigint) =>
+    Effect.sync(() =>
+      toBinary(
+        AuthenticateResponseSchema,
+        create(AuthenticateResponseSchema, { header: header(clusterId), token: String(++tokens) })
+      )
+    )
+
+  const credentials = { username: "root", password: Redacted.make("hunter2") }
+
+  const putsAt = (fake: Fake.Fake) =>
+    new Set(fake.sent.flatMap(({ address, path }) => (path.endsWith("Put") ? [address] : [])))
+
+  it.effect("are shown the token, which others are not, and get no call if they are another cluster's", () =>
+    Effect.gen(function* () {
+      const shown = new Set<string>()
+      const open: Fake.Server = {
+        ...guarded(1n),
+        status: ({ metadata }) => {
+          shown.add(metadata?.token ?? "nothing")
+          return Effect.succeed({ clusterId: 1n, memberId: 2n, leader: 1n, term: 2n })
+        }
+      }
+      const fake = Fake.make({ "a:1": guarded(1n), "b:1": guarded(2n), "open:1": open })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1", "open:1"], credentials, selection: "spread" })
+      for (let call = 0; call < 4; call++) yield* put(client)
+      assertNamesBoth(yield* reasonOf(put(client, { endpoint: "b:1" })), 1n, 2n)
+      assert.deepStrictEqual(putsAt(fake), new Set(["a:1", "open:1"]))
+      assert.deepStrictEqual(shown, new Set(["nothing"]))
+    })
+  )
+
+  it.effect("are asked again when there is another token, before a call goes there", () =>
+    Effect.gen(function* () {
+      tokens = 0
+      const fake = Fake.make({ "a:1": guarded(1n), "b:1": guarded(2n, 2) })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1"], credentials })
+      yield* put(client)
+      assertNamesBoth(yield* reasonOf(put(client, { endpoint: "b:1" })), 1n, 2n)
+      assert.strictEqual(tokens, 2)
+      // It was refused, for the sake of the first token.
+      assert.strictEqual(fake.sent.filter(({ address }) => address === "b:1").length, 1)
+    })
+  )
+
+  it.effect("are asked who leads all the same", () =>
+    Effect.gen(function* () {
+      const member = (memberId: bigint): Fake.Server => ({
+        ...guarded(1n),
+        status: ({ metadata }) =>
+          metadata?.token === undefined
+            ? Effect.fail(unnamed)
+            : Effect.succeed({ clusterId: 1n, memberId, leader: 3n, term: 2n })
+      })
+      const fake = Fake.make({ "a:1": member(1n), "b:1": member(2n), "c:1": member(3n) })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1", "b:1", "c:1"], credentials })
+      yield* Effect.repeat(put(client), { while: () => fake.sent.at(-1)?.address !== "c:1" })
     })
   )
 })

@@ -67,6 +67,7 @@ const makeEngine = Effect.fnUntraced(function* (
     tls: Tls.material(tls ?? {}),
     reconnect,
     identity: { clusterId: 0n },
+    credentials: Credentials.none,
     observer: Telemetry.observer,
     links: new Set(),
     onView: () => Inquiry.viewed(engine)
@@ -381,7 +382,10 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
   const credentials =
     options.credentials === undefined
       ? Credentials.none
-      : Credentials.make(authenticate(engine, options.credentials), Engine.closedError, scope)
+      : Credentials.make(authenticate(engine, options.credentials), Engine.closedError, scope, () =>
+          Inquiry.introduced(engine)
+        )
+  engine.environment.credentials = credentials
   const client: EtcdClient.Client = {
     unary: makeUnary(engine, credentials),
     serverStream: makeServerStream(engine, credentials),

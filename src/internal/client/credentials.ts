@@ -46,14 +46,18 @@ export const none: Credentials = {
 export const make = (
   authenticate: Effect.Effect<string | undefined, EtcdError>,
   closed: EtcdError,
-  scope: Scope.Scope
+  scope: Scope.Scope,
+  onToken: () => void
 ): Credentials => {
   let held: Metadata | undefined
   let waiting: Deferred.Deferred<Metadata, EtcdError> | undefined
 
   const done = (deferred: Deferred.Deferred<Metadata, EtcdError>, exit: Exit.Exit<Metadata, EtcdError>) => {
     waiting = undefined
-    if (Exit.isSuccess(exit)) held = exit.value
+    if (Exit.isSuccess(exit)) {
+      held = exit.value
+      onToken()
+    }
     Deferred.doneUnsafe(deferred, Exit.hasInterrupts(exit) ? Exit.fail(closed) : exit)
   }
 

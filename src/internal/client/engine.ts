@@ -308,11 +308,15 @@ const slow = (millis: number): TransportError =>
 const connect = (
   engine: Engine,
   call: Call,
-  session: Session.Session
+  session: Session.Session,
+  metadata: Credentials.Metadata
 ): Effect.Effect<Session.Link, EtcdError.EtcdError> => {
-  const { time } = engine.environment
+  const { environment } = engine
+  const { time } = environment
   // With nowhere else to go, a call dials once before it fails, whatever befell others before.
-  const acquired = Session.acquire(session, engine.environment, !call.dialled)
+  const acquired = Effect.tap(Session.acquire(session, environment, !call.dialled), (link) =>
+    Session.isUnknown(link, metadata) ? Session.introduce(link, environment) : Effect.void
+  )
   call.dialled = true
   const most = patienceFor(engine, call, session)
   const wait = Math.ceil(Math.min(most, (call.deadlineAt - time.now()) / 2))
@@ -327,7 +331,7 @@ const prepare = <A, R>(
   session: Session.Session
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
   Effect.flatMap(withDeadline(engine, call.credentials.get, call, session), (metadata) =>
-    Effect.matchEffect(withDeadline(engine, connect(engine, call, session), call, session), {
+    Effect.matchEffect(withDeadline(engine, connect(engine, call, session, metadata), call, session), {
       onFailure: (error) => {
         if (session.removed) return perform(engine, call, run)
         switch (decide(error.reason)) {
@@ -356,8 +360,10 @@ export const perform = <A, R>(engine: Engine, call: Call, run: Run<A, R>): Effec
   }
   const session = call.pinned ?? Selection.pick(selection, call.tried, now)
   const metadata = call.credentials.current()
-  if (session.link === undefined || metadata === undefined) return prepare(engine, call, run, session)
-  return send(engine, call, run, session.link, metadata, now)
+  const { link } = session
+  return link === undefined || metadata === undefined || Session.isUnknown(link, metadata)
+    ? prepare(engine, call, run, session)
+    : send(engine, call, run, link, metadata, now)
 }
 
 /** Runs a call, and tells of it when it has ended. */

@@ -28,7 +28,7 @@ import type { Call } from "./call.ts"
 import type { Engine } from "./engine.ts"
 import * as Selection from "./selection.ts"
 import * as Session from "./session.ts"
-import * as View from "./view.ts"
+import type * as View from "./view.ts"
 
 /** How long a call may be out before the members are asked, besides two round trips, in milliseconds. */
 export const longMillis = 300
@@ -103,7 +103,8 @@ const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void> =>
       heard: connection.bytesHeard()
     }
     if (!inquiry.asked.has(link)) inquiry.asked.set(link, question)
-    return Effect.match(View.ask(connection, answerMillis + 2 * roundTrip, environment.time.now, question.holder), {
+    const options = { timeoutMillis: answerMillis + 2 * roundTrip, holder: question.holder }
+    return Effect.match(Session.ask(link, environment, options), {
       onFailure: ({ processed }) => {
         // It has not left: the member does not know of it.
         if (processed === "no" && inquiry.asked.get(link) === question) inquiry.asked.delete(link)
@@ -418,6 +419,11 @@ const seek = (engine: Engine): void => {
   if (policy !== "leader" || engine.inquiry.isSeeking || Selection.all(engine.selection).length === 1) return
   engine.inquiry.isSeeking = true
   Session.fork(engine.environment, seekLeader(engine))
+}
+
+/** There is a token: those who tell things only to whom they know may tell them now. */
+export const introduced = (engine: Engine): void => {
+  for (const link of engine.environment.links) if (link.isReserved && !link.retired) ask(engine, link.session, link)
 }
 
 /** A member has told who leads. */

@@ -18,9 +18,17 @@ import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Caller from "../caller.ts"
-import { type Connection, type ConnectionOptions, type Tls, type Transport, TransportError } from "../grpc/Transport.ts"
+import {
+  type CallOptions,
+  type Connection,
+  type ConnectionOptions,
+  type Tls,
+  type Transport,
+  TransportError
+} from "../grpc/Transport.ts"
 import * as Time from "../time.ts"
 import type { Call } from "./call.ts"
+import type * as Credentials from "./credentials.ts"
 import type { Endpoint } from "./endpoint.ts"
 import * as Identity from "./identity.ts"
 import * as View from "./view.ts"
@@ -34,6 +42,9 @@ export interface Link {
   readonly left: Deferred.Deferred<void>
   /** The cluster that it leads to, as far as is known: else 0. */
   clusterId: bigint
+  /** Whether the member tells who it is only to those who show a token, and what it was shown last. */
+  isReserved: boolean
+  shown: Credentials.Metadata | undefined
   retired: boolean
   /** The streams that use it. */
   streams: number
@@ -49,7 +60,7 @@ export interface Link {
   heard: number
   quietSince: number
   /** How long the member took to tell who it is, in milliseconds. */
-  readonly roundTrip: number
+  roundTrip: number
 }
 
 export interface Session {
@@ -102,6 +113,8 @@ export interface Environment {
   readonly tls: Effect.Effect<Tls, TransportError>
   readonly reconnect: Schedule.Schedule<unknown, TransportError | undefined>
   readonly identity: Identity.Identity
+  /** Who is calling. */
+  credentials: Credentials.Credentials
   readonly observer: Observer
   /** The connections that are open. */
   readonly links: Set<Link>
@@ -284,36 +297,83 @@ const open = Effect.fnUntraced(function* (session: Session, environment: Environ
   return yield* Effect.gen(function* () {
     const connection = yield* environment.transport.connect(target, options)
     const connected = time.now()
-    const left = Math.max(1, options.connectTimeoutMillis - (connected - began))
-    const view = yield* Effect.mapError(View.ask(connection, left, time.now), (error) =>
-      unanswered(endpoint, options.connectTimeoutMillis, error)
-    )
     const link: Link = {
       session,
       connection,
       scope,
       left: Deferred.makeUnsafe(),
-      clusterId: view?.clusterId ?? 0n,
+      clusterId: 0n,
+      isReserved: false,
+      shown: undefined,
       retired: false,
       streams: 0,
       first: undefined,
       last: undefined,
       isConfirmed: true,
-      sentAt: time.now(),
-      confirmedAt: time.now(),
+      sentAt: connected,
+      confirmedAt: connected,
       heard: connection.bytesHeard(),
-      quietSince: time.now(),
-      roundTrip: time.now() - connected
+      quietSince: connected,
+      roundTrip: 0
     }
-    const wrong = view === undefined ? undefined : belongs(environment, link, view.clusterId, "no")
-    if (wrong !== undefined) return yield* Effect.fail(wrong)
-    if (view !== undefined) session.view = view
+    yield* greet(link, environment, began)
+    // Those who want to know who is asking were asked twice.
+    link.roundTrip = (time.now() - connected) / (link.shown === undefined ? 1 : 2)
     return link
   }).pipe(
     Scope.provide(scope),
     Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
   )
 })
+
+/** Asks the member of a connection how things are, as somebody whom it knows if it wants that. */
+export const ask = Effect.fnUntraced(function* (
+  link: Link,
+  { credentials, time }: Environment,
+  options: Pick<CallOptions, "timeoutMillis" | "holder">
+) {
+  const { connection } = link
+  if (!link.isReserved) {
+    const answer = yield* View.ask(connection, time.now, options)
+    if (answer !== "reserved") return answer
+    link.isReserved = true
+  }
+  const shown = credentials.current()
+  if (shown?.token === undefined) return undefined
+  const answer = yield* View.ask(connection, time.now, { ...options, metadata: shown.plain })
+  link.shown = shown
+  return answer === "reserved" ? undefined : answer
+})
+
+/** Asks who is there, before anything else is. `since`: when the connection began to be made. */
+const greet = Effect.fnUntraced(function* (link: Link, environment: Environment, since: number) {
+  const { endpoint } = link.session
+  const { connectTimeoutMillis } = environment.connection
+  const began = environment.time.now()
+  const timeoutMillis = Math.max(1, connectTimeoutMillis - (began - since))
+  const view = yield* Effect.mapError(ask(link, environment, { timeoutMillis }), (error) =>
+    unanswered(endpoint, connectTimeoutMillis, error)
+  )
+  const now = environment.time.now()
+  link.sentAt = now
+  link.confirmedAt = now
+  link.heard = link.connection.bytesHeard()
+  link.quietSince = now
+  if (view === undefined) return
+  const wrong = belongs(environment, link, view.clusterId, "no")
+  if (wrong !== undefined) return yield* Effect.fail(wrong)
+  link.session.view = view
+})
+
+/** Whether it is not known yet whom the connection leads to, and may be known now that there is this to show. */
+export const isUnknown = (link: Link, metadata: Credentials.Metadata): boolean =>
+  link.isReserved && link.clusterId === 0n && metadata.token !== undefined && metadata !== link.shown
+
+/** Asks who is there, where that was not told to somebody without a token. */
+export const introduce = (link: Link, environment: Environment): Effect.Effect<void, TransportError> =>
+  Effect.suspend(() => greet(link, environment, environment.time.now())).pipe(
+    Effect.tapError((error) => blame(link.session, environment, error))
+  )
 
 /** Somebody took the connection who does not answer over it. */
 const unanswered = (endpoint: Endpoint, millis: number, { cause, kind, message }: TransportError): TransportError =>

@@ -3,8 +3,9 @@
  *
  * Each new connection is greeted with `Maintenance.Status`, before any call goes over it. A member answers that by
  * itself, without the others and without a leader; so the answer shows within a round trip that there is an etcd that
- * works, and that it is one of the cluster that the client talks to. A server that does not let everybody ask for its
- * status is taken as it is, and known by the headers of its answers.
+ * works, and that it is one of the cluster that the client talks to. Where users are authenticated, newer versions of etcd
+ * tell it only to those who show a token: it is shown to whom has asked for it, and to nobody else, who may be of another
+ * cluster. A server that does not tell all the same is taken as it is, and known by the headers of its answers.
  *
  * @internal
  */
@@ -12,7 +13,7 @@ import { fromBinary } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
-import type { Connection, Holder, Read, TransportError } from "../grpc/Transport.ts"
+import type { CallOptions, Connection, Read, TransportError } from "../grpc/Transport.ts"
 import { StatusResponseSchema } from "../proto/rpc_pb.ts"
 
 /** What a member said of itself. It is replaced as a whole, so that a call can keep the one that it began with. */
@@ -50,13 +51,19 @@ const read =
 const isSilence = (error: TransportError): boolean =>
   error.kind === "Deadline" || error.kind === "ConnectionLost" || error.kind === "Unreachable"
 
-/** Asks a member over its connection. `undefined`: it answers, but not this. */
+/** The answer of a member that tells only those who show who they are. */
+const isReserve = ({ kind, message }: TransportError): boolean =>
+  kind === "Status" && /user name is empty/.test(message)
+
+/** What a member answers: `undefined`, that it does not tell; `reserved`, that it may tell those who show a token. */
+export type Answer = View | "reserved" | undefined
+
+/** Asks a member over its connection. */
 export const ask = (
   connection: Connection,
-  timeoutMillis: number,
   now: () => number,
-  holder?: Holder
-): Effect.Effect<View | undefined, TransportError> =>
-  Effect.catch(connection.unary(statusPath, noBytes, { timeoutMillis, holder }, read(now)), (error) =>
-    isSilence(error) ? Effect.fail(error) : Effect.undefined
+  options: CallOptions
+): Effect.Effect<Answer, TransportError> =>
+  Effect.catch(connection.unary<Answer>(statusPath, noBytes, options, read(now)), (error) =>
+    isSilence(error) ? Effect.fail(error) : Effect.succeed(isReserve(error) ? "reserved" : undefined)
   )

@@ -31,7 +31,7 @@ export interface Server {
   /** What comes of a call. */
   answer: (call: Sent) => Effect.Effect<Uint8Array, TransportError>
   /** What it tells the client itself, when that greets it or asks who leads. Default: it does not want to tell. */
-  status?: (() => Effect.Effect<Status, TransportError>) | undefined
+  status?: ((question: CallOptions) => Effect.Effect<Status, TransportError>) | undefined
   /** How many bytes have come from it besides its answers: of those that are still on their way, or of streams. */
   bytes?: (() => number) | undefined
   /** Whether there is room for another call. Where there is none, calls wait for ever. Default: there is. */
@@ -95,10 +95,12 @@ const endable = <A>(call: Effect.Effect<A, TransportError>, isSent: boolean, opt
 
 /** Whether the client asks for itself, and not for its caller. */
 const isQuestion = (path: string, options: CallOptions | undefined): boolean =>
-  path.endsWith("Maintenance/Status") && options?.metadata === undefined
+  path.endsWith("Maintenance/Status") && !(options?.holder !== undefined && "method" in options.holder)
 
-const tellStatus = (server: Server): Effect.Effect<Uint8Array, TransportError> =>
-  server.status === undefined ? Effect.fail(status(12, "unknown method")) : Effect.map(server.status(), statusBytes)
+const tellStatus = (server: Server, question: CallOptions = {}): Effect.Effect<Uint8Array, TransportError> =>
+  server.status === undefined
+    ? Effect.fail(status(12, "unknown method"))
+    : Effect.map(server.status(question), statusBytes)
 
 /** The client's own questions have an end. */
 const withinTimeout = <A>(asked: Effect.Effect<A, TransportError>, options: CallOptions | undefined) =>
@@ -141,7 +143,7 @@ export const make = (servers: { [address: string]: Server }): Fake => {
       ) => {
         const hasRoom = server.hasRoom?.() ?? true
         const asked = isQuestion(path, options)
-          ? withinTimeout(tellStatus(server), options)
+          ? withinTimeout(tellStatus(server, options), options)
           : call(path, request, options)
         const answered = Effect.onExit(hasRoom ? asked : Effect.never, (exit) =>
           Effect.sync(() => {
