@@ -46,7 +46,6 @@ interface Goaway {
 export class NodeConnection implements Caller, Host {
   readonly peer: string
   readonly maxReceiveMessageBytes: number
-  readonly messageOverhead = 0
   readonly closed = Deferred.makeUnsafe<TransportError>()
 
   private readonly session: http2.ClientHttp2Session

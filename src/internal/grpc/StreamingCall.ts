@@ -20,6 +20,9 @@ type Messages = Arr.NonEmptyReadonlyArray<Uint8Array>
 /** How many bytes of messages wait for a reader before its call is paused. */
 const readAheadBytes = 256 * 1024
 
+/** What a message counts for besides its bytes, so that small and empty ones are bounded as well. */
+const messageOverhead = 128
+
 const alreadyEnded = "the server has already ended the call"
 const brokeOff = "the call broke off, behind messages that are still to be read"
 
@@ -53,7 +56,7 @@ export class StreamingCall implements Observer {
   onMessage(bytes: Uint8Array, start: number, end: number): void {
     const message = detach(bytes, start, end)
     this.arrived.push(message)
-    this.arrivedBytes += message.length + this.caller.messageOverhead
+    this.arrivedBytes += message.length + messageOverhead
     if (this.arrivedBytes > readAheadBytes && !this.isPaused) {
       this.isPaused = true
       this.call.pause()

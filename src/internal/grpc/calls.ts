@@ -47,7 +47,5 @@ export interface Begun {
 /** Begins calls on a connection. */
 export interface Caller {
   readonly peer: string
-  /** What a message that waits for its reader counts for, besides its bytes. */
-  readonly messageOverhead: number
   readonly begin: (path: string, options: CallOptions | undefined, observer: Observer) => Begun
 }

@@ -44,7 +44,6 @@ interface Goaway {
 export class Channel implements Caller, Host, SessionListener {
   readonly peer: string
   readonly maxReceiveMessageBytes: number
-  readonly messageOverhead = 128
   readonly closed = Deferred.makeUnsafe<TransportError>()
   readonly keepAlive: KeepAlive
   goodAnswer: HeaderBlock | undefined

@@ -977,6 +977,38 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
+      it.live("messages that nobody reads are bounded in number too, and may be empty", () =>
+        Effect.gen(function* () {
+          const most = 16 * 1024 * 1024
+          let sent = 0
+          const chunk = Buffer.concat(Array.from({ length: 10_000 }, () => Frames.message(empty)))
+          const { connection } = yield* against((stream) => {
+            stream.respond(Node.grpcHeaders)
+            const pump = () => {
+              while (sent < most) {
+                sent += chunk.length
+                if (!stream.write(chunk)) return void stream.once("drain", pump)
+              }
+            }
+            pump()
+          })
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const call = yield* connection.bidirectional(method)
+              const step = yield* Stream.toPull(call.messages)
+              yield* step
+              let before = -1
+              yield* until(() => {
+                const still = sent === before
+                before = sent
+                return still && sent > 0
+              })
+              assert.isBelow(sent, most)
+            })
+          )
+        })
+      )
+
       it.live("sending waits for a server that does not read", () =>
         Effect.gen(function* () {
           const { connection, streams } = yield* against((stream, headers) => {
