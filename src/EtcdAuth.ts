@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -166,83 +167,110 @@ const wrongRange = (who: string, range: unknown) => Options.wrongArgument(who, "
  * @category constructors
  * @since 0.1.0
  */
-export const fromClient = (client: EtcdClient.Client): Service => ({
-  enable: (options) => Effect.map(client.unary(method.authEnable, {}, options), headerOf),
-  disable: (options) => Effect.map(client.unary(method.authDisable, {}, options), headerOf),
-  status: (options) =>
-    Effect.map(client.unary(method.authStatus, {}, options), (answer) => ({
-      header: headerOf(answer),
-      enabled: answer.enabled,
-      revision: answer.authRevision
-    })),
-  authenticate: (name, password, options) =>
-    wrongUser("EtcdAuth.authenticate", name) ??
-    wrongPassword("EtcdAuth.authenticate", password) ??
-    Effect.map(client.unary(method.authenticate, { name, password: Redacted.value(password) }, options), (answer) =>
-      Redacted.make(answer.token)
-    ),
-  addUser: (name, password, options) =>
-    wrongUser("EtcdAuth.addUser", name) ??
-    (password === undefined ? undefined : wrongPassword("EtcdAuth.addUser", password)) ??
-    Effect.map(
-      client.unary(
-        method.userAdd,
-        {
-          name,
-          password: password === undefined ? "" : Redacted.value(password),
-          options: { noPassword: password === undefined }
-        },
-        options
+export const fromClient = (client: EtcdClient.Client): Service => {
+  const ask = <I extends DescMessage, O extends DescMessage>(
+    who: string,
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    options: CallOptions | undefined
+  ): Effect.Effect<MessageShape<O>, EtcdError.EtcdError> =>
+    Options.wrongCall(who, options) ?? client.unary(method, request, options)
+
+  return {
+    enable: (options) => Effect.map(ask("EtcdAuth.enable", method.authEnable, {}, options), headerOf),
+    disable: (options) => Effect.map(ask("EtcdAuth.disable", method.authDisable, {}, options), headerOf),
+    status: (options) =>
+      Effect.map(ask("EtcdAuth.status", method.authStatus, {}, options), (answer) => ({
+        header: headerOf(answer),
+        enabled: answer.enabled,
+        revision: answer.authRevision
+      })),
+    authenticate: (name, password, options) =>
+      wrongUser("EtcdAuth.authenticate", name) ??
+      wrongPassword("EtcdAuth.authenticate", password) ??
+      Effect.map(
+        ask("EtcdAuth.authenticate", method.authenticate, { name, password: Redacted.value(password) }, options),
+        (answer) => Redacted.make(answer.token)
       ),
-      headerOf
-    ),
-  userRoles: (name, options) =>
-    wrongUser("EtcdAuth.userRoles", name) ??
-    Effect.map(client.unary(method.userGet, { name }, options), (answer) => answer.roles),
-  users: (options) => Effect.map(client.unary(method.userList, {}, options), (answer) => answer.users),
-  deleteUser: (name, options) =>
-    wrongUser("EtcdAuth.deleteUser", name) ?? Effect.map(client.unary(method.userDelete, { name }, options), headerOf),
-  changePassword: (name, password, options) =>
-    wrongUser("EtcdAuth.changePassword", name) ??
-    wrongPassword("EtcdAuth.changePassword", password) ??
-    Effect.map(
-      client.unary(method.userChangePassword, { name, password: Redacted.value(password) }, options),
-      headerOf
-    ),
-  grantRole: (user, role, options) =>
-    wrongUser("EtcdAuth.grantRole", user) ??
-    wrongRole("EtcdAuth.grantRole", role) ??
-    Effect.map(client.unary(method.userGrantRole, { user, role }, options), headerOf),
-  revokeRole: (user, role, options) =>
-    wrongUser("EtcdAuth.revokeRole", user) ??
-    wrongRole("EtcdAuth.revokeRole", role) ??
-    Effect.map(client.unary(method.userRevokeRole, { name: user, role }, options), headerOf),
-  addRole: (name, options) =>
-    wrongRole("EtcdAuth.addRole", name) ?? Effect.map(client.unary(method.roleAdd, { name }, options), headerOf),
-  rolePermissions: (role, options) =>
-    wrongRole("EtcdAuth.rolePermissions", role) ??
-    Effect.map(client.unary(method.roleGet, { role }, options), (answer) => answer.perm.map(permission)),
-  roles: (options) => Effect.map(client.unary(method.roleList, {}, options), (answer) => answer.roles),
-  deleteRole: (name, options) =>
-    wrongRole("EtcdAuth.deleteRole", name) ??
-    Effect.map(client.unary(method.roleDelete, { role: name }, options), headerOf),
-  grantPermission: (role, access, input, options) =>
-    wrongRole("EtcdAuth.grantPermission", role) ??
-    Options.wrongArgument("EtcdAuth.grantPermission", "the access", accessWord, access) ??
-    wrongRange("EtcdAuth.grantPermission", input) ??
-    Effect.suspend(() => {
-      const { end, key } = KeyRange.fromInput(input)
-      const perm = { permType: permissionTypes[access], key, rangeEnd: end }
-      return Effect.map(client.unary(method.roleGrantPermission, { name: role, perm }, options), headerOf)
-    }),
-  revokePermission: (role, input, options) =>
-    wrongRole("EtcdAuth.revokePermission", role) ??
-    wrongRange("EtcdAuth.revokePermission", input) ??
-    Effect.suspend(() => {
-      const { end, key } = KeyRange.fromInput(input)
-      return Effect.map(client.unary(method.roleRevokePermission, { role, key, rangeEnd: end }, options), headerOf)
-    })
-})
+    addUser: (name, password, options) =>
+      wrongUser("EtcdAuth.addUser", name) ??
+      (password === undefined ? undefined : wrongPassword("EtcdAuth.addUser", password)) ??
+      Effect.map(
+        ask(
+          "EtcdAuth.addUser",
+          method.userAdd,
+          {
+            name,
+            password: password === undefined ? "" : Redacted.value(password),
+            options: { noPassword: password === undefined }
+          },
+          options
+        ),
+        headerOf
+      ),
+    userRoles: (name, options) =>
+      wrongUser("EtcdAuth.userRoles", name) ??
+      Effect.map(ask("EtcdAuth.userRoles", method.userGet, { name }, options), (answer) => answer.roles),
+    users: (options) => Effect.map(ask("EtcdAuth.users", method.userList, {}, options), (answer) => answer.users),
+    deleteUser: (name, options) =>
+      wrongUser("EtcdAuth.deleteUser", name) ??
+      Effect.map(ask("EtcdAuth.deleteUser", method.userDelete, { name }, options), headerOf),
+    changePassword: (name, password, options) =>
+      wrongUser("EtcdAuth.changePassword", name) ??
+      wrongPassword("EtcdAuth.changePassword", password) ??
+      Effect.map(
+        ask(
+          "EtcdAuth.changePassword",
+          method.userChangePassword,
+          { name, password: Redacted.value(password) },
+          options
+        ),
+        headerOf
+      ),
+    grantRole: (user, role, options) =>
+      wrongUser("EtcdAuth.grantRole", user) ??
+      wrongRole("EtcdAuth.grantRole", role) ??
+      Effect.map(ask("EtcdAuth.grantRole", method.userGrantRole, { user, role }, options), headerOf),
+    revokeRole: (user, role, options) =>
+      wrongUser("EtcdAuth.revokeRole", user) ??
+      wrongRole("EtcdAuth.revokeRole", role) ??
+      Effect.map(ask("EtcdAuth.revokeRole", method.userRevokeRole, { name: user, role }, options), headerOf),
+    addRole: (name, options) =>
+      wrongRole("EtcdAuth.addRole", name) ??
+      Effect.map(ask("EtcdAuth.addRole", method.roleAdd, { name }, options), headerOf),
+    rolePermissions: (role, options) =>
+      wrongRole("EtcdAuth.rolePermissions", role) ??
+      Effect.map(ask("EtcdAuth.rolePermissions", method.roleGet, { role }, options), (answer) =>
+        answer.perm.map(permission)
+      ),
+    roles: (options) => Effect.map(ask("EtcdAuth.roles", method.roleList, {}, options), (answer) => answer.roles),
+    deleteRole: (name, options) =>
+      wrongRole("EtcdAuth.deleteRole", name) ??
+      Effect.map(ask("EtcdAuth.deleteRole", method.roleDelete, { role: name }, options), headerOf),
+    grantPermission: (role, access, input, options) =>
+      wrongRole("EtcdAuth.grantPermission", role) ??
+      Options.wrongArgument("EtcdAuth.grantPermission", "the access", accessWord, access) ??
+      wrongRange("EtcdAuth.grantPermission", input) ??
+      Effect.suspend(() => {
+        const { end, key } = KeyRange.fromInput(input)
+        const perm = { permType: permissionTypes[access], key, rangeEnd: end }
+        return Effect.map(
+          ask("EtcdAuth.grantPermission", method.roleGrantPermission, { name: role, perm }, options),
+          headerOf
+        )
+      }),
+    revokePermission: (role, input, options) =>
+      wrongRole("EtcdAuth.revokePermission", role) ??
+      wrongRange("EtcdAuth.revokePermission", input) ??
+      Effect.suspend(() => {
+        const { end, key } = KeyRange.fromInput(input)
+        return Effect.map(
+          ask("EtcdAuth.revokePermission", method.roleRevokePermission, { role, key, rangeEnd: end }, options),
+          headerOf
+        )
+      })
+  }
+}
 
 /**
  * Provides {@link EtcdAuth} over the {@link EtcdClient.EtcdClient} that is there.

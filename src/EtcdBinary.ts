@@ -488,10 +488,6 @@ const plan = (options: FetchOptions): Effect.Effect<Plan, EtcdProcessError.EtcdP
   if (wanted === undefined) {
     return Effect.fail(fetchFailed(baseUrl, `no release is known for ${platform}; give \`version\` and \`sha256\``))
   }
-  const version = SemVer.parse(wanted)
-  if (Result.isFailure(version)) {
-    return Effect.fail(fetchFailed(baseUrl, `the option \`version\` is ${JSON.stringify(wanted)}, not one like 3.6.14`))
-  }
   const name = Releases.archiveName(wanted, platform)
   const kind = Releases.archiveKind(platform)
   const url = `${baseUrl}/v${wanted}/${name}.${kind}`
@@ -506,7 +502,7 @@ const plan = (options: FetchOptions): Effect.Effect<Plan, EtcdProcessError.EtcdP
   }
   return Effect.succeed({
     url,
-    version: version.success,
+    version: SemVer.parseUnsafe(wanted),
     sha256,
     kind,
     names: executables.map((executable) => Releases.executableName(executable, platform)),
@@ -706,11 +702,12 @@ const findOrFetchOne = Effect.fn("EtcdBinary.findOrFetch")(function* (
     options
   )
   const isNamed = options.path !== undefined || (yield* setting("ETCD_BINARY")) !== undefined
-  return yield* findAny(options).pipe(
+  const { cacheDirectory, path, ...release } = options
+  return yield* findAny({ path, cacheDirectory }).pipe(
     Effect.catchReason("EtcdProcessError", "BinaryNotFound", (reason) =>
       isNamed
         ? Effect.fail(EtcdProcessError.make(reason))
-        : Effect.flatMap(fetchOne(options), (fetched) => findAny({ path: fetched.path }))
+        : Effect.flatMap(fetchOne({ ...release, cacheDirectory }), (fetched) => findAny({ path: fetched.path }))
     )
   )
 })

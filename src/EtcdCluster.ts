@@ -56,9 +56,9 @@ export class EtcdCluster extends Context.Service<EtcdCluster, Cluster>()("effect
  * @since 0.1.0
  */
 export interface Options extends Omit<EtcdProcess.Options, "runDirectory" | "runDirectoryIsTemporary"> {
-  /** How many members, from 1 on. Default: 3. */
+  /** How many members, from 1 up to 99. Default: 3. */
   readonly size?: number | undefined
-  /** Configuration that all members share. */
+  /** Configuration that all members share: everything but `name`, `dataDir` and `walDir`. */
   readonly config?: EtcdConfig.Input | undefined
 }
 
@@ -136,7 +136,8 @@ const startAll = Effect.fnUntraced(function* (
 }, Time.really)
 
 /**
- * Starts a cluster from one configuration a member, and waits until all of them serve.
+ * Starts a cluster from one configuration a member, and waits until all of them serve. Fails with `InvalidConfig`, before
+ * anything is started, if there is none or one makes no sense.
  *
  * @category constructors
  * @since 0.1.0
@@ -145,17 +146,22 @@ export const fromConfigs = (
   configs: Array.NonEmptyReadonlyArray<EtcdConfig.Input>,
   options: EtcdProcess.Options = {}
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
-  startAll((index) => EtcdProcess.make(configs[index], options), configs.length)
+  Effect.gen(function* () {
+    yield* ProcessOptions.check("EtcdCluster.fromConfigs", ProcessOptions.ofNode, options)
+    const given = yield* ProcessOptions.decodeAll("EtcdCluster.fromConfigs", configs)
+    return yield* startAll((index) => EtcdProcess.make(given[index], options), given.length)
+  })
 
 const onSockets = (
   start: typeof EtcdProcess.make,
-  options: Options
+  options: Options,
+  preset: EtcdConfig.Input
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
   Effect.gen(function* () {
     yield* ProcessOptions.check("EtcdCluster", ProcessOptions.ofCluster, options)
-    yield* ProcessOptions.check("EtcdCluster", ProcessOptions.ofNode, options)
+    const { config = {}, size = 3, ...ofMembers } = options
+    const shared = yield* ProcessOptions.decodeShared("EtcdCluster", config)
     const fs = yield* FileSystem.FileSystem
-    const size = options.size ?? 3
     const runDirectory = yield* Effect.mapError(
       fs.makeTempDirectoryScoped({ prefix: "effect-etcd-" }),
       EtcdProcessError.systemFailure("create a temporary directory")
@@ -165,15 +171,18 @@ const onSockets = (
     return yield* startAll(
       (index) =>
         start(
-          {
-            listenClientUrls: `unix://${names[index]}.client:0`,
-            listenPeerUrls: `unix://${names[index]}.peer:0`,
-            initialAdvertisePeerUrls: `unix://${names[index]}.peer:0`,
-            initialCluster,
-            ...options.config,
-            name: names[index]!
-          },
-          { ...options, runDirectory, runDirectoryIsTemporary: true }
+          Object.assign(
+            {
+              listenClientUrls: `unix://${names[index]}.client:0`,
+              listenPeerUrls: `unix://${names[index]}.peer:0`,
+              initialAdvertisePeerUrls: `unix://${names[index]}.peer:0`,
+              initialCluster
+            } satisfies EtcdConfig.Input,
+            preset,
+            shared,
+            { name: names[index]! }
+          ),
+          { ...ofMembers, runDirectory, runDirectoryIsTemporary: true }
         ),
       size
     )
@@ -202,7 +211,7 @@ const onSockets = (
 export const make = (
   options: Options = {}
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
-  onSockets(EtcdProcess.make, options)
+  onSockets(EtcdProcess.make, options, {})
 
 /**
  * A cluster for tests: short election times, and no sync to disk where etcd's version can leave that out.
@@ -213,10 +222,7 @@ export const make = (
 export const ephemeral = (
   options: Options = {}
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
-  onSockets(EtcdProcess.ephemeral, {
-    ...options,
-    config: { heartbeatInterval: "50 millis", electionTimeout: "500 millis", ...options.config }
-  })
+  onSockets(EtcdProcess.ephemeral, options, { heartbeatInterval: "50 millis", electionTimeout: "500 millis" })
 
 /**
  * Starts a cluster with the layer, and stops it with the layer.

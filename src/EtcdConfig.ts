@@ -29,6 +29,7 @@ import * as Read from "./internal/config/read.ts"
 import * as Resolve from "./internal/config/resolve.ts"
 import * as Table from "./internal/config/table.ts"
 import * as Url from "./internal/config/url.ts"
+import * as Options from "./internal/options.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // options
@@ -135,7 +136,7 @@ export const parseToml = (
   text: string,
   file = "TOML configuration"
 ): Effect.Effect<EtcdOptions, EtcdProcessError.EtcdProcessError> =>
-  Effect.suspend(() => Effect.fromResult(Read.fromToml(text, file)))
+  parse("EtcdConfig.parseToml", Read.fromToml, text, file)
 
 /**
  * Reads options from the table `[etcd]` of a TOML file, as {@link parseToml}.
@@ -148,7 +149,7 @@ export const parseToml = (
 export const fromToml = (
   path: string
 ): Effect.Effect<EtcdOptions, EtcdProcessError.EtcdProcessError, FileSystem.FileSystem> =>
-  Effect.flatMap(readFile(path), (text) => parseToml(text, path))
+  Effect.flatMap(readFile("EtcdConfig.fromToml", path), (text) => parseToml(text, path))
 
 /**
  * Reads options from the text of etcd's own configuration file: names as on the command line, the sections
@@ -165,7 +166,7 @@ export const parseYaml = (
   text: string,
   file = "YAML configuration"
 ): Effect.Effect<EtcdOptions, EtcdProcessError.EtcdProcessError> =>
-  Effect.suspend(() => Effect.fromResult(Read.fromYaml(text, file)))
+  parse("EtcdConfig.parseYaml", Read.fromYaml, text, file)
 
 /**
  * Reads options from etcd's own YAML configuration file, as {@link parseYaml}.
@@ -178,12 +179,29 @@ export const parseYaml = (
 export const fromYaml = (
   path: string
 ): Effect.Effect<EtcdOptions, EtcdProcessError.EtcdProcessError, FileSystem.FileSystem> =>
-  Effect.flatMap(readFile(path), (text) => parseYaml(text, path))
+  Effect.flatMap(readFile("EtcdConfig.fromYaml", path), (text) => parseYaml(text, path))
 
-const readFile = (path: string) =>
-  Effect.flatMap(FileSystem.FileSystem, (fs) => fs.readFileString(path)).pipe(
-    Effect.mapError((error) => Read.invalid(path, [{ option: path, message: explainUnreadable(error) }]))
-  )
+const aText: Options.Check = { accepts: (value) => typeof value === "string", due: "text" }
+const aFile = Options.text("the name of a file")
+
+const parse = (who: string, read: typeof Read.fromToml, text: string, file: string) =>
+  Effect.suspend(() => {
+    const wrong = Read.wrongArgument(who, "the text", aText, text) ?? Read.wrongArgument(who, "the file", aFile, file)
+    return wrong === undefined ? Effect.fromResult(read(text, file)) : Effect.fail(wrong)
+  })
+
+const readFile = (
+  who: string,
+  path: string
+): Effect.Effect<string, EtcdProcessError.EtcdProcessError, FileSystem.FileSystem> =>
+  Effect.flatMap(FileSystem.FileSystem, (fs) => {
+    const wrong = Read.wrongArgument(who, "the path", aFile, path)
+    return wrong === undefined
+      ? Effect.mapError(fs.readFileString(path), (error) =>
+          Read.invalid(path, [{ option: path, message: explainUnreadable(error) }])
+        )
+      : Effect.fail(wrong)
+  })
 
 const explainUnreadable = (error: PlatformError.PlatformError): string =>
   error.reason._tag === "NotFound" ? "there is no such file" : `cannot be read: ${error.message}`
@@ -209,8 +227,10 @@ const explainUnreadable = (error: PlatformError.PlatformError): string =>
  * @category sources
  * @since 0.1.0
  */
-export const config = (prefix = "etcd"): Config.Config<EtcdOptions> =>
-  Config.mapEffect(
+export const config = (prefix = "etcd"): Config.Config<EtcdOptions> => {
+  const problem = Options.problemOfArgument("EtcdConfig.config", "the prefix", aText, prefix)
+  if (problem !== undefined) return Config.mapEffect(Config.succeed({}), () => Effect.fail(configError(problem)))
+  return Config.mapEffect(
     Config.all(
       Table.keys.map((key) =>
         Config.map(
@@ -221,6 +241,10 @@ export const config = (prefix = "etcd"): Config.Config<EtcdOptions> =>
     ),
     (found) => decodeTexts(found.flatMap(Option.toArray))
   )
+}
+
+const configError = (message: string) =>
+  new Config.ConfigError(new Schema.SchemaError(new SchemaIssue.InvalidValue({ message })))
 
 const TextOrList = Schema.Union([Schema.String, Schema.Array(Schema.String)])
 const TextOrRecord = Schema.Union([Schema.String, Schema.Record(Schema.String, TextOrList)])
@@ -242,10 +266,9 @@ const lookup = (key: Table.Key, prefix: string): Config.Config<Option.Option<unk
 const constantCase = (name: string) => name.replace(/-/g, "_").toUpperCase()
 
 const decodeTexts = (texts: ReadonlyArray<readonly [Table.Key, unknown]>) =>
-  Effect.mapError(Effect.fromResult(Read.fromTexts(texts)), (problems) => {
-    const message = problems.map(({ message, option }) => `${option}: ${message}`).join("\n")
-    return new Config.ConfigError(new Schema.SchemaError(new SchemaIssue.InvalidValue({ message })))
-  })
+  Effect.mapError(Effect.fromResult(Read.fromTexts(texts)), (problems) =>
+    configError(problems.map(({ message, option }) => `${option}: ${message}`).join("\n"))
+  )
 
 // ---------------------------------------------------------------------------------------------------------------------
 // resolving
@@ -265,6 +288,28 @@ export interface Resolved {
   readonly options: EtcdOptions
   /** What is allowed, but unsafe or likely not meant, for people to read. */
   readonly warnings: ReadonlyArray<string>
+}
+
+/**
+ * What options are resolved for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Context {
+  readonly version: SemVer.SemVer
+  /** The absolute path of the data directory. */
+  readonly dataDir: string
+  /** Where other relative paths of files start. Default: the working directory of this process. */
+  readonly directory?: string | undefined
+}
+
+const aContext: Options.Check = { accepts: Options.isObject, due: "{ version, dataDir }" }
+
+const ofContext: Options.Checks<Context> = {
+  version: { accepts: SemVer.isSemVer, due: "a SemVer" },
+  dataDir: Options.text("the name of a directory"),
+  directory: Options.text("the name of a directory")
 }
 
 /**
@@ -299,11 +344,14 @@ export interface Resolved {
  * @category resolving
  * @since 0.1.0
  */
-export const resolve = (
-  options: Input,
-  context: { readonly version: SemVer.SemVer; readonly dataDir: string; readonly directory?: string | undefined }
-): Effect.Effect<Resolved, EtcdProcessError.EtcdProcessError> =>
+export const resolve = (options: Input, context: Context): Effect.Effect<Resolved, EtcdProcessError.EtcdProcessError> =>
   Effect.flatMap(decode(options), (given) => {
+    const wrong =
+      Read.wrongArgument("EtcdConfig.resolve", "the context", aContext, context) ??
+      Read.wrongOptions("EtcdConfig.resolve", ofContext, context) ??
+      Read.wrongArgument("EtcdConfig.resolve", "the option version", ofContext.version, context.version) ??
+      Read.wrongArgument("EtcdConfig.resolve", "the option dataDir", ofContext.dataDir, context.dataDir)
+    if (wrong !== undefined) return Effect.fail(wrong)
     const { dataDir, directory = currentDirectory(), version } = context
     const { name, problems, values, warnings } = Resolve.resolve(given, { version, dataDir, directory })
     return problems.length > 0

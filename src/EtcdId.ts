@@ -10,6 +10,21 @@ import * as Brand from "effect/Brand"
 import * as Option from "effect/Option"
 
 /**
+ * Whether it is a number of 64 bits, signed or not.
+ *
+ * @internal
+ * @category guards
+ * @since 0.1.0
+ */
+export const isId = (input: unknown): input is bigint =>
+  typeof input === "bigint" && (BigInt.asIntN(64, input) === input || BigInt.asUintN(64, input) === input)
+
+// What has more bits stays as it is, and is refused by whoever is to do something with it: cut off, it would be the id
+// of something else.
+const unsigned = (id: bigint): bigint => (isId(id) ? BigInt.asUintN(64, id) : id)
+const signed = (id: bigint): bigint => (isId(id) ? BigInt.asIntN(64, id) : id)
+
+/**
  * The id of a cluster member: an unsigned number of 64 bits.
  *
  * @category models
@@ -23,7 +38,7 @@ export type MemberId = Brand.Branded<bigint, "effect-etcd/MemberId">
  * @category constructors
  * @since 0.1.0
  */
-export const MemberId = (id: bigint): MemberId => nominalMember(BigInt.asUintN(64, id))
+export const MemberId = (id: bigint): MemberId => nominalMember(unsigned(id))
 
 const nominalMember = Brand.nominal<MemberId>()
 
@@ -41,7 +56,7 @@ export type ClusterId = Brand.Branded<bigint, "effect-etcd/ClusterId">
  * @category constructors
  * @since 0.1.0
  */
-export const ClusterId = (id: bigint): ClusterId => nominalCluster(BigInt.asUintN(64, id))
+export const ClusterId = (id: bigint): ClusterId => nominalCluster(unsigned(id))
 
 const nominalCluster = Brand.nominal<ClusterId>()
 
@@ -67,7 +82,7 @@ export type LeaseId = Brand.Branded<bigint, "effect-etcd/LeaseId">
  * @category constructors
  * @since 0.1.0
  */
-export const LeaseId = (id: bigint): LeaseId => nominalLease(BigInt.asIntN(64, id))
+export const LeaseId = (id: bigint): LeaseId => nominalLease(signed(id))
 
 const nominalLease = Brand.nominal<LeaseId>()
 
@@ -84,7 +99,7 @@ const nominalLease = Brand.nominal<LeaseId>()
  * @category conversions
  * @since 0.1.0
  */
-export const format = (id: bigint): string => BigInt.asUintN(64, id).toString(16)
+export const format = (id: bigint): string => unsigned(id).toString(16)
 
 const hexadecimal = /^[0-9a-f]{1,16}$/i
 

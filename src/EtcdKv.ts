@@ -282,12 +282,6 @@ export interface Service {
  */
 export class EtcdKv extends Context.Service<EtcdKv, Service>()("effect-etcd/EtcdKv") {}
 
-const ofStream: Options.Checks<Options.Own<StreamOptions>> = {
-  ...Requests.ofRead,
-  keysOnly: Options.flag,
-  pageSize: Options.count
-}
-
 const ofDelete: Options.Checks<Options.Own<DeleteOptions>> = { ...Requests.ofDelete, errorOnMissing: Options.flag }
 
 const ofCompact: Options.Checks<Options.Own<CompactOptions>> = { physical: Options.flag }
@@ -348,7 +342,8 @@ export const fromClient = (client: EtcdClient.Client): Service => {
         (response) => Requests.rangeResult(response, Wire.header(response.header))
       ),
     stream: (range, options) => {
-      const wrong = wrongRange("EtcdKv.stream", range) ?? Options.wrongOptions("EtcdKv.stream", ofStream, options)
+      const wrong =
+        wrongRange("EtcdKv.stream", range) ?? Options.wrongOptions("EtcdKv.stream", Requests.ofStream, options)
       return wrong === undefined
         ? KeyStream.stream(client, KeyRange.fromInput(range), options ?? {})
         : Stream.fromEffect(wrong)

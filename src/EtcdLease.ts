@@ -236,6 +236,7 @@ const handle = (keeper: Keeper.Keeper, time: Time.Time, entry: Entry.Entry): Lea
   }
 }
 
+// All of them, since deadlines count here too.
 const ofGrant: Options.Checks<GrantOptions> = { ...Options.ofCall, id: Options.id("the new lease") }
 
 const ofTimeToLive: Options.Checks<TimeToLiveOptions> = { ...Options.ofCall, keys: Options.flag }
@@ -276,11 +277,11 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
       }),
     keepAlive: (id, options) =>
       wrongId("EtcdLease.keepAlive", id) ??
-      Options.wrongOptions("EtcdLease.keepAlive", Options.ofCall, options) ??
+      Options.wrongCall("EtcdLease.keepAlive", options) ??
       Effect.map(adopt(Requests.idOnWire(id), options ?? {}), (entry) => handle(keeper, time, entry)),
     keepAliveOnce: (id, options) =>
       wrongId("EtcdLease.keepAliveOnce", id) ??
-      Options.wrongOptions("EtcdLease.keepAliveOnce", Options.ofCall, options) ??
+      Options.wrongCall("EtcdLease.keepAliveOnce", options) ??
       Effect.suspend(() => {
         const wire = Requests.idOnWire(id)
         const renewed = about(wire, options ?? {}, Requests.renew(client, time, wire, options ?? {}))
@@ -304,7 +305,7 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
       }),
     revoke: (id, options) =>
       wrongId("EtcdLease.revoke", id) ??
-      Options.wrongOptions("EtcdLease.revoke", Options.ofCall, options) ??
+      Options.wrongCall("EtcdLease.revoke", options) ??
       Effect.suspend(() => {
         const wire = Requests.idOnWire(id)
         const entry = keeper.find(wire)
@@ -329,7 +330,7 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
         }))
       }),
     list: (options) =>
-      Options.wrongOptions("EtcdLease.list", Options.ofCall, options) ??
+      Options.wrongCall("EtcdLease.list", options) ??
       Effect.map(whileOpen(Requests.list(client, options ?? {})), (answer) =>
         answer.leases.map((lease) => LeaseId(lease.ID))
       )

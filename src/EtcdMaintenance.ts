@@ -399,15 +399,18 @@ const ofSnapshotFile: Options.Checks<Options.Own<SnapshotFileOptions>> = { onPro
  * @since 0.1.0
  */
 export const fromClient = (client: EtcdClient.Client): Service => ({
-  status: (options) => statusOf(client, options),
-  alarms: (options) => alarmsOf(client, options),
+  status: (options) => Options.wrongCall("EtcdMaintenance.status", options) ?? statusOf(client, options),
+  alarms: (options) => Options.wrongCall("EtcdMaintenance.alarms", options) ?? alarmsOf(client, options),
   armAlarm: (alarm, options) =>
     wrongAlarm("EtcdMaintenance.armAlarm", alarm) ??
+    Options.wrongCall("EtcdMaintenance.armAlarm", options) ??
     setAlarm(client, Rpc.AlarmRequest_AlarmAction.ACTIVATE, alarm, options),
   disarmAlarm: (alarm, options) =>
     wrongAlarm("EtcdMaintenance.disarmAlarm", alarm) ??
+    Options.wrongCall("EtcdMaintenance.disarmAlarm", options) ??
     setAlarm(client, Rpc.AlarmRequest_AlarmAction.DEACTIVATE, alarm, options),
   disarmAlarms: (options) =>
+    Options.wrongCall("EtcdMaintenance.disarmAlarms", options) ??
     Effect.flatMap(alarmsOf(client, options), (alarms) =>
       Effect.as(
         Effect.forEach(alarms, (alarm) => setAlarm(client, Rpc.AlarmRequest_AlarmAction.DEACTIVATE, alarm, options), {
@@ -416,8 +419,11 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
         alarms
       )
     ),
-  defragment: (options) => Effect.map(client.unary(method.defragment, {}, options), headerOf),
+  defragment: (options) =>
+    Options.wrongCall("EtcdMaintenance.defragment", options) ??
+    Effect.map(client.unary(method.defragment, {}, options), headerOf),
   hash: (options) =>
+    Options.wrongCall("EtcdMaintenance.hash", options) ??
     Effect.map(client.unary(method.hash, {}, options), (answer) => ({ header: headerOf(answer), hash: answer.hash })),
   hashKv: (options) =>
     Options.wrongOptions("EtcdMaintenance.hashKv", ofHashKv, options) ??
@@ -427,24 +433,31 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
       compactRevision: answer.compactRevision,
       hashRevision: unlessZero(answer.hashRevision)
     })),
-  snapshot: (options) => snapshotOf(client, options),
+  snapshot: (options) => {
+    const wrong = Options.wrongCall("EtcdMaintenance.snapshot", options)
+    return wrong === undefined ? snapshotOf(client, options) : Stream.fromEffect(wrong)
+  },
   snapshotToFile: (path, options) =>
     Options.wrongArgument("EtcdMaintenance.snapshotToFile", "the path", Options.text("the name of a file"), path) ??
     Options.wrongOptions("EtcdMaintenance.snapshotToFile", ofSnapshotFile, options) ??
     saveSnapshot(client, path, options ?? {}),
   moveLeader: (to, options) =>
     Options.wrongArgument("EtcdMaintenance.moveLeader", "the member", aMember, to) ??
-    Options.wrongOptions("EtcdMaintenance.moveLeader", Options.ofCall, options) ??
+    Options.wrongCall("EtcdMaintenance.moveLeader", options) ??
     Effect.flatMap(askLeader(client, options), (asked) =>
       Effect.map(client.unary(method.moveLeader, { targetID: BigInt.asUintN(64, to) }, asked), headerOf)
     ),
   validateDowngrade: (version, options) =>
     wrongVersion("EtcdMaintenance.validateDowngrade", version) ??
+    Options.wrongCall("EtcdMaintenance.validateDowngrade", options) ??
     downgrade(client, Rpc.DowngradeRequest_DowngradeAction.VALIDATE, version, options),
   enableDowngrade: (version, options) =>
     wrongVersion("EtcdMaintenance.enableDowngrade", version) ??
+    Options.wrongCall("EtcdMaintenance.enableDowngrade", options) ??
     downgrade(client, Rpc.DowngradeRequest_DowngradeAction.ENABLE, version, options),
-  cancelDowngrade: (options) => downgrade(client, Rpc.DowngradeRequest_DowngradeAction.CANCEL, "", options)
+  cancelDowngrade: (options) =>
+    Options.wrongCall("EtcdMaintenance.cancelDowngrade", options) ??
+    downgrade(client, Rpc.DowngradeRequest_DowngradeAction.CANCEL, "", options)
 })
 
 /**

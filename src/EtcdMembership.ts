@@ -152,7 +152,7 @@ const ofAdd: Options.Checks<Options.Own<AddOptions>> = { isLearner: Options.flag
 
 const aMember = Options.id("a member")
 
-const urls = Options.texts("URLs, such as http://10.0.0.4:2380")
+const urls = Options.texts("different URLs, such as http://10.0.0.4:2380")
 
 const wrongMember = (who: string, id: unknown) => Options.wrongArgument(who, "the member", aMember, id)
 
@@ -186,16 +186,19 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
     ),
   promote: (id, options) =>
     wrongMember("EtcdMembership.promote", id) ??
+    Options.wrongCall("EtcdMembership.promote", options) ??
     Effect.map(client.unary(Rpc.Cluster.method.memberPromote, { ID: onWire(id) }, options), toMembers),
   update: (id, peerUrls, options) =>
     wrongMember("EtcdMembership.update", id) ??
     wrongUrls("EtcdMembership.update", peerUrls) ??
+    Options.wrongCall("EtcdMembership.update", options) ??
     Effect.map(
       client.unary(Rpc.Cluster.method.memberUpdate, { ID: onWire(id), peerURLs: [...peerUrls] }, options),
       toMembers
     ),
   remove: (id, options) =>
     wrongMember("EtcdMembership.remove", id) ??
+    Options.wrongCall("EtcdMembership.remove", options) ??
     Effect.map(client.unary(Rpc.Cluster.method.memberRemove, { ID: onWire(id) }, options), toMembers)
 })
 

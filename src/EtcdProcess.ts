@@ -143,7 +143,7 @@ export interface Options {
   /** Whether the given `runDirectory` goes when the host dies without closing the scope. Default: false. */
   readonly runDirectoryIsTemporary?: boolean | undefined
   /** What this library's own requests to the node need, where the node asks for TLS or a password. */
-  readonly client?: Partial<EtcdClient.Options> | undefined
+  readonly client?: Partial<Omit<EtcdClient.Options, "endpoints">> | undefined
 }
 
 interface Status {
@@ -189,7 +189,7 @@ export const make = (
   Node,
   EtcdProcessError.EtcdProcessError,
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
-> => Time.really(makeWith(() => config, options))
+> => Time.really(makeWith(config, () => ({}), options))
 
 /**
  * A node for tests: it elects itself within milliseconds, does not sync its data to disk where its version can leave
@@ -205,7 +205,7 @@ export const ephemeral = (
   Node,
   EtcdProcessError.EtcdProcessError,
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
-> => Time.really(makeWith((version) => ({ ...EtcdConfig.ephemeral(version), ...config }), options))
+> => Time.really(makeWith(config, EtcdConfig.ephemeral, options))
 
 /**
  * What one run of the process has said so far, as far as starting and ending are concerned.
@@ -250,7 +250,8 @@ interface Run {
 }
 
 const makeWith = Effect.fnUntraced(function* (
-  configFor: (version: SemVer.SemVer) => EtcdConfig.Input,
+  input: EtcdConfig.Input,
+  preset: (version: SemVer.SemVer) => EtcdConfig.Input,
   options: Options
 ): Effect.fn.Return<
   Node,
@@ -261,8 +262,10 @@ const makeWith = Effect.fnUntraced(function* (
   const fs = yield* FileSystem.FileSystem
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   yield* ProcessOptions.check("EtcdProcess", ProcessOptions.ofNode, options)
+  const given = yield* EtcdConfig.decode(input)
   const binary = yield* EtcdBinary.find({ path: options.binary })
-  const { config, runDirectory, temporaryDirectory } = yield* prepare(binary, configFor(binary.version), options)
+  const wanted: EtcdConfig.Input = Object.assign({}, preset(binary.version), given)
+  const { config, runDirectory, temporaryDirectory } = yield* prepare(binary, wanted, options)
   const endpoints = EtcdConfig.endpoints(config, runDirectory)
   const startTimeout = Duration.fromInputUnsafe(options.startTimeout ?? "30 seconds")
   const gracePeriod = Duration.fromInputUnsafe(options.gracePeriod ?? "5 seconds")

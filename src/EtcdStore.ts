@@ -23,7 +23,9 @@ import * as EtcdKv from "./EtcdKv.ts"
 import * as EtcdTxn from "./EtcdTxn.ts"
 import * as EtcdWatch from "./EtcdWatch.ts"
 import * as Keys from "./internal/kv/keys.ts"
+import * as Requests from "./internal/kv/requests.ts"
 import * as Checks from "./internal/options.ts"
+import * as WatchChecks from "./internal/watch/options.ts"
 import * as KeyRange from "./KeyRange.ts"
 
 /**
@@ -287,18 +289,28 @@ const ofStore: Checks.Checks<Options> = { format: Checks.oneOf("json", "text", "
 
 const ofInvalid: Checks.Checks<InvalidOptions> = { onInvalid: Checks.oneOf("fail", "skip") }
 
-// What EtcdKv and EtcdWatch are given on, they check themselves.
-const ofList: Checks.Checks<Pick<ListOptions, "onInvalid" | "keysOnly" | "countOnly">> = {
+const ofList: Checks.Checks<Checks.Own<ListOptions>> = {
+  ...Requests.ofRange,
   ...ofInvalid,
   keysOnly: leftOut,
   countOnly: leftOut
 }
 
-const ofStream: Checks.Checks<Pick<StreamOptions, "onInvalid" | "keysOnly">> = { ...ofInvalid, keysOnly: leftOut }
+const ofStream: Checks.Checks<Checks.Own<StreamOptions>> = {
+  ...Requests.ofStream,
+  ...ofInvalid,
+  keysOnly: leftOut
+}
+
+const ofWatch: Checks.Checks<WatchOptions> = { ...WatchChecks.ofWatch, ...ofInvalid }
 
 const ofPut: Checks.Checks<Checks.Own<PutOptions>> = { lease: Checks.lease }
 
 const ofExpected: Checks.Checks<Expected> = { revision: Checks.revision }
+
+const ofSet: Checks.Checks<Checks.Own<PutOptions & Expected>> = { ...ofPut, ...ofExpected }
+
+const aSchema: Checks.Check = { accepts: Schema.isSchema, due: "a Schema" }
 
 const wrongKey = (who: string, key: unknown) => Checks.wrongArgument(who, "the key", Checks.bytes, key)
 
@@ -331,15 +343,22 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 /** Between the bytes in etcd and what the schema encodes to. */
 interface Outer {
   readonly fromBytes: (bytes: Uint8Array) => Result.Result<unknown, unknown>
-  readonly toBytes: (encoded: any) => Uint8Array
+  readonly toBytes: (encoded: unknown) => Result.Result<Uint8Array, string>
 }
 
 const utf8: Outer = {
   fromBytes: (bytes) => Result.try(() => strictDecoder.decode(bytes)),
-  toBytes: KeyRange.toBytes
+  toBytes: (encoded) =>
+    typeof encoded === "string" && encoded.isWellFormed()
+      ? Result.succeed(KeyRange.toBytes(encoded))
+      : Result.fail("it encodes to what is no text (without half a surrogate pair)")
 }
 
-const raw: Outer = { fromBytes: Result.succeed, toBytes: (encoded: Uint8Array) => encoded }
+const raw: Outer = {
+  fromBytes: Result.succeed,
+  toBytes: (encoded) =>
+    encoded instanceof Uint8Array ? Result.succeed(encoded) : Result.fail("it encodes to what is no Uint8Array")
+}
 
 const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
 
@@ -372,17 +391,20 @@ const codecOf = <A, RD, RE>(schema: Schema.ConstraintCodec<A, unknown, RD, RE>, 
     decode: (kv: EtcdKv.KeyValue): Effect.Effect<A, EtcdSchemaError, RD> =>
       Effect.mapError(Effect.flatMap(Effect.fromResult(outer.fromBytes(kv.value)), fromEncoded), undecodable(kv)),
     encode: (key: Uint8Array, value: A): Effect.Effect<Uint8Array, EtcdSchemaError, RE> =>
-      Effect.mapBoth(toEncoded(value), { onSuccess: outer.toBytes, onFailure: unencodable(key) })
+      Effect.mapError(
+        Effect.flatMap(toEncoded(value), (encoded) => Effect.fromResult(outer.toBytes(encoded))),
+        unencodable(key)
+      )
   }
 }
 
 /** What a decoding gives; `None` where it failed and is to be passed over. */
 const orSkip = <A, RD>(
   decoded: Effect.Effect<A, EtcdSchemaError, RD>,
-  options: InvalidOptions | undefined
+  onInvalid: InvalidOptions["onInvalid"]
 ): Effect.Effect<Option.Option<A>, EtcdSchemaError, RD> => {
   const some = Effect.map(decoded, Option.some)
-  return options?.onInvalid === "skip"
+  return onInvalid === "skip"
     ? Effect.catch(some, (error) => Effect.as(Effect.logWarning(error.message), Option.none()))
     : some
 }
@@ -439,6 +461,7 @@ export const make: {
 ): Store<A, RD, RE> => {
   const problem =
     Checks.problemOfArgument("EtcdStore.make", "the prefix", Checks.bytes, prefix) ??
+    Checks.problemOfArgument("EtcdStore.make", "the schema", aSchema, schema) ??
     Checks.problemOf("EtcdStore.make", ofStore, options)
   if (problem !== undefined) return impossible(problem)
   const prefixBytes = Keys.own(prefix)
@@ -494,10 +517,8 @@ export const make: {
           : Effect.fail(new EtcdConflict({ key: decoder.decode(key), expectedRevision, current: result.results }))
     )
 
-  const setAt = (key: Uint8Array, value: A, revision: bigint, options: PutOptions) =>
-    Effect.flatMap(encode(key, value), (bytes) =>
-      ifAt(key, revision, EtcdTxn.put(key, bytes, { lease: options.lease }), options)
-    )
+  const setAt = (key: Uint8Array, value: A, revision: bigint, { lease, ...call }: PutOptions) =>
+    Effect.flatMap(encode(key, value), (bytes) => ifAt(key, revision, EtcdTxn.put(key, bytes, { lease }), call))
 
   const updateAs = <E, R>(
     who: string,
@@ -511,6 +532,7 @@ export const make: {
       Checks.wrongOptions(who, ofPut, options)
     if (wrong !== undefined) return wrong
     const full = fullKey(key)
+    const { lease: _, ...call } = options ?? {}
     const attempt = (
       current: Option.Option<EtcdKv.KeyValue>
     ): Effect.Effect<A, Failure | E, EtcdTxn.EtcdTxn | RD | RE | R> =>
@@ -523,13 +545,15 @@ export const make: {
           Effect.catchTag("EtcdConflict", (conflict) => attempt(conflict.current))
         )
       })
-    return Effect.flatMap(EtcdKv.get(full, options), attempt)
+    return Effect.flatMap(EtcdKv.get(full, call), attempt)
   }
 
   return {
     prefix: decoder.decode(prefixBytes),
     get: (key, options) =>
-      wrongKey("EtcdStore's get", key) ?? Effect.flatMap(EtcdKv.get(fullKey(key), options), optionalEntry),
+      wrongKey("EtcdStore's get", key) ??
+      Checks.wrongOptions("EtcdStore's get", Requests.ofRead, options) ??
+      Effect.suspend(() => Effect.flatMap(EtcdKv.get(fullKey(key), options), optionalEntry)),
     put: (key, value, options) =>
       wrongKey("EtcdStore's put", key) ??
       Checks.wrongOptions("EtcdStore's put", ofPut, options) ??
@@ -542,43 +566,54 @@ export const make: {
     compareAndSet: (key, value, options) =>
       wrongKey("EtcdStore's compareAndSet", key) ??
       wrongExpectation("EtcdStore's compareAndSet", options) ??
-      Checks.wrongOptions("EtcdStore's compareAndSet", ofPut, options) ??
-      setAt(fullKey(key), value, options.revision, options),
+      Checks.wrongOptions("EtcdStore's compareAndSet", ofSet, options) ??
+      Effect.suspend(() => {
+        const { revision, ...put } = options
+        return setAt(fullKey(key), value, revision, put)
+      }),
     update: (key, f, options) =>
       Checks.wrongArgument("EtcdStore's update", "what makes the new value", Checks.callback, f) ??
       updateAs("EtcdStore's update", key, (current) => Effect.sync(() => f(current)), options),
     updateEffect: (key, f, options) => updateAs("EtcdStore's updateEffect", key, f, options),
     delete: (key, options) =>
       wrongKey("EtcdStore's delete", key) ??
+      Checks.wrongCall("EtcdStore's delete", options) ??
       Effect.map(EtcdKv.delete(fullKey(key), options), (result) => result.deleted > 0n),
     compareAndDelete: (key, options) =>
       wrongKey("EtcdStore's compareAndDelete", key) ??
       wrongExpectation("EtcdStore's compareAndDelete", options) ??
+      Checks.wrongOptions("EtcdStore's compareAndDelete", ofExpected, options) ??
       Effect.suspend(() => {
+        const { revision, ...call } = options
         const full = fullKey(key)
-        return Effect.asVoid(ifAt(full, options.revision, EtcdTxn.delete(full), options))
+        return Effect.asVoid(ifAt(full, revision, EtcdTxn.delete(full), call))
       }),
     list: (options) =>
       Checks.wrongOptions("EtcdStore's list", ofList, options) ??
-      Effect.flatMap(EtcdKv.range(range, options), (result) =>
-        Effect.map(
-          Effect.forEach(result.kvs, (kv) => orSkip(entry(kv), options)),
-          Arr.getSomes
+      Effect.suspend(() => {
+        const { onInvalid, ...read } = options ?? {}
+        return Effect.flatMap(EtcdKv.range(range, read), (result) =>
+          Effect.map(
+            Effect.forEach(result.kvs, (kv) => orSkip(entry(kv), onInvalid)),
+            Arr.getSomes
+          )
         )
-      ),
+      }),
     stream: (options) => {
       const wrong = Checks.wrongOptions("EtcdStore's stream", ofStream, options)
       if (wrong !== undefined) return Stream.fromEffect(wrong)
-      return EtcdKv.stream(range, options).pipe(
-        Stream.mapArrayEffect((kvs) => Effect.forEach(kvs, (kv) => orSkip(entry(kv), options))),
+      const { onInvalid, ...read } = options ?? {}
+      return EtcdKv.stream(range, read).pipe(
+        Stream.mapArrayEffect((kvs) => Effect.forEach(kvs, (kv) => orSkip(entry(kv), onInvalid))),
         somes
       )
     },
     watch: (options) => {
-      const wrong = Checks.wrongOptions("EtcdStore's watch", ofInvalid, options)
-      if (wrong !== undefined) return Stream.fromEffect(wrong)
-      return EtcdWatch.watch(range, options).pipe(
-        Stream.mapEffect((change) => orSkip(event(change), options)),
+      const problem = Checks.problemOf("EtcdStore's watch", ofWatch, options)
+      if (problem !== undefined) return Stream.fail(EtcdError.invalid(problem))
+      const { onInvalid, ...watch } = options ?? {}
+      return EtcdWatch.watch(range, watch).pipe(
+        Stream.mapEffect((change) => orSkip(event(change), onInvalid)),
         somes
       )
     }

@@ -95,6 +95,21 @@ export type Results<B> =
       : { readonly [K in keyof B]: B[K] extends Op<infer A> ? A : never }
 
 /**
+ * What a transaction is made of.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Transaction<out Success extends Branch, out Failure extends Branch> {
+  /** All of them have to hold for `success` to run. */
+  readonly compare: Compare | ReadonlyArray<Compare>
+  /** Default: nothing. */
+  readonly success?: Success | undefined
+  /** What runs otherwise. Default: nothing. */
+  readonly failure?: Failure | undefined
+}
+
+/**
  * All comparisons held, and `success` ran.
  *
  * @category models
@@ -351,6 +366,8 @@ const headerOf = (own: Rpc.ResponseHeader | undefined, header: EtcdKv.Header): E
  */
 export const isOp = (input: unknown): input is Op<unknown> => Predicate.hasProperty(input, OpTypeId)
 
+const anOp: Options.Check = { accepts: isOp, due: "an operation or a transaction" }
+
 const getAs = (
   who: string,
   key: KeyRange.Bytes,
@@ -488,6 +505,10 @@ export const map: {
   <A, B>(f: (result: A) => B): (self: Op<A>) => Op<B>
   <A, B>(self: Op<A>, f: (result: A) => B): Op<B>
 } = dual(2, <A, B>(self: Op<A>, f: (result: A) => B): Op<B> => {
+  const problem =
+    Options.problemOfArgument("EtcdTxn.map", "what is mapped", anOp, self) ??
+    Options.problemOfArgument("EtcdTxn.map", "what makes the new result", Options.callback, f)
+  if (problem !== undefined) return impossible(problem)
   const own = self[OpTypeId]
   return makeOp({ ...own, decode: (response, header) => f(own.decode(response, header)) })
 })
@@ -501,6 +522,14 @@ interface Shape {
   readonly ops: ReadonlyArray<Op<unknown>>
   readonly labels: ReadonlyArray<string>
   readonly build: (results: ReadonlyArray<unknown>) => unknown
+}
+
+const aTransaction: Options.Check = { accepts: Options.isObject, due: "{ compare, success, failure }" }
+
+/** Each operation of it is looked at by itself. */
+const branch: Options.Check = {
+  accepts: (value) => isOp(value) || Array.isArray(value) || Options.isObject(value),
+  due: "an operation, a list of operations, or an object with operations"
 }
 
 /** Such names come first in an object, in the order of the numbers. */
@@ -524,7 +553,10 @@ const shapeOf = (branch: Branch): Shape => {
 }
 
 /** Whoever does not heed the types gives something else now and then. */
-const partsOf = (op: unknown): Op<unknown>[typeof OpTypeId] => (isOp(op) ? op : impossible("it is none"))[OpTypeId]
+const partsOf = (op: unknown): Op<unknown>[typeof OpTypeId] => {
+  const problem = Options.problemOfArgument("EtcdTxn", "what is to be done", anOp, op)
+  return (problem === undefined ? (op as Op<unknown>) : impossible(problem))[OpTypeId]
+}
 
 const requestsOf = (shape: Shape): Array<RequestOp> => shape.ops.map((op) => partsOf(op).request)
 
@@ -536,6 +568,20 @@ const namesOf = (shape: Shape): ReadonlyArray<Check.Part> =>
 
 const resultsOf = (shape: Shape, responses: ReadonlyArray<Rpc.ResponseOp>, header: EtcdKv.Header): unknown =>
   shape.build(shape.ops.map((op, index) => op[OpTypeId].decode(responses[index]!, header)))
+
+const ofTransaction: Options.Checks<Transaction<Branch, Branch>> = {
+  compare: {
+    accepts: (value) => isCompare(value) || (Array.isArray(value) && value.every(isCompare)),
+    due: "a comparison, such as EtcdTxn.exists(key), or a list of them"
+  },
+  success: branch,
+  failure: branch
+}
+
+const problemOfTransaction = (who: string, parts: Transaction<Branch, Branch>): string | undefined =>
+  Options.problemOfArgument(who, "what it is given", aTransaction, parts) ??
+  Options.problemOf(who, ofTransaction, parts) ??
+  Options.problemOfArgument(who, "the option compare", ofTransaction.compare, parts.compare)
 
 /**
  * A transaction: if all comparisons hold, the operations of `success` run, otherwise those of `failure`.
@@ -562,11 +608,11 @@ const resultsOf = (shape: Shape, responses: ReadonlyArray<Rpc.ResponseOp>, heade
  * @category transactions
  * @since 0.1.0
  */
-export const make = <const Success extends Branch = readonly [], const Failure extends Branch = readonly []>(parts: {
-  readonly compare: Compare | ReadonlyArray<Compare>
-  readonly success?: Success
-  readonly failure?: Failure
-}): Op<Succeeded<Results<Success>> | Failed<Results<Failure>>> => {
+export const make = <const Success extends Branch = readonly [], const Failure extends Branch = readonly []>(
+  parts: Transaction<Success, Failure>
+): Op<Succeeded<Results<Success>> | Failed<Results<Failure>>> => {
+  const problem = problemOfTransaction("EtcdTxn.make", parts)
+  if (problem !== undefined) return impossible(problem)
   const compares = isCompare(parts.compare) ? [parts.compare] : parts.compare
   const success = shapeOf(parts.success ?? [])
   const failure = shapeOf(parts.failure ?? [])
@@ -611,8 +657,11 @@ export const make = <const Success extends Branch = readonly [], const Failure e
  * @category transactions
  * @since 0.1.0
  */
-export const all = <const B extends Branch>(branch: B): Op<Results<B>> =>
-  map(make({ compare: [], success: branch }), (result) => result.results as Results<B>)
+export const all = <const B extends Branch>(operations: B): Op<Results<B>> => {
+  const problem = Options.problemOfArgument("EtcdTxn.all", "what it is given", branch, operations)
+  if (problem !== undefined) return impossible(problem)
+  return map(make({ compare: [], success: operations }), (result) => result.results as Results<B>)
+}
 
 /** The request and its parts. An operation that is no transaction is put into one. */
 const requestOf = <A>(op: Op<A>): Op<A>[typeof OpTypeId] & { readonly txn: TxnRequest } => {
@@ -641,8 +690,12 @@ const noAnswer = () =>
 export const fromClient = (client: EtcdClient.Client): Service => ({
   commit: (op, options) =>
     Effect.suspend(() => {
-      const wrong = Options.wrongArgument("EtcdTxn.commit", "what is committed", anOp, op)
+      const wrong =
+        Options.wrongArgument("EtcdTxn.commit", "what is committed", anOp, op) ??
+        Options.wrongCall("EtcdTxn.commit", options)
       if (wrong !== undefined) return wrong
+      const { problem } = op[OpTypeId]
+      if (problem !== undefined) return Effect.fail(EtcdError.invalid(problem))
       const { decode, parts, txn } = requestOf(op)
       const refused = Check.check(txn, parts)
       if (refused !== undefined) return Effect.fail(refused)
@@ -656,8 +709,6 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
       )
     })
 })
-
-const anOp: Options.Check = { accepts: isOp, due: "an operation or a transaction" }
 
 const asOperation = (response: Rpc.TxnResponse): Rpc.ResponseOp => ({
   $typeName: "etcdserverpb.ResponseOp",

@@ -40,7 +40,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -311,6 +310,7 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
   Effect.map(Office.make(client), (office) => {
     const subscribe = <A>(
       who: string,
+      checks: Parameters<typeof Options.request>[1],
       range: KeyRange.Input,
       options: ChangesOptions | undefined,
       itemsOf: (deliveries: Arr.NonEmptyReadonlyArray<Delivery>) => ReadonlyArray<A>
@@ -320,7 +320,7 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
           yield* office.asked
           const subscription = new Subscription(
             office,
-            yield* Effect.fromResult(Options.request(who, range, options, defaultRetry))
+            yield* Effect.fromResult(Options.request(who, checks, range, options, defaultRetry))
           )
           yield* Effect.addFinalizer(() => Effect.sync(() => subscription.close()))
           const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<A>, EtcdError.EtcdError> = Effect.flatMap(
@@ -333,19 +333,14 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
           return Stream.fromPull(Effect.succeed(pull))
         })
       )
-    // The options of `changes` are not those of a watch, though somebody may give them.
     const watchAs =
       (who: string): Service["watch"] =>
-      (range, options) => {
-        const own = Predicate.isObject(options)
-          ? { ...options, progress: false, created: false, snapshot: "never" as const }
-          : options
-        return subscribe(who, range, own, eventsOf)
-      }
+      (range, options) =>
+        subscribe(who, Options.ofWatch, range, options, eventsOf)
     const one = watchAs("EtcdWatch.next")
     return {
       watch: watchAs("EtcdWatch.watch"),
-      changes: (range, options) => subscribe("EtcdWatch.changes", range, options, changesOf),
+      changes: (range, options) => subscribe("EtcdWatch.changes", Options.ofChanges, range, options, changesOf),
       next: (key, options) =>
         Effect.flatMap(Stream.runHead(one(key, options)), (first) =>
           Option.isSome(first) ? Effect.succeed(first.value) : Effect.fail(EtcdError.watchEnded())

@@ -67,7 +67,18 @@ const empty = new Uint8Array(0)
 const zero = new Uint8Array(1)
 
 /**
- * The bytes of a key or value; an array that is given is not copied.
+ * Whether it is text that has a UTF-8, or bytes.
+ *
+ * @internal
+ * @category guards
+ * @since 0.1.0
+ */
+export const isBytes = (input: unknown): input is Bytes =>
+  typeof input === "string" ? input.isWellFormed() : input instanceof Uint8Array
+
+/**
+ * The bytes of a key or value; an array that is given is not copied. Half a surrogate pair in a text, which has no UTF-8,
+ * becomes U+FFFD; the functions that send keys and values refuse it.
  *
  * @category conversions
  * @since 0.1.0
@@ -78,6 +89,9 @@ export const toBytes = (input: Bytes): Uint8Array => (typeof input === "string" 
 const own = (input: Bytes): Uint8Array => (typeof input === "string" ? encode(input) : new Uint8Array(input))
 
 const make = (key: Uint8Array, end: Uint8Array): KeyRange => ({ [TypeId]: TypeId, key, end })
+
+/** What is no key stays in the range as it is, and is refused by whoever is to do something with the range. */
+const refusable = (given: Bytes): KeyRange => make(given as Uint8Array, empty)
 
 /**
  * @category guards
@@ -97,7 +111,7 @@ export const fromInput = (input: Input): KeyRange => (isKeyRange(input) ? input 
  * @category constructors
  * @since 0.1.0
  */
-export const single = (key: Bytes): KeyRange => make(own(key), empty)
+export const single = (key: Bytes): KeyRange => (isBytes(key) ? make(own(key), empty) : refusable(key))
 
 /**
  * The first key after all keys that begin with the prefix; the byte 0 (no upper bound) where there is none.
@@ -129,6 +143,7 @@ export const prefixEnd = (prefix: Bytes): Uint8Array => {
  * @since 0.1.0
  */
 export const prefix = (prefix: Bytes): KeyRange => {
+  if (!isBytes(prefix)) return refusable(prefix)
   const bytes = own(prefix)
   return bytes.length === 0 ? all : make(bytes, prefixEnd(bytes))
 }
@@ -140,6 +155,7 @@ export const prefix = (prefix: Bytes): KeyRange => {
  * @since 0.1.0
  */
 export const from = (key: Bytes): KeyRange => {
+  if (!isBytes(key)) return refusable(key)
   const bytes = own(key)
   return bytes.length === 0 ? all : make(bytes, zero)
 }
@@ -152,6 +168,7 @@ export const from = (key: Bytes): KeyRange => {
  * @since 0.1.0
  */
 export const interval = (start: Bytes, end: Bytes): KeyRange => {
+  if (!isBytes(start) || !isBytes(end)) return refusable(isBytes(start) ? end : start)
   const first = own(start)
   const last = own(end)
   if (last.length === 0) return from(first)

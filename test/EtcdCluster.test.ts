@@ -3,7 +3,7 @@ import { dirname } from "node:path"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Option, Scope, SubscriptionRef } from "effect"
-import { EtcdCluster, EtcdKv, EtcdLayer, EtcdProcess } from "effect-etcd"
+import { EtcdCluster, EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError } from "effect-etcd"
 import { soon } from "./support/time.ts"
 
 describe("EtcdCluster", () => {
@@ -51,6 +51,40 @@ describe("EtcdCluster", () => {
         log: false
       }).pipe(Effect.scoped, Effect.flip)
       assert.strictEqual(error.reason._tag, "InvalidConfig")
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("what makes no sense is refused before anything is started", () =>
+    Effect.gen(function* () {
+      // Whoever got as far as that would say that there is no such executable.
+      const binary = "/nowhere/etcd"
+      const refused: ReadonlyArray<readonly [Effect.Effect<unknown, EtcdProcessError.EtcdProcessError, any>, string]> =
+        [
+          [EtcdCluster.make({ binary, size: 0 }), "a whole number from 1 up to 99"],
+          [EtcdCluster.make({ binary, config: { name: "a" } }), "config has name, which no two members can share"],
+          [EtcdCluster.ephemeral({ binary, config: { dataDir: "/data" } }), "config has dataDir"],
+          [EtcdCluster.make({ binary, config: { walDir: "/wal" } }), "config has walDir"],
+          [EtcdCluster.make({ binary, config: { electionTimeout: "soon" as never } }), "electionTimeout: expected"],
+          [EtcdCluster.make({ binary, config: 5 as never }), "the option config has to be an object"],
+          [
+            EtcdCluster.make({ binary, runDirectory: "/run" } as EtcdCluster.Options),
+            'there is no option "runDirectory"'
+          ],
+          [EtcdCluster.ephemeral(null as never), "the options have to be an object, and not null"],
+          [EtcdCluster.fromConfigs([] as never, { binary }), "with one at least, and not []"],
+          [EtcdCluster.fromConfigs([{}, { nam: "b" } as never], { binary }), "did you mean name?"],
+          [EtcdCluster.fromConfigs([{}], { binary, startTimeout: 0 }), "a positive duration"],
+          [EtcdProcess.make(5 as never, { binary }), "expected an object of options, got 5"],
+          [EtcdProcess.ephemeral(null as never, { binary }), "expected an object of options, got null"],
+          [EtcdProcess.ephemeral("text" as never, { binary }), 'expected an object of options, got "text"'],
+          [EtcdProcess.make({}, { binary, client: { endpoints: ["a:1"] } as object }), "they are those of the node"],
+          [EtcdProcess.make({}, { binary, client: { tsl: {} } as object }), 'there is no option "tsl"']
+        ]
+      for (const [effect, said] of refused) {
+        const { reason } = yield* Effect.flip(Effect.scoped(effect))
+        assert.strictEqual(reason._tag, "InvalidConfig", reason.message)
+        assert.include(reason.message, said)
+      }
     }).pipe(Effect.provide(NodeServices.layer))
   )
 

@@ -188,6 +188,23 @@ describe("EtcdStore.make", () => {
       })
     )
 
+    it.effect("does not write what its format cannot spell", () =>
+      Effect.gen(function* () {
+        const stores: ReadonlyArray<readonly [EtcdStore.Store<any>, unknown, string]> = [
+          [EtcdStore.make("no/", Schema.Number as never, { format: "text" }), 5, "what is no text"],
+          [EtcdStore.make("no/", Schema.String, { format: "text" }), "a\ud800", "what is no text"],
+          [EtcdStore.make("no/", Schema.String as never, { format: "bytes" }), "a", "what is no Uint8Array"]
+        ]
+        for (const [store, value, said] of stores) {
+          const error = yield* Effect.flip(store.put("a", value))
+          assert(error._tag === "EtcdSchemaError")
+          assert.strictEqual(error.operation, "encode")
+          assert.include(error.message, said)
+        }
+        assert.deepStrictEqual(yield* EtcdKv.get("no/a"), Option.none())
+      })
+    )
+
     it.effect("other formats", () =>
       Effect.gen(function* () {
         const numbers = EtcdStore.make("text/", Schema.FiniteFromString, { format: "text" })

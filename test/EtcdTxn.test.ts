@@ -245,7 +245,7 @@ describe("EtcdTxn", () => {
         ])
         assert.strictEqual(yield* reason(EtcdTxn.commit(keepDeleted)), "DuplicateKey")
         assert.deepStrictEqual(yield* EtcdKv.getString("keep"), Option.some("1"))
-        assert.include(yield* message(EtcdTxn.commit(put(""))), "success: EtcdTxn.put: the key has to be")
+        assert.include(yield* message(EtcdTxn.commit(put(""))), "EtcdTxn.put: the key has to be")
         assert.include(yield* message(holds(EtcdTxn.exists("a"), EtcdTxn.exists(""))), "compare[1]: ")
         const keeps = EtcdTxn.commit(EtcdTxn.put("k", "v", { ignoreValue: true }))
         assert.strictEqual(yield* reason(keeps), "InvalidArgument")

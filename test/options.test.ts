@@ -2,6 +2,10 @@
  * Every option and every argument of every module, by the types that the sources declare: what makes no sense is refused
  * with what would be right, before anything is sent, and is never a defect.
  */
+
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
@@ -9,24 +13,25 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import * as EtcdAuth from "../src/EtcdAuth.ts"
-import * as EtcdBatch from "../src/EtcdBatch.ts"
-import * as EtcdBinary from "../src/EtcdBinary.ts"
-import type * as EtcdClient from "../src/EtcdClient.ts"
-import * as EtcdCluster from "../src/EtcdCluster.ts"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdConfig from "../src/EtcdConfig.ts"
+import * as EtcdId from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import * as EtcdNamespace from "../src/EtcdNamespace.ts"
-import * as EtcdProcess from "../src/EtcdProcess.ts"
 import * as EtcdStore from "../src/EtcdStore.ts"
 import * as EtcdTxn from "../src/EtcdTxn.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
+import * as All from "../src/index.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import { KV, Maintenance, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../src/KeyRange.ts"
@@ -35,33 +40,95 @@ import * as Declarations from "./support/declarations.ts"
 
 const huge = 1n << 64n
 const noWord = ["neither", "", 1, null]
-const noDuration = [-1, Number.NaN, "soon", "-1 seconds", {}, { second: 1 }, null, true]
-const noBytes = [5, null, {}, ["a"]]
-const noObject = [5, "text", null, ["a"]]
+const noDuration = [
+  -1,
+  Number.NaN,
+  "soon",
+  "-1 seconds",
+  {},
+  { second: 1 },
+  { seconds: 1, minuts: 5 },
+  { seconds: "1" },
+  { seconds: Number.NaN },
+  null,
+  true
+]
+const noBytes = [5, null, {}, ["a"], "\ud800", "a\udfff"]
+const noObject = [5, "text", null, ["a"], new Map([["deadline", 5]])]
+
+const wiped = Redacted.make("hunter2")
+Redacted.wipeUnsafe(wiped)
+
+const version = SemVer.parseUnsafe("3.5.30")
 
 /** What makes no sense, by the type that the source declares. A type that is not here makes the test fail. */
 const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
   boolean: ["yes", 1, 0, null],
-  number: [0, -1, 1.5, Number.NaN, "7", null],
+  number: [0, -1, 1.5, Number.NaN, 7n, "7", null],
   "number | bigint": [-1, -1n, 1.5, Number.NaN, huge, "7", null],
   bigint: [-1n, huge, 7, 1.5, "7", null],
-  LeaseId: [huge, -(1n << 63n) - 1n, 7, "7", null],
-  MemberId: [0n, huge, 7, "7", null],
-  string: ["", " ", 5, null, {}],
-  "ReadonlyArray<string>": [[], [""], [5], "http://a:1", null],
+  LeaseId: [huge, -(1n << 63n) - 1n, EtcdId.LeaseId(huge), 7, EtcdId.LeaseId(7 as never), "7", null],
+  MemberId: [0n, huge, EtcdId.MemberId(huge), 7, "7", null],
+  string: ["", " ", 5, null, {}, "\ud800"],
+  "ReadonlyArray<string>": [[], [""], [5], ["\ud800"], ["http://a:1", "http://a:1"], "http://a:1", null],
   "Duration.Input": noDuration,
   "ByteSize.Input": [0, -1, Number.NaN, 1.5, "lots", {}, null],
   "KeyRange.Bytes": noBytes,
-  "KeyRange.Input": ["", new Uint8Array(0), ...noBytes],
-  "Redacted.Redacted<string>": ["hunter2", 5, null, Redacted.make(5)],
-  "Readonly<Record<string, string>>": ["a", [], null, { Upper: "a" }, { "grpc-timeout": "1S" }, { a: 1 }, { a: "\n" }],
+  "KeyRange.Input": [
+    "",
+    new Uint8Array(0),
+    ...noBytes,
+    ...noBytes.map((none) => KeyRange.single(none as never)),
+    { ...KeyRange.all, key: "a" },
+    { ...KeyRange.all, end: 5 }
+  ],
+  "Redacted.Redacted<string>": ["hunter2", 5, null, Redacted.make(5), Redacted.make(""), wiped],
+  "Readonly<Record<string, string>>": [
+    "a",
+    [],
+    null,
+    { Upper: "a" },
+    { "grpc-timeout": "1S" },
+    { a: 1 },
+    { a: "\n" },
+    new Map([["a", "b"]]),
+    new Headers({ a: "b" })
+  ],
   Access: noWord,
-  Alarm: [null, 5, { memberId: 1n, type: "Full" }, { memberId: 0n, type: "NoSpace" }, {}],
+  "EtcdMaintenance.Alarm": [null, 5, { memberId: 1n, type: "Full" }, { memberId: 0n, type: "NoSpace" }, {}],
   "Op<A>": [null, {}, "get"],
+  // Branches and comparisons.
+  B: [null, 5, "ab", new Map(), [null], { a: 5 }, { 1: EtcdTxn.get("a"), a: EtcdTxn.get("b") }],
+  "Transaction<Success, Failure>": [
+    ...noObject,
+    {},
+    { compare: null },
+    { compare: 5 },
+    { compare: [null] },
+    { compare: [], success: null },
+    { compare: [], success: 5 },
+    { compare: [], failure: [null] },
+    { compare: [], sucess: [EtcdTxn.put("a", "b")] }
+  ],
+  "LeaseId | 0n": [huge, 7, "7", null],
+  "EtcdConfig.Input": [...noObject, { nam: "a" }, { electionTimeout: "soon" }],
+  "Array.NonEmptyReadonlyArray<EtcdConfig.Input>": [5, null, {}, [], [null], [{}, { nam: "a" }]],
+  "EtcdConfig.Context": [
+    ...noObject,
+    {},
+    { version: "3.5.30", dataDir: "/data" },
+    { version, dataDir: 5 },
+    { version, dataDir: "/data", directory: 5 },
+    { version, dataDir: "/data", dir: "/" }
+  ],
+  Schema: [null, 5, {}, "text"],
+  // What a program is made of, and nothing that a user writes.
+  "EtcdClient.Client": [],
+  "Layer.Layer<A, E, R>": [],
   Platform: noWord,
   F: noWord,
-  Pem: [5, "", " ", "ca.pem", {}, { file: "" }, { file: 5 }],
-  "Exclude<Pem, string>": [5, {}, { file: "" }, Redacted.make(""), Redacted.make("client.key")],
+  Pem: [5, "", " ", "ca.pem", {}, { file: "" }, { file: 5 }, wiped],
+  "Exclude<Pem, string>": [5, {}, { file: "" }, Redacted.make(""), Redacted.make("client.key"), wiped],
   Endpoints: [5, "http://a:1", null, {}, [], [5], [""], ["ftp://a"]],
   Tls: noObject,
   "Credentials | Effect.Effect<Credentials, EtcdError>": [...noObject, {}, { username: "a" }],
@@ -72,7 +139,12 @@ const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
     { KV: { deadline: "soon" } }
   ],
   "boolean | BatchingOptions": [5, "yes", null, { maxBytes: 0 }],
-  "Partial<EtcdClient.Options>": [...noObject, { deadline: "soon" }]
+  'Partial<Omit<EtcdClient.Options, "endpoints">>': [
+    ...noObject,
+    { deadline: "soon" },
+    { deadlin: "1 second" },
+    { endpoints: ["a:1"] }
+  ]
 }
 
 const isWords = (type: string): boolean => /^"[^"]*"( \| "[^"]*")*$/.test(type)
@@ -81,7 +153,7 @@ const garbageFor = (type: string, what: string): ReadonlyArray<unknown> => {
   if (isWords(type)) return noWord
   if (type.startsWith("Schedule.Schedule<")) return [{}, 3, "1 second", null]
   if (type.startsWith("(")) return ["text", 5, {}, null]
-  const found = garbage[type.replace(/^EtcdId\.|^EtcdTxn\./, "")]
+  const found = garbage[type.replace(/^EtcdId\.|^EtcdTxn\./, "")] ?? garbage[`KeyRange.${type}`]
   return found ?? assert.fail(`what makes no sense for ${what}: ${type}?`)
 }
 
@@ -97,13 +169,21 @@ const sense: { readonly [type: string]: unknown } = {
   "KeyRange.Input": "key",
   "Redacted.Redacted<string>": Redacted.make("password"),
   Access: "read",
-  Alarm: { memberId: 7n, type: "NoSpace" },
+  "EtcdMaintenance.Alarm": { memberId: 7n, type: "NoSpace" },
   "Op<A>": EtcdTxn.get("key"),
-  A: { a: 1 }
+  A: { a: 1 },
+  B: [EtcdTxn.get("key")],
+  "Transaction<Success, Failure>": { compare: [] },
+  "EtcdConfig.Input": {},
+  "Array.NonEmptyReadonlyArray<EtcdConfig.Input>": [{}],
+  "EtcdConfig.Context": { version, dataDir: "/data" },
+  Schema: Schema.Struct({ a: Schema.Number }),
+  "Layer.Layer<A, E, R>": EtcdKv.layer
 }
 
-const senseFor = ({ name, type }: Declarations.Property): unknown =>
-  type.startsWith("(") ? () => ({ a: 1 }) : name in { options: 0 } ? { revision: 1n } : sense[type]
+/** What some options cannot do without. */
+const baseOf = (type: string): object | undefined =>
+  type.includes("Expected") ? { revision: 1n } : type === "EtcdClient.Options" ? { endpoints: ["a:1"] } : undefined
 
 type Run = (...args: Array<any>) => Effect.Effect<unknown, unknown, any> | Stream.Stream<unknown, unknown, any>
 
@@ -114,13 +194,44 @@ interface Entrance {
   readonly parameters: ReadonlyArray<Declarations.Property>
 }
 
-const isOptions = ({ name }: Declarations.Property): boolean => name === "options"
+const isOptions = ({ name, type }: Declarations.Property): boolean => name === "options" && type !== "EtcdConfig.Input"
 
 const optionsOf = (type: string): ReadonlyArray<string> => type.split(" & ")
 
 const walked = new Set<string>()
 
+/** Functions in which nobody can be told of anything, since they neither run nor fail. */
+const cannotRefuse = new Set([
+  // Values of values.
+  ...["MemberId", "ClusterId", "LeaseId", "isId", "format", "parse"].map((name) => `EtcdId.${name}`),
+  ...["toBytes", "prefixEnd", "isBytes", "isKeyRange", "fromInput"].map((name) => `KeyRange.${name}`),
+  ...["toFlags", "toEnvironment", "endpoints", "showsRole", "ephemeral"].map((name) => `EtcdConfig.${name}`),
+  ...["parse", "makeLineReader", "fromLine", "decode", "decodeWith", "explain"].map((name) => `EtcdLog.${name}`),
+  "EtcdTxn.isOp",
+  // Errors.
+  ...["make", "fromTransport", "invalid", "keyNotFound", "watchCanceled", "watchEnded"].map(
+    (name) => `EtcdError.${name}`
+  ),
+  ...["make", "systemFailure"].map((name) => `EtcdProcessError.${name}`),
+  // They take a node or its state, and what they run.
+  ...["initial", "fold", "stopped", "fromStatus", "changes", "whileLeader", "onTransition"].map(
+    (name) => `Role.${name}`
+  ),
+  // They take a client, or nothing but a layer.
+  ...["EtcdAuth", "EtcdKv", "EtcdLease", "EtcdMaintenance", "EtcdMembership", "EtcdTxn", "EtcdWatch"].map(
+    (module) => `${module}.fromClient`
+  ),
+  // Fails as Effect's Config does: see below.
+  "EtcdConfig.config"
+])
+
 const services = Effect.gen(function* () {
+  const directory = yield* Effect.acquireRelease(
+    Effect.sync(() => mkdtempSync(join(tmpdir(), "options-"))),
+    (directory) => Effect.sync(() => rmSync(directory, { recursive: true }))
+  )
+  const file = join(directory, "etcd.toml")
+  writeFileSync(file, "[etcd]\n")
   const fake = Fake.make({ "a:1": { answer: () => Effect.fail(Fake.status(12, "unknown method")) } })
   const client = yield* makeWith(fake.transport, { endpoints: ["a:1"] })
   const store = EtcdStore.make("store/", Schema.Struct({ a: Schema.Number }))
@@ -138,38 +249,61 @@ const services = Effect.gen(function* () {
       const parameters = Declarations.parametersOf(property)
       if (parameters === undefined) return []
       const run = (self as { readonly [name: string]: Run })[property.name]!
-      return [
-        {
-          name: `${module}.${property.name}`,
-          run,
-          parameters: parameters.map((one) =>
-            isOptions(one)
-              ? {
-                  ...one,
-                  type: optionsOf(one.type)
-                    .map((part) => Declarations.resolve(module, part))
-                    .join(" & ")
-                }
-              : one
-          )
-        }
-      ]
+      return [{ name: `${module}.${property.name}`, run, parameters: resolved(module, parameters) }]
     })
+  const resolved = (module: string, parameters: ReadonlyArray<Declarations.Property>) =>
+    parameters.map((one) => ({
+      ...one,
+      type: optionsOf(one.type)
+        .map((part) => Declarations.resolve(module, part))
+        .join(" & ")
+    }))
   const provided = <A, E>(effect: Effect.Effect<A, E, any>) =>
     effect.pipe(
       Effect.provideService(EtcdKv.EtcdKv, made.EtcdKv),
       Effect.provideService(EtcdTxn.EtcdTxn, made.EtcdTxn),
       Effect.provideService(EtcdWatch.EtcdWatch, made.EtcdWatch),
+      Effect.provideService(EtcdClient.EtcdClient, client),
       Effect.provide([NodeServices.layer, FetchHttpClient.layer]),
       Effect.scoped
     ) as Effect.Effect<A, E>
   const takingOptions = (name: string, type: string, run: Run): Entrance => ({
     name,
     run,
-    parameters: [{ name: "options", type }]
+    parameters: [{ name: "options", type, isOptional: true }]
   })
+  const argument = (name: string, type: string): Declarations.Property => ({ name, type, isOptional: false })
   const commit = (op: EtcdTxn.Op<unknown>) => made.EtcdTxn.commit(op)
-  const key = "key"
+  /** How what a function makes comes to be used, by the type of it. */
+  const uses: { readonly [result: string]: (made: any) => ReturnType<Run> } = {
+    "Effect.Effect": (effect) => effect,
+    "Layer.Layer": (layer) => Effect.provide(EtcdKv.get("key"), layer),
+    Op: commit,
+    KeyRange: (range) => made.EtcdKv.range(range),
+    "EtcdClient.Client": (client) => EtcdKv.fromClient(client).get("key")
+  }
+  const isAccessor = (module: string, name: string) =>
+    Object.hasOwn(made, module) && Object.hasOwn((made as Record<string, object>)[module]!, name)
+  const functions = Object.entries(All).flatMap(([module, exported]) =>
+    Declarations.functionsOf(module).flatMap(({ name, parameters, result }): ReadonlyArray<Entrance> => {
+      const use = uses[result]
+      const made = (exported as Record<string, any>)[name]
+      const id = `${module}.${name}`
+      if (use === undefined || made === undefined || cannotRefuse.has(id) || isAccessor(module, name)) return []
+      return [{ name: id, run: (...args) => use(made(...args)), parameters: resolved(module, parameters) }]
+    })
+  )
+  /** Operations inside of transactions inside of transactions. */
+  const inside = functions
+    .filter(({ name }) => Declarations.functionsOf("EtcdTxn").some((one) => `EtcdTxn.${one.name}` === name))
+    .map(({ name, parameters }): Entrance => {
+      const make = (EtcdTxn as Record<string, any>)[name.replace("EtcdTxn.", "")]
+      return {
+        name: `${name} inside`,
+        run: (...args) => commit(EtcdTxn.all([EtcdTxn.make({ compare: [], failure: { inner: make(...args) } })])),
+        parameters
+      }
+    })
   const entrances: ReadonlyArray<Entrance> = [
     ...Object.entries(made).flatMap(([module, self]) => of(module, "Service", self)),
     ...of("EtcdStore", "Store", store),
@@ -181,7 +315,7 @@ const services = Effect.gen(function* () {
     takingOptions("EtcdClient.make", "EtcdClient.Options", (options) =>
       makeWith(
         fake.transport,
-        typeof options === "object" && options !== null ? { endpoints: ["a:1"], ...options } : options
+        Predicate.isObject(options) && !(Symbol.iterator in options) ? { endpoints: ["a:1"], ...options } : options
       )
     ),
     takingOptions("defaults", "EtcdClient.CallDefaults", (options) =>
@@ -203,27 +337,41 @@ const services = Effect.gen(function* () {
     takingOptions("batching", "EtcdClient.BatchingOptions", (batching) =>
       makeWith(fake.transport, { endpoints: ["a:1"], batching })
     ),
-    takingOptions("EtcdBatch", "EtcdClient.BatchingOptions", (options) => EtcdBatch.fromClient(client, options)),
-    takingOptions("EtcdStore.make", "EtcdStore.Options", (options) => EtcdStore.make("a/", Schema.Any, options).list()),
-    takingOptions("EtcdTxn.get", "EtcdTxn.ReadOptions", (options) => commit(EtcdTxn.get(key, options))),
-    takingOptions("EtcdTxn.getString", "EtcdTxn.ReadOptions", (options) => commit(EtcdTxn.getString(key, options))),
-    takingOptions("EtcdTxn.range", "EtcdTxn.RangeOptions", (options) => commit(EtcdTxn.range(key, options))),
-    takingOptions("EtcdTxn.put", "EtcdTxn.PutOptions", (options) => commit(EtcdTxn.put(key, "", options))),
-    takingOptions("EtcdTxn.delete", "EtcdTxn.DeleteOptions", (options) => commit(EtcdTxn.delete(key, options))),
-    takingOptions("EtcdTxn.deletePrefix", "EtcdTxn.DeleteOptions", (options) =>
-      commit(EtcdTxn.deletePrefix(key, options))
-    ),
-    takingOptions("EtcdProcess.make", "EtcdProcess.Options", (options) => EtcdProcess.make({}, options)),
-    takingOptions("EtcdCluster.make", "EtcdCluster.Options", (options) => EtcdCluster.make(options)),
-    takingOptions("EtcdBinary.find", "EtcdBinary.FindOptions", (options) => EtcdBinary.find(options)),
-    takingOptions("EtcdBinary.fetch", "EtcdBinary.FetchOptions", (options) => EtcdBinary.fetch(options))
+    {
+      name: "EtcdStore.make",
+      run: (...args) => (EtcdStore.make as any)(...args).list(),
+      parameters: [
+        argument("prefix", "KeyRange.Bytes"),
+        argument("schema", "Schema"),
+        { name: "options", type: "EtcdStore.Options", isOptional: true }
+      ]
+    },
+    {
+      name: "EtcdTxn.map",
+      run: (...args) => commit((EtcdTxn.map as any)(...args)),
+      parameters: [argument("self", "Op<A>"), argument("f", "(result: A) => B")]
+    },
+    ...functions,
+    ...inside
   ]
-  return { client, entrances, fake, provided }
+  const senseFor = ({ name, type }: Declarations.Property): unknown => {
+    if (type.startsWith("(")) return () => ({ a: 1 })
+    if (type === "EtcdClient.Client") return client
+    if (type === "string" && name === "path") return file
+    return sense[type] ?? sense[`KeyRange.${type}`] ?? baseOf(type)
+  }
+  return { client, entrances, fake, provided, senseFor }
 })
 
-/** What may be zero, and what has checks of its own. */
-const allowed = (option: string, value: unknown): boolean =>
-  (value === 0 && (option === "deadline" || option === "gracePeriod")) || option === "config"
+/** What may be zero. */
+const mayBe = (option: string, value: unknown): boolean =>
+  value === 0 && (option === "deadline" || option === "gracePeriod")
+
+/** Names that no interface has, one of which every object has. */
+const noNames = ["deadlin", "constructor"]
+
+/** The client's own functions get what a service gets, and check what every call has. */
+const takesOthers = new Set(["unary", "stream", "duplex"])
 
 const refusalOf = Effect.fnUntraced(function* (
   run: () => ReturnType<Run>,
@@ -248,35 +396,48 @@ const refusalOf = Effect.fnUntraced(function* (
 describe("what makes no sense", () => {
   it.effect("is refused by every option of every module", () =>
     Effect.gen(function* () {
-      const { entrances, fake, provided } = yield* services
+      const { entrances, fake, provided, senseFor } = yield* services
       let tried = 0
       for (const { name, parameters, run } of entrances) {
         const args = parameters.map(senseFor)
         for (const [index, parameter] of parameters.entries()) {
           if (!isOptions(parameter)) continue
+          const own = baseOf(parameter.type)
+          const giving = (option: string, value: unknown) =>
+            args.map((arg, at) => (at === index ? { ...own, [option]: value } : arg))
+          for (const none of noNames) {
+            if (takesOthers.has(name)) continue
+            const refusal = yield* refusalOf(() => run(...giving(none, 5)), provided)
+            if (typeof refusal === "string") return assert.fail(`${name} with the option ${none}: ${refusal}`)
+            assert.include(refusal.message, `there is no option "${none}". There `, name)
+          }
           for (const type of optionsOf(parameter.type)) {
             walked.add(type)
             for (const option of Declarations.propertiesOf(type)) {
               const what = `${name}: ${type}.${option.name}`
               // What a store decodes it must not leave out.
               if (option.type === "undefined") continue
-              if (option.name === "config") continue
-              const values = [...garbageFor(option.type, what), ...(option.type === "Duration.Input" ? [0] : [])]
+              const values = [
+                ...garbageFor(option.type, what),
+                ...(option.type === "Duration.Input" ? [0] : []),
+                ...(option.isOptional ? [] : [undefined])
+              ]
               for (const value of values) {
-                if (allowed(option.name, value)) continue
-                const base = typeof args[index] === "object" ? args[index] : {}
-                const own = type.includes("Expected") || parameter.type.includes("Expected") ? base : {}
-                const given = args.map((arg, at) => (at === index ? { ...own, [option.name]: value } : arg))
+                if (mayBe(option.name, value)) continue
+                const given = giving(option.name, value)
                 const refusal = yield* refusalOf(() => run(...given), provided)
                 const told = `${what} is ${String(typeof value === "object" ? JSON.stringify(value) : value)}`
                 if (typeof refusal === "string") return assert.fail(`${told}: ${refusal}`)
-                assert.include(refusal.message.toLowerCase(), option.name.toLowerCase().replace(/s$/, ""), told)
+                // What is in a configuration has a name of its own.
+                if (option.name !== "config" || !Predicate.isObject(value)) {
+                  assert.include(refusal.message.toLowerCase(), option.name.toLowerCase().replace(/s$/, ""), told)
+                }
                 assert.notInclude(refusal.message, "hunter2")
                 tried++
               }
             }
           }
-          for (const none of [null, 5, "text"]) {
+          for (const none of [null, 5, "text", [], new Map()]) {
             const given = args.map((arg, at) => (at === index ? none : arg))
             if (name.startsWith("credentials")) continue
             const refusal = yield* refusalOf(() => run(...given), provided)
@@ -311,14 +472,17 @@ describe("what makes no sense", () => {
 
   it.effect("is refused by every argument of every module", () =>
     Effect.gen(function* () {
-      const { client, entrances, fake, provided } = yield* services
+      const { client, entrances, fake, provided, senseFor } = yield* services
       let tried = 0
       for (const { name, parameters, run } of entrances) {
         const args = parameters.map(senseFor)
         for (const [index, parameter] of parameters.entries()) {
           // The value of a store is its schema's.
           if (isOptions(parameter) || parameter.type === "A") continue
-          for (const value of garbageFor(parameter.type, `${name}: ${parameter.name}`)) {
+          const values = garbageFor(parameter.type, `${name}: ${parameter.name}`)
+          const missing = parameter.isOptional || values.length === 0 ? [] : [undefined]
+          for (const value of [...values, ...missing]) {
+            if (name === "EtcdConfig.parseYaml" && typeof value === "string") continue
             const given = args.map((arg, at) => (at === index ? value : arg))
             const refusal = yield* refusalOf(() => run(...given), provided)
             if (typeof refusal === "string")
@@ -346,22 +510,83 @@ describe("what makes no sense", () => {
     Effect.gen(function* () {
       const { client } = yield* services
       const txn = EtcdTxn.fromClient(client)
-      const compares: ReadonlyArray<() => EtcdTxn.Compare> = [
-        () => EtcdTxn.value("").equals("a"),
-        () => EtcdTxn.value("a").equals(5 as never),
-        () => EtcdTxn.version("a").equals(1 as never),
-        () => EtcdTxn.createRevision("a").lessThan(-1n),
-        () => EtcdTxn.modRevision("a").greaterThan(huge),
-        () => EtcdTxn.lease("a").notEquals(7 as never),
-        () => EtcdTxn.exists(5 as never),
-        () => EtcdTxn.missing(KeyRange.single(""))
-      ]
-      for (const [index, compare] of compares.entries()) {
-        const given = [EtcdTxn.exists("fine"), compare()]
-        const { message, reason } = yield* Effect.flip(txn.commit(EtcdTxn.make({ compare: given })))
-        assert.strictEqual(reason._tag, "InvalidArgument", String(index))
-        assert.match(message, /^compare\[1\]: EtcdTxn\.\w+: .* has to be /)
+      const refused = Effect.fnUntraced(function* (compare: EtcdTxn.Compare, what: string) {
+        const txns: ReadonlyArray<EtcdTxn.Op<unknown>> = [
+          EtcdTxn.make({ compare: [EtcdTxn.exists("fine"), compare] }),
+          EtcdTxn.all({ inner: EtcdTxn.make({ compare: [EtcdTxn.exists("fine"), compare] }) })
+        ]
+        for (const [index, op] of txns.entries()) {
+          const { message, reason } = yield* Effect.flip(txn.commit(op))
+          assert.strictEqual(reason._tag, "InvalidArgument", what)
+          const path = index === 0 ? "compare[1]" : "success.inner.compare[1]"
+          assert.isTrue(message.startsWith(`${path}: EtcdTxn.`), message)
+          assert.match(message, / has to be /)
+        }
+      })
+      let tried = 0
+      for (const { name, parameters, result } of Declarations.functionsOf("EtcdTxn")) {
+        const make: ((key: unknown) => any) | undefined = (EtcdTxn as Record<string, any>)[name]
+        if (make === undefined || !/^Compar(e|ison)$/.test(result)) continue
+        const what = `EtcdTxn.${name}`
+        const keys = [...garbageFor(parameters[0]!.type, what), undefined]
+        if (result === "Compare") {
+          for (const key of keys) yield* refused(make(key), `${what}(${String(key)})`)
+          continue
+        }
+        const type = { value: "KeyRange.Bytes", lease: "LeaseId | 0n" }[name] ?? "bigint"
+        const sensible = { value: "value", lease: 7n }[name] ?? 7n
+        for (const how of Declarations.propertiesOf("EtcdTxn.Comparison")) {
+          for (const key of keys) yield* refused(make(key)[how.name](sensible), `${what}(${String(key)}).${how.name}`)
+          for (const value of [...garbageFor(type, what), undefined]) {
+            yield* refused(make("key")[how.name](value), `${what}.${how.name}(${String(value)})`)
+            tried++
+          }
+        }
       }
+      assert.isAbove(tried, 50)
+    })
+  )
+
+  it.effect("is looked for in every function of every module", () =>
+    Effect.gen(function* () {
+      const { entrances } = yield* services
+      const known = new Set(entrances.map(({ name }) => name))
+      const isComparison = (module: string, name: string) =>
+        module === "EtcdTxn" &&
+        Declarations.functionsOf(module).some((one) => one.name === name && /^Compar/.test(one.result))
+      const missing = Object.entries(All).flatMap(([module, exported]) =>
+        Object.entries(exported).flatMap(([name, value]) => {
+          const id = `${module}.${name}`
+          const isPlain = typeof value === "function" && !Schema.isSchema(value) && !/^class\b/.test(String(value))
+          return !isPlain || "key" in value || known.has(id) || cannotRefuse.has(id) || isComparison(module, name)
+            ? []
+            : [id]
+        })
+      )
+      assert.deepStrictEqual(missing, [])
+      for (const id of cannotRefuse) {
+        const [module = "", name = ""] = id.split(".")
+        assert.isTrue(name in (new Map(Object.entries(All)).get(module) ?? {}), `there is no ${id} any more`)
+      }
+    })
+  )
+
+  it.effect("is a secret that was wiped after the client was made", () =>
+    Effect.gen(function* () {
+      const { fake } = yield* services
+      const password = Redacted.make("hunter2")
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1"], credentials: { username: "a", password } })
+      Redacted.wipeUnsafe(password)
+      const { message, reason } = yield* Effect.flip(EtcdKv.fromClient(client).get("key"))
+      assert.strictEqual(reason._tag, "InvalidArgument")
+      assert.include(message, "the option password has to be text in a Redacted")
+    })
+  )
+
+  it.effect("is told as Effect's Config tells it, where that is what asks", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(EtcdConfig.config(5 as never))
+      assert.include(error.message, "the prefix has to be text, and not 5")
     })
   )
 })

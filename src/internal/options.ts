@@ -13,9 +13,11 @@ import * as Effect from "effect/Effect"
 import * as Formatter from "effect/Formatter"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type { CallDefaults, CallOptions } from "../EtcdClient.ts"
 import * as EtcdError from "../EtcdError.ts"
+import * as EtcdId from "../EtcdId.ts"
 import * as KeyRange from "../KeyRange.ts"
 import { isSendable } from "./grpc/metadata.ts"
 import { shorten } from "./grpc/status.ts"
@@ -37,7 +39,8 @@ export type Own<Options> = Omit<Options, keyof CallOptions>
 
 // ── what is wrong ──
 
-const show = (value: unknown): string => shorten(Formatter.format(value), 80)
+/** A value as messages show it. */
+export const show = (value: unknown): string => shorten(Formatter.format(value), 80)
 
 const sentence = (who: string, what: string, check: Check, value: unknown): string =>
   `${who}: ${what} has to be ${check.due}, and not ${(check.show ?? show)(value)}.`
@@ -52,25 +55,42 @@ export interface Problem {
   readonly message: string
 }
 
-/** The first option that makes no sense. Those that the table does not have are none of its business. */
-export const find = <Options extends object>(
-  who: string,
-  checks: Checks<Options>,
-  options: Options | undefined
-): Problem | undefined => {
+/** Checks by the names of options. */
+type Table = { readonly [name: string]: Check }
+
+const unknown = (who: string, option: string, names: ReadonlyArray<string>): string =>
+  `${who}: there is no option ${show(option)}. There ${names.length === 1 ? "is" : "are"} ${enumerate(names, "and")}.`
+
+/**
+ * The first option that makes no sense, or that there is none of. `others`: those that somebody else checks; undefined
+ * where they are none of this table's business.
+ */
+const search = (who: string, checks: Table, others: Table | undefined, options: unknown): Problem | undefined => {
   if (options === undefined) return undefined
   if (!isObject(options)) {
     return { option: "options", message: `${who}: the options have to be an object, and not ${show(options)}.` }
   }
   for (const option in options) {
     const value = options[option]
-    const check = value === undefined ? undefined : (checks as { readonly [name: string]: Check | undefined })[option]
-    if (check !== undefined && !check.accepts(value)) {
-      return { option, message: sentence(who, `the option ${option}`, check, value) }
+    if (value === undefined) continue
+    if (Object.hasOwn(checks, option)) {
+      const check = checks[option]!
+      if (!check.accepts(value)) return { option, message: sentence(who, `the option ${option}`, check, value) }
+    } else if (others !== undefined && !Object.hasOwn(others, option)) {
+      return { option, message: unknown(who, option, Object.keys({ ...checks, ...others })) }
     }
   }
   return undefined
 }
+
+const none: Table = {}
+
+/** The first option that makes no sense, or that there is none of. */
+export const find = <Options extends object>(
+  who: string,
+  checks: Checks<Options>,
+  options: Options | undefined
+): Problem | undefined => search(who, checks as Table, none, options)
 
 /** What is wrong with options. */
 export const problemOf = <Options extends object>(
@@ -78,6 +98,10 @@ export const problemOf = <Options extends object>(
   checks: Checks<Options>,
   options: Options | undefined
 ): string | undefined => find(who, checks, options)?.message
+
+/** What is wrong with the options that every call has. What else there is, is a matter of its service. */
+export const problemOfCall = (who: string, options: CallOptions): string | undefined =>
+  search(who, ofCall as Table, undefined, options)?.message
 
 type Failure = Effect.Effect<never, EtcdError.EtcdError>
 
@@ -88,16 +112,22 @@ const failing = (problem: string | undefined): Failure | undefined =>
 export const wrongArgument = (who: string, what: string, check: Check, value: unknown): Failure | undefined =>
   check.accepts(value) ? undefined : failing(sentence(who, what, check, value))
 
+/** What is wrong with the options of a call, of which the table has those of its own. */
 export const wrongOptions = <Options extends object>(
   who: string,
   checks: Checks<Options>,
   options: Options | undefined
-): Failure | undefined => failing(problemOf(who, checks, options))
+): Failure | undefined => failing(search(who, checks as Table, ofCall as Table, options)?.message)
+
+/** What is wrong with the options of a call that has none of its own. */
+export const wrongCall = (who: string, options: CallOptions | undefined): Failure | undefined =>
+  wrongOptions(who, ofCall, options)
 
 // ── the vocabulary ──
 
+/** An object with properties by name, which a list, a `Map` or `Headers` are not. */
 export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
+  typeof value === "object" && value !== null && !(Symbol.iterator in value)
 
 export const anything: Check = { accepts: () => true, due: "anything" }
 
@@ -105,24 +135,28 @@ export const flag: Check = { accepts: (value) => typeof value === "boolean", due
 
 export const callback: Check = { accepts: (value) => typeof value === "function", due: "a function" }
 
-const list = (words: ReadonlyArray<string>): string =>
-  words
-    .map((word, index) => (index === 0 ? "" : index === words.length - 1 ? " or " : ", ") + JSON.stringify(word))
-    .join("")
+const enumerate = (words: ReadonlyArray<string>, last: "and" | "or"): string =>
+  words.map((word, index) => (index === 0 ? "" : index === words.length - 1 ? ` ${last} ` : ", ") + word).join("")
 
 export const oneOf = (...words: ReadonlyArray<string>): Check => ({
   accepts: (value) => words.includes(value as string),
-  due: list(words)
+  due: enumerate(
+    words.map((word) => JSON.stringify(word)),
+    "or"
+  )
 })
 
-const isText = (value: unknown): value is string => typeof value === "string" && value.trim() !== ""
+/** Half of a character beyond the first 65,536 is no text: UTF-8 would make the same of any of them. */
+const isText = (value: unknown): value is string =>
+  typeof value === "string" && value.trim() !== "" && value.isWellFormed()
 
 /** Text. `what`: as in "the name of a user". */
 export const text = (what: string): Check => ({ accepts: isText, due: `${what}, as text that is not empty` })
 
-/** A list of texts. */
+/** A list of texts, none of them twice. */
 export const texts = (what: string): Check => ({
-  accepts: (value) => Array.isArray(value) && value.length > 0 && value.every(isText),
+  accepts: (value) =>
+    Array.isArray(value) && value.length > 0 && value.every(isText) && new Set(value).size === value.length,
   due: `a list of ${what}, with one at least`
 })
 
@@ -161,28 +195,39 @@ export const revision: Check = {
   due: "a bigint from 0n up to 2n ** 63n - 1n"
 }
 
-const isId = (value: unknown): value is bigint =>
-  typeof value === "bigint" && (BigInt.asIntN(64, value) === value || BigInt.asUintN(64, value) === value)
-
 /** The id of something that is there. Both forms of it are taken, the signed and the unsigned one. */
 export const id = (what: string): Check => ({
-  accepts: (value) => isId(value) && value !== 0n,
+  accepts: (value) => EtcdId.isId(value) && value !== 0n,
   due: `the id of ${what}, a bigint of 64 bits other than 0n`
 })
 
 /** The lease of a key, which need not have one. */
-export const lease: Check = { accepts: isId, due: "the id of a lease, a bigint of 64 bits (0n: none)" }
+export const lease: Check = { accepts: EtcdId.isId, due: "the id of a lease, a bigint of 64 bits (0n: none)" }
 
-/** How long it is, in milliseconds; undefined where it is no duration. What has no known unit is none. */
+const units: Record<keyof Duration.DurationObject, true> = {
+  weeks: true,
+  days: true,
+  hours: true,
+  minutes: true,
+  seconds: true,
+  milliseconds: true,
+  microseconds: true,
+  nanoseconds: true
+}
+
+/** Whether it has parts, and each of them counts something. */
+const isOfUnits = (value: Readonly<Record<string, unknown>>): boolean => {
+  const parts = Object.entries(value).filter(([, part]) => part !== undefined)
+  return (
+    parts.length > 0 &&
+    parts.every(([unit, part]) => Object.hasOwn(units, unit) && typeof part === "number" && !Number.isNaN(part))
+  )
+}
+
+/** How long it is, in milliseconds; undefined where it is no duration. What has a part of no known unit is none. */
 const millisOf = (value: unknown): number | undefined => {
-  if (Number.isNaN(value)) return undefined
-  const duration = Duration.fromInput(value as Duration.Input)
-  if (Option.isNone(duration)) return undefined
-  const millis = Duration.toMillis(duration.value)
-  if (millis === 0 && isObject(value) && !Duration.isDuration(value)) {
-    return Object.values(value).some((part) => part === 0) ? 0 : undefined
-  }
-  return millis
+  if (Number.isNaN(value) || (isObject(value) && !Duration.isDuration(value) && !isOfUnits(value))) return undefined
+  return Option.getOrUndefined(Option.map(Duration.fromInput(value as Duration.Input), Duration.toMillis))
 }
 
 const isDuration =
@@ -227,25 +272,42 @@ export const size: Check = {
 /** Which endpoint; whether it is one that the client may ask is for the client to say. */
 export const endpoint: Check = text('the address of an endpoint, such as "http://127.0.0.1:2379"')
 
+/** What is in a Redacted; undefined where it holds nothing any more. */
+export const reveal = <A>(redacted: Redacted.Redacted<A>): A | undefined =>
+  Result.getOrUndefined(Result.try(() => Redacted.value(redacted)))
+
 /** A secret, which is shown to nobody. */
 export const secret: Check = {
-  accepts: (value) => Redacted.isRedacted(value) && typeof Redacted.value(value) === "string",
-  due: "text in a Redacted, as Redacted.make gives it",
-  show: (value) => (Redacted.isRedacted(value) ? "a Redacted of something else" : `a ${typeof value} without it`)
+  accepts: (value) => {
+    const text = Redacted.isRedacted(value) ? reveal(value) : undefined
+    return typeof text === "string" && text !== "" && text.isWellFormed()
+  },
+  due: "text in a Redacted that is not empty, as Redacted.make gives it",
+  show: (value) =>
+    Redacted.isRedacted(value) ? "a Redacted that is empty, or of something else" : `a ${typeof value} without it`
 }
 
-const isBytes = (value: unknown): value is KeyRange.Bytes => typeof value === "string" || value instanceof Uint8Array
+const isBytes = KeyRange.isBytes
 
-export const bytes: Check = { accepts: isBytes, due: "text or a Uint8Array" }
+export const bytes: Check = { accepts: isBytes, due: "text (without half a surrogate pair) or a Uint8Array" }
 
 export const key: Check = {
   accepts: (value) => isBytes(value) && value.length > 0,
-  due: "a key: text or a Uint8Array that is not empty"
+  due: "a key: text (without half a surrogate pair) or a Uint8Array that is not empty"
 }
 
+const showRange = (value: unknown): string =>
+  KeyRange.isKeyRange(value) ? `a KeyRange from ${show(value.key)} to ${show(value.end)}` : show(value)
+
 export const range: Check = {
-  accepts: (value) => (KeyRange.isKeyRange(value) ? value.key.length > 0 : key.accepts(value)),
-  due: "a KeyRange, or a key (text or a Uint8Array) that is not empty; KeyRange.all is the range of every key"
+  accepts: (value) =>
+    KeyRange.isKeyRange(value)
+      ? value.key instanceof Uint8Array && value.key.length > 0 && value.end instanceof Uint8Array
+      : key.accepts(value),
+  due:
+    "a KeyRange, or a key (text, without half a surrogate pair, or a Uint8Array) that is not empty; KeyRange.all is " +
+    "the range of every key",
+  show: showRange
 }
 
 // ── metadata ──

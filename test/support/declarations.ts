@@ -1,5 +1,5 @@
 /**
- * The interfaces that this library's modules export, as their sources declare them: for tests that walk through all of
+ * The interfaces and functions that this library's modules export, as their sources declare them: for tests that walk through all of
  * them, so that nobody has to remember to add what is new.
  */
 import { readdirSync, readFileSync } from "node:fs"
@@ -11,6 +11,8 @@ const src = join(import.meta.dirname, "..", "..", "src")
 export interface Property {
   readonly name: string
   readonly type: string
+  /** Whether it may be left out. */
+  readonly isOptional: boolean
 }
 
 interface Declared {
@@ -36,22 +38,26 @@ const split = (text: string, separator: string): ReadonlyArray<string> => {
 }
 
 const property = (text: string): Property => {
-  const [, name = "", type = ""] = /^(?:readonly )?(\w+)\??: ([\s\S]*)$/.exec(text) ?? []
+  const [, texted] = /^(\w+) = "[^"]*"$/.exec(text) ?? []
+  if (texted !== undefined) return { name: texted, type: "string", isOptional: true }
+  const [, name = "", mark = "", type = ""] = /^(?:readonly )?(\w+)(\??): ([\s\S]*)$/.exec(text) ?? []
   const plain = type
     .replace(/\s+/g, " ")
     .replace(/^\| /, "")
     .replace(/ \| undefined$/, "")
-  return { name, type: plain }
+  const withoutDefault = plain.replace(/ = [^>]*$/, "")
+  return { name, type: withoutDefault, isOptional: mark === "?" || withoutDefault !== plain }
 }
 
 const properties = (body: string): ReadonlyArray<Property> =>
   split(body, "\n  readonly ").map((member) => property(member.replace(/^readonly /, "")))
 
+const sourceOf = (file: string): string => readFileSync(join(src, file), "utf8").replace(/\/\*[\s\S]*?\*\//g, "")
+
 const readModule = (file: string): ReadonlyArray<readonly [string, Declared]> => {
   const module = file.replace(/\.ts$/, "")
-  const text = readFileSync(join(src, file), "utf8").replace(/\/\*[\s\S]*?\*\//g, "")
   return Array.from(
-    text.matchAll(/^export interface (\w+)(?:<[^{]*>)?(?: extends ([^{]+))? \{(\}|[\s\S]*?\n\})/gm),
+    sourceOf(file).matchAll(/^export interface (\w+)(?:<[^{]*>)?(?: extends ([^{]+))? \{(\}|[\s\S]*?\n\})/gm),
     ([, name, bases = "", body]) => [
       `${module}.${name}`,
       {
@@ -97,21 +103,47 @@ export const propertiesOf = (name: string): ReadonlyArray<Property> => {
   return [...all.values()]
 }
 
-/** A type as it is called outside of its module. */
+/** A type as it is called outside of its module, and where it is another one's, there. */
 export const resolve = (module: string, type: string): string => {
   const here = `${module}.${type}`
   if (declared.has(here)) return here
+  const other = new RegExp(`^export type ${type.replace(/\W/g, "\\$&")} = ([\\w.]+)$`, "m").exec(
+    sourceOf(`${module}.ts`)
+  )
+  if (other !== null && declared.has(other[1]!)) return other[1]!
   return type === "CallOptions" ? "EtcdClient.CallOptions" : type
 }
 
-/** The parameters of a property that is a function which may be run. */
-export const parametersOf = ({ type }: Property): ReadonlyArray<Property> | undefined => {
-  if (!/=> (?:Effect\.Effect|Stream\.Stream)</.test(type)) return undefined
-  const from = type.indexOf("(")
+/** What stands in brackets that begin at a place, and where they end. */
+const bracketed = (text: string, from: number): readonly [inside: string, end: number] => {
   let depth = 0
-  for (let at = from; at < type.length; at++) {
-    if (type[at] === "(") depth++
-    else if (type[at] === ")" && --depth === 0) return split(type.slice(from + 1, at), ",").map(property)
+  for (let at = from; at < text.length; at++) {
+    if (text[at] === "(") depth++
+    else if (text[at] === ")" && --depth === 0) return [text.slice(from + 1, at), at + 1]
   }
-  return undefined
+  throw new Error(`no end of the brackets in ${text.slice(from, from + 80)}`)
+}
+
+/** The parameters of a property that is a function which may be run. */
+export const parametersOf = ({ type }: Property): ReadonlyArray<Property> | undefined =>
+  /=> (?:Effect\.Effect|Stream\.Stream)</.test(type)
+    ? split(bracketed(type, type.indexOf("("))[0], ",").map(property)
+    : undefined
+
+/** A function that a module declares. */
+export interface Function {
+  readonly name: string
+  readonly parameters: ReadonlyArray<Property>
+  /** The type of its result, without what stands in `<` and `>`. */
+  readonly result: string
+}
+
+/** The functions of a module with one signature. */
+export const functionsOf = (module: string): ReadonlyArray<Function> => {
+  const text = sourceOf(`${module}.ts`)
+  return Array.from(text.matchAll(/^(?:export )?const (\w+) = (?:<.*>)?\(/gm), (match) => {
+    const [inside, end] = bracketed(text, match.index + match[0].length - 1)
+    const [, result = ""] = /^: ([\w.]+)/.exec(text.slice(end)) ?? []
+    return { name: match[1]!.replace(/_$/, ""), parameters: split(inside, ",").map(property), result }
+  })
 }

@@ -109,7 +109,7 @@ const metadataOf = ({ options }: Beginning, span: Tracer.Span | undefined) =>
 
 const beginCall = (beginning: Beginning, span: Tracer.Span | undefined): Result.Result<Call, EtcdError.EtcdError> => {
   const { credentials, engine, kind, method, options, request, streaming } = beginning
-  const problem = RequestOptions.problemOf(method.name, RequestOptions.ofCall, options)
+  const problem = RequestOptions.problemOfCall(method.name, options)
   if (problem !== undefined) return Result.fail(EtcdError.invalid(problem))
   const limit = limitOfCall(beginning)
   const pinned = pinnedOf(beginning)
@@ -354,12 +354,14 @@ const currentCredentials = (
   { environment }: Engine.Engine,
   given: NonNullable<Options["credentials"]>
 ): Effect.Effect<EtcdClient.Credentials, EtcdError.EtcdError> =>
-  Effect.isEffect(given)
-    ? Effect.flatMap(Effect.setContext(given, environment.context), (credentials) => {
-        const problem = ClientOptions.problemOfCredentials(credentials)
-        return problem === undefined ? Effect.succeed(credentials) : Effect.fail(EtcdError.invalid(problem))
-      })
-    : Effect.succeed(given)
+  Effect.flatMap(
+    Effect.isEffect(given) ? Effect.setContext(given, environment.context) : Effect.succeed(given),
+    // Also those that were checked before: a secret may have been wiped since.
+    (credentials) => {
+      const problem = ClientOptions.problemOfCredentials(credentials)
+      return problem === undefined ? Effect.succeed(credentials) : Effect.fail(EtcdError.invalid(problem))
+    }
+  )
 
 /** Asks for a token, without one. */
 const authenticate = (engine: Engine.Engine, given: NonNullable<Options["credentials"]>) => {

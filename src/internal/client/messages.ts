@@ -9,6 +9,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import * as EtcdError from "../../EtcdError.ts"
+import { messageOf } from "../grpc/errors.ts"
 import { detach } from "../grpc/framing.ts"
 import { TransportError } from "../grpc/Transport.ts"
 import * as Codec from "./codec.ts"
@@ -20,9 +21,19 @@ export const encode = <I extends DescMessage>(
   schema: I,
   request: MessageInitShape<I>
 ): Result.Result<Uint8Array, EtcdError.EtcdError> => {
+  if (typeof request !== "object" || request === null) return Result.fail(unencodable(method, "it is no object"))
   const bytes = Codec.encode(schema, request)
   return bytes === undefined ? encodeAny(method, schema, request) : Result.succeed(bytes)
 }
+
+const unencodable = (method: Method, why: string): EtcdError.EtcdError =>
+  EtcdError.make(
+    new EtcdError.InvalidArgument({
+      message: `The request of ${method.name} cannot be encoded: ${why}.`,
+      outcome: "not-applied",
+      method: method.name
+    })
+  )
 
 const encodeAny = <I extends DescMessage>(
   method: Method,
@@ -31,14 +42,7 @@ const encodeAny = <I extends DescMessage>(
 ): Result.Result<Uint8Array, EtcdError.EtcdError> =>
   Result.try({
     try: () => toBinary(schema, create(schema, request)),
-    catch: (cause) =>
-      EtcdError.make(
-        new EtcdError.InvalidArgument({
-          message: `The request of ${method.name} cannot be encoded: ${String(cause)}`,
-          outcome: "not-applied",
-          method: method.name
-        })
-      )
+    catch: (cause) => unencodable(method, messageOf(cause))
   })
 
 /** Reads an answer of the server, which lies from `start` up to `end`. */

@@ -56,18 +56,31 @@ export const problemOfCredentials = (credentials: EtcdClient.Credentials): strin
 }
 
 /** A list of endpoints, wherever it came from. What each of them has to be is said by who reads it. */
-export const endpointList: Options.Check = {
-  accepts: (value) => Array.isArray(value) && value.every((text) => typeof text === "string"),
-  due: "a list of endpoints as text"
+export const endpointList: Required<Options.Check> = {
+  accepts: (value) => Array.isArray(value) && value.every((text) => typeof text === "string" && text.isWellFormed()),
+  due: "a list of endpoints as text",
+  // Somebody may have put a password into one.
+  show: (value) => (Array.isArray(value) ? "a list of something else" : value === null ? "null" : typeof value)
 }
 
 const isSource = (value: unknown): boolean => Effect.isEffect(value) || Stream.isStream(value)
+
+// What PEM has to be is said by who reads it.
+const ofTls: Options.Checks<EtcdClient.Tls> = {
+  ca: Options.anything,
+  certificate: Options.anything,
+  key: Options.anything,
+  serverName: Options.text("the name that the server's certificate is for"),
+  minVersion: Options.oneOf("TLSv1.2", "TLSv1.3"),
+  insecureSkipVerify: Options.flag
+}
 
 const checks: Options.Checks<EtcdClient.Options> = {
   ...Options.ofDefaults,
   endpoints: {
     accepts: (value) => endpointList.accepts(value) || isSource(value),
-    due: `${endpointList.due}, or an Effect or a Stream of that`
+    due: `${endpointList.due}, or an Effect or a Stream of that`,
+    show: endpointList.show
   },
   selection: Options.oneOf("leader", "sticky", "spread"),
   tls: { accepts: Options.isObject, due: "an object" },
@@ -102,11 +115,12 @@ const problemOfServices = (services: NonNullable<EtcdClient.Options["services"]>
 /** What is wrong with the options of a client. */
 export const problemOf = (options: EtcdClient.Options): string | undefined => {
   const problem =
-    Options.problemOf(who, checks, options) ??
+    Options.problemOf(who, checks, options ?? null) ??
     Options.problemOfArgument(who, "the option endpoints", checks.endpoints, options.endpoints)
   if (problem !== undefined) return problem
   const { batching, credentials, services, tls } = options
   return (
+    Options.problemOf(`${who}'s tls`, ofTls, tls) ??
     (tls === undefined ? undefined : Tls.problemOf(tls)) ??
     (credentials === undefined || Effect.isEffect(credentials) ? undefined : problemOfCredentials(credentials)) ??
     (services === undefined ? undefined : problemOfServices(services)) ??

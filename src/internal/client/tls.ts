@@ -14,6 +14,7 @@ import * as Redacted from "effect/Redacted"
 import type { Pem, Tls } from "../../EtcdClient.ts"
 import { messageOf } from "../grpc/errors.ts"
 import { TransportError, type Tls as TransportTls } from "../grpc/Transport.ts"
+import { reveal } from "../options.ts"
 import * as PemText from "./pem.ts"
 
 type Part = "ca" | "certificate" | "key"
@@ -28,8 +29,9 @@ const parts = ["ca", "certificate", "key"] as const
 
 const isFile = (pem: Pem): pem is { readonly file: string } => typeof pem !== "string" && !Redacted.isRedacted(pem)
 
-const textOf = (pem: string | Redacted.Redacted<string>): string =>
-  typeof pem === "string" ? pem : Redacted.value(pem)
+/** A secret that was wiped is no text any more. */
+const textOf = (pem: string | Redacted.Redacted<string>): string | undefined =>
+  typeof pem === "string" ? pem : reveal(pem)
 
 const unusable = (part: Part, why: string): string => `${names[part]} cannot be used: ${why}`
 
@@ -60,24 +62,15 @@ const mismatch = `${names.key} does not belong to ${names.certificate}`
 
 /** What is wrong with options that are given as they are, and not in files. */
 const problemOfGiven = (options: Tls): string | undefined => {
-  const { certificate, insecureSkipVerify, key, minVersion, serverName } = options
+  const { certificate, key } = options
   if (certificate !== undefined && key === undefined) return `${names.certificate} is given without its key (tls.key)`
   if (key !== undefined && certificate === undefined) return `${names.key} is given without tls.certificate`
-  if (minVersion !== undefined && minVersion !== "TLSv1.2" && minVersion !== "TLSv1.3") {
-    return `the lowest version of TLS (tls.minVersion) is "${String(minVersion)}"; give "TLSv1.2" or "TLSv1.3"`
-  }
-  if (serverName !== undefined && (typeof serverName !== "string" || serverName.trim() === "")) {
-    return "the name of the server (tls.serverName) is empty; leave it out where it is the host of the endpoint"
-  }
-  if (insecureSkipVerify !== undefined && typeof insecureSkipVerify !== "boolean") {
-    return "tls.insecureSkipVerify is neither true nor false"
-  }
   for (const part of parts) {
     const found = problemOfPem(part, options[part])
     if (found !== undefined) return found
   }
   if (certificate === undefined || key === undefined || isFile(certificate) || isFile(key)) return undefined
-  return PemText.belongTogether(textOf(certificate), textOf(key)) ? undefined : mismatch
+  return PemText.belongTogether(textOf(certificate) ?? "", textOf(key) ?? "") ? undefined : mismatch
 }
 
 const sentence = (text: string): string => `${text[0]!.toUpperCase()}${text.slice(1)}.`

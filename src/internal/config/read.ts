@@ -9,6 +9,7 @@ import * as Toml from "effect/encoding/Toml"
 import * as Yaml from "effect/encoding/Yaml"
 import * as Result from "effect/Result"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Options from "../options.ts"
 import type { Kind } from "./kind.ts"
 import * as Table from "./table.ts"
 
@@ -32,6 +33,31 @@ export const invalid = (subject: string, problems: ReadonlyArray<Problem>): Etcd
   )
 }
 
+/** The error of an argument that makes no sense. `what`: as in "the path". */
+export const wrongArgument = (
+  who: string,
+  what: string,
+  check: Options.Check,
+  value: unknown
+): EtcdProcessError.EtcdProcessError | undefined => {
+  const message = Options.problemOfArgument(who, what, check, value)
+  return message === undefined ? undefined : refused({ option: what, message })
+}
+
+/** The error of the first option that makes no sense, or that there is none of. */
+export const wrongOptions = <O extends object>(
+  who: string,
+  checks: Options.Checks<O>,
+  options: O | undefined
+): EtcdProcessError.EtcdProcessError | undefined => {
+  const problem = Options.find(who, checks, options)
+  return problem === undefined ? undefined : refused(problem)
+}
+
+/** The error of something that makes no sense, told in a whole sentence. */
+export const refused = (problem: Problem): EtcdProcessError.EtcdProcessError =>
+  EtcdProcessError.make(new EtcdProcessError.InvalidConfig({ message: problem.message, problems: [problem] }))
+
 /** How a source spells names and values. */
 interface Spelling {
   readonly keys: ReadonlyMap<string, Table.Key>
@@ -41,7 +67,7 @@ interface Spelling {
 }
 
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date)
+  Options.isObject(value) && !(value instanceof Date)
 
 const readEntries = (
   entries: ReadonlyArray<readonly [name: string, value: unknown]>,
@@ -147,7 +173,11 @@ export const fromObject = (input: unknown): Result.Result<Table.Values, EtcdProc
     ? Result.mapError(readEntries(Object.entries(input), objectSpelling), (problems) =>
         invalid(objectSubject, problems)
       )
-    : Result.fail(invalid(objectSubject, [{ option: objectSubject, message: "expected an object of options" }]))
+    : Result.fail(
+        invalid(objectSubject, [
+          { option: objectSubject, message: `expected an object of options, got ${Options.show(input)}` }
+        ])
+      )
 
 /** Reads values from a source that has little but text. */
 export const fromTexts = (

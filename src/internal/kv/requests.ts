@@ -11,7 +11,8 @@ import type {
   PutResult,
   RangeOptions,
   RangeResult,
-  ReadOptions
+  ReadOptions,
+  StreamOptions
 } from "../../EtcdKv.ts"
 import * as KeyRange from "../../KeyRange.ts"
 import * as Options from "../options.ts"
@@ -34,6 +35,12 @@ export const ofRange: Options.Checks<Options.Own<RangeOptions>> = {
   maxModRevision: Options.revision,
   minCreateRevision: Options.revision,
   maxCreateRevision: Options.revision
+}
+
+export const ofStream: Options.Checks<Options.Own<StreamOptions>> = {
+  ...ofRead,
+  keysOnly: Options.flag,
+  pageSize: Options.count
 }
 
 export const ofPut: Options.Checks<Options.Own<PutOptions>> = {

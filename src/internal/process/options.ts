@@ -4,21 +4,30 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import * as SemVer from "effect/SemVer"
 import type { FetchOptions, FindOptions } from "../../EtcdBinary.ts"
 import type { Options as ClusterOptions } from "../../EtcdCluster.ts"
+import * as EtcdConfig from "../../EtcdConfig.ts"
 import type { Options as NodeOptions } from "../../EtcdProcess.ts"
-import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { problemOf as problemOfClient } from "../client/options.ts"
+import * as Read from "../config/read.ts"
 import * as Options from "../options.ts"
 
 const aDirectory = Options.text("the name of a directory")
 const anExecutable = Options.text("the name of an executable")
 
+const problemOfOwnClient = (value: Readonly<Record<string, unknown>>): string | undefined =>
+  value.endpoints === undefined
+    ? problemOfClient({ ...value, endpoints: [] })
+    : "EtcdClient: the option endpoints is not to be given, since they are those of the node."
+
 /** What a client for the node is given, but for its endpoints. */
 const client: Options.Check = {
-  accepts: (value) => Options.isObject(value) && problemOfClient({ endpoints: [], ...value }) === undefined,
+  accepts: (value) => Options.isObject(value) && problemOfOwnClient(value) === undefined,
   due: "options of a client that make sense",
-  show: (value) => (Options.isObject(value) ? (problemOfClient({ endpoints: [], ...value }) ?? "") : typeof value)
+  show: (value) => (Options.isObject(value) ? (problemOfOwnClient(value) ?? "") : typeof value)
 }
 
 export const ofNode: Options.Checks<NodeOptions> = {
@@ -34,18 +43,38 @@ export const ofNode: Options.Checks<NodeOptions> = {
   client
 }
 
-export const ofCluster: Options.Checks<Pick<ClusterOptions, "size">> = { size: Options.countUpTo(99) }
+const { runDirectory: _, runDirectoryIsTemporary: __, ...ofMember } = ofNode
+
+export const ofCluster: Options.Checks<ClusterOptions> = {
+  ...ofMember,
+  size: Options.countUpTo(99),
+  // What is in it is checked as a configuration is.
+  config: { accepts: Options.isObject, due: "an object with options of etcd" }
+}
 
 export const ofFind: Options.Checks<FindOptions> = { path: anExecutable, cacheDirectory: aDirectory }
 
+/** With a user in it, no `fetch` takes it, and it would be told in errors. */
+const isPublicUrl = (value: string): boolean => {
+  const { password, protocol, username } = new URL(value)
+  return (protocol === "https:" || protocol === "http:") && username === "" && password === ""
+}
+
 export const ofFetch: Options.Checks<FetchOptions> = {
-  version: Options.text("a version such as 3.6.0"),
+  version: {
+    accepts: (value) => typeof value === "string" && Result.isSuccess(SemVer.parse(value)),
+    due: 'a version such as "3.6.14", without a leading v'
+  },
   sha256: {
     accepts: (value) => typeof value === "string" && /^[0-9a-f]{64}$/i.test(value),
     due: "64 hexadecimal digits"
   },
   platform: Options.oneOf("linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64", "windows-amd64"),
-  baseUrl: { accepts: (value) => typeof value === "string" && URL.canParse(value), due: "a URL", show: () => "none" },
+  baseUrl: {
+    accepts: (value) => typeof value === "string" && URL.canParse(value) && isPublicUrl(value),
+    due: "an http or https URL without a user and a password",
+    show: () => "what is given (not shown, since there may be a password in it)"
+  },
   cacheDirectory: aDirectory,
   stallTimeout: Options.duration,
   onProgress: Options.callback
@@ -57,10 +86,35 @@ export const check = <O extends object>(
   checks: Options.Checks<O>,
   options: O
 ): Effect.Effect<void, EtcdProcessError.EtcdProcessError> => {
-  const problem = Options.find(who, checks, options)
-  return problem === undefined
-    ? Effect.void
-    : Effect.fail(
-        EtcdProcessError.make(new EtcdProcessError.InvalidConfig({ message: problem.message, problems: [problem] }))
-      )
+  const wrong = Read.wrongOptions(who, checks, options)
+  return wrong === undefined ? Effect.void : Effect.fail(wrong)
 }
+
+const configs: Options.Check = {
+  accepts: (value) => Array.isArray(value) && value.length > 0,
+  due: "a list of configurations, with one at least"
+}
+
+/** Reads what is shared, or each member's own. Fails with the first that makes no sense. */
+export const decodeAll = (
+  who: string,
+  given: ReadonlyArray<EtcdConfig.Input>
+): Effect.Effect<ReadonlyArray<EtcdConfig.EtcdOptions>, EtcdProcessError.EtcdProcessError> => {
+  const wrong = Read.wrongArgument(who, "configs", configs, given)
+  return wrong === undefined ? Effect.forEach(given, EtcdConfig.decode) : Effect.fail(wrong)
+}
+
+/** What each member of a cluster has to have for itself. */
+const own = ["name", "dataDir", "walDir"] as const
+
+/** Reads the configuration that members share. */
+export const decodeShared = (
+  who: string,
+  given: EtcdConfig.Input
+): Effect.Effect<EtcdConfig.EtcdOptions, EtcdProcessError.EtcdProcessError> =>
+  Effect.flatMap(EtcdConfig.decode(given), (options) => {
+    const option = own.find((name) => options[name] !== undefined)
+    if (option === undefined) return Effect.succeed(options)
+    const message = `${who}: config has ${option}, which no two members can share. Give each its own with fromConfigs.`
+    return Effect.fail(Read.refused({ option, message }))
+  })

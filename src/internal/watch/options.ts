@@ -5,7 +5,7 @@
  */
 import * as Result from "effect/Result"
 import * as EtcdError from "../../EtcdError.ts"
-import type { ChangesOptions } from "../../EtcdWatch.ts"
+import type { ChangesOptions, WatchOptions } from "../../EtcdWatch.ts"
 import * as KeyRange from "../../KeyRange.ts"
 import * as Keys from "../kv/keys.ts"
 import * as Options from "../options.ts"
@@ -16,19 +16,23 @@ const defaultBufferBytes = 4 * 1024 * 1024
 
 const { endpoint, metadata, requireLeader } = Options.ofCall
 
-const checks: Options.Checks<ChangesOptions> = {
+export const ofWatch: Options.Checks<WatchOptions> = {
   startRevision: { ...Options.revision, due: `${Options.revision.due} (0n: from now on)` },
   previousValues: Options.flag,
   ignore: Options.oneOf("puts", "deletes"),
   fragment: Options.flag,
   bufferSize: Options.size,
   retry: Options.schedule,
-  progress: Options.flag,
-  created: Options.flag,
-  snapshot: Options.oneOf("never", "when-compacted", "first"),
   endpoint,
   metadata,
   requireLeader
+}
+
+export const ofChanges: Options.Checks<ChangesOptions> = {
+  ...ofWatch,
+  progress: Options.flag,
+  created: Options.flag,
+  snapshot: Options.oneOf("never", "when-compacted", "first")
 }
 
 /** A range that no key can be in is read as nothing, but waited for in vain. */
@@ -48,11 +52,14 @@ const filters = ({ ignore }: ChangesOptions): ReadonlyArray<Filter> => {
 /** The watch that is asked for, or what would be right. */
 export const request = (
   who: string,
+  checks: Options.Checks<ChangesOptions> | Options.Checks<WatchOptions>,
   input: KeyRange.Input,
   given: ChangesOptions | undefined,
   retry: Request["carriage"]["retry"]
 ): Result.Result<Request, EtcdError.EtcdError> => {
-  const problem = Options.problemOfArgument(who, "the range", range, input) ?? Options.problemOf(who, checks, given)
+  const problem =
+    Options.problemOfArgument(who, "the range", range, input) ??
+    Options.problemOf<ChangesOptions | WatchOptions>(who, checks, given)
   if (problem !== undefined) return Result.fail(EtcdError.invalid(problem))
   const options = given ?? {}
   return Result.succeed({
