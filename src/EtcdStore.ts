@@ -160,7 +160,10 @@ export interface Options<F extends Format = Format> {
  * @since 0.1.0
  */
 export interface InvalidOptions {
-  /** Fails with {@link EtcdSchemaError}, or passes the entry over with a warning in the log. Default: `fail`. */
+  /**
+   * Fails with {@link EtcdSchemaError}, or passes the entry over with a warning in the log. Where only what a key held
+   * before does not decode, a change is told all the same, without it. Default: `fail`.
+   */
   readonly onInvalid?: "fail" | "skip" | undefined
 }
 
@@ -489,8 +492,15 @@ export const make: {
   ): Effect.Effect<Option.Option<Entry<A>>, EtcdSchemaError, RD> =>
     Option.match(kv, { onNone: () => Effect.succeedNone, onSome: (kv) => Effect.map(entry(kv), Option.some) })
 
-  const event = (change: EtcdWatch.WatchEvent): Effect.Effect<Event<A>, EtcdSchemaError, RD> =>
-    Effect.flatMap(optionalEntry(change.previous), (previous) =>
+  const previousEntry = (kv: Option.Option<EtcdKv.KeyValue>, onInvalid: InvalidOptions["onInvalid"]) =>
+    Option.match(kv, { onNone: () => Effect.succeedNone, onSome: (kv) => orSkip(entry(kv), onInvalid) })
+
+  /** That a key held before what does not decode is no reason to pass over what it holds now, or that it is gone. */
+  const event = (
+    change: EtcdWatch.WatchEvent,
+    onInvalid: InvalidOptions["onInvalid"]
+  ): Effect.Effect<Event<A>, EtcdSchemaError, RD> =>
+    Effect.flatMap(previousEntry(change.previous, onInvalid), (previous) =>
       change._tag === "Put"
         ? Effect.map(entry(change.kv), (entry): Event<A> => ({ _tag: "Put", entry, previous }))
         : Effect.succeed<Event<A>>({
@@ -613,7 +623,7 @@ export const make: {
       if (problem !== undefined) return Stream.fail(EtcdError.invalid(problem))
       const { onInvalid, ...watch } = options ?? {}
       return EtcdWatch.watch(range, watch).pipe(
-        Stream.mapEffect((change) => orSkip(event(change), onInvalid)),
+        Stream.mapEffect((change) => orSkip(event(change, onInvalid), onInvalid)),
         somes
       )
     }

@@ -205,6 +205,26 @@ describe("EtcdStore.make", () => {
       })
     )
 
+    it.effect("a watch passes over no change for what the key held before", () =>
+      Effect.gen(function* () {
+        const counters = EtcdStore.make("before/", Schema.Int)
+        const { header } = yield* EtcdKv.put("before/a", "x")
+        yield* counters.put("a", 1)
+        yield* EtcdKv.put("before/a", "y")
+        yield* counters.delete("a")
+        const options = { startRevision: header.revision + 1n, previousValues: true } as const
+        const [put, deleted] = yield* counters
+          .watch({ ...options, onInvalid: "skip" })
+          .pipe(Stream.take(2), Stream.runCollect)
+        assert(put?._tag === "Put" && deleted?._tag === "Delete")
+        assert.deepStrictEqual([put.entry.value, put.previous], [1, Option.none()])
+        assert.deepStrictEqual([deleted.key, deleted.previous], ["a", Option.none()])
+        const error = yield* Effect.flip(Stream.runDrain(counters.watch(options)))
+        assert(error._tag === "EtcdSchemaError")
+        assert.strictEqual(error.modRevision, header.revision)
+      })
+    )
+
     it.effect("other formats", () =>
       Effect.gen(function* () {
         const numbers = EtcdStore.make("text/", Schema.FiniteFromString, { format: "text" })
