@@ -151,7 +151,8 @@ export interface StreamOptions extends ReadOptions {
   readonly keysOnly?: boolean | undefined
   /**
    * At most so many keys in one answer. There are fewer where the values are large, so that an answer has about 2 MiB;
-   * take less than the default if most values of a range are small and some are very large. From 1 on. Default: 16,384.
+   * how large the next ones are shows only when they come, so take less than the default if most values of a range are
+   * small and some are very large. From 1 on. Default: 16,384.
    */
   readonly pageSize?: number | undefined
 }

@@ -54,6 +54,20 @@ const hooked = (hooks: Hooks) =>
     return EtcdKv.fromClient(between)
   })
 
+/** A client whose server has pages only, and how many keys they were to have. */
+const paged = (client: EtcdClient.Client) => {
+  const limits: Array<number> = []
+  const kv = EtcdKv.fromClient({
+    ...client,
+    unary: (method, request: any, options) => {
+      limits.push(Number(request.limit))
+      return client.unary(method, request, options)
+    },
+    serverStream: () => Stream.fail(failure(EtcdError.Unsupported))
+  })
+  return { kv, limits }
+}
+
 const failure = (
   Reason: typeof EtcdError.ConnectionLost | typeof EtcdError.FutureRevision | typeof EtcdError.Unsupported
 ) => EtcdError.make(new Reason({ message: "on purpose", outcome: "not-applied", feature: "KV.RangeStream" }))
@@ -204,6 +218,31 @@ describe("EtcdKv.stream", () => {
         assert.deepStrictEqual(read.map(text), (yield* EtcdKv.range(KeyRange.prefix("b/"))).kvs.map(text))
         assert.isAbove(opened.length, 3)
         assert.strictEqual(new Set(opened).size, opened.length)
+      })
+    )
+
+    it.effect("reads large values behind small ones, also where the client takes few of them in one message", () =>
+      Effect.gen(function* () {
+        const prefix = KeyRange.prefix("v/")
+        yield* putAll(yield* EtcdClient.EtcdClient, "v/a", 700)
+        const large = new Uint8Array(1024 * 1024)
+        for (let index = 0; index < 6; index++) yield* EtcdKv.put(`v/b${index}`, large)
+        yield* EtcdKv.put("v/c", "")
+        const { endpoints } = yield* EtcdProcess.EtcdProcess
+        const read = Effect.fnUntraced(function* (maxReceiveMessageSize: number) {
+          const client = yield* EtcdClient.make({ endpoints, maxReceiveMessageSize })
+          const { kv, limits } = paged(client)
+          return { limits, exit: yield* Effect.exit(Stream.runCollect(kv.stream(prefix))) }
+        }, Effect.scoped)
+        const few = yield* read(2.5 * 1024 * 1024)
+        assert.deepStrictEqual((yield* few.exit).map(text), (yield* EtcdKv.range(prefix)).kvs.map(text))
+        assert.isBelow(few.limits.length, 35)
+        // What is too large by itself is told, and not asked for again and again.
+        const none = yield* read(512 * 1024)
+        assert.include(String(none.exit), "ask for less at a time")
+        assert.isBelow(none.limits.length, 35)
+        assert.strictEqual(none.limits.at(-1), 1)
+        yield* EtcdKv.delete(prefix)
       })
     )
 

@@ -6,7 +6,7 @@
  * client, and its failover, are those of a plain read.
  *
  * Pages grow and shrink towards a size in bytes, by what the keys of the page before weighed, as a server does it in
- * `RangeStream`.
+ * `RangeStream`. One that turns out to be larger than a message may be is asked for again with fewer keys.
  *
  * For each `Range` before 3.7 a server counts all keys of the range asked for, so that pages of a long range cost the
  * square of its length. Therefore a page is asked for not up to the end of the range but within a window: the keys that
@@ -33,6 +33,8 @@ import * as Keys from "./keys.ts"
 
 const firstPage = 32
 const largestGrowth = 16
+/** Where a page has been too large. */
+const cautiousGrowth = 2
 const targetBytes = 2 * 1024 * 1024
 export const defaultPageSize = 16_384
 
@@ -63,6 +65,8 @@ interface Reader {
   /** Of the first page. */
   header: Rpc.ResponseHeader | undefined
   limit: number
+  /** How many times as many keys as the page before a page may have. */
+  growth: number
   /** The end of the next page: that of the range, or of the window. */
   windowEnd: Uint8Array
   done: boolean
@@ -106,7 +110,7 @@ const nextLimit = (reader: Reader, page: Page): number => {
   let bytes = 0
   for (const kv of page) bytes += kv.key.length + kv.value.length + overhead
   const fitting = Math.floor((targetBytes * page.length) / bytes)
-  return Math.max(1, Math.min(reader.pageSize, reader.limit * largestGrowth, fitting))
+  return Math.max(1, Math.min(reader.pageSize, reader.limit * reader.growth, fitting))
 }
 
 const goOnAfter = (reader: Reader, page: Page): void => {
@@ -129,7 +133,26 @@ const advance = (reader: Reader, page: ReadonlyArray<Kv.KeyValue>, response: Rpc
   }
 }
 
-const readPage = (reader: Reader): Effect.Effect<Rpc.RangeResponse, EtcdError> => {
+/** How large the values are that come next shows only when they have come. */
+const mayBeTooLarge = ({ reason }: EtcdError): boolean =>
+  reason._tag === "ProtocolViolation" || (reason._tag === "GrpcStatus" && reason.code === resourceExhausted)
+
+/** What grpc-go says of an answer that is larger than it sends. */
+const resourceExhausted = 8
+
+/** The next page: with fewer keys where it would be larger than a message may be. */
+const readPage = (reader: Reader): Effect.Effect<Rpc.RangeResponse, EtcdError> =>
+  Effect.catchIf(
+    askForPage(reader),
+    (error) => mayBeTooLarge(error) && reader.limit > 1,
+    () => {
+      reader.limit = Math.max(1, Math.floor(reader.limit / largestGrowth))
+      reader.growth = cautiousGrowth
+      return readPage(reader)
+    }
+  )
+
+const askForPage = (reader: Reader): Effect.Effect<Rpc.RangeResponse, EtcdError> => {
   const asked = { ...request(reader), rangeEnd: reader.windowEnd, limit: BigInt(reader.limit) }
   const answer = reader.client.unary(Rpc.KV.method.range, asked, reader.options)
   // Another member than that of the pages before may not have got as far as the revision.
@@ -227,6 +250,7 @@ export const read = (
       revision: options.revision ?? 0n,
       header: undefined,
       limit: Math.min(firstPage, pageSize),
+      growth: largestGrowth,
       windowEnd: range.end,
       done: false,
       streams: true,
