@@ -10,6 +10,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
@@ -119,6 +120,35 @@ describe("a call goes", () => {
       yield* Effect.forEach(Array.from({ length: 30 }), () => get(client))
       assert.strictEqual(new Set(addresses(fake)).size, 1)
       assert.strictEqual(fake.dials.length, 1)
+    })
+  )
+
+  it.effect("to one that was chosen by chance, each as often as the others, also where the list has changed", () =>
+    Effect.gen(function* () {
+      const servers = { "a:1": { answer: ok }, "b:1": { answer: ok }, "c:1": { answer: ok } }
+      const endpoints = Object.keys(servers)
+      const [first, second]: ReadonlyArray<Array<string>> = [[], []]
+      for (let chance = 0; chance < 30; chance++) {
+        const fake = Fake.make({ ...servers, "seed:1": { answer: ok } })
+        const random = { nextDoubleUnsafe: () => chance / 30, nextIntUnsafe: () => chance }
+        const byChance = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+          Effect.provideService(effect, Random.Random, random)
+        yield* put(yield* byChance(makeWith(fake.transport, { endpoints, selection: "sticky" })))
+        first.push(...addresses(fake))
+
+        const lists = yield* Queue.unbounded<ReadonlyArray<string>>()
+        yield* Queue.offer(lists, ["seed:1"])
+        const options = { endpoints: Stream.fromQueue(lists), selection: "sticky" } as const
+        const client = yield* byChance(makeWith(fake.transport, options))
+        yield* Queue.offer(lists, endpoints)
+        yield* Effect.repeat(Effect.yieldNow, { while: () => Effect.map(client.endpoints, (all) => all.length !== 3) })
+        yield* put(client)
+        second.push(fake.sent.at(-1)!.address)
+      }
+      for (const chosen of [first, second]) {
+        const counts = endpoints.map((endpoint) => chosen.filter((address) => address === endpoint).length)
+        assert.deepStrictEqual(counts, [10, 10, 10])
+      }
     })
   )
 
@@ -348,6 +378,33 @@ describe("a connection", () => {
       const fiber = yield* Effect.forkChild(put(client))
       yield* Effect.repeat(TestClock.adjust("25 millis"), { while: () => fiber.pollUnsafe() === undefined })
       yield* Fiber.join(fiber)
+    })
+  )
+
+  it.effect("is dialled at each endpoint before a call fails, whichever of them has come back", () =>
+    Effect.gen(function* () {
+      const up = new Set<string>()
+      const server = (address: string): Fake.Server => ({
+        dial: () => Effect.suspend(() => (up.has(address) ? Effect.void : Effect.fail(unreachable))),
+        answer: ok
+      })
+      for (const back of ["a:1", "b:1", "c:1"]) {
+        up.clear()
+        const fake = Fake.make({ "a:1": server("a:1"), "b:1": server("b:1"), "c:1": server("c:1") })
+        const client = yield* makeWith(fake.transport, {
+          endpoints: ["a:1", "b:1", "c:1"],
+          retry: Schedule.recurs(0),
+          reconnect: Schedule.spaced("1 minute")
+        })
+        const call = Effect.gen(function* () {
+          const fiber = yield* Effect.forkChild(Effect.exit(put(client)))
+          yield* Effect.repeat(TestClock.adjust("25 millis"), { while: () => fiber.pollUnsafe() === undefined })
+          return yield* Fiber.join(fiber)
+        })
+        assert.isTrue(Exit.isFailure(yield* call))
+        up.add(back)
+        assert.isTrue(Exit.isSuccess(yield* call), back)
+      }
     })
   )
 

@@ -16,7 +16,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import type { EtcdError } from "../src/EtcdError.ts"
 import { makeWith } from "../src/internal/client/client.ts"
-import { KV, Watch } from "../src/internal/proto/rpc_pb.ts"
+import { KV, Maintenance, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 import { byTestClock } from "./support/time.ts"
@@ -178,6 +178,28 @@ describe("a connection", () => {
       assert.deepStrictEqual(yield* connections(node.endpoint), [0])
     })
   )
+
+  it.effect("is counted where the client was made, whoever it is whose call is the last to end", () =>
+    Effect.gen(function* () {
+      const counted = <A, E, R>(effect: Effect.Effect<A, E, R>, registry: Map<string, any>) =>
+        Effect.provideService(effect, Metric.MetricRegistry, registry)
+      const [own, callers] = [new Map<string, any>(), new Map<string, any>()]
+      const lists = yield* Queue.unbounded<ReadonlyArray<string>>()
+      yield* Queue.offer(lists, ["a:1"])
+      const release = yield* Latch.make()
+      const fake = Fake.make({ "a:1": { answer: () => Effect.as(release.await, nothing) }, "b:1": { answer: ok } })
+      const client = yield* counted(makeWith(fake.transport, { endpoints: Stream.fromQueue(lists) }), own)
+      const slow = yield* Effect.forkChild(counted(put(client), callers))
+      yield* Effect.repeat(Effect.yieldNow, { while: () => fake.sent.length === 0 })
+      assert.deepStrictEqual(yield* counted(connections("http://a:1"), own), [1])
+      yield* Queue.offer(lists, ["b:1"])
+      yield* turns
+      yield* release.open
+      yield* Fiber.join(slow)
+      assert.deepStrictEqual(yield* counted(connections("http://a:1"), own), [0])
+      assert.deepStrictEqual(yield* counted(connections("http://a:1"), callers), [])
+    })
+  )
 })
 
 describe("a client that was closed", () => {
@@ -230,6 +252,28 @@ describe("an endpoint in doubt", () => {
       fake.sent.length = 0
       for (let call = 0; call < 4; call++) yield* put(client)
       assert.deepStrictEqual(new Set(fake.sent.map((sent) => sent.address)), new Set(["b:1"]))
+    })
+  )
+
+  it.effect("is not one whose connection was quiet, when somebody has no patience", () =>
+    Effect.gen(function* () {
+      const late = Fake.failure("Deadline", "unknown", "late", 4)
+      const answer = ({ path }: Fake.Sent) =>
+        path.endsWith("Put") ? Effect.succeed(nothing) : path.endsWith("Watch") ? Effect.never : Effect.fail(late)
+      const fake = Fake.make({ "a:1": { answer }, "b:1": { answer } })
+      const client = yield* byTestClock(makeWith(fake.transport, { endpoints: ["a:1", "b:1"], selection: "sticky" }))
+      const { endpoint } = yield* client.bidirectional(Watch.method.watch)
+      yield* TestClock.adjust("3 seconds")
+      const deadline = "5 millis"
+      for (const impatient of [
+        Stream.runDrain(client.serverStream(Maintenance.method.snapshot, {}, { deadline })),
+        client.unary(KV.method.range, {}, { deadline })
+      ]) {
+        const reason = yield* reasonOf(impatient as Effect.Effect<unknown, EtcdError>)
+        assert.strictEqual(reason._tag, "DeadlineExceeded")
+      }
+      yield* put(client)
+      assert.strictEqual(`http://${fake.sent.at(-1)?.address}`, endpoint)
     })
   )
 })

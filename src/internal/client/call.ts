@@ -83,8 +83,8 @@ export interface Call extends Holder {
   tried: Set<Session> | undefined
   /** What failed since then that may go well after a pause. */
   mendable: EtcdError | undefined
-  /** Whether it has dialled, or waited for a dial. */
-  dialled: boolean
+  /** Where it has dialled, or waited for a dial. */
+  dialled: Set<Session> | undefined
   /** Whether it was sent again because its connection was closed before the server took it up. */
   resent: boolean
   /** How often it was sent on because of what is known of its member. */

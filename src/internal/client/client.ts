@@ -18,7 +18,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
-import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
@@ -72,7 +71,7 @@ const makeEngine = Effect.fnUntraced(function* (
     links: new Set(),
     onView: () => Inquiry.viewed(engine)
   }
-  const start = yield* Random.nextIntBetween(0, configured.endpoints.length)
+  const start = yield* Selection.anyOf(configured.endpoints)
   const engine: Engine.Engine = {
     environment,
     selection: Selection.make(selection, configured.endpoints, start),
@@ -133,7 +132,7 @@ const beginCall = (beginning: Beginning, span: Tracer.Span | undefined): Result.
     code: Telemetry.invalidArgument,
     tried: undefined,
     mendable: undefined,
-    dialled: false,
+    dialled: undefined,
     resent: false,
     moves: 0,
     renewals: 0,
@@ -307,6 +306,7 @@ const makeServerStream =
         const { attempt, first, rest } = yield* Engine.perform(engine, call, (attempt) =>
           Effect.contextWith((context: Context.Context<Scope.Scope>) => {
             Telemetry.sent(method, bytes.length, context)
+            Session.listen(attempt.link, call.sentAt)
             return holdingInScope(attempt.link, openStream(attempt, method.path, bytes))
           })
         )

@@ -313,11 +313,13 @@ const connect = (
 ): Effect.Effect<Session.Link, EtcdError.EtcdError> => {
   const { environment } = engine
   const { time } = environment
-  // With nowhere else to go, a call dials once before it fails, whatever befell others before.
-  const acquired = Effect.tap(Session.acquire(session, environment, !call.dialled), (link) =>
+  // With nowhere else to go, a call dials each endpoint once before it fails, whatever befell others before.
+  const insists = call.dialled?.has(session) !== true
+  const acquired = Effect.tap(Session.acquire(session, environment, insists), (link) =>
     Session.isUnknown(link, metadata) ? Session.introduce(link, environment) : Effect.void
   )
-  call.dialled = true
+  call.dialled ??= new Set()
+  call.dialled.add(session)
   const most = patienceFor(engine, call, session)
   const wait = Math.ceil(Math.min(most, (call.deadlineAt - time.now()) / 2))
   const patient = Number.isFinite(most) ? Time.patiently(time, acquired, wait, () => Effect.fail(slow(wait))) : acquired

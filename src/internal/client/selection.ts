@@ -4,6 +4,7 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
 import type { Call } from "./call.ts"
 import type { Endpoint } from "./endpoint.ts"
 import * as Session from "./session.ts"
@@ -26,9 +27,12 @@ export interface Selection {
 
 export const make = (policy: Policy, endpoints: ReadonlyArray<Endpoint>, first: number): Selection => {
   const sessions = endpoints.map((endpoint) => Session.make(endpoint, true))
-  const turn = first % sessions.length
-  return { policy, sessions, seeds: [], current: sessions[turn]!, turn }
+  return { policy, sessions, seeds: [], current: sessions[first]!, turn: first }
 }
+
+/** The place of one of these, by chance. */
+export const anyOf = (all: ReadonlyArray<unknown>): Effect.Effect<number> =>
+  Random.nextIntBetween(0, all.length, { halfOpen: true })
 
 const better = (session: Session.Session, best: Session.Session | undefined): boolean =>
   best === undefined || session.avoidUntil < best.avoidUntil
@@ -60,7 +64,7 @@ const bestOf = (
 
 /** A seed is used where the listed endpoints are to be avoided, or have been tried. */
 const choose = (
-  { seeds, sessions }: Selection,
+  { seeds, sessions, turn }: Selection,
   first: Session.Session,
   tried: ReadonlySet<Session.Session> | undefined,
   now: number
@@ -68,7 +72,7 @@ const choose = (
   if (first.avoidUntil <= now && tried?.has(first) !== true && first.dialing === undefined) return first
   const listed = bestOf(sessions, Math.max(0, sessions.indexOf(first)), tried, now)
   if (listed !== undefined && (listed.avoidUntil <= now || seeds.length === 0)) return listed
-  const seed = bestOf(seeds, 0, tried, now)
+  const seed = bestOf(seeds, turn, tried, now)
   return seed !== undefined && better(seed, listed) ? seed : (listed ?? first)
 }
 
@@ -103,7 +107,7 @@ export const update = (
   seeds: ReadonlyArray<Endpoint>,
   others: Map<string, Session.Session>
 ): Effect.Effect<{ readonly added: number; readonly removed: number }> =>
-  Effect.suspend(() => {
+  Effect.flatMap(anyOf(endpoints), (first) => {
     const before = all(selection)
     const known = new Map(before.map((session) => [session.endpoint.address, session]))
     const sessionOf = (endpoint: Endpoint): Session.Session => {
@@ -120,6 +124,6 @@ export const update = (
     const gone = before.filter((session) => !sessions.includes(session) && !extra.includes(session))
     selection.sessions = sessions
     selection.seeds = extra
-    if (gone.includes(selection.current)) selection.current = sessions[0]!
+    if (gone.includes(selection.current)) selection.current = sessions[first]!
     return Effect.as(Effect.forEach(gone, Session.remove, { discard: true }), { added, removed: gone.length })
   })

@@ -196,6 +196,17 @@ const freed = (link: Link): Effect.Effect<void> | undefined => (link.retired && 
 /** For so long after an answer, what a member has said of itself is taken to hold, in milliseconds. */
 const freshMillis = 1000
 
+/** What was heard, while nothing is asked for whose answer could be missed. */
+const nothingAsked = -1
+
+/** Something is being asked for: the server's silence counts from now on, unless it has been silent for longer. */
+export const listen = (link: Link, now: number): void => {
+  const heard = link.connection.bytesHeard()
+  if (heard === link.heard) return
+  link.heard = heard
+  link.quietSince = now
+}
+
 /** A single exchange begins. */
 export const enter = (link: Link, call: Call): void => {
   if (link.isConfirmed) {
@@ -210,11 +221,7 @@ export const enter = (link: Link, call: Call): void => {
   if (link.last === undefined) link.first = call
   else link.last.next = call
   link.last = call
-  const heard = link.connection.bytesHeard()
-  if (heard !== link.heard) {
-    link.heard = heard
-    link.quietSince = call.sentAt
-  }
+  listen(link, call.sentAt)
 }
 
 /** The exchange has ended. What it pointed to is let go of, since it may be kept by somebody who is old. */
@@ -312,7 +319,7 @@ const open = Effect.fnUntraced(function* (session: Session, environment: Environ
       isConfirmed: true,
       sentAt: connected,
       confirmedAt: connected,
-      heard: connection.bytesHeard(),
+      heard: nothingAsked,
       quietSince: connected,
       roundTrip: 0
     }
@@ -357,8 +364,6 @@ const greet = Effect.fnUntraced(function* (link: Link, environment: Environment,
   const now = environment.time.now()
   link.sentAt = now
   link.confirmedAt = now
-  link.heard = link.connection.bytesHeard()
-  link.quietSince = now
   if (view === undefined) return
   const wrong = belongs(environment, link, view.clusterId, "no")
   if (wrong !== undefined) return yield* Effect.fail(wrong)
@@ -407,7 +412,9 @@ const count = (link: Link, environment: Environment): Effect.Effect<void> =>
       link.scope,
       Effect.suspend(() => {
         environment.links.delete(link)
-        return Caller.as(environment.caller, environment.observer.closed(link.session.endpoint))
+        // Whoever closes it: it is counted where it was opened.
+        const closed = Caller.as(environment.caller, environment.observer.closed(link.session.endpoint))
+        return Effect.setContext(closed, environment.context)
       })
     )
   })
