@@ -13,6 +13,7 @@ import {
 } from "effect-etcd"
 import { Auth, KV } from "../src/internal/proto/rpc_pb.ts"
 import { Settings } from "../src/internal/watch/settings.ts"
+import * as Cut from "./support/watch/cut.ts"
 import * as Metrics from "./support/watch/metrics.ts"
 
 const describeEvent = (event: EtcdWatch.WatchEvent) =>
@@ -532,6 +533,48 @@ describe("EtcdWatch and its server", () => {
       yield* kv.put("a", "1", { retry: Schedule.spaced("20 millis") })
       yield* watching.until((got) => got.length === 2)
       assert.deepStrictEqual(watching.got.map(describeChange), ["Created", "a=1"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("revisions in pieces come whole, once and in order, though the connection is cut between the pieces", () =>
+    Effect.gen(function* () {
+      // The server makes pieces of about 640 KB then.
+      const node = yield* EtcdProcess.ephemeral({ maxRequestBytes: 131_072 }, { log: false })
+      const way = yield* Cut.cutting(node, (connection) => 900_000 + 150_000 * (connection % 5))
+      const keys = Array.from({ length: 10 }, (_, n) => `k/${n}`)
+      const valueOf = (n: number) => `${n}`.padEnd(10_000, "v")
+      const client = yield* EtcdClient.make({ endpoints: node.endpoints })
+      const write = (n: number) => client.unary(KV.method.txn, { success: keys.map((key) => put(key, valueOf(n))) })
+      const count = 40
+      yield* Effect.forEach(Array(count / 2), (_, n) => write(n))
+      const service = yield* EtcdWatch.fromClient(
+        yield* EtcdClient.make({ endpoints: [way.endpoint], reconnect: Schedule.spaced("1 millis") })
+      )
+      const watching = yield* reading(
+        service.changes(KeyRange.prefix("k/"), {
+          startRevision: 2n,
+          fragment: true,
+          previousValues: true,
+          bufferSize: 200_000,
+          retry: Schedule.spaced("1 millis")
+        })
+      )
+      yield* Effect.forEach(Array(count / 2), (_, n) => write(count / 2 + n))
+      yield* watching.until((got) => got.length >= count)
+      for (const [n, change] of watching.got.entries()) {
+        if (change._tag !== "Revision") return assert.fail(change._tag)
+        const { events, revision } = change
+        assert.strictEqual(revision, BigInt(n + 2))
+        assert.deepStrictEqual(
+          events.map(({ kv, previous }) => [
+            kv.keyString,
+            kv.valueString,
+            Option.map(previous, (kv) => kv.valueString)
+          ]),
+          keys.map((key) => [key, valueOf(n), n === 0 ? Option.none() : Option.some(valueOf(n - 1))])
+        )
+      }
+      assert.isAbove(way.counts.cuts, 2)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

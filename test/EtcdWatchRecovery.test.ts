@@ -16,6 +16,7 @@ import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { closedError } from "../src/internal/client/engine.ts"
 import { Settings } from "../src/internal/watch/settings.ts"
 import * as KeyRange from "../src/KeyRange.ts"
+import { standStill } from "./support/machine.ts"
 import * as Server from "./support/watch/server.ts"
 
 const { lost, put, until } = Server
@@ -789,6 +790,27 @@ describe("a call that ends", () => {
     })
   )
 
+  it.live("because its server stops, or is gone, has been read before", () =>
+    Effect.gen(function* () {
+      const { server, service } = yield* start()
+      const { revisions } = yield* reading(service, { startRevision: 2n })
+      const call = yield* server.call(0, 1)
+      const { watchId } = call.creates()[0]!
+      call.created(0, 9n)
+      yield* until(() => call.requests.length === 1)
+      call.drain()
+      call.answer({ watchId, events: [put(2n), put(3n)] })
+      const again = yield* server.call(1, 1)
+      assert.deepStrictEqual([again.creates()[0]!.startRevision, revisions()], [4n, [2n, 3n]])
+      // A connection that is lost takes no more calls, either; but why it was lost is the reason.
+      const unserved = yield* reading(service, { retry: Schedule.recurs(0) }, "b")
+      const last = yield* server.call(2, 1)
+      last.drain()
+      last.fail(lost)
+      assert.strictEqual(yield* tagOf(unserved.fiber), "ConnectionLost")
+    })
+  )
+
   it.live("because its token is refused again and again is given up", () =>
     Effect.gen(function* () {
       const { server, service } = yield* start()
@@ -975,6 +997,21 @@ describe("a request for progress", () => {
       assert.strictEqual(reason._tag, "DeadlineExceeded")
       assert.include(message, "http://dead")
       yield* until(() => well.requests.length === 2)
+    })
+  )
+
+  it.live("does not hold it against a server that this process stood still", () =>
+    Effect.gen(function* () {
+      const { server, service } = yield* start({ askMillis: 100 })
+      yield* reading(service)
+      const call = yield* server.call(0, 1)
+      // The timer is overdue then, and fires before the answer is read.
+      const nextRead = Effect.callback<void>((resume) => {
+        setImmediate(() => resume(Effect.void))
+      })
+      server.beforeStatus = () => Effect.andThen(nextRead, Effect.andThen(standStill(300), nextRead))
+      yield* service.requestProgress
+      yield* until(() => call.requests.length === 2)
     })
   )
 })

@@ -515,7 +515,7 @@ export class Lane implements Carrier {
       call.version = version
       return version
     })
-    return Time.within(time, asked, settings.askMillis, () =>
+    return Time.patiently(time, asked, settings.askMillis, () =>
       Effect.fail(Progress.unanswered(endpoint, settings.askMillis))
     )
   }
@@ -641,8 +641,9 @@ export class Lane implements Carrier {
       retry: Schedule.recurs(0)
     })
     this.connected(call.endpoint)
-    // A server that stops in good order waits for its calls to end.
-    const draining: Effect.Effect<Ending> = Effect.as(call.draining, "draining")
+    // A server that stops in good order waits for its calls to end. What has come is read before: where the connection is
+    // lost, that ends with the reason.
+    const draining: Effect.Effect<Ending> = Effect.as(Effect.andThen(call.draining, Time.reading), "draining")
     return yield* Effect.raceAllFirst([this.read(call), draining, this.write(call), this.verify, this.keepUp])
   })
 
