@@ -283,8 +283,6 @@ export interface Service {
  */
 export class EtcdKv extends Context.Service<EtcdKv, Service>()("effect-etcd/EtcdKv") {}
 
-const ofDelete: Options.Checks<Options.Own<DeleteOptions>> = { ...Requests.ofDelete, errorOnMissing: Options.flag }
-
 const ofCompact: Options.Checks<Options.Own<CompactOptions>> = { physical: Options.flag }
 
 const wrongKey = (who: string, key: unknown) => Options.wrongArgument(who, "the key", Options.key, key)
@@ -319,7 +317,7 @@ export const fromClient = (client: EtcdClient.Client): Service => {
   const getKey = getAs("EtcdKv.getString")
 
   const deleteAs = (who: string, range: KeyRange.KeyRange, options: DeleteOptions | undefined) =>
-    Options.wrongOptions(who, ofDelete, options) ??
+    Options.wrongOptions(who, Requests.ofDelete, options) ??
     Effect.flatMap(
       client.unary(Rpc.KV.method.deleteRange, Requests.deleteRange(range, options ?? {}), options),
       (response) =>

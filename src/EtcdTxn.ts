@@ -449,7 +449,7 @@ const deleteAs = (
   range: KeyRange.KeyRange,
   options: DeleteOptions | undefined
 ): Op<EtcdKv.DeleteResult> => {
-  const problem = Options.problemOf(who, Requests.ofDelete, options)
+  const problem = Options.problemOf(who, Requests.ofDeleteInTxn, options)
   if (problem !== undefined) return impossible(problem)
   return operation(
     "responseDeleteRange",

@@ -50,7 +50,9 @@ export const ofPut: Options.Checks<Options.Own<PutOptions>> = {
   ignoreLease: Options.flag
 }
 
-export const ofDelete: Options.Checks<Pick<DeleteOptions, "previousValues">> = { previousValues: Options.flag }
+export const ofDeleteInTxn: Options.Checks<Pick<DeleteOptions, "previousValues">> = { previousValues: Options.flag }
+
+export const ofDelete: Options.Checks<Options.Own<DeleteOptions>> = { ...ofDeleteInTxn, errorOnMissing: Options.flag }
 
 const sortTargets = {
   key: Rpc.RangeRequest_SortTarget.KEY,
