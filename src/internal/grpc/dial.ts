@@ -33,6 +33,9 @@ const bareHost = (host: string): string => (host.startsWith("[") && host.endsWit
 const attemptTimeoutMillis = (connectTimeoutMillis: number): number =>
   Math.max(10, Math.min(1000, Math.floor(connectTimeoutMillis / 3)))
 
+/** How much waits for a socket before it says that it is full: as Node.js has it, whatever the program makes of that. */
+const buffering = { highWaterMark: 64 * 1024 }
+
 /** Starts to connect. Throws where `node:tls` does: on a certificate, key or CA that is not PEM, or do not match. */
 export const openSocket = (target: Target, connectTimeoutMillis: number): net.Socket => {
   const address =
@@ -45,8 +48,8 @@ export const openSocket = (target: Target, connectTimeoutMillis: number): net.So
           autoSelectFamilyAttemptTimeout: attemptTimeoutMillis(connectTimeoutMillis)
         }
   return target.tls === undefined
-    ? net.connect({ ...address, noDelay: true })
-    : tls.connect({ ...address, ...tlsOptions(target, target.tls) }).setNoDelay(true)
+    ? net.connect({ ...address, ...buffering, noDelay: true })
+    : tls.connect({ ...address, ...buffering, ...tlsOptions(target, target.tls) }).setNoDelay(true)
 }
 
 const tlsOptions = (target: Target, options: Tls): tls.ConnectionOptions => {

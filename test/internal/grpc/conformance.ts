@@ -9,6 +9,7 @@ import * as net from "node:net"
 import * as os from "node:os"
 import * as path from "node:path"
 import process from "node:process"
+import { getDefaultHighWaterMark, setDefaultHighWaterMark } from "node:stream"
 import * as tls from "node:tls"
 import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
@@ -974,6 +975,34 @@ export const transportConformance = (name: string, transport: Transport): void =
               while (sent < target) yield* step
             })
           )
+        })
+      )
+
+      it.live("a large message goes out wherever the program has set the high-water mark of its streams", () =>
+        Effect.gen(function* () {
+          const usual = getDefaultHighWaterMark(false)
+          yield* Effect.addFinalizer(() => Effect.sync(() => setDefaultHighWaterMark(false, usual)))
+          const large = new Uint8Array(4 * 1024 * 1024)
+          const settings = { initialWindowSize: 0x7fffffff }
+          const socket = path.join(yield* temporaryDirectory, "s.sock")
+          const answered: Node.Handler = (stream) => {
+            stream.resume()
+            stream.on("end", () => Node.reply(stream, Frames.message(request)))
+          }
+          const certificate = { cert: fixture.text("server.pem"), key: fixture.text("server.key") }
+          const plain = yield* Node.nodeServer(answered, { settings })
+          const secure = yield* Node.secureServer(answered, { settings, ...certificate }, socket)
+          for (const { server } of [plain, secure]) {
+            server.on("session", (session) => session.setLocalWindowSize(0x7fff0000))
+          }
+          for (const target of [tcp(plain.port), { _tag: "Unix", path: socket, tls: trusted() } as const]) {
+            for (const mark of [1, 8 * 1024 * 1024]) {
+              setDefaultHighWaterMark(false, mark)
+              const connection = yield* connect(target)
+              yield* echo(connection)
+              assert.deepStrictEqual(yield* connection.unary(method, large), request)
+            }
+          }
         })
       )
 
