@@ -461,11 +461,75 @@ describe("a deadline", () => {
           mine.holds = false
           return call
         })
-      // The transport without a network has no deadlines of its own.
       const calls = [yield* impatient(25), yield* impatient(200)]
       yield* put(client)
       assert.strictEqual(fake.sent.at(-1)!.address, used)
       for (const call of calls) yield* Fiber.interrupt(call)
+    })
+  )
+})
+
+describe("impatient callers", () => {
+  /** A call that its caller gives up, with a deadline or without. */
+  const impatient = (client: EtcdClient.Client, mine: { holds: boolean }, millis: number) =>
+    Effect.gen(function* () {
+      mine.holds = true
+      const failed = yield* start(Effect.exit(put(client, { deadline: millis, retry: Schedule.recurs(0) })))
+      yield* pass(millis)
+      mine.holds = false
+      return yield* Fiber.join(failed)
+    })
+
+  it.effect("one after the other, and now and then, do not make the client leave a member that is well", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine, used } = yield* connected()
+      for (let time = 0; time < 3; time++) {
+        yield* impatient(client, mine, 50)
+        yield* pass(1000)
+      }
+      yield* impatient(client, mine, 50)
+      yield* put(client)
+      assert.strictEqual(fake.sent.at(-1)!.address, used)
+    })
+  )
+
+  it.effect("one after the other, without a pause, make it leave one that says nothing", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine, used } = yield* connected()
+      for (let time = 0; time < 5; time++) yield* impatient(client, mine, 100)
+      yield* put(client)
+      assert.notStrictEqual(fake.sent.at(-1)!.address, used)
+    })
+  )
+})
+
+describe("a member that was slow to greet", () => {
+  it.effect("is asked as soon as any other when a call is out for long", () =>
+    Effect.gen(function* () {
+      const { fake, all, servers } = members()
+      // This process was busy, say.
+      for (const server of Object.values(servers)) {
+        const { status } = server
+        let isFirst = true
+        server.status = (question) =>
+          Effect.suspend(() => {
+            const asked = isFirst ? Effect.delay(status!(question), "3 seconds") : status!(question)
+            isFirst = false
+            return asked
+          })
+      }
+      const client = yield* byTestClock(
+        makeWith(fake.transport, { endpoints: ["a:1", "b:1", "c:1"], selection: "sticky" })
+      )
+      const first = yield* start(put(client))
+      yield* passUntilOver(first, 20_000)
+      const mine = all[fake.sent.at(-1)!.address as Address]
+      mine.holds = true
+      const call = yield* start(reasonOf(put(client)))
+      yield* pass(1000)
+      elect(Object.values(all), 3n, 6n)
+      yield* passUntilOver(call, 1000)
+      assert.strictEqual((yield* Fiber.join(call))._tag, "LeaderChanged")
     })
   )
 })

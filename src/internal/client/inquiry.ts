@@ -62,6 +62,7 @@ const longestSearchMillis = 1000
 /** A question that was not answered yet. */
 interface Question {
   readonly holder: Holder
+  readonly askedAt: number
   /** Since when nothing has come over the connection, and how much had come by then. */
   since: number
   heard: number
@@ -97,9 +98,11 @@ const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void> =>
   Effect.suspend(() => {
     const { environment, inquiry } = engine
     const { connection, roundTrip, session } = link
+    const now = environment.time.now()
     const question: Question = {
       holder: { begun: undefined },
-      since: environment.time.now(),
+      askedAt: now,
+      since: now,
       heard: connection.bytesHeard()
     }
     if (!inquiry.asked.has(link)) inquiry.asked.set(link, question)
@@ -111,6 +114,8 @@ const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void> =>
       },
       onSuccess: (view) => {
         inquiry.asked.delete(link)
+        link.roundTrip = Math.min(link.roundTrip, environment.time.now() - question.askedAt)
+        link.isMeasured = true
         if (view === undefined || Session.belongs(environment, link, view.clusterId, "no") !== undefined) return
         session.view = view
         viewed(engine)
@@ -315,6 +320,7 @@ const takeBearings = (engine: Engine, link: Session.Link, calls: ReadonlyArray<C
 /** Looks at the calls of a connection, and answers for how long the oldest has been out that makes one wonder. */
 const lookAt = (engine: Engine, link: Session.Link, now: number): number => {
   const travel = 2 * link.roundTrip
+  if (!link.isMeasured && now - link.first!.sentAt >= firstMillis) ask(engine, link.session, link)
   const old = olderThan(link, firstMillis + travel, now)
   if (old.length === 0) return 0
   const limit = now >= engine.inquiry.endAt ? now : Number.NEGATIVE_INFINITY

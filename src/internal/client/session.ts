@@ -59,8 +59,10 @@ export interface Link {
   /** How much had come from the server when it was last asked for something, and since when nothing more has come. */
   heard: number
   quietSince: number
-  /** How long the member took to tell who it is, in milliseconds. */
+  /** How long the member took for its quickest answer so far to a question of the client's own, in milliseconds. */
   roundTrip: number
+  /** Whether that is more than its first answer, which may have come while much else was done here or there. */
+  isMeasured: boolean
 }
 
 export interface Session {
@@ -207,8 +209,13 @@ export const listen = (link: Link, now: number): void => {
   link.quietSince = now
 }
 
+/** A connection is idle over which nothing is under way, and nothing was sent for so long, in milliseconds. */
+const idleMillis = 300
+
 /** A single exchange begins. */
 export const enter = (link: Link, call: Call): void => {
+  // Where nothing was asked for, nothing had to come.
+  if (link.last === undefined && call.sentAt - link.sentAt >= idleMillis) link.heard = nothingAsked
   if (link.isConfirmed) {
     link.isConfirmed = false
     link.confirmedAt = link.sentAt
@@ -321,7 +328,8 @@ const open = Effect.fnUntraced(function* (session: Session, environment: Environ
       confirmedAt: connected,
       heard: nothingAsked,
       quietSince: connected,
-      roundTrip: 0
+      roundTrip: 0,
+      isMeasured: false
     }
     yield* greet(link, environment, began)
     // Those who want to know who is asking were asked twice.

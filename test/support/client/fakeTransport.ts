@@ -102,12 +102,14 @@ const tellStatus = (server: Server, question: CallOptions = {}): Effect.Effect<U
     ? Effect.fail(status(12, "unknown method"))
     : Effect.map(server.status(question), statusBytes)
 
-/** The client's own questions have an end. */
-const withinTimeout = <A>(asked: Effect.Effect<A, TransportError>, options: CallOptions | undefined) =>
-  Effect.timeoutOrElse(asked, {
-    duration: options?.timeoutMillis ?? Number.POSITIVE_INFINITY,
-    orElse: () => Effect.fail(failure("Deadline", "unknown", "no answer in time", 4))
-  })
+/** By the clock of who calls. */
+const withinTimeout = <A>(call: Effect.Effect<A, TransportError>, isSent: boolean, options: CallOptions | undefined) =>
+  options?.timeoutMillis === undefined
+    ? call
+    : Effect.timeoutOrElse(call, {
+        duration: options.timeoutMillis,
+        orElse: () => Effect.fail(failure("Deadline", isSent ? "unknown" : "no", "no answer in time", 4))
+      })
 
 export const make = (servers: { [address: string]: Server }): Fake => {
   const sent: Array<Sent> = []
@@ -142,15 +144,14 @@ export const make = (servers: { [address: string]: Server }): Fake => {
         read: Read<A> = readBytes as Read<any>
       ) => {
         const hasRoom = server.hasRoom?.() ?? true
-        const asked = isQuestion(path, options)
-          ? withinTimeout(tellStatus(server, options), options)
-          : call(path, request, options)
+        const asked = isQuestion(path, options) ? tellStatus(server, options) : call(path, request, options)
         const answered = Effect.onExit(hasRoom ? asked : Effect.never, (exit) =>
           Effect.sync(() => {
             if (!Exit.hasInterrupts(exit)) answers++
           })
         )
-        return Effect.flatMap(endable(answered, hasRoom, options), (answer) => read(answer, 0, answer.length))
+        const inTime = withinTimeout(answered, hasRoom, options)
+        return Effect.flatMap(endable(inTime, hasRoom, options), (answer) => read(answer, 0, answer.length))
       }
       return {
         unary,
