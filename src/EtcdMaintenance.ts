@@ -18,12 +18,14 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
-import type * as EtcdError from "./EtcdError.ts"
+import * as EtcdError from "./EtcdError.ts"
 import { MemberId } from "./EtcdId.ts"
 import type { Header } from "./EtcdKv.ts"
+import { type Limit, limitOf, tooLate, unlimited } from "./internal/client/call.ts"
 import * as Snapshot from "./internal/maintenance/snapshot.ts"
 import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
+import * as Time from "./internal/time.ts"
 import * as Wire from "./internal/wire.ts"
 
 /**
@@ -269,11 +271,11 @@ const setAlarm = (
   )
 
 /** The endpoint whose member says that it leads. */
-const leaderEndpoint = (client: Client): Effect.Effect<string, unknown> =>
+const leaderEndpoint = (client: Client, deadline: CallOptions["deadline"]): Effect.Effect<string, unknown> =>
   Effect.flatMap(client.endpoints, (endpoints) =>
     Effect.raceAll(
       endpoints.map((endpoint) =>
-        statusOf(client, { endpoint, retry: Schedule.recurs(0) }).pipe(
+        statusOf(client, { endpoint, deadline, retry: Schedule.recurs(0) }).pipe(
           Effect.filterOrFail(({ header, leader }) => Option.contains(leader, header.memberId)),
           Effect.as(endpoint)
         )
@@ -281,14 +283,31 @@ const leaderEndpoint = (client: Client): Effect.Effect<string, unknown> =>
     )
   )
 
-/** Only the leader takes the request: it is asked where it can be found. */
-const askLeader = (client: Client, options: CallOptions | undefined): Effect.Effect<CallOptions | undefined> =>
-  options?.endpoint === undefined
-    ? Effect.match(leaderEndpoint(client), {
-        onFailure: () => options,
-        onSuccess: (endpoint) => ({ ...options, endpoint })
-      })
-    : Effect.succeed(options)
+const leaderNotFound = (limit: Limit): EtcdError.EtcdError => {
+  const method = "Maintenance.MoveLeader"
+  const message = `${method} failed: ${tooLate(limit, false, "")}: nobody said that he leads. Give the call more time.`
+  return EtcdError.make(new EtcdError.DeadlineExceeded({ message, outcome: "not-applied", method }))
+}
+
+/** Only the leader takes the request: it is asked where it can be found, in the time that the call has. */
+const askLeader = (
+  client: Client,
+  options: CallOptions | undefined
+): Effect.Effect<CallOptions | undefined, EtcdError.EtcdError> => {
+  if (options?.endpoint !== undefined) return Effect.succeed(options)
+  const deadline = options?.deadline ?? client.defaults("Maintenance").deadline
+  const limit = deadline === undefined ? unlimited : limitOf(deadline)
+  return Effect.flatMap(Time.Time, (time) => {
+    const begunAt = time.now()
+    return Effect.flatMap(Effect.option(leaderEndpoint(client, deadline)), (endpoint) => {
+      const left = limit.millis - (time.now() - begunAt)
+      // Timers are rounded.
+      if (left <= 5) return Effect.fail(leaderNotFound(limit))
+      const asked = Option.isSome(endpoint) ? { ...options, endpoint: endpoint.value } : options
+      return Effect.succeed(left === Number.POSITIVE_INFINITY ? asked : { ...asked, deadline: left })
+    })
+  })
+}
 
 const downgrade = (
   client: Client,

@@ -210,6 +210,23 @@ describe("EtcdMaintenance", () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
+  it.live("looks for the leader within the deadline of the call", () =>
+    Effect.gen(function* () {
+      const etcd = yield* EtcdProcess.EtcdProcess
+      const client = yield* EtcdClient.make({ endpoints: etcd.endpoints, keepAliveInterval: "Infinity" })
+      const maintenance = EtcdMaintenance.fromClient(client)
+      const { header } = yield* maintenance.status()
+      yield* etcd.signal("SIGSTOP")
+      const error = yield* Effect.flip(maintenance.moveLeader(header.memberId, { deadline: "500 millis" })).pipe(
+        // Nobody is asked for longer than 30 seconds.
+        Effect.timeout("15 seconds"),
+        Effect.ensuring(etcd.signal("SIGCONT"))
+      )
+      assert.deepStrictEqual([error.reason._tag, error.outcome], ["DeadlineExceeded", "not-applied"])
+      assert.include(error.message, "the deadline of 500 ms passed before")
+    }).pipe(Effect.scoped, Effect.provide(EtcdLayer.ephemeral({}, { log: false })))
+  )
+
   describe("a snapshot that is not right", () => {
     const database = new Uint8Array(1024).fill(7)
     const digest = new Uint8Array(sha256(database))
