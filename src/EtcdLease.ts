@@ -413,7 +413,7 @@ export const keepAlive = (
 
 /**
  * Renews a lease once. Fails with `LeaseNotFound` if etcd does not have it. Without a deadline it is tried for 30
- * seconds.
+ * seconds; where a member is silent for a second, another one is asked.
  *
  * @category requests
  * @since 0.1.0

@@ -237,6 +237,25 @@ describe("EtcdLease", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("is taken up though the member that is asked first stands still, and nothing else tells of that", () =>
+    Effect.gen(function* () {
+      const nodes = yield* Etcd.cluster(3)
+      const leader = yield* Etcd.leading(nodes)
+      const client = yield* EtcdClient.make({
+        endpoints: nodes.map(({ endpoint }) => endpoint),
+        keepAliveInterval: "Infinity"
+      })
+      const leases = yield* EtcdLease.fromClient(client)
+      const { id } = yield* leases.grant("1 hour")
+      // From here on the client keeps to the leader.
+      yield* leases.timeToLive(id, { endpoint: leader.endpoint })
+      yield* leases.keepAliveOnce(id)
+      yield* leader.pause
+      assert.strictEqual((yield* leases.keepAliveOnce(id)).id, id)
+      yield* leader.resume
+    }).pipe(Effect.scoped)
+  )
+
   it.live("outlives the death and the silence of members", () =>
     Effect.gen(function* () {
       const cluster = yield* EtcdCluster.ephemeral({ log: false })

@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as References from "effect/References"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdError from "../src/EtcdError.ts"
@@ -745,6 +746,65 @@ describe("renewing once", () => {
       assert.strictEqual((yield* Fiber.join(renewing)).reason._tag, "DeadlineExceeded")
       yield* TestClock.adjust("1 hour")
       assert.strictEqual(patient.pollUnsafe(), undefined)
+    })
+  )
+
+  it.effect("goes through all endpoints where one is silent, ever more patiently", () =>
+    Effect.gen(function* () {
+      const { leases, stub } = yield* setUp(["a", "b", "c"])
+      // The schedule is not asked for that.
+      const renewing = yield* Effect.forkChild(leases.keepAliveOnce(id, { retry: Schedule.recurs(0) }))
+      for (const seconds of [1, 2, 4] as const) {
+        yield* settle
+        assert.isFalse(stub.streams.at(-1)!.closed)
+        yield* TestClock.adjust(`${seconds} seconds`)
+      }
+      yield* settle
+      assert.deepStrictEqual(
+        stub.streams.map(({ closed, endpoint }) => [endpoint, closed]),
+        [
+          ["a", true],
+          ["b", true],
+          ["c", true],
+          ["a", false]
+        ]
+      )
+      stub.streams[3]!.answer(7n, 30n)
+      assert.strictEqual(Duration.toSeconds((yield* Fiber.join(renewing)).ttl), 30)
+    })
+  )
+
+  it.effect("comes to the third where one is silent and the next cannot be connected to", () =>
+    Effect.gen(function* () {
+      const { leases, stub } = yield* setUp(["a", "b", "c"])
+      const renewing = yield* Effect.forkChild(leases.keepAliveOnce(id))
+      yield* settle
+      stub.unopenable = 1
+      yield* TestClock.adjust("1 seconds")
+      yield* TestClock.adjust("3 seconds")
+      yield* settle
+      assert.strictEqual(stub.streams.at(-1)!.endpoint, "c")
+      stub.streams.at(-1)!.answer(7n, 30n)
+      yield* Fiber.join(renewing)
+    })
+  )
+
+  it.effect("stays where its caller wants it, and leaves what its server is about to leave", () =>
+    Effect.gen(function* () {
+      const { leases, stub } = yield* setUp(["a", "b"])
+      const pinned = yield* Effect.forkChild(leases.keepAliveOnce(id, { endpoint: "b" }))
+      yield* TestClock.adjust("20 seconds")
+      assert.strictEqual(stub.streams.length, 1)
+      stub.streams[0]!.answer(7n, 30n)
+      yield* Fiber.join(pinned)
+      const moving = yield* Effect.forkChild(leases.keepAliveOnce(id))
+      yield* settle
+      stub.streams[1]!.drain()
+      yield* TestClock.adjust("500 millis")
+      yield* settle
+      assert.isTrue(stub.streams[1]!.closed)
+      stub.streams[2]!.answer(7n, 30n)
+      yield* Fiber.join(moving)
     })
   )
 

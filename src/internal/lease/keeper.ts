@@ -23,7 +23,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../EtcdClient.ts"
@@ -34,6 +33,7 @@ import * as Time from "../time.ts"
 import { Agenda } from "./agenda.ts"
 import * as Entry from "./entry.ts"
 import { isOver, type Loss, never, quantum } from "./entry.ts"
+import * as Requests from "./requests.ts"
 
 export interface Keeper {
   /** Keeps a lease that was granted here, or renewed, by a request sent at `renewedAt`. */
@@ -347,8 +347,6 @@ const hear = (
     checkBy(state, entry, entry.dueAt - quantum)
   })
 
-const once = Schedule.recurs(0)
-
 /** Opens the stream, elsewhere if it was no good where it was, and uses it until it ends or had better move. */
 const useStream = (state: State, session: Session): Effect.Effect<void, EtcdError> =>
   Effect.scoped(
@@ -357,7 +355,7 @@ const useStream = (state: State, session: Session): Effect.Effect<void, EtcdErro
       session.endpoint = endpoint
       const duplex = yield* state.client.bidirectional(
         LeaseRpc.method.leaseKeepAlive,
-        endpoint === undefined ? {} : { endpoint, retry: once }
+        endpoint === undefined ? {} : { endpoint, retry: Requests.once }
       )
       session.endpoint = duplex.endpoint
       yield* Effect.raceAllFirst([
@@ -366,16 +364,6 @@ const useStream = (state: State, session: Session): Effect.Effect<void, EtcdErro
         duplex.draining
       ])
     })
-  )
-
-/** The endpoint after one that is no good, where there is another. */
-const endpointAfter = (state: State, bad: string | undefined): Effect.Effect<string | undefined> =>
-  state.client.endpoints.pipe(
-    Effect.map((endpoints) => {
-      const next = endpoints[(endpoints.indexOf(bad ?? "") + 1) % endpoints.length]
-      return next === bad ? undefined : next
-    }),
-    Effect.catchCause(() => Effect.undefined)
   )
 
 /**
@@ -409,7 +397,7 @@ const ended = Effect.fnUntraced(function* (state: State, session: Session, exit:
   // The client leaves an endpoint that it blames by itself, unless it is told which to take.
   const isLeft = state.next === undefined && (failure === undefined || decide(failure.reason) !== "fail")
   const wasHeard = session.heardAt >= session.begunAt
-  state.next = wasHeard || isLeft ? undefined : yield* endpointAfter(state, session.endpoint)
+  state.next = wasHeard || isLeft ? undefined : yield* Requests.endpointAfter(state.client, session.endpoint)
   state.failures++
   if (failure !== undefined) {
     state.lastFailure = failure
@@ -420,7 +408,7 @@ const ended = Effect.fnUntraced(function* (state: State, session: Session, exit:
 })
 
 const stopped = Effect.fnUntraced(function* (state: State, session: Session, why: Stop) {
-  state.next = why === "idle" ? undefined : yield* endpointAfter(state, session.endpoint)
+  state.next = why === "idle" ? undefined : yield* Requests.endpointAfter(state.client, session.endpoint)
   if (why !== "idle")
     yield* state.say(Effect.logDebug(`etcd lease stream is ${why}`, session.endpoint ?? "", state.next ?? ""))
 })

@@ -120,7 +120,26 @@ export interface Renewed {
   readonly sentAt: number
 }
 
-/** Sends one keep-alive on a stream of its own, and again when that stream breaks before the answer. */
+/** The endpoint after one that is no good, where there is another. */
+export const endpointAfter = (client: Client, bad: string | undefined): Effect.Effect<string | undefined> =>
+  client.endpoints.pipe(
+    Effect.map((endpoints) => {
+      const next = endpoints[(endpoints.indexOf(bad ?? "") + 1) % endpoints.length]
+      return next === bad ? undefined : next
+    }),
+    Effect.catchCause(() => Effect.undefined)
+  )
+
+/** Tries an endpoint once: where it cannot be connected to, there are others. */
+export const once = Schedule.recurs(0)
+
+/** How long one endpoint is waited for while there is another, in milliseconds; the next one twice as long. */
+const firstPatience = 1000
+
+/**
+ * Sends one keep-alive on a stream of its own, and again when that stream breaks before the answer, or when its server
+ * is silent and there is another one.
+ */
 export const renew = (
   client: Client,
   time: Time.Time,
@@ -130,26 +149,43 @@ export const renew = (
   Effect.suspend(() => {
     const method = "Lease.LeaseKeepAlive"
     let opened = false
-    const attempt = Effect.gen(function* () {
-      opened = false
-      const duplex = yield* client.bidirectional(Rpc.Lease.method.leaseKeepAlive, options)
+    let turnedTo: string | undefined
+    let patience = firstPatience
+    /** Where to ask next when this one says nothing. */
+    const silence = (endpoint: string): Effect.Effect<string> =>
+      Effect.gen(function* () {
+        yield* Time.sleep(time, patience)
+        yield* Time.reading
+        turnedTo = yield* endpointAfter(client, turnedTo ?? endpoint)
+        if (turnedTo === undefined) return yield* Effect.never
+        patience *= 2
+        return turnedTo
+      })
+    const ask = Effect.fnUntraced(function* (call: EtcdClient.CallOptions) {
+      const duplex = yield* client.bidirectional(Rpc.Lease.method.leaseKeepAlive, call)
       opened = true
       const sentAt = time.now()
       yield* duplex.send({ ID: id })
-      const answer = yield* Stream.runHead(duplex.messages)
+      const answer = yield* Effect.raceAllFirst([
+        Stream.runHead(duplex.messages),
+        Effect.as(duplex.draining, Option.none()),
+        options.endpoint === undefined ? silence(duplex.endpoint) : Effect.never
+      ])
+      if (typeof answer === "string") return answer
       if (Option.isNone(answer)) return yield* Effect.fail(unanswered)
       const { header, TTL } = answer.value
       if (TTL <= 0n) return yield* Effect.fail(notFound(id, method))
       return { header, ttl: TTL, sentAt }
+    }, Effect.scoped)
+    const attempt = Effect.gen(function* () {
+      opened = false
+      let answer = yield* ask(options)
+      while (typeof answer === "string") answer = yield* ask({ ...options, endpoint: answer, retry: once })
+      return answer
     })
     const schedule = options.retry ?? EtcdClient.defaultRetry
     const isWorthwhile = (error: EtcdError.EtcdError) => opened && decide(error.reason) !== "fail"
-    return within(
-      time,
-      retrying(time, Effect.scoped(attempt), schedule, isWorthwhile),
-      options.deadline ?? longestRenewal,
-      method
-    )
+    return within(time, retrying(time, attempt, schedule, isWorthwhile), options.deadline ?? longestRenewal, method)
   })
 
 /** How often it is tried to get a lease, or an answer, before its time to live is over. */
