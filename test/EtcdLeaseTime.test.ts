@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
+import type * as EtcdError from "../src/EtcdError.ts"
 import { LeaseId } from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
@@ -191,6 +192,27 @@ describe("a process that stands still", () => {
       yield* aLifetime(leases, "3 seconds")
       assert.isTrue(yield* isThere(leases, lease))
       assert.strictEqual(work.pollUnsafe(), undefined)
+    })
+  )
+
+  it.live("beyond the deadline of what it asked for takes the answer that came meanwhile", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      const { leases } = yield* service(node.endpoint)
+      const { id } = yield* leases.grant("1 minute")
+      const options = { deadline: "300 millis" } as const
+      const calls: ReadonlyArray<Effect.Effect<{ readonly id: LeaseId }, EtcdError.EtcdError, Scope.Scope>> = [
+        leases.make("1 minute", options),
+        leases.keepAlive(id, options),
+        leases.keepAliveOnce(id, options)
+      ]
+      for (const call of calls) {
+        const calling = yield* Effect.forkChild(call, { startImmediately: true })
+        // It is sent in this turn of the event loop, or in one of the next.
+        for (let turn = 0; turn < 3; turn++) yield* Time.reading
+        standStill(600)
+        assert.isTrue(Exit.isSuccess(yield* Fiber.await(calling)))
+      }
     })
   )
 

@@ -55,6 +55,9 @@ const tooSlow = (id: bigint, ttlMillis: number, method: string): EtcdError.EtcdE
     })
   )
 
+/** What has come by now is read, and passed on to who waits for it. */
+const lastReading = Effect.repeat(Time.reading, { times: 2 })
+
 /** Holds several tries of a call to the deadline of one. */
 export const within = <A, R>(
   time: Time.Time,
@@ -67,7 +70,7 @@ export const within = <A, R>(
   if (!Duration.isFinite(duration)) return effect
   const message = `${method} failed: no answer within ${Duration.format(duration)}. Give the call more time.`
   const error = EtcdError.make(new EtcdError.DeadlineExceeded({ message, outcome: "unknown", method }))
-  return Time.within(time, effect, Duration.toMillis(duration), () => Effect.fail(error))
+  return Time.within(time, effect, Duration.toMillis(duration), () => Effect.andThen(lastReading, Effect.fail(error)))
 }
 
 /** Whether another try may mend a failure that leaves open what came of the first. */
