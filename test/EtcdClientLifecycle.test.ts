@@ -44,6 +44,31 @@ const connections = (endpoint: string) =>
     )
   )
 
+describe("a scope that has a client", () => {
+  it.effect("closes it when all is done that has come into the scope after it, however young its connections are", () =>
+    Effect.gen(function* () {
+      const fake = Fake.make({ "a:1": { answer: ok } })
+      let ended = 0
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const client = yield* byTestClock(makeWith(fake.transport, { endpoints: ["a:1"] }))
+          const end = Effect.andThen(
+            Effect.orDie(put(client, { deadline: "Infinity" })),
+            Effect.sync(() => {
+              ended++
+            })
+          )
+          // One before there is a connection, and one while it is there.
+          yield* Effect.addFinalizer(() => end)
+          yield* put(client)
+          yield* Effect.addFinalizer(() => end)
+        })
+      )
+      assert.deepStrictEqual([ended, fake.open()], [2, 0])
+    })
+  )
+})
+
 describe("an endpoint", () => {
   it.effect("that single calls have named is let go when none has for a while, and stays while one is under way", () =>
     Effect.gen(function* () {

@@ -352,6 +352,30 @@ describe("no lease is left", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("by a scope that has the client too, though its connection is younger than they are", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      const longer = yield* Scope.make()
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const leases = yield* EtcdLease.fromClient(yield* EtcdClient.make({ endpoints: [node.endpoint] }))
+          yield* Scope.provide(leases.make("1 hour"), longer)
+        })
+      )
+      assert.deepStrictEqual(yield* left(node), [])
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const leases = yield* EtcdLease.fromClient(yield* EtcdClient.make({ endpoints: [node.endpoint] }))
+          yield* leases.make("1 hour")
+          yield* node.kill
+          yield* node.start
+          while (Exit.isFailure(yield* Effect.exit(leases.list()))) yield* Effect.sleep(10)
+        })
+      )
+      assert.deepStrictEqual(yield* left(node), [])
+    }).pipe(Effect.scoped)
+  )
+
   it.live("by a program that did not wait as long as etcd stood still", () =>
     Effect.gen(function* () {
       const node = yield* Etcd.node()

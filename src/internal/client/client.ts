@@ -56,7 +56,8 @@ const makeEngine = Effect.fnUntraced(function* (
 ) {
   const configured = yield* Effect.fromResult(Endpoints.configure(first, tls !== undefined))
   const environment: Session.Environment = {
-    scope: yield* Effect.scope,
+    // Whatever is opened later closes where the client does: after all that was made of it in the same scope.
+    scope: yield* Scope.fork(yield* Effect.scope),
     context: yield* Effect.context(),
     caller: yield* Caller.make,
     time: yield* Time.Time,
