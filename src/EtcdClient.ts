@@ -280,6 +280,11 @@ export interface Duplex<I extends DescMessage, O extends DescMessage> {
    * connection is lost, the endpoint is none of the client's any more, or it says nothing while others answer.
    */
   readonly draining: Effect.Effect<void>
+  /**
+   * For a server that refuses the token in a message: the next call, or stream, authenticates. Does nothing where that has
+   * happened since this stream was opened, so that many may ask for it. The stream itself keeps the token that it has.
+   */
+  readonly renewToken: Effect.Effect<void>
 }
 
 /**
@@ -308,8 +313,6 @@ export interface Client {
   readonly defaults: (service: ServiceName) => CallDefaults
   /** The endpoints that calls may go to now. */
   readonly endpoints: Effect.Effect<ReadonlyArray<string>>
-  /** Forgets the token: the next call authenticates. For streams whose server refuses the token in a message. */
-  readonly renewToken: Effect.Effect<void>
 }
 
 /**

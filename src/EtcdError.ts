@@ -341,7 +341,7 @@ export class AuthenticationFailed extends Schema.TaggedError<AuthenticationFaile
 export class AuthNotEnabled extends Schema.TaggedError<AuthNotEnabled>()("AuthNotEnabled", details) {}
 
 /**
- * The token is unknown to the server or has expired. The client gets a new one by itself, once for each call.
+ * The token is unknown to the server or has expired. The client gets a new one by itself, up to three times in a row.
  *
  * @category reasons
  * @since 0.1.0

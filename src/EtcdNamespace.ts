@@ -97,8 +97,7 @@ export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): E
         messages: Stream.map(duplex.messages, leave(method))
       })),
     defaults: client.defaults,
-    endpoints: client.endpoints,
-    renewToken: client.renewToken
+    endpoints: client.endpoints
   }
 }
 

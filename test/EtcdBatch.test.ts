@@ -790,8 +790,7 @@ describe("EtcdBatch", () => {
         serverStream: () => Stream.never,
         bidirectional: () => Effect.never,
         defaults: () => ({}),
-        endpoints: Effect.succeed([]),
-        renewToken: Effect.void
+        endpoints: Effect.succeed([])
       }
       const kv = EtcdKv.fromClient(yield* EtcdBatch.fromClient(silent, { maxInFlight: 1 }))
       const pass = (millis: number) =>

@@ -4,10 +4,12 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import type * as EtcdError from "../src/EtcdError.ts"
 import { makeWith } from "../src/internal/client/client.ts"
@@ -23,6 +25,7 @@ import {
 } from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
+import { byTestClock } from "./support/time.ts"
 
 const bytes = (text: string) => new TextEncoder().encode(text)
 const credentials = (password = "hunter2") => ({ username: "root", password: Redacted.make(password) })
@@ -31,6 +34,9 @@ const key = bytes("k")
 const put = (client: EtcdClient.Client) => client.unary(KV.method.put, { key })
 const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason)
+
+const tokenBytes = (token: string) =>
+  toBinary(AuthenticateResponseSchema, create(AuthenticateResponseSchema, { token }))
 
 /** A server that takes one password and the token that it gave last. */
 const server = (password = "hunter2") => {
@@ -42,9 +48,7 @@ const server = (password = "hunter2") => {
       return Effect.fail(Fake.status(3, "etcdserver: authentication failed, invalid user ID or password"))
     }
     token++
-    return Effect.succeed(
-      toBinary(AuthenticateResponseSchema, create(AuthenticateResponseSchema, { token: `t${token}` }))
-    )
+    return Effect.succeed(tokenBytes(`t${token}`))
   }
   const decide = (call: Fake.Sent): Effect.Effect<Uint8Array, TransportError> => {
     if (call.path.endsWith("Authenticate")) return authenticate(call)
@@ -180,14 +184,72 @@ describe("a client with credentials", () => {
     })
   )
 
-  it.effect("forgets the token when it is told to", () =>
+  it.effect("forgets the token that its streams were opened with, once for all of them", () =>
     Effect.gen(function* () {
       const etcd = server()
       const client = yield* makeWith(etcd.fake.transport, { endpoints: ["a:1"], credentials: credentials() })
-      yield* put(client)
-      yield* client.renewToken
+      const open = client.bidirectional(Watch.method.watch)
+      const [one, another] = [yield* open, yield* open]
+      yield* one.renewToken
       yield* put(client)
       assert.strictEqual(etcd.authentications(), 2)
+      yield* another.renewToken
+      yield* one.renewToken
+      yield* put(client)
+      assert.strictEqual(etcd.authentications(), 2)
+      yield* (yield* open).renewToken
+      yield* put(client)
+      assert.strictEqual(etcd.authentications(), 3)
+    })
+  )
+
+  it.effect("renews the token of a call that is tried for long, as often as it has expired", () =>
+    Effect.gen(function* () {
+      let [tries, token] = [0, 0]
+      const fake = Fake.make({
+        "a:1": {
+          answer: ({ options, path }) => {
+            if (path.endsWith("Authenticate")) {
+              token++
+              return Effect.succeed(tokenBytes(`t${token}`))
+            }
+            if (options.metadata?.token !== `t${token}`)
+              return Effect.fail(Fake.status(16, "etcdserver: invalid auth token"))
+            if (++tries > 6) return Effect.succeed(nothing)
+            // Before the next try it has expired.
+            token++
+            return Effect.fail(Fake.status(14, "etcdserver: no leader"))
+          }
+        }
+      })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1"], credentials: credentials() })
+      yield* client.unary(KV.method.put, { key }, { retry: Schedule.recurs(20) })
+      assert.strictEqual(tries, 7)
+    })
+  )
+
+  it.effect("tries for as long as the call says where it cannot authenticate, and no longer", () =>
+    Effect.gen(function* () {
+      let hasLeader = false
+      const fake = Fake.make({
+        "a:1": {
+          answer: ({ path }) =>
+            Effect.suspend(() => {
+              if (!hasLeader) return Effect.fail(Fake.status(14, "etcdserver: no leader"))
+              return Effect.succeed(path.endsWith("Authenticate") ? tokenBytes("t") : nothing)
+            })
+        }
+      })
+      const client = yield* byTestClock(makeWith(fake.transport, { endpoints: ["a:1"], credentials: credentials() }))
+      const call = (retry: Schedule.Schedule<unknown>) =>
+        client.unary(KV.method.put, { key }, { retry, deadline: "5 minutes" })
+      assert.strictEqual((yield* reasonOf(call(Schedule.recurs(0))))._tag, "NoLeader")
+      assert.strictEqual(fake.sent.length, 1)
+      const patient = yield* Effect.forkChild(call(Schedule.spaced("1 second")))
+      yield* Effect.repeat(TestClock.adjust("1 second"), { times: 60 })
+      hasLeader = true
+      yield* Effect.repeat(TestClock.adjust("1 second"), { while: () => patient.pollUnsafe() === undefined })
+      yield* Fiber.join(patient)
     })
   )
 })

@@ -530,7 +530,7 @@ describe("a watch that the server ends", () => {
         call.answer({ watchId: -1n, created: true, canceled: true, cancelReason: "etcdserver: invalid auth token" })
       }
       assert.strictEqual((yield* failure(fiber)).reason._tag, "InvalidAuthToken")
-      assert.strictEqual(server.renewals, 3)
+      assert.strictEqual(server.renewals, 4)
     })
   )
 

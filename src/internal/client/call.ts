@@ -89,7 +89,7 @@ export interface Call extends Holder {
   resent: boolean
   /** How often it was sent on because of what is known of its member. */
   moves: number
-  /** How often it has needed a new token. */
+  /** How often it has needed a new token, since one was taken. */
   renewals: number
   step: Time.Step<EtcdError> | undefined
 

@@ -20,6 +20,7 @@ import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Tracer from "effect/Tracer"
@@ -346,7 +347,8 @@ const makeBidirectional =
         end: duplex.end,
         messages: decoding(engine, call, attempt, descriptor.output, duplex.messages),
         endpoint: attempt.session.endpoint.address,
-        draining: Effect.raceFirst(Effect.asVoid(attempt.connection.closed), Deferred.await(attempt.link.left))
+        draining: Effect.raceFirst(Effect.asVoid(attempt.connection.closed), Deferred.await(attempt.link.left)),
+        renewToken: Effect.sync(() => credentials.refuse(attempt.metadata))
       }
     })
 
@@ -364,11 +366,14 @@ const currentCredentials = (
     }
   )
 
+/** How often it is tried to authenticate is for the calls to say that want to. */
+const oneRound: EtcdClient.CallOptions = { retry: Schedule.recurs(0) }
+
 /** Asks for a token, without one. */
 const authenticate = (engine: Engine.Engine, given: NonNullable<Options["credentials"]>) => {
   const unary = makeUnary(engine, Credentials.none)
   const asked = Effect.flatMap(currentCredentials(engine, given), ({ username, password }) =>
-    unary(Auth.method.authenticate, { name: username, password: Redacted.value(password) }).pipe(
+    unary(Auth.method.authenticate, { name: username, password: Redacted.value(password) }, oneRound).pipe(
       Effect.map((answer): string | undefined => answer.token),
       Effect.catchReason("EtcdError", "AuthNotEnabled", () => Effect.undefined)
     )
@@ -394,11 +399,7 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
     serverStream: makeServerStream(engine, credentials),
     bidirectional: makeBidirectional(engine, credentials),
     defaults: (service) => engine.defaults(serviceNamed(service) ?? service),
-    endpoints: Effect.sync(() => engine.selection.sessions.map((session) => session.endpoint.address)),
-    renewToken: Effect.sync(() => {
-      const held = credentials.current()
-      if (held !== undefined) credentials.refuse(held)
-    })
+    endpoints: Effect.sync(() => engine.selection.sessions.map((session) => session.endpoint.address))
   }
   if (rest !== undefined) yield* Effect.forkIn(Endpoints.follow(engine, rest), scope)
   const { batching, memberRefresh } = settings

@@ -208,7 +208,7 @@ export const doubt = ({ environment }: Engine, { link }: Call): void => {
   Session.fork(environment, Effect.asVoid(Session.blame(link.session, environment, undefined)))
 }
 
-/** A member that lags behind does not know a token yet that is new. Each costs the server the hash of a password. */
+/** In a row: a member that lags behind does not know a token yet that is new. Each costs the server the hash of a password. */
 const mostRenewals = 3
 
 /** Without a password there is no token to renew, but a client certificate may go with the users as they are now. */
@@ -232,7 +232,10 @@ const recover = <A, R>(
     return perform(engine, call, run)
   }
   Inquiry.failed(engine, link, failed)
-  switch (decide(failed.reason)) {
+  const decision = decide(failed.reason)
+  // The token was good: should it expire later, that is another matter.
+  if (decision !== "renew" && error.kind === "Status") call.renewals = 0
+  switch (decision) {
     case "fail":
       return raisesDoubt(engine, link, error, failed)
         ? Effect.andThen(Session.blame(session, engine.environment, error), Effect.fail(failed))
@@ -332,22 +335,39 @@ const prepare = <A, R>(
   run: Run<A, R>,
   session: Session.Session
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
-  Effect.flatMap(withDeadline(engine, call.credentials.get, call, session), (metadata) =>
-    Effect.matchEffect(withDeadline(engine, connect(engine, call, session, metadata), call, session), {
-      onFailure: (error) => {
-        if (session.removed) return perform(engine, call, run)
-        switch (decide(error.reason)) {
-          case "elsewhere":
-            return leave(engine, call, run, session, error)
-          case "another":
-            return giveUp(engine, call, run, session, error)
-          default:
-            return Effect.fail(error)
-        }
-      },
-      onSuccess: (link) => send(engine, call, run, link, metadata, engine.environment.time.now())
-    })
-  )
+  Effect.matchEffect(withDeadline(engine, call.credentials.get, call, session), {
+    // It was tried to authenticate at every endpoint that there is.
+    onFailure: (error) =>
+      isPassing(error.reason) && !engine.environment.closed ? afterPause(engine, call, run, error) : Effect.fail(error),
+    onSuccess: (metadata) => reach(engine, call, run, session, metadata)
+  })
+
+const isPassing = (reason: EtcdError.Reason): boolean => {
+  const decision = decide(reason)
+  return decision === "elsewhere" || decision === "later"
+}
+
+const reach = <A, R>(
+  engine: Engine,
+  call: Call,
+  run: Run<A, R>,
+  session: Session.Session,
+  metadata: Credentials.Metadata
+): Effect.Effect<A, EtcdError.EtcdError, R> =>
+  Effect.matchEffect(withDeadline(engine, connect(engine, call, session, metadata), call, session), {
+    onFailure: (error) => {
+      if (session.removed) return perform(engine, call, run)
+      switch (decide(error.reason)) {
+        case "elsewhere":
+          return leave(engine, call, run, session, error)
+        case "another":
+          return giveUp(engine, call, run, session, error)
+        default:
+          return Effect.fail(error)
+      }
+    },
+    onSuccess: (link) => send(engine, call, run, link, metadata, engine.environment.time.now())
+  })
 
 /** Performs the call now: on the endpoint that is best, and again elsewhere or later as the rules say. */
 export const perform = <A, R>(engine: Engine, call: Call, run: Run<A, R>): Effect.Effect<A, EtcdError.EtcdError, R> => {

@@ -150,6 +150,9 @@ const silent = (endpoint: string | undefined, millis: number): EtcdError.EtcdErr
     })
   )
 
+const isTokenRefused = (answer: Rpc.WatchResponse): boolean =>
+  answer.created && answer.canceled && Rules.isTokenRefused(EtcdError.watchCanceled(answer))
+
 export class Lane implements Carrier {
   readonly carriage: Carriage
   readonly company: Company
@@ -306,7 +309,14 @@ export class Lane implements Carrier {
 
   // What the server says
 
-  private hear(answers: ReadonlyArray<Rpc.WatchResponse>): Effect.Effect<void> {
+  private hear(call: Duplex, answers: ReadonlyArray<Rpc.WatchResponse>): Effect.Effect<void> {
+    // Before its watches hear of it, so that they do not come again with the same token.
+    return answers.some(isTokenRefused)
+      ? Effect.flatMap(call.renewToken, () => this.handOut(answers))
+      : this.handOut(answers)
+  }
+
+  private handOut(answers: ReadonlyArray<Rpc.WatchResponse>): Effect.Effect<void> {
     for (const answer of answers) this.receive(answer)
     if (!this.isAwaiting) this.expectNothing()
     return this.tellOfService
@@ -608,7 +618,7 @@ export class Lane implements Carrier {
 
   private read(call: Duplex): Effect.Effect<never, EtcdError.EtcdError> {
     return Effect.andThen(
-      Stream.runForEachArray(call.messages, (answers) => Effect.suspend(() => this.hear(answers))),
+      Stream.runForEachArray(call.messages, (answers) => Effect.suspend(() => this.hear(call, answers))),
       Effect.fail(EtcdError.watchEnded())
     )
   }
@@ -705,9 +715,8 @@ export class Lane implements Carrier {
       this.avoided.add(this.lastEndpoint)
       this.mayMend = true
     }
-    const isRefused = Rules.isTokenRefused(error)
-    if (isRefused && ++this.renewals > Rules.maxRenewals) return this.give(error)
-    return Effect.andThen(isRefused ? this.keeper.client.renewToken : Effect.void, this.waitToGoOn(error))
+    if (Rules.isTokenRefused(error) && ++this.renewals > Rules.maxRenewals) return this.give(error)
+    return this.waitToGoOn(error)
   }
 
   private waitToGoOn(error: EtcdError.EtcdError): Effect.Effect<boolean> {

@@ -163,7 +163,6 @@ export const make = Effect.fnUntraced(function* (given: Client): Effect.fn.Retur
   return {
     asked: Caller.note(caller),
     seat: (subscription) => Effect.uninterruptible(takeSeat(subscription)),
-    renewToken: client.renewToken,
     readSnapshot: (subscription) =>
       reading(
         subscription.request.carriage,

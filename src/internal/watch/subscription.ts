@@ -68,7 +68,6 @@ export interface Carrier {
 export interface Office {
   /** Gives the watch a carrier, or a reason why there is none any more. */
   readonly seat: (subscription: Subscription) => Effect.Effect<void>
-  readonly renewToken: Effect.Effect<void>
   readonly readSnapshot: (subscription: Subscription) => Effect.Effect<Reading.Snapshot, EtcdError.EtcdError>
   readonly readKey: (
     subscription: Subscription,
@@ -115,7 +114,6 @@ export class Subscription {
   private held: Delivery | undefined
   /** What is to be looked into before the watch goes on. */
   private gap: Gap | undefined
-  private wantsToken = false
   private renewals = 0
   private announced = false
 
@@ -137,7 +135,7 @@ export class Subscription {
     if (this.failure !== undefined) return Effect.failCause(this.failure)
     if (this.wantsSnapshot) return this.snapshot
     if (this.gap !== undefined) return this.goOnIfQuiet(this.gap)
-    return this.carrier === undefined ? Effect.andThen(this.takeSeat, this.awaitArrival) : this.awaitArrival
+    return this.carrier === undefined ? Effect.andThen(this.office.seat(this), this.awaitArrival) : this.awaitArrival
   })
 
   private handOver<A>(waiting: A): A {
@@ -145,12 +143,6 @@ export class Subscription {
     this.size = 0
     return waiting
   }
-
-  private readonly takeSeat: Effect.Effect<void> = Effect.suspend(() => {
-    if (!this.wantsToken) return this.office.seat(this)
-    this.wantsToken = false
-    return Effect.andThen(this.office.renewToken, this.office.seat(this))
-  })
 
   private readonly awaitArrival: Arrived = Effect.flatMap(
     Effect.callback<void>((resume) => {
@@ -261,7 +253,6 @@ export class Subscription {
       else this.fail(error)
     } else if (Rules.isTokenRefused(error) && this.renewals < Rules.maxRenewals) {
       this.renewals++
-      this.wantsToken = true
     } else {
       this.fail(error)
     }

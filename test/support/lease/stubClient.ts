@@ -130,7 +130,8 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
       end: Effect.void,
       messages: Stream.fromQueue(answers),
       endpoint,
-      draining: Deferred.await(draining)
+      draining: Deferred.await(draining),
+      renewToken: Effect.void
     }
   })
 
@@ -149,8 +150,7 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
     serverStream: () => Stream.die("not here"),
     bidirectional: (_: unknown, options: EtcdClient.CallOptions = {}) => open(options),
     defaults: () => ({ deadline: stub.deadline, retry: EtcdClient.defaultRetry }),
-    endpoints: Effect.succeed(endpoints),
-    renewToken: Effect.void
+    endpoints: Effect.succeed(endpoints)
   } as unknown as EtcdClient.Client
   const stub: Stub = {
     client,

@@ -155,7 +155,10 @@ export const make = (): Server => {
         end: Effect.void,
         messages: Stream.fromQueue(queue),
         endpoint,
-        draining: Deferred.await(drained)
+        draining: Deferred.await(drained),
+        renewToken: Effect.sync(() => {
+          server.renewals++
+        })
       }
       return duplex
     })
@@ -208,10 +211,7 @@ export const make = (): Server => {
       unary: unary as unknown as Client["unary"],
       serverStream: () => Stream.fail(lost),
       defaults: () => ({}),
-      endpoints: Effect.sync(() => server.endpoints),
-      renewToken: Effect.sync(() => {
-        server.renewals++
-      })
+      endpoints: Effect.sync(() => server.endpoints)
     },
     calls,
     call: (n, watches) =>
