@@ -1,6 +1,6 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Context, Effect, Exit, Fiber, Option, Redacted, Schedule, Scope, Stream } from "effect"
+import { Context, Effect, Exit, Fiber, Option, Queue, Redacted, Schedule, Scope, Stream } from "effect"
 import {
   EtcdClient,
   EtcdCluster,
@@ -504,6 +504,27 @@ describe("EtcdWatch and its server", () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
+  it.live("a watch leaves an endpoint that the list has no more, and misses nothing", () =>
+    Effect.gen(function* () {
+      const cluster = yield* EtcdCluster.ephemeral({ log: false })
+      const [first, second] = cluster.members
+      const lists = yield* Queue.unbounded<ReadonlyArray<string>>()
+      yield* Queue.offer(lists, first!.endpoints)
+      const client = yield* EtcdClient.make({ endpoints: Stream.fromQueue(lists) })
+      const watch = yield* EtcdWatch.fromClient(client)
+      const kv = EtcdKv.fromClient(client)
+      const watching = yield* reading(watch.changes("a", { startRevision: 2n }))
+      yield* eventually(Metrics.watchers(first!), 1)
+      yield* kv.put("a", "1")
+      yield* Queue.offer(lists, second!.endpoints)
+      yield* eventually(Metrics.watchers(second!), 1)
+      yield* eventually(Metrics.watchers(first!), 0)
+      yield* kv.put("a", "2")
+      yield* watching.until((got) => got.length === 2)
+      assert.deepStrictEqual(watching.got.map(describeChange), ["a=1", "a=2"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   it.live("watches outlive the loss of the leader beside an endpoint of another cluster", () =>
     Effect.gen(function* () {
       const cluster = yield* EtcdCluster.ephemeral({ log: false })
@@ -636,7 +657,10 @@ describe("EtcdWatch and its server", () => {
       assert.strictEqual(describeEvent(yield* Fiber.join(third)), "may=3")
 
       const nobody = yield* EtcdWatch.fromClient(plain)
-      assert.strictEqual((yield* Effect.flip(nobody.next("may"))).reason._tag, "UserNameEmpty")
+      for (const snapshot of ["never", "first"] as const) {
+        const refused = yield* Effect.flip(Stream.runDrain(nobody.changes("may", { snapshot })))
+        assert.strictEqual(refused.reason._tag, "UserNameEmpty")
+      }
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 })

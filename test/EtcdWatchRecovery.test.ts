@@ -424,6 +424,9 @@ describe("how far a quiet watch is", () => {
       call.answer({ watchId: call.creates()[2]!.watchId, events: [put(6n)] })
       yield* until(() => early.got.length === 2 && next.got.length === 1)
       assert.deepStrictEqual(tags(early.got), ["Created", "Revision"])
+      // What waits no longer is not kept from being told by those that still do.
+      yield* server.call(0, 4)
+      assert.strictEqual(call.creates()[3]!.startRevision, 1001n)
     })
   )
 
@@ -820,6 +823,11 @@ describe("a call that ends", () => {
       )
       for (const n of [0, 1, 2, 3]) (yield* server.call(n, 1)).fail(refused)
       assert.strictEqual(yield* tagOf(fiber), "InvalidAuthToken")
+      // The client itself renews the token for a read.
+      server.beforeRead = Effect.fail(refused)
+      const snapshot = yield* reading(service, { snapshot: "first" })
+      assert.strictEqual(yield* tagOf(snapshot.fiber), "InvalidAuthToken")
+      assert.lengthOf(server.reads, 4)
     })
   )
 

@@ -547,11 +547,15 @@ export class Lane implements Carrier {
       : Effect.flatMap(this.versionOf(call), (version) => this.askAs(call, version))
   })
 
-  /** A server that does not answer may have a watch that waits for a revision to come: that goes to others like it. */
+  /**
+   * A server that does not answer may have a watch that waits for a revision to come: that goes to others like it, and
+   * what waits no longer leaves those.
+   */
   private partEarly(): void {
-    if (this.company !== "any" || this.asked - this.answered < unansweredInARow) return
+    if (this.company === "none" || this.asked - this.answered < unansweredInARow) return
     for (const subscription of [...this.members.keys()]) {
-      if (subscription.isEarly) this.expel(subscription, (one) => one.keepCompany("early"))
+      const company = subscription.isEarly ? "early" : "any"
+      if (company !== this.company) this.expel(subscription, (one) => one.keepCompany(company))
     }
   }
 

@@ -60,14 +60,18 @@ const persistent = (desk: Desk, settings: Settings, carriage: Carriage, isServed
   const mayDoBetter = (error: EtcdError.EtcdError): boolean =>
     Rules.isWorthwhile(error) && (isServed() || !Rules.isLasting(error))
   type Read<A> = (deadline: Duration.Duration) => Effect.Effect<A, EtcdError.EtcdError>
-  const keep = <A>(read: Read<A>, delays = 0): Effect.Effect<A, EtcdError.EtcdError> =>
+  const keep = <A>(read: Read<A>, delays = 0, refusals = 0): Effect.Effect<A, EtcdError.EtcdError> =>
     Effect.matchEffect(read(Duration.millis(settings.readMillis * 2 ** Math.min(delays, maxDoublings))), {
       onSuccess: (answer) => Effect.as(outage.over, answer),
       onFailure: (error) => {
         if (Rules.isClientClosed(error)) return Effect.fail(Rules.closed)
-        if (!mayDoBetter(error)) return Effect.fail(error)
+        const isRefused = Rules.isTokenRefused(error)
+        if (!mayDoBetter(error) || (isRefused && refusals === Rules.maxRenewals)) return Effect.fail(error)
         const isLate = error.reason._tag === "DeadlineExceeded"
-        return Effect.andThen(outage.pause(error, isLate), keep(read, isLate ? delays + 1 : delays))
+        return Effect.andThen(
+          outage.pause(error, isLate),
+          keep(read, isLate ? delays + 1 : delays, isRefused ? refusals + 1 : 0)
+        )
       }
     })
   const client: Client = {
