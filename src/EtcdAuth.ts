@@ -395,7 +395,11 @@ export const deleteUser = (
 ): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.deleteUser(name, options))
 
 /**
- * Gives a user another password. Tokens that the user has stay good until they expire. Fails with `UserNotFound`.
+ * Gives a user another password. The tokens that the user has are void then, also where it is the same password, except
+ * for JSON web tokens (`--auth-token=jwt`), which stay good until they expire. A client that is running authenticates
+ * anew, and fails with `AuthenticationFailed` where it has the old password: give its `credentials` as an `Effect`.
+ *
+ * Fails with `UserNotFound`.
  *
  * @category users
  * @since 0.1.0
