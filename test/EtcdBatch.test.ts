@@ -1,5 +1,5 @@
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Latch, Layer, Metric, Option, Redacted, Stream, type Tracer } from "effect"
+import { Cause, Effect, Exit, Fiber, Latch, Layer, Metric, Option, Redacted, Scope, Stream, type Tracer } from "effect"
 import { EtcdClient, EtcdError, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
 import * as EtcdAuth from "effect-etcd/EtcdAuth"
 import * as EtcdBatch from "effect-etcd/EtcdBatch"
@@ -525,6 +525,99 @@ describe("EtcdBatch", () => {
           assert.deepStrictEqual([read!.reason._tag, read!.outcome], ["DeadlineExceeded", "not-applied"])
           assert.include(read!.message, "no answer within the deadline of 300 ms. Give")
         }).pipe(Effect.ensuring(etcd.signal("SIGCONT")))
+      })
+    )
+
+    /** What became of each put, in the store, has to be what its caller was told. */
+    const agree = Effect.fnUntraced(function* (
+      puts: ReadonlyMap<string, Exit.Exit<unknown, EtcdError.EtcdError>>,
+      prefix: string
+    ) {
+      const { kvs } = yield* EtcdKv.range(KeyRange.prefix(prefix))
+      const versions = new Map(kvs.map((kv) => [kv.keyString, kv.version]))
+      for (const [key, exit] of puts) {
+        const version = versions.get(key)
+        if (Exit.isSuccess(exit)) assert.strictEqual(version, 1n, key)
+        else if (reasonOf(exit)?.outcome === "not-applied") assert.isUndefined(version, key)
+        else assert.isTrue(version === undefined || version === 1n, key)
+      }
+    })
+
+    it.effect("a thousand callers, late, patient and gone, while the only member stands still", () =>
+      Effect.gen(function* () {
+        const etcd = yield* EtcdProcess.EtcdProcess
+        const own = yield* EtcdClient.make({ endpoints: etcd.endpoints, keepAliveInterval: "Infinity" })
+        const watched = Watched.make(own)
+        const kv = EtcdKv.fromClient(yield* EtcdBatch.fromClient(watched.client))
+        yield* kv.get("still")
+        const options = [
+          undefined,
+          { deadline: 1 },
+          { deadline: "Infinity" },
+          { deadline: "1 minute" },
+          undefined
+        ] as const
+        const isLate = (index: number) => index % 5 === 1
+        const isGone = (index: number) => index % 5 === 4
+        const started = yield* Effect.gen(function* () {
+          yield* etcd.signal("SIGSTOP")
+          const started = yield* Effect.forEach(numbers(1000), (index) => {
+            const key = `still/${index}`
+            const calls: ReadonlyArray<Effect.Effect<unknown, EtcdError.EtcdError>> = [
+              kv.put(key, "1", options[index % 5]),
+              kv.get(key, options[index % 5]),
+              kv.delete(`${key}/none`, options[index % 5])
+            ]
+            return Effect.forEach(calls, (call) => start(Effect.exit(call)))
+          })
+          for (const [index, calls] of started.entries()) {
+            if (isGone(index)) yield* Fiber.interruptAll(calls)
+            else if (isLate(index)) yield* Fiber.awaitAll(calls)
+          }
+          return started
+        }).pipe(Effect.ensuring(etcd.signal("SIGCONT")))
+        const puts = new Map<string, Exit.Exit<unknown, EtcdError.EtcdError>>()
+        for (const [index, calls] of started.entries()) {
+          const exits = yield* Effect.forEach(calls, Fiber.await)
+          if (isGone(index)) continue
+          for (const exit of exits) {
+            const told = yield* exit
+            assert.strictEqual(tagOf(told), isLate(index) ? "DeadlineExceeded" : "ok")
+          }
+          puts.set(`still/${index}`, yield* exits[0]!)
+        }
+        yield* agree(puts, "still/")
+        watched.sent.length = 0
+        yield* Effect.all([kv.put("still", "1"), kv.get("still"), kv.delete("still")])
+        assert.deepStrictEqual(shape(watched.sent), ["Put 1", "Range 1", "DeleteRange 1"])
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("a client that closes ends every call, and each says whether it may have been applied", () =>
+      Effect.gen(function* () {
+        const etcd = yield* EtcdProcess.EtcdProcess
+        for (const isPaused of [true, false]) {
+          const prefix = `closing/${isPaused}/`
+          const scope = yield* Scope.make()
+          const client = yield* Scope.provide(EtcdClient.make({ endpoints: etcd.endpoints, batching: true }), scope)
+          const kv = EtcdKv.fromClient(client)
+          yield* kv.get("closing")
+          if (isPaused) yield* etcd.signal("SIGSTOP")
+          const exits = yield* Effect.gen(function* () {
+            const keys = numbers(1500).map((index) => `${prefix}${index}`)
+            const fibers = yield* Effect.forEach(keys, (key) => start(Effect.exit(kv.put(key, "1"))))
+            // What is on its way now cannot be known.
+            yield* Effect.yieldNow
+            yield* Scope.close(scope, Exit.void)
+            const exits = yield* Effect.forEach(fibers, (fiber) => Fiber.join(fiber))
+            return new Map(keys.map((key, index) => [key, exits[index]!]))
+          }).pipe(Effect.ensuring(etcd.signal("SIGCONT")))
+          const outcomes = new Set([...exits.values()].map((exit) => reasonOf(exit)?.outcome))
+          if (isPaused) assert.deepStrictEqual([...outcomes].sort(), ["not-applied", "unknown"])
+          const after = yield* Effect.exit(kv.put("closing", "1"))
+          assert.deepStrictEqual([tagOf(after), reasonOf(after)?.outcome], ["Unreachable", "not-applied"])
+          yield* agree(exits, prefix)
+        }
       })
     )
 
