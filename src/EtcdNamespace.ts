@@ -82,6 +82,7 @@ export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): E
   }
 
   return {
+    ...client,
     unary: (method, request, options) =>
       isKeyless(method, request)
         ? Effect.fail(noKey(method))
@@ -95,9 +96,7 @@ export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): E
         ...duplex,
         send: (message) => duplex.send(enter(method, message)),
         messages: Stream.map(duplex.messages, leave(method))
-      })),
-    defaults: client.defaults,
-    endpoints: client.endpoints
+      }))
   }
 }
 

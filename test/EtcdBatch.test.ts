@@ -776,6 +776,27 @@ describe("EtcdBatch", () => {
       })
     )
 
+    it.effect("values that were there before are asked for together only as far as a message has room for them", () =>
+      Effect.gen(function* () {
+        const { endpoints } = yield* EtcdProcess.EtcdProcess
+        const client = yield* EtcdClient.make({ endpoints, maxReceiveMessageSize: "4 MiB" })
+        for (const over of [client, EtcdNamespace.fromClient(client, "before/")]) {
+          const watched = Watched.make(over)
+          const kv = EtcdKv.fromClient(yield* EtcdBatch.fromClient(watched.client, { maxInFlight: 1 }))
+          const keys = numbers(8).map((index) => `before/${index}`)
+          for (const key of keys) yield* kv.put(key, new Uint8Array(1_400_000).fill(1))
+          const writes = (key: string) => [
+            kv.put(key, "x", { previousValue: true }),
+            kv.put(`${key}/other`, "x"),
+            kv.delete(key, { previousValues: true })
+          ]
+          const exits = yield* together<unknown, EtcdError.EtcdError>(watched, keys.flatMap(writes))
+          assert.deepStrictEqual(exits.map(tagOf), Array(24).fill("ok"))
+          assert.isTrue(watched.sent.some((one) => one.operations > 2))
+        }
+      }).pipe(Effect.scoped)
+    )
+
     it.effect("a call that waited has a span, and so has the transaction", () =>
       Effect.gen(function* () {
         const { kv, watched } = yield* batched({ maxInFlight: 1 })

@@ -25,8 +25,11 @@ import { limitOf } from "./call.ts"
 /** etcd's own default for `--max-txn-ops`. */
 const defaultOperations = 128
 
-/** etcd's own default for `--max-request-bytes`, less what the transaction and the proposal around it take. */
-const defaultBytes = 1.5 * 1024 * 1024 - 16 * 1024
+/** etcd's own default for `--max-request-bytes`. */
+const largestValue = 1.5 * 1024 * 1024
+
+/** It, less what the transaction and the proposal around it take. */
+const defaultBytes = largestValue - 16 * 1024
 
 const defaultInFlight = 4
 
@@ -45,9 +48,27 @@ export const problemOf = (who: string, options: EtcdClient.BatchingOptions): str
 
 const bounded = (limit: number): number => Math.min(limit, Number.MAX_SAFE_INTEGER)
 
-const limitsOf = ({ maxBytes, maxInFlight, maxOperations }: EtcdClient.BatchingOptions): Limits => ({
+/** How large a message a client takes: a property of clients that only this library knows. */
+export const MessageLimit = Symbol("effect-etcd/MessageLimit")
+
+export interface MessageLimit {
+  readonly [MessageLimit]?: number
+}
+
+/**
+ * How many calls in a transaction may want what was there before. That may be as large as a request for each, and a write
+ * whose answer is too large to be read has been applied all the same.
+ */
+const previousOf = (client: EtcdClient.Client & MessageLimit): number =>
+  Math.max(1, Math.floor((client[MessageLimit] ?? Number.MAX_SAFE_INTEGER) / largestValue))
+
+const limitsOf = (
+  client: EtcdClient.Client,
+  { maxBytes, maxInFlight, maxOperations }: EtcdClient.BatchingOptions
+): Limits => ({
   operations: bounded(maxOperations ?? defaultOperations),
   bytes: bounded(Options.bytesOf(maxBytes) ?? defaultBytes),
+  previous: previousOf(client),
   inFlight: bounded(maxInFlight ?? defaultInFlight)
 })
 
@@ -162,6 +183,6 @@ export const make = (
   Effect.suspend(() => {
     const problem = problemOf("EtcdBatch", options)
     return problem === undefined
-      ? Effect.map(Time.Time, (time) => wrap(client, limitsOf(options), time))
+      ? Effect.map(Time.Time, (time) => wrap(client, limitsOf(client, options), time))
       : Effect.fail(EtcdError.invalid(problem))
   })

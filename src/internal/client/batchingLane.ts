@@ -29,6 +29,8 @@ import * as Telemetry from "./telemetry.ts"
 export interface Limits {
   operations: number
   bytes: number
+  /** How many calls that want what was there before. */
+  readonly previous: number
   readonly inFlight: number
 }
 
@@ -229,11 +231,13 @@ export class Lane {
     const limit = Math.min(share, this.limits.operations, this.answerLimit())
     const taken: Array<Member> = []
     let bytes = 0
+    let previous = 0
     while (this.head < this.queue.length && taken.length < limit) {
       const member = this.queue[this.head]!
       if (member.state === "waiting") {
         bytes += member.bytes
-        if (taken.length > 0 && bytes > this.limits.bytes) break
+        if (member.wantsPrevious) previous++
+        if (taken.length > 0 && (bytes > this.limits.bytes || previous > this.limits.previous)) break
         taken.push(member)
       }
       this.head++

@@ -135,6 +135,11 @@ export class Member {
     }
   }
 
+  /** Whether its answer is to have what was there before. */
+  get wantsPrevious(): boolean {
+    return "prevKv" in this.request && this.request.prevKv === true
+  }
+
   /** Goes on with its caller. */
   settle(effect: Effect.Effect<Message, EtcdError.EtcdError>): void {
     this.state = "ended"

@@ -394,7 +394,8 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
           Inquiry.introduced(engine)
         )
   engine.environment.credentials = credentials
-  const client: EtcdClient.Client = {
+  const client: EtcdClient.Client & Batching.MessageLimit = {
+    [Batching.MessageLimit]: settings.connection.maxReceiveMessageBytes,
     unary: makeUnary(engine, credentials),
     serverStream: makeServerStream(engine, credentials),
     bidirectional: makeBidirectional(engine, credentials),
