@@ -16,6 +16,7 @@ import type { TransportError } from "../src/internal/grpc/Transport.ts"
 import { KV, Maintenance, PutResponseSchema, StatusResponseSchema, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 import * as Frames from "./support/http2/frames.ts"
+import { makeRandom } from "./support/http2/fuzz.ts"
 import * as Http2 from "./support/http2/nodeServer.ts"
 import { byTestClock } from "./support/time.ts"
 
@@ -465,6 +466,50 @@ describe("a deadline", () => {
       yield* put(client)
       assert.strictEqual(fake.sent.at(-1)!.address, used)
       for (const call of calls) yield* Fiber.interrupt(call)
+    })
+  )
+})
+
+describe("many calls that are out for long", () => {
+  it.effect("make the client ask as often as one does", () =>
+    Effect.gen(function* () {
+      const askedBy = (count: number) =>
+        Effect.gen(function* () {
+          const { client, mine, others } = yield* connected()
+          mine.holds = true
+          const calls = yield* Effect.forEach(Array.from({ length: count }), () => start(Effect.exit(put(client))))
+          yield* pass(2000)
+          elect([mine, ...others], 3n, 6n)
+          yield* pass(500)
+          for (const call of calls) assert.isTrue(Exit.isFailure(yield* Fiber.join(call)))
+          return mine.asked
+        })
+      assert.isAtMost(yield* askedBy(5000), 2 * (yield* askedBy(1)))
+    })
+  )
+
+  it.effect("can be given up at any time, and leave the others and the client as they were", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine, others } = yield* connected()
+      const random = makeRandom(1)
+      for (let round = 0; round < 20; round++) {
+        mine.holds = true
+        const calls = yield* Effect.forEach(Array.from({ length: 20 }), (_, index) =>
+          start(index % 2 === 0 ? Effect.exit(Effect.asVoid(put(client))) : Effect.exit(Effect.asVoid(get(client))))
+        )
+        for (const call of calls) {
+          if (random(2) === 0) continue
+          yield* pass(25 * random(20))
+          yield* Fiber.interrupt(call)
+        }
+        elect([mine, ...others], BigInt(1 + (round % 3)), BigInt(6 + round))
+        yield* pass(500)
+        mine.holds = false
+        for (const call of calls) yield* Fiber.await(call)
+        const before = fake.sent.length
+        yield* put(client)
+        assert.strictEqual(fake.sent.length, before + 1)
+      }
     })
   )
 })

@@ -112,6 +112,42 @@ describe("when the leader goes", () => {
   )
 })
 
+describe("a leader that is slow, and goes on to lead,", () => {
+  it.live("answers what it was asked meanwhile", () =>
+    Effect.gen(function* () {
+      // Nobody stands for election while it stands still.
+      const flags = ["--heartbeat-interval", "500", "--election-timeout", "5000"]
+      const nodes = yield* Etcd.cluster(3, { flags })
+      const leader = yield* Etcd.leading(nodes)
+      const clients = yield* Effect.forEach(
+        [
+          { selection: "leader" },
+          { selection: "leader", batching: true },
+          { selection: "sticky" },
+          { selection: "spread" }
+        ] as const,
+        (options) => EtcdClient.make({ endpoints: endpointsOf(nodes), ...options })
+      )
+      for (const client of clients) for (let call = 0; call < 20; call++) yield* put(client, "k")
+      yield* leader.pause
+      const calls = yield* Effect.forEach(
+        clients.flatMap((client, index) =>
+          Array.from({ length: 20 }, (_, call) => ({ client, key: `${index}/${call}` }))
+        ),
+        ({ client, key }) =>
+          Effect.forkChild(Effect.all([put(client, key), get(client, key)]), { startImmediately: true })
+      )
+      // Long enough for the clients to ask all that they can, and shorter than an election takes.
+      yield* Effect.sleep("1500 millis")
+      yield* leader.resume
+      for (const call of calls) {
+        const [, { kvs }] = yield* Fiber.join(call)
+        assert.strictEqual(kvs[0]!.version, 1n)
+      }
+    })
+  )
+})
+
 describe("an answer that takes long on its way", () => {
   it.live("comes, though there are other members to ask, who say who leads", () =>
     Effect.gen(function* () {
