@@ -85,7 +85,7 @@ const members = () => {
         Effect.suspend(() => {
           member.asked++
           if (member.isSilent || (member.isSingleMinded && member.working > 0)) return Effect.never
-          const { clusterId, leader, term } = member
+          const { clusterId, leader, memberId, term } = member
           return Effect.succeed({ clusterId, memberId, leader, term })
         })
     }
@@ -466,6 +466,29 @@ describe("a deadline", () => {
       yield* put(client)
       assert.strictEqual(fake.sent.at(-1)!.address, used)
       for (const call of calls) yield* Fiber.interrupt(call)
+    })
+  )
+})
+
+describe("a load balancer", () => {
+  it.effect("may ask another member than the one that has the call: what that one lacks says nothing", () =>
+    Effect.gen(function* () {
+      const { client, mine } = yield* connected({ endpoints: ["a:1"] })
+      mine.holds = true
+      const call = yield* start(put(client))
+      yield* pass(500)
+      for (const word of [
+        { memberId: 2n, leader: 0n },
+        { memberId: 2n, leader: 3n },
+        { memberId: 2n, leader: 3n, term: 4n }
+      ]) {
+        Object.assign(mine, word)
+        yield* pass(1000)
+        assert.strictEqual(call.pollUnsafe(), undefined)
+      }
+      Object.assign(mine, { term: 6n })
+      yield* pass(500)
+      assert.strictEqual((yield* reasonOf(Fiber.join(call)))._tag, "LeaderChanged")
     })
   )
 })

@@ -218,9 +218,11 @@ const describeLeader = ({ leader, memberId, term }: View.View): string =>
 /** Why a call will not be answered by the member that has it, as far as is known. */
 const evidence = (call: Call, { isLeaderLost, isSilent, last, newest, own }: Findings): string | undefined => {
   const then = call.view
+  // Behind a load balancer it may be another member that answers.
+  const itself = own?.memberId === then?.memberId ? own : undefined
   if (then !== undefined) {
     // Two members that name different leaders in the same term: one of them is behind, and it may be the other one.
-    const after = newest !== undefined && newest.term > then.term ? newest : own
+    const after = newest !== undefined && newest.term > then.term ? newest : itself
     if (after !== undefined && isNewer(after, then)) {
       return `the leader has changed while the call was under way (${describeLeader(after)})`
     }
@@ -229,7 +231,7 @@ const evidence = (call: Call, { isLeaderLost, isSilent, last, newest, own }: Fin
     return `the member does not answer, and the leader has changed since it did (${describeLeader(newest)})`
   }
   if (then === undefined || !hasLeader(then)) return undefined
-  if (own?.leader === 0n) return "the member has lost its leader while the call was under way"
+  if (itself?.leader === 0n) return "the member has lost its leader while the call was under way"
   if (isSilent && isLeaderLost && then.leader === then.memberId) {
     return "the member, which led, does not answer, and the others have lost it"
   }
