@@ -13,7 +13,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import type * as EtcdError from "../src/EtcdError.ts"
 import { makeWith } from "../src/internal/client/client.ts"
-import type { TransportError } from "../src/internal/grpc/Transport.ts"
+import type { CallOptions, TransportError } from "../src/internal/grpc/Transport.ts"
 import { Permission_Type } from "../src/internal/proto/auth_pb.ts"
 import {
   Auth,
@@ -225,6 +225,37 @@ describe("a client with credentials", () => {
       const client = yield* makeWith(fake.transport, { endpoints: ["a:1"], credentials: credentials() })
       yield* client.unary(KV.method.put, { key }, { retry: Schedule.recurs(20) })
       assert.strictEqual(tries, 7)
+    })
+  )
+
+  it.live("renews a token that a store which has gone back waits to know, for ever", () =>
+    Effect.gen(function* () {
+      let generation = 1
+      const judge = (options: CallOptions) => {
+        const token = options.metadata?.token
+        if (token === undefined) return Effect.fail(Fake.status(3, "etcdserver: user name is empty"))
+        return token === `t${generation}` ? Effect.void : Effect.never
+      }
+      const fake = Fake.make({
+        "a:1": {
+          answer: ({ options, path }) =>
+            Effect.suspend(() =>
+              path.endsWith("Authenticate")
+                ? Effect.succeed(tokenBytes(`t${generation}`))
+                : Effect.as(judge(options), nothing)
+            ),
+          status: (question) => Effect.as(judge(question), { clusterId: 1n, memberId: 1n, leader: 1n, term: 2n })
+        }
+      })
+      const client = yield* makeWith(fake.transport, {
+        endpoints: ["a:1"],
+        credentials: credentials(),
+        connectTimeout: "50 millis"
+      })
+      yield* put(client)
+      generation++
+      fake.drop("a:1")
+      yield* Effect.repeat(put(client), { while: () => fake.dials.length < 2 })
     })
   )
 

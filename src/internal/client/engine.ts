@@ -366,7 +366,10 @@ const reach = <A, R>(
           return Effect.fail(error)
       }
     },
-    onSuccess: (link) => send(engine, call, run, link, metadata, engine.environment.time.now())
+    onSuccess: (link) =>
+      call.credentials.current() === metadata
+        ? send(engine, call, run, link, metadata, engine.environment.time.now())
+        : perform(engine, call, run)
   })
 
 /** Performs the call now: on the endpoint that is best, and again elsewhere or later as the rules say. */

@@ -366,9 +366,15 @@ const greet = Effect.fnUntraced(function* (link: Link, environment: Environment,
   const { connectTimeoutMillis } = environment.connection
   const began = environment.time.now()
   const timeoutMillis = Math.max(1, connectTimeoutMillis - (began - since))
-  const view = yield* Effect.mapError(ask(link, environment, { timeoutMillis }), (error) =>
-    unanswered(endpoint, connectTimeoutMillis, error)
-  )
+  const view = yield* Effect.catch(ask(link, environment, { timeoutMillis }), (error) => {
+    if (!link.isReserved || error.kind !== "Deadline") {
+      return Effect.fail(unanswered(endpoint, connectTimeoutMillis, error))
+    }
+    // It has answered, but not to this token: a store that was behind its making waits for that to come.
+    const shown = environment.credentials.current()
+    if (shown !== undefined) environment.credentials.refuse(shown)
+    return Effect.undefined
+  })
   const now = environment.time.now()
   link.sentAt = now
   link.confirmedAt = now
