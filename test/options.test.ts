@@ -591,7 +591,79 @@ describe("what makes no sense", () => {
   )
 })
 
+/** What makes sense for an option; undefined where that depends on others. */
+const senseForOption = ({ name, type }: Declarations.Property): unknown => {
+  const named: { readonly [name: string]: unknown } = {
+    sha256: "a".repeat(64),
+    version: "3.6.14",
+    baseUrl: "http://127.0.0.1:1",
+    endpoint: "a:1"
+  }
+  if (Object.hasOwn(named, name)) return named[name]
+  if (isWords(type)) return JSON.parse(type.split(" | ")[0]!)
+  if (type.startsWith("Schedule.Schedule<")) return Schedule.recurs(0)
+  if (type.startsWith("(")) return () => Effect.void
+  return {
+    ...sense,
+    boolean: true,
+    number: 7,
+    "number | bigint": 7,
+    "EtcdId.LeaseId": 7n,
+    "ByteSize.Input": "1 MiB",
+    "Readonly<Record<string, string>>": { "x-tenant": "a" },
+    Platform: "linux-amd64",
+    F: "json",
+    Endpoints: ["a:1"],
+    Tls: {},
+    "Credentials | Effect.Effect<Credentials, EtcdError>": { username: "a", password: Redacted.make("b") },
+    "{ readonly [service in ServiceName]?: CallDefaults }": { KV: { deadline: "1 second" } },
+    "boolean | BatchingOptions": true,
+    'Partial<Omit<EtcdClient.Options, "endpoints">>': { deadline: "1 second" }
+  }[type]
+}
+
+/** Options with which nothing is started, fetched or waited for. */
+const harmless = (type: string): object | undefined =>
+  /^Etcd(Process|Cluster)\.Options$/.test(type)
+    ? { binary: "/nowhere/etcd" }
+    : type.includes("FindOptions")
+      ? { path: "/nowhere/etcd" }
+      : type === "EtcdBinary.FetchOptions"
+        ? { baseUrl: "http://127.0.0.1:1" }
+        : type === "EtcdClient.Options"
+          ? { endpoints: ["127.0.0.1:1"], retry: Schedule.recurs(0) }
+          : baseOf(type)
+
 describe("what makes sense", () => {
+  it.effect("is taken by every option of every module", () =>
+    Effect.gen(function* () {
+      const { entrances, provided, senseFor } = yield* services
+      let tried = 0
+      for (const { name, parameters, run } of entrances) {
+        const args = parameters.map(senseFor)
+        for (const [index, parameter] of parameters.entries()) {
+          if (!isOptions(parameter)) continue
+          for (const option of optionsOf(parameter.type).flatMap(Declarations.propertiesOf)) {
+            const value = senseForOption(option)
+            if (value === undefined) {
+              assert.match(option.type, /Pem|^undefined$/, `what makes sense for ${name}: ${option.name}?`)
+              continue
+            }
+            const given = { ...harmless(parameter.type), [option.name]: value }
+            const refusal = yield* refusalOf(
+              () => run(...args.map((arg, at) => (at === index ? given : arg))),
+              provided
+            )
+            if (typeof refusal === "string") assert.notMatch(refusal, /defect/, `${name}: ${option.name}`)
+            else assert.notMatch(refusal.message, /there is no option|the options? \w+ has to be/, name)
+            tried++
+          }
+        }
+      }
+      assert.isAbove(tried, 300)
+    })
+  )
+
   it.effect("is taken: no limit, now, no lease, for ever, no time at all", () =>
     Effect.gen(function* () {
       const sent: Array<Fake.Sent> = []
