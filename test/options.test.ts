@@ -13,21 +13,25 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Option from "effect/Option"
+import type { PlatformError } from "effect/PlatformError"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
+import { expectTypeOf } from "vitest"
 import * as EtcdAuth from "../src/EtcdAuth.ts"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdConfig from "../src/EtcdConfig.ts"
+import type * as EtcdError from "../src/EtcdError.ts"
 import * as EtcdId from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import * as EtcdNamespace from "../src/EtcdNamespace.ts"
+import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
 import * as EtcdStore from "../src/EtcdStore.ts"
 import * as EtcdTxn from "../src/EtcdTxn.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
@@ -589,6 +593,78 @@ describe("what makes no sense", () => {
       assert.include(error.message, "the prefix has to be text, and not 5")
     })
   )
+})
+
+/** What the functions of a service may fail with. */
+type Failures<Service> = {
+  [Name in keyof Service]: Service[Name] extends (...args: Array<any>) => Effect.Effect<any, infer E, any>
+    ? E
+    : Service[Name] extends (...args: Array<any>) => Stream.Stream<any, infer E, any>
+      ? E
+      : Service[Name] extends Effect.Effect<any, infer E, any>
+        ? E
+        : never
+}[keyof Service]
+
+describe("the types", () => {
+  it("say what each service may fail with", () => {
+    expectTypeOf<Failures<EtcdAuth.Service>>().toEqualTypeOf<EtcdError.EtcdError>()
+    expectTypeOf<Failures<EtcdKv.Service>>().toEqualTypeOf<EtcdError.EtcdError>()
+    expectTypeOf<Failures<EtcdLease.Service>>().toEqualTypeOf<EtcdError.EtcdError>()
+    expectTypeOf<Failures<EtcdMaintenance.Service>>().toEqualTypeOf<EtcdError.EtcdError | PlatformError>()
+    expectTypeOf<Failures<EtcdMembership.Service>>().toEqualTypeOf<EtcdError.EtcdError>()
+    expectTypeOf<Failures<EtcdTxn.Service>>().toEqualTypeOf<EtcdError.EtcdError>()
+    expectTypeOf<Failures<EtcdWatch.Service>>().toEqualTypeOf<EtcdError.EtcdError>()
+    expectTypeOf<Failures<Omit<EtcdStore.Store<string>, "updateEffect">>>().toEqualTypeOf<
+      EtcdError.EtcdError | EtcdStore.EtcdSchemaError | EtcdStore.EtcdConflict
+    >()
+    expectTypeOf<
+      Failures<Pick<typeof All.EtcdProcess, "make" | "ephemeral">>
+    >().toEqualTypeOf<EtcdProcessError.EtcdProcessError>()
+    expectTypeOf<
+      Failures<Pick<typeof All.EtcdCluster, "make" | "ephemeral" | "fromConfigs">>
+    >().toEqualTypeOf<EtcdProcessError.EtcdProcessError>()
+  })
+
+  it("do not let names pass that there are none of", () => {
+    const calls = () => [
+      // @ts-expect-error
+      EtcdKv.get("key", { revison: 5n }),
+      // @ts-expect-error
+      EtcdKv.put("key", "value", { leese: EtcdId.LeaseId(7n) }),
+      // @ts-expect-error: a lease is no member
+      EtcdKv.put("key", "value", { lease: EtcdId.MemberId(7n) }),
+      // @ts-expect-error
+      EtcdAuth.enable({ deadlin: "1 second" }),
+      // @ts-expect-error
+      EtcdLease.grant("10 seconds", { ID: EtcdId.LeaseId(7n) }),
+      // @ts-expect-error
+      EtcdMaintenance.snapshotToFile("file", { progress: () => Effect.void }),
+      // @ts-expect-error
+      EtcdMembership.add(["http://a:2380"], { asLearner: true }),
+      // @ts-expect-error: a transaction has one deadline for all of it
+      EtcdTxn.get("key", { deadline: "1 second" }),
+      // @ts-expect-error
+      EtcdTxn.make({ compare: [], sucess: [EtcdTxn.put("key", "value")] }),
+      // @ts-expect-error: only `changes` tells of progress
+      EtcdWatch.watch("key", { progress: true }),
+      // @ts-expect-error
+      EtcdStore.make("a/", Schema.String, { fromat: "json" }),
+      // @ts-expect-error
+      EtcdClient.make({ endpoints: ["a:1"], selecton: "leader" }),
+      // @ts-expect-error
+      EtcdClient.make({ endpoints: ["a:1"], tls: { insecureSkipVerfy: true } }),
+      // @ts-expect-error: they are the node's
+      All.EtcdProcess.make({}, { client: { endpoints: ["a:1"] } }),
+      // @ts-expect-error
+      All.EtcdProcess.make({ nam: "a" }),
+      // @ts-expect-error: each member has one, and all have the same
+      All.EtcdCluster.make({ runDirectory: "/run" }),
+      // @ts-expect-error
+      All.EtcdBinary.find({ pth: "etcd" })
+    ]
+    assert.isFunction(calls)
+  })
 })
 
 /** What makes sense for an option; undefined where that depends on others. */
