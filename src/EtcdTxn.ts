@@ -23,6 +23,7 @@ import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
 import type { LeaseId } from "./EtcdId.ts"
 import type * as EtcdKv from "./EtcdKv.ts"
+import { kindOf, methodOf } from "./internal/client/rpcs.ts"
 import * as Keys from "./internal/kv/keys.ts"
 import * as Requests from "./internal/kv/requests.ts"
 import * as Check from "./internal/kv/txnCheck.ts"
@@ -670,16 +671,18 @@ const requestOf = <A>(op: Op<A>): Op<A>[typeof OpTypeId] & { readonly txn: TxnRe
   return requestOf(all(op) as Op<A>)
 }
 
-const noAnswer = () =>
-  EtcdError.make(
+const noAnswer = (request: TxnRequest) => {
+  const outcome = kindOf(methodOf(Rpc.KV.method.txn), request) === "read" ? "not-applied" : "unknown"
+  return EtcdError.make(
     new EtcdError.ProtocolViolation({
       message:
         "The answer to the transaction does not have the operations that were asked for. Is there something between " +
-        "client and server that changes what they send? Whether it was applied is unknown.",
-      outcome: "unknown",
+        `client and server that changes what they send?${outcome === "unknown" ? " Whether it was applied is unknown." : ""}`,
+      outcome,
       method: "KV.Txn"
     })
   )
+}
 
 /**
  * The service over a client.
@@ -704,7 +707,7 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
         Effect.flatMap((response) =>
           Check.isAnswerTo(txn, response)
             ? Effect.sync(() => decode(asOperation(response), Wire.header(response.header)))
-            : Effect.fail(noAnswer())
+            : Effect.fail(noAnswer(txn))
         )
       )
     })

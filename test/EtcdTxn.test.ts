@@ -227,6 +227,24 @@ describe("EtcdTxn", () => {
       })
     )
 
+    it.effect("an answer to something else is none; only of what writes it is unknown whether it was applied", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdClient.EtcdClient
+        // What comes back has an operation less than was asked for.
+        const { commit } = EtcdTxn.fromClient({
+          ...client,
+          unary: (method, request: any, options) =>
+            client.unary(method, { ...request, success: request.success.slice(1) }, options)
+        })
+        const read = yield* Effect.flip(commit(EtcdTxn.all([EtcdTxn.get("w/a"), EtcdTxn.get("w/b")])))
+        assert.deepStrictEqual([read.reason._tag, read.outcome], ["ProtocolViolation", "not-applied"])
+        assert.notInclude(read.message, "Whether it was applied")
+        const write = yield* Effect.flip(commit(EtcdTxn.all([EtcdTxn.get("w/a"), EtcdTxn.put("w/b", "1")])))
+        assert.deepStrictEqual([write.reason._tag, write.outcome], ["ProtocolViolation", "unknown"])
+        assert.include(write.message, "Whether it was applied is unknown.")
+      })
+    )
+
     it.effect("refuses what the server would refuse, and says where", () =>
       Effect.gen(function* () {
         const put = (key: string) => EtcdTxn.put(key, "")
