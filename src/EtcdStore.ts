@@ -40,6 +40,8 @@ export class EtcdSchemaError extends Schema.TaggedError<EtcdSchemaError>()("Etcd
   operation: Schema.Literals(["decode", "encode"]),
   /** The whole key as text, with the prefix. */
   key: Schema.String,
+  /** The whole key as it is. */
+  keyBytes: Schema.Uint8Array,
   /** The revision that wrote the value, where it was read. */
   modRevision: Schema.optionalKey(Schema.BigInt),
   cause: Schema.Defect()
@@ -54,6 +56,8 @@ export class EtcdSchemaError extends Schema.TaggedError<EtcdSchemaError>()("Etcd
 export class EtcdConflict extends Data.TaggedError("EtcdConflict")<{
   /** The whole key as text, with the prefix. */
   readonly key: string
+  /** The whole key as it is. */
+  readonly keyBytes: Uint8Array
   /** 0 where the key was expected not to exist. */
   readonly expectedRevision: bigint
   /** The key as it is, if it exists. */
@@ -372,6 +376,7 @@ const undecodable = (kv: EtcdKv.KeyValue) => (cause: unknown) =>
       `schema: ${messageOf(cause)}`,
     operation: "decode",
     key: kv.keyString,
+    keyBytes: kv.key,
     modRevision: kv.modRevision,
     cause
   })
@@ -381,6 +386,7 @@ const unencodable = (key: Uint8Array) => (cause: unknown) =>
     message: `The value for the key ${Keys.show(key)} does not fit the schema and was not sent: ${messageOf(cause)}`,
     operation: "encode",
     key: decoder.decode(key),
+    keyBytes: key,
     cause
   })
 
@@ -524,7 +530,9 @@ export const make: {
       (result) =>
         result.succeeded
           ? Effect.succeed(result.header)
-          : Effect.fail(new EtcdConflict({ key: decoder.decode(key), expectedRevision, current: result.results }))
+          : Effect.fail(
+              new EtcdConflict({ key: decoder.decode(key), keyBytes: key, expectedRevision, current: result.results })
+            )
     )
 
   const setAt = (key: Uint8Array, value: A, revision: bigint, { lease, ...call }: PutOptions) =>

@@ -126,6 +126,43 @@ describe("EtcdStore.make", () => {
       })
     )
 
+    it.effect("keys that are no text are told apart, wherever they come back", () =>
+      Effect.gen(function* () {
+        const store = EtcdStore.make(Uint8Array.of(0xfe, 0x2f), Schema.Int)
+        const keys = [Uint8Array.of(0xfe), Uint8Array.of(0xff), Uint8Array.of(0xff, 0x00)]
+        const { revision } = yield* store.put(keys[0]!, 0)
+        yield* store.put(keys[1]!, 1)
+        yield* store.put(keys[2]!, 2)
+        const told = (entries: ReadonlyArray<EtcdStore.Entry<number>>) =>
+          entries.map(({ keyBytes, value }) => [keyBytes, value])
+        const expected = keys.map((key, index) => [key, index])
+        assert.deepStrictEqual(told(yield* store.list()), expected)
+        assert.deepStrictEqual(told(yield* Stream.runCollect(store.stream())), expected)
+        for (const { keyBytes, value } of yield* store.list()) {
+          assert.strictEqual(Option.getOrThrow(yield* store.get(keyBytes)).value, value)
+        }
+        yield* store.delete(keys[1]!)
+        const events = yield* store
+          .watch({ startRevision: revision, previousValues: true })
+          .pipe(Stream.take(4), Stream.runCollect)
+        assert.deepStrictEqual(
+          events.map((event) => (event._tag === "Put" ? event.entry.keyBytes : [event._tag, event.keyBytes])),
+          [...keys, ["Delete", keys[1]]]
+        )
+        const whole = Uint8Array.of(0xfe, 0x2f, 0xff)
+        const conflict = yield* Effect.flip(store.compareAndSet(keys[1]!, 1, { revision }))
+        assert(conflict._tag === "EtcdConflict")
+        assert.deepStrictEqual(conflict.keyBytes, whole)
+        const unsent = yield* Effect.flip(store.put(keys[1]!, 1.5))
+        assert(unsent._tag === "EtcdSchemaError")
+        assert.deepStrictEqual(unsent.keyBytes, whole)
+        yield* EtcdKv.put(whole, "no number")
+        const unread = yield* Effect.flip(store.list())
+        assert(unread._tag === "EtcdSchemaError")
+        assert.deepStrictEqual(unread.keyBytes, whole)
+      })
+    )
+
     it.effect("what does not fit the schema is an error that names the key", () =>
       Effect.gen(function* () {
         const users = EtcdStore.make("bad/", User)

@@ -227,6 +227,26 @@ describe("EtcdTxn", () => {
       })
     )
 
+    it.effect("a struct whose order JavaScript does not keep is refused, and not run in another one", () =>
+      Effect.gen(function* () {
+        const put = EtcdTxn.put("order/a", "1")
+        const get = EtcdTxn.getString("order/a")
+        for (const branch of [
+          { get, "1": put },
+          { get, 10: put },
+          { "0": get, put }
+        ]) {
+          const error = yield* Effect.flip(EtcdTxn.commit(EtcdTxn.all(branch)))
+          assert.strictEqual(error.reason._tag, "InvalidArgument")
+          assert.include(error.message, "a name that is a whole number")
+        }
+        assert.deepStrictEqual(yield* EtcdTxn.commit(EtcdTxn.all({ "7": get })), { "7": Option.none() })
+        const names = { "01": get, "-1": put, "1.0": get }
+        const results = yield* EtcdTxn.commit(EtcdTxn.all(names))
+        assert.deepStrictEqual([results["01"], results["1.0"]], [Option.none(), Option.some("1")])
+      })
+    )
+
     it.effect("an answer to something else is none; only of what writes it is unknown whether it was applied", () =>
       Effect.gen(function* () {
         const client = yield* EtcdClient.EtcdClient
