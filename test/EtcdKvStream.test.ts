@@ -221,6 +221,28 @@ describe("EtcdKv.stream", () => {
       })
     )
 
+    it.effect("lets a server count each key a few times only, however long the range is", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdClient.EtcdClient
+        yield* putAll(client, "n/", 5000)
+        let counted = 0n
+        const kv = EtcdKv.fromClient({
+          ...client,
+          unary: (method, request, options) =>
+            Effect.tap(client.unary(method, request, options), (answer: any) => {
+              counted += answer.count
+              return Effect.void
+            }),
+          serverStream: () => Stream.fail(failure(EtcdError.Unsupported))
+        })
+        const read = yield* Stream.runCollect(kv.stream(KeyRange.prefix("n/"), { pageSize: 10 }))
+        assert.strictEqual(read.length, 5000)
+        // Asked for up to the end of the range, pages of ten would have them counted 250 times each.
+        assert.isBelow(Number(counted), 5000 * 20)
+        yield* EtcdKv.delete(KeyRange.prefix("n/"))
+      })
+    )
+
     it.effect("reads large values behind small ones, also where the client takes few of them in one message", () =>
       Effect.gen(function* () {
         const prefix = KeyRange.prefix("v/")
