@@ -104,6 +104,8 @@ describe("a server that is behind what was seen", () => {
         [new TextDecoder().decode(key), rangeEnd.length, limit, keysOnly, serializable],
         ["k", 0, 1n, true, false]
       )
+      // Another member, which may have another store, would not know.
+      assert.strictEqual(server.readAt, call.endpoint)
       call.answer({ watchId, events: [put(12n)], header: header(12n, 5n) })
       yield* until(() => server.calls[1]!.creates().length === 2 || revisions().length === 2)
       const [, renewed] = call.creates()
@@ -243,6 +245,7 @@ describe("a server with another history", () => {
       const call = yield* server.call(1, 1)
       server.store = { revision: 50n, term: 2n }
       server.leaderTerm = leaderTerm
+      if (leaderTerm !== undefined) server.endpoints = ["http://server", Server.leaderEndpoint]
       call.answer({ watchId: call.creates()[0]!.watchId, created: true, header: header(50n, 2n) })
       return { ...reader, call, server }
     })

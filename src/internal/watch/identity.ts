@@ -5,7 +5,8 @@
  * happened, and is silent to a watch until it has passed the revision that the watch was at. What shows it: a revision
  * or a raft term that is behind what was seen, or a history without a write that was delivered. A member that only lags
  * behind its leader shows the first two as well, so that none of them is believed before a linearizable read has said
- * the same, which no lagging member answers from what it has.
+ * the same, which no lagging member answers from what it has. It is the same member that is asked: where two stores have
+ * the same ids, as those have that were set up in the same way, another one knows nothing of it.
  *
  * A member tells the term of the last entry that it has applied, and one that was just given the leader's snapshot has
  * applied none (`applySnapshot` in etcd's `server/etcdserver/server.go`). Therefore a term that is behind counts only if
@@ -53,6 +54,8 @@ export const later = (a: Sighting, b: Sighting): Sighting => {
 export const isBehind = (now: Sighting, seen: Sighting): boolean => now.revision < seen.revision || now.term < seen.term
 
 export interface Question {
+  /** Whom it is about. */
+  readonly endpoint: string
   /** A key that may be read. */
   readonly key: Uint8Array
   readonly witness: Witness | undefined
@@ -127,9 +130,13 @@ const lookBack = (client: Client, witness: Witness, options: CallOptions) =>
   )
 
 /** The term that the leader is at, if it is among those that can be asked. */
-const leaderTerm = Effect.fnUntraced(function* (client: Client, key: Uint8Array, options: CallOptions) {
-  const endpoints = options.endpoint === undefined ? yield* client.endpoints : [options.endpoint]
-  for (const endpoint of endpoints) {
+const leaderTerm = Effect.fnUntraced(function* (
+  client: Client,
+  { endpoint: first, key }: Question,
+  options: CallOptions
+) {
+  const all = options.endpoint === undefined ? yield* client.endpoints : []
+  for (const endpoint of new Set([first, ...all])) {
     const there = { ...options, endpoint }
     const term = yield* Effect.gen(function* () {
       const { header, leader } = yield* client.unary(Rpc.Maintenance.method.status, {}, there)
@@ -148,10 +155,11 @@ export const look = Effect.fnUntraced(function* (
   options: CallOptions,
   once: Client
 ): Effect.fn.Return<Evidence, EtcdError.EtcdError> {
-  const { key, term, witness } = question
+  const { endpoint, key, term, witness } = question
+  const there = { ...options, endpoint }
   const { missing, now } = yield* witness === undefined
-    ? lookNow(client, key, undefined, options)
-    : lookBack(client, witness, options)
+    ? lookNow(client, key, undefined, there)
+    : lookBack(client, witness, there)
   const isPast = now !== undefined && now.term < term
-  return { now, missing, term: isPast ? yield* leaderTerm(once, key, options) : undefined }
+  return { now, missing, term: isPast ? yield* leaderTerm(once, question, options) : undefined }
 })

@@ -485,7 +485,8 @@ export class Lane implements Carrier {
 
   private look(key: Uint8Array, witness: Identity.Witness | undefined, suspicions: ReadonlyArray<Suspicion>) {
     const { term } = suspicions.map(({ seen }) => seen).reduce(Identity.later, Identity.nothing)
-    return Effect.flatMap(this.keeper.look(this.carriage, { key, witness, term }), (evidence) => {
+    const { endpoint } = this.call!
+    return Effect.flatMap(this.keeper.look(this.carriage, { endpoint, key, witness, term }), (evidence) => {
       this.judge(suspicions, evidence)
       return this.tellOfService
     })

@@ -60,10 +60,12 @@ export interface Server {
   readonly looks: Array<RangeRequest>
   /** Where the store is, if that is not what the calls have told. */
   store: { readonly revision: bigint; readonly term: bigint } | undefined
-  /** The term that the leader is at, if it is one of the endpoints. */
+  /** The term that the leader is at. */
   leaderTerm: bigint | undefined
   /** What happens before a read is answered. */
   beforeRead: Effect.Effect<void, EtcdError.EtcdError>
+  /** Where the last read was made, if it had to be there. */
+  readAt: string | undefined
   /** What happens before a server says which version it is. */
   beforeStatus: (endpoint: string) => Effect.Effect<void, EtcdError.EtcdError>
   /** How often a server was asked for its version. */
@@ -76,6 +78,9 @@ export interface Server {
   /** Something that the store has, and that no call has told. */
   readonly remember: (event: ReturnType<typeof put>) => void
 }
+
+/** Where the leader is, if it is one of the endpoints. */
+export const leaderEndpoint = "http://leader"
 
 /** Waits until something holds. */
 export const until = (holds: () => boolean): Effect.Effect<void> =>
@@ -176,7 +181,7 @@ export const make = (): Server => {
     const events = told.flatMap(({ events }) => events).filter(({ kv }) => isKey(kv!.key, key))
     const last = events.findLast(({ kv }) => revision === 0n || kv!.modRevision <= revision)
     return create(RangeResponseSchema, {
-      header: header(endpoint === undefined ? undefined : server.leaderTerm),
+      header: header(endpoint === leaderEndpoint ? server.leaderTerm : undefined),
       kvs: last?.type === Event_EventType.PUT ? [last.kv!] : []
     })
   }
@@ -189,12 +194,13 @@ export const make = (): Server => {
       if (method.name === "Status") {
         server.statuses++
         yield* server.beforeStatus(options.endpoint!)
-        const leader = server.leaderTerm === undefined ? 2n : 1n
+        const leader = options.endpoint === leaderEndpoint ? 1n : 2n
         return create(StatusResponseSchema, { version: server.version, header: header(), leader })
       }
       const request = create(RangeRequestSchema, message)
       const isLook = request.keysOnly
       ;(isLook ? server.looks : server.reads).push(request)
+      server.readAt = options.endpoint
       yield* server.beforeRead
       return isLook ? look(request, options.endpoint) : nextRange()
     })
@@ -227,6 +233,7 @@ export const make = (): Server => {
     store: undefined,
     leaderTerm: undefined,
     beforeRead: Effect.void,
+    readAt: undefined,
     beforeStatus: () => Effect.void,
     statuses: 0,
     beforeCall: () => Effect.void,
