@@ -1,7 +1,4 @@
-import { execFile } from "node:child_process"
 import * as http2 from "node:http2"
-import process from "node:process"
-import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { make, nodeHttp2Transport } from "../../../src/internal/grpc/NodeHttp2Transport.ts"
@@ -90,20 +87,6 @@ describe("NodeHttp2Transport", () => {
       assert.deepStrictEqual([failed.kind, failed.code, failed.processed], ["ConnectionLost", 14, "no"], failed.message)
       const reason = yield* connection.closed
       assert.deepStrictEqual([reason.kind, reason.processed], ["ConnectionLost", "no"])
-    })
-  )
-
-  it.live("an idle connection keeps no process alive", () =>
-    Effect.gen(function* () {
-      const { port } = yield* nodeServer((stream) => reply(stream, Frames.message(Uint8Array.of(1))))
-      const script = fileURLToPath(new URL("../../support/http2/idleProcess.ts", import.meta.url))
-      const output = yield* Effect.callback<string, Error>((resume) => {
-        const child = execFile(process.execPath, [script, String(port)], (error, stdout) =>
-          resume(error === null ? Effect.succeed(stdout) : Effect.fail(error))
-        )
-        return Effect.sync(() => child.kill("SIGKILL"))
-      })
-      assert.strictEqual(output, "answered")
     })
   )
 })

@@ -2,7 +2,7 @@
  * What every gRPC transport must do, whatever it is made of: against real etcd, against servers of `node:http2` that
  * break the rules of gRPC, and against servers of raw frames that break the rules of HTTP/2.
  */
-import { spawnSync } from "node:child_process"
+import { execFile, spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import type * as http2 from "node:http2"
 import * as net from "node:net"
@@ -1470,6 +1470,25 @@ export const transportConformance = (name: string, transport: Transport): void =
             check(yield* Fiber.join(stream), lostUnknown)
             check(yield* connection.closed, lostNo)
           }
+        })
+      )
+
+      it.live("an idle connection keeps no process alive, however its calls have ended", () =>
+        Effect.gen(function* () {
+          const { port } = yield* rawServer({
+            greeting: Frames.settings({ 3: 2 }),
+            onFrame: ({ payload, stream, type }, peer) => {
+              if (type === Frames.Type.data && payload[5] === 1) peer.send(Frames.answer(stream, request))
+            }
+          })
+          const script = fileURLToPath(new URL("../../support/http2/idleProcess.ts", import.meta.url))
+          const output = yield* Effect.callback<string, Error>((resume) => {
+            const child = execFile(process.execPath, [script, name, String(port)], (error, stdout) =>
+              resume(error === null ? Effect.succeed(stdout) : Effect.fail(error))
+            )
+            return Effect.sync(() => child.kill("SIGKILL"))
+          })
+          assert.strictEqual(output, "done")
         })
       )
 
