@@ -281,13 +281,43 @@ describe("a call goes", () => {
         })
       )
       const answer = (call: Fake.Sent) => Effect.succeed(call.path.endsWith("MemberList") ? members : nothing)
-      const fake = Fake.make({ "seed:1": { answer }, "a:1": { answer }, "b:1": { answer } })
-      const client = yield* makeWith(fake.transport, { endpoints: ["seed:1"], memberRefresh: "1 minute" })
-      yield* Effect.repeat(Effect.yieldNow, { while: () => Effect.map(client.endpoints, (all) => all.length !== 2) })
-      assert.deepStrictEqual(yield* client.endpoints, ["http://a:1", "http://b:1"])
-      yield* TestClock.adjust("61 seconds")
-      assert.strictEqual(fake.sent.length, 2)
+      for (const selection of ["leader", "sticky", "spread"] as const) {
+        const fake = Fake.make({ "seed:1": { answer }, "a:1": { answer }, "b:1": { answer } })
+        const options = { endpoints: ["seed:1"], memberRefresh: "1 minute", selection } as const
+        const client = yield* makeWith(fake.transport, options)
+        yield* Effect.repeat(Effect.yieldNow, { while: () => Effect.map(client.endpoints, (all) => all.length !== 2) })
+        assert.deepStrictEqual(yield* client.endpoints, ["http://a:1", "http://b:1"])
+        yield* TestClock.adjust("61 seconds")
+        assert.strictEqual(fake.sent.length, 2)
+        yield* put(client)
+        assert.notStrictEqual(addresses(fake).at(-1), "seed:1")
+      }
     })
+  )
+
+  it.effect(
+    "to those that were given, at once, while none of the members that are listed lets itself be connected to",
+    () =>
+      Effect.gen(function* () {
+        const members = toBinary(
+          MemberListResponseSchema,
+          create(MemberListResponseSchema, { members: [{ name: "a", clientURLs: ["http://a:1"] }] })
+        )
+        const answer = (call: Fake.Sent) => Effect.succeed(call.path.endsWith("MemberList") ? members : nothing)
+        for (const selection of ["leader", "sticky", "spread"] as const) {
+          const fake = Fake.make({ "seed:1": { answer }, "a:1": { dial: () => Effect.never, answer } })
+          const options = { endpoints: ["seed:1"], memberRefresh: "1 hour", selection } as const
+          const client = yield* makeWith(fake.transport, options)
+          yield* Effect.repeat(Effect.yieldNow, {
+            while: () => Effect.map(client.endpoints, ([one]) => one !== "http://a:1")
+          })
+          const first = yield* Effect.forkChild(put(client))
+          yield* Effect.repeat(TestClock.adjust("100 millis"), { while: () => first.pollUnsafe() === undefined })
+          yield* Fiber.join(first)
+          for (let call = 0; call < 5; call++) yield* put(client)
+          assert.strictEqual(fake.sent.length, 7)
+        }
+      })
   )
 
   it.effect("with the wish for a leader, except where a member answers for itself", () =>

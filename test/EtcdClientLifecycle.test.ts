@@ -1,6 +1,7 @@
 /**
  * What the client holds, it lets go: endpoints, connections, and what it counts.
  */
+import { create, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -16,7 +17,7 @@ import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import type { EtcdError } from "../src/EtcdError.ts"
 import { makeWith } from "../src/internal/client/client.ts"
-import { KV, Maintenance, Watch } from "../src/internal/proto/rpc_pb.ts"
+import { KV, Maintenance, MemberListResponseSchema, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 import { byTestClock } from "./support/time.ts"
@@ -142,6 +143,31 @@ describe("an endpoint", () => {
           assert.isTrue(fake.sent.every(({ address }) => address === "a:1"))
         }
       })
+  )
+
+  it.effect("that the members have taken the place of is left by its streams, and closed", () =>
+    Effect.gen(function* () {
+      const members = toBinary(
+        MemberListResponseSchema,
+        create(MemberListResponseSchema, { members: [{ name: "a", clientURLs: ["http://a:1"] }] })
+      )
+      const isAsked = yield* Latch.make()
+      const answer = ({ path }: Fake.Sent) => {
+        if (path.endsWith("MemberList")) return Effect.as(isAsked.await, members)
+        return path.endsWith("Watch") ? Effect.never : Effect.succeed(nothing)
+      }
+      const fake = Fake.make({ "seed:1": { answer }, "a:1": { answer } })
+      const options = { endpoints: ["seed:1"], memberRefresh: "1 minute" } as const
+      const client = yield* makeWith(fake.transport, options)
+      const scope = yield* Scope.make()
+      const watch = yield* Scope.provide(client.bidirectional(Watch.method.watch), scope)
+      yield* isAsked.open
+      yield* watch.draining
+      yield* Scope.close(scope, Exit.void)
+      yield* Effect.repeat(Effect.yieldNow, { while: () => fake.open() > 0 })
+      yield* put(client)
+      assert.strictEqual(fake.sent.at(-1)?.address, "a:1")
+    })
   )
 
   it.effect("that single calls have named keeps its connection when it comes into the list", () =>

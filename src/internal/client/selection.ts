@@ -62,18 +62,23 @@ const bestOf = (
   return nearest ?? least
 }
 
-/** A seed is used where the listed endpoints are to be avoided, or have been tried. */
+/** Whether it need not be avoided, nor its connection waited for that others wait for already. */
+const isAtHand = ({ avoidUntil, dialing }: Session.Session, now: number): boolean =>
+  avoidUntil <= now && dialing === undefined
+
+/** A seed is used where the listed endpoints are to be avoided, are long in coming, or have been tried. */
 const choose = (
   { seeds, sessions, turn }: Selection,
   first: Session.Session,
   tried: ReadonlySet<Session.Session> | undefined,
   now: number
 ): Session.Session => {
-  if (first.avoidUntil <= now && tried?.has(first) !== true && first.dialing === undefined) return first
+  if (isAtHand(first, now) && tried?.has(first) !== true) return first
   const listed = bestOf(sessions, Math.max(0, sessions.indexOf(first)), tried, now)
-  if (listed !== undefined && (listed.avoidUntil <= now || seeds.length === 0)) return listed
+  if (listed !== undefined && (seeds.length === 0 || isAtHand(listed, now))) return listed
   const seed = bestOf(seeds, turn, tried, now)
-  return seed !== undefined && better(seed, listed) ? seed : (listed ?? first)
+  if (seed === undefined || listed === undefined) return seed ?? listed ?? first
+  return better(seed, listed) || (seed.link !== undefined && isAtHand(seed, now)) ? seed : listed
 }
 
 /** An endpoint that the call has not tried. When all are tried, the one in use. */
@@ -122,8 +127,13 @@ export const update = (
     const extra = seeds.map(sessionOf).filter((session) => !sessions.includes(session))
     const added = sessions.filter((session) => !before.includes(session)).length
     const gone = before.filter((session) => !sessions.includes(session) && !extra.includes(session))
+    // They are not used any more, unless the others cannot be reached.
+    const replaced = extra.filter((session) => selection.sessions.includes(session))
     selection.sessions = sessions
     selection.seeds = extra
-    if (gone.includes(selection.current)) selection.current = sessions[first]!
-    return Effect.as(Effect.forEach(gone, Session.remove, { discard: true }), { added, removed: gone.length })
+    if (gone.includes(selection.current) || replaced.includes(selection.current)) selection.current = sessions[first]!
+    return Effect.forEach(gone, Session.remove, { discard: true }).pipe(
+      Effect.andThen(Effect.forEach(replaced, Session.disconnect, { discard: true })),
+      Effect.as({ added, removed: gone.length })
+    )
   })

@@ -546,10 +546,13 @@ export const acquire = (
     return attempt
   })
 
+/** Lets go of the connection: its calls may end, its streams go elsewhere, and then it is closed. */
+export const disconnect = ({ link }: Session): Effect.Effect<void> => (link === undefined ? Effect.void : abandon(link))
+
 /** The endpoint is no longer wanted: its calls may end, its streams go elsewhere, and then the connection is closed. */
 export const remove = (session: Session): Effect.Effect<void> =>
   Effect.suspend(() => {
     session.removed = true
     session.isListed = false
-    return session.link === undefined ? Effect.void : abandon(session.link)
+    return disconnect(session)
   })
