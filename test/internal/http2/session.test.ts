@@ -321,6 +321,91 @@ describe("what goes out", () => {
     })
   )
 
+  it.live.each(Array.from({ length: 12 }, (_, seed) => seed))(
+    "whatever a server makes of its windows, what is sent stays within them, and all of it comes (%i)",
+    (seed) =>
+      Effect.gen(function* () {
+        const random = makeRandom(seed)
+        const rules = { initial: 65_535, streams: 5 }
+        const changes: Array<typeof rules> = [rules]
+        const left = new Map<number, number>()
+        const bodies = new Map<number, Array<Buffer>>()
+        const wrong: Array<string> = []
+        let connectionLeft = 65_535
+
+        const onHeaders = (stream: number) => {
+          if (left.size >= rules.streams) wrong.push(`more than ${rules.streams} calls`)
+          left.set(stream, rules.initial)
+          bodies.set(stream, [])
+        }
+        const onData = (stream: number, payload: Buffer) => {
+          connectionLeft -= payload.length
+          if (connectionLeft < 0) wrong.push("more than the connection's window")
+          if (!left.has(stream)) return
+          left.set(stream, left.get(stream)! - payload.length)
+          if (payload.length > 0 && left.get(stream)! < 0) wrong.push("more than a stream's window")
+          bodies.get(stream)!.push(payload)
+        }
+        const onEnd = (stream: number, peer: Peer) => {
+          if (!left.delete(stream)) return
+          const body = Buffer.concat(bodies.get(stream)!)
+          const isWhole = body.readUInt32BE(1) === body.length - 5 && body.subarray(5).every((byte) => byte === body[5])
+          if (!isWhole) wrong.push(`${body.length} bytes that were not sent so`)
+          peer.send(random(8) === 0 ? Frames.rstStream(stream, 7) : Frames.answer(stream, body.subarray(5, 6)))
+        }
+        const onAcknowledged = () => {
+          const next = changes.shift()!
+          for (const [stream, bytes] of left) left.set(stream, bytes + next.initial - rules.initial)
+          Object.assign(rules, next)
+        }
+        const act = (peer: Peer) => {
+          const open = [...left.keys()]
+          const stream = open[random(open.length || 1)]
+          const room = random(random(5) === 0 ? 100_000 : 3000) + 1
+          const what = random(5)
+          if (what === 0) {
+            const next = { initial: random(random(2) === 0 ? 100 : 100_000), streams: random(6) }
+            changes.push(next)
+            peer.send(Frames.settings({ 3: next.streams, 4: next.initial, 5: 16_384 + random(1000) }))
+          } else if (what < 3 && stream !== undefined) {
+            left.set(stream, left.get(stream)! + room)
+            peer.send(Frames.windowUpdate(stream, room))
+          } else {
+            connectionLeft += room
+            peer.send(Frames.windowUpdate(0, room))
+          }
+        }
+        const { connection, peer } = yield* against({
+          greeting: Frames.settings({ 3: rules.streams }),
+          onFrame: ({ flags, payload, stream, type }, peer) => {
+            if (type === Frames.Type.headers) onHeaders(stream)
+            else if (type === Frames.Type.data) onData(stream, payload)
+            else if (type === Frames.Type.rstStream) left.delete(stream)
+            else if (type === Frames.Type.settings && flags === Frames.Flag.ack) onAcknowledged()
+            if (type === Frames.Type.data && (flags & endStream) !== 0) onEnd(stream, peer)
+          }
+        })
+        yield* Effect.acquireRelease(
+          Effect.sync(() => setInterval(() => Array.from({ length: 10 }, () => act(peer)), 1)),
+          (timer) => Effect.sync(() => clearInterval(timer))
+        )
+        const sizes = [1, 10, 16_379, 16_380, 40_000, 150_000]
+        const call: Effect.Effect<void> = Effect.suspend(() => {
+          const message = new Uint8Array(sizes[random(sizes.length)]!).fill(random(256))
+          const timeoutMillis = random(5) === 0 ? random(20) + 1 : undefined
+          return Effect.matchEffect(connection.unary(method, message, { timeoutMillis }), {
+            onSuccess: (answer) => Effect.sync(() => assert.strictEqual(answer[0], message[0])),
+            onFailure: (error) => {
+              if (error.kind === "Deadline") return Effect.void
+              return /REFUSED/.test(error.message) ? call : Effect.die(error)
+            }
+          })
+        })
+        yield* Effect.forEach(Array.from({ length: 100 }), () => call, { concurrency: 12, discard: true })
+        assert.deepStrictEqual(wrong, [])
+      })
+  )
+
   it("calls that are begun again and again do not keep an upload from its turn", () => {
     const { drained, heard, session, sent, socket } = sessionOfTest()
     session.outbox.flush()
