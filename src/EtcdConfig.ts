@@ -378,7 +378,8 @@ export const toFlags = (resolved: Resolved): ReadonlyArray<string> =>
 
 /**
  * The environment variables for etcd: the options that are secret, which {@link toFlags} leaves out (only the
- * credentials for a discovery service are). Do not log it; etcd itself logs what it takes from its environment.
+ * credentials for a discovery service are). Do not log it; etcd itself prints what it takes from its environment, which
+ * `EtcdLog` leaves out.
  *
  * @category resolving
  * @since 0.1.0

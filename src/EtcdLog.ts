@@ -676,8 +676,17 @@ const otherText = (line: string): Event => {
   return self
 }
 
+// etcd prints what it takes from its environment, which is where its secrets are, and who it is for a discovery service.
+const secretFields = /("(?:variable-value|discovery-user|discovery-password)": ?)"(?:[^"\\]|\\.)+"/g
+
+const withoutSecrets = (line: string): string =>
+  line.includes('"variable-value"') || line.includes('"discovery-')
+    ? line.replace(secretFields, '$1"<redacted>"')
+    : line
+
 /**
- * Reads one line of etcd's output, given without its line break.
+ * Reads one line of etcd's output, given without its line break. Of a line that shows what etcd has taken from its
+ * environment, or the credentials for a discovery service, the event has everything but those values.
  *
  * @example
  * ```ts
@@ -693,7 +702,8 @@ const otherText = (line: string): Event => {
  * @category parsing
  * @since 0.1.0
  */
-export const parse = (line: string): Event => {
+export const parse = (given: string): Event => {
+  const line = withoutSecrets(given)
   const first = line.charCodeAt(0)
   if (first === 0x7b) {
     return zapJson(line)
@@ -869,7 +879,7 @@ export const makeLineReader = (options?: LineOptions): LineReader => {
  * @since 0.1.0
  */
 export const fromLine = (line: Line): Event =>
-  line.omittedBytes === 0 ? parse(line.text) : unparsed(line.text, line.omittedBytes)
+  line.omittedBytes === 0 ? parse(line.text) : unparsed(withoutSecrets(line.text), line.omittedBytes)
 
 /**
  * Turns the bytes that etcd prints into events. What comes after the last line break becomes an event when the stream

@@ -371,6 +371,21 @@ describe("EtcdLog: one line", () => {
     )
   })
 
+  it("keeps no secret that etcd prints", () => {
+    const lines = [
+      '{"level":"info","ts":"2026-11-28T23:46:29Z","caller":"flags/flag.go:114","msg":"recognized and used environment variable","variable-name":"ETCD_DISCOVERY_PASSWORD","variable-value":"hun\\"ter2"}',
+      '2026-11-28T23:46:29.573Z\tinfo\tflags/flag.go:114\trecognized and used environment variable\t{"variable-name": "ETCD_DISCOVERY_PASSWORD", "variable-value": "hun\\"ter2"}',
+      '{"level":"info","ts":"2026-11-28T23:46:29Z","caller":"embed/etcd.go:323","msg":"starting an etcd server","discovery-user":"hun\\"ter2","discovery-token":"t"}'
+    ]
+    for (const line of lines) {
+      const event = EtcdLog.parse(line)
+      assert.notInclude(JSON.stringify(event), "ter2")
+      assert.include(event.line, "<redacted>")
+      assert.strictEqual(Object.values(event.fields).filter((value) => value === "<redacted>").length, 1)
+    }
+    assert.notInclude(JSON.stringify(EtcdLog.fromLine({ text: lines[0]!, omittedBytes: 9 })), "ter2")
+  })
+
   it("keeps any other text", () => {
     for (const text of [
       "",

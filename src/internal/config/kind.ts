@@ -13,6 +13,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
+import { reveal } from "../options.ts"
 import * as Url from "./url.ts"
 
 /** One kind of value: `T` is what the program works with, `I` what a user may write. */
@@ -139,7 +140,7 @@ export const memberName: Kind<string, string> = make({
 export const secret: Kind<Redacted.Redacted<string>, string | Redacted.Redacted<string>> = make({
   is: (value): value is Redacted.Redacted<string> => Redacted.isRedacted(value),
   decode: (input) => {
-    const value = Redacted.isRedacted(input) ? Redacted.value(input) : input
+    const value = Redacted.isRedacted(input) ? reveal(input) : input
     return isString(value) ? Result.map(withoutNul(value), () => Redacted.make(value)) : Result.fail("expected a text")
   },
   encode: (value) => value,
