@@ -4,11 +4,13 @@
  */
 import { create, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
@@ -318,6 +320,28 @@ describe("a call goes", () => {
           assert.strictEqual(fake.sent.length, 7)
         }
       })
+  )
+
+  it.effect("to the last list of a stream that fails or breaks down, with a warning", () =>
+    Effect.gen(function* () {
+      const ends: ReadonlyArray<Stream.Stream<never, EtcdError>> = [
+        Stream.fail(invalid("no more")),
+        Stream.die("no more")
+      ]
+      for (const end of ends) {
+        const lines: Array<string> = []
+        const logger = Logger.make<unknown, void>(({ cause, logLevel, message }) => {
+          if (logLevel === "Warn") lines.push(`${message} ${Cause.pretty(cause)}`)
+        })
+        const fake = Fake.make({ "a:1": { answer: ok } })
+        const endpoints = Stream.concat(Stream.make(["a:1"]), end)
+        const client = yield* Effect.provide(makeWith(fake.transport, { endpoints }), Logger.layer([logger]))
+        yield* Effect.repeat(Effect.yieldNow, { while: () => lines.length === 0 })
+        yield* put(client)
+        assert.include(lines[0], "etcd endpoints stay as they are")
+        assert.include(lines[0], "no more")
+      }
+    })
   )
 
   it.effect("with the wish for a leader, except where a member answers for itself", () =>

@@ -2,7 +2,8 @@
  * Who the client trusts, and what it shows, against real etcd nodes that serve TLS.
  */
 
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { execFileSync } from "node:child_process"
+import { closeSync, copyFileSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
@@ -163,6 +164,26 @@ describe("a client's certificate", () => {
         assert.strictEqual(reason._tag, "InvalidArgument")
         assert.match(reason.message, saying)
       }
+    })
+  )
+})
+
+describe("files", () => {
+  it.live("that cannot be read in time fail the dial, and take nobody along", () =>
+    Effect.gen(function* () {
+      const good = yield* node("server")
+      const directory = yield* temporary
+      const pipe = join(directory, "ca.pem")
+      execFileSync("mkfifo", [pipe])
+      // Whoever reads a pipe that nobody writes to waits for ever.
+      yield* Effect.addFinalizer(() => Effect.sync(() => closeSync(openSync(pipe, "r+"))))
+      const client = yield* EtcdClient.make({
+        endpoints: [good.endpoint],
+        tls: { ca: { file: pipe } },
+        retry: Schedule.recurs(0),
+        connectTimeout: "50 millis"
+      })
+      assertUnreachable(yield* reasonOf(put(client)), /tls\.ca.*not.*within 50 ms/)
     })
   )
 })

@@ -163,7 +163,8 @@ export const follow = (engine: Engine, rest: Lists): Effect.Effect<void> =>
     Effect.flatMap((batch) => Effect.catch(takeGiven(engine, Arr.lastNonEmpty(batch)), keepEndpoints(engine))),
     Effect.forever,
     Pull.catchDone(() => Effect.void),
-    Effect.catch(keepEndpoints(engine))
+    Effect.catch(keepEndpoints(engine)),
+    Effect.catchDefect((defect) => say(engine, Effect.logWarning("etcd endpoints stay as they are", defect)))
   )
 
 const clientUrls = (members: ReadonlyArray<Member>): ReadonlyArray<string> =>

@@ -31,6 +31,7 @@ import type { Call } from "./call.ts"
 import type * as Credentials from "./credentials.ts"
 import type { Endpoint } from "./endpoint.ts"
 import * as Identity from "./identity.ts"
+import * as TlsMaterial from "./tls.ts"
 import * as View from "./view.ts"
 
 /** An open connection, closed when it is retired and its last call has ended. */
@@ -302,11 +303,18 @@ export const belongs = (
 
 // ── dialling ──
 
+const material = ({
+  connection: { connectTimeoutMillis },
+  time,
+  tls
+}: Environment): Effect.Effect<Tls, TransportError> =>
+  Time.within(time, tls, connectTimeoutMillis, () => Effect.fail(TlsMaterial.unread(connectTimeoutMillis)))
+
 const open = Effect.fnUntraced(function* (session: Session, environment: Environment) {
   const { endpoint } = session
   const { connection: options, time } = environment
   const began = time.now()
-  const target = endpoint.secure ? { ...endpoint.target, tls: yield* environment.tls } : endpoint.target
+  const target = endpoint.secure ? { ...endpoint.target, tls: yield* material(environment) } : endpoint.target
   const scope = yield* Scope.fork(environment.scope)
   return yield* Effect.gen(function* () {
     const connection = yield* environment.transport.connect(target, options)

@@ -128,6 +128,13 @@ const checkPair = (certificate: string | undefined, key: string | undefined) =>
     ? Effect.void
     : Effect.fail(failure(`${mismatch}, perhaps because they are just being renewed`, true))
 
+/** A file that is none, or is far away, may keep its reader for ever. */
+export const unread = (millis: number): TransportError =>
+  failure(
+    `the files of the client's TLS options (tls.ca, tls.certificate, tls.key) were not read within ${millis} ms`,
+    true
+  )
+
 /** Reads and checks the files. Fails as a dial does. */
 export const material = (options: Tls): Effect.Effect<TransportTls, TransportError> =>
   Effect.gen(function* () {
