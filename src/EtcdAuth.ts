@@ -349,7 +349,8 @@ export const authenticate = (
 /**
  * Adds a user. One without a password can only be told by a client certificate, whose common name is the user's.
  *
- * Fails with `UserExists`, and with `InvalidArgument` if the name is empty.
+ * Fails with `UserExists`, and with `InvalidArgument` if the name, or a password that is given, is empty: etcd would let
+ * in whoever gives none.
  *
  * @category users
  * @since 0.1.0

@@ -272,22 +272,22 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
       Options.wrongOptions("EtcdLease.make", ofGrant, options) ??
       Effect.suspend(() => {
         const { id, ...call } = options ?? {}
-        const own = id === undefined ? undefined : Requests.idOnWire(id)
+        const own = id === undefined ? undefined : LeaseId(id)
         return Effect.map(obtain(secondsOf(ttl), own, call), (entry) => handle(keeper, time, entry))
       }),
     keepAlive: (id, options) =>
       wrongId("EtcdLease.keepAlive", id) ??
       Options.wrongCall("EtcdLease.keepAlive", options) ??
-      Effect.map(adopt(Requests.idOnWire(id), options ?? {}), (entry) => handle(keeper, time, entry)),
+      Effect.map(adopt(LeaseId(id), options ?? {}), (entry) => handle(keeper, time, entry)),
     keepAliveOnce: (id, options) =>
       wrongId("EtcdLease.keepAliveOnce", id) ??
       Options.wrongCall("EtcdLease.keepAliveOnce", options) ??
       Effect.suspend(() => {
-        const wire = Requests.idOnWire(id)
+        const wire = LeaseId(id)
         const renewed = about(wire, options ?? {}, Requests.renew(client, time, wire, options ?? {}))
         return Effect.map(renewed, ({ header, ttl }) => ({
           header: Wire.header(header),
-          id: LeaseId(wire),
+          id: wire,
           ttl: seconds(ttl)
         }))
       }),
@@ -296,7 +296,7 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
       Options.wrongOptions("EtcdLease.grant", ofGrant, options) ??
       Effect.suspend(() => {
         const { id, ...call } = options ?? {}
-        const wire = id === undefined ? 0n : Requests.idOnWire(id)
+        const wire = id === undefined ? 0n : LeaseId(id)
         return Effect.map(whileOpen(Requests.grant(client, wire, secondsOf(ttl), call)), (answer) => ({
           header: Wire.header(answer.header),
           id: LeaseId(answer.ID),
@@ -307,7 +307,7 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
       wrongId("EtcdLease.revoke", id) ??
       Options.wrongCall("EtcdLease.revoke", options) ??
       Effect.suspend(() => {
-        const wire = Requests.idOnWire(id)
+        const wire = LeaseId(id)
         const entry = keeper.find(wire)
         return Effect.map(about(wire, options ?? {}, Requests.revoke(client, wire, options ?? {})), (answer) => {
           if (entry !== undefined) keeper.settle(entry, { reason: "revoked", cause: undefined })
@@ -319,7 +319,7 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
       Options.wrongOptions("EtcdLease.timeToLive", ofTimeToLive, options) ??
       Effect.suspend(() => {
         const { keys = false, ...call } = options ?? {}
-        const wire = Requests.idOnWire(id)
+        const wire = LeaseId(id)
         const asked = about(wire, call, Requests.timeToLive(client, wire, keys, call))
         return Effect.map(asked, (answer) => ({
           header: Wire.header(answer.header),

@@ -262,11 +262,7 @@ const setAlarm = (
   options: CallOptions | undefined
 ) =>
   Effect.map(
-    client.unary(
-      method.alarm,
-      { action, memberID: BigInt.asUintN(64, alarm.memberId), alarm: alarmTypes[alarm.type] },
-      options
-    ),
+    client.unary(method.alarm, { action, memberID: MemberId(alarm.memberId), alarm: alarmTypes[alarm.type] }, options),
     toAlarms
   )
 
@@ -464,7 +460,7 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
     Options.wrongArgument("EtcdMaintenance.moveLeader", "the member", aMember, to) ??
     Options.wrongCall("EtcdMaintenance.moveLeader", options) ??
     Effect.flatMap(askLeader(client, options), (asked) =>
-      Effect.map(client.unary(method.moveLeader, { targetID: BigInt.asUintN(64, to) }, asked), headerOf)
+      Effect.map(client.unary(method.moveLeader, { targetID: MemberId(to) }, asked), headerOf)
     ),
   validateDowngrade: (version, options) =>
     wrongVersion("EtcdMaintenance.validateDowngrade", version) ??

@@ -158,8 +158,6 @@ const wrongMember = (who: string, id: unknown) => Options.wrongArgument(who, "th
 
 const wrongUrls = (who: string, peerUrls: unknown) => Options.wrongArgument(who, "peerUrls", urls, peerUrls)
 
-const onWire = (id: MemberId): bigint => BigInt.asUintN(64, id)
-
 /**
  * The service over a client.
  *
@@ -187,19 +185,19 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
   promote: (id, options) =>
     wrongMember("EtcdMembership.promote", id) ??
     Options.wrongCall("EtcdMembership.promote", options) ??
-    Effect.map(client.unary(Rpc.Cluster.method.memberPromote, { ID: onWire(id) }, options), toMembers),
+    Effect.map(client.unary(Rpc.Cluster.method.memberPromote, { ID: MemberId(id) }, options), toMembers),
   update: (id, peerUrls, options) =>
     wrongMember("EtcdMembership.update", id) ??
     wrongUrls("EtcdMembership.update", peerUrls) ??
     Options.wrongCall("EtcdMembership.update", options) ??
     Effect.map(
-      client.unary(Rpc.Cluster.method.memberUpdate, { ID: onWire(id), peerURLs: [...peerUrls] }, options),
+      client.unary(Rpc.Cluster.method.memberUpdate, { ID: MemberId(id), peerURLs: [...peerUrls] }, options),
       toMembers
     ),
   remove: (id, options) =>
     wrongMember("EtcdMembership.remove", id) ??
     Options.wrongCall("EtcdMembership.remove", options) ??
-    Effect.map(client.unary(Rpc.Cluster.method.memberRemove, { ID: onWire(id) }, options), toMembers)
+    Effect.map(client.unary(Rpc.Cluster.method.memberRemove, { ID: MemberId(id) }, options), toMembers)
 })
 
 /**
@@ -237,7 +235,7 @@ export const list = (options?: ListOptions | undefined): Effect.Effect<Members, 
  *
  * Fails with `PeerUrlExists` if a member has one of the URLs, with `NotEnoughStartedMembers` or `Unhealthy` if the
  * cluster might lose its quorum by it, with `TooManyLearners` if there is a learner already (etcd allows one unless
- * told otherwise), and with `InvalidArgument` if a URL is none.
+ * told otherwise), and with `InvalidArgument` if a URL is none, or is given twice.
  *
  * @example
  * ```ts

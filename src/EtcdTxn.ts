@@ -21,7 +21,7 @@ import * as Pipeable from "effect/Pipeable"
 import * as Predicate from "effect/Predicate"
 import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
-import type { LeaseId } from "./EtcdId.ts"
+import { LeaseId } from "./EtcdId.ts"
 import type * as EtcdKv from "./EtcdKv.ts"
 import { kindOf, methodOf } from "./internal/client/rpcs.ts"
 import * as Keys from "./internal/kv/keys.ts"
@@ -297,7 +297,7 @@ export const modRevision = (key: KeyRange.Input): Comparison<bigint> =>
 export const lease = (key: KeyRange.Input): Comparison<LeaseId | 0n> =>
   comparison("lease", key, Options.lease, (other) => ({
     target: LEASE,
-    targetUnion: { case: "lease", value: Requests.leaseOnWire(other) }
+    targetUnion: { case: "lease", value: LeaseId(other) }
   }))
 
 /**

@@ -3,6 +3,8 @@
  *
  * @internal
  */
+
+import { LeaseId } from "../../EtcdId.ts"
 import type {
   DeleteOptions,
   DeleteResult,
@@ -85,13 +87,10 @@ export const range = (range: KeyRange.KeyRange, options: RangeOptions) => ({
   maxCreateRevision: options.maxCreateRevision ?? 0n
 })
 
-/** A lease as it is on the wire, and as answers have it: signed. */
-export const leaseOnWire = (id: bigint): bigint => BigInt.asIntN(64, id)
-
 export const put = (key: KeyRange.Bytes, value: KeyRange.Bytes, options: PutOptions) => ({
   key: KeyRange.toBytes(key),
   value: KeyRange.toBytes(value),
-  lease: leaseOnWire(options.lease ?? 0n),
+  lease: options.lease === undefined ? 0n : LeaseId(options.lease),
   prevKv: options.previousValue ?? false,
   ignoreValue: options.ignoreValue ?? false,
   ignoreLease: options.ignoreLease ?? false

@@ -21,9 +21,6 @@ import { quantum } from "./entry.ts"
 
 type Client = EtcdClient.Client
 
-/** An id of a lease as it is on the wire, and in answers: signed. */
-export const idOnWire = (id: bigint): bigint => BigInt.asIntN(64, id)
-
 /** For how long a request is tried that is a stream to the client, unless its caller says. */
 const longestRenewal = Duration.seconds(30)
 

@@ -27,7 +27,7 @@ const problemOfOwnClient = (value: Readonly<Record<string, unknown>>): string | 
 const client: Options.Check = {
   accepts: (value) => Options.isObject(value) && problemOfOwnClient(value) === undefined,
   due: "options of a client that make sense",
-  show: (value) => (Options.isObject(value) ? (problemOfOwnClient(value) ?? "") : typeof value)
+  show: (value) => (Options.isObject(value) ? `these (${problemOfOwnClient(value)})` : typeof value)
 }
 
 export const ofNode: Options.Checks<NodeOptions> = {
