@@ -6,6 +6,7 @@ import * as EtcdBatch from "effect-etcd/EtcdBatch"
 import * as EtcdLease from "effect-etcd/EtcdLease"
 import * as EtcdNamespace from "effect-etcd/EtcdNamespace"
 import { vi } from "vitest"
+import { Batched, type Limit } from "../src/internal/client/call.ts"
 import { KV } from "../src/internal/proto/rpc_pb.ts"
 import * as Watched from "./support/batch/watched.ts"
 import { recorder } from "./support/spans.ts"
@@ -894,11 +895,11 @@ describe("EtcdBatch", () => {
         Effect.sync(() => vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] })),
         () => Effect.sync(() => vi.useRealTimers())
       )
-      const sent: Array<{ readonly name: string; readonly deadline: unknown }> = []
+      const sent: Array<{ readonly name: string; readonly limit: Limit | undefined }> = []
       const silent: EtcdClient.Client = {
         unary: (method, _, options) =>
           Effect.suspend(() => {
-            sent.push({ name: method.name, deadline: options?.deadline })
+            sent.push({ name: method.name, limit: (options as Batched | undefined)?.[Batched]?.limit })
             return Effect.never
           }),
         serverStream: () => Stream.never,
@@ -927,7 +928,8 @@ describe("EtcdBatch", () => {
         sent.map(({ name }) => name),
         ["Put", "Txn"]
       )
-      assert.isAtMost(sent[1]!.deadline as number, 30_000 - 200)
+      assert.strictEqual(sent[1]!.limit?.isTimed, false)
+      assert.isAtMost(sent[1]!.limit!.millis, 30_000 - 200)
       yield* pass(28_000)
       const late = yield* start(Effect.flip(kv.put("a", "3")))
       assert.isUndefined(behind.pollUnsafe())
@@ -939,7 +941,6 @@ describe("EtcdBatch", () => {
         "30000 ms, the limit where no deadline is set, passed before the request could be sent."
       )
       yield* pass(100)
-      // The last one leaves it to the request.
       const first = yield* Fiber.join(shared)
       assert.deepStrictEqual([first.reason._tag, first.outcome], ["DeadlineExceeded", "unknown"])
       assert.include(first.message, "no answer within 30000 ms, the limit where no deadline is set.")

@@ -208,7 +208,10 @@ describe("EtcdBatch, in a cluster whose members fail", () => {
         const everything = (value: string) =>
           Effect.forEach(
             keys,
-            (key) => Effect.all([Effect.exit(kv.put(key, value)), Effect.exit(kv.range(key))], { concurrency: 2 }),
+            (key) => {
+              const calls = [kv.put(key, value), kv.range(key, { deadline: "10 seconds" })] as const
+              return Effect.all([Effect.exit(calls[0]), Effect.exit(calls[1])], { concurrency: 2 })
+            },
             { concurrency: "unbounded" }
           )
         const patient = { deadline: "1 minute" } as const

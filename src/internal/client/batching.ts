@@ -120,7 +120,7 @@ const getLane = (lanes: Lanes, request: MessageInitShape<typeof Rpc.RangeRequest
 const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdClient.Client => {
   const order = new KeyOrder()
   const lanes = makeLanes(client, limits, order, time)
-  const fallback = client.defaults("KV").deadline
+  const usual = limitOf(client.defaults("KV").deadline)
 
   const share = (
     lane: Lane,
@@ -132,7 +132,7 @@ const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdC
   ) => {
     // What is no deadline is for the client to refuse.
     if (options?.deadline !== undefined && !Options.deadline.accepts(options.deadline)) return undefined
-    const limit = limitOf(options?.deadline ?? fallback)
+    const limit = options?.deadline === undefined ? usual : limitOf(options.deadline)
     return Effect.suspend(() => {
       const sameKey = key === undefined ? undefined : latin1(key)
       return lane.call(new Member(operation, request, options, bytes, sameKey, limit))

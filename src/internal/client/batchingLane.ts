@@ -22,7 +22,7 @@ import * as Time from "../time.ts"
 import { answers, valueBytes } from "./batchingAnswers.ts"
 import { mayHaveOneCulprit, retold } from "./batchingErrors.ts"
 import type { KeyOrder, Member, Message, Operation, Shared, Unhurried } from "./batchingMember.ts"
-import { Sharing } from "./call.ts"
+import { Batched } from "./call.ts"
 import * as Telemetry from "./telemetry.ts"
 
 /** What a transaction may hold. The first two sink when a server shows that it takes less. */
@@ -36,6 +36,7 @@ export interface Limits {
 
 type TxnRequest = MessageInitShape<typeof Rpc.TxnRequestSchema>
 type Call = Effect.Effect<Message, EtcdError.EtcdError>
+type Options = EtcdClient.CallOptions & Batched
 
 /** A transaction smaller than this is not made just because there is another place. */
 const worthAPlace = 32
@@ -278,13 +279,12 @@ export class Lane {
   }
 
   private sendShared(members: Array<Member>, place: Place): void {
-    const shared: Shared = { waiting: members.length, fiber: undefined, doubt: undefined }
+    const { options, shared } = this.transaction(members)
     for (const member of members) {
       member.state = "shared"
       member.shared = shared
     }
     const first = members[0]!
-    const options = this.optionsOf(members, shared)
     const run = Effect.runForkWith(first.context!)
     Telemetry.batched(this.operation.name, members.length, first.context!)
     shared.fiber = run(this.client.unary(Rpc.KV.method.txn, this.request(members), options))
@@ -295,17 +295,14 @@ export class Lane {
     })
   }
 
-  /**
-   * The transaction has the latest deadline of its calls, and the calls that have that one leave it to the transaction:
-   * when it passes, the client below learns that the endpoint does not answer, and the next request goes to another. It
-   * learns it from those that are over before, too.
-   */
-  private optionsOf(members: ReadonlyArray<Member>, shared: Shared): EtcdClient.CallOptions & Sharing {
-    const latest = members.reduce((latest, { deadlineAt }) => Math.max(latest, deadlineAt), 0)
-    for (const member of members) {
-      if (member.deadlineAt === latest) member.disarm()
-    }
-    return { ...this.options, deadline: Math.max(0, latest - this.time.now()), [Sharing]: shared }
+  /** Sends it with the latest deadline of its calls; each of them has an eye on its own. */
+  private transaction(members: ReadonlyArray<Member>): { readonly shared: Shared; readonly options: Options } {
+    const latest = members.reduce((latest, member) => (member.deadlineAt > latest.deadlineAt ? member : latest))
+    const left = latest.timeLeft(this.time)
+    const limit = left.isTimed || left.millis === Number.POSITIVE_INFINITY ? undefined : left
+    const shared: Shared = { waiting: members.length, fiber: undefined, limit, doubt: undefined }
+    const options = { ...this.options, [Batched]: shared }
+    return { shared, options: limit === undefined ? { ...options, deadline: left.millis } : options }
   }
 
   private request(members: ReadonlyArray<Member>): TxnRequest {

@@ -15,7 +15,7 @@ import * as Keys from "../kv/keys.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
 import type { Place } from "./batchingLane.ts"
-import { type Limit, tooLate } from "./call.ts"
+import { Batched, type Limit, tooLate } from "./call.ts"
 
 type Call = Effect.Effect<Message, EtcdError.EtcdError>
 
@@ -63,6 +63,7 @@ export interface Shared {
   /** How many callers still wait for it. */
   waiting: number
   fiber: Fiber.Fiber<unknown, unknown> | undefined
+  readonly limit: Limit | undefined
   /** Tells the client below that somebody has waited in vain. */
   doubt: (() => void) | undefined
 }
@@ -135,6 +136,11 @@ export class Member {
     }
   }
 
+  /** What is left of the time that it has. */
+  timeLeft(time: Time.Time): Limit {
+    return { millis: Math.max(0, this.deadlineAt - time.now()), isTimed: this.limit.isTimed }
+  }
+
   /** Whether its answer is to have what was there before. */
   get wantsPrevious(): boolean {
     return "prevKv" in this.request && this.request.prevKv === true
@@ -163,7 +169,10 @@ export class Member {
   direct(client: EtcdClient.Client, time: Time.Time): Call {
     const method = methods[this.operation.name]
     if (this.deadlineAt === Number.POSITIVE_INFINITY) return client.unary(method, this.request, this.options) as Call
-    const options = { ...this.options, deadline: Math.max(0, this.deadlineAt - time.now()) }
+    const left = this.timeLeft(time)
+    const options = left.isTimed
+      ? { ...this.options, deadline: left.millis }
+      : { ...this.options, [Batched]: { limit: left, doubt: undefined } }
     return Effect.mapError(client.unary(method, this.request, options) as Call, (error) =>
       this.ranOut(error, time.now()) ? this.tooLate(error.reason) : error
     )

@@ -44,14 +44,19 @@ export const tooLate = ({ isTimed, millis }: Limit, wasSent: boolean, tries: str
     : `${whose}${isTimed ? "" : ","} passed before the request could be sent${tries}`
 }
 
-/**
- * What is given along with the options of a call that several callers share, for when the time of one of them is up while
- * the call goes on. What its endpoint would be suspected of, had it been a call of its own, it is suspected of then.
- */
-export const Sharing = Symbol("effect-etcd/Sharing")
+/** What batching gives along with the options of a call, under a name that nobody else can use. */
+export const Batched = Symbol("effect-etcd/Batched")
 
-export interface Sharing {
-  readonly [Sharing]?: { doubt: (() => void) | undefined }
+export interface Batched {
+  readonly [Batched]?: {
+    /** What is left of the usual limit, where nobody has set a deadline. */
+    readonly limit: Limit | undefined
+    /**
+     * Set by the client, for when the time of one of several callers is up while the call goes on. What its endpoint would
+     * be suspected of, had it been a call of its own, it is suspected of then.
+     */
+    doubt: (() => void) | undefined
+  }
 }
 
 /** Times are those of the client (see `internal/time.ts`), in milliseconds. */

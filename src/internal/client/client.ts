@@ -34,7 +34,7 @@ import * as RequestOptions from "../options.ts"
 import { Auth, type ResponseHeader } from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
 import * as Batching from "./batching.ts"
-import { type Call, type Limit, limitOf, Sharing, type Try, unlimited } from "./call.ts"
+import { Batched, type Call, type Limit, limitOf, type Try, unlimited } from "./call.ts"
 import * as Credentials from "./credentials.ts"
 import * as Endpoints from "./endpoints.ts"
 import * as Engine from "./engine.ts"
@@ -98,6 +98,8 @@ interface Beginning {
 }
 
 const limitOfCall = ({ engine, method, options, streaming }: Beginning): Limit => {
+  const left = (options as Batched)[Batched]?.limit
+  if (left !== undefined) return left
   const given = options.deadline ?? (streaming ? undefined : engine.defaults(method.service).deadline)
   return given === undefined && (streaming || method.takesLong) ? unlimited : limitOf(given)
 }
@@ -196,8 +198,8 @@ const makeUnary =
         const begun = beginCall(beginning, span)
         if (Result.isFailure(begun)) return Effect.fail(begun.failure)
         const call = begun.success
-        const sharing = (options as Sharing)[Sharing]
-        if (sharing !== undefined) sharing.doubt = () => Engine.doubt(engine, call)
+        const batched = (options as Batched)[Batched]
+        if (batched !== undefined) batched.doubt = () => Engine.doubt(engine, call)
         const run = exchange(engine, call, descriptor.output, encoded.success, fiber.context)
         return Engine.observed(fiber, engine, call, () => Engine.perform(engine, call, run))
       }
