@@ -22,7 +22,8 @@ const keyOf = (peer: Peer, stream: number): string => {
 }
 
 describe("a server that drains", () => {
-  it.live("after every few requests gets each of the others again, and none twice", () =>
+  const transports = ["http2", "node:http2"] as const
+  it.live.each(transports)("after every few requests gets each of the others again, and none twice (%s)", (transport) =>
     Effect.gen(function* () {
       const applied = new Map<string, number>()
       const seen = new Map<Peer, ReadonlyArray<number>>()
@@ -44,7 +45,7 @@ describe("a server that drains", () => {
           else if (streams.length === taken + 1) peer.send(Frames.goaway(streams[taken - 1]!, 0, "draining"))
         }
       })
-      const client = yield* EtcdClient.make({ endpoints: [`127.0.0.1:${server.port}`] })
+      const client = yield* EtcdClient.make({ endpoints: [`127.0.0.1:${server.port}`], transport })
       const put = (index: number) =>
         client.unary(KV.method.put, { key: new TextEncoder().encode(`k${index}`) }, { deadline: "30 seconds" })
       yield* Effect.forEach(Array.from({ length: writes }), (_, index) => put(index), { concurrency: 20 })

@@ -7,6 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
@@ -14,6 +15,8 @@ import type * as EtcdError from "../src/EtcdError.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import { makeWith } from "../src/internal/client/client.ts"
+import { describeTarget } from "../src/internal/grpc/dial.ts"
+import { nodeHttp2Transport } from "../src/internal/grpc/NodeHttp2Transport.ts"
 import type { Transport } from "../src/internal/grpc/Transport.ts"
 import { http2Transport } from "../src/internal/http2/Http2Transport.ts"
 import { KV } from "../src/internal/proto/rpc_pb.ts"
@@ -29,6 +32,19 @@ const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
   client.unary(KV.method.put, { key }, options)
 const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason)
+
+/** A transport, and where it was asked to connect to. */
+const counting = (transport: Transport) => {
+  const dialled: Array<string> = []
+  const carrier: Transport = {
+    ...transport,
+    connect: (target, options) => {
+      dialled.push(describeTarget(target))
+      return transport.connect(target, options)
+    }
+  }
+  return { carrier, dialled }
+}
 
 /** How long it takes, by a clock that nobody sets. */
 const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
@@ -156,9 +172,13 @@ describe("a test clock that nobody moves", () => {
       yield* put(client)
       yield* node.pause
       const call = yield* Effect.forkChild(put(client, { deadline: "1 minute" }), { startImmediately: true })
-      const waiting = yield* Effect.forkChild(Effect.timeoutOption(Effect.never, Duration.hours(1)))
+      // What the program itself waits for, beside a call or for one.
+      const waiting = [
+        yield* Effect.forkChild(Effect.timeoutOption(Effect.never, Duration.hours(1))),
+        yield* Effect.forkChild(Effect.timeoutOption(put(client, { deadline: "Infinity" }), Duration.hours(1)))
+      ]
       yield* TestClock.adjust("1 hour")
-      assert.isTrue((yield* Fiber.join(waiting))._tag === "None")
+      for (const fiber of waiting) assert.isTrue(Option.isNone(yield* Fiber.join(fiber)))
       yield* node.resume
       yield* Fiber.join(call)
     })
@@ -166,6 +186,33 @@ describe("a test clock that nobody moves", () => {
 })
 
 describe("a program that keeps the event loop", () => {
+  it.live("loses no call and no connection, whatever is under way", () =>
+    Effect.gen(function* () {
+      const nodes = yield* Etcd.cluster(3)
+      const endpoints = nodes.map(({ endpoint }) => endpoint)
+      for (const options of [
+        { selection: "leader" },
+        { selection: "spread" },
+        { selection: "sticky", batching: true },
+        { selection: "leader", transport: "node:http2" }
+      ] as const) {
+        const { carrier, dialled } = counting(options.transport === "node:http2" ? nodeHttp2Transport : http2Transport)
+        const client = yield* makeWith(carrier, { endpoints, deadline: "2 seconds", ...options })
+        yield* Effect.forEach(Array.from({ length: 20 }), () => put(client), { concurrency: 10 })
+        const calls = yield* Effect.forEach(Array.from({ length: 50 }), (_, index) =>
+          Effect.forkChild(client.unary(KV.method.put, { key: Uint8Array.of(1, index) }), { startImmediately: true })
+        )
+        // All that is to go out has gone.
+        yield* Time.reading
+        yield* Time.reading
+        yield* standStill(2500)
+        for (const call of calls) yield* Fiber.join(call)
+        yield* put(client)
+        assert.strictEqual(dialled.length, new Set(dialled).size)
+      }
+    })
+  )
+
   it.live("gets the answer that has come meanwhile, though its deadline has passed", () =>
     Effect.gen(function* () {
       const node = yield* Etcd.node()
@@ -183,16 +230,9 @@ describe("a program that keeps the event loop", () => {
   it.live("does not leave an endpoint for a connection that has come meanwhile", () =>
     Effect.gen(function* () {
       const nodes = yield* Etcd.cluster(3)
-      const dialled: Array<unknown> = []
-      const transport: Transport = {
-        ...http2Transport,
-        connect: (target, options) => {
-          dialled.push(target)
-          return http2Transport.connect(target, options)
-        }
-      }
+      const { carrier, dialled } = counting(http2Transport)
       const endpoints = nodes.map(({ endpoint }) => endpoint)
-      const client = yield* makeWith(transport, { endpoints, selection: "sticky" })
+      const client = yield* makeWith(carrier, { endpoints, selection: "sticky" })
       const call = yield* Effect.forkChild(put(client), { startImmediately: true })
       yield* Effect.yieldNow
       yield* standStill(1500)
