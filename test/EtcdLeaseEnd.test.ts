@@ -231,6 +231,27 @@ describe("the end of a service", () => {
     })
   )
 
+  it.effect("together with the scope of a lease is not over for either before the lease is revoked", () =>
+    Effect.gen(function* () {
+      for (const first of ["service", "scope"] as const) {
+        const { end, leases, stub } = yield* setUp
+        const scope = yield* Scope.make()
+        yield* makeIn(scope, leases, "30 seconds", [7n])
+        stub.silent = true
+        const close = Scope.close(scope, Exit.void)
+        const closers = first === "service" ? [end, close] : [close, end]
+        const closing = yield* Effect.forEach(closers, (closer) =>
+          Effect.forkChild(closer, { startImmediately: true })
+        )
+        yield* settle
+        for (const closer of closing) assert.isFalse(hasEnded(closer), first)
+        stub.answerRevocations()
+        for (const closer of closing) yield* Fiber.join(closer)
+        assert.deepStrictEqual(stub.revoked, [7n])
+      }
+    })
+  )
+
   it.effect("takes five seconds in all when etcd is gone", () =>
     Effect.gen(function* () {
       const { end, leases, stub } = yield* setUp

@@ -182,7 +182,9 @@ const isGone = (loss: Entry.Loss | undefined): boolean => loss?.reason === "not-
 
 const end = (state: State, entry: Entry.Entry): Effect.Effect<void> =>
   Effect.suspend(() => {
-    if (state.isClosed || isGone(entry.loss)) return Effect.void
+    // The service, which ends at the same time, is revoking what it held.
+    if (state.isClosed) return Effect.asVoid(state.background.awaitAll(limitOf(state)))
+    if (isGone(entry.loss)) return Effect.void
     const isHeld = entry.loss === undefined
     state.keeper.settle(entry, revoked)
     return Effect.flatMap(retire(state, entry), (task) =>
