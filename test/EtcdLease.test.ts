@@ -1,7 +1,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Layer, Option, Redacted, Result, Schedule, Scope, Stream } from "effect"
-import { EtcdCluster, EtcdId, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
+import { EtcdCluster, EtcdId, EtcdKv, EtcdLayer, EtcdProcess, EtcdWatch, KeyRange } from "effect-etcd"
 import * as EtcdAuth from "effect-etcd/EtcdAuth"
 import * as EtcdClient from "effect-etcd/EtcdClient"
 import * as EtcdLease from "effect-etcd/EtcdLease"
@@ -138,6 +138,27 @@ describe("EtcdLease", () => {
         const own = yield* EtcdLease.make("1 minute")
         yield* EtcdLease.revoke(own.id)
         assert.strictEqual((yield* own.lost).reason, "revoked")
+      })
+    )
+
+    it.effect("that etcd ends early is told at once by a key that has it, and here by the next keep-alive", () =>
+      Effect.gen(function* () {
+        const others = yield* EtcdLease.fromClient(yield* EtcdClient.EtcdClient)
+        const lease = yield* EtcdLease.make("1 hour")
+        const { header } = yield* EtcdKv.put("lease/own", "", { lease: lease.id })
+        const telling = yield* EtcdWatch.watch("lease/own", { startRevision: header.revision + 1n }).pipe(
+          Stream.take(1),
+          Stream.runCollect,
+          Effect.forkChild
+        )
+        const lost = yield* Effect.forkChild(lease.lost, { startImmediately: true })
+        yield* others.revoke(lease.id)
+        const [event] = yield* Fiber.join(telling)
+        assert.strictEqual(event?._tag, "Delete")
+        assert.strictEqual(lost.pollUnsafe(), undefined)
+        // Whoever asks for a renewal, as the keeper will, tells all holders.
+        assert.strictEqual(yield* reason(EtcdLease.keepAliveOnce(lease.id)), "LeaseNotFound")
+        assert.strictEqual((yield* Fiber.join(lost)).reason, "not-found")
       })
     )
 

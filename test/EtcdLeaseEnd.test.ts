@@ -240,9 +240,7 @@ describe("the end of a service", () => {
         stub.silent = true
         const close = Scope.close(scope, Exit.void)
         const closers = first === "service" ? [end, close] : [close, end]
-        const closing = yield* Effect.forEach(closers, (closer) =>
-          Effect.forkChild(closer, { startImmediately: true })
-        )
+        const closing = yield* Effect.forEach(closers, (closer) => Effect.forkChild(closer, { startImmediately: true }))
         yield* settle
         for (const closer of closing) assert.isFalse(hasEnded(closer), first)
         stub.answerRevocations()
