@@ -455,6 +455,52 @@ describe("how far a quiet watch is", () => {
     })
   )
 
+  it.live("may be told by the key itself, though more is compacted before it is looked at", () =>
+    Effect.gen(function* () {
+      const { server, service } = yield* start()
+      const { call, fiber, revisions, watchId } = yield* seen(server, service)
+      yield* until(() => server.looks.length === 1)
+      server.store = { revision: 90n, term: 5n }
+      server.beforeRead = Effect.suspend(() =>
+        server.looks.at(-1)!.revision === 50n
+          ? Effect.fail(EtcdError.make(new EtcdError.Compacted({ message: "compacted", outcome: "not-applied" })))
+          : Effect.void
+      )
+      call.answer(
+        { watchId, created: true, header: header(60n, 5n) },
+        { watchId, canceled: true, compactRevision: 50n, header: header(60n, 5n) }
+      )
+      const again = yield* server.call(2, 1)
+      const { startRevision, watchId: againId } = again.creates()[0]!
+      assert.strictEqual(startRevision, 11n)
+      again.answer(
+        { watchId: againId, created: true, header: header(90n, 5n) },
+        { watchId: againId, canceled: true, compactRevision: 80n, header: header(90n, 5n) }
+      )
+      const last = yield* server.call(3, 1)
+      const { startRevision: next, watchId: lastId } = last.creates()[0]!
+      assert.strictEqual(next, 81n)
+      last.answer(
+        { watchId: lastId, created: true, header: header(90n, 5n) },
+        { watchId: lastId, events: [put(91n)], header: header(91n, 5n) }
+      )
+      yield* until(() => revisions().length === 2)
+      assert.isTrue(isRunning(fiber))
+      // A server that has nothing but that to say is not asked for ever.
+      server.beforeRead = Effect.fail(
+        EtcdError.make(new EtcdError.Compacted({ message: "compacted", outcome: "not-applied" }))
+      )
+      last.answer({ watchId: lastId, canceled: true, compactRevision: 99n, header: header(99n, 5n) })
+      const repeating = yield* server.call(4, 1)
+      const { watchId: repeatingId } = repeating.creates()[0]!
+      repeating.answer(
+        { watchId: repeatingId, created: true, header: header(99n, 5n) },
+        { watchId: repeatingId, canceled: true, compactRevision: 99n, header: header(99n, 5n) }
+      )
+      assert.strictEqual(yield* tagOf(fiber), "Compacted")
+    })
+  )
+
   it.live("is not told by a key that was written or deleted meanwhile, nor by one of another history", () =>
     Effect.gen(function* () {
       for (const change of ["written", "deleted", "older", "term"] as const) {

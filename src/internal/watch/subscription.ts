@@ -114,6 +114,8 @@ export class Subscription {
   private held: Delivery | undefined
   /** What is to be looked into before the watch goes on. */
   private gap: Gap | undefined
+  /** Where such a gap ended that could not be looked into. One that is told of again ends the watch. */
+  private unreadable: bigint | undefined
   private renewals = 0
   private announced = false
 
@@ -179,13 +181,17 @@ export class Subscription {
    */
   private goOnIfQuiet({ error, revision }: Gap): Arrived {
     const read = this.office.readKey(this, revision).pipe(
-      Effect.catchReason("EtcdError", "Compacted", () => Effect.fail(error)),
-      // The store has gone back since: whoever takes the watch now will show it.
+      // More is compacted since, or the store has gone back: whoever takes the watch now will show it.
+      Effect.catchReason("EtcdError", "Compacted", () => Effect.undefined),
       Effect.catchReason("EtcdError", "FutureRevision", () => Effect.undefined)
     )
     return Effect.flatMap(read, (found) => {
       this.gap = undefined
-      if (found === undefined) return this.pull
+      if (found === undefined) {
+        if (this.unreadable === revision) this.fail(error)
+        this.unreadable = revision
+        return this.pull
+      }
       const wrong = Identity.verdict(this.seen, { now: found.now, missing: undefined, term: undefined })
       if (wrong !== undefined) this.fail(wrong)
       else if (this.isUnchanged(found)) this.cursor.next = revision + 1n
