@@ -22,37 +22,48 @@ const keyOf = (peer: Peer, stream: number): string => {
 }
 
 describe("a server that drains", () => {
-  const transports = ["http2", "node:http2"] as const
-  it.live.each(transports)("after every few requests gets each of the others again, and none twice (%s)", (transport) =>
-    Effect.gen(function* () {
-      const applied = new Map<string, number>()
-      const seen = new Map<Peer, ReadonlyArray<number>>()
-      const answer = (peer: Peer, stream: number) => peer.send(Frames.answer(stream, new Uint8Array(0)))
-      const apply = (peer: Peer, stream: number) => {
-        const key = keyOf(peer, stream)
-        applied.set(key, (applied.get(key) ?? 0) + 1)
-        answer(peer, stream)
-      }
-      let requests = 0
-      const server = yield* rawServer({
-        onRequestEnd: (stream, peer) => {
-          // The client's own question who is there.
-          if (keyOf(peer, stream) === "") return answer(peer, stream)
-          requests++
-          const streams = [...(seen.get(peer) ?? []), stream]
-          seen.set(peer, streams)
-          if (streams.length <= taken) apply(peer, stream)
-          else if (streams.length === taken + 1) peer.send(Frames.goaway(streams[taken - 1]!, 0, "draining"))
+  it.live.each([
+    ["http2", 0, false],
+    ["http2", 0, true],
+    ["http2", 11, true],
+    ["node:http2", 0, false],
+    ["node:http2", 0, true],
+    ["node:http2", 11, true]
+  ] as const)(
+    "after every few requests gets each of the others again, and none twice (%s, GOAWAY %i, announced: %s)",
+    ([transport, code, isAnnounced]) =>
+      Effect.gen(function* () {
+        const applied = new Map<string, number>()
+        const seen = new Map<Peer, ReadonlyArray<number>>()
+        const answer = (peer: Peer, stream: number) => peer.send(Frames.answer(stream, new Uint8Array(0)))
+        const apply = (peer: Peer, stream: number) => {
+          const key = keyOf(peer, stream)
+          applied.set(key, (applied.get(key) ?? 0) + 1)
+          answer(peer, stream)
         }
+        let requests = 0
+        const server = yield* rawServer({
+          onRequestEnd: (stream, peer) => {
+            // The client's own question who is there.
+            if (keyOf(peer, stream) === "") return answer(peer, stream)
+            requests++
+            const streams = [...(seen.get(peer) ?? []), stream]
+            seen.set(peer, streams)
+            if (streams.length <= taken) apply(peer, stream)
+            else if (streams.length === taken + 1) {
+              const announced = isAnnounced ? [Frames.goaway(0x7fffffff, 0), Frames.ping()] : []
+              peer.send(...announced, Frames.goaway(streams[taken - 1]!, code, "draining"))
+            }
+          }
+        })
+        const client = yield* EtcdClient.make({ endpoints: [`127.0.0.1:${server.port}`], transport })
+        const put = (index: number) =>
+          client.unary(KV.method.put, { key: new TextEncoder().encode(`k${index}`) }, { deadline: "30 seconds" })
+        yield* Effect.forEach(Array.from({ length: writes }), (_, index) => put(index), { concurrency: 20 })
+        assert.strictEqual(applied.size, writes)
+        assert.deepStrictEqual(new Set(applied.values()), new Set([1]))
+        assert.isAbove(server.peers.length, 1)
+        assert.isAbove(requests, writes)
       })
-      const client = yield* EtcdClient.make({ endpoints: [`127.0.0.1:${server.port}`], transport })
-      const put = (index: number) =>
-        client.unary(KV.method.put, { key: new TextEncoder().encode(`k${index}`) }, { deadline: "30 seconds" })
-      yield* Effect.forEach(Array.from({ length: writes }), (_, index) => put(index), { concurrency: 20 })
-      assert.strictEqual(applied.size, writes)
-      assert.deepStrictEqual(new Set(applied.values()), new Set([1]))
-      assert.isAbove(server.peers.length, 1)
-      assert.isAbove(requests, writes)
-    })
   )
 })
