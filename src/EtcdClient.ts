@@ -17,7 +17,7 @@
  * loss of a leader about 100 ms after there is a new one.
  *
  * The client talks to one cluster: that of the first endpoint that answers. An endpoint of another cluster gets nothing
- * but the question who it is, is passed over with a warning in the log, and fails calls that have nowhere else to go with
+ * but the question who it is (with the token, if it tells only those who show one), is passed over with a warning in the log, and fails calls that have nowhere else to go with
  * `ClusterIdMismatch`.
  *
  * Deadlines, pauses and keep-alives run in real, monotonic time, whatever `Clock` the program has, and whatever becomes of
@@ -236,8 +236,8 @@ export interface Options extends CallDefaults {
   readonly keepAliveTimeout?: Duration.Input | undefined
   /**
    * How long an endpoint that failed is left alone while there is another to ask, again and again until a call succeeds
-   * or ten seconds have passed since the last pause. A call that has nowhere else to go dials once at least before it
-   * fails. Default: {@link defaultReconnect}.
+   * or ten seconds have passed since the last pause. A call that has nowhere else to go dials each endpoint once before
+   * it fails. Default: {@link defaultReconnect}.
    */
   readonly reconnect?: Schedule.Schedule<unknown, unknown> | undefined
   /**

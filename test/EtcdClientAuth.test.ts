@@ -5,6 +5,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -12,6 +13,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import type * as EtcdError from "../src/EtcdError.ts"
+import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import type { CallOptions, TransportError } from "../src/internal/grpc/Transport.ts"
 import { Permission_Type } from "../src/internal/proto/auth_pb.ts"
@@ -303,6 +305,17 @@ const enableAuth = (endpoint: string) =>
     })
   )
 
+/** How often it was authenticated, by the metrics. */
+const authentications = Effect.map(Metric.snapshot, (metrics) =>
+  metrics.reduce(
+    (sum, { attributes, id, state }) =>
+      id === "etcd_client_calls" && attributes?.method === "Auth.Authenticate" && "count" in state
+        ? sum + Number(state.count)
+        : sum,
+    0
+  )
+)
+
 describe("etcd with authentication enabled", () => {
   it.live("lets in who has the password, as long as the token lives and after it", () =>
     Effect.gen(function* () {
@@ -365,5 +378,27 @@ describe("etcd with authentication enabled", () => {
         if (Result.isFailure(lost)) assert.include(["LeaderChanged", "NoLeader"], lost.failure.reason._tag)
         yield* put(other)
       })
+  )
+
+  it.live("lets all watches in again with one new token", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      const endpoints = [node.endpoint]
+      yield* enableAuth(node.endpoint)
+      const admin = yield* EtcdClient.make({ endpoints, credentials: credentials() })
+      yield* put(admin)
+      yield* Effect.gen(function* () {
+        const watches = yield* EtcdWatch.fromClient(yield* EtcdClient.make({ endpoints, credentials: credentials() }))
+        const watch = Stream.runHead(watches.watch("k", { startRevision: 1n }))
+        // All of them come on one call.
+        yield* Effect.forkChild(Stream.runDrain(watches.watch("other")))
+        yield* watch
+        assert.strictEqual(yield* authentications, 1)
+        // A password that changes makes the tokens of its user worthless, also where it changes to what it was.
+        yield* admin.unary(Auth.method.userChangePassword, { name: "root", password: "hunter2" })
+        yield* Effect.forEach(Array.from({ length: 100 }), () => watch, { concurrency: "unbounded" })
+        assert.strictEqual(yield* authentications, 2)
+      }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+    })
   )
 })
