@@ -622,6 +622,29 @@ describe("EtcdBatch", () => {
       })
     )
 
+    it.effect("an answer that came in time is read, however long it is, where this process stood still", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+        const keys = numbers(32).map((index) => `long/${index}`)
+        for (const key of keys) yield* EtcdKv.put(key, new Uint8Array(100_000))
+        yield* watched.hold
+        const held = yield* start(kv.get("long"))
+        const fibers = yield* Effect.forEach(keys, (key, index) =>
+          start(Effect.exit(kv.get(key, { deadline: 1000 + index })))
+        )
+        yield* watched.release
+        yield* Fiber.join(held)
+        // The request is out, with all of them.
+        yield* until(() => sent.length === 2)
+        yield* Effect.sleep("20 millis")
+        const end = performance.now() + 1500
+        while (performance.now() < end);
+        for (const fiber of fibers) assert.strictEqual(tagOf(yield* Fiber.join(fiber)), "ok")
+        assert.deepStrictEqual(shape(sent), ["Range 1", "Txn 32"])
+        yield* EtcdKv.deletePrefix("long/")
+      })
+    )
+
     it.effect("a request that is out for long does not hold up the others", () =>
       Effect.gen(function* () {
         const { kv, watched } = yield* batched({ maxInFlight: 1 })

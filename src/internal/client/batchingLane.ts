@@ -300,7 +300,7 @@ export class Lane {
     const latest = members.reduce((latest, member) => (member.deadlineAt > latest.deadlineAt ? member : latest))
     const left = latest.timeLeft(this.time)
     const limit = left.isTimed || left.millis === Number.POSITIVE_INFINITY ? undefined : left
-    const shared: Shared = { waiting: members.length, fiber: undefined, limit, doubt: undefined }
+    const shared: Shared = { waiting: members.length, fiber: undefined, limit, doubt: undefined, heard: undefined }
     const options = { ...this.options, [Batched]: shared }
     return { shared, options: limit === undefined ? { ...options, deadline: left.millis } : options }
   }

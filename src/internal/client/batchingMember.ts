@@ -66,6 +66,8 @@ export interface Shared {
   readonly limit: Limit | undefined
   /** Tells the client below that somebody has waited in vain. */
   doubt: (() => void) | undefined
+  /** How much has come over its connection. */
+  heard: (() => number) | undefined
 }
 
 /** Timers and the timeouts that servers are told are rounded. */
@@ -172,10 +174,14 @@ export class Member {
     const left = this.timeLeft(time)
     const options = left.isTimed
       ? { ...this.options, deadline: left.millis }
-      : { ...this.options, [Batched]: { limit: left, doubt: undefined } }
+      : { ...this.options, [Batched]: { limit: left, doubt: undefined, heard: undefined } }
     return Effect.mapError(client.unary(method, this.request, options) as Call, (error) =>
       this.ranOut(error, time.now()) ? this.tooLate(error.reason) : error
     )
+  }
+
+  get bytesHeard(): number | undefined {
+    return this.shared?.heard?.()
   }
 
   /** The caller is told; what was sent stays on its way for the other callers. */

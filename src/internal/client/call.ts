@@ -56,6 +56,8 @@ export interface Batched {
      * be suspected of, had it been a call of its own, it is suspected of then.
      */
     doubt: (() => void) | undefined
+    /** Set by the client: how much has come over the connection that the call is out on. */
+    heard: (() => number) | undefined
   }
 }
 

@@ -199,7 +199,10 @@ const makeUnary =
         if (Result.isFailure(begun)) return Effect.fail(begun.failure)
         const call = begun.success
         const batched = (options as Batched)[Batched]
-        if (batched !== undefined) batched.doubt = () => Engine.doubt(engine, call)
+        if (batched !== undefined) {
+          batched.doubt = () => Engine.doubt(engine, call)
+          batched.heard = () => call.link?.connection.bytesHeard() ?? 0
+        }
         const run = exchange(engine, call, descriptor.output, encoded.success, fiber.context)
         return Engine.observed(fiber, engine, call, () => Engine.perform(engine, call, run))
       }
