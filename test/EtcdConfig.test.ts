@@ -614,6 +614,57 @@ describe("resolve", () => {
   )
 })
 
+describe("what makes no sense", () => {
+  const wiped = Redacted.make("hunter2")
+  Redacted.wipeUnsafe(wiped)
+  const circular: { [name: string]: unknown } = {}
+  circular.self = circular
+  const garbage: ReadonlyArray<unknown> = [
+    -5n,
+    Symbol("x"),
+    circular,
+    [circular],
+    () => 5,
+    new Map([["seconds", 5]]),
+    new Date(Number.NaN),
+    new Uint8Array(3),
+    [5n],
+    { a: 5n },
+    { seconds: 1, minuts: 2 },
+    { seconds: Number.NaN },
+    Number.NaN,
+    Number.POSITIVE_INFINITY,
+    -1.5,
+    "a\0b",
+    "a\ud800",
+    wiped,
+    Redacted.make(5)
+  ]
+
+  it("is refused by every option, and is no defect", () => {
+    for (const key of Table.keys) {
+      for (const value of garbage) {
+        const result = Effect.runSync(Effect.result(EtcdConfig.decode({ [key]: value } as EtcdConfig.Input)))
+        const told = `${key}: ${String(value)}`
+        if (Result.isSuccess(result)) return assert.fail(`${told} is taken: ${JSON.stringify(result.success)}`)
+        assert.strictEqual(result.failure.reason._tag, "InvalidConfig", told)
+        assert.include(result.failure.message, key)
+        assert.notInclude(result.failure.message, "hunter2")
+      }
+    }
+  })
+
+  it("is a name that is blank", () => {
+    for (const key of ["name", "dataDir", "certFile", "initialClusterToken"] as const) {
+      const { failure } = Effect.runSync(Effect.result(EtcdConfig.decode({ [key]: "  " }))) as Result.Failure<
+        unknown,
+        EtcdProcessError.EtcdProcessError
+      >
+      assert.include(failure.message, `${key}: must not be blank`)
+    }
+  })
+})
+
 describe("any input", () => {
   const anyRelease = fc.constantFrom(...versions)
   const context = (release: SemVer.SemVer) => ({ version: release, dataDir: "/data" })

@@ -54,6 +54,8 @@ const noDuration = [
   { seconds: 1, minuts: 5 },
   { seconds: "1" },
   { seconds: Number.NaN },
+  new Map([["seconds", 5]]),
+  new Uint8Array(2),
   null,
   true
 ]

@@ -215,8 +215,9 @@ const units: Record<keyof Duration.DurationObject, true> = {
   nanoseconds: true
 }
 
-/** Whether it has parts, and each of them counts something. */
-const isOfUnits = (value: Readonly<Record<string, unknown>>): boolean => {
+/** Whether it is an object that has parts, and each of them counts something. */
+const isOfUnits = (value: unknown): boolean => {
+  if (!isObject(value)) return false
   const parts = Object.entries(value).filter(([, part]) => part !== undefined)
   return (
     parts.length > 0 &&
@@ -224,18 +225,19 @@ const isOfUnits = (value: Readonly<Record<string, unknown>>): boolean => {
   )
 }
 
-/** How long it is, in milliseconds; undefined where it is no duration. What has a part of no known unit is none. */
-const millisOf = (value: unknown): number | undefined => {
-  if (Number.isNaN(value) || (isObject(value) && !Duration.isDuration(value) && !isOfUnits(value))) return undefined
-  return Option.getOrUndefined(Option.map(Duration.fromInput(value as Duration.Input), Duration.toMillis))
-}
+/**
+ * How long it is, where it is a duration. `Duration` itself takes NaN for none, and leaves out what is of no unit that it
+ * knows.
+ */
+export const durationOf = (value: unknown): Option.Option<Duration.Duration> =>
+  typeof value !== "object" || Duration.isDuration(value) || Array.isArray(value) || isOfUnits(value)
+    ? Option.filter(Duration.fromInput(value as Duration.Input), () => !Number.isNaN(value))
+    : Option.none()
 
 const isDuration =
   (accepts: (millis: number) => boolean) =>
-  (value: unknown): boolean => {
-    const millis = millisOf(value)
-    return millis !== undefined && accepts(millis)
-  }
+  (value: unknown): boolean =>
+    Option.exists(durationOf(value), (duration) => accepts(Duration.toMillis(duration)))
 
 /** How long to wait for something at most. */
 export const deadline: Check = {
@@ -324,7 +326,7 @@ const metadata: Check = {
     isObject(value)
       ? Object.entries(value)
           .filter(([name, value]) => !isHeader(name, value))
-          .map(([name]) => show(name))
+          .map(([name]) => `${isHeader(name, "") ? "the value of" : "the name"} ${show(name)}`)
           .join(", ")
       : typeof value
 }

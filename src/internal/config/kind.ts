@@ -13,7 +13,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
-import { reveal } from "../options.ts"
+import * as Options from "../options.ts"
 import * as Url from "./url.ts"
 
 /** One kind of value: `T` is what the program works with, `I` what a user may write. */
@@ -45,8 +45,9 @@ const describe = (input: unknown): string => {
       return JSON.stringify(input.length > 100 ? `${input.slice(0, 100)}…` : input)
     case "boolean":
     case "number":
-    case "bigint":
       return String(input)
+    case "bigint":
+      return `${input}n`
     case "object":
       return input instanceof Date ? "a date" : "a table"
     default:
@@ -104,14 +105,18 @@ const make = <T, I>(options: {
 
 const isString = (value: unknown): value is string => typeof value === "string"
 const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date)
+  Options.isObject(value) && !(value instanceof Date) && !Redacted.isRedacted(value)
 
-/** No operating system passes a NUL character to a program. */
-const withoutNul = (value: string): Result.Result<string, string> =>
-  value.includes("\0") ? Result.fail("must not contain a NUL character") : Result.succeed(value)
+/** No operating system passes a NUL character to a program, and what is not Unicode arrives as something else. */
+const passable = (value: string): Result.Result<string, string> => {
+  if (value.includes("\0")) return Result.fail("must not contain a NUL character")
+  return value.isWellFormed() ? Result.succeed(value) : Result.fail("must not contain half a surrogate pair")
+}
 
-const decodeText = (input: unknown): Result.Result<string, string> =>
-  isString(input) ? withoutNul(input) : expected("a text", input)
+const decodeText = (input: unknown): Result.Result<string, string> => {
+  if (!isString(input)) return expected("a text", input)
+  return input !== "" && input.trim() === "" ? Result.fail("must not be blank") : passable(input)
+}
 
 /** Any text. */
 export const text: Kind<string, string> = make({ is: isString, decode: decodeText, encode: (value) => value })
@@ -140,8 +145,8 @@ export const memberName: Kind<string, string> = make({
 export const secret: Kind<Redacted.Redacted<string>, string | Redacted.Redacted<string>> = make({
   is: (value): value is Redacted.Redacted<string> => Redacted.isRedacted(value),
   decode: (input) => {
-    const value = Redacted.isRedacted(input) ? reveal(input) : input
-    return isString(value) ? Result.map(withoutNul(value), () => Redacted.make(value)) : Result.fail("expected a text")
+    const value = Redacted.isRedacted(input) ? Options.reveal(input) : input
+    return isString(value) ? Result.map(passable(value), () => Redacted.make(value)) : Result.fail("expected a text")
   },
   encode: (value) => value,
   toFlag: Redacted.value,
@@ -231,31 +236,10 @@ export type GoDuration = `${number}${"ns" | "us" | "ms" | "s" | "m" | "h"}${stri
 
 const durationForm = 'a duration like "5s", "100ms" or "1h30m"'
 
-const durationFields: ReadonlySet<string> = new Set([
-  "weeks",
-  "days",
-  "hours",
-  "minutes",
-  "seconds",
-  "milliseconds",
-  "microseconds",
-  "nanoseconds"
-])
-
-/** `Duration` itself takes NaN and objects without any known field for 0. */
-const isDurationInput = (input: unknown): input is Duration.Input => {
-  if (Duration.isDuration(input) || Array.isArray(input)) return true
-  if (!isRecord(input)) return typeof input === "bigint" || (typeof input === "number" && !Number.isNaN(input))
-  const fields = Object.keys(input)
-  return fields.length > 0 && fields.every((field) => durationFields.has(field))
-}
-
 const decodeDuration = (input: unknown): Result.Result<Duration.Duration, string> => {
   const parsed = isString(input)
     ? Option.orElse(parseGoDuration(input.trim()), () => Duration.fromInput(input.trim() as Duration.Input))
-    : isDurationInput(input)
-      ? Duration.fromInput(input)
-      : Option.none()
+    : Options.durationOf(input)
   if (Option.isNone(parsed)) return expected(durationForm, input)
   const nanos = Duration.toNanos(parsed.value)
   if (Option.isNone(nanos)) return Result.fail("must be finite")
@@ -360,7 +344,7 @@ const decodeList =
     if (!Array.isArray(given) || !given.every(isString)) return expected(`${what}: a text or a list of texts`, input)
     const items = given.flatMap((text) => text.split(",")).map((text) => text.trim())
     if (items.length === 0 || items.includes("")) return Result.fail(`expected ${what}, got an empty entry or list`)
-    const results = items.map((text) => Result.flatMap(withoutNul(text), item))
+    const results = items.map((text) => Result.flatMap(passable(text), item))
     const problems = results.flatMap((result) => (Result.isFailure(result) ? [result.failure] : []))
     const repeated = items.find((text, index) => items.indexOf(text) !== index)
     if (repeated !== undefined) problems.push(`${JSON.stringify(repeated)} is given twice`)

@@ -37,6 +37,7 @@ export const ofChanges: Options.Checks<ChangesOptions> = {
 
 /** A range that no key can be in is read as nothing, but waited for in vain. */
 const range: Options.Check = {
+  ...Options.range,
   accepts: (value) =>
     Options.range.accepts(value) && (!KeyRange.isKeyRange(value) || value.end.length === 0 || hasRoom(value)),
   due: `${Options.range.due}; the end of a range has to be after its start`
