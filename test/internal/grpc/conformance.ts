@@ -940,6 +940,42 @@ export const transportConformance = (name: string, transport: Transport): void =
           yield* Fiber.join(call)
         })
       )
+
+      it.live(
+        "a limit that is lowered while calls are under way lets them end, and the next ones wait for their turn",
+        () =>
+          Effect.gen(function* () {
+            const begun: Array<number> = []
+            const { connection, peer } = yield* againstRaw({
+              greeting: Frames.settings({ 3: 10 }),
+              onRequestEnd: (stream) => void begun.push(stream)
+            })
+            const start = Effect.forkChild(echo(connection), { startImmediately: true })
+            const answerNext = () => peer.send(Frames.answer(begun.shift()!, request))
+            const settle = (limit: number) => {
+              const acknowledged = peer.frames.length
+              peer.send(Frames.settings({ 3: limit }))
+              const isAcknowledged = ({ flags, type }: Frames.Frame) => type === Frames.Type.settings && flags === 1
+              return until(() => peer.frames.slice(acknowledged).some(isAcknowledged))
+            }
+            const first = [yield* start, yield* start, yield* start]
+            yield* until(() => begun.length === 3)
+            yield* settle(0)
+            const later = [yield* start, yield* start, yield* start]
+            for (const call of first) {
+              answerNext()
+              yield* Fiber.join(call)
+            }
+            assert.strictEqual(begun.length, 0)
+            yield* settle(1)
+            for (const call of later) {
+              yield* until(() => begun.length > 0)
+              assert.strictEqual(begun.length, 1)
+              answerNext()
+              yield* Fiber.join(call)
+            }
+          })
+      )
     })
 
     describe("flow control", () => {
@@ -1106,6 +1142,36 @@ export const transportConformance = (name: string, transport: Transport): void =
             })
           )
           for (let call = 0; call < 3; call++) yield* connection.unary("/etcdserverpb.KV/Range", range(97))
+        })
+      )
+
+      it.live("answers that were on their way to cancelled calls use up no window of the others", () =>
+        Effect.gen(function* () {
+          let window = 65_535
+          let floods = 0
+          const { connection } = yield* againstRaw({
+            onFrame: ({ payload, stream, type }) => {
+              if (type === Frames.Type.windowUpdate && stream === 0) window += payload.readUInt32BE(0)
+            },
+            onRequestEnd: (stream, peer) => {
+              if (stream % 4 === 3) return peer.send(Frames.answer(stream, request))
+              const frames = Math.min(127, Math.floor(window / 16_384))
+              window -= frames * 16_384
+              assert.strictEqual(frames, 127)
+              const flood = Array.from({ length: frames }, () => Frames.data(stream, new Uint8Array(16_384)))
+              peer.send(Frames.headers(stream, Frames.grpcHeaders), ...flood)
+              floods++
+            }
+          })
+          for (let count = 1; count <= 20; count++) {
+            const call = yield* Effect.forkChild(
+              Stream.runForEach(connection.serverStream(method, request), () => Effect.never),
+              { startImmediately: true }
+            )
+            yield* until(() => floods === count)
+            yield* Fiber.interrupt(call)
+            yield* echo(connection)
+          }
         })
       )
 
