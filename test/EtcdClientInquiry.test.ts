@@ -630,6 +630,57 @@ describe("a member that takes no connection", () => {
   )
 })
 
+describe("a leader", () => {
+  for (const [how, dial] of [
+    ["takes no connection", () => Effect.never],
+    ["refuses connections", () => Effect.fail(Fake.failure("Unreachable", "no", "connect ECONNREFUSED"))]
+  ] as const) {
+    it.effect(`that ${how} from here is not waited for again and again`, () =>
+      Effect.gen(function* () {
+        const { all, servers } = members()
+        elect(Object.values(all), 3n, 5n)
+        const fake = Fake.make({ ...servers, "c:1": { ...servers["c:1"], dial } })
+        const client = yield* byTestClock(makeWith(fake.transport, { endpoints: ["a:1", "b:1", "c:1"] }))
+        yield* passUntilOver(yield* start(put(client)), 2000)
+        for (let call = 0; call < 200; call++) {
+          const fiber = yield* start(put(client))
+          yield* TestClock.withLive(Effect.sleep("1 millis"))
+          assert.isDefined(fiber.pollUnsafe(), `call ${call} is answered at once`)
+          yield* pass(150)
+        }
+      })
+    )
+  }
+
+  it.effect("whose connection was lost while nobody used it is gone back to", () =>
+    Effect.gen(function* () {
+      const { all, servers } = members()
+      elect(Object.values(all), 3n, 5n)
+      let isUp = true
+      const dial = () =>
+        Effect.suspend(() =>
+          isUp ? Effect.void : Effect.fail(Fake.failure("Unreachable", "no", "connect ECONNREFUSED"))
+        )
+      const fake = Fake.make({ ...servers, "c:1": { ...servers["c:1"], dial } })
+      const client = yield* byTestClock(makeWith(fake.transport, { endpoints: ["a:1", "b:1", "c:1"] }))
+      yield* passUntilOver(yield* start(put(client)), 2000)
+      yield* pass(1000)
+      const used = () => fake.sent.at(-1)!.address
+      yield* put(client)
+      assert.strictEqual(used(), "c:1")
+      isUp = false
+      fake.drop("c:1")
+      yield* pass(100)
+      yield* put(client)
+      assert.notStrictEqual(used(), "c:1")
+      isUp = true
+      yield* pass(5000)
+      yield* put(client)
+      assert.strictEqual(used(), "c:1")
+    })
+  )
+})
+
 describe("a server that answers HTTP/2, and the greeting,", () => {
   const greeting = Frames.message(
     toBinary(

@@ -231,7 +231,7 @@ const recover = <A, R>(
     call.resent = true
     return perform(engine, call, run)
   }
-  Inquiry.failed(engine, link, failed)
+  Inquiry.failed(engine, session, failed)
   const decision = decide(failed.reason)
   // The token was good: should it expire later, that is another matter.
   if (decision !== "renew" && error.kind === "Status") call.renewals = 0
@@ -357,6 +357,7 @@ const reach = <A, R>(
   Effect.matchEffect(withDeadline(engine, connect(engine, call, session, metadata), call, session), {
     onFailure: (error) => {
       if (session.removed) return perform(engine, call, run)
+      Inquiry.failed(engine, session, error)
       switch (decide(error.reason)) {
         case "elsewhere":
           return leave(engine, call, run, session, error)

@@ -403,7 +403,7 @@ const follow = (engine: Engine, since: number): boolean => {
   if (newest === undefined) return false
   const leader = memberSession(engine, newest.leader)
   if (leader === undefined) return views.length === Selection.all(selection).length
-  if (leader.avoidUntil > environment.time.now()) return false
+  if (leader.link === undefined || leader.avoidUntil > environment.time.now()) return false
   selection.current = leader
   return true
 }
@@ -443,11 +443,11 @@ export const viewed = (engine: Engine): void => {
 /** An answer has shown that there was an election. */
 export const termChanged = (engine: Engine): void => seek(engine)
 
-/** A call has failed. If the leader is gone, there will be another one. */
-export const failed = (engine: Engine, link: Session.Link, { reason }: EtcdError): void => {
-  const { view } = link.session
+/** A call has failed. If the leader is gone, there will be another one, or it comes back. */
+export const failed = (engine: Engine, { view }: Session.Session, { reason }: EtcdError): void => {
   const led = view !== undefined && view.leader === view.memberId
   if (reason._tag === "NoLeader" || reason._tag === "LeaderChanged" || (led && blames(reason))) seek(engine)
 }
 
-const blames = ({ _tag }: EtcdError["reason"]): boolean => _tag === "ConnectionLost" || _tag === "ServerStopped"
+const blames = ({ _tag }: EtcdError["reason"]): boolean =>
+  _tag === "ConnectionLost" || _tag === "ServerStopped" || _tag === "Unreachable"
