@@ -1,7 +1,7 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Layer, Option, Redacted, Result, Schedule, Scope, Stream } from "effect"
-import { EtcdCluster, EtcdId, EtcdKv, EtcdLayer, EtcdProcess, EtcdWatch, KeyRange } from "effect-etcd"
+import { EtcdCluster, EtcdId, EtcdKv, EtcdLayer, EtcdProcess, EtcdTxn, EtcdWatch, KeyRange } from "effect-etcd"
 import * as EtcdAuth from "effect-etcd/EtcdAuth"
 import * as EtcdClient from "effect-etcd/EtcdClient"
 import * as EtcdLease from "effect-etcd/EtcdLease"
@@ -70,6 +70,33 @@ describe("EtcdLease", () => {
         yield* EtcdLease.keepAliveOnce(unsigned)
         yield* EtcdLease.revoke(unsigned)
         yield* EtcdLease.revoke(id)
+      })
+    )
+
+    it.effect("an id in the form that etcd prints, wherever a lease is asked for", () =>
+      Effect.gen(function* () {
+        const printed = "ffffffffffffff00"
+        const given = Option.getOrThrow(EtcdId.parse(printed)) as EtcdId.LeaseId
+        const id = EtcdId.LeaseId(given)
+        assert.notStrictEqual(given, id)
+        assert.strictEqual((yield* EtcdLease.grant("1 minute", { id: given })).id, id)
+        yield* EtcdKv.put("lease/printed", "", { lease: given })
+        assert.deepStrictEqual(Option.getOrThrow(yield* EtcdKv.get("lease/printed")).lease, Option.some(id))
+        const isItsLease = yield* EtcdTxn.commit(
+          EtcdTxn.make({
+            compare: EtcdTxn.lease("lease/printed").equals(given),
+            success: [EtcdTxn.put("lease/printed/too", "", { lease: given })]
+          })
+        )
+        assert.isTrue(isItsLease.succeeded)
+        assert.strictEqual((yield* EtcdLease.timeToLive(given, { keys: true })).keys.length, 2)
+        assert.strictEqual((yield* EtcdLease.keepAliveOnce(given)).id, id)
+        const kept = yield* Effect.scoped(EtcdLease.keepAlive(given))
+        assert.strictEqual(kept.id, id)
+        assert.include((yield* kept.lost).message, printed)
+        assert.include(yield* EtcdLease.list(), id)
+        yield* EtcdLease.revoke(given)
+        assert.strictEqual((yield* Effect.scoped(EtcdLease.make("1 minute", { id: given }))).id, id)
       })
     )
 
