@@ -7,15 +7,17 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdError from "../src/EtcdError.ts"
-import { LeaseId } from "../src/EtcdId.ts"
+import { format, LeaseId } from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
+import { closedError } from "../src/internal/client/engine.ts"
 import { Lease as LeaseRpc } from "../src/internal/proto/rpc_pb.ts"
 import * as Time from "../src/internal/time.ts"
 import * as Etcd from "./support/client/etcd.ts"
@@ -425,6 +427,47 @@ describe("no lease is left", () => {
       }
       while ((yield* left(node)).length > 0) yield* Effect.sleep(10)
     }).pipe(Effect.scoped)
+  )
+})
+
+describe("leases that cannot be revoked", () => {
+  const warnings = () => {
+    const lines: Array<unknown> = []
+    const logger = Logger.make(({ logLevel, message }) => {
+      if (logLevel === "Warn") lines.push(message)
+    })
+    return { lines, told: Effect.provideService(Logger.CurrentLoggers, new Set([logger])) }
+  }
+  const denied = EtcdError.make(new EtcdError.PermissionDenied({ message: "Not yours.", outcome: "not-applied" }))
+
+  it.effect("are told of when their scope closes, unless their time is over anyway", () =>
+    Effect.gen(function* () {
+      const { leases, stub } = yield* setUp
+      const { lines, told } = warnings()
+      stub.unrevocable = denied
+      const lease = yield* Effect.scoped(leases.make("1 hour")).pipe(told)
+      assert.deepStrictEqual(lines, [
+        ["etcd lease could not be revoked, it will expire", format(lease.id), "Not yours."]
+      ])
+      stub.unrevocable = undefined
+      stub.silent = true
+      const closing = yield* Effect.forkChild(Effect.scoped(leases.make("3 seconds")).pipe(told))
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.join(closing)
+      assert.strictEqual(lines.length, 1)
+    })
+  )
+
+  it.effect("are told of once, and how many they are, when their service ends", () =>
+    Effect.gen(function* () {
+      const { end, leases, stub } = yield* setUp
+      const { lines, told } = warnings()
+      const scope = yield* Scope.make()
+      yield* makeIn(scope, leases, "1 hour", [1n, 2n, 3n]).pipe(told)
+      stub.unrevocable = closedError
+      yield* end
+      assert.deepStrictEqual(lines, [["etcd leases could not be revoked, they will expire", { leases: 3 }]])
+    })
   )
 })
 

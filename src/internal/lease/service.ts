@@ -101,6 +101,8 @@ interface State {
   /** How often etcd has answered that a lease is gone, and how often it had when that limit was set. */
   revoked: number
   revokedBefore: number
+  /** How many leases could not be revoked since the service is closed. */
+  left: number
 }
 
 const closed = (outcome: EtcdError.Outcome) =>
@@ -146,19 +148,28 @@ const revocableUntil = (state: State, origin: Entry.Origin, expiresAt: number, t
   return origin === "named" ? Math.min(expiresAt - Entry.quantum, whileItMayLive) : whileItMayLive
 }
 
-const revoke = (state: State, id: bigint, until: number): Effect.Effect<void> =>
+/** A lease that was to be revoked will live on. When the service ends, it says once how many there are. */
+const tellOfFailure = (state: State, id: bigint, until: number, { message }: EtcdError.EtcdError) =>
   Effect.suspend(() => {
-    const revoking = Effect.suspend(() =>
-      state.time.now() < until ? Requests.revokeUntil(state.client, state.time, id, until) : Effect.void
-    )
-    return Effect.matchEffect(state.revoking.withPermit(revoking), {
-      onFailure: (error) => Effect.logDebug("etcd lease not revoked, it will expire", format(id), error.message),
+    const isOver = state.time.now() >= until
+    if (state.isClosed && !isOver) state.left++
+    const log = state.isClosed || isOver ? Effect.logDebug : Effect.logWarning
+    return Caller.say(state.caller, log("etcd lease could not be revoked, it will expire", format(id), message))
+  })
+
+const revoke = (state: State, id: bigint, until: number): Effect.Effect<void> => {
+  const revoking = Effect.suspend(() => {
+    if (state.time.now() >= until) return Effect.void
+    return Effect.matchEffect(Requests.revokeUntil(state.client, state.time, id, until), {
+      onFailure: (error) => tellOfFailure(state, id, until, error),
       onSuccess: () =>
         Effect.sync(() => {
           state.revoked++
         })
     })
   })
+  return state.revoking.withPermit(revoking)
+}
 
 /** Revokes a lease that is there, or may be, and that nobody waits for. */
 const revokeUnwanted = (state: State, granting: Granting, id: bigint, ttl: bigint): Effect.Effect<unknown> => {
@@ -389,7 +400,7 @@ const close = Effect.fnUntraced(function* (state: State) {
   Deferred.doneUnsafe(state.closed, Exit.void)
   yield* Effect.forEach([...state.grantings], (granting) => abandon(state, granting), { discard: true })
   yield* Effect.forEach(state.keeper.close(), (entry) => retire(state, entry), { discard: true })
-  const left = yield* state.background.awaitAll(limitOf(state))
+  const left = (yield* state.background.awaitAll(limitOf(state))) + state.left
   yield* state.background.stop
   const warning = Effect.logWarning("etcd leases could not be revoked, they will expire", { leases: left })
   if (left > 0) yield* Caller.say(state.caller, warning)
@@ -414,7 +425,8 @@ export const make = (given: Client): Effect.Effect<Service, never, Scope.Scope> 
       isClosed: false,
       limit: Number.NEGATIVE_INFINITY,
       revoked: 0,
-      revokedBefore: 0
+      revokedBefore: 0,
+      left: 0
     }
     const open = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) => whileOpen(state, effect)
     yield* Effect.addFinalizer(() => close(state))

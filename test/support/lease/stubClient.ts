@@ -47,6 +47,8 @@ export interface Stub {
   silent: boolean
   /** Answers what it has kept silent about. */
   readonly answerRevocations: () => void
+  /** Why nothing may be revoked, if so. */
+  unrevocable: EtcdError.EtcdError | undefined
   /** For how long, in milliseconds, a grant is not answered that is there. */
   delay: number
   /** The deadline of calls for leases whose callers set none. */
@@ -91,6 +93,7 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
   const revoke = (id: bigint) =>
     Effect.suspend(() => {
       stub.revoked.push(id)
+      if (stub.unrevocable !== undefined) return Effect.fail(stub.unrevocable)
       const answer = Effect.sync(() => {
         leases.delete(id)
         return create(LeaseRevokeResponseSchema, {})
@@ -160,6 +163,7 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
     revoked: [],
     grants: [],
     silent: false,
+    unrevocable: undefined,
     answerRevocations: () => void withheld.openUnsafe(),
     delay: 0,
     deadline: undefined,
