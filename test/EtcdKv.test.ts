@@ -1,6 +1,6 @@
 import { assert, describe, layer } from "@effect/vitest"
-import { Effect, Exit, Option } from "effect"
-import { EtcdId, EtcdKv, EtcdLayer, KeyRange } from "effect-etcd"
+import { Effect, Exit, Fiber, Option, Stream } from "effect"
+import { EtcdClient, EtcdId, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
 
 const reason = <A, R>(effect: Effect.Effect<A, { readonly reason: { readonly _tag: string } }, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason._tag)
@@ -40,6 +40,36 @@ describe("EtcdKv", () => {
         yield* EtcdKv.put("kv/ü", "\ufeffé")
         assert.deepStrictEqual(yield* EtcdKv.getString("kv/ü"), Option.some("\ufeffé"))
       })
+    )
+
+    it.effect("what is sent is what the arrays held when the call began, though it must wait for a connection", () =>
+      Effect.gen(function* () {
+        const { endpoints } = yield* EtcdProcess.EtcdProcess
+        const kv = EtcdKv.fromClient(yield* EtcdClient.make({ endpoints }))
+        const key = new TextEncoder().encode("kv/array/0")
+        const value = new Uint8Array(100)
+        const begun = yield* Effect.forEach(Array.from({ length: 5 }), (_, index) => {
+          key[9] = 0x30 + index
+          value.fill(index)
+          return Effect.forkChild(kv.put(key, value), { startImmediately: true })
+        })
+        value.fill(9)
+        key[9] = 0x39
+        yield* Effect.forEach(begun, (fiber) => Fiber.join(fiber))
+        const { kvs } = yield* EtcdKv.range(KeyRange.prefix("kv/array/"))
+        assert.deepStrictEqual(
+          kvs.map((kv) => [kv.keyString, kv.value[0], kv.value[99]]),
+          [0, 1, 2, 3, 4].map((index) => [`kv/array/${index}`, index, index])
+        )
+        key[9] = 0x30
+        const pages = yield* Effect.forkChild(Stream.runCollect(kv.stream(KeyRange.from(key), { pageSize: 1 })), {
+          startImmediately: true
+        })
+        const removal = yield* Effect.forkChild(kv.delete(key), { startImmediately: true })
+        key[9] = 0x39
+        assert.isAtLeast((yield* Fiber.join(pages)).length, 4)
+        assert.strictEqual((yield* Fiber.join(removal)).deleted, 1n)
+      }).pipe(Effect.scoped)
     )
 
     it.effect("range options", () =>
