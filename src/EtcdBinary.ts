@@ -256,7 +256,7 @@ const parseVersion = (path: string, output: string) => {
       said,
       `${path} is not an etcd: \`--version\` answered ` +
         (said === "" ? "nothing" : JSON.stringify(said)) +
-        `, not "etcd Version: <version>". Point ETCD_BINARY or the option \`path\` at an etcd 3.4 to 3.7.`
+        `, not "etcd Version: <version>". Point ETCD_BINARY, or the option that names the executable, at an etcd 3.4 to 3.7.`
     )
   )
 }
@@ -403,7 +403,7 @@ const findAny = Effect.fn("EtcdBinary.find")(function* (
 > {
   yield* ProcessOptions.check("EtcdBinary.find", ProcessOptions.ofFind, options)
   if (options.path !== undefined) {
-    return yield* named("The option `path`", options.path, "Correct it, or leave it out to search for etcd.")
+    return yield* named("The executable given", options.path, "Correct it, or leave it out to search for etcd.")
   }
   const configured = yield* setting("ETCD_BINARY")
   if (configured !== undefined) {

@@ -349,7 +349,7 @@ export const fromClient = (client: EtcdClient.Client): Service => {
     },
     put: (key, value, options) =>
       wrongKey("EtcdKv.put", key) ??
-      Options.wrongArgument("EtcdKv.put", "the value", Options.bytes, value) ??
+      Options.wrongArgument("EtcdKv.put", "the value", Options.value, value) ??
       Options.wrongOptions("EtcdKv.put", Requests.ofPut, options) ??
       Effect.map(client.unary(Rpc.KV.method.put, Requests.put(key, value, options ?? {}), options), (response) =>
         Requests.putResult(response, Wire.header(response.header))

@@ -247,7 +247,7 @@ const isCompare = (input: unknown): input is Compare => Predicate.hasProperty(in
  * @since 0.1.0
  */
 export const value = (key: KeyRange.Input): Comparison<KeyRange.Bytes> =>
-  comparison("value", key, Options.bytes, (other) => ({
+  comparison("value", key, Options.value, (other) => ({
     target: VALUE,
     targetUnion: { case: "value", value: Keys.own(other) }
   }))
@@ -435,7 +435,7 @@ export const put = (
   const who = "EtcdTxn.put"
   const problem =
     wrongKey(who, key) ??
-    Options.problemOfArgument(who, "the value", Options.bytes, value) ??
+    Options.problemOfArgument(who, "the value", Options.value, value) ??
     Options.problemOf(who, Requests.ofPut, options)
   if (problem !== undefined) return impossible(problem)
   return operation(

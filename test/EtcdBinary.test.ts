@@ -147,7 +147,7 @@ describe("EtcdBinary.find", () => {
       for (const [given, why] of cases) {
         const byOption = yield* reasonOf(settings({ PATH: dir })(EtcdBinary.find({ path: given })))
         assert.strictEqual(byOption._tag, "BinaryNotFound")
-        assert.include(byOption.message, `The option \`path\` is ${JSON.stringify(given)}, which ${why}`)
+        assert.include(byOption.message, `The executable given is ${JSON.stringify(given)}, which ${why}`)
         const byVariable = yield* reasonOf(settings({ ETCD_BINARY: given, PATH: dir })(EtcdBinary.findOrFetch()))
         assert.strictEqual(byVariable._tag, "BinaryNotFound")
         assert.include(byVariable.message, `ETCD_BINARY is ${JSON.stringify(given)}, which ${why}`)

@@ -589,6 +589,35 @@ describe("what makes no sense", () => {
     })
   )
 
+  it.effect("is told without what may be a secret", () =>
+    Effect.gen(function* () {
+      const { client, fake } = yield* services
+      const kv = EtcdKv.fromClient(client)
+      const auth = EtcdAuth.fromClient(client)
+      const secrets = { password: "hunter2", name: "a" } as never
+      const refused: ReadonlyArray<Effect.Effect<unknown, EtcdError.EtcdError>> = [
+        kv.put("key", secrets),
+        kv.get(secrets),
+        kv.get("key", { endpoint: secrets }),
+        EtcdTxn.fromClient(client).commit(EtcdTxn.put("key", secrets)),
+        EtcdTxn.fromClient(client).commit(EtcdTxn.make({ compare: EtcdTxn.value("key").equals(secrets) })),
+        auth.addUser(secrets),
+        auth.addUser("a", secrets),
+        auth.addUser("a", "hunter2" as never),
+        Effect.scoped(makeWith(fake.transport, { endpoints: "http://root:hunter2@a:1" as never })),
+        Effect.scoped(makeWith(fake.transport, { endpoints: ["http://root:hunter2@a:1"] })),
+        Effect.scoped(makeWith(fake.transport, { endpoints: ["a:1"], tls: "hunter2" as never })),
+        Effect.scoped(makeWith(fake.transport, { endpoints: ["a:1"], credentials: "root:hunter2" as never })),
+        Effect.scoped(makeWith(fake.transport, { endpoints: ["a:1"], credentials: { username: secrets } as never }))
+      ]
+      for (const [index, effect] of refused.entries()) {
+        const { message, reason } = yield* Effect.flip(effect)
+        assert.strictEqual(reason._tag, "InvalidArgument", String(index))
+        assert.notInclude(message, "hunter2")
+      }
+    })
+  )
+
   it.effect("is told as Effect's Config tells it, where that is what asks", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(EtcdConfig.config(5 as never))

@@ -39,8 +39,21 @@ export type Own<Options> = Omit<Options, keyof CallOptions>
 
 // ── what is wrong ──
 
-/** A value as messages show it. */
-export const show = (value: unknown): string => shorten(Formatter.format(value), 80)
+const isPlain = (value: unknown): value is object =>
+  isObject(value) && (Object.getPrototypeOf(value) === Object.prototype || Object.getPrototypeOf(value) === null)
+
+const showKeyRange = ({ end, key }: KeyRange.KeyRange): string => `a KeyRange from ${show(key)} to ${show(end)}`
+
+const showObject = (value: object): string => {
+  const names = Object.keys(value)
+  return names.length === 0 ? "an object with nothing" : `an object with ${shorten(enumerate(names, "and"), 80)}`
+}
+
+/** A value as messages show it: of an object no more than its names, since there may be a secret in it. */
+export const show = (value: unknown): string => {
+  if (KeyRange.isKeyRange(value)) return showKeyRange(value)
+  return isPlain(value) ? showObject(value) : shorten(Formatter.format(value), 80)
+}
 
 const sentence = (who: string, what: string, check: Check, value: unknown): string =>
   `${who}: ${what} has to be ${check.due}, and not ${(check.show ?? show)(value)}.`
@@ -293,13 +306,16 @@ const isBytes = KeyRange.isBytes
 
 export const bytes: Check = { accepts: isBytes, due: "text (without half a surrogate pair) or a Uint8Array" }
 
+/** A value of a key, of which nothing is shown: somebody may have forgotten to encode it. */
+export const value: Check = {
+  ...bytes,
+  show: (value) => (typeof value === "string" ? "text with half of one" : value === null ? "null" : typeof value)
+}
+
 export const key: Check = {
   accepts: (value) => isBytes(value) && value.length > 0,
   due: "a key: text (without half a surrogate pair) or a Uint8Array that is not empty"
 }
-
-const showRange = (value: unknown): string =>
-  KeyRange.isKeyRange(value) ? `a KeyRange from ${show(value.key)} to ${show(value.end)}` : show(value)
 
 export const range: Check = {
   accepts: (value) =>
@@ -308,8 +324,7 @@ export const range: Check = {
       : key.accepts(value),
   due:
     "a KeyRange, or a key (text, without half a surrogate pair, or a Uint8Array) that is not empty; KeyRange.all is " +
-    "the range of every key",
-  show: showRange
+    "the range of every key"
 }
 
 // ── metadata ──

@@ -83,7 +83,7 @@ const checks: Options.Checks<EtcdClient.Options> = {
     show: endpointList.show
   },
   selection: Options.oneOf("leader", "sticky", "spread"),
-  tls: { accepts: Options.isObject, due: "an object" },
+  tls: { accepts: Options.isObject, due: "an object", show: (value) => (value === null ? "null" : typeof value) },
   credentials: {
     accepts: (value) => Options.isObject(value) || Effect.isEffect(value),
     due: "{ username, password }, or an Effect of that",
