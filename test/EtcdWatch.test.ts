@@ -622,7 +622,7 @@ describe("EtcdWatch and its server", () => {
       yield* open.unary(Auth.method.userGrantRole, { user: "reader", role: "reader" })
       yield* open.unary(Auth.method.roleGrantPermission, {
         name: "reader",
-        perm: { key: KeyRange.toBytes("may"), permType: 2 }
+        perm: { key: KeyRange.toBytes("may"), permType: 2 as const }
       })
       yield* open.unary(Auth.method.authEnable, {})
 
@@ -672,5 +672,44 @@ describe("EtcdWatch and its server", () => {
         assert.strictEqual(refused.reason._tag, "UserNameEmpty")
       }
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live(
+    "a permission that is taken away ends the watch that needs it, when a server is asked again, and no other",
+    () =>
+      Effect.gen(function* () {
+        const node = yield* EtcdProcess.ephemeral({}, { log: false })
+        const open = yield* EtcdClient.make({ endpoints: node.endpoints })
+        const users = [
+          ["root", ["root"]],
+          ["reader", ["keeps", "loses"]]
+        ] as const
+        for (const [name, roles] of users) {
+          yield* open.unary(Auth.method.userAdd, { name, password: "secret" })
+          for (const role of roles) {
+            yield* open.unary(Auth.method.roleAdd, { name: role })
+            yield* open.unary(Auth.method.userGrantRole, { user: name, role })
+            const perm = { key: KeyRange.toBytes(role), permType: 2 as const }
+            yield* open.unary(Auth.method.roleGrantPermission, { name: role, perm })
+          }
+        }
+        yield* open.unary(Auth.method.authEnable, {})
+        const clientOf = (username: string) =>
+          EtcdClient.make({ endpoints: node.endpoints, credentials: { username, password: Redacted.make("secret") } })
+        const root = yield* clientOf("root")
+        const watch = yield* EtcdWatch.fromClient(yield* clientOf("reader"))
+        const keeps = yield* reading(watch.changes("keeps", { created: true }))
+        const loses = yield* reading(watch.changes("loses", { created: true }))
+        for (const { until } of [keeps, loses]) yield* until((got) => got.length === 1)
+        assert.strictEqual(yield* Metrics.calls(node), 1)
+        yield* root.unary(Auth.method.userRevokeRole, { name: "reader", role: "loses" })
+        yield* node.signal("SIGKILL")
+        yield* node.exit
+        yield* node.start
+        const error = yield* Effect.flip(Fiber.join(loses.fiber))
+        assert.strictEqual(error.reason._tag, "PermissionDenied")
+        yield* EtcdKv.fromClient(root).put("keeps", "1", { retry: Schedule.spaced("20 millis") })
+        yield* keeps.until((got) => got.length === 2)
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 })
