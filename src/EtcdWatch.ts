@@ -21,6 +21,8 @@
  * A store may go back under a watch: an older backup is restored, or the data is wiped, and etcd starts anew at the same
  * address. What has happened is told by revisions and raft terms that are behind those that the watch has seen, and by a
  * history that lacks what the watch has delivered; a linearizable read makes sure that it is not only a member that lags.
+ * That is looked at when the call is made anew, and about every 30 seconds where nothing is heard, since a proxy may keep
+ * the call while the store behind it goes back.
  * Then the watch fails with `RevisionRegressed`, or goes on with a {@link Snapshot}. A history that has passed revision
  * and term since, and has the last write that was delivered, by itself or in a snapshot (or there was none), cannot be
  * told from the one before.

@@ -5,13 +5,13 @@
  * Restoring a snapshot takes etcdutl, or etcdctl where that still does it: from beside `ETCDCTL_BINARY`, or from the
  * `PATH`. Where there is neither, that is left out.
  */
-import { execFile } from "node:child_process"
+import { execFile, spawn } from "node:child_process"
 import * as NodeFs from "node:fs"
 import * as NodePath from "node:path"
 import process from "node:process"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Latch, Schedule, Stream } from "effect"
+import { Context, Effect, Fiber, Latch, Schedule, Stream } from "effect"
 import {
   EtcdClient,
   EtcdCluster,
@@ -23,7 +23,8 @@ import {
   KeyRange
 } from "effect-etcd"
 import * as EtcdMaintenance from "effect-etcd/EtcdMaintenance"
-import { temporaryDirectory } from "./support/machine.ts"
+import { Settings } from "../src/internal/watch/settings.ts"
+import { freePort, temporaryDirectory } from "./support/machine.ts"
 import * as Metrics from "./support/watch/metrics.ts"
 
 const isExecutable = (file: string): boolean => NodeFs.statSync(file, { throwIfNoEntry: false })?.isFile() === true
@@ -51,6 +52,44 @@ const restore = (node: EtcdProcess.Node, snapshot: string, dataDir: string) =>
 
 const until = (holds: () => boolean): Effect.Effect<void> =>
   Effect.suspend(() => (holds() ? Effect.void : Effect.andThen(Effect.sleep("2 millis"), until(holds))))
+
+/** A reader that keeps what it got. */
+const watching = (
+  service: EtcdWatch.Service,
+  key: KeyRange.Input,
+  options: EtcdWatch.ChangesOptions,
+  onChange = Effect.void
+) =>
+  Effect.gen(function* () {
+    const got: Array<EtcdWatch.Change> = []
+    const fiber = yield* service.changes(key, options).pipe(
+      Stream.runForEach((change) => {
+        got.push(change)
+        return onChange
+      }),
+      Effect.forkScoped({ startImmediately: true })
+    )
+    return { got, fiber }
+  })
+
+/** etcd's own proxy before the node. It goes on with the watches that it has when the node is back. */
+const grpcProxy = (node: EtcdProcess.Node) =>
+  Effect.gen(function* () {
+    const directory = yield* temporaryDirectory
+    const port = yield* freePort
+    const args = ["grpc-proxy", "start", `--endpoints=${node.endpoints[0]}`, `--listen-addr=127.0.0.1:${port}`]
+    yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        spawn(process.env.ETCD_BINARY ?? "etcd", [...args, "--data-dir=proxy"], { cwd: directory, stdio: "ignore" })
+      ),
+      (child) =>
+        Effect.callback<void>((resume) => {
+          child.once("exit", () => resume(Effect.void))
+          child.kill("SIGKILL")
+        })
+    )
+    return `http://127.0.0.1:${port}`
+  })
 
 /** A node whose data can be exchanged, and a service whose calls can be kept from it meanwhile. */
 const start = Effect.gen(function* () {
@@ -110,17 +149,7 @@ const start = Effect.gen(function* () {
       yield* node.start
     }),
     reading: (options: EtcdWatch.ChangesOptions = {}, key: KeyRange.Input = "a", onChange = Effect.void) =>
-      Effect.gen(function* () {
-        const got: Array<EtcdWatch.Change> = []
-        const fiber = yield* service.changes(key, { retry, ...options }).pipe(
-          Stream.runForEach((change) => {
-            got.push(change)
-            return onChange
-          }),
-          Effect.forkScoped({ startImmediately: true })
-        )
-        return { got, fiber }
-      })
+      watching(service, key, { retry, ...options }, onChange)
   }
 })
 
@@ -325,6 +354,36 @@ describe("a store that goes back", () => {
         yield* store.mayTry.open
         const { message } = yield* regression(fiber)
         assert.include(message, "raft term")
+      })
+    )
+  )
+
+  it.live("behind a proxy that keeps the call is told where nothing is heard", () =>
+    provided(
+      Effect.gen(function* () {
+        const dataDir = NodePath.join(yield* temporaryDirectory, "data")
+        const url = `http://127.0.0.1:${yield* freePort}`
+        const node = yield* EtcdProcess.ephemeral(
+          { dataDir, listenClientUrls: [url], advertiseClientUrls: [url] },
+          { log: false }
+        )
+        const proxy = yield* grpcProxy(node)
+        const client = yield* EtcdClient.make({ endpoints: [proxy] })
+        const service = yield* EtcdWatch.fromClient(client).pipe(
+          Effect.provideService(Settings, { ...Context.get(Context.empty(), Settings), progressIntervalMillis: 50 })
+        )
+        const kv = EtcdKv.fromClient(client)
+        const putSurely = Effect.retry(kv.put("a", "1"), Schedule.spaced("20 millis"))
+        yield* putSurely
+        const watches = yield* Effect.forEach(["a", "quiet"], (key) => watching(service, key, { created: true }))
+        yield* until(() => watches.every(({ got }) => got.length === 1))
+        for (let n = 0; n < 20; n++) yield* putSurely
+        yield* until(() => watches[0]!.got.length > 20)
+        yield* node.signal("SIGKILL")
+        yield* node.exit
+        NodeFs.rmSync(dataDir, { recursive: true, force: true })
+        yield* node.start
+        for (const { fiber } of watches) yield* regression(fiber)
       })
     )
   )

@@ -89,8 +89,9 @@ interface Suspicion {
   readonly seen: Identity.Sighting
 }
 
+/** What is to be looked up: a write, or, where there was none, only how far the store is. */
 interface Testimony {
-  readonly witness: Identity.Witness
+  readonly witness: Identity.Witness | undefined
   readonly of: Subscription | undefined
 }
 
@@ -177,6 +178,8 @@ export class Lane implements Carrier {
   private readonly avoided = new Set<string>()
   /** and whether time may mend what was wrong with one of them. */
   private mayMend = false
+  /** Whether the server has said anything since it was asked for progress, or would have been. */
+  private isHeard = false
   /** Whether the server has taken a watch on this call. */
   private isServed = false
   private renewals = 0
@@ -193,7 +196,7 @@ export class Lane implements Carrier {
   private stopExpecting: (() => void) | undefined
   /** Those whose server may have another store than the one that they have seen. */
   private readonly doubted = new Set<Seat>()
-  /** Writes that were delivered, of which it is to be looked up whether the store has them; of one member, or of all. */
+  /** What is to be looked up of one member, or of all. */
   private testimonies: Array<Testimony> = []
   /** Open when there is something to be looked up. */
   private readonly doubt = Latch.makeUnsafe(false)
@@ -317,6 +320,7 @@ export class Lane implements Carrier {
   }
 
   private handOut(answers: ReadonlyArray<Rpc.WatchResponse>): Effect.Effect<void> {
+    this.isHeard = true
     for (const answer of answers) this.receive(answer)
     if (!this.isAwaiting) this.expectNothing()
     return this.tellOfService
@@ -466,7 +470,8 @@ export class Lane implements Carrier {
   /** Where that cannot be looked up for good, one goes on without. */
   private verifyWitness({ of, witness }: Testimony): Effect.Effect<void> {
     const suspicions = this.suspicions.filter(({ subscription }) => of === undefined || of === subscription)
-    return Effect.catch(this.look(witness.key, witness, suspicions), () => Effect.void)
+    const key = witness?.key ?? suspicions[0]?.subscription.request.range.key
+    return key === undefined ? Effect.void : Effect.catch(this.look(key, witness, suspicions), () => Effect.void)
   }
 
   /** What is behind cannot be left at that. */
@@ -560,6 +565,12 @@ export class Lane implements Carrier {
     }
   }
 
+  /** The call may be kept by a proxy, and the store behind it have gone back: then it is silent. */
+  private suspectSilence(): void {
+    if (!this.isHeard && this.call !== undefined) this.testify({ witness: this.latestWitness(), of: undefined })
+    this.isHeard = false
+  }
+
   /** A watch whose keys are quiet learns how far it is, so that it can go on from there when the call has broken. */
   private readonly keepUp: Effect.Effect<never> = Effect.suspend(() => {
     const { settings, time } = this.keeper
@@ -568,6 +579,7 @@ export class Lane implements Carrier {
     )
     const ask = Effect.suspend(() => {
       this.partEarly()
+      this.suspectSilence()
       const { call } = this
       return call?.version === undefined ? this.askProgress : this.askAs(call, call.version)
     })

@@ -12,7 +12,7 @@ import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import type { CallOptions, Client, Duplex } from "../../../src/EtcdClient.ts"
 import * as EtcdError from "../../../src/EtcdError.ts"
-import { Event_EventType } from "../../../src/internal/proto/kv_pb.ts"
+import { type Event, Event_EventType } from "../../../src/internal/proto/kv_pb.ts"
 import {
   type RangeRequest,
   RangeRequestSchema,
@@ -178,8 +178,13 @@ export const make = (): Server => {
   })
   const isKey = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0
   const look = ({ key, revision }: RangeRequest, endpoint: string | undefined) => {
-    const events = told.flatMap(({ events }) => events).filter(({ kv }) => isKey(kv!.key, key))
-    const last = events.findLast(({ kv }) => revision === 0n || kv!.modRevision <= revision)
+    const last = told
+      .flatMap(({ events }) => events)
+      .filter(({ kv }) => isKey(kv!.key, key) && (revision === 0n || kv!.modRevision <= revision))
+      .reduce<Event | undefined>(
+        (max, one) => (max !== undefined && max.kv!.modRevision > one.kv!.modRevision ? max : one),
+        undefined
+      )
     return create(RangeResponseSchema, {
       header: header(endpoint === leaderEndpoint ? server.leaderTerm : undefined),
       kvs: last?.type === Event_EventType.PUT ? [last.kv!] : []
