@@ -757,6 +757,25 @@ describe("EtcdBatch", () => {
       })
     )
 
+    it.effect("reads that nobody could answer now are not asked again one by one", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+        const refused = (code: number) =>
+          EtcdError.make(
+            new EtcdError.GrpcStatus({ message: "On purpose.", outcome: "not-applied", code, status: "on purpose" })
+          )
+        const gets = numbers(9).map((index) => kv.get(`refused/${index}`))
+        // The client below has tried that for as long as is worth it.
+        watched.answer = (one, answer) => (one.name === "Txn" ? Effect.fail(refused(14)) : answer)
+        const exits = yield* together(watched, gets)
+        assert.deepStrictEqual(exits.map(tagOf), ["ok", ...Array(8).fill("GrpcStatus")])
+        assert.deepStrictEqual(shape(sent), ["Range 1", "Txn 8"])
+        // What is wrong with the answer to all of them may be right with each.
+        watched.answer = (one, answer) => (one.name === "Txn" ? Effect.fail(refused(8)) : answer)
+        yield* Effect.flatMap(together(watched, gets), all)
+      })
+    )
+
     it.effect("under a namespace, and over one", () =>
       Effect.gen(function* () {
         const { client, watched } = yield* batched({ maxInFlight: 1 })

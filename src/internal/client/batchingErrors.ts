@@ -21,12 +21,18 @@ const faults: ReadonlySet<Tag> = new Set<Tag>([
   "InvalidArgument"
 ])
 
-/** What may come from the size of the answer, or from nobody knows what. Reading once more does no harm. */
-const doubts: ReadonlySet<Tag> = new Set<Tag>(["ProtocolViolation", "GrpcStatus"])
+const unavailable = 14
+
+/**
+ * What may come from the size of the answer, or from nobody knows what. Reading once more does no harm. That a server is
+ * unavailable is no fault of a call, and the client has tried again for as long as is worth it.
+ */
+const isDoubtful = (reason: EtcdError.Reason): boolean =>
+  reason._tag === "ProtocolViolation" || (reason._tag === "GrpcStatus" && reason.code !== unavailable)
 
 /** Whether the calls may be sent again, and some of them may then succeed. */
 export const mayHaveOneCulprit = ({ reason }: EtcdError.EtcdError, kind: Kind): boolean =>
-  reason.outcome === "not-applied" && (faults.has(reason._tag) || (kind === "read" && doubts.has(reason._tag)))
+  reason.outcome === "not-applied" && (faults.has(reason._tag) || (kind === "read" && isDoubtful(reason)))
 
 /** The error as one of the calls has it. */
 export const retold = ({ reason }: EtcdError.EtcdError, method: string): EtcdError.EtcdError => {
