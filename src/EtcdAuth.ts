@@ -396,9 +396,9 @@ export const deleteUser = (
 ): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.deleteUser(name, options))
 
 /**
- * Gives a user another password. The tokens that the user has are void then, also where it is the same password, except
- * for JSON web tokens (`--auth-token=jwt`), which stay good until they expire. A client that is running authenticates
- * anew, and fails with `AuthenticationFailed` where it has the old password: give its `credentials` as an `Effect`.
+ * Gives a user another password. The tokens that the user has are void then, also where it is the same password. A client
+ * that is running authenticates anew, and fails with `AuthenticationFailed` where it has the old password: give its
+ * `credentials` as an `Effect`.
  *
  * Fails with `UserNotFound`.
  *
