@@ -614,6 +614,40 @@ describe("a lease with an id of the caller's, which somebody else may have too",
   )
 })
 
+describe("interrupted at any moment", () => {
+  it.live("keeping a lease keeps none, and revoking one leaves none", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      const leases = yield* EtcdLease.fromClient(yield* EtcdClient.make({ endpoints: [node.endpoint] }))
+      for (let moment = 0; moment < 40; moment++) {
+        const scope = yield* Scope.make()
+        const { id } = yield* leases.grant("1 second")
+        const keeping = yield* Effect.forkChild(Scope.provide(leases.keepAlive(id), scope))
+        yield* turns(moment)
+        yield* Fiber.interrupt(keeping)
+        yield* Scope.close(scope, Exit.void)
+        const kept = yield* Fiber.await(keeping)
+        if (Exit.isSuccess(kept)) assert.strictEqual((yield* kept.value.lost).reason, "closed")
+      }
+      const made = yield* Effect.scoped(
+        Effect.forEach(
+          Array.from({ length: 40 }, (_, moment) => moment),
+          (moment) =>
+            Effect.gen(function* () {
+              const lease = yield* leases.make("1 hour")
+              const revoking = yield* Effect.forkChild(leases.revoke(lease.id))
+              yield* turns(moment)
+              yield* Fiber.interrupt(revoking)
+              return lease
+            })
+        )
+      )
+      for (const lease of made) assert.include(["revoked", "not-found"], (yield* lease.lost).reason)
+      while ((yield* left(node)).length > 0) yield* Effect.sleep(20)
+    }).pipe(Effect.scoped)
+  )
+})
+
 describe("a space quota that is used up", () => {
   it.live("refuses a lease at once", () =>
     Effect.gen(function* () {
