@@ -13,6 +13,7 @@ import {
 } from "effect-etcd"
 import { Auth, KV } from "../src/internal/proto/rpc_pb.ts"
 import { Settings } from "../src/internal/watch/settings.ts"
+import { wallClock } from "./support/time.ts"
 import * as Cut from "./support/watch/cut.ts"
 import * as Metrics from "./support/watch/metrics.ts"
 
@@ -532,6 +533,39 @@ describe("EtcdWatch and its server", () => {
       yield* kv.put("a", "2")
       yield* watching.until((got) => got.length === 2)
       assert.deepStrictEqual(watching.got.map(describeChange), ["a=1", "a=2"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a watch goes on wherever the wall clock is set meanwhile, and so does one that reads a snapshot", () =>
+    Effect.gen(function* () {
+      const clock = yield* wallClock
+      const node = yield* EtcdProcess.ephemeral({}, { log: false })
+      const client = yield* EtcdClient.make({ endpoints: node.endpoints })
+      const watch = yield* EtcdWatch.fromClient(client)
+      const kv = EtcdKv.fromClient(client)
+      let pauses = 0
+      const counted = () =>
+        EtcdWatch.defaultRetry.pipe(
+          Schedule.modifyDelay(({ duration }) => {
+            pauses++
+            return Effect.succeed(duration)
+          })
+        )
+      const watching = yield* reading(watch.changes("a", { created: true, retry: counted() }))
+      yield* watching.until((got) => got.length === 1)
+      for (const [n, hours] of [-1, 1, -1000].entries()) {
+        yield* node.signal("SIGKILL")
+        yield* node.exit
+        const copying = yield* reading(watch.changes("a", { snapshot: "first", retry: counted() }))
+        const before = pauses
+        yield* copying.until(() => pauses > before + 4)
+        clock.step(hours * 3_600_000)
+        yield* node.start
+        yield* kv.put("a", String(n), { retry: Schedule.spaced("20 millis") })
+        yield* watching.until((got) => got.length === n + 2)
+        yield* copying.until((got) => got.length > 0)
+      }
+      assert.deepStrictEqual(watching.got.map(describeChange), ["Created", "a=0", "a=1", "a=2"])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
