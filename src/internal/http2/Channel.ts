@@ -32,6 +32,7 @@ import { Reset } from "../grpc/status.ts"
 import type { CallOptions, ConnectionOptions, Target, TransportError } from "../grpc/Transport.ts"
 import { Call, type Host } from "./Call.ts"
 import type { HeaderBlock } from "./HeaderReader.ts"
+import { hearOut } from "./hearOut.ts"
 import { RequestHeaders } from "./RequestHeaders.ts"
 import type { Session, SessionListener } from "./Session.ts"
 import type { Stream } from "./Stream.ts"
@@ -99,6 +100,7 @@ export class Channel implements Caller, Host, SessionListener {
     socket.on("error", (error) => {
       this.socketError = error
     })
+    hearOut(socket, (error) => this.retire(describeBreak(error)))
     socket.on("end", () => this.lose("the server closed the connection"))
     socket.on("close", () => this.lose(describeBreak(this.socketError), this.socketError))
   }

@@ -695,6 +695,29 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
+      it.live.each(["end", "reset"] as const)(
+        "an answer that came is read, though its server has gone and more is sent before that (%s)",
+        (leaves) =>
+          Effect.gen(function* () {
+            const port = yield* independentServer(leaves)
+            for (const later of [0, 1, 3]) {
+              const connection = yield* connect(tcp(port))
+              const call = yield* Effect.forkChild(echo(connection), { startImmediately: true })
+              yield* requestsLeave
+              yield* standStill(200)
+              const calls = yield* Effect.forEach(Array.from({ length: later }), () =>
+                Effect.tap(
+                  Effect.forkChild(Effect.flip(connection.unary(method, request)), { startImmediately: true }),
+                  () => Effect.promise(() => Promise.resolve())
+                )
+              )
+              yield* Fiber.join(call)
+              for (const { kind } of yield* Fiber.joinAll(calls)) assert.strictEqual(kind, "ConnectionLost")
+              yield* connection.closed
+            }
+          })
+      )
+
       it.live("a server that says nothing has no more time for it that this process stood still", () =>
         Effect.gen(function* () {
           const { connection } = yield* againstRaw({})
