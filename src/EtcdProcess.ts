@@ -351,9 +351,13 @@ const makeWith = Effect.fnUntraced(function* (
   const fails = (run: Run) =>
     Effect.raceAllFirst([
       failed(run),
-      Effect.andThen(run.output.stuck.await, Effect.andThen(run.close, failed(run))),
-      Effect.map(Effect.sleep(startTimeout), () => Failures.startTimeout(startTimeout, run.output))
+      Effect.andThen(run.output.stuck.await, Effect.andThen(run.close, failed(run)))
     ]).pipe(Effect.flatMap((reason) => Effect.fail(EtcdProcessError.make(reason))))
+
+  const started = (run: Run) =>
+    Time.patiently(time, Effect.raceFirst(served(run), fails(run)), Duration.toMillis(startTimeout), () =>
+      Effect.fail(EtcdProcessError.make(Failures.startTimeout(startTimeout, run.output)))
+    )
 
   const foldStatus = Effect.fnUntraced(function* (status: Status, asked: Role.RoleState) {
     const now = yield* DateTime.now
@@ -378,7 +382,7 @@ const makeWith = Effect.fnUntraced(function* (
       const run = yield* launch
       current = run
       const asked = SubscriptionRef.getUnsafe(role)
-      const status = yield* restore(Effect.raceFirst(served(run), fails(run))).pipe(Effect.onError(() => takeDown))
+      const status = yield* restore(started(run)).pipe(Effect.onError(() => takeDown))
       yield* foldStatus(status, asked)
       yield* SubscriptionRef.set(ready, true)
       return status

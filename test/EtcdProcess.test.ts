@@ -20,7 +20,7 @@ import {
 } from "effect"
 import { TestClock } from "effect/testing"
 import { EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError, Role } from "effect-etcd"
-import { temporaryDirectory as temporary } from "./support/machine.ts"
+import { standStill, temporaryDirectory as temporary } from "./support/machine.ts"
 import { soon, wallClock } from "./support/time.ts"
 
 const quiet = { log: false } as const
@@ -254,6 +254,19 @@ describe("EtcdProcess", () => {
       yield* node.signal("SIGSTOP")
       yield* soon(Scope.close(scope, Exit.void))
     }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a node that serves meanwhile is not given up where this process stood still", () =>
+    Effect.gen(function* () {
+      const starting = yield* Effect.forkChild(EtcdProcess.make({}, { ...quiet, startTimeout: "2 seconds" }), {
+        startImmediately: true
+      })
+      // It has been spawned, and takes a while until it has elected itself.
+      yield* Effect.sleep("200 millis")
+      yield* standStill(3000)
+      const node = yield* Fiber.join(starting)
+      assert.isTrue(yield* SubscriptionRef.get(node.ready))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
   it.live("a restart schedule is asked in time that the wall clock does not set", () =>
