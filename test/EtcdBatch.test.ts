@@ -802,6 +802,54 @@ describe("EtcdBatch", () => {
       })
     )
 
+    it.effect("a small value that is kept does not keep the large ones that came with it", () =>
+      Effect.gen(function* () {
+        const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
+        const longKey = `kept/${"k".repeat(100)}`
+        yield* EtcdKv.put("kept/large", new Uint8Array(1_000_000))
+        yield* EtcdKv.put("kept/small", new Uint8Array(100).fill(1))
+        yield* EtcdKv.put(longKey, new Uint8Array(200).fill(2))
+        const keys = ["kept", "kept/small", "kept/large", longKey]
+        const found = yield* Effect.flatMap(
+          together(
+            watched,
+            keys.map((key) => kv.get(key))
+          ),
+          all
+        )
+        const previous = yield* Effect.flatMap(
+          together(
+            watched,
+            keys.map((key) => kv.put(key, "", { previousValue: true }))
+          ),
+          all
+        )
+        yield* Effect.forEach(keys, (key) => EtcdKv.put(key, new Uint8Array(key === "kept/large" ? 1_000_000 : 100)))
+        const deleted = yield* Effect.flatMap(
+          together(
+            watched,
+            keys.map((key) => kv.delete(key, { previousValues: true }))
+          ),
+          all
+        )
+        assert.deepStrictEqual(
+          shape(sent).filter((one) => one.startsWith("Txn")),
+          ["Txn 3", "Txn 3", "Txn 3"]
+        )
+        assert.deepStrictEqual(Option.getOrThrow(found[1]!).value, new Uint8Array(100).fill(1))
+        assert.strictEqual(Option.getOrThrow(found[3]!).keyString, longKey)
+        for (const index of [1, 3]) {
+          const kvs = [found[index]!, previous[index]!.previous, Option.some(deleted[index]!.previous[0]!)]
+          for (const kv of kvs.map((kv) => Option.getOrThrow(kv))) {
+            assert.isBelow(kv.value.buffer.byteLength, 10_000)
+            assert.isBelow(kv.key.buffer.byteLength, 10_000)
+          }
+        }
+        // A large one is not copied for it.
+        assert.isAbove(Option.getOrThrow(found[2]!).value.buffer.byteLength, 1_000_000)
+      })
+    )
+
     it.effect("large values are not read many at once", () =>
       Effect.gen(function* () {
         const { kv, sent, watched } = yield* batched({ maxInFlight: 1 })
