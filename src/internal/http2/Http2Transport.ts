@@ -4,8 +4,8 @@
  *
  * **Where things are.** `Session` is the connection of HTTP/2 and `Stream` one of its streams, over `frames`, `settings`,
  * `windows`, and HPACK (`HpackEncoder`, `HpackDecoder`); `Outbox` puts what is sent in one turn of the event loop into few
- * writes. `Channel` is the connection as gRPC sees it and `Call` a call; `hearOut` keeps what a server said before it went. What does not depend on the HTTP/2 underneath is
- * in `internal/grpc`.
+ * writes. `Channel` is the connection as gRPC sees it and `Call` a call; `hearOut` keeps what a server said before it went.
+ * What does not depend on the HTTP/2 underneath is in `internal/grpc`.
  *
  * **Windows.** A stream may have 2 MiB under way, which carries 100 MB/s over a round trip of 20 ms, and is also the most
  * that a reader who does not read can hold up, together with the messages that wait for it. The connection may have
