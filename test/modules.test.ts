@@ -3,6 +3,8 @@ import { readdirSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import * as All from "../src/index.ts"
+import * as Declarations from "./support/declarations.ts"
 
 const root = join(import.meta.dirname, "..")
 
@@ -18,7 +20,30 @@ const load = (module: string) =>
     return Effect.sync(() => child.kill())
   })
 
+/** Those whose service is made over a client. */
+const overClient = ["EtcdAuth", "EtcdKv", "EtcdLease", "EtcdMaintenance", "EtcdMembership", "EtcdTxn", "EtcdWatch"]
+
 describe("the modules", () => {
+  it("with a service over a client have one manner", () => {
+    const all = new Map<string, object>(Object.entries(All))
+    for (const module of overClient) {
+      const exported = new Map(Object.entries(all.get(module)!))
+      for (const name of ["fromClient", "layer", module]) assert.isTrue(exported.has(name), `${module}.${name}`)
+      const functions = new Map(Declarations.functionsOf(module).map((one) => [one.name, one.parameters]))
+      for (const property of Declarations.propertiesOf(`${module}.Service`)) {
+        const what = `${module}.${property.name}`
+        assert.isTrue(exported.has(property.name), `${what} is there without its service at hand`)
+        const parameters = Declarations.parametersOf(property)
+        if (parameters === undefined) continue
+        assert.deepStrictEqual(functions.get(property.name), parameters, what)
+        // How it is done comes last, and may be left out.
+        const last = parameters.at(-1)!
+        assert.strictEqual(last.name, "options", what)
+        assert.isTrue(last.isOptional, what)
+      }
+    }
+  })
+
   it.live(
     "can each be imported alone",
     () =>
