@@ -159,8 +159,6 @@ const wrongRole = (who: string, role: unknown) => Options.wrongArgument(who, "th
 const wrongPassword = (who: string, password: unknown) =>
   Options.wrongArgument(who, "the password", Options.secret, password)
 
-const wrongRange = (who: string, range: unknown) => Options.wrongArgument(who, "the range", Options.range, range)
-
 /**
  * The service over a client.
  *
@@ -250,7 +248,7 @@ export const fromClient = (client: EtcdClient.Client): Service => {
     grantPermission: (role, access, input, options) =>
       wrongRole("EtcdAuth.grantPermission", role) ??
       Options.wrongArgument("EtcdAuth.grantPermission", "the access", accessWord, access) ??
-      wrongRange("EtcdAuth.grantPermission", input) ??
+      Options.wrongArgument("EtcdAuth.grantPermission", "the range", Options.rangeOfKeys, input) ??
       Effect.suspend(() => {
         const { end, key } = KeyRange.fromInput(input)
         const perm = { permType: permissionTypes[access], key, rangeEnd: end }
@@ -261,7 +259,7 @@ export const fromClient = (client: EtcdClient.Client): Service => {
       }),
     revokePermission: (role, input, options) =>
       wrongRole("EtcdAuth.revokePermission", role) ??
-      wrongRange("EtcdAuth.revokePermission", input) ??
+      Options.wrongArgument("EtcdAuth.revokePermission", "the range", Options.range, input) ??
       Effect.suspend(() => {
         const { end, key } = KeyRange.fromInput(input)
         return Effect.map(
@@ -484,7 +482,7 @@ export const deleteRole = (
 
 /**
  * Allows a role to read or write a key, or all keys of a range. It takes the place of what the role may do with
- * exactly this range so far. Fails with `RoleNotFound`.
+ * exactly this range so far. Fails with `RoleNotFound`, and with `InvalidArgument` for a range that no key can be in.
  *
  * @example
  * ```ts

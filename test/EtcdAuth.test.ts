@@ -74,6 +74,10 @@ describe("EtcdAuth", () => {
         assert.strictEqual(yield* reason(EtcdAuth.deleteRole("app")), "RoleNotFound")
         assert.strictEqual(yield* reason(EtcdAuth.rolePermissions("app")), "RoleNotFound")
         assert.strictEqual(yield* reason(EtcdAuth.grantPermission("app", "read", "a")), "RoleNotFound")
+        // Old versions take it, and newer ones say that root is to be left alone.
+        for (const range of [KeyRange.interval("b", "a"), KeyRange.interval("b", "b")]) {
+          assert.strictEqual(yield* reason(EtcdAuth.grantPermission("app", "read", range)), "InvalidArgument")
+        }
       })
     )
 

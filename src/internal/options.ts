@@ -21,6 +21,7 @@ import * as EtcdId from "../EtcdId.ts"
 import * as KeyRange from "../KeyRange.ts"
 import { isSendable } from "./grpc/metadata.ts"
 import { shorten } from "./grpc/status.ts"
+import * as Keys from "./kv/keys.ts"
 
 /** What a value has to be. */
 export interface Check {
@@ -325,6 +326,15 @@ export const range: Check = {
   due:
     "a KeyRange, or a key (text, without half a surrogate pair, or a Uint8Array) that is not empty; KeyRange.all is " +
     "the range of every key"
+}
+
+const hasRoom = ({ end, key }: KeyRange.KeyRange): boolean =>
+  end.length === 0 || Keys.isUnbounded(end) || Keys.compare(key, end) < 0
+
+/** A range for what is to come: what no key can be in is read as nothing, but waited for, or allowed, in vain. */
+export const rangeOfKeys: Check = {
+  accepts: (value) => range.accepts(value) && (!KeyRange.isKeyRange(value) || hasRoom(value)),
+  due: `${range.due}; the end of a range has to be after its start`
 }
 
 // ── metadata ──

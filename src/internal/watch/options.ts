@@ -7,7 +7,6 @@ import * as Result from "effect/Result"
 import * as EtcdError from "../../EtcdError.ts"
 import type { ChangesOptions, WatchOptions } from "../../EtcdWatch.ts"
 import * as KeyRange from "../../KeyRange.ts"
-import * as Keys from "../kv/keys.ts"
 import * as Options from "../options.ts"
 import { WatchCreateRequest_FilterType as Filter } from "../proto/rpc_pb.ts"
 import type { Request } from "./subscription.ts"
@@ -35,16 +34,6 @@ export const ofChanges: Options.Checks<ChangesOptions> = {
   snapshot: Options.oneOf("never", "when-compacted", "first")
 }
 
-/** A range that no key can be in is read as nothing, but waited for in vain. */
-const range: Options.Check = {
-  ...Options.range,
-  accepts: (value) =>
-    Options.range.accepts(value) && (!KeyRange.isKeyRange(value) || value.end.length === 0 || hasRoom(value)),
-  due: `${Options.range.due}; the end of a range has to be after its start`
-}
-
-const hasRoom = ({ end, key }: KeyRange.KeyRange): boolean => Keys.isUnbounded(end) || Keys.compare(key, end) < 0
-
 const filters = ({ ignore }: ChangesOptions): ReadonlyArray<Filter> => {
   if (ignore === "puts") return [Filter.NOPUT]
   return ignore === "deletes" ? [Filter.NODELETE] : []
@@ -59,7 +48,7 @@ export const request = (
   retry: Request["carriage"]["retry"]
 ): Result.Result<Request, EtcdError.EtcdError> => {
   const problem =
-    Options.problemOfArgument(who, "the range", range, input) ??
+    Options.problemOfArgument(who, "the range", Options.rangeOfKeys, input) ??
     Options.problemOf<ChangesOptions | WatchOptions>(who, checks, given)
   if (problem !== undefined) return Result.fail(EtcdError.invalid(problem))
   const options = given ?? {}
