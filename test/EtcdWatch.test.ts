@@ -345,10 +345,15 @@ describe("EtcdWatch and its server", () => {
         const { endpoints } = yield* EtcdProcess.EtcdProcess
         const scope = yield* Scope.make()
         const service = yield* EtcdWatch.fromClient(yield* Scope.provide(EtcdClient.make({ endpoints }), scope))
-        const before = yield* reading(service.changes("client", { created: true }))
-        yield* before.until((got) => got.length === 1)
+        // Whose pauses are long does not wait for the next try.
+        const before = yield* Effect.forEach([EtcdWatch.defaultRetry, Schedule.spaced("1 hour")], (retry) =>
+          reading(service.changes("client", { created: true, retry }))
+        )
+        for (const { until } of before) yield* until((got) => got.length === 1)
         yield* Scope.close(scope, Exit.void)
-        assert.strictEqual((yield* Effect.flip(Fiber.join(before.fiber))).reason._tag, "Unreachable")
+        for (const { fiber } of before) {
+          assert.strictEqual((yield* Effect.flip(Fiber.join(fiber))).reason._tag, "Unreachable")
+        }
         for (const options of [{}, { snapshot: "first" as const }]) {
           const error = yield* Effect.flip(Stream.runDrain(service.changes("client", options)))
           assert.strictEqual(error.reason._tag, "Unreachable")

@@ -437,6 +437,7 @@ export const broke = (
   error: TransportError
 ): Effect.Effect<never, EtcdError.EtcdError> => {
   const failed = failure(call, attempt.session, error)
+  if (engine.environment.closed) return Effect.fail(closedError)
   if (decide(failed.reason) === "renew") call.credentials.refuse(attempt.metadata)
   return blamesEndpoint(failed.reason)
     ? Effect.andThen(Session.blame(attempt.session, engine.environment, error), Effect.fail(failed))
