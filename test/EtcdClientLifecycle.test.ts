@@ -9,6 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
 import * as Queue from "effect/Queue"
+import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
@@ -254,6 +255,25 @@ describe("a connection", () => {
 })
 
 describe("a client that was closed", () => {
+  it.live("ends calls at once that wait for their next try", () =>
+    Effect.gen(function* () {
+      const noLeader = Fake.status(14, "etcdserver: no leader")
+      const fake = Fake.make({ "a:1": { answer: () => Effect.fail(noLeader) } })
+      const scope = yield* Scope.make()
+      const options = { endpoints: ["a:1"], credentials: { username: "root", password: Redacted.make("hunter2") } }
+      const clients = yield* Effect.forEach([{ endpoints: ["a:1"] }, options], (options) =>
+        Scope.provide(makeWith(fake.transport, options), scope)
+      )
+      const calls = yield* Effect.forEach(clients, (client) =>
+        Effect.forkChild(reasonOf(put(client, { retry: Schedule.spaced("1 day"), deadline: "Infinity" })))
+      )
+      yield* Effect.repeat(Effect.yieldNow, { while: () => fake.sent.length < 2 })
+      yield* Effect.sleep("20 millis")
+      yield* Scope.close(scope, Exit.void)
+      for (const call of calls) assert.include((yield* Fiber.join(call)).message, "closed")
+    })
+  )
+
   it.effect("refuses all work at once", () =>
     Effect.gen(function* () {
       const fake = Fake.make({ "a:1": { answer: ok } })

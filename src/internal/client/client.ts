@@ -63,6 +63,7 @@ const makeEngine = Effect.fnUntraced(function* (
     caller: yield* Caller.make,
     time: yield* Time.Time,
     closed: false,
+    ended: Deferred.makeUnsafe(),
     transport,
     connection,
     tls: Tls.material(tls ?? {}),
@@ -415,6 +416,7 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       engine.environment.closed = true
+      Deferred.doneUnsafe(engine.environment.ended, Exit.void)
     })
   )
   return batching === undefined ? client : yield* Batching.make(client, batching)

@@ -5,6 +5,7 @@
  *
  * @internal
  */
+import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -126,11 +127,11 @@ const transportOptions = (call: Call, metadata: Credentials.Metadata, now: numbe
 
 /** The pause before the next try; none where the schedule has ended or the deadline would pass. */
 const pause = Effect.fnUntraced(function* (engine: Engine, call: Call, error: EtcdError.EtcdError) {
-  const { time } = engine.environment
+  const { ended, time } = engine.environment
   call.step ??= yield* Schedule.toStep(call.retry)
   const millis = yield* Time.nextPause(time, call.step, error)
   if (millis === undefined || time.now() + millis >= call.deadlineAt) return false
-  yield* Time.sleep(time, millis)
+  yield* Effect.raceFirst(Time.sleep(time, millis), Deferred.await(ended))
   call.tried = undefined
   call.mendable = undefined
   return true

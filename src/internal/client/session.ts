@@ -109,8 +109,9 @@ export interface Environment {
   readonly context: Context.Context<never>
   readonly caller: Caller.Caller
   readonly time: Time.Time
-  /** The scope is being closed: no more calls. */
+  /** The scope is being closed: no more calls, and nobody waits for the next try. */
   closed: boolean
+  readonly ended: Deferred.Deferred<void>
   readonly transport: Transport
   readonly connection: ConnectionOptions
   readonly tls: Effect.Effect<Tls, TransportError>
