@@ -122,7 +122,7 @@ export const single = (key: Bytes): KeyRange => (isBytes(key) ? make(own(key), e
 export const prefixEnd = (prefix: Bytes): Uint8Array => {
   const bytes = toBytes(prefix)
   const last = bytes.findLastIndex((byte) => byte < 0xff)
-  if (last === -1) return zero
+  if (last === -1) return new Uint8Array(1)
   // A copy: `slice` of a Node.js Buffer is none.
   const end = new Uint8Array(bytes.subarray(0, last + 1))
   end[last]!++

@@ -93,6 +93,12 @@ describe("KeyRange", () => {
     }
   })
 
+  it("gives away nothing that others have: an end is its caller's to change", () => {
+    KeyRange.prefixEnd(Uint8Array.of(0xff)).fill(7)
+    assert.deepStrictEqual(KeyRange.all, KeyRange.from(""))
+    assert.deepStrictEqual([KeyRange.all.key, KeyRange.all.end], [Uint8Array.of(0), Uint8Array.of(0)])
+  })
+
   it("a key alone stands for its own range", () => {
     assert.deepStrictEqual(KeyRange.fromInput("a"), KeyRange.single(Uint8Array.of(0x61)))
     assert.strictEqual(KeyRange.fromInput(KeyRange.all), KeyRange.all)
