@@ -202,6 +202,10 @@ const rowsOf = (fault: Fault, names: ReadonlyArray<string>, outcomes: ReadonlyAr
     })
   )
 
+/** Nobody knows how long a wait would have been that was given up. */
+const shown = (millis: number): string =>
+  millis >= longestWaitMillis ? `none in ${longestWaitMillis}` : `${Math.round(millis)}`
+
 const print = (fault: Fault, names: ReadonlyArray<string>, outcomes: ReadonlyArray<Outcome>) => {
   const elections = outcomes.map(({ election }) => election)
   console.log(
@@ -212,8 +216,8 @@ const print = (fault: Fault, names: ReadonlyArray<string>, outcomes: ReadonlyArr
   const cells = (name: string, loop: Loop) => {
     const waits = outcomes.map(({ waits }) => waits.get(keyOf(name, loop)) ?? Number.NaN)
     return {
-      [`${loop}, median`]: Math.round(median(waits)),
-      [`${loop}, range`]: `${Math.round(Math.min(...waits))}-${Math.round(Math.max(...waits))}`
+      [`${loop}, median`]: shown(median(waits)),
+      [`${loop}, range`]: `${shown(Math.min(...waits))} - ${shown(Math.max(...waits))}`
     }
   }
   table(names.map((name) => ({ client: name, ...cells(name, "closed"), ...cells(name, "open") })))

@@ -708,6 +708,10 @@ describe("a server that answers HTTP/2, and the greeting,", () => {
         const watch = yield* client.bidirectional(Watch.method.watch)
         yield* watch.send({ requestUnion: { case: "progressRequest", value: {} } })
         const call = yield* start(reasonOf(put(client)))
+        // Whoever sets a deadline has that one.
+        const own = yield* reasonOf(put(client, { deadline: "50 millis" }))
+        assert.strictEqual(own._tag, "DeadlineExceeded")
+        assert.strictEqual(own.outcome, outcome)
         yield* pass(29_000)
         assert.strictEqual(call.pollUnsafe(), undefined)
         yield* Effect.repeat(Effect.andThen(TestClock.adjust("25 millis"), real), {
