@@ -10,7 +10,6 @@ import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdError from "../src/EtcdError.ts"
@@ -18,7 +17,6 @@ import { format, LeaseId } from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
-import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { closedError } from "../src/internal/client/engine.ts"
 import { Lease as LeaseRpc } from "../src/internal/proto/rpc_pb.ts"
 import * as Time from "../src/internal/time.ts"
@@ -396,30 +394,6 @@ describe("no lease is left", () => {
         })
       )
       assert.deepStrictEqual(yield* left(node), [])
-    }).pipe(Effect.scoped)
-  )
-
-  it.live("where its work is to see, when it ends, that nobody has it any more", () =>
-    Effect.gen(function* () {
-      const node = yield* Etcd.node()
-      const seen: Array<string> = []
-      yield* Effect.scoped(
-        Effect.gen(function* () {
-          const client = yield* EtcdClient.make({ endpoints: [node.endpoint] })
-          const leases = yield* EtcdLease.fromClient(client)
-          const watches = yield* EtcdWatch.fromClient(client)
-          const own = watches.watch("own", { startRevision: 1n })
-          const gone = own.pipe(Stream.filter(({ _tag }) => _tag === "Delete"))
-          // All that is used here was made before, and what carries it is younger.
-          yield* Effect.addFinalizer(() =>
-            Effect.map(Effect.orDie(Stream.runHead(gone)), ({ _tag }) => void seen.push(_tag))
-          )
-          const lease = yield* leases.make("1 hour")
-          yield* EtcdKv.fromClient(client).put("own", "", { lease: lease.id })
-          yield* Stream.runHead(own)
-        })
-      )
-      assert.deepStrictEqual(seen, ["Some"])
     }).pipe(Effect.scoped)
   )
 

@@ -86,8 +86,7 @@ export const make = Effect.fnUntraced(function* (given: Client): Effect.fn.Retur
   const caller = yield* Caller.make
   const client = Caller.client(caller, given)
   const context = yield* Effect.context<Scope.Scope>()
-  // It ends in its place: what came into the scope after it may still watch when it ends itself.
-  const scope = yield* Scope.fork(Context.get(context, Scope.Scope))
+  const scope = Context.get(context, Scope.Scope)
   const settings = Context.get(context, Settings)
   const lanes = new Set<Lane>()
   const ended = yield* Deferred.make<never, EtcdError.EtcdError>()
