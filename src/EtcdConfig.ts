@@ -28,8 +28,8 @@ import type * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as Read from "./internal/config/read.ts"
 import * as Resolve from "./internal/config/resolve.ts"
 import * as Table from "./internal/config/table.ts"
-import * as Url from "./internal/config/url.ts"
 import * as Options from "./internal/options.ts"
+import * as Url from "./internal/url.ts"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // options

@@ -9,12 +9,14 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
 import * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdError from "./EtcdError.ts"
 import { MemberId } from "./EtcdId.ts"
 import type { Header } from "./EtcdKv.ts"
 import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
+import * as Url from "./internal/url.ts"
 import * as Wire from "./internal/wire.ts"
 
 /**
@@ -152,7 +154,15 @@ const ofAdd: Options.Checks<Options.Own<AddOptions>> = { isLearner: Options.flag
 
 const aMember = Options.id("a member")
 
-const urls = Options.texts("different URLs, such as http://10.0.0.4:2380")
+const isUrl = (text: unknown): boolean =>
+  typeof text === "string" && text === text.trim() && Result.isSuccess(Url.parse(text))
+
+/** When a member is updated, etcd takes whatever it is given, and nobody reaches the member any more. */
+const urls: Options.Check = {
+  accepts: (value) =>
+    Array.isArray(value) && value.length > 0 && value.every(isUrl) && new Set(value).size === value.length,
+  due: "a list of different URLs, such as http://10.0.0.4:2380 (http or https, with a host and a port), with one at least"
+}
 
 const wrongMember = (who: string, id: unknown) => Options.wrongArgument(who, "the member", aMember, id)
 
@@ -273,7 +283,7 @@ export const promote = (
 
 /**
  * Changes the peer URLs of a member. Fails with `MemberNotFound`, with `PeerUrlExists`, and with `InvalidArgument` if a
- * URL is none.
+ * URL is none, or is given twice.
  *
  * @category changing
  * @since 0.1.0

@@ -74,6 +74,14 @@ describe("EtcdAuth", () => {
         assert.strictEqual(yield* reason(EtcdAuth.deleteRole("app")), "RoleNotFound")
         assert.strictEqual(yield* reason(EtcdAuth.rolePermissions("app")), "RoleNotFound")
         assert.strictEqual(yield* reason(EtcdAuth.grantPermission("app", "read", "a")), "RoleNotFound")
+        // A longer one stops etcd itself.
+        const longest = "é".repeat(16_384)
+        for (const add of [EtcdAuth.addUser, EtcdAuth.addRole]) {
+          assert.strictEqual(yield* reason(add(`${longest}x`)), "InvalidArgument")
+          yield* add(longest)
+        }
+        yield* EtcdAuth.deleteUser(longest)
+        yield* EtcdAuth.deleteRole(longest)
         // Old versions take it, and newer ones say that root is to be left alone.
         for (const range of [KeyRange.interval("b", "a"), KeyRange.interval("b", "b")]) {
           assert.strictEqual(yield* reason(EtcdAuth.grantPermission("app", "read", range)), "InvalidArgument")

@@ -103,6 +103,8 @@ const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
   Access: noWord,
   "EtcdMaintenance.Alarm": [null, 5, { memberId: 1n, type: "Full" }, { memberId: 0n, type: "NoSpace" }, {}],
   "Op<A>": [null, {}, "get"],
+  // URLs of members.
+  peerUrls: [["nonsense"], ["ftp://a:1"], ["http://a"], ["http://a:1/b"], [" http://a:1"], ["http://a:99999"]],
   // Branches and comparisons.
   B: [null, 5, "ab", new Map(), [null], { a: 5 }, { 1: EtcdTxn.get("a"), a: EtcdTxn.get("b") }],
   "Transaction<Success, Failure>": [
@@ -485,7 +487,10 @@ describe("what makes no sense", () => {
         for (const [index, parameter] of parameters.entries()) {
           // The value of a store is its schema's.
           if (isOptions(parameter) || parameter.type === "A") continue
-          const values = garbageFor(parameter.type, `${name}: ${parameter.name}`)
+          const values = [
+            ...garbageFor(parameter.type, `${name}: ${parameter.name}`),
+            ...(parameter.name === "peerUrls" ? garbage.peerUrls! : [])
+          ]
           const missing = parameter.isOptional || values.length === 0 ? [] : [undefined]
           for (const value of [...values, ...missing]) {
             if (name === "EtcdConfig.parseYaml" && typeof value === "string") continue

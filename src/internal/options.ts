@@ -167,13 +167,6 @@ const isText = (value: unknown): value is string =>
 /** Text. `what`: as in "the name of a user". */
 export const text = (what: string): Check => ({ accepts: isText, due: `${what}, as text that is not empty` })
 
-/** A list of texts, none of them twice. */
-export const texts = (what: string): Check => ({
-  accepts: (value) =>
-    Array.isArray(value) && value.length > 0 && value.every(isText) && new Set(value).size === value.length,
-  due: `a list of ${what}, with one at least`
-})
-
 const isWhole = (value: unknown, from: number): boolean =>
   typeof value === "bigint"
     ? value >= BigInt(from) && value <= largest

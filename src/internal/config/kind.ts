@@ -14,7 +14,7 @@ import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 import * as Options from "../options.ts"
-import * as Url from "./url.ts"
+import * as Url from "../url.ts"
 
 /** One kind of value: `T` is what the program works with, `I` what a user may write. */
 export interface Kind<T, I> {

@@ -7,10 +7,10 @@
 import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import * as SemVer from "effect/SemVer"
+import * as Url from "../url.ts"
 import type { Problem } from "./read.ts"
 import { nearest } from "./read.ts"
 import * as Table from "./table.ts"
-import * as Url from "./url.ts"
 
 type Values = Table.Values
 type Key = Table.Key
