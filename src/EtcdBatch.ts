@@ -23,6 +23,8 @@
  * - Writes that share a transaction are one change of the store: they have one revision, and a watch sees them together.
  * - Calls that write the same key go one after the other, in the order they were made. A program that writes one key
  *   many times at once is slower with batching.
+ * - In a transaction etcd 3.4 does not ask whether the user may read what `previousValue` answers with, nor whether the
+ *   other keys of a lease may be written.
  * - In metrics and spans the requests are the transactions. Where somebody traces, a call that waited has a span of its
  *   own (`KV.Put batched`), and the transaction's span is below that of the first call in it.
  *

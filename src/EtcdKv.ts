@@ -437,7 +437,7 @@ export const range = (
  * They are read page by page, the next page while the last one is being used, so that memory stays flat however many
  * keys there are. A member that fails on the way does not end the stream; another one goes on at the same key and
  * revision. `deadline` and `retry` hold for each page. A stream that is read so slowly that the history is compacted
- * meanwhile fails with `Compacted`.
+ * meanwhile fails with `Compacted`, and with `FutureRevision` where the store has gone back (a backup was restored).
  *
  * To go on from there with a watch, read the revision first (`EtcdKv.range` with `countOnly`), and give it to both.
  *

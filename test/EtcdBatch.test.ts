@@ -260,6 +260,26 @@ describe("EtcdBatch", () => {
       })
     )
 
+    it.effect("requests that are none are refused as they are without batching", () =>
+      Effect.gen(function* () {
+        const { client, sent, watched } = yield* batched({ maxInFlight: 1 })
+        const wrong = [
+          { key: "text", value: bytes("1") },
+          { key: bytes("none/a"), value: "text" }
+        ].map((request) => client.unary(KV.method.put, request as never))
+        const exits = yield* together<unknown, EtcdError.EtcdError>(watched, [
+          client.unary(KV.method.put, { key: bytes("none/held"), value: bytes("1") }),
+          ...wrong,
+          client.unary(KV.method.deleteRange, { key: "text" } as never),
+          client.unary(KV.method.range, { key: "text" } as never),
+          client.unary(KV.method.put, { key: bytes("none/b") })
+        ])
+        assert.deepStrictEqual(exits.map(tagOf), ["ok", ...Array(4).fill("InvalidArgument"), "ok"])
+        assert.isTrue(sent.every(({ name }) => name !== "Txn"))
+        assert.deepStrictEqual(yield* EtcdKv.get("none/a"), Option.none())
+      })
+    )
+
     it.effect("limits on operations, bytes and requests in flight", () =>
       Effect.gen(function* () {
         const { kv, sent, watched } = yield* batched({ maxOperations: 10, maxBytes: 2000, maxInFlight: 2 })

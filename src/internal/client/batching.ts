@@ -75,8 +75,9 @@ const limitsOf = (
 const latin1 = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
 
+/** Of one key. What is no request is for the client to refuse. */
 const isSingle = (request: { readonly key?: Uint8Array; readonly rangeEnd?: Uint8Array }): boolean =>
-  request.key !== undefined &&
+  request.key instanceof Uint8Array &&
   request.key.length > 0 &&
   (request.rangeEnd === undefined || request.rangeEnd.length === 0)
 
@@ -149,8 +150,10 @@ const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdC
       }
       case Rpc.KV.method.put: {
         const request = message as MessageInitShape<typeof Rpc.PutRequestSchema>
+        const { value } = request
         if (!isSingle(request) || !isPlain(options, true)) return undefined
-        const bytes = request.key!.length + (request.value?.length ?? 0) + overhead
+        if (value !== undefined && !(value instanceof Uint8Array)) return undefined
+        const bytes = request.key!.length + (value?.length ?? 0) + overhead
         return share(lanes.put, put, request, options, bytes, request.key)
       }
       case Rpc.KV.method.deleteRange: {
