@@ -958,16 +958,17 @@ describe("a service that has ended", () => {
 
   it.live("refuses work while it ends, and whoever begins anew with each failure", () =>
     Effect.gen(function* () {
-      const { scope, service } = yield* ended
+      const { scope, server, service } = yield* ended
       const ending = Latch.makeUnsafe(false)
       const mayEnd = Latch.makeUnsafe(false)
-      yield* Scope.addFinalizer(scope, Effect.andThen(ending.open, mayEnd.await))
       let attempts = 0
       const stubborn = yield* Stream.suspend(() => {
         attempts++
         return service.watch("k", { retry })
       }).pipe(Stream.retry(Schedule.recurs(20)), Stream.runDrain, Effect.forkScoped({ startImmediately: true }))
       const waiting = yield* reading(service)
+      yield* server.call(0, 2)
+      server.onClose = Effect.andThen(ending.open, mayEnd.await)
       const closing = yield* Effect.forkScoped(Scope.close(scope, Exit.void))
       yield* ending.await
       assert.deepStrictEqual(yield* refusals(service), allRefused)

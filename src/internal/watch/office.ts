@@ -153,6 +153,10 @@ export const make = Effect.fnUntraced(function* (given: Client): Effect.fn.Retur
   const takeSeat = (subscription: Subscription) =>
     Effect.suspend(() => {
       const { company, request } = subscription
+      if (isClosed()) {
+        subscription.fail(Rules.closed)
+        return Effect.void
+      }
       const shared = laneFor(subscription)
       if (shared === undefined) return start(open(request.carriage, company, [subscription]))
       shared.join(subscription)

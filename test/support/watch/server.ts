@@ -72,6 +72,8 @@ export interface Server {
   statuses: number
   /** What happens before a call is there. */
   beforeCall: (endpoint: string) => Effect.Effect<void, EtcdError.EtcdError>
+  /** What happens when a call is closed. */
+  onClose: Effect.Effect<void>
   endpoints: ReadonlyArray<string>
   /** Lets go of what the calls have told: the store is another. */
   readonly forget: () => void
@@ -151,8 +153,9 @@ export const make = (): Server => {
       const { call, send } = makeCall(options, endpoint, queue, drained, told)
       calls.push(call)
       yield* Effect.addFinalizer(() =>
-        Effect.sync(() => {
+        Effect.suspend(() => {
           call.isClosed = true
+          return server.onClose
         })
       )
       const duplex: Duplex<typeof WatchRequestSchema, typeof WatchResponseSchema> = {
@@ -242,6 +245,7 @@ export const make = (): Server => {
     beforeStatus: () => Effect.void,
     statuses: 0,
     beforeCall: () => Effect.void,
+    onClose: Effect.void,
     endpoints: ["http://server"],
     forget: () => {
       told.length = 0
