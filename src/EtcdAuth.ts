@@ -154,12 +154,27 @@ const { method } = Rpc.Auth
  */
 const longestName = 32_768
 
+/**
+ * What bcrypt looks at of a password, in bytes. Newer versions of etcd refuse a longer one; older ones cut it off, so that
+ * whoever knows the beginning is let in.
+ */
+const longestPassword = 72
+
 const encoder = new TextEncoder()
+
+const hasAtMost = (bytes: number, text: string): boolean => encoder.encode(text).length <= bytes
+
+const newPassword: Options.Check = {
+  accepts: (value) =>
+    Options.secret.accepts(value) && hasAtMost(longestPassword, Redacted.value(value as Redacted.Redacted<string>)),
+  due: `${Options.secret.due}, and has ${longestPassword} bytes at most`,
+  show: (value) => (Options.secret.accepts(value) ? "one that has more" : Options.secret.show(value))
+}
 
 const nameOf = (what: string): Options.Check => {
   const text = Options.text(`the name of ${what}`)
   return {
-    accepts: (value) => text.accepts(value) && encoder.encode(value as string).length <= longestName,
+    accepts: (value) => text.accepts(value) && hasAtMost(longestName, value as string),
     due: `${text.due} and has ${longestName} bytes at most`
   }
 }
@@ -172,8 +187,8 @@ const wrongUser = (who: string, user: unknown) => Options.wrongArgument(who, "th
 
 const wrongRole = (who: string, role: unknown) => Options.wrongArgument(who, "the role", roleName, role)
 
-const wrongPassword = (who: string, password: unknown) =>
-  Options.wrongArgument(who, "the password", Options.secret, password)
+const wrongNewPassword = (who: string, password: unknown) =>
+  Options.wrongArgument(who, "the password", newPassword, password)
 
 /**
  * The service over a client.
@@ -201,14 +216,14 @@ export const fromClient = (client: EtcdClient.Client): Service => {
       })),
     authenticate: (name, password, options) =>
       wrongUser("EtcdAuth.authenticate", name) ??
-      wrongPassword("EtcdAuth.authenticate", password) ??
+      Options.wrongArgument("EtcdAuth.authenticate", "the password", Options.secret, password) ??
       Effect.map(
         ask("EtcdAuth.authenticate", method.authenticate, { name, password: Redacted.value(password) }, options),
         (answer) => Redacted.make(answer.token)
       ),
     addUser: (name, password, options) =>
       wrongUser("EtcdAuth.addUser", name) ??
-      (password === undefined ? undefined : wrongPassword("EtcdAuth.addUser", password)) ??
+      (password === undefined ? undefined : wrongNewPassword("EtcdAuth.addUser", password)) ??
       Effect.map(
         ask(
           "EtcdAuth.addUser",
@@ -231,7 +246,7 @@ export const fromClient = (client: EtcdClient.Client): Service => {
       Effect.map(ask("EtcdAuth.deleteUser", method.userDelete, { name }, options), headerOf),
     changePassword: (name, password, options) =>
       wrongUser("EtcdAuth.changePassword", name) ??
-      wrongPassword("EtcdAuth.changePassword", password) ??
+      wrongNewPassword("EtcdAuth.changePassword", password) ??
       Effect.map(
         ask(
           "EtcdAuth.changePassword",
@@ -363,8 +378,9 @@ export const authenticate = (
 /**
  * Adds a user. One without a password can only be told by a client certificate, whose common name is the user's.
  *
- * Fails with `UserExists`, and with `InvalidArgument` if the name, or a password that is given, is empty (etcd would let
- * in whoever gives none), or if the name has more than 32,768 bytes (etcd would stop with a panic).
+ * Fails with `UserExists`, and with `InvalidArgument` if the name is empty or has more than 32,768 bytes (etcd would stop
+ * with a panic), or if a password that is given is empty (etcd would let in whoever gives none) or has more than 72 bytes
+ * (etcd would look at no more, or refuse it).
  *
  * @category users
  * @since 0.1.0
@@ -414,7 +430,7 @@ export const deleteUser = (
  * that is running authenticates anew, and fails with `AuthenticationFailed` where it has the old password: give its
  * `credentials` as an `Effect`.
  *
- * Fails with `UserNotFound`.
+ * Fails with `UserNotFound`, and with `InvalidArgument` for a password that {@link addUser} does not take.
  *
  * @category users
  * @since 0.1.0

@@ -286,7 +286,7 @@ export const reveal = <A>(redacted: Redacted.Redacted<A>): A | undefined =>
   Result.getOrUndefined(Result.try(() => Redacted.value(redacted)))
 
 /** A secret, which is shown to nobody. */
-export const secret: Check = {
+export const secret: Required<Check> = {
   accepts: (value) => {
     const text = Redacted.isRedacted(value) ? reveal(value) : undefined
     return typeof text === "string" && text !== "" && text.isWellFormed()
