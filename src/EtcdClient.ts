@@ -98,8 +98,9 @@ export interface CallDefaults {
    * For calls with one answer; a stream has a deadline only if its caller sets one.
    *
    * Default: 30 seconds, for all calls but those that by their nature take as long as the data are large or as somebody
-   * lets them wait: `Defragment`, `Hash`, `HashKV`, `Compact`, `MoveLeader`, and etcd's own `Lock` and `Campaign`. This
-   * default is not sent to the server, and looked after some times a second.
+   * lets them wait: `Defragment`, `Hash`, `HashKV`, `Compact`, `MoveLeader`, and etcd's own `Lock`, `Campaign` and
+   * `Observe`. The first answer of a `serverStream` has as long. This default is not sent to the server, and looked after
+   * some times a second.
    */
   readonly deadline?: Duration.Input | undefined
   /** Default: {@link defaultRetry}. */

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import type { EtcdError } from "../src/EtcdError.ts"
@@ -693,6 +694,29 @@ describe("a server that answers HTTP/2, and the greeting,", () => {
     Http2.nodeServer((stream, headers) => {
       if (headers[":path"]?.endsWith("Status") === true) Http2.reply(stream, greeting)
     }, options)
+
+  it.effect.each(["http2", "node:http2"] as const)("and no stream, does not hold a stream for ever (%s)", (transport) =>
+    Effect.gen(function* () {
+      const { port, streams } = yield* serving({})
+      const endpoints = [`http://127.0.0.1:${port}`]
+      const client = yield* byTestClock(EtcdClient.make({ endpoints, transport, retry: Schedule.recurs(0) }))
+      const snapshot = (options?: EtcdClient.CallOptions) =>
+        start(reasonOf(Stream.runDrain(client.serverStream(Maintenance.method.snapshot, {}, options))))
+      const stream = yield* snapshot()
+      const patient = yield* snapshot({ deadline: "Infinity" })
+      yield* pass(29_000)
+      assert.strictEqual(stream.pollUnsafe(), undefined)
+      yield* passUntilOver(stream, 2000)
+      const reason = yield* Fiber.join(stream)
+      assert.strictEqual(reason._tag, "DeadlineExceeded")
+      assert.match(reason.message, /30000 ms/)
+      assert.strictEqual(patient.pollUnsafe(), undefined)
+      yield* Fiber.interrupt(patient)
+      yield* TestClock.withLive(
+        Effect.repeat(Effect.sleep("5 millis"), { while: () => streams.some((stream) => !stream.closed) })
+      )
+    })
+  )
 
   it.effect.each(["http2", "node:http2"] as const)("and no call, does not hold a call for ever (%s)", (transport) =>
     Effect.gen(function* () {

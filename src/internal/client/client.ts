@@ -28,7 +28,7 @@ import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import * as Caller from "../caller.ts"
 import { nodeHttp2Transport } from "../grpc/NodeHttp2Transport.ts"
-import type { Read, Transport, TransportError } from "../grpc/Transport.ts"
+import { type Read, type Transport, TransportError } from "../grpc/Transport.ts"
 import { http2Transport } from "../http2/Http2Transport.ts"
 import * as RequestOptions from "../options.ts"
 import { Auth, type ResponseHeader } from "../proto/rpc_pb.ts"
@@ -96,13 +96,15 @@ interface Beginning {
   readonly options: EtcdClient.CallOptions
   /** A stream lasts as long as its reader likes, unless its own caller sets a deadline. */
   readonly streaming: boolean
+  /** Whether it begins with an answer, which has its time as any other. */
+  readonly isAnswered: boolean
 }
 
-const limitOfCall = ({ engine, method, options, streaming }: Beginning): Limit => {
+const limitOfCall = ({ engine, isAnswered, method, options, streaming }: Beginning): Limit => {
   const left = (options as Batched)[Batched]?.limit
   if (left !== undefined) return left
   const given = options.deadline ?? (streaming ? undefined : engine.defaults(method.service).deadline)
-  return given === undefined && (streaming || method.takesLong) ? unlimited : limitOf(given)
+  return given === undefined && (!isAnswered || method.takesLong) ? unlimited : limitOf(given)
 }
 
 const pinnedOf = ({ engine, options }: Beginning): Result.Result<Session.Session | undefined, EtcdError.EtcdError> =>
@@ -193,7 +195,16 @@ const makeUnary =
       const encoded = Messages.encode(method, descriptor.input, request)
       if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
       const kind = kindOf(method, request)
-      const beginning = { engine, credentials, method, kind, request: request as object, options, streaming: false }
+      const beginning = {
+        engine,
+        credentials,
+        method,
+        kind,
+        request: request as object,
+        options,
+        streaming: false,
+        isAnswered: true
+      }
       engine.environment.caller.context = fiber.context
       const start = (span: Tracer.Span | undefined) => {
         const begun = beginCall(beginning, span)
@@ -298,6 +309,18 @@ const beginScoped = (beginning: Omit<Beginning, "streaming">): Effect.Effect<Cal
     return call
   })
 
+const noFirstAnswer = new TransportError({ kind: "Deadline", code: 4, processed: "unknown", message: "too late" })
+
+/** Ends a stream that nobody begins to answer, where its caller has not said for how long it may take. */
+const inTime = <A, R>(
+  { environment: { time } }: Engine.Engine,
+  call: Call,
+  opening: Effect.Effect<A, TransportError, R>
+): Effect.Effect<A, TransportError, R> =>
+  call.isTimed || call.deadlineAt === Number.POSITIVE_INFINITY
+    ? opening
+    : Time.patiently(time, opening, Math.max(0, call.deadlineAt - time.now()), () => Effect.fail(noFirstAnswer))
+
 const makeServerStream =
   (engine: Engine.Engine, credentials: Credentials.Credentials): EtcdClient.Client["serverStream"] =>
   <I extends DescMessage, O extends DescMessage>(
@@ -310,12 +333,20 @@ const makeServerStream =
         const method = methodOf(descriptor)
         const bytes = yield* Effect.fromResult(Messages.encode(method, descriptor.input, request))
         const kind = kindOf(method, request)
-        const call = yield* beginScoped({ engine, credentials, method, kind, request: request as object, options })
+        const call = yield* beginScoped({
+          engine,
+          credentials,
+          method,
+          kind,
+          request: request as object,
+          options,
+          isAnswered: true
+        })
         const { attempt, first, rest } = yield* Engine.perform(engine, call, (attempt) =>
           Effect.contextWith((context: Context.Context<Scope.Scope>) => {
             Telemetry.sent(method, bytes.length, context)
             Session.listen(attempt.link, call.sentAt)
-            return holdingInScope(attempt.link, openStream(attempt, method.path, bytes))
+            return holdingInScope(attempt.link, inTime(engine, call, openStream(attempt, method.path, bytes)))
           })
         )
         if (Option.isNone(first)) return Stream.empty
@@ -333,7 +364,15 @@ const makeBidirectional =
     Effect.gen(function* () {
       const method = methodOf(descriptor)
       const kind = kindOf(method, undefined)
-      const call = yield* beginScoped({ engine, credentials, method, kind, request: undefined, options })
+      const call = yield* beginScoped({
+        engine,
+        credentials,
+        method,
+        kind,
+        request: undefined,
+        options,
+        isAnswered: false
+      })
       const { attempt, duplex } = yield* Engine.perform(engine, call, (attempt) =>
         Effect.map(
           holdingInScope(attempt.link, attempt.connection.bidirectional(method.path, attempt.options)),

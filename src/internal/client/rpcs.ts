@@ -119,7 +119,8 @@ export const rpcs: { readonly [service: string]: { readonly [method: string]: Rp
     Campaign: { kind: "write", takesLong: true },
     Proclaim: write,
     Leader: read,
-    Observe: read,
+    // It begins when there is a leader to tell of.
+    Observe: { kind: "read", takesLong: true },
     Resign: write
   }
 }
