@@ -846,7 +846,7 @@ const knownMessages: ReadonlyMap<string, Known> = new Map<string, Known>([
     "user name is empty",
     notApplied(
       (details) => new UserNameEmpty(details),
-      "Give a user name; where authentication is on, the client needs credentials."
+      "Authentication is on, and the request came without a user: give the client credentials."
     )
   ],
   ["user name not found", notApplied((details) => new UserNotFound(details), "List the users.")],
