@@ -125,6 +125,19 @@ describe("a client's certificate", () => {
 
       use("client")
       yield* Effect.retry(put(client), Schedule.spaced("20 millis"))
+      // What cannot be read does no harm to the connection that there is, and none to the next one when it is there again.
+      writeFileSync(key.file, text("client.key").slice(0, 60))
+      yield* put(client)
+      yield* restart
+      const halfWritten = yield* Effect.flip(put(client)).pipe(
+        Effect.repeat({
+          until: (error) => /client\.key.*cut off/.test(error.message),
+          schedule: Schedule.spaced("20 millis")
+        })
+      )
+      assertUnreachable(halfWritten.reason, /client\.key/)
+      use("client")
+      yield* Effect.retry(put(client), Schedule.spaced("20 millis"))
     })
   )
 
