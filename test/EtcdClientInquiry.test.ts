@@ -368,6 +368,17 @@ describe("what takes its time to read", () => {
     })
   )
 
+  it.effect("goes on soon where a member has fallen silent while nobody asked it", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine, used } = yield* connected()
+      yield* pass(5000)
+      Object.assign(mine, { holds: true, isSilent: true })
+      const call = yield* start(get(client))
+      assert.isTrue(Exit.isSuccess(yield* passUntilOver(call, 1000)))
+      assert.notStrictEqual(fake.sent.at(-1)!.address, used)
+    })
+  )
+
   it.effect("goes on where a member falls silent after it has answered others", () =>
     Effect.gen(function* () {
       const { client, fake, mine, used } = yield* connected()

@@ -273,6 +273,8 @@ const mayMove = ({ selection }: Engine, call: Call): boolean =>
 const judge = (engine: Engine, link: Session.Link, calls: ReadonlyArray<Call>, now: number): void => {
   const findings = find(engine, link, now)
   for (const call of calls) {
+    // The end of one call may be that of others, or their next try.
+    if (call.link !== link) continue
     const why = evidence(call, findings)
     // What was decided before the change is answered in these moments.
     call.doubtedAt = why === undefined ? undefined : (call.doubtedAt ?? now)
@@ -322,11 +324,14 @@ const takeBearings = (engine: Engine, link: Session.Link, calls: ReadonlyArray<C
 /** Looks at the calls of a connection, and answers for how long the oldest has been out that makes one wonder. */
 const lookAt = (engine: Engine, link: Session.Link, now: number): number => {
   const travel = 2 * link.roundTrip
-  if (!link.isMeasured && now - link.first!.sentAt >= firstMillis) ask(engine, link.session, link)
+  const age = link.first === undefined ? 0 : now - link.first.sentAt
+  if (!link.isMeasured && age >= firstMillis) ask(engine, link.session, link)
   const old = olderThan(link, firstMillis + travel, now)
   if (old.length === 0) return 0
   const limit = now >= engine.inquiry.endAt ? now : Number.NEGATIVE_INFINITY
-  for (const call of old) if (!call.isTimed && call.deadlineAt <= limit) end(call, "Deadline", 4, "too late")
+  for (const call of old) {
+    if (call.link === link && !call.isTimed && call.deadlineAt <= limit) end(call, "Deadline", 4, "too late")
+  }
   const calls = old.filter((call) => call.begun !== undefined && !call.takesLong)
   takeBearings(engine, link, calls)
   const long = calls.filter((call) => now - call.sentAt >= longMillis + travel)
@@ -345,7 +350,7 @@ const look = (engine: Engine): Effect.Effect<boolean> =>
     const ages = links.map((link) => lookAt(engine, link, now))
     const oldest = Math.max(0, ...ages)
     if (oldest === 0) {
-      inquiry.asked.clear()
+      for (const link of inquiry.asked.keys()) if (!inquiry.asking.has(link)) inquiry.asked.delete(link)
       inquiry.askAt = 0
       return links.length > 0
     }
