@@ -357,13 +357,15 @@ export const ask = Effect.fnUntraced(function* (
   options: Pick<CallOptions, "timeoutMillis" | "holder">
 ) {
   const { connection } = link
-  if (!link.isReserved) {
+  const shown = credentials.current()
+  const hasToken = shown?.token !== undefined
+  // Without a token it is asked all the same: that it answers shows that it lives.
+  if (!link.isReserved || !hasToken) {
     const answer = yield* View.ask(connection, time.now, options)
     if (answer !== "reserved") return answer
     link.isReserved = true
   }
-  const shown = credentials.current()
-  if (shown?.token === undefined) return undefined
+  if (!hasToken) return undefined
   const answer = yield* View.ask(connection, time.now, { ...options, metadata: shown.plain })
   link.shown = shown
   return answer === "reserved" ? undefined : answer
