@@ -14,7 +14,15 @@ import * as EtcdClient from "../src/EtcdClient.ts"
 import type { EtcdError } from "../src/EtcdError.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import type { TransportError } from "../src/internal/grpc/Transport.ts"
-import { KV, Maintenance, PutResponseSchema, StatusResponseSchema, Watch } from "../src/internal/proto/rpc_pb.ts"
+import {
+  AuthenticateResponseSchema,
+  KV,
+  Maintenance,
+  PutResponseSchema,
+  StatusResponseSchema,
+  Watch
+} from "../src/internal/proto/rpc_pb.ts"
+import * as Time from "../src/internal/time.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 import * as Frames from "./support/http2/frames.ts"
 import { makeRandom } from "./support/http2/fuzz.ts"
@@ -297,6 +305,28 @@ describe("a call that is out for long", () => {
       for (const fiber of patient) assert.strictEqual(fiber.pollUnsafe(), undefined)
       yield* Effect.forEach(patient, (fiber) => Fiber.interrupt(fiber as Fiber.Fiber<unknown, unknown>))
       assert.strictEqual(fake.sent[1]?.options.timeoutMillis, undefined, "the server is not told of it")
+    })
+  )
+
+  it.effect("ends soon after that where this process stands still again and again, too", () =>
+    Effect.gen(function* () {
+      const clock = Time.fromClock(yield* TestClock.testClockWith(Effect.succeed))
+      let stood = 0
+      const time: Time.Time = { ...clock, now: () => clock.now() + stood }
+      const { fake, all } = members()
+      const client = yield* Effect.provideService(makeWith(fake.transport, { endpoints: ["a:1"] }), Time.Time, time)
+      yield* put(client)
+      all["a:1"].holds = true
+      for (const millis of [300, 5000]) {
+        const call = yield* start(reasonOf(put(client)))
+        const standStill = Effect.suspend(() => {
+          stood += millis
+          return pass(25)
+        })
+        for (let passed = 0; passed < 50_000; passed += millis) yield* standStill
+        assert.isDefined(call.pollUnsafe(), "it is over")
+        assert.strictEqual((yield* Fiber.join(call))._tag, "DeadlineExceeded")
+      }
     })
   )
 })

@@ -75,6 +75,10 @@ export interface Inquiry {
   askAt: number
   /** Not before this time is a call ended because it has been out for too long: what had come in time is being read. */
   endAt: number
+  /** Whose time was up before this is ended even so: this process has stood still again, and had read since. */
+  overAt: number
+  /** When it was seen that this process had stood still, for the first time in about as long as reading may take. */
+  stoodAt: number
   /** The connections whose members have not answered the first question since their last answer. */
   readonly asked: Map<Session.Link, Question>
   /** The connections that a question is on its way over, and the members that are connected to for one. */
@@ -87,6 +91,8 @@ export const make = (): Inquiry => ({
   isWatching: false,
   askAt: 0,
   endAt: 0,
+  overAt: Number.NEGATIVE_INFINITY,
+  stoodAt: Number.NEGATIVE_INFINITY,
   asked: new Map(),
   asking: new Set(),
   isSeeking: false
@@ -328,7 +334,8 @@ const lookAt = (engine: Engine, link: Session.Link, now: number): number => {
   if (!link.isMeasured && age >= firstMillis) ask(engine, link.session, link)
   const old = olderThan(link, firstMillis + travel, now)
   if (old.length === 0) return 0
-  const limit = now >= engine.inquiry.endAt ? now : Number.NEGATIVE_INFINITY
+  const { endAt, overAt } = engine.inquiry
+  const limit = now >= endAt ? now : overAt
   for (const call of old) {
     if (call.link === link && !call.isTimed && call.deadlineAt <= limit) end(call, "Deadline", 4, "too late")
   }
@@ -367,6 +374,9 @@ const look = (engine: Engine): Effect.Effect<boolean> =>
 const stoodStill = (inquiry: Inquiry, now: number): void => {
   for (const question of inquiry.asked.values()) question.since = now
   inquiry.endAt = now + readingMillis
+  if (now < inquiry.stoodAt + readingMillis) return
+  inquiry.overAt = inquiry.stoodAt
+  inquiry.stoodAt = now
 }
 
 const watchCalls = (engine: Engine): Effect.Effect<void> =>
