@@ -7,6 +7,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
@@ -642,6 +643,41 @@ describe("a member that was slow to greet", () => {
       assert.strictEqual((yield* Fiber.join(call))._tag, "LeaderChanged")
     })
   )
+})
+
+describe("a member that is far away", () => {
+  it.effect("has the time that the way takes, also where it tells who leads only to those whom it knows", () =>
+    Effect.gen(function* () {
+      const { fake, servers } = members()
+      let isFirstOver = false
+      for (const [address, server] of Object.entries(servers)) {
+        const { answer, status } = server
+        const way = address === "a:1" ? 600 : 1
+        server.dial = () => (address === "a:1" || isFirstOver ? Effect.void : Effect.fail(refused))
+        server.answer = (call) =>
+          Effect.delay(call.path.endsWith("Authenticate") ? Effect.succeed(token) : answer(call), 2 * way)
+        server.status = (question) =>
+          Effect.delay(question.metadata?.token === undefined ? Effect.fail(unnamed) : status!(question), way)
+      }
+      const credentials = { username: "root", password: Redacted.make("hunter2") }
+      const client = yield* byTestClock(
+        makeWith(fake.transport, { endpoints: ["a:1", "b:1", "c:1"], selection: "leader", credentials })
+      )
+      yield* passUntilOver(yield* start(put(client)), 20_000)
+      isFirstOver = true
+      yield* pass(5000)
+      const before = fake.sent.length
+      yield* passUntilOver(yield* start(get(client)), 10_000)
+      assert.deepStrictEqual(
+        fake.sent.slice(before).map(({ address }) => address),
+        ["a:1"]
+      )
+    })
+  )
+
+  const refused = Fake.failure("Unreachable", "no")
+  const unnamed = Fake.status(3, "etcdserver: user name is empty")
+  const token = toBinary(AuthenticateResponseSchema, create(AuthenticateResponseSchema, { token: "t" }))
 })
 
 describe("a member that takes no connection", () => {

@@ -148,8 +148,9 @@ const askAll = (engine: Engine): void => {
 // ── what the answers show ──
 
 /** Counts the silence of those who have been asked from the last that came, and not before the question has left. */
-const listen = (inquiry: Inquiry, now: number): void => {
+const listen = ({ environment, inquiry }: Engine, now: number): void => {
   for (const [link, question] of inquiry.asked) {
+    if (!environment.links.has(link)) inquiry.asked.delete(link)
     const heard = link.connection.bytesHeard()
     if (heard === question.heard && question.holder.begun?.isSent === true) continue
     question.heard = heard
@@ -352,7 +353,7 @@ const look = (engine: Engine): Effect.Effect<boolean> =>
   Effect.gen(function* () {
     const { environment, inquiry } = engine
     const now = environment.time.now()
-    listen(inquiry, now)
+    listen(engine, now)
     const links = [...environment.links].filter((link) => link.first !== undefined)
     const ages = links.map((link) => lookAt(engine, link, now))
     const oldest = Math.max(0, ...ages)
