@@ -583,6 +583,30 @@ describe("a call ends", () => {
     })
   )
 
+  it.effect("at its deadline where it has waited before it was sent, and the server is told what is left", () =>
+    Effect.gen(function* () {
+      let isUp = false
+      const fake = Fake.make({
+        "a:1": {
+          dial: () => (isUp ? Effect.void : Effect.fail(unreachable)),
+          answer: () => (fake.sent.length === 1 ? ok() : Effect.never)
+        }
+      })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1"] })
+      const options = { deadline: "10 seconds", retry: Schedule.spaced("9 seconds") } as const
+      const call = yield* Effect.forkChild(reasonOf(put(client, options)), { startImmediately: true })
+      yield* TestClock.adjust("8 seconds")
+      isUp = true
+      yield* put(client)
+      yield* TestClock.adjust("1 second")
+      const told = fake.sent.at(-1)?.options.timeoutMillis ?? Number.POSITIVE_INFINITY
+      assert.strictEqual(fake.sent.length, 2)
+      assert.isAtMost(told, 1000)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* Fiber.join(call))._tag, "DeadlineExceeded")
+    })
+  )
+
   it.effect("before a pause that its deadline does not allow, with what went wrong", () =>
     Effect.gen(function* () {
       const answer = () => Effect.fail(Fake.status(14, "etcdserver: no leader"))

@@ -216,7 +216,7 @@ const makeUnary =
           batched.heard = () => call.link?.connection.bytesHeard() ?? 0
         }
         const run = exchange(engine, call, descriptor.output, encoded.success, fiber.context)
-        return Engine.observed(fiber, engine, call, () => Engine.perform(engine, call, run))
+        return Engine.observed(fiber, engine, call, () => Engine.perform(engine, call, run, call.begunAt))
       }
       return Telemetry.isTraced(fiber) ? Telemetry.withSpan(method, start) : start(undefined)
     })

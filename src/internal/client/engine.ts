@@ -375,10 +375,14 @@ const reach = <A, R>(
   })
 
 /** Performs the call now: on the endpoint that is best, and again elsewhere or later as the rules say. */
-export const perform = <A, R>(engine: Engine, call: Call, run: Run<A, R>): Effect.Effect<A, EtcdError.EtcdError, R> => {
+export const perform = <A, R>(
+  engine: Engine,
+  call: Call,
+  run: Run<A, R>,
+  now: number = engine.environment.time.now()
+): Effect.Effect<A, EtcdError.EtcdError, R> => {
   const { environment, selection } = engine
   if (environment.closed) return Effect.fail(closedError)
-  const now = call.tries === 0 ? call.begunAt : environment.time.now()
   if (call.pinned?.removed === true) {
     // The list has dropped it since, but the call has named it.
     const pinned = pin(engine, call.pinned.endpoint.address)
