@@ -9,6 +9,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { Tls } from "../../../src/EtcdClient.ts"
+import * as ClientOptions from "../../../src/internal/client/options.ts"
 import { material, problemOf } from "../../../src/internal/client/tls.ts"
 import { temporaryDirectory } from "../../support/machine.ts"
 import { fixture } from "../../support/tls.ts"
@@ -60,14 +61,13 @@ const bad: ReadonlyArray<readonly [string, unknown, RegExp]> = [
   ["a file without a name", { ca: { file: "" } }, /tls\.ca.*name of its file is empty/],
   ["bytes", { ca: new Uint8Array(3) }, /tls\.ca.*neither PEM text nor \{ file: name \}/],
   ["null", { ca: null }, /tls\.ca.*neither/],
-  ["a number in disguise", { certificate, key: Redacted.make(5) }, /tls\.key.*neither/],
-  [
-    "a version that is too old",
-    { minVersion: "TLSv1.1" },
-    /tls\.minVersion.*"TLSv1\.1"; give "TLSv1\.2" or "TLSv1\.3"/
-  ],
-  ["a server without a name", { serverName: "" }, /tls\.serverName.*empty/],
-  ["a yes that is no boolean", { insecureSkipVerify: "yes" }, /insecureSkipVerify/]
+  ["a number in disguise", { certificate, key: Redacted.make(5) }, /tls\.key.*neither/]
+]
+
+const badBesides: ReadonlyArray<readonly [string, unknown, RegExp]> = [
+  ["a version that is too old", { minVersion: "TLSv1.1" }, /tls.*minVersion.*"TLSv1\.2" or "TLSv1\.3".*"TLSv1\.1"/],
+  ["a server without a name", { serverName: "" }, /tls.*serverName.*empty/],
+  ["a yes that is no boolean", { insecureSkipVerify: "yes" }, /tls.*insecureSkipVerify/]
 ]
 
 /** Each line of a key, which must not be told. */
@@ -95,6 +95,10 @@ describe("TLS options", () => {
       assertDiscreet(JSON.stringify(error))
     })
   )
+
+  it.each(badBesides)("that make no sense beside PEM are told: %s", (_, tls, message) => {
+    assert.match(ClientOptions.problemOf({ endpoints: ["https://127.0.0.1"], tls: tls as Tls }) ?? "none", message)
+  })
 })
 
 describe("files", () => {
