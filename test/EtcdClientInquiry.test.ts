@@ -680,6 +680,53 @@ describe("a member that is far away", () => {
   const token = toBinary(AuthenticateResponseSchema, create(AuthenticateResponseSchema, { token: "t" }))
 })
 
+describe("a member that falls silent", () => {
+  for (const when of ["before there is a token", "after the token has expired"]) {
+    it.effect(`${when} is left, where others answer, and tell nothing to somebody without one`, () =>
+      Effect.gen(function* () {
+        const { all, fake, servers } = members()
+        let token = 0
+        const isKnown = (shown: string | undefined) => shown === String(token)
+        for (const server of Object.values(servers)) {
+          const { answer, status } = server
+          server.answer = (call) =>
+            Effect.flatMap(answer(call), (answered) => {
+              if (call.path.endsWith("Authenticate")) return Effect.sync(() => tokenBytes(String(++token)))
+              return isKnown(call.options.metadata?.token) ? Effect.succeed(answered) : Effect.fail(unknown)
+            })
+          server.status = (question) =>
+            Effect.flatMap(status!(question), (told) => {
+              const shown = question.metadata?.token
+              if (isKnown(shown)) return Effect.succeed(told)
+              return Effect.fail(shown === undefined ? unnamed : unknown)
+            })
+        }
+        const credentials = { username: "root", password: Redacted.make("hunter2") }
+        const client = yield* byTestClock(
+          makeWith(fake.transport, { endpoints: ["a:1", "b:1", "c:1"], selection: "sticky", credentials })
+        )
+        if (when.startsWith("after")) yield* put(client)
+        else {
+          // The connection is there, and the one who would authenticate is gone.
+          for (const member of Object.values(all)) member.refuses = Fake.status(9, "etcdserver: nobody can tell")
+          yield* Effect.exit(put(client))
+          for (const member of Object.values(all)) member.refuses = undefined
+        }
+        const mine = all[fake.sent.at(-1)!.address as Address]
+        token++
+        yield* pass(5000)
+        Object.assign(mine, { holds: true, isSilent: true })
+        assert.isTrue(Exit.isSuccess(yield* passUntilOver(yield* start(get(client)), 5000)))
+      })
+    )
+  }
+
+  const unnamed = Fake.status(3, "etcdserver: user name is empty")
+  const unknown = Fake.status(16, "etcdserver: invalid auth token")
+  const tokenBytes = (token: string) =>
+    toBinary(AuthenticateResponseSchema, create(AuthenticateResponseSchema, { token }))
+})
+
 describe("a member that takes no connection", () => {
   const withoutLeader = Fake.status(14, "etcdserver: no leader")
 

@@ -122,6 +122,7 @@ const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void> =>
         inquiry.asked.delete(link)
         link.roundTrip = Math.min(link.roundTrip, environment.time.now() - question.askedAt)
         link.isMeasured = true
+        if (view === undefined) session.evadedAt = environment.time.now()
         if (view === undefined || Session.belongs(environment, link, view.clusterId, "no") !== undefined) return
         session.view = view
         viewed(engine)
@@ -197,7 +198,7 @@ interface Findings {
   /** Whether the others, as many as have told, have all lost the leader. */
   readonly isLeaderLost: boolean
   readonly isSilent: boolean
-  /** Whether it is silent while another member knows a leader. */
+  /** Whether it is silent while another member knows a leader, or answers at least, and does not tell. */
   readonly isLeft: boolean
 }
 
@@ -208,6 +209,9 @@ const find = (engine: Engine, link: Session.Link, now: number): Findings => {
   const own = last !== undefined && last.at >= now - recentMillis ? last : undefined
   const others = views.filter(({ memberId }) => memberId !== last?.memberId)
   const asked = engine.inquiry.asked.get(link)
+  const isEvaded = Selection.all(engine.selection).some(
+    (other) => other !== session && other.evadedAt >= now - recentMillis
+  )
   const isSilent = asked !== undefined && now - asked.since >= silentMillis + 2 * link.roundTrip
   return {
     last,
@@ -215,7 +219,7 @@ const find = (engine: Engine, link: Session.Link, now: number): Findings => {
     newest: newestOf(own === undefined ? views : [...views, own]),
     isLeaderLost: others.length > 0 && others.every(({ leader }) => leader === 0n),
     isSilent,
-    isLeft: isSilent && others.some(hasLeader)
+    isLeft: isSilent && (isEvaded || others.some(hasLeader))
   }
 }
 
@@ -270,7 +274,7 @@ const turnTo = (engine: Engine, newest: View.View | undefined, now: number): voi
   if (session !== undefined && session.avoidUntil <= now) engine.selection.current = session
 }
 
-const silence = "the member does not even say who leads, and others do"
+const silence = "the member does not even answer who leads, and others do"
 
 /** Whether the call can be sent on: what surely was not applied, and not for ever. */
 const mayMove = ({ selection }: Engine, call: Call): boolean =>

@@ -81,6 +81,8 @@ export interface Session {
   removed: boolean
   /** What the member said last. */
   view: View.View | undefined
+  /** When it last answered, and did not tell. */
+  evadedAt: number
 }
 
 type Step = (now: number, input: TransportError | undefined) => Pull.Pull<[unknown, Duration.Duration], never, unknown>
@@ -136,7 +138,8 @@ export const make = (endpoint: Endpoint, isListed: boolean): Session => ({
   avoidUntil: 0,
   backoff: undefined,
   removed: false,
-  view: undefined
+  view: undefined,
+  evadedAt: Number.NEGATIVE_INFINITY
 })
 
 /** Does something in the background, in real time, as long as the client lives. */
