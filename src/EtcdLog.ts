@@ -677,7 +677,8 @@ const otherText = (line: string): Event => {
 }
 
 // etcd prints what it takes from its environment, which is where its secrets are, and who it is for a discovery service.
-const secretFields = /("(?:variable-value|discovery-user|discovery-password)": ?)"(?:[^"\\]|\\.)+"/g
+// A line that was too long, or whose rest never came, may end in the middle of that.
+const secretFields = /("(?:variable-value|discovery-user|discovery-password)": ?)"(?:(?:[^"\\]|\\.)+"?|\\$)/g
 
 const withoutSecrets = (line: string): string =>
   line.includes('"variable-value"') || line.includes('"discovery-')

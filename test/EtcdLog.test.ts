@@ -384,6 +384,16 @@ describe("EtcdLog: one line", () => {
       assert.strictEqual(Object.values(event.fields).filter((value) => value === "<redacted>").length, 1)
     }
     assert.notInclude(JSON.stringify(EtcdLog.fromLine({ text: lines[0]!, omittedBytes: 9 })), "ter2")
+    // A line that was too long, or whose rest never came.
+    const secret = lines[0]!.indexOf("hun")
+    for (let length = secret + 1; length < lines[0]!.length; length++) {
+      const text = lines[0]!.slice(0, length)
+      for (const event of [EtcdLog.parse(text), EtcdLog.fromLine({ text, omittedBytes: 9 })]) {
+        assert.notInclude(JSON.stringify(event), '"h')
+        assert.notInclude(event.line, "hu")
+        assert.notInclude(event.line, "ter2")
+      }
+    }
   })
 
   it("keeps any other text", () => {

@@ -396,6 +396,25 @@ describe("how far a quiet watch is", () => {
     })
   )
 
+  it.live("leaves no more to look up than one look, for however long the store cannot be read", () =>
+    Effect.gen(function* () {
+      const { server, service } = yield* start({ progressIntervalMillis: 2 })
+      const mayRead = Latch.makeUnsafe(false)
+      server.beforeRead = mayRead.await
+      yield* reading(service)
+      const call = yield* server.call(0, 1)
+      call.created(0, 5n)
+      const asked = () => call.requests.filter(({ requestUnion: { case: kind } }) => kind === "progressRequest").length
+      yield* until(() => server.looks.length === 1)
+      yield* until(() => asked() >= 50)
+      const before = asked()
+      yield* mayRead.open
+      yield* until(() => asked() >= before + 5)
+      // The one that was under way, the one that waited, and one in each interval since.
+      assert.isAtMost(server.looks.length, 2 + asked() - before + 1)
+    })
+  )
+
   it.live("is not asked of a server whose answer may be ahead of its events", () =>
     Effect.gen(function* () {
       const { server, service } = yield* start({ progressIntervalMillis: 1 })

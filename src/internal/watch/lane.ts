@@ -565,9 +565,13 @@ export class Lane implements Carrier {
     }
   }
 
-  /** The call may be kept by a proxy, and the store behind it have gone back: then it is silent. */
+  /**
+   * The call may be kept by a proxy, and the store behind it have gone back: then it is silent. What still waits to be
+   * looked up, since the store cannot be read now, will do for that.
+   */
   private suspectSilence(): void {
-    if (!this.isHeard && this.call !== undefined) this.testify({ witness: this.latestWitness(), of: undefined })
+    const isSuspect = !this.isHeard && this.call !== undefined && this.testimonies.length === 0
+    if (isSuspect) this.testify({ witness: this.latestWitness(), of: undefined })
     this.isHeard = false
   }
 
