@@ -155,7 +155,7 @@ describe("decode", () => {
     })
   )
 
-  it.effect.each([Number.NaN, {}, { second: 5 }, true, "5", "", "Infinity", -1, 2n ** 63n, "1h1x"])(
+  it.effect.each([Number.NaN, [0, Number.NaN], {}, { second: 5 }, true, "5", "", "Infinity", -1, 2n ** 63n, "1h1x"])(
     "does not take %s for a duration",
     (value) =>
       Effect.gen(function* () {

@@ -54,6 +54,7 @@ const noDuration = [
   { seconds: 1, minuts: 5 },
   { seconds: "1" },
   { seconds: Number.NaN },
+  [Number.NaN, 0],
   new Map([["seconds", 5]]),
   new Uint8Array(2),
   null,

@@ -232,14 +232,15 @@ const isOfUnits = (value: unknown): boolean => {
   )
 }
 
-/**
- * How long it is, where it is a duration. `Duration` itself takes NaN for none, and leaves out what is of no unit that it
- * knows.
- */
+/** What a duration may be made of: `Duration` itself takes NaN for none, and leaves out what is of no unit it knows. */
+const mayBeDuration = (value: unknown): boolean => {
+  if (typeof value !== "object" || Duration.isDuration(value)) return !Number.isNaN(value)
+  return Array.isArray(value) ? !value.some(Number.isNaN) : isOfUnits(value)
+}
+
+/** How long it is, where it is a duration. */
 export const durationOf = (value: unknown): Option.Option<Duration.Duration> =>
-  typeof value !== "object" || Duration.isDuration(value) || Array.isArray(value) || isOfUnits(value)
-    ? Option.filter(Duration.fromInput(value as Duration.Input), () => !Number.isNaN(value))
-    : Option.none()
+  mayBeDuration(value) ? Duration.fromInput(value as Duration.Input) : Option.none()
 
 const isDuration =
   (accepts: (millis: number) => boolean) =>
