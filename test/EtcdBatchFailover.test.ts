@@ -260,11 +260,16 @@ describe("EtcdBatch, in a cluster whose members fail", () => {
           const held = yield* start(kv.put("doubted", "held"))
           const patient = yield* start(kv.put("doubted/patient", "1"))
           const endless = yield* start(kv.put("doubted/endless", "1", { deadline: "Infinity" }))
-          const impatient = yield* start(Effect.exit(kv.put("doubted/impatient", "1", { deadline: "500 millis" })))
+          const impatient = yield* start(
+            Effect.flatMap(Effect.exit(kv.put("doubted/impatient", "1", { deadline: "500 millis" })), (exit) =>
+              // In the very moment in which it is told; it need not wait for the others.
+              Effect.map(kv.delete("doubted/next", { deadline: "10 seconds" }), ({ header }) => ({ exit, header }))
+            )
+          )
           // So that the three of them go together.
           yield* Fiber.interrupt(held)
-          assert.deepStrictEqual(failureOf(yield* Fiber.join(impatient)), ["DeadlineExceeded", "unknown"])
-          const { header } = yield* kv.put("doubted/next", "1", { deadline: "10 seconds" })
+          const { exit, header } = yield* Fiber.join(impatient)
+          assert.deepStrictEqual(failureOf(exit), ["DeadlineExceeded", "unknown"])
           assert.notStrictEqual(header.memberId, paused.id)
           assert.isUndefined(patient.pollUnsafe())
           yield* paused.signal("SIGCONT")

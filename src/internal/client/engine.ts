@@ -203,10 +203,11 @@ const raisesDoubt = (
     ? Session.silence(link, environment.time.now()) >= Inquiry.longMillis
     : blamesEndpoint(failed.reason)
 
-/** One of those who share a call has waited for as long as it could; the call goes on. */
+/** One of those who share a call has waited for as long as it could; the call goes on. What he does next goes elsewhere. */
 export const doubt = ({ environment }: Engine, { link }: Call): void => {
   if (link === undefined || Session.silence(link, environment.time.now()) < Inquiry.longMillis) return
-  Session.fork(environment, Effect.asVoid(Session.blame(link.session, environment, undefined)))
+  const blaming = Effect.asVoid(Session.blame(link.session, environment, undefined))
+  Session.fork(environment, blaming, { startImmediately: true })
 }
 
 /** In a row: a member that lags behind does not know a token yet that is new. Each costs the server the hash of a password. */

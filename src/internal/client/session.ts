@@ -143,9 +143,14 @@ export const make = (endpoint: Endpoint, isListed: boolean): Session => ({
 })
 
 /** Does something in the background, in real time, as long as the client lives. */
-export const fork = (environment: Environment, effect: Effect.Effect<void>): void => {
+export const fork = (environment: Environment, effect: Effect.Effect<void>, options?: ForkOptions): void => {
   const { context, scope, time } = environment
-  Effect.runForkWith(context)(Effect.forkIn(Time.inRealTime(time, effect), scope))
+  Effect.runForkWith(context)(Effect.forkIn(Time.inRealTime(time, effect), scope, options))
+}
+
+interface ForkOptions {
+  /** What can be done at once is done when this returns. */
+  readonly startImmediately: boolean
 }
 
 // ── blame ──
