@@ -99,6 +99,19 @@ describe("an endpoint", () => {
     })
   )
 
+  it.effect("that single calls name now and then keeps its connection", () =>
+    Effect.gen(function* () {
+      const fake = Fake.make({ "a:1": { answer: ok }, "x:1": { answer: ok } })
+      const client = yield* byTestClock(makeWith(fake.transport, { endpoints: ["a:1"] }))
+      for (let call = 0; call < 30; call++) {
+        yield* put(client, { endpoint: "x:1" })
+        yield* TestClock.adjust("4 seconds")
+        yield* turns
+      }
+      assert.deepStrictEqual(fake.dials, ["x:1"])
+    })
+  )
+
   it.effect("that goes from the list tells its streams, whose connection is closed when they have left", () =>
     Effect.gen(function* () {
       const lists = yield* Queue.unbounded<ReadonlyArray<string>>()

@@ -69,13 +69,19 @@ const retold = (call: Call, error: TransportError): TransportError => {
   })
 }
 
-/** How long an endpoint stays connected that single calls have named, after the last of them, in milliseconds. */
+/** How long at least an endpoint stays connected that single calls have named, after the last one, in milliseconds. */
 const lingerMillis = 10_000
 
 /** Lets go of an endpoint that only single calls have named, when none has for a while. */
 const letGo = (engine: Engine, session: Session.Session): Effect.Effect<void> => {
   const { address } = session.endpoint
-  const isUnused = () => (session.link === undefined ? session.dialing === undefined : Session.isIdle(session.link))
+  const isUnused = () => {
+    if (session.isNamed) {
+      session.isNamed = false
+      return false
+    }
+    return session.link === undefined ? session.dialing === undefined : Session.isIdle(session.link)
+  }
   const wait = Time.sleep(engine.environment.time, lingerMillis)
   return Effect.gen(function* () {
     for (let idle = 0; idle < 2; idle = isUnused() ? idle + 1 : 0) yield* wait
@@ -93,7 +99,10 @@ export const pin = (engine: Engine, text: string): Result.Result<Session.Session
   const known =
     Selection.all(engine.selection).find((session) => session.endpoint.address === endpoint.address) ??
     engine.others.get(endpoint.address)
-  if (known !== undefined) return Result.succeed(known)
+  if (known !== undefined) {
+    known.isNamed = true
+    return Result.succeed(known)
+  }
   const session = Session.make(endpoint, false)
   engine.others.set(endpoint.address, session)
   Session.fork(engine.environment, letGo(engine, session))

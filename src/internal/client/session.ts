@@ -70,6 +70,8 @@ export interface Session {
   readonly endpoint: Endpoint
   /** Whether it is one of the client's endpoints, and not only one that a single call has named. */
   isListed: boolean
+  /** Whether a call has named it since that was asked last. */
+  isNamed: boolean
   link: Link | undefined
   dialing: Deferred.Deferred<Link, TransportError> | undefined
   /** Why the last dial failed, until one succeeds. */
@@ -131,6 +133,7 @@ export interface Environment {
 export const make = (endpoint: Endpoint, isListed: boolean): Session => ({
   endpoint,
   isListed,
+  isNamed: false,
   link: undefined,
   dialing: undefined,
   dialFailure: undefined,
