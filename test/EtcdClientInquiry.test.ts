@@ -681,6 +681,30 @@ describe("a member that is far away", () => {
 })
 
 describe("a member that falls silent", () => {
+  it.effect("is not left for somebody who tells nobody who leads, and may be no etcd", () =>
+    Effect.gen(function* () {
+      const { all, fake, servers } = members()
+      const foreign = Fake.failure("Http", "unknown", "404", 12)
+      const refused = Fake.failure("Unreachable", "no")
+      let isUsed = false
+      for (const address of ["b:1", "c:1"] as const) {
+        Object.assign(servers[address], {
+          dial: () => (isUsed ? Effect.void : Effect.fail(refused)),
+          answer: () => Effect.fail(foreign),
+          status: () => Effect.fail(foreign)
+        })
+      }
+      const client = yield* byTestClock(makeWith(fake.transport, { endpoints: ["a:1", "b:1", "c:1"] }))
+      yield* put(client)
+      isUsed = true
+      Object.assign(all["a:1"], { holds: true, isSilent: true })
+      const call = yield* start(Effect.exit(get(client)))
+      yield* pass(3000)
+      assert.strictEqual(call.pollUnsafe(), undefined)
+      yield* Fiber.interrupt(call)
+    })
+  )
+
   for (const when of ["before there is a token", "after the token has expired"]) {
     it.effect(`${when} is left, where others answer, and tell nothing to somebody without one`, () =>
       Effect.gen(function* () {

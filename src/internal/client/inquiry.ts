@@ -122,7 +122,8 @@ const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void> =>
         inquiry.asked.delete(link)
         link.roundTrip = Math.min(link.roundTrip, environment.time.now() - question.askedAt)
         link.isMeasured = true
-        if (view === undefined) session.evadedAt = environment.time.now()
+        // Whoever tells nobody may be no etcd at all.
+        if (view === undefined && link.isReserved) session.evadedAt = environment.time.now()
         if (view === undefined || Session.belongs(environment, link, view.clusterId, "no") !== undefined) return
         session.view = view
         viewed(engine)

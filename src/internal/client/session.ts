@@ -83,7 +83,7 @@ export interface Session {
   removed: boolean
   /** What the member said last. */
   view: View.View | undefined
-  /** When it last answered, and did not tell. */
+  /** When it last answered, and did not tell, because it wants a token, or another one. */
   evadedAt: number
 }
 
