@@ -92,4 +92,17 @@ describe("EtcdMembership", () => {
       assert.isFalse(voter.member.isLearner)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
+
+  it.live("takes every URL at which a member may be reached", () =>
+    Effect.gen(function* () {
+      const { first, membership } = yield* setUp()
+      // Of the link-local address of a machine the zone is a part.
+      const urls = ["http://[fe80::1%25eth0]:2380", "https://[::1]:2380", "http://a_b.example:2380", "unix://a.peer:0"]
+      const { members } = yield* membership.update(first.id, urls)
+      assert.deepStrictEqual([...members[0]!.peerUrls].sort(), urls.toSorted())
+      for (const url of ["http://[fe80::1%eth0]:2380", "http://[fe80::1%25]:2380", "http://a%25b:2380"]) {
+        assert.strictEqual(yield* reason(membership.update(first.id, [url])), "InvalidArgument", url)
+      }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
 })

@@ -24,7 +24,9 @@ export interface EtcdUrl {
 }
 
 const form = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/(.*)$/s
-const address = /^(\[[0-9A-Fa-f:.]+\]|[^:[\]]*):(\d*)$/
+const address = /^(\[[0-9A-Fa-f:.]+(?:%25[\w.~-]+)?\]|[^:[\]]*):(\d*)$/
+/** What stands after an address that more than one link of the machine may have. */
+const zone = /%25[\w.~-]+(?=\]:)/
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters that must not occur
 const forbidden = /[\u0000-\u0020\u007f<>"^`{}|\\%?#,@]/
 
@@ -42,13 +44,12 @@ export const parse = (given: string): Result.Result<EtcdUrl, string> => {
   if (!schemes.has(scheme)) {
     return Result.fail(`"${text}" has the scheme ${scheme}; etcd knows http, https, unix and unixs`)
   }
-  const character = forbidden.exec(rest)
+  const isTcp = scheme === "http" || scheme === "https"
+  const character = forbidden.exec(isTcp ? rest.replace(zone, "") : rest)
   if (character !== null) {
     return Result.fail(`"${text}" must not contain ${JSON.stringify(character[0])}`)
   }
-  return scheme === "http" || scheme === "https"
-    ? parseTcp(text, scheme, rest)
-    : parseUnix(text, scheme as "unix", rest)
+  return isTcp ? parseTcp(text, scheme, rest) : parseUnix(text, scheme as "unix", rest)
 }
 
 const parseTcp = (text: string, scheme: "http" | "https", rest: string): Result.Result<EtcdUrl, string> => {
@@ -89,8 +90,11 @@ const parseUnix = (text: string, scheme: "unix" | "unixs", rest: string): Result
   })
 }
 
-/** Whether the host is an IP address, and not a name. Asks Node.js only where it may be one: its first answer is slow. */
-export const isIp = (host: string): boolean => /^\d|:/.test(host) && isIP(host) !== 0
+/**
+ * Whether the host is an IP address, and not a name; etcd takes none with a zone for one. Asks Node.js only where it may be
+ * one: its first answer is slow.
+ */
+export const isIp = (host: string): boolean => /^\d|:/.test(host) && !host.includes("%") && isIP(host) !== 0
 
 /** Whether only this machine can reach the URL. */
 export const isLocal = (url: EtcdUrl): boolean =>
