@@ -8,12 +8,14 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import type * as EtcdError from "../src/EtcdError.ts"
 import { KV } from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
+import { standStill } from "./support/machine.ts"
 
 const fixture = (name: string) => join(import.meta.dirname, "fixtures", "tls", name)
 const text = (name: string) => readFileSync(fixture(name), "utf8")
@@ -197,6 +199,22 @@ describe("files", () => {
         connectTimeout: "50 millis"
       })
       assertUnreachable(yield* reasonOf(put(client)), /tls\.ca.*not.*within 50 ms/)
+    })
+  )
+
+  it.live("that were there in time are read, though this process stood still", () =>
+    Effect.gen(function* () {
+      const good = yield* node("server")
+      const client = yield* EtcdClient.make({
+        endpoints: [good.endpoint],
+        tls: { ca },
+        retry: Schedule.recurs(0),
+        connectTimeout: "2 seconds"
+      })
+      const call = yield* Effect.forkChild(put(client), { startImmediately: true })
+      yield* Effect.yieldNow
+      yield* standStill(3000)
+      yield* Fiber.join(call)
     })
   )
 })

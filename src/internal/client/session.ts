@@ -320,7 +320,7 @@ const material = ({
   time,
   tls
 }: Environment): Effect.Effect<Tls, TransportError> =>
-  Time.within(time, tls, connectTimeoutMillis, () => Effect.fail(TlsMaterial.unread(connectTimeoutMillis)))
+  Time.patiently(time, tls, connectTimeoutMillis, () => Effect.fail(TlsMaterial.unread(connectTimeoutMillis)))
 
 const open = Effect.fnUntraced(function* (session: Session, environment: Environment) {
   const { endpoint } = session
