@@ -765,6 +765,30 @@ describe("a call that ends", () => {
     })
   )
 
+  it.live("because of one of its watches is joined by none any more that begins while they are divided", () =>
+    Effect.gen(function* () {
+      const { server, service } = yield* start()
+      yield* reading(service, {}, "a")
+      yield* reading(service, {}, "b")
+      const call = yield* server.call(0, 2)
+      call.created(0, 5n)
+      call.created(1, 5n)
+      const run = Effect.runForkWith(yield* Effect.context<Scope.Scope>())
+      let beginning: Fiber.Fiber<Effect.Success<ReturnType<typeof reading>>> | undefined
+      server.beforeCall = () =>
+        Effect.sync(() => {
+          beginning ??= run(reading(service, { created: true }, "later"))
+        })
+      call.fail(violation)
+      yield* until(() => beginning !== undefined)
+      const later = yield* Fiber.join(beginning!)
+      const asksForIt = ({ key }: { readonly key: Uint8Array }) => new TextDecoder().decode(key) === "later"
+      yield* until(() => !isRunning(later.fiber) || server.calls.some((call) => call.creates().some(asksForIt)))
+      assert.isTrue(isRunning(later.fiber))
+      assert.isFalse(call.creates().some(asksForIt))
+    })
+  )
+
   it.live("for a reason that is about all of them ends all", () =>
     Effect.gen(function* () {
       for (const reason of [

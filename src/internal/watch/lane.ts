@@ -697,6 +697,8 @@ export class Lane implements Carrier {
     const subscriptions = [...this.members.keys()]
     const half = Math.ceil(subscriptions.length / 2)
     this.members.clear()
+    // The calls of the halves are begun here, and others may ask for a watch meanwhile.
+    this.isClosed = true
     return this.keeper.divide(this.carriage, this.company, [subscriptions.slice(0, half), subscriptions.slice(half)])
   }).pipe(Effect.andThen(Effect.sync(() => this.closeIfEmpty())), Effect.uninterruptible)
 
