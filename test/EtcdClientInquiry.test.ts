@@ -28,6 +28,7 @@ import * as Fake from "./support/client/fakeTransport.ts"
 import * as Frames from "./support/http2/frames.ts"
 import { makeRandom } from "./support/http2/fuzz.ts"
 import * as Http2 from "./support/http2/nodeServer.ts"
+import { standStill } from "./support/machine.ts"
 import { byTestClock } from "./support/time.ts"
 
 const key = new Uint8Array([1])
@@ -509,6 +510,28 @@ describe("a deadline", () => {
       yield* put(client)
       assert.strictEqual(fake.sent.at(-1)!.address, used)
       for (const call of calls) yield* Fiber.interrupt(call)
+    })
+  )
+})
+
+describe("a call that ran out of time while this process stood still", () => {
+  it.live("does not make the client leave a member that had no time to answer", () =>
+    Effect.gen(function* () {
+      for (let round = 0; round < 3; round++) {
+        const { all, fake } = members()
+        const endpoints = ["a:1", "b:1", "c:1"]
+        const client = yield* makeWith(fake.transport, { endpoints, selection: "sticky" })
+        yield* put(client)
+        const used = fake.sent.at(-1)!.address as Address
+        all[used].holds = true
+        const call = yield* start(reasonOf(put(client, { deadline: "50 millis" })))
+        if (round > 0) yield* Effect.sleep(10 * round)
+        yield* standStill(700)
+        assert.strictEqual((yield* Fiber.join(call))._tag, "DeadlineExceeded")
+        all[used].holds = false
+        yield* put(client)
+        assert.strictEqual(fake.sent.at(-1)!.address, used)
+      }
     })
   )
 })

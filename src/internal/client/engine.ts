@@ -203,18 +203,16 @@ const missedConnection = (error: TransportError): boolean =>
  * have been silent for a while.
  */
 const raisesDoubt = (
-  { environment }: Engine,
+  engine: Engine,
   link: Session.Link,
   error: TransportError,
   failed: EtcdError.EtcdError
-): boolean =>
-  error.kind === "Deadline"
-    ? Session.silence(link, environment.time.now()) >= Inquiry.longMillis
-    : blamesEndpoint(failed.reason)
+): boolean => (error.kind === "Deadline" ? Inquiry.isQuiet(engine, link) : blamesEndpoint(failed.reason))
 
 /** One of those who share a call has waited for as long as it could; the call goes on. What he does next goes elsewhere. */
-export const doubt = ({ environment }: Engine, { link }: Call): void => {
-  if (link === undefined || Session.silence(link, environment.time.now()) < Inquiry.longMillis) return
+export const doubt = (engine: Engine, { link }: Call): void => {
+  const { environment } = engine
+  if (link === undefined || !Inquiry.isQuiet(engine, link)) return
   const blaming = Effect.asVoid(Session.blame(link.session, environment, undefined))
   Session.fork(environment, blaming, { startImmediately: true })
 }

@@ -31,7 +31,7 @@ import * as Session from "./session.ts"
 import type * as View from "./view.ts"
 
 /** How long a call may be out before the members are asked, besides two round trips, in milliseconds. */
-export const longMillis = 300
+const longMillis = 300
 
 /** After so long a member is asked how things are whose last word is old. */
 const firstMillis = 100
@@ -71,6 +71,8 @@ interface Question {
 export interface Inquiry {
   /** Whether calls are being looked at. */
   isWatching: boolean
+  /** When that was done last. */
+  lookedAt: number
   /** Not before this time are the members asked again. */
   askAt: number
   /** Not before this time is a call ended because it has been out for too long: what had come in time is being read. */
@@ -89,6 +91,7 @@ export interface Inquiry {
 
 export const make = (): Inquiry => ({
   isWatching: false,
+  lookedAt: 0,
   askAt: 0,
   endAt: 0,
   overAt: Number.NEGATIVE_INFINITY,
@@ -395,6 +398,7 @@ const watchCalls = (engine: Engine): Effect.Effect<void> =>
       yield* Time.reading
       const now = environment.time.now()
       if (now - before > standstillMillis) stoodStill(inquiry, now)
+      inquiry.lookedAt = now
     } while (yield* look(engine))
   }).pipe(
     Effect.ensuring(
@@ -410,6 +414,14 @@ export const notice = (engine: Engine): void => {
   engine.inquiry.isWatching = true
   Session.fork(engine.environment, watchCalls(engine))
 }
+
+/**
+ * Whether a member has said nothing for longer than is usual. Where calls were not looked at since it was asked, this
+ * process stood still, and what it asked may not have left before.
+ */
+export const isQuiet = ({ environment, inquiry }: Engine, link: Session.Link): boolean =>
+  Session.silence(link, environment.time.now()) >= longMillis &&
+  (!inquiry.isWatching || inquiry.lookedAt > link.quietSince)
 
 // ── who leads ──
 
