@@ -16,6 +16,7 @@ import * as Pull from "effect/Pull"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
@@ -37,6 +38,8 @@ export interface Configured {
   endpoints: ReadonlyArray<Endpoint.Endpoint>
   /** Whether nothing may be said that can be read on the way: for good, once there is a secure endpoint. */
   isSecure: boolean
+  /** Lists are taken up one after the other, so that none is judged by what another is changing. */
+  readonly turn: Semaphore.Semaphore
 }
 
 /** TLS options that would go unused, and endpoints that would be asked without, are mistakes that must not go unnoticed. */
@@ -64,7 +67,7 @@ export const configure = (
             "passwords included, can be read on the way. Begin all of them with https://."
         )
       )
-    : Result.succeed({ endpoints, isSecure: hasSecure })
+    : Result.succeed({ endpoints, isSecure: hasSecure, turn: Semaphore.makeUnsafe(1) })
 }
 
 const insecure = (address: string): string =>
@@ -154,13 +157,18 @@ const takeGiven = Effect.fnUntraced(function* (engine: Engine, texts: ReadonlyAr
   }
 })
 
+const inTurn = <A, E>({ configured }: Engine, taking: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  configured.turn.withPermit(taking)
+
 const keepEndpoints = (engine: Engine) => (error: EtcdError.EtcdError) =>
   say(engine, Effect.logWarning("etcd endpoints stay as they are", error.message))
 
 /** Follows the stream of endpoints. A list that is no good is logged and passed over. */
 export const follow = (engine: Engine, rest: Lists): Effect.Effect<void> =>
   rest.pipe(
-    Effect.flatMap((batch) => Effect.catch(takeGiven(engine, Arr.lastNonEmpty(batch)), keepEndpoints(engine))),
+    Effect.flatMap((batch) =>
+      Effect.catch(inTurn(engine, takeGiven(engine, Arr.lastNonEmpty(batch))), keepEndpoints(engine))
+    ),
     Effect.forever,
     Pull.catchDone(() => Effect.void),
     Effect.catch(keepEndpoints(engine)),
@@ -170,11 +178,16 @@ export const follow = (engine: Engine, rest: Lists): Effect.Effect<void> =>
 const clientUrls = (members: ReadonlyArray<Member>): ReadonlyArray<string> =>
   members.filter((member) => member.name !== "" && !member.isLearner).flatMap((member) => member.clientURLs)
 
+const takeListed = (engine: Engine, members: ReadonlyArray<Member>) =>
+  Effect.flatMap(
+    sift(engine, clientUrls(members), (text) => admit(engine.configured, text)),
+    (endpoints) => takeUp(engine, endpoints)
+  )
+
 /** Replaces the endpoints by what the voting members of the cluster advertise. */
 export const refresh = (engine: Engine, client: EtcdClient.Client, interval: Duration.Duration): Effect.Effect<void> =>
   Caller.as(engine.environment.caller, client.unary(Cluster.method.memberList, {})).pipe(
-    Effect.flatMap(({ members }) => sift(engine, clientUrls(members), (text) => admit(engine.configured, text))),
-    Effect.flatMap((endpoints) => takeUp(engine, endpoints)),
+    Effect.flatMap(({ members }) => inTurn(engine, takeListed(engine, members))),
     Effect.catch(keepEndpoints(engine)),
     Effect.repeat(Schedule.spaced(interval)),
     Effect.asVoid
