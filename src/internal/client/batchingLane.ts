@@ -21,7 +21,7 @@ import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
 import { answers, valueBytes } from "./batchingAnswers.ts"
 import { mayHaveOneCulprit, retold } from "./batchingErrors.ts"
-import type { KeyOrder, Member, Message, Operation, Shared, Unhurried } from "./batchingMember.ts"
+import type { KeyOrder, Member, Message, Operation, Request, Shared, Unhurried } from "./batchingMember.ts"
 import { Batched } from "./call.ts"
 import * as Telemetry from "./telemetry.ts"
 
@@ -35,6 +35,11 @@ export interface Limits {
 }
 
 type TxnRequest = MessageInitShape<typeof Rpc.TxnRequestSchema>
+
+/** An operation of a transaction, as long as that is under way. */
+interface Requested {
+  readonly request: { readonly case: Operation["request"]; value: Request | undefined }
+}
 type Call = Effect.Effect<Message, EtcdError.EtcdError>
 type Options = EtcdClient.CallOptions & Batched
 
@@ -287,11 +292,13 @@ export class Lane {
     const first = members[0]!
     const run = Effect.runForkWith(first.context!)
     Telemetry.batched(this.operation.name, members.length, first.context!)
-    shared.fiber = run(this.client.unary(Rpc.KV.method.txn, this.request(members), options))
+    const operations = this.operations(members)
+    shared.fiber = run(this.client.unary(Rpc.KV.method.txn, { success: operations } as TxnRequest, options))
     shared.fiber.addObserver((exit) => {
       this.settle(members, place, exit as Exit.Exit<Rpc.TxnResponse, EtcdError.EtcdError>)
-      // V8 learns to allocate the array in the old generation, where it would keep calls that have ended.
+      // V8 learns to allocate these in the old generation, where they would keep calls that have ended, and what they ask.
       members.length = 0
+      for (const { request } of operations) request.value = undefined
     })
   }
 
@@ -305,9 +312,9 @@ export class Lane {
     return { shared, options: limit === undefined ? { ...options, deadline: left.millis } : options }
   }
 
-  private request(members: ReadonlyArray<Member>): TxnRequest {
+  private operations(members: ReadonlyArray<Member>): ReadonlyArray<Requested> {
     const { request } = this.operation
-    return { success: members.map((member) => ({ request: { case: request, value: member.request } })) } as TxnRequest
+    return members.map((member) => ({ request: { case: request, value: member.request } }))
   }
 
   /** Tells everybody who still waits, and then sends what they ask for next. */
