@@ -217,6 +217,8 @@ describe("EtcdMaintenance", () => {
       const maintenance = EtcdMaintenance.fromClient(client)
       const { header } = yield* maintenance.status()
       yield* etcd.signal("SIGSTOP")
+      // It may go on for a moment.
+      yield* Effect.eventually(Effect.flip(maintenance.status({ deadline: "200 millis" })))
       const error = yield* Effect.flip(maintenance.moveLeader(header.memberId, { deadline: "500 millis" })).pipe(
         // Nobody is asked for longer than 30 seconds.
         Effect.timeout("15 seconds"),
