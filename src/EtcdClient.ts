@@ -224,8 +224,8 @@ export interface Options extends CallDefaults {
    */
   readonly memberRefresh?: Duration.Input | undefined
   /**
-   * How long opening a connection may take, TLS and the member's first answer included. No duration here can be zero.
-   * Default: 5 seconds.
+   * How long opening a connection may take, TLS included, and the member's first answer, which has half of that at
+   * least. No duration here can be zero. Default: 5 seconds.
    */
   readonly connectTimeout?: Duration.Input | undefined
   /**

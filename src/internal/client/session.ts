@@ -387,7 +387,8 @@ const greet = Effect.fnUntraced(function* (link: Link, environment: Environment,
   const { endpoint } = link.session
   const { connectTimeoutMillis } = environment.connection
   const began = environment.time.now()
-  const timeoutMillis = Math.max(1, connectTimeoutMillis - (began - since))
+  // What was before may have taken long because this process stood still: that is not the member's fault.
+  const timeoutMillis = Math.ceil(Math.max(connectTimeoutMillis / 2, connectTimeoutMillis - (began - since)))
   const view = yield* Effect.catch(ask(link, environment, { timeoutMillis }), (error) => {
     if (!link.isReserved || error.kind !== "Deadline") {
       return Effect.fail(unanswered(endpoint, connectTimeoutMillis, error))
