@@ -512,6 +512,22 @@ describe("a deadline", () => {
       for (const call of calls) yield* Fiber.interrupt(call)
     })
   )
+
+  it.effect("makes the client leave a member whose last bytes came after it was asked", () =>
+    Effect.gen(function* () {
+      const { client, fake, mine, used } = yield* connected()
+      Object.assign(mine, { holds: true, isSilent: true })
+      const call = yield* start(Effect.exit(put(client, { deadline: "500 millis" })))
+      yield* pass(50)
+      // Something that says only that the request has come, and then nothing more.
+      mine.bytes++
+      yield* pass(450)
+      const next = yield* start(put(client))
+      assert.notStrictEqual(fake.sent.at(-1)!.address, used)
+      yield* Fiber.join(next)
+      yield* Fiber.interrupt(call)
+    })
+  )
 })
 
 describe("a call that ran out of time while this process stood still", () => {

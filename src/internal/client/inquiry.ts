@@ -363,6 +363,8 @@ const look = (engine: Engine): Effect.Effect<boolean> =>
     const now = environment.time.now()
     listen(engine, now)
     const links = [...environment.links].filter((link) => link.first !== undefined)
+    // Not from the last call: what came after it may be no more than that it has arrived.
+    for (const link of links) Session.listen(link, now)
     const ages = links.map((link) => lookAt(engine, link, now))
     const oldest = Math.max(0, ...ages)
     if (oldest === 0) {

@@ -57,7 +57,7 @@ export interface Link {
   /** When the last one was sent, and when one was that was answered before it. */
   sentAt: number
   confirmedAt: number
-  /** How much had come from the server when it was last asked for something, and since when nothing more has come. */
+  /** How much had come from the server when that was looked at last, and since when nothing more has come. */
   heard: number
   quietSince: number
   /** How long the member took for its quickest answer so far to a question of the client's own, in milliseconds. */
@@ -214,7 +214,7 @@ const freshMillis = 1000
 /** What was heard, while nothing is asked for whose answer could be missed. */
 const nothingAsked = -1
 
-/** Something is being asked for: the server's silence counts from now on, unless it has been silent for longer. */
+/** Something is, or was, asked for: the server's silence counts from now on, unless it has been silent for longer. */
 export const listen = (link: Link, now: number): void => {
   const heard = link.connection.bytesHeard()
   if (heard === link.heard) return
