@@ -43,6 +43,7 @@ import * as Child from "./internal/process/child.ts"
 import * as Failures from "./internal/process/failures.ts"
 import * as History from "./internal/process/history.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
+import * as WatchRole from "./internal/process/watchRole.ts"
 import { Maintenance } from "./internal/proto/rpc_pb.ts"
 import * as Time from "./internal/time.ts"
 import * as Role from "./Role.ts"
@@ -243,6 +244,7 @@ const remember = (output: Output, event: EtcdLog.Event) => {
 interface Run {
   readonly pid: number
   readonly output: Output
+  readonly role: WatchRole.WatchRole
   /** Completes when the process has ended and all that it printed has been read. */
   readonly ended: Effect.Effect<ExitStatus>
   /** Ends the process and waits for it. */
@@ -280,16 +282,10 @@ const makeWith = Effect.fnUntraced(function* (
   let supervisor: Fiber.Fiber<void> | undefined
   let lastExit: ExitStatus = { code: null, signal: null }
 
-  const updateRole = (next: (state: Role.RoleState) => Role.RoleState) => {
-    const before = SubscriptionRef.getUnsafe(role)
-    const after = next(before)
-    return after === before ? Effect.void : SubscriptionRef.set(role, after)
-  }
-
-  const onEvent = (output: Output) => (event: EtcdLog.Event) => {
+  const onEvent = (output: Output, watched: WatchRole.WatchRole) => (event: EtcdLog.Event) => {
     remember(output, event)
     history.publish(event)
-    const folded = updateRole((state) => Role.fold(state, event))
+    const folded = watched.take(event)
     return options.log === false ? folded : Effect.andThen(folded, logEvent(event, config.name))
   }
 
@@ -310,8 +306,15 @@ const makeWith = Effect.fnUntraced(function* (
       Effect.onError(() => Scope.close(scope, Exit.void))
     )
     const output = makeOutput()
+    const watched = WatchRole.make({
+      role,
+      ready,
+      connect: connectTo(endpoints[0], options.client),
+      electionTimeout: config.options.electionTimeout ?? Duration.seconds(1),
+      interval: options.statusInterval ?? (EtcdConfig.showsRole(config) ? "10 seconds" : "250 millis")
+    })
     const read = (bytes: Stream.Stream<Uint8Array, PlatformError.PlatformError>) =>
-      bytes.pipe(EtcdLog.decode, Stream.runForEach(onEvent(output)), Effect.ignore)
+      bytes.pipe(EtcdLog.decode, Stream.runForEach(onEvent(output, watched)), Effect.ignore)
     const readers = yield* Effect.forkIn(
       Effect.all([read(child.stdout), read(child.stderr)], { concurrency: 2, discard: true }),
       background
@@ -322,10 +325,17 @@ const makeWith = Effect.fnUntraced(function* (
       Effect.forkIn(background)
     )
     const ended = Fiber.join(exit)
-    return { pid: child.pid, output, ended, close: Effect.andThen(Scope.close(scope, Exit.void), Effect.asVoid(ended)) }
+    yield* Effect.forkIn(watched.watch, scope)
+    return {
+      pid: child.pid,
+      output,
+      role: watched,
+      ended,
+      close: Effect.andThen(Scope.close(scope, Exit.void), Effect.asVoid(ended))
+    }
   })
 
-  const askStatus = askStatusOf(endpoints[0], options.client)
+  const askStatus = Effect.scoped(Effect.flatten(connectTo(endpoints[0], options.client)))
 
   const served = (run: Run) =>
     Effect.raceFirst(run.output.ready.await, Effect.sleep("50 millis")).pipe(
@@ -359,21 +369,15 @@ const makeWith = Effect.fnUntraced(function* (
       Effect.fail(EtcdProcessError.make(Failures.startTimeout(startTimeout, run.output)))
     )
 
-  const foldStatus = Effect.fnUntraced(function* (status: Status, asked: Role.RoleState) {
-    const now = yield* DateTime.now
-    yield* updateRole((state) => (state === asked ? Role.fromStatus(state, status, now) : state))
-  })
-
   const takeDown: Effect.Effect<void> = Effect.suspend(() => {
     const run = current
     if (run === undefined) return Effect.void
     return Effect.gen(function* () {
-      yield* SubscriptionRef.set(ready, false)
+      yield* run.role.leaves
       yield* run.close
       current = undefined
       lastExit = yield* run.ended
-      const now = yield* DateTime.now
-      yield* updateRole((state) => Role.stopped(state, now))
+      yield* run.role.ended
     })
   })
 
@@ -381,10 +385,8 @@ const makeWith = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       const run = yield* launch
       current = run
-      const asked = SubscriptionRef.getUnsafe(role)
       const status = yield* restore(started(run)).pipe(Effect.onError(() => takeDown))
-      yield* foldStatus(status, asked)
-      yield* SubscriptionRef.set(ready, true)
+      yield* run.role.serves(status)
       return status
     })
   )
@@ -437,13 +439,6 @@ const makeWith = Effect.fnUntraced(function* (
       .pipe(Effect.andThen(Scope.close(background, Exit.void)), Effect.andThen(Effect.sync(history.end)))
   )
   const first = yield* turns.withPermit(start)
-
-  const checkRole = Effect.gen(function* () {
-    const asked = SubscriptionRef.getUnsafe(role)
-    if (SubscriptionRef.getUnsafe(ready)) yield* Effect.flatMap(askStatus, (status) => foldStatus(status, asked))
-  })
-  const interval = options.statusInterval ?? (EtcdConfig.showsRole(config) ? "10 seconds" : "250 millis")
-  yield* checkRole.pipe(Effect.ignore, Effect.delay(interval), Effect.forever, Effect.forkIn(background))
 
   return {
     name: config.name,
@@ -507,13 +502,11 @@ const removeSockets = Effect.fnUntraced(function* (config: EtcdConfig.Resolved, 
   yield* Effect.forEach(names, (name) => Effect.ignore(fs.remove(`${runDirectory}/${name}`)), { discard: true })
 })
 
-const askStatusOf = (endpoint: string, options: Options["client"]) =>
-  Effect.scoped(
-    Effect.flatMap(EtcdClient.make({ ...options, endpoints: [endpoint] }), (client) =>
-      client.unary(Maintenance.method.status, {}, { deadline: "2 seconds" })
-    )
-  ).pipe(
+/** Asks for the `Status`, on one connection that lives as long as the scope. */
+const connectTo = (endpoint: string, options: Options["client"]) =>
+  Effect.map(EtcdClient.make({ ...options, endpoints: [endpoint] }), (client) =>
     Effect.map(
+      client.unary(Maintenance.method.status, {}, { deadline: "2 seconds" }),
       (response): Status => ({
         memberId: response.header?.memberId ?? 0n,
         clusterId: response.header?.clusterId ?? 0n,
