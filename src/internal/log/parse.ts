@@ -1,0 +1,25 @@
+/**
+ * From a line to its event.
+ *
+ * @internal
+ */
+import type { Event, Line } from "../../EtcdLog.ts"
+import { unparsed } from "./events.ts"
+import { withoutSecrets } from "./secrets.ts"
+import { otherText, raftText, serverText } from "./text.ts"
+import { consoleLevel, zapConsole, zapJson } from "./zap.ts"
+
+export const parse = (given: string): Event => {
+  const line = withoutSecrets(given)
+  const first = line.charCodeAt(0)
+  if (first === 0x7b) {
+    return zapJson(line)
+  }
+  if (first >= 0x30 && first <= 0x39) {
+    return consoleLevel.test(line) ? zapConsole(line) : serverText(line)
+  }
+  return line.startsWith("raft2") ? raftText(line) : otherText(line)
+}
+
+export const fromLine = (line: Line): Event =>
+  line.omittedBytes === 0 ? parse(line.text) : unparsed(withoutSecrets(line.text), line.omittedBytes)
