@@ -16,35 +16,33 @@ import * as Data from "effect/Data"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
-import * as FileSystem from "effect/FileSystem"
-import * as Latch from "effect/Latch"
+import type * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Path from "effect/Path"
-import type * as PlatformError from "effect/PlatformError"
+import type * as Path from "effect/Path"
 import type * as ChildProcess from "effect/process/ChildProcess"
-import * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
+import type * as Scope from "effect/Scope"
 import type * as SemVer from "effect/SemVer"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdBinary from "./EtcdBinary.ts"
-import * as EtcdClient from "./EtcdClient.ts"
+import type * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdConfig from "./EtcdConfig.ts"
-import type * as EtcdError from "./EtcdError.ts"
 import * as EtcdId from "./EtcdId.ts"
-import * as EtcdLog from "./EtcdLog.ts"
-import * as EtcdProcessError from "./EtcdProcessError.ts"
+import type * as EtcdLog from "./EtcdLog.ts"
+import type * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as Child from "./internal/process/child.ts"
-import * as Failures from "./internal/process/failures.ts"
+import * as Guard from "./internal/process/guard.ts"
 import * as History from "./internal/process/history.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
+import * as Place from "./internal/process/place.ts"
+import * as Readiness from "./internal/process/readiness.ts"
+import * as Run from "./internal/process/run.ts"
+import * as Sockets from "./internal/process/sockets.ts"
+import * as Supervisor from "./internal/process/supervisor.ts"
 import * as WatchRole from "./internal/process/watchRole.ts"
-import { Maintenance } from "./internal/proto/rpc_pb.ts"
 import * as Time from "./internal/time.ts"
 import * as Role from "./Role.ts"
 
@@ -57,6 +55,17 @@ import * as Role from "./Role.ts"
 export interface ExitStatus {
   readonly code: number | null
   readonly signal: string | null
+}
+
+/**
+ * How a node ended.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Exit extends ExitStatus {
+  /** Why the last try to start it again failed; absent where that was not tried. */
+  readonly error?: EtcdProcessError.EtcdProcessError | undefined
 }
 
 /**
@@ -98,12 +107,22 @@ export interface Node {
    */
   readonly events: Stream.Stream<EtcdLog.Event | Missed>
   /** Waits until there is no process and none is about to be started again by the restart schedule. */
-  readonly exit: Effect.Effect<ExitStatus>
-  /** Sends a signal to etcd itself, for example `SIGKILL`, `SIGSTOP` or `SIGCONT`. Nothing if there is no process. */
+  readonly exit: Effect.Effect<Exit>
+  /**
+   * Sends a signal to etcd, for example `SIGKILL`, `SIGSTOP` or `SIGCONT`; and to what has started it, where the executable
+   * is a script. Nothing if there is no process.
+   */
   readonly signal: (signal: ChildProcess.Signal) => Effect.Effect<void>
-  /** Stops the process (SIGTERM, SIGKILL after the grace period). The restart schedule does not bring it back. */
+  /**
+   * Stops the process (SIGTERM, SIGKILL after the grace period). The restart schedule does not bring it back. Whoever
+   * waits in `start` gets `Stopped`.
+   */
   readonly stop: Effect.Effect<void>
-  /** Starts the process again with the same data directory. Nothing if it runs. */
+  /**
+   * Starts the process again with the same data directory, and waits until it serves: at once, also while the restart
+   * schedule pauses. Nothing if it runs. Interrupted, it takes back what it has begun. Fails with `Stopped` where the node is
+   * stopped meanwhile, or its scope is closed.
+   */
   readonly start: Effect.Effect<void, EtcdProcessError.EtcdProcessError>
 }
 
@@ -128,7 +147,12 @@ export interface Options {
   readonly startTimeout?: Duration.Input | undefined
   /** How long etcd may take to end after SIGTERM before it gets SIGKILL. Default: 5 seconds. */
   readonly gracePeriod?: Duration.Input | undefined
-  /** Starts etcd again, with the same data directory, when it ends by itself. Default: it stays down. */
+  /**
+   * Starts etcd again, with the same data directory, when it ends by itself. The schedule is for one outage, from the end of
+   * the process until the node serves again: it says how long to wait before each try, and after how many to give up; the
+   * next outage begins it anew. What ends as soon as it serves is started again without an end: let the schedule pause.
+   * Default: it stays down.
+   */
   readonly restart?: Schedule.Schedule<unknown, ExitStatus> | undefined
   /** Passes etcd's log lines on to Effect's logger, at the matching level. Default: true. */
   readonly log?: boolean | undefined
@@ -146,16 +170,6 @@ export interface Options {
   /** What this library's own requests to the node need, where the node asks for TLS or a password. */
   readonly client?: Partial<Omit<EtcdClient.Options, "endpoints">> | undefined
 }
-
-interface Status {
-  readonly memberId: bigint
-  readonly clusterId: bigint
-  readonly leader: bigint
-  readonly raftTerm: bigint
-}
-
-const lastLinesKept = 20
-const failuresKept = 100
 
 /**
  * Starts a node and waits until it serves. It lives as long as the scope.
@@ -208,47 +222,9 @@ export const ephemeral = (
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 > => Time.really(makeWith(config, EtcdConfig.ephemeral, options))
 
-/**
- * What one run of the process has said so far, as far as starting and ending are concerned.
- */
-interface Output {
-  readonly lastLines: Array<string>
-  readonly failures: Array<EtcdLog.Failure>
-  readonly ready: Latch.Latch
-  /** Opens when a failure is told that etcd would wait for and not end by. */
-  readonly stuck: Latch.Latch
-  member: EtcdLog.LocalMember | undefined
-}
-
-const makeOutput = (): Output => ({
-  lastLines: [],
-  failures: [],
-  ready: Latch.makeUnsafe(false),
-  stuck: Latch.makeUnsafe(false),
-  member: undefined
-})
-
-const remember = (output: Output, event: EtcdLog.Event) => {
-  output.lastLines.push(event.line)
-  if (output.lastLines.length > lastLinesKept) output.lastLines.shift()
-  if (event._tag === "Ready") output.ready.openUnsafe()
-  if (event._tag === "LocalMember") output.member = event
-  if (event._tag === "Failure" && !output.ready.isOpen()) {
-    output.failures.push(event)
-    if (output.failures.length > failuresKept) output.failures.shift()
-    if (event.reason._tag === "DataDirInUse") output.stuck.openUnsafe()
-  }
-}
-
-/** One run of the process. */
-interface Run {
-  readonly pid: number
-  readonly output: Output
-  readonly role: WatchRole.WatchRole
-  /** Completes when the process has ended and all that it printed has been read. */
-  readonly ended: Effect.Effect<ExitStatus>
-  /** Ends the process and waits for it. */
-  readonly close: Effect.Effect<void>
+/** A run, and what is told of its role. */
+interface Watched extends Run.Run {
+  readonly watched: WatchRole.WatchRole
 }
 
 const makeWith = Effect.fnUntraced(function* (
@@ -261,184 +237,66 @@ const makeWith = Effect.fnUntraced(function* (
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 > {
   const time = yield* Time.Time
-  const fs = yield* FileSystem.FileSystem
-  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   yield* ProcessOptions.check("EtcdProcess", ProcessOptions.ofNode, options)
   const given = yield* EtcdConfig.decode(input)
   const binary = yield* EtcdBinary.find({ path: options.binary })
-  const wanted: EtcdConfig.Input = Object.assign({}, preset(binary.version), given)
-  const { config, runDirectory, temporaryDirectory } = yield* prepare(binary, wanted, options)
+  const wanted = yield* EtcdConfig.decode(Object.assign({}, preset(binary.version), given))
+  const { config, runDirectory, sockets, temporaryDirectory } = yield* Place.make(wanted, binary.version, options)
   const endpoints = EtcdConfig.endpoints(config, runDirectory)
   const startTimeout = Duration.fromInputUnsafe(options.startTimeout ?? "30 seconds")
   const gracePeriod = Duration.fromInputUnsafe(options.gracePeriod ?? "5 seconds")
+  const interval = options.statusInterval ?? (EtcdConfig.showsRole(config) ? "10 seconds" : "250 millis")
 
-  const history = History.make<EtcdLog.Event>(options.eventBuffer ?? 4096)
+  const named = Effect.annotateLogs({ member: config.name })
+
+  const history = yield* Effect.acquireRelease(
+    Effect.sync(() => History.make<EtcdLog.Event>(options.eventBuffer ?? 4096)),
+    (history) => Effect.sync(history.end)
+  )
   const role = yield* SubscriptionRef.make<Role.RoleState>(Role.initial(yield* DateTime.now))
   const ready = yield* SubscriptionRef.make(false)
-  const stopped = yield* SubscriptionRef.make(Option.none<ExitStatus>())
-  const turns = yield* Semaphore.make(1)
-  const background = yield* Scope.make()
-  let current: Run | undefined
-  let supervisor: Fiber.Fiber<void> | undefined
-  let lastExit: ExitStatus = { code: null, signal: null }
+  const guard = yield* Guard.make(temporaryDirectory)
+  const connect = Readiness.connectTo(endpoints[0], options.client)
+  const ask = Effect.scoped(Effect.flatten(connect))
 
-  const onEvent = (output: Output, watched: WatchRole.WatchRole) => (event: EtcdLog.Event) => {
-    remember(output, event)
-    history.publish(event)
-    const folded = watched.take(event)
-    return options.log === false ? folded : Effect.andThen(folded, logEvent(event, config.name))
-  }
-
-  const launch: Effect.Effect<Run, EtcdProcessError.EtcdProcessError> = Effect.gen(function* () {
-    yield* removeSockets(config, runDirectory).pipe(Effect.provideService(FileSystem.FileSystem, fs))
-    const scope = yield* Scope.make()
-    const child = yield* Child.spawn({
+  const launch = Effect.gen(function* () {
+    yield* Sockets.clear(runDirectory, sockets)
+    const watched = WatchRole.make({
+      role,
+      ready,
+      connect,
+      electionTimeout: config.options.electionTimeout ?? Duration.seconds(1),
+      interval
+    })
+    const child: Child.Options = {
       command: binary.path,
       args: EtcdConfig.toFlags(config),
       environment: EtcdConfig.toEnvironment(config),
       workingDirectory: runDirectory,
-      temporaryDirectory,
-      gracePeriodMillis: Duration.toMillis(gracePeriod)
-    }).pipe(
-      Scope.provide(scope),
-      Effect.provideService(ChildProcessSpawner.ChildProcessSpawner, spawner),
-      Effect.mapError(EtcdProcessError.systemFailure(`start ${binary.path}`)),
-      Effect.onError(() => Scope.close(scope, Exit.void))
-    )
-    const output = makeOutput()
-    const watched = WatchRole.make({
-      role,
-      ready,
-      connect: connectTo(endpoints[0], options.client),
-      electionTimeout: config.options.electionTimeout ?? Duration.seconds(1),
-      interval: options.statusInterval ?? (EtcdConfig.showsRole(config) ? "10 seconds" : "250 millis")
-    })
-    const read = (bytes: Stream.Stream<Uint8Array, PlatformError.PlatformError>) =>
-      bytes.pipe(EtcdLog.decode, Stream.runForEach(onEvent(output, watched)), Effect.ignore)
-    const readers = yield* Effect.forkIn(
-      Effect.all([read(child.stdout), read(child.stderr)], { concurrency: 2, discard: true }),
-      background
-    )
-    const exit = yield* child.exit.pipe(
-      Effect.tap(() => child.dismissGuard),
-      Effect.tap(() => Effect.timeoutOption(Fiber.await(readers), "1 second")),
-      Effect.forkIn(background)
-    )
-    const ended = Fiber.join(exit)
-    yield* Effect.forkIn(watched.watch, scope)
-    return {
-      pid: child.pid,
-      output,
-      role: watched,
-      ended,
-      close: Effect.andThen(Scope.close(scope, Exit.void), Effect.asVoid(ended))
+      gracePeriodMillis: Duration.toMillis(gracePeriod),
+      guard
     }
+    const run = yield* Run.start(child, (event) => {
+      history.publish(event)
+      const folded = watched.take(event)
+      return options.log === false ? folded : Effect.andThen(folded, logEvent(event))
+    })
+    return { ...run, watched }
   })
 
-  const askStatus = Effect.scoped(Effect.flatten(connectTo(endpoints[0], options.client)))
-
-  const served = (run: Run) =>
-    Effect.raceFirst(run.output.ready.await, Effect.sleep("50 millis")).pipe(
-      Effect.andThen(askStatus),
-      Effect.catch((error) => {
-        const told = run.output.ready.isOpen() ? statusFromLog(run.output) : undefined
-        return told === undefined || isTransient(error) ? Effect.fail(error) : Effect.succeed(told)
-      }),
-      Effect.retry(Schedule.spaced("10 millis")),
-      Effect.orDie
-    )
-
-  const failed = (run: Run) =>
-    Effect.map(run.ended, (status) =>
-      Failures.exitedEarly({
-        failure: EtcdLog.explain(run.output.failures),
-        status,
-        lastLines: run.output.lastLines,
-        dataDir: config.dataDir
-      })
-    )
-
-  const fails = (run: Run) =>
-    Effect.raceAllFirst([
-      failed(run),
-      Effect.andThen(run.output.stuck.await, Effect.andThen(run.close, failed(run)))
-    ]).pipe(Effect.flatMap((reason) => Effect.fail(EtcdProcessError.make(reason))))
-
-  const started = (run: Run) =>
-    Time.patiently(time, Effect.raceFirst(served(run), fails(run)), Duration.toMillis(startTimeout), () =>
-      Effect.fail(EtcdProcessError.make(Failures.startTimeout(startTimeout, run.output)))
-    )
-
-  const takeDown: Effect.Effect<void> = Effect.suspend(() => {
-    const run = current
-    if (run === undefined) return Effect.void
-    return Effect.gen(function* () {
-      yield* run.role.leaves
-      yield* run.close
-      current = undefined
-      lastExit = yield* run.ended
-      yield* run.role.ended
-    })
-  })
-
-  const bringUp: Effect.Effect<Status, EtcdProcessError.EtcdProcessError> = Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
-      const run = yield* launch
-      current = run
-      const status = yield* restore(started(run)).pipe(Effect.onError(() => takeDown))
-      yield* run.role.serves(status)
-      return status
-    })
-  )
-
-  /** From now to the end of a run, which it starts if there is none. */
-  const live: Effect.Effect<never, ExitStatus> = Effect.gen(function* () {
-    if (current === undefined) {
-      yield* Effect.logWarning(`etcd ended (${Failures.describeExit(lastExit)}); starting it again`)
-      yield* bringUp.pipe(
-        Effect.tapError((error) => Effect.logError(error.message)),
-        Effect.mapError(() => lastExit)
-      )
-    }
-    yield* current!.ended
-    yield* takeDown
-    return yield* Effect.fail(lastExit)
-  })
-
-  const setStopped = Effect.suspend(() => SubscriptionRef.set(stopped, Option.some(lastExit)))
-
-  const supervise = Effect.gen(function* () {
-    const step = yield* Schedule.toStep(options.restart ?? Schedule.recurs(0))
-    let pause: number | undefined
-    do {
-      const status = yield* Effect.flip(live)
-      pause = yield* Time.nextPause(time, step, status)
-      if (pause !== undefined) yield* Time.sleep(time, pause)
-    } while (pause !== undefined)
-    yield* setStopped
-  }).pipe(Effect.annotateLogs("member", config.name))
-
-  const start = Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
-      yield* SubscriptionRef.set(stopped, Option.none())
-      const status = yield* Effect.onError(restore(bringUp), () => setStopped)
-      supervisor = yield* Effect.forkIn(supervise, background)
-      return status
-    })
-  )
-
-  const stop = Effect.gen(function* () {
-    if (supervisor !== undefined) yield* Fiber.interrupt(supervisor)
-    yield* takeDown
-    yield* setStopped
-  }).pipe(Effect.uninterruptible)
-
-  yield* Effect.addFinalizer(() =>
-    turns
-      .withPermit(stop)
-      .pipe(Effect.andThen(Scope.close(background, Exit.void)), Effect.andThen(Effect.sync(history.end)))
-  )
-  const first = yield* turns.withPermit(start)
+  const platform = yield* Effect.context<FileSystem.FileSystem | ChildProcessSpawner.ChildProcessSpawner>()
+  const node = yield* Supervisor.make<Readiness.Status, Watched>({
+    time,
+    restart: options.restart ?? Schedule.recurs(0),
+    launch: Effect.provideContext(launch, platform),
+    serves: (run) =>
+      Effect.tap(Readiness.started(run, ask, config.dataDir, { time, startTimeout }), run.watched.serves),
+    whileUp: ({ watched }) => watched.watch,
+    onDown: ({ watched }) => watched.leaves,
+    onEnd: ({ watched }) => watched.ended
+  }).pipe(named)
+  yield* named(Effect.forEach(config.warnings, (warning) => Effect.logWarning(warning), { discard: true }))
+  const first = yield* node.start
 
   return {
     name: config.name,
@@ -447,87 +305,22 @@ const makeWith = Effect.fnUntraced(function* (
     version: binary.version,
     config,
     endpoints,
-    pid: Effect.sync(() => Option.fromUndefinedOr(current?.pid)),
+    pid: Effect.sync(() => Option.fromUndefinedOr(node.run()?.pid)),
     ready,
     role,
     events: history.stream((count) => new Missed({ count })),
-    exit: SubscriptionRef.changes(stopped).pipe(
-      Stream.filter(Option.isSome),
-      Stream.runHead,
-      Effect.map((status) => Option.getOrThrow(Option.flatten(status)))
-    ),
-    signal: (signal) => Effect.suspend(() => (current === undefined ? Effect.void : Child.signal(current.pid, signal))),
-    stop: Time.inRealTime(time, turns.withPermit(stop)),
-    start: Time.inRealTime(
-      time,
-      turns.withPermit(Effect.suspend(() => (current === undefined ? Effect.asVoid(start) : Effect.void)))
-    )
+    exit: node.ended,
+    signal: (signal) =>
+      Effect.suspend(() => {
+        const run = node.run()
+        return run === undefined ? Effect.void : Child.signal(run.pid, signal)
+      }),
+    stop: node.stop,
+    start: Effect.asVoid(node.start)
   }
 })
 
-const prepare = Effect.fnUntraced(function* (binary: EtcdBinary.EtcdBinary, input: EtcdConfig.Input, options: Options) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const given = yield* EtcdConfig.decode(input)
-  const runDirectory =
-    options.runDirectory === undefined
-      ? yield* Effect.mapError(
-          fs.makeTempDirectoryScoped({ prefix: "effect-etcd-" }),
-          EtcdProcessError.systemFailure("create a temporary directory")
-        )
-      : path.resolve(options.runDirectory)
-  const isTemporary = options.runDirectory === undefined || options.runDirectoryIsTemporary === true
-  const dataDir =
-    given.dataDir === undefined
-      ? path.join(runDirectory, `${given.name ?? "default"}.etcd`)
-      : path.resolve(given.dataDir)
-  const config = yield* EtcdConfig.resolve(given, { version: binary.version, dataDir })
-  yield* Effect.mapError(
-    fs.makeDirectory(dataDir, { recursive: true, mode: 0o700 }),
-    EtcdProcessError.systemFailure(`create the data directory ${dataDir}`)
-  )
-  yield* Effect.annotateLogs(
-    Effect.forEach(config.warnings, (warning) => Effect.logWarning(warning), { discard: true }),
-    "member",
-    config.name
-  )
-  return { config, runDirectory, temporaryDirectory: isTemporary ? runDirectory : undefined }
-})
-
-/** A killed etcd leaves the sockets of its directory behind, and 3.4 does not start over those of its clients. */
-const removeSockets = Effect.fnUntraced(function* (config: EtcdConfig.Resolved, runDirectory: string) {
-  const fs = yield* FileSystem.FileSystem
-  const urls = [...(config.options.listenClientUrls ?? []), ...(config.options.listenPeerUrls ?? [])]
-  const names = urls.flatMap((url) => /^unixs?:\/\/([^/]+)$/.exec(url)?.[1] ?? [])
-  yield* Effect.forEach(names, (name) => Effect.ignore(fs.remove(`${runDirectory}/${name}`)), { discard: true })
-})
-
-/** Asks for the `Status`, on one connection that lives as long as the scope. */
-const connectTo = (endpoint: string, options: Options["client"]) =>
-  Effect.map(EtcdClient.make({ ...options, endpoints: [endpoint] }), (client) =>
-    Effect.map(
-      client.unary(Maintenance.method.status, {}, { deadline: "2 seconds" }),
-      (response): Status => ({
-        memberId: response.header?.memberId ?? 0n,
-        clusterId: response.header?.clusterId ?? 0n,
-        leader: response.leader,
-        raftTerm: response.raftTerm
-      })
-    )
-  )
-
-/** Failures that the next request may not see. Others, of TLS or a password, stay; then the log's word is taken. */
-const isTransient = (error: EtcdError.EtcdError) =>
-  error.reason._tag === "DeadlineExceeded" || error.reason._tag === "NoLeader"
-
-/** What `Status` would have said of the ids, where etcd does not answer this client. */
-const statusFromLog = ({ member }: Output): Status | undefined =>
-  member === undefined
-    ? undefined
-    : { memberId: member.member, clusterId: Option.getOrElse(member.cluster, () => 0n), leader: 0n, raftTerm: 0n }
-
-const logEvent = (event: EtcdLog.Event, member: string) =>
-  Effect.logWithLevel(event.level)(event.message).pipe(Effect.annotateLogs("member", member))
+const logEvent = (event: EtcdLog.Event) => Effect.logWithLevel(event.level)(event.message)
 
 /**
  * Starts a node with the layer, and stops it with the layer.

@@ -127,6 +127,16 @@ export class StartTimeout extends Schema.TaggedError<StartTimeout>()("StartTimeo
 }) {}
 
 /**
+ * The node was not started, or not to the end, because it was stopped meanwhile or its scope is closed.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class Stopped extends Schema.TaggedError<Stopped>()("Stopped", {
+  message: Schema.String
+}) {}
+
+/**
  * The operating system refused something that starting a node needs: a directory, a file, or the process itself.
  *
  * @category reasons
@@ -154,6 +164,7 @@ export const Reason = Schema.Union([
   ClusterMismatch,
   ExitedEarly,
   StartTimeout,
+  Stopped,
   SystemFailure
 ])
 

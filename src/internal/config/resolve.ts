@@ -157,7 +157,7 @@ const warnOfWildcards = (urls: ReadonlyArray<string>, key: Key, warnings: Array<
 }
 
 /** One node and the sockets in its working directory; tried with 3.4.23, 3.5.16, 3.5.30, 3.6.14 and 3.7.1. */
-const privateClientUrl = "unix://client.sock:0"
+export const privateClientUrl = "unix://client.sock:0"
 const privatePeerUrl = "unix://peer.sock:0"
 const unusedClientUrl = "http://localhost:0"
 const unusedPeerUrl = "http://localhost:2380"

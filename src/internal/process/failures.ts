@@ -5,12 +5,24 @@
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
+import type * as PlatformError from "effect/PlatformError"
 import * as EtcdLog from "../../EtcdLog.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import type { ExitStatus } from "./child.ts"
 
 export const describeExit = (status: ExitStatus): string =>
   status.signal === null ? `exit code ${status.code}` : `signal ${status.signal}`
+
+const codeOf = (cause: unknown): string => {
+  const code = typeof cause === "object" && cause !== null ? Reflect.get(cause, "code") : undefined
+  return typeof code === "string" ? ` (${code})` : ""
+}
+
+/** The shell could not be started by which etcd is. (The error itself tells the whole script.) */
+export const noShell = (cause: PlatformError.PlatformError): EtcdProcessError.EtcdProcessError => {
+  const message = `Could not run /bin/sh${codeOf(cause.reason.cause)}, by which etcd is started, and ended when this program dies.`
+  return EtcdProcessError.make(new EtcdProcessError.SystemFailure({ message, cause }))
+}
 
 const withLastLines = (message: string, lastLines: ReadonlyArray<string>): string =>
   lastLines.length === 0 ? message : `${message}\nIts last lines:\n${lastLines.map((line) => `  ${line}`).join("\n")}`

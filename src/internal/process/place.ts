@@ -1,0 +1,99 @@
+/**
+ * Where a node lives: its directories, and the configuration that these complete.
+ *
+ * @internal
+ */
+import { tmpdir } from "node:os"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import type * as Scope from "effect/Scope"
+import type * as SemVer from "effect/SemVer"
+import * as EtcdConfig from "../../EtcdConfig.ts"
+import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Read from "../config/read.ts"
+import { privateClientUrl } from "../config/resolve.ts"
+import * as Sockets from "./sockets.ts"
+
+export interface Place {
+  readonly config: EtcdConfig.Resolved
+  /** The absolute path of the directory that etcd runs in. */
+  readonly runDirectory: string
+  /** The directory that goes with the host, if one does. */
+  readonly temporaryDirectory: string | undefined
+  /** The sockets of clients and peers in the run directory. */
+  readonly sockets: ReadonlyArray<string>
+}
+
+const prefix = "effect-etcd-"
+
+/** What is added to the prefix, so that the directory is a new one. */
+const suffix = "XXXXXX"
+
+/** Where the usual place for temporary directories has a long name, its sockets could not be reached. */
+const short = "/tmp"
+
+/** Makes a directory of mode 0700, in which sockets of these names can be reached. It goes with the scope. */
+export const makeRunDirectory = (
+  names: ReadonlyArray<string>
+): Effect.Effect<string, EtcdProcessError.EtcdProcessError, FileSystem.FileSystem | Path.Path | Scope.Scope> =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const usual = path.resolve(tmpdir())
+    const fits = Sockets.excess(path.join(usual, prefix + suffix), names) === 0
+    const directory = fits || !(yield* Effect.orElseSucceed(fs.exists(short), () => false)) ? usual : short
+    return yield* Effect.mapError(
+      fs.makeTempDirectoryScoped({ directory, prefix }),
+      EtcdProcessError.systemFailure("create a temporary directory")
+    )
+  })
+
+const tooLong = (runDirectory: string, names: ReadonlyArray<string>): EtcdProcessError.EtcdProcessError | undefined => {
+  const excess = Sockets.excess(runDirectory, names)
+  return excess === 0
+    ? undefined
+    : Read.refused({
+        option: "runDirectory",
+        message: `${runDirectory} is too long for the sockets in it (${names.join(", ")}): the path of a socket has ${Sockets.longestPath} bytes at most, and the longest would have ${excess} more. Give a shorter directory, shorter names, or listen on a port.`
+      })
+}
+
+/** A name is no path. */
+const dataDirectoryOf = (name: string): string => `${name.replaceAll(/[/\\]/g, encodeURIComponent)}.etcd`
+
+/** Fails with every problem of the configuration before anything but a temporary directory has been made. */
+export const make = (
+  given: EtcdConfig.EtcdOptions,
+  version: SemVer.SemVer,
+  options: { readonly runDirectory?: string | undefined; readonly runDirectoryIsTemporary?: boolean | undefined }
+): Effect.Effect<Place, EtcdProcessError.EtcdProcessError, FileSystem.FileSystem | Path.Path | Scope.Scope> =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const wanted = yield* Sockets.choosePorts(given)
+    const isTemporary = options.runDirectory === undefined || options.runDirectoryIsTemporary === true
+    const runDirectory =
+      options.runDirectory === undefined
+        ? yield* makeRunDirectory(Sockets.namesIn(wanted.listenClientUrls ?? [privateClientUrl]))
+        : path.resolve(options.runDirectory)
+    const dataDir =
+      wanted.dataDir === undefined
+        ? path.join(runDirectory, dataDirectoryOf(wanted.name ?? "default"))
+        : path.resolve(wanted.dataDir)
+    const config = yield* EtcdConfig.resolve(wanted, { version, dataDir })
+    const { listenClientUrls = [], listenPeerUrls = [] } = config.options
+    const clientSockets = Sockets.namesIn(listenClientUrls)
+    const problem = tooLong(runDirectory, clientSockets)
+    if (problem !== undefined) return yield* Effect.fail(problem)
+    yield* Effect.mapError(
+      fs.makeDirectory(dataDir, { recursive: true, mode: 0o700 }),
+      EtcdProcessError.systemFailure(`create the data directory ${dataDir}`)
+    )
+    return {
+      config,
+      runDirectory,
+      temporaryDirectory: isTemporary ? runDirectory : undefined,
+      sockets: [...clientSockets, ...Sockets.namesIn(listenPeerUrls)]
+    }
+  })

@@ -1,0 +1,107 @@
+/**
+ * When a run of etcd serves, or why it will not.
+ *
+ * It serves when it has answered a `Status` request. The line that says that it is ready only tells when to ask. etcd's
+ * own word is taken only where it does not let this client in: without the certificate or the password that it wants.
+ *
+ * @internal
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as EtcdClient from "../../EtcdClient.ts"
+import type * as EtcdError from "../../EtcdError.ts"
+import * as EtcdLog from "../../EtcdLog.ts"
+import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import { Maintenance } from "../proto/rpc_pb.ts"
+import * as Time from "../time.ts"
+import * as Failures from "./failures.ts"
+import type { Output, Run } from "./run.ts"
+
+export interface Status {
+  readonly memberId: bigint
+  readonly clusterId: bigint
+  readonly leader: bigint
+  readonly raftTerm: bigint
+}
+
+export type Ask = Effect.Effect<Status, EtcdError.EtcdError>
+
+/** What asks for the `Status`, on one connection that lives as long as the scope. */
+export const connectTo = (
+  endpoint: string,
+  options: Partial<Omit<EtcdClient.Options, "endpoints">> | undefined
+): Effect.Effect<Ask, EtcdError.EtcdError, Scope.Scope> =>
+  Effect.map(EtcdClient.make({ ...options, endpoints: [endpoint] }), (client) =>
+    Effect.map(
+      client.unary(Maintenance.method.status, {}, { deadline: "2 seconds" }),
+      (response): Status => ({
+        memberId: response.header?.memberId ?? 0n,
+        clusterId: response.header?.clusterId ?? 0n,
+        leader: response.leader,
+        raftTerm: response.raftTerm
+      })
+    )
+  )
+
+/** What etcd answers to somebody whom it does not know. */
+const refusals: ReadonlySet<EtcdError.Reason["_tag"]> = new Set<EtcdError.Reason["_tag"]>([
+  "AuthenticationFailed",
+  "AuthOldRevision",
+  "InvalidAuthToken",
+  "PermissionDenied",
+  "UserNameEmpty"
+])
+
+/** Whether this client is not let in, or does not trust who is there. It would be the same the next time. */
+const isShutOut = ({ reason }: EtcdError.EtcdError): boolean =>
+  refusals.has(reason._tag) || (reason._tag === "Unreachable" && /^(https|unixs):/.test(reason.endpoint ?? ""))
+
+/** What `Status` would have said of the ids, as far as etcd has said that it serves. */
+const toldBy = ({ member, ready }: Output): Status | undefined =>
+  member === undefined || !ready.isOpen()
+    ? undefined
+    : { memberId: member.member, clusterId: Option.getOrElse(member.cluster, () => 0n), leader: 0n, raftTerm: 0n }
+
+const served = (run: Run, ask: Ask): Effect.Effect<Status> =>
+  Effect.raceFirst(run.output.ready.await, Effect.sleep("50 millis")).pipe(
+    Effect.andThen(ask),
+    Effect.catch((error) => {
+      const told = isShutOut(error) ? toldBy(run.output) : undefined
+      return told === undefined ? Effect.fail(error) : Effect.succeed(told)
+    }),
+    Effect.retry(Schedule.spaced("10 millis")),
+    Effect.orDie
+  )
+
+const failed = (run: Run, dataDir: string): Effect.Effect<never, EtcdProcessError.EtcdProcessError> =>
+  Effect.flatMap(run.ended, (status) => {
+    const { failures, lastLines } = run.output
+    const reason = Failures.exitedEarly({ failure: EtcdLog.explain(failures), status, lastLines, dataDir })
+    return Effect.fail(EtcdProcessError.make(reason))
+  })
+
+/** etcd waits for ever for a data directory that somebody else holds. */
+const stuck = (run: Run, dataDir: string): Effect.Effect<never, EtcdProcessError.EtcdProcessError> =>
+  run.output.stuck.await.pipe(Effect.andThen(run.close), Effect.andThen(failed(run, dataDir)))
+
+export interface Patience {
+  readonly time: Time.Time
+  readonly startTimeout: Duration.Duration
+}
+
+/** Waits until the run serves. */
+export const started = (
+  run: Run,
+  ask: Ask,
+  dataDir: string,
+  { startTimeout, time }: Patience
+): Effect.Effect<Status, EtcdProcessError.EtcdProcessError> =>
+  Time.patiently(
+    time,
+    Effect.raceAllFirst([served(run, ask), failed(run, dataDir), stuck(run, dataDir)]),
+    Duration.toMillis(startTimeout),
+    () => Effect.fail(EtcdProcessError.make(Failures.startTimeout(startTimeout, run.output)))
+  )

@@ -1,0 +1,103 @@
+/**
+ * One run of etcd, from its start to the last line that it has printed.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import type * as PlatformError from "effect/PlatformError"
+import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as EtcdLog from "../../EtcdLog.ts"
+import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Child from "./child.ts"
+
+const lastLinesKept = 20
+const failuresKept = 100
+
+/** What the run has said so far, as far as starting and ending are concerned. */
+export interface Output {
+  readonly lastLines: Array<string>
+  readonly failures: Array<EtcdLog.Failure>
+  readonly ready: Latch.Latch
+  /** Opens when a failure is told that etcd would wait for and not end by. */
+  readonly stuck: Latch.Latch
+  member: EtcdLog.LocalMember | undefined
+}
+
+const makeOutput = (): Output => ({
+  lastLines: [],
+  failures: [],
+  ready: Latch.makeUnsafe(false),
+  stuck: Latch.makeUnsafe(false),
+  member: undefined
+})
+
+const remember = (output: Output, event: EtcdLog.Event): void => {
+  output.lastLines.push(event.line)
+  if (output.lastLines.length > lastLinesKept) output.lastLines.shift()
+  if (event._tag === "Ready") output.ready.openUnsafe()
+  if (event._tag === "LocalMember") output.member = event
+  if (event._tag === "Failure" && !output.ready.isOpen()) {
+    output.failures.push(event)
+    if (output.failures.length > failuresKept) output.failures.shift()
+    if (event.reason._tag === "DataDirInUse") output.stuck.openUnsafe()
+  }
+}
+
+export interface Run {
+  readonly pid: number
+  readonly output: Output
+  /** Completes when the process has ended and all that it printed has been read. */
+  readonly ended: Effect.Effect<Child.ExitStatus>
+  /** Ends the process and waits for it. */
+  readonly close: Effect.Effect<Child.ExitStatus>
+}
+
+/** For so long after the end of the process what it has printed is read, if somebody still holds its pipes. */
+const readOn = "1 second"
+
+/**
+ * Starts etcd. Whatever befalls an event, the next one is read: an etcd whose pipe is full answers nobody.
+ *
+ * Events that are read after the end are nobody's.
+ */
+export const start = (
+  options: Child.Options,
+  onEvent: (event: EtcdLog.Event) => Effect.Effect<void>
+): Effect.Effect<Run, EtcdProcessError.EtcdProcessError, ChildProcessSpawner.ChildProcessSpawner> =>
+  Effect.gen(function* () {
+    const scope = yield* Scope.make()
+    const child = yield* Child.spawn(options).pipe(
+      Scope.provide(scope),
+      Effect.onError(() => Scope.close(scope, Exit.void))
+    )
+    const output = makeOutput()
+    const take = (line: EtcdLog.Line) =>
+      Effect.suspend(() => {
+        const event = EtcdLog.fromLine(line)
+        remember(output, event)
+        return onEvent(event)
+      }).pipe(Effect.ignoreCause)
+    const read = (bytes: Stream.Stream<Uint8Array, PlatformError.PlatformError>) => {
+      const reader = EtcdLog.makeLineReader()
+      const takeAll = (lines: ReadonlyArray<EtcdLog.Line>) => Effect.forEach(lines, take, { discard: true })
+      return Stream.runForEach(bytes, (chunk) => takeAll(reader.push(chunk))).pipe(
+        Effect.ignore,
+        Effect.andThen(Effect.suspend(() => takeAll(reader.end())))
+      )
+    }
+    const readers = yield* Effect.forkDetach(
+      Effect.all([read(child.stdout), read(child.stderr)], { concurrency: 2, discard: true })
+    )
+    const ending = yield* child.exit.pipe(
+      Effect.tap(() => Effect.timeoutOption(Fiber.await(readers), readOn)),
+      Effect.tap(() => Fiber.interrupt(readers)),
+      Effect.forkDetach
+    )
+    const ended = Fiber.join(ending)
+    return { pid: child.pid, output, ended, close: Effect.andThen(Scope.close(scope, Exit.void), ended) }
+  })
