@@ -17,7 +17,7 @@ import * as Schema from "effect/Schema"
  */
 export class BinaryNotFound extends Schema.TaggedError<BinaryNotFound>()("BinaryNotFound", {
   message: Schema.String,
-  /** Every place that was looked at, in order. */
+  /** Every place that was looked at, in order, with what is wrong with what is there. */
   searched: Schema.Array(Schema.String)
 }) {}
 
@@ -29,12 +29,13 @@ export class BinaryNotFound extends Schema.TaggedError<BinaryNotFound>()("Binary
  */
 export class FetchFailed extends Schema.TaggedError<FetchFailed>()("FetchFailed", {
   message: Schema.String,
+  /** The address that was asked. Of those that it led to, no more than the host is told. */
   url: Schema.String,
   cause: Schema.optionalKey(Schema.Defect())
 }) {}
 
 /**
- * The executable is not an etcd of a supported version (3.4 to 3.7).
+ * The executable is not an etcd of a supported version (3.4 to 3.7), or one that does not run on this machine.
  *
  * @category reasons
  * @since 0.1.0

@@ -1,7 +1,9 @@
 import * as NodeChildProcess from "node:child_process"
 import * as NodeCrypto from "node:crypto"
+import * as NodeFs from "node:fs"
 import * as NodeHttp from "node:http"
 import type { AddressInfo } from "node:net"
+import { inspect } from "node:util"
 import * as NodeZlib from "node:zlib"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -22,6 +24,7 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as PlatformError from "effect/PlatformError"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as SemVer from "effect/SemVer"
@@ -31,7 +34,8 @@ import * as TestClock from "effect/testing/TestClock"
 import * as EtcdBinary from "../src/EtcdBinary.ts"
 import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
 import { unpack } from "../src/internal/binary/unpack.ts"
-import { byTestClock } from "./support/time.ts"
+import { recorder } from "./support/spans.ts"
+import { byTestClock, soon } from "./support/time.ts"
 
 const tempDir = Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirectoryScoped({ prefix: "effect-etcd-" }))
 
@@ -73,6 +77,63 @@ const until = <E, R>(condition: Effect.Effect<boolean, E, R>) =>
 
 const isRunning = (pid: number) =>
   Effect.exit(Effect.try({ try: () => process.kill(pid, 0), catch: (cause) => cause })).pipe(Effect.map(Exit.isSuccess))
+
+/** What `find` comes to on each `PATH`, for a user who may not do everything; undefined where only root is here. */
+const findUnprivileged = (...paths: ReadonlyArray<ReadonlyArray<string>>) =>
+  Effect.callback<ReadonlyArray<string> | undefined>((resume) => {
+    const script = `
+      import * as NodeServices from "@effect/platform-node/NodeServices"
+      import * as ConfigProvider from "effect/ConfigProvider"
+      import * as Effect from "effect/Effect"
+      import * as EtcdBinary from "effect-etcd/EtcdBinary"
+      const find = Effect.match(EtcdBinary.find(), { onSuccess: ({ path }) => path, onFailure: ({ message }) => message })
+      const all = Effect.forEach(process.argv.slice(1), (PATH) =>
+        Effect.provideService(find, ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown({ PATH }))
+      )
+      console.log(JSON.stringify(await Effect.runPromise(Effect.provide(all, NodeServices.layer))))
+    `
+    const isRoot = process.getuid?.() === 0
+    const setpriv = ["/usr/bin/setpriv", "/bin/setpriv"].find((path) => NodeFs.existsSync(path))
+    if (isRoot && setpriv === undefined) return resume(Effect.succeed(undefined))
+    const node = ["--conditions=effect-etcd-source", "--no-warnings", "--input-type=module", "-e", script]
+    const child = NodeChildProcess.execFile(
+      isRoot ? setpriv! : process.execPath,
+      [
+        ...(isRoot ? ["--bounding-set=-dac_override", process.execPath] : []),
+        ...node,
+        ...paths.map((directories) => directories.join(":"))
+      ],
+      { env: { XDG_CACHE_HOME: "/nonexistent" } },
+      (error, stdout, stderr) =>
+        resume(error === null ? Effect.succeed(JSON.parse(stdout)) : Effect.die(new Error(stderr || error.message)))
+    )
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
+
+/** Waits until a file tells the process ids of who wrote it. */
+const pidsIn = Effect.fnUntraced(function* (file: string) {
+  const fs = yield* FileSystem.FileSystem
+  yield* until(fs.exists(file))
+  return (yield* fs.readFileString(file)).trim().split(/\s+/).map(Number)
+})
+
+/** Waits until processes have ended. Whoever has lost its parent may be a zombie for a while, or for ever. */
+const ended = (pids: ReadonlyArray<number>) => {
+  const isZombie = (pid: number) =>
+    Result.getOrElse(
+      Result.try(() => /\) Z/.test(NodeFs.readFileSync(`/proc/${pid}/stat`, "utf8"))),
+      () => false
+    )
+  return Effect.forEach(pids, (pid) => until(Effect.map(isRunning(pid), (running) => !running || isZombie(pid))), {
+    discard: true
+  })
+}
+
+/** Kills what a test has left behind although it must not. */
+const killed = (pids: ReadonlyArray<number>) =>
+  Effect.sync(() => {
+    for (const pid of pids) Result.try(() => process.kill(pid, "SIGKILL"))
+  })
 
 describe("EtcdBinary.find", () => {
   it.effect("finds the etcd of this machine and tells its version", () =>
@@ -153,6 +214,41 @@ describe("EtcdBinary.find", () => {
         assert.include(byVariable.message, `ETCD_BINARY is ${JSON.stringify(given)}, which ${why}`)
       }
     }).pipe(Effect.provide([NodeServices.layer, FetchHttpClient.layer]))
+  )
+
+  it.effect("passes over what is on the PATH and cannot be run by this user, as a shell does", (context) =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const dir = yield* tempDir
+      const put = Effect.fnUntraced(function* (name: string, mode: number) {
+        yield* fs.makeDirectory(`${dir}/${name}`)
+        yield* fs.writeFileString(`${dir}/${name}/etcd`, says("3.5.1"))
+        yield* fs.chmod(`${dir}/${name}/etcd`, mode)
+      })
+      // For the group, which an owner who is not root does not belong to as far as this file goes.
+      yield* put("others", 0o050)
+      yield* put("plain", 0o644)
+      yield* put("locked", 0o050)
+      yield* fs.chmod(`${dir}/locked`, 0)
+      yield* Effect.addFinalizer(() => Effect.orDie(fs.chmod(`${dir}/locked`, 0o700)))
+      yield* fs.makeDirectory(`${dir}/directory/etcd`, { recursive: true })
+      yield* fs.makeDirectory(`${dir}/broken`)
+      yield* fs.symlink("nowhere", `${dir}/broken/etcd`)
+      yield* fs.makeDirectory(`${dir}/loop`)
+      yield* fs.symlink("etcd", `${dir}/loop/etcd`)
+      yield* fs.writeFileString(`${dir}/file`, "")
+      yield* put("good", 0o755)
+      const bad = ["others", "plain", "locked", "directory", "broken", "loop", "file", "missing"]
+      const bads = bad.map((name) => `${dir}/${name}`)
+      const found = yield* findUnprivileged([...bads, `${dir}/good`], bads)
+      if (found === undefined) return context.skip("nothing here takes root's privileges away")
+      assert.strictEqual(found[0], `${dir}/good/etcd`)
+      const reason = found[1]!
+      for (const name of bad) assert.include(reason, `${dir}/${name}/etcd`)
+      assert.match(reason, /others\/etcd, which this user may not run/)
+      assert.match(reason, /plain\/etcd, which is not executable/)
+      assert.match(reason, /directory\/etcd, which is a Directory, not a file/)
+    }).pipe(Effect.provide(NodeServices.layer))
   )
 
   it.effect("lists every place it looked at and every way to get etcd", () =>
@@ -294,6 +390,102 @@ describe("EtcdBinary.find", () => {
     }).pipe(Effect.provide(NodeServices.layer))
   )
 
+  it.effect("tells of an etcd that refuses this architecture what it is, and how to run it", () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      const logged = (message: string) =>
+        `echo '{"level":"error","ts":"2026-11-29T03:47:05.835945Z","caller":"etcdmain/etcd.go:251","msg":"${message}","arch":"riscv64"}' >&2`
+      const refusals = [
+        // 3.4 to 3.5.
+        `echo "etcd on unsupported platform without ETCD_UNSUPPORTED_ARCH=riscv64 set"`,
+        // The last of 3.5, in the words of the opposite.
+        logged("running etcd on unsupported architecture since ETCD_UNSUPPORTED_ARCH is set"),
+        // 3.6 and newer.
+        logged("Refusing to run etcd on unsupported architecture since ETCD_UNSUPPORTED_ARCH is not set")
+      ]
+      const variable = Effect.fnUntraced(function* (value: string) {
+        yield* Effect.acquireRelease(
+          Effect.sync(() => {
+            process.env.ETCD_UNSUPPORTED_ARCH = value
+          }),
+          () =>
+            Effect.sync(() => {
+              delete process.env.ETCD_UNSUPPORTED_ARCH
+            })
+        )
+      })
+      for (const [index, refusal] of refusals.entries()) {
+        const path = yield* writeExecutable(
+          `${dir}/etcd${index}`,
+          `#!/bin/sh\nif [ "$ETCD_UNSUPPORTED_ARCH" != riscv64 ]; then\n${refusal}\nexit 1\nfi\n` +
+            `echo 'running etcd on unsupported architecture "riscv64" since ETCD_UNSUPPORTED_ARCH is set'\n` +
+            `echo "etcd Version: 3.5.9"\n`
+        )
+        const reason = yield* reasonOf(EtcdBinary.find({ path }))
+        assert.strictEqual(reason._tag, "UnsupportedVersion")
+        assert.include(reason.message, "refuses to run on this architecture, riscv64")
+        assert.include(reason.message, "set ETCD_UNSUPPORTED_ARCH=riscv64 in the environment of this program.")
+        assert.notInclude(reason.message, "is not an etcd")
+        const other = yield* Effect.scoped(Effect.andThen(variable("mips"), reasonOf(EtcdBinary.find({ path }))))
+        assert.include(other.message, 'ETCD_UNSUPPORTED_ARCH=riscv64 in the environment of this program (it is "mips"')
+        const etcd = yield* Effect.scoped(Effect.andThen(variable("riscv64"), EtcdBinary.find({ path })))
+        assert.strictEqual(SemVer.format(etcd.version), "3.5.9")
+      }
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("takes a shell wrapper for the etcd that it runs, with and without exec", () =>
+    Effect.gen(function* () {
+      const { path: real, version } = yield* EtcdBinary.find()
+      const dir = yield* tempDir
+      for (const run of ["exec", ""]) {
+        yield* writeExecutable(`${dir}/etcd`, `#!/bin/sh\necho "shim: looking for etcd" >&2\n${run} '${real}' "$@"\n`)
+        const etcd = yield* settings({ PATH: dir })(EtcdBinary.find())
+        assert.strictEqual(etcd.path, `${dir}/etcd`)
+        assert.deepStrictEqual(etcd.version, version)
+      }
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("does not wait for what a wrapper has left behind, and ends it", () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      const path = yield* writeExecutable(
+        `${dir}/etcd`,
+        `#!/bin/sh\nsleep 60 &\necho $! > ${dir}/pids\necho "etcd Version: 3.5.9"\n`
+      )
+      const etcd = yield* soon(EtcdBinary.find({ path }))
+      assert.strictEqual(SemVer.format(etcd.version), "3.5.9")
+      const pids = yield* pidsIn(`${dir}/pids`)
+      yield* Effect.addFinalizer(() => killed(pids))
+      for (const pid of pids) yield* until(Effect.map(isRunning(pid), (running) => !running))
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect(
+    "ends a wrapper that hangs with all that it has started, when it is interrupted and after ten seconds",
+    () =>
+      Effect.gen(function* () {
+        const dir = yield* tempDir
+        const hanging = (name: string) =>
+          writeExecutable(
+            `${dir}/${name}`,
+            `#!/bin/sh\ntrap '' TERM\necho "looking for versions"\nsleep 60 &\n` +
+              `echo $$ $! > ${dir}/${name}.part\nmv ${dir}/${name}.part ${dir}/${name}.pids\nwait\nsleep 60\n`
+          )
+        const interrupted = yield* Effect.forkChild(EtcdBinary.find({ path: yield* hanging("interrupted") }))
+        const late = yield* Effect.forkChild(byTestClock(reasonOf(EtcdBinary.find({ path: yield* hanging("late") }))))
+        const pids = [...(yield* pidsIn(`${dir}/interrupted.pids`)), ...(yield* pidsIn(`${dir}/late.pids`))]
+        yield* Effect.addFinalizer(() => killed(pids))
+        yield* TestClock.adjust("10 seconds")
+        yield* Fiber.interrupt(interrupted)
+        const reason = yield* Fiber.join(late)
+        assert.include(reason.message, 'did not answer `--version` within 10s, but printed "looking for versions"')
+        assert.include(reason.message, "It was ended. Is it an etcd, or a wrapper that finds one?")
+        yield* ended(pids)
+      }).pipe(Effect.provide(NodeServices.layer))
+  )
+
   it.effect("gives up on an executable that does not answer, and ends it", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
@@ -412,6 +604,17 @@ const failure = Effect.fnUntraced(function* (server: Server, options: EtcdBinary
   return reason
 })
 
+/** The platform of this machine, as far as tests of what runs on it go. */
+const host =
+  `${process.platform === "darwin" ? "darwin" : "linux"}-${process.arch === "x64" ? "amd64" : "arm64"}` as const
+
+const releaseAt = (server: Server, archive: Uint8Array, platform: EtcdBinary.Platform = "linux-amd64") => ({
+  version,
+  sha256: sha256(archive),
+  platform,
+  baseUrl: server.baseUrl
+})
+
 const platform = Layer.mergeAll(NodeServices.layer, FetchHttpClient.layer)
 
 describe("EtcdBinary.fetch", () => {
@@ -436,6 +639,7 @@ describe("EtcdBinary.fetch", () => {
       assert.strictEqual(SemVer.format(etcd.version), version)
       assert.deepStrictEqual((yield* listing(cacheDirectory)).sort(), [
         directory,
+        `${directory}/SHA256SUMS`,
         `${directory}/etcd`,
         `${directory}/etcdctl`
       ])
@@ -470,23 +674,75 @@ describe("EtcdBinary.fetch", () => {
     }).pipe(Effect.provide(platform))
   )
 
-  it.effect("replaces a release whose etcd was removed", () =>
+  it.effect("fetches a release again that is damaged in any way, and find passes it over", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
-      const cacheDirectory = yield* tempDir
+      const dir = yield* tempDir
       const archive = yield* tarGz(release)
       const server = yield* serve(sends(archive))
-      const options = {
-        version,
-        sha256: sha256(archive),
-        platform: "linux-amd64",
-        baseUrl: server.baseUrl,
-        cacheDirectory
-      } as const
-      const etcd = yield* EtcdBinary.fetch(options)
-      yield* fs.remove(etcd.path)
-      yield* EtcdBinary.fetch(options)
-      assert.isTrue(yield* fs.exists(etcd.path))
+      const nothing = settings({ PATH: `${dir}/none`, XDG_CACHE_HOME: dir })
+      const { path: etcd } = yield* nothing(EtcdBinary.fetch(releaseAt(server, archive, host)))
+      const directory = etcd.replace(/\/etcd$/, "")
+      const text = yield* fs.readFileString(etcd)
+      // Each of them, and whether an etcd that runs is left.
+      const damages: Record<string, readonly [Effect.Effect<void, PlatformError.PlatformError>, boolean]> = {
+        removed: [fs.remove(etcd), false],
+        empty: [fs.truncate(etcd), false],
+        "cut short": [fs.truncate(etcd, 20), false],
+        "not executable": [fs.chmod(etcd, 0o644), false],
+        "other than it was": [fs.writeFileString(etcd, text.replace("none", "some")), false],
+        "a directory": [Effect.andThen(fs.remove(etcd), fs.makeDirectory(`${etcd}/etcd`, { recursive: true })), false],
+        "a broken link": [Effect.andThen(fs.remove(etcd), fs.symlink("nowhere", etcd)), false],
+        "of a cleared directory": [
+          Effect.andThen(fs.remove(directory, { recursive: true }), fs.makeDirectory(directory)),
+          false
+        ],
+        "in a file for a directory": [
+          Effect.andThen(fs.remove(directory, { recursive: true }), fs.writeFileString(directory, "")),
+          false
+        ],
+        "without its checksums": [fs.remove(`${directory}/SHA256SUMS`), true],
+        "beside a damaged etcdctl": [fs.truncate(`${directory}/etcdctl`), true]
+      }
+      let requests = 1
+      for (const [what, [damage, runs]] of Object.entries(damages)) {
+        yield* damage
+        if (!runs) {
+          const reason = yield* reasonOf(nothing(EtcdBinary.find()))
+          assert.strictEqual(reason._tag, "BinaryNotFound", what)
+          assert.include(reason.message, dir, what)
+        }
+        const again = yield* nothing(
+          what === "empty"
+            ? EtcdBinary.findOrFetch(releaseAt(server, archive, host))
+            : EtcdBinary.fetch(releaseAt(server, archive, host))
+        )
+        assert.strictEqual(again.path, etcd, what)
+        assert.strictEqual(yield* fs.readFileString(etcd), text, what)
+        assert.deepStrictEqual(yield* nothing(EtcdBinary.find()), again, what)
+        assert.deepStrictEqual(yield* nothing(EtcdBinary.fetch(releaseAt(server, archive, host))), again, what)
+        assert.lengthOf(server.requests, ++requests, what)
+        assert.sameMembers(yield* fs.readDirectory(directory), ["SHA256SUMS", "etcd", "etcdctl"], what)
+        assert.lengthOf(yield* fs.readDirectory(`${dir}/effect-etcd`), 1, what)
+      }
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("an older release is found where a newer one is damaged", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const dir = yield* tempDir
+      const nothing = settings({ PATH: `${dir}/none`, XDG_CACHE_HOME: dir })
+      const archive = yield* tarGz(release)
+      const server = yield* serve(sends(archive))
+      const older = yield* nothing(EtcdBinary.fetch({ ...releaseAt(server, archive, host), version: "3.5.98" }))
+      const newer = yield* nothing(EtcdBinary.fetch(releaseAt(server, archive, host)))
+      assert.strictEqual((yield* nothing(EtcdBinary.find())).path, newer.path)
+      yield* fs.truncate(newer.path, 30)
+      assert.strictEqual((yield* nothing(EtcdBinary.find())).path, older.path)
+      yield* fs.truncate(older.path, 30)
+      const reason = yield* reasonOf(nothing(EtcdBinary.find()))
+      for (const { path } of [newer, older]) assert.include(reason.message, `${path}, which is damaged`)
     }).pipe(Effect.provide(platform))
   )
 
@@ -513,8 +769,8 @@ describe("EtcdBinary.fetch", () => {
         const directory = (yield* Path.Path).dirname(etcd.path)
         return (yield* listing(directory)).sort()
       })
-      assert.deepStrictEqual(yield* fetched("darwin-arm64", ""), ["etcd", "etcdutl"])
-      assert.deepStrictEqual(yield* fetched("windows-amd64", ".exe"), ["etcd.exe", "etcdutl.exe"])
+      assert.deepStrictEqual(yield* fetched("darwin-arm64", ""), ["SHA256SUMS", "etcd", "etcdutl"])
+      assert.deepStrictEqual(yield* fetched("windows-amd64", ".exe"), ["SHA256SUMS", "etcd.exe", "etcdutl.exe"])
     }).pipe(Effect.provide(platform))
   )
 
@@ -544,6 +800,11 @@ describe("EtcdBinary.fetch", () => {
       const secret = yield* refused({ baseUrl: "https://reader:hunter2@mirror.example/etcd" })
       assert.include(secret, "without a user and a password")
       assert.notInclude(secret, "hunter2")
+      for (const signed of ["https://mirror.example/etcd?token=hunter2", "https://mirror.example/etcd#hunter2"]) {
+        const unsaid = yield* refused({ baseUrl: signed })
+        assert.include(unsaid, "a query or a fragment")
+        assert.notInclude(unsaid, "hunter2")
+      }
       assert.include(yield* refused({ baseUrl: "ftp://mirror.example/etcd" }), "an http or https URL")
       assert.deepStrictEqual(server.requests, [])
     }).pipe(Effect.provide(platform))
@@ -600,7 +861,7 @@ describe("EtcdBinary.fetch", () => {
           cacheDirectory
         }).pipe(Effect.provide(client))
         assert.deepStrictEqual(server.requests, [archivePath, "/elsewhere"])
-        assert.lengthOf(yield* listing(cacheDirectory), 3)
+        assert.lengthOf(yield* listing(cacheDirectory), 4)
       }
     }).pipe(Effect.provide(NodeServices.layer))
   )
@@ -768,7 +1029,7 @@ describe("EtcdBinary.fetch", () => {
         assert.isBelow(archive.length, 10_000)
         const error = yield* Effect.flip(unpacking(kind, archive, 1 << 20))
         assert.strictEqual(error.message, "it holds more than 1 MiB")
-        assert.deepStrictEqual([...(yield* unpacking(kind, archive, 2 << 20))], ["etcd"])
+        assert.deepStrictEqual([...(yield* unpacking(kind, archive, 2 << 20)).keys()], ["etcd"])
       }
     }).pipe(Effect.provide(NodeServices.layer))
   )
@@ -813,33 +1074,170 @@ describe("EtcdBinary.fetch", () => {
     }).pipe(Effect.provide(platform))
   )
 
-  it.effect("is safe when the same release is fetched several times at once", () =>
+  it.effect("downloads once for all who ask at the same time, each of whom hears how far it is", () =>
     Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
       const cacheDirectory = yield* tempDir
       const archive = yield* tarGz(release)
-      // Nobody gets the archive before all have asked for it, so that all of them unpack and move it.
-      const waiting: Array<() => void> = []
+      const go = yield* Deferred.make<void>()
       const server = yield* serve((request, response) => {
-        waiting.push(() => sends(archive)(request, response))
-        if (waiting.length === 4) for (const send of waiting) send()
+        Effect.runFork(
+          Effect.andThen(
+            Deferred.await(go),
+            Effect.sync(() => sends(archive)(request, response))
+          )
+        )
       })
-      const fetched = yield* Effect.all(
-        Array.from({ length: 4 }, () =>
+      const heard = new Map<number, number>()
+      const fetching = yield* Effect.forEach(Array.from({ length: 12 }).keys(), (index) =>
+        Effect.forkChild(
           EtcdBinary.fetch({
-            version,
-            sha256: sha256(archive),
-            platform: "linux-amd64",
-            baseUrl: server.baseUrl,
-            cacheDirectory
-          })
-        ),
-        { concurrency: "unbounded" }
+            ...releaseAt(server, archive),
+            cacheDirectory,
+            // Some of them listen.
+            ...(index % 2 === 0
+              ? {}
+              : { onProgress: ({ receivedBytes }) => Effect.sync(() => heard.set(index, receivedBytes)) })
+          }),
+          { startImmediately: true }
+        )
       )
-      assert.lengthOf(server.requests, 4)
+      yield* until(Effect.sync(() => server.requests.length > 0))
+      yield* Deferred.succeed(go, undefined)
+      const fetched = yield* Effect.forEach(fetching, Fiber.join)
+      assert.lengthOf(server.requests, 1)
       assert.lengthOf(new Set(fetched.map((etcd) => etcd.path)), 1)
-      assert.lengthOf(yield* listing(cacheDirectory), 3)
-      assert.strictEqual(SemVer.format((yield* EtcdBinary.find({ path: fetched[0]!.path })).version), version)
+      assert.deepStrictEqual([...heard.keys()].sort(), [1, 11, 3, 5, 7, 9])
+      for (const receivedBytes of heard.values()) assert.strictEqual(receivedBytes, archive.length)
+      // Whoever comes later looks at what is there, and downloads what is not.
+      yield* EtcdBinary.fetch({ ...releaseAt(server, archive), cacheDirectory })
+      assert.lengthOf(server.requests, 1)
+      yield* fs.remove(fetched[0]!.path)
+      yield* EtcdBinary.fetch({ ...releaseAt(server, archive), cacheDirectory })
+      assert.lengthOf(server.requests, 2)
     }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("goes on while anybody waits for it, whatever the others do, and ends with the last one", () =>
+    Effect.gen(function* () {
+      const cacheDirectory = yield* tempDir
+      const archive = yield* tarGz([...release, Tar.file("large", NodeCrypto.randomBytes(1 << 20))])
+      let isFinishing = false
+      let gone = 0
+      // Comes bit by bit, so that whoever waits for it hears so.
+      const server = yield* serve((_request, response) => {
+        let sent = 0
+        const dripping = setInterval(() => {
+          const next = isFinishing ? archive.length : Math.min(sent + 1024, archive.length - 1)
+          if (next > sent) response.write(archive.subarray(sent, next))
+          sent = next
+          if (isFinishing) response.end()
+        }, 2)
+        response.on("finish", () => clearInterval(dripping))
+        response.on("close", () => {
+          clearInterval(dripping)
+          if (!response.writableFinished) gone++
+        })
+      })
+      const asks = Effect.fnUntraced(function* (then: Effect.Effect<void>) {
+        const heard = yield* Deferred.make<void>()
+        const onProgress = () => Effect.andThen(Deferred.succeed(heard, undefined), then)
+        const fiber = yield* Effect.forkChild(
+          EtcdBinary.fetch({ ...releaseAt(server, archive), cacheDirectory, onProgress })
+        )
+        return { fiber, heard: Deferred.await(heard) }
+      })
+      const all = yield* Effect.forEach([Effect.void, Effect.void, Effect.never, Effect.die("of hearing")], asks)
+      const [first, second, deaf, dying] = all.map(({ fiber }) => fiber)
+      yield* Effect.forEach(all, ({ heard }) => heard)
+      yield* Fiber.interrupt(first!)
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(dying!)))
+      isFinishing = true
+      yield* Fiber.join(second!)
+      yield* Fiber.interrupt(deaf!)
+      assert.lengthOf(server.requests, 1)
+      assert.strictEqual(gone, 0)
+
+      isFinishing = false
+      yield* Effect.flatMap(FileSystem.FileSystem, (fs) => fs.remove(cacheDirectory, { recursive: true }))
+      const last = yield* Effect.forEach([Effect.void, Effect.void], asks)
+      yield* Effect.forEach(last, ({ heard }) => heard)
+      yield* Fiber.interruptAll(last.map(({ fiber }) => fiber))
+      yield* until(Effect.sync(() => gone === 1))
+      assert.lengthOf(server.requests, 2)
+      assert.deepStrictEqual(yield* listing(cacheDirectory), [])
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("is safe when several processes fetch the same release at once, also over a damaged one that runs", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const archive = yield* tarGz(release)
+      for (const isDamaged of [false, true]) {
+        const cacheDirectory = yield* tempDir
+        const target = `${cacheDirectory}/${root}-${sha256(archive).slice(0, 12)}`
+        if (isDamaged) {
+          yield* fs.makeDirectory(target)
+          yield* writeExecutable(`${target}/etcd`, says("3.5.1"))
+        }
+        // Nobody gets the archive before all have asked for it, so that all of them unpack and move it. Those who ask
+        // at different addresses have nothing to do with each other, as if they were processes of their own.
+        const waiting: Array<() => void> = []
+        const server = yield* serve((request, response) => {
+          waiting.push(() => sends(archive)(request, response))
+          if (waiting.length === 4) for (const send of waiting) send()
+        })
+        const watching = yield* Effect.forkChild(
+          isDamaged
+            ? Effect.forever(Effect.andThen(Effect.orDie(fs.access(`${target}/etcd`)), Effect.yieldNow))
+            : Effect.never
+        )
+        const fetched = yield* Effect.forEach(
+          ["a", "b", "c", "d"],
+          (name) =>
+            EtcdBinary.fetch({
+              ...releaseAt(server, archive),
+              baseUrl: `${server.baseUrl}/${name}`,
+              cacheDirectory
+            }),
+          { concurrency: "unbounded" }
+        )
+        assert.lengthOf(server.requests, 4)
+        assert.lengthOf(new Set(fetched.map((etcd) => etcd.path)), 1)
+        assert.lengthOf(yield* listing(cacheDirectory), 4)
+        assert.strictEqual(SemVer.format((yield* EtcdBinary.find({ path: fetched[0]!.path })).version), version)
+        assert.isUndefined(watching.pollUnsafe(), "there was always an etcd")
+        yield* Fiber.interrupt(watching)
+      }
+    }).pipe(Effect.provide(platform))
+  )
+
+  it.effect("tells nobody the address that a server has sent it on to, with every HTTP client", () =>
+    Effect.gen(function* () {
+      const archive = yield* tarGz(release)
+      const gone = yield* Effect.scoped(serve(() => {}))
+      const cut = yield* serve(sendsHalf(archive, (response) => response.destroy()))
+      const refusing = yield* serve((_request, response) => response.writeHead(403).end())
+      const address = "/hunter2/etcd?X-Signature=hunter2&jwt=hunter2#hunter2"
+      for (const client of [FetchHttpClient.layer, NodeHttpClient.layerUndici, NodeHttpClient.layerNodeHttp]) {
+        const { spans, tracer } = recorder()
+        for (const { baseUrl } of [gone, cut, refusing, { baseUrl: "http://[hunter2" }]) {
+          const server = yield* serve((_request, response) =>
+            response.writeHead(302, { location: baseUrl + address }).end()
+          )
+          const reason = yield* failure(server, { sha256: sha256(archive) }).pipe(
+            Effect.provide(client),
+            Effect.withTracer(tracer)
+          )
+          assert.notInclude(inspect(reason, { depth: 20, showHidden: true }), "hunter2")
+          assert.notInclude(Cause.pretty(Cause.fail(reason)), "hunter2")
+        }
+        assert.isAbove(spans.length, 0)
+        for (const { attributes, events, name, status } of spans) {
+          assert.notInclude(inspect([name, [...attributes], events, status], { depth: 20 }), "hunter2")
+        }
+      }
+    }).pipe(Effect.provide(NodeServices.layer))
   )
 })
 

@@ -7,6 +7,9 @@
  */
 import * as NodeProcess from "node:process"
 
+/** Where a person finds them. */
+export const releasesPage = "https://github.com/etcd-io/etcd/releases"
+
 /** The operating system in the name of an archive. */
 export type Os = "linux" | "darwin" | "windows"
 

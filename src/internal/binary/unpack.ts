@@ -5,6 +5,7 @@
  * lands; links, devices and doubled entries under a wanted name are refused, and every byte is counted.
  */
 
+import * as NodeCrypto from "node:crypto"
 import * as NodeZlib from "node:zlib"
 import * as NodeStream from "@effect/platform-node/NodeStream"
 import * as ByteSize from "effect/ByteSize"
@@ -79,7 +80,7 @@ const baseName = (path: string): string | undefined => {
 
 /**
  * Writes the files called `names` (found at the top of the archive, or in a folder at its top) into `directory`, with
- * mode 0755, and answers which of them there were.
+ * mode 0755, and answers the SHA-256 of those that there were.
  */
 export const unpack = Effect.fnUntraced(function* (options: {
   readonly archive: string
@@ -91,7 +92,7 @@ export const unpack = Effect.fnUntraced(function* (options: {
 }) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const found = new Set<string>()
+  const found = new Map<string, string>()
   const limited = makeLimiter(options.maxBytes ?? maxUnpackedBytes)
   const entries = options.kind === "zip" ? zipEntries : tarEntries
   let count = 0
@@ -111,10 +112,12 @@ export const unpack = Effect.fnUntraced(function* (options: {
     }
     if (entry.type !== "File") return refuse(entry, `is of type ${entry.type}, not a file`)
     if (found.has(name)) return refuse(entry, "appears twice")
-    found.add(name)
     const target = path.join(options.directory, name)
-    return Stream.run(entry.body, fs.sink(target, { flag: "wx", mode: 0o755 })).pipe(
-      Effect.andThen(fs.chmod(target, 0o755))
+    const hash = NodeCrypto.createHash("sha256")
+    const hashed = Stream.tap(entry.body, (chunk) => Effect.sync(() => hash.update(chunk)))
+    return Stream.run(hashed, fs.sink(target, { flag: "wx", mode: 0o755 })).pipe(
+      Effect.andThen(fs.chmod(target, 0o755)),
+      Effect.tap(() => Effect.sync(() => found.set(name, hash.digest("hex"))))
     )
   }
 

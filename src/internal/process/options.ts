@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as SemVer from "effect/SemVer"
-import type { FetchOptions, FindOptions } from "../../EtcdBinary.ts"
+import type * as EtcdBinary from "../../EtcdBinary.ts"
 import type { Options as ClusterOptions } from "../../EtcdCluster.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import type { Options as NodeOptions } from "../../EtcdProcess.ts"
@@ -28,6 +28,32 @@ const client: Options.Check = {
   accepts: (value) => Options.isObject(value) && problemOfOwnClient(value) === undefined,
   due: "options of a client that make sense",
   show: (value) => (Options.isObject(value) ? `these (${problemOfOwnClient(value)})` : typeof value)
+}
+
+/** What is in errors must not hold a secret, as a user or a query may; and what is to come after it is a path. */
+const isPublicUrl = (value: string): boolean => {
+  const { password, protocol, username } = new URL(value)
+  return (protocol === "https:" || protocol === "http:") && username === "" && password === "" && !/[?#]/.test(value)
+}
+
+export const ofFetch: Options.Checks<EtcdBinary.FetchOptions> = {
+  version: {
+    accepts: (value) => typeof value === "string" && Result.isSuccess(SemVer.parse(value)),
+    due: 'a version such as "3.6.14", without a leading v'
+  },
+  sha256: {
+    accepts: (value) => typeof value === "string" && /^[0-9a-f]{64}$/i.test(value),
+    due: "64 hexadecimal digits"
+  },
+  platform: Options.oneOf("linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64", "windows-amd64"),
+  baseUrl: {
+    accepts: (value) => typeof value === "string" && URL.canParse(value) && isPublicUrl(value),
+    due: "an http or https URL without a user and a password, a query or a fragment",
+    show: () => "what is given (not shown, since there may be a secret in it)"
+  },
+  cacheDirectory: aDirectory,
+  stallTimeout: Options.duration,
+  onProgress: Options.callback
 }
 
 export const ofNode: Options.Checks<NodeOptions> = {
@@ -52,33 +78,7 @@ export const ofCluster: Options.Checks<ClusterOptions> = {
   config: { accepts: Options.isObject, due: "an object with options of etcd" }
 }
 
-export const ofFind: Options.Checks<FindOptions> = { path: anExecutable, cacheDirectory: aDirectory }
-
-/** With a user in it, no `fetch` takes it, and it would be told in errors. */
-const isPublicUrl = (value: string): boolean => {
-  const { password, protocol, username } = new URL(value)
-  return (protocol === "https:" || protocol === "http:") && username === "" && password === ""
-}
-
-export const ofFetch: Options.Checks<FetchOptions> = {
-  version: {
-    accepts: (value) => typeof value === "string" && Result.isSuccess(SemVer.parse(value)),
-    due: 'a version such as "3.6.14", without a leading v'
-  },
-  sha256: {
-    accepts: (value) => typeof value === "string" && /^[0-9a-f]{64}$/i.test(value),
-    due: "64 hexadecimal digits"
-  },
-  platform: Options.oneOf("linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64", "windows-amd64"),
-  baseUrl: {
-    accepts: (value) => typeof value === "string" && URL.canParse(value) && isPublicUrl(value),
-    due: "an http or https URL without a user and a password",
-    show: () => "what is given (not shown, since there may be a password in it)"
-  },
-  cacheDirectory: aDirectory,
-  stallTimeout: Options.duration,
-  onProgress: Options.callback
-}
+export const ofFind: Options.Checks<EtcdBinary.FindOptions> = { path: anExecutable, cacheDirectory: aDirectory }
 
 /** Fails with the first option that makes no sense. */
 export const check = <O extends object>(

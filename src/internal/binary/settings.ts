@@ -1,0 +1,51 @@
+/**
+ * What a program's configuration, or its environment, says of where things are.
+ *
+ * @internal
+ */
+import * as NodeOs from "node:os"
+import * as NodeProcess from "node:process"
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import * as EtcdProcessError from "../../EtcdProcessError.ts"
+
+export const isWindows = NodeProcess.platform === "win32"
+
+/**
+ * A setting from the `ConfigProvider`, or from the process environment where the provider does not have it (it may be
+ * a program's own configuration file, which knows nothing of a `PATH`). Empty counts as not set.
+ */
+export const setting = (name: string): Effect.Effect<string | undefined, EtcdProcessError.EtcdProcessError> =>
+  Effect.gen(function* () {
+    const configured = yield* Config.option(Config.String(name))
+    const value = Option.getOrElse(configured, () => NodeProcess.env[name])
+    return value === "" ? undefined : value
+  }).pipe(
+    Effect.mapError((cause) =>
+      EtcdProcessError.make(
+        new EtcdProcessError.SystemFailure({
+          message: `The setting ${name} could not be read from the ConfigProvider: ${cause.message}`,
+          cause
+        })
+      )
+    )
+  )
+
+/** See `EtcdBinary.cacheDirectory`. */
+export const cacheDirectory: Effect.Effect<string, EtcdProcessError.EtcdProcessError, Path.Path> = Effect.gen(
+  function* () {
+    const path = yield* Path.Path
+    const xdg = yield* setting("XDG_CACHE_HOME")
+    if (xdg !== undefined && path.isAbsolute(xdg)) return path.join(xdg, "effect-etcd")
+    if (isWindows) {
+      const local = yield* setting("LOCALAPPDATA")
+      return path.join(local ?? path.join(NodeOs.homedir(), "AppData", "Local"), "effect-etcd")
+    }
+    const home = (yield* setting("HOME")) ?? NodeOs.homedir()
+    return NodeProcess.platform === "darwin"
+      ? path.join(home, "Library", "Caches", "effect-etcd")
+      : path.join(home, ".cache", "effect-etcd")
+  }
+)

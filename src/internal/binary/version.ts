@@ -1,0 +1,186 @@
+/**
+ * Which version an executable has, by its own word.
+ *
+ * @internal
+ */
+import * as NodeProcess from "node:process"
+import * as Cache from "effect/Cache"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as ChildProcess from "effect/process/ChildProcess"
+import { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
+import * as Result from "effect/Result"
+import * as SemVer from "effect/SemVer"
+import * as Stream from "effect/Stream"
+import type { EtcdBinary } from "../../EtcdBinary.ts"
+import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import type { FileIdentity } from "./executable.ts"
+import { releasesPage } from "./releases.ts"
+
+const oldest = { major: 3, minor: 4 }
+const newest = { major: 3, minor: 7 }
+const endOfLife = { major: 3, minor: 4 }
+
+const timeout = Duration.seconds(10)
+/** How long what an executable has left behind may hold on to its output. */
+const lingering = Duration.millis(250)
+const maxOutput = 16 * 1024
+
+const compareMinor = (version: SemVer.SemVer, that: { readonly major: number; readonly minor: number }): number =>
+  version.major - that.major || version.minor - that.minor
+
+const unsupported = (path: string, version: string, message: string) =>
+  EtcdProcessError.make(new EtcdProcessError.UnsupportedVersion({ message, path, version }))
+
+/** Without it, etcd refuses to say even its version where its makers do not support the architecture. */
+const architectureVariable = "ETCD_UNSUPPORTED_ARCH"
+
+const withheldVariables = (): Record<string, undefined> =>
+  Object.fromEntries(
+    Object.keys(NodeProcess.env)
+      .filter((name) => name.startsWith("ETCD_") && name !== architectureVariable)
+      .map((name) => [name, undefined])
+  )
+
+const firstLine = (output: string): string => output.trim().split("\n")[0]!.trim().slice(0, 200)
+
+/**
+ * What the executable prints, up to about 16 KiB. It may be a wrapper: all that it has started, as far as that is in its
+ * process group, ends with it, and what is not, and holds on to its output, is waited for no longer than a moment.
+ */
+const outputOf = Effect.fnUntraced(function* (path: string) {
+  const chunks: Array<Uint8Array> = []
+  const printed = () => new TextDecoder().decode(Buffer.concat(chunks))
+  const run = Effect.gen(function* () {
+    const spawner = yield* ChildProcessSpawner
+    const handle = yield* spawner.spawn(
+      ChildProcess.make(path, ["--version"], {
+        env: withheldVariables(),
+        extendEnv: true,
+        stdin: "ignore",
+        killSignal: "SIGKILL"
+      })
+    )
+    let bytes = 0
+    const reading = yield* Effect.forkScoped(
+      Stream.runForEachWhile(handle.all, (chunk) =>
+        Effect.sync(() => {
+          chunks.push(chunk)
+          bytes += chunk.length
+          return bytes < maxOutput
+        })
+      )
+    )
+    const ended = Effect.andThen(Effect.exit(handle.exitCode), Effect.sleep(lingering))
+    yield* Effect.raceFirst(Fiber.join(reading), ended)
+    return printed()
+  })
+  return yield* run.pipe(
+    Effect.scoped,
+    Effect.mapError((cause) =>
+      unsupported(
+        path,
+        "",
+        `${path} could not be run (${cause.message}). Is it an etcd for this platform ` +
+          `(${NodeProcess.platform}, ${NodeProcess.arch})?`
+      )
+    ),
+    Effect.timeoutOrElse({
+      duration: timeout,
+      orElse: () => {
+        const said = firstLine(printed())
+        return Effect.fail(
+          unsupported(
+            path,
+            said,
+            `${path} did not answer \`--version\` within ${Duration.format(timeout)}` +
+              (said === "" ? "" : `, but printed ${JSON.stringify(said)}`) +
+              ". It was ended. Is it an etcd, or a wrapper that finds one?"
+          )
+        )
+      }
+    })
+  )
+})
+
+/** Go's names of architectures that etcd does not support, by Node's. */
+const architectures: Record<string, string> = { ia32: "386", mips: "mips", mipsel: "mipsle", loong64: "loong64" }
+
+/**
+ * The architecture that an etcd refuses to run on. Up to 3.5 it prints which value of the variable it needs; newer ones
+ * log it (the last of 3.5 in the words for the opposite).
+ */
+const refusedArchitecture = (output: string): string | undefined =>
+  output.includes(architectureVariable)
+    ? (new RegExp(`${architectureVariable}=(\\w+)`).exec(output)?.[1] ??
+      /"arch":\s*"(\w+)"/.exec(output)?.[1] ??
+      architectures[NodeProcess.arch] ??
+      NodeProcess.arch)
+    : undefined
+
+const refuses = (path: string, said: string, architecture: string) => {
+  const given = NodeProcess.env[architectureVariable]
+  return unsupported(
+    path,
+    said,
+    `${path} is an etcd that refuses to run on this architecture, ${architecture}, which its makers do not support. ` +
+      `To run it nevertheless, set ${architectureVariable}=${architecture} in the environment of this program` +
+      (given === undefined ? "." : ` (it is ${JSON.stringify(given)} there).`)
+  )
+}
+
+const parse = (path: string, output: string) => {
+  const version = /^etcd Version: (\S+)/m.exec(output)?.[1]
+  const parsed = version === undefined ? Option.none() : Result.getSuccess(SemVer.parse(version))
+  if (Option.isSome(parsed)) return Effect.succeed(parsed.value)
+  const said = firstLine(output)
+  const architecture = refusedArchitecture(output)
+  if (architecture !== undefined) return Effect.fail(refuses(path, said, architecture))
+  return Effect.fail(
+    unsupported(
+      path,
+      said,
+      `${path} is not an etcd: \`--version\` answered ` +
+        (said === "" ? "nothing" : JSON.stringify(said)) +
+        `, not "etcd Version: <version>". Point ETCD_BINARY, or the option that names the executable, at an etcd 3.4 to 3.7.`
+    )
+  )
+}
+
+const check = Effect.fnUntraced(function* (path: string, version: SemVer.SemVer) {
+  const text = SemVer.format(version)
+  if (compareMinor(version, oldest) < 0) {
+    return yield* Effect.fail(
+      unsupported(path, text, `${path} is etcd ${text}, which is not supported. Use 3.4 to 3.7 (${releasesPage}).`)
+    )
+  }
+  if (compareMinor(version, endOfLife) <= 0) {
+    yield* Effect.logWarning(`${path} is etcd ${text}, which is past its end of life. Use 3.5 or newer.`)
+  }
+  if (compareMinor(version, newest) > 0) {
+    yield* Effect.logWarning(`${path} is etcd ${text}; effect-etcd is tested with 3.4 to 3.7 only.`)
+  }
+})
+
+const read = Effect.fnUntraced(function* ({ path }: FileIdentity) {
+  const output = yield* outputOf(path)
+  const version = yield* parse(path, output)
+  yield* check(path, version)
+  return version
+})
+
+/** Asking takes a process of its own, so every executable is asked once, whoever wants to know. */
+const versions = /*#__PURE__*/ Effect.runSync(
+  /*#__PURE__*/ Cache.makeWith(read, {
+    capacity: 64,
+    timeToLive: (exit) => (Exit.isSuccess(exit) ? Duration.infinity : Duration.zero),
+    requireServicesAt: "lookup"
+  })
+)
+
+/** The etcd that a file is. */
+export const probe = (file: FileIdentity) =>
+  Effect.map(Cache.get(versions, file), (version): EtcdBinary => ({ path: file.path, version }))
