@@ -10,7 +10,7 @@ import * as Array from "effect/Array"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
+import type * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
@@ -21,8 +21,9 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdConfig from "./EtcdConfig.ts"
 import type * as EtcdId from "./EtcdId.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
-import * as EtcdProcessError from "./EtcdProcessError.ts"
+import type * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
+import * as Place from "./internal/process/place.ts"
 import * as Time from "./internal/time.ts"
 
 /**
@@ -161,12 +162,8 @@ const onSockets = (
     yield* ProcessOptions.check("EtcdCluster", ProcessOptions.ofCluster, options)
     const { config = {}, size = 3, ...ofMembers } = options
     const shared = yield* ProcessOptions.decodeShared("EtcdCluster", config)
-    const fs = yield* FileSystem.FileSystem
-    const runDirectory = yield* Effect.mapError(
-      fs.makeTempDirectoryScoped({ prefix: "effect-etcd-" }),
-      EtcdProcessError.systemFailure("create a temporary directory")
-    )
     const names = Array.makeBy(size, (index) => `node${index}`)
+    const runDirectory = yield* Place.makeRunDirectory(names.map((name) => `${name}.client:0`))
     const initialCluster = Object.fromEntries(names.map((name) => [name, `unix://${name}.peer:0`]))
     return yield* startAll(
       (index) =>

@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from "node:child_process"
+import { execFileSync } from "node:child_process"
 import { existsSync, statSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { dirname, join } from "node:path"
@@ -298,40 +298,6 @@ describe("EtcdProcess", () => {
         assert.strictEqual(left(), "")
       }
     }).pipe(Effect.provide(NodeServices.layer))
-  )
-
-  it.live("a host that dies by SIGKILL leaves no etcd and no temporary directory behind", () =>
-    Effect.gen(function* () {
-      const script = `
-        import { NodeRuntime, NodeServices } from "@effect/platform-node"
-        import { Effect, Option } from "effect"
-        import { EtcdProcess } from "effect-etcd"
-        const program = Effect.gen(function*() {
-          const node = yield* EtcdProcess.ephemeral({}, { log: false })
-          console.log(JSON.stringify({ pid: Option.getOrThrow(yield* node.pid), socket: node.endpoints[0] }))
-          yield* Effect.never
-        })
-        NodeRuntime.runMain(program.pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
-      `
-      const host = yield* Effect.acquireRelease(
-        Effect.sync(() =>
-          spawn(process.execPath, ["--conditions=effect-etcd-source", "--input-type=module", "--eval", script], {
-            stdio: ["ignore", "pipe", "inherit"]
-          })
-        ),
-        (host) => Effect.sync(() => host.kill("SIGKILL"))
-      )
-      const line = yield* Effect.callback<string>((resume) => {
-        host.stdout.on("data", (data) => {
-          const line = /^\{.*\}$/m.exec(String(data))
-          if (line !== null) resume(Effect.succeed(line[0]))
-        })
-      })
-      const { pid, socket } = JSON.parse(line)
-      assert.isTrue(alive(pid))
-      host.kill("SIGKILL")
-      yield* until(() => !alive(pid) && !existsSync(dirname(new URL(socket).pathname))).pipe(Effect.timeout("1 second"))
-    })
   )
 
   it.live("etcd's lines go to Effect's logger, at their level and with the member's name, unless switched off", () =>

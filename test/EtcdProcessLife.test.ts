@@ -1,0 +1,467 @@
+/**
+ * The life of a node: starts, stops, kills and closings in every order, and what is left behind.
+ */
+import { execFileSync, spawnSync } from "node:child_process"
+import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs"
+import { dirname, join, relative } from "node:path"
+import { NodeServices } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Logger, Option, Schedule, Scope, Stream, SubscriptionRef } from "effect"
+import * as ChildProcess from "effect/process/ChildProcess"
+import * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import { EtcdCluster, EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError } from "effect-etcd"
+import { host } from "./support/host.ts"
+import { temporaryDirectory } from "./support/machine.ts"
+
+const quiet = { log: false } as const
+
+/** It must not take long, and a slow machine is no reason to fail. */
+const soon = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.timeoutOrElse(effect, { duration: "20 seconds", orElse: () => Effect.die("it hangs") })
+
+const until = (condition: () => boolean) =>
+  soon(Effect.sync(condition).pipe(Effect.repeat({ until: (met) => met, schedule: Schedule.spaced("10 millis") })))
+
+/** The processes with this in their command line that run, and are no zombies. */
+const running = (text: string): ReadonlyArray<number> =>
+  // The brackets keep pgrep from finding the shell that runs it.
+  String(execFileSync("sh", ["-c", `pgrep -f '[${text[0]}]${text.slice(1)}' || true`]))
+    .trim()
+    .split("\n")
+    .filter((pid) => pid !== "" && isAlive(Number(pid)))
+    .map(Number)
+
+const isAlive = (pid: number): boolean =>
+  /^[^Z]/.test(String(execFileSync("sh", ["-c", `ps -o stat= -p ${pid} || true`])).trim())
+
+const pidOf = (node: EtcdProcess.Node) => Effect.map(node.pid, Option.getOrThrow)
+
+const isDown = (node: EtcdProcess.Node) => until(() => Option.isNone(Effect.runSync(node.pid)))
+
+const isUp = (node: EtcdProcess.Node) => until(() => SubscriptionRef.getUnsafe(node.ready))
+
+const put = (node: EtcdProcess.Node, key = "key") =>
+  Effect.provide(EtcdKv.put(key, "value"), EtcdLayer.connect({ endpoints: node.endpoints }))
+
+const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdProcessError.EtcdProcessError, R>) =>
+  Effect.map(Effect.flip(effect), ({ reason }) => reason)
+
+const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+
+/** Cannot serve, since the other member is not there. */
+const alone = (name: string) => ({
+  name,
+  listenPeerUrls: `unix://${name}.peer:0`,
+  initialAdvertisePeerUrls: `unix://${name}.peer:0`,
+  initialCluster: { [name]: `unix://${name}.peer:0`, other: "unix://other.peer:0" }
+})
+
+const executable = process.env.ETCD_BINARY ?? String(execFileSync("sh", ["-c", "command -v etcd"])).trim()
+
+/** Numbers between 0 and 1 that are the same in each run. */
+const mulberry = (seed: number) => () => {
+  seed = (seed + 0x6d2b79f5) | 0
+  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+  return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+}
+
+let names = 0
+const unique = () => `life-${process.pid}-${names++}`
+
+describe("a restart pause", () => {
+  const pausing = { ...quiet, restart: Schedule.spaced("1 hour") } as const
+
+  it.live("ends with start, and stop is not undone afterwards", () =>
+    Effect.gen(function* () {
+      const name = unique()
+      const node = yield* EtcdProcess.ephemeral({ name }, pausing)
+      for (let outage = 0; outage < 2; outage++) {
+        yield* node.signal("SIGKILL")
+        yield* isDown(node)
+        yield* soon(Effect.all([node.start, node.start], { concurrency: 2 }))
+        assert.strictEqual(running(`name=${name}`).length, 1)
+        yield* put(node)
+      }
+      yield* soon(node.stop)
+      yield* soon(node.exit)
+      assert.deepStrictEqual(running(`name=${name}`), [])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("ends with stop, and with the scope", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const node = yield* Scope.provide(EtcdProcess.ephemeral({}, pausing), scope)
+      yield* node.signal("SIGKILL")
+      yield* isDown(node)
+      yield* soon(node.stop)
+      assert.deepStrictEqual(yield* soon(node.exit), { code: null, signal: "SIGKILL" })
+      yield* soon(node.start)
+      yield* node.signal("SIGKILL")
+      yield* isDown(node)
+      yield* soon(Scope.close(scope, Exit.void))
+      assert.deepStrictEqual(yield* soon(node.exit), { code: null, signal: "SIGKILL" })
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("a start that is pending", () => {
+  it.live("ends with the scope, and says why", () =>
+    Effect.gen(function* () {
+      const name = unique()
+      const scope = yield* Scope.make()
+      const starting = yield* start(reasonOf(Scope.provide(EtcdProcess.ephemeral(alone(name), quiet), scope)))
+      yield* until(() => running(`name=${name}`).length > 0)
+      yield* soon(Scope.close(scope, Exit.void))
+      assert.strictEqual((yield* soon(Fiber.join(starting)))._tag, "Stopped")
+      assert.deepStrictEqual(running(`name=${name}`), [])
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("ends with stop, for all who wait; and for one who waits no more only where he waits alone", () =>
+    Effect.gen(function* () {
+      const { members } = yield* EtcdCluster.ephemeral(quiet)
+      yield* Effect.forEach(members, (node) => node.stop, { concurrency: "unbounded", discard: true })
+      // Without a majority it does not serve.
+      const [node] = members
+      const waiting = yield* Effect.forEach([1, 2, 3], () => start(reasonOf(node.start)))
+      yield* until(() => Option.isSome(Effect.runSync(node.pid)))
+      const pid = yield* pidOf(node)
+      yield* soon(Fiber.interrupt(waiting[0]!))
+      assert.isTrue(isAlive(pid))
+      yield* soon(node.stop)
+      for (const fiber of waiting.slice(1)) assert.strictEqual((yield* soon(Fiber.join(fiber)))._tag, "Stopped")
+      assert.isFalse(isAlive(pid))
+      const last = yield* start(node.start)
+      yield* until(() => Option.isSome(Effect.runSync(node.pid)))
+      yield* soon(Fiber.interrupt(last))
+      assert.deepStrictEqual(yield* node.pid, Option.none())
+      yield* soon(node.exit)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("a node whose scope is closed", () => {
+  it.live("refuses to start, and is stopped", () =>
+    Effect.gen(function* () {
+      const node = yield* Effect.scoped(EtcdProcess.ephemeral({}, { ...quiet, restart: Schedule.forever }))
+      assert.strictEqual((yield* soon(reasonOf(node.start)))._tag, "Stopped")
+      yield* soon(node.stop)
+      yield* node.signal("SIGTERM")
+      assert.strictEqual((yield* soon(node.exit)).error, undefined)
+      assert.deepStrictEqual(yield* node.pid, Option.none())
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("restarts", () => {
+  it.live("that fail are told by exit, with their reason", () =>
+    Effect.gen(function* () {
+      const dataDir = join(yield* temporaryDirectory, "data")
+      const restart = Schedule.upTo(Schedule.spaced("500 millis"), { times: 2 })
+      const node = yield* EtcdProcess.ephemeral({ dataDir }, { ...quiet, restart })
+      yield* node.signal("SIGKILL")
+      yield* isDown(node)
+      writeFileSync(join(dataDir, "member/snap/db"), "not a database")
+      const { error } = yield* soon(node.exit)
+      assert.strictEqual(error?.reason._tag, "DataDirCorrupt")
+      assert.strictEqual((yield* reasonOf(node.start))._tag, "DataDirCorrupt")
+      assert.strictEqual((yield* soon(node.exit)).error?.reason._tag, "DataDirCorrupt")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("do not come where the schedule fails, and all else goes on", () =>
+    Effect.gen(function* () {
+      const restart = Schedule.map(Schedule.forever, () => {
+        throw new Error("a schedule of the program's")
+      })
+      const node = yield* EtcdProcess.ephemeral({}, { ...quiet, restart })
+      yield* node.signal("SIGKILL")
+      yield* soon(node.exit)
+      yield* soon(node.start)
+      yield* put(node)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer), Effect.provide(Logger.layer([])))
+  )
+})
+
+describe("a logger that throws", () => {
+  it.live("does not keep etcd's lines from being read, nor a node from being started again", () =>
+    Effect.gen(function* () {
+      const logger = Logger.make(() => {
+        throw new Error("a logger of the program's")
+      })
+      const node = yield* EtcdProcess.ephemeral(
+        { logLevel: "debug", logPackageLevels: undefined },
+        { log: true, restart: Schedule.spaced("10 millis") }
+      ).pipe(Effect.provide(Logger.layer([logger])))
+      yield* node.signal("SIGKILL")
+      yield* until(() => !SubscriptionRef.getUnsafe(node.ready))
+      yield* isUp(node)
+      const events = yield* Stream.runCollect(Stream.takeUntil(node.events, (event) => event._tag === "Ready"))
+      assert.isAbove(events.length, 10)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("a run directory that two have", () => {
+  it.live("keeps the socket that somebody listens on, and the second is refused", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporaryDirectory
+      const runDirectory = join(directory, "run")
+      mkdirSync(runDirectory)
+      const options = { ...quiet, runDirectory, restart: Schedule.forever } as const
+      const first = yield* EtcdProcess.ephemeral({ dataDir: join(directory, "first") }, options)
+      const reason = yield* reasonOf(
+        Effect.scoped(EtcdProcess.ephemeral({ dataDir: join(directory, "second") }, options))
+      )
+      assert.strictEqual(reason._tag, "AddressInUse")
+      assert.include(reason.message, "client.sock:0")
+      assert.include(reason.message, runDirectory)
+      yield* put(first)
+      // Standing still, it still listens.
+      yield* first.signal("SIGSTOP")
+      const again = yield* reasonOf(
+        Effect.scoped(EtcdProcess.ephemeral({ dataDir: join(directory, "second") }, options))
+      ).pipe(Effect.ensuring(first.signal("SIGCONT")))
+      assert.strictEqual(again._tag, "AddressInUse")
+      // What it leaves behind when it is killed is nobody's.
+      yield* first.signal("SIGKILL")
+      yield* until(() => !SubscriptionRef.getUnsafe(first.ready))
+      yield* isUp(first)
+      yield* put(first)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("a node that listens on port 0", () => {
+  it.live("has a port that clients reach, also when it is started again, and advertises it", () =>
+    Effect.gen(function* () {
+      const node = yield* EtcdProcess.ephemeral({ listenClientUrls: "http://127.0.0.1:0" }, quiet)
+      assert.match(node.endpoints[0], /^http:\/\/127\.0\.0\.1:[1-9]\d*$/)
+      assert.isTrue(node.clusterId > 0n)
+      assert.deepStrictEqual(node.config.options.advertiseClientUrls, node.endpoints)
+      yield* put(node)
+      yield* node.stop
+      yield* node.start
+      yield* put(node)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("a temporary directory", () => {
+  const environment = (name: string, value: string) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const before = process.env[name]
+        process.env[name] = value
+        return before
+      }),
+      (before) =>
+        Effect.sync(() => {
+          if (before === undefined) delete process.env[name]
+          else process.env[name] = before
+        })
+    )
+
+  it.live("with a long name is not used for sockets, and a given one is refused with its length", () =>
+    Effect.gen(function* () {
+      const long = join(yield* temporaryDirectory, "x".repeat(80))
+      mkdirSync(long)
+      const reason = yield* reasonOf(EtcdProcess.ephemeral({}, { ...quiet, runDirectory: long }))
+      assert.strictEqual(reason._tag, "InvalidConfig")
+      assert.match(reason.message, /10[37] bytes/)
+      yield* environment("TMPDIR", long)
+      const node = yield* EtcdProcess.ephemeral({}, quiet)
+      yield* put(node)
+      const { endpoints } = yield* EtcdCluster.ephemeral({ ...quiet, size: 1 })
+      yield* Effect.provide(EtcdKv.put("key", "value"), EtcdLayer.connect({ endpoints }))
+      assert.deepStrictEqual(readdirSync(long), [])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("that is relative, and a name with slashes, leave nothing elsewhere", () =>
+    Effect.gen(function* () {
+      const directory = join(yield* temporaryDirectory, "tmp")
+      mkdirSync(directory)
+      const { kill, said } = yield* host(
+        `const node = yield* EtcdProcess.ephemeral({ name: "../../up" }, { log: false })
+         say({ pid: yield* pidOf(node), dataDir: node.config.dataDir, socket: node.endpoints[0] })`,
+        { env: { TMPDIR: relative(process.cwd(), directory) } }
+      )
+      assert.strictEqual(dirname(dirname(new URL(said.socket).pathname)), directory)
+      assert.strictEqual(dirname(dirname(said.dataDir)), directory)
+      yield* kill
+      yield* until(() => !isAlive(said.pid) && readdirSync(directory).length === 0)
+      assert.deepStrictEqual(readdirSync(dirname(directory)), ["tmp"])
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a host that dies by SIGKILL", () => {
+  it.live("leaves no etcd and no temporary directory behind, whatever its nodes were doing", () =>
+    Effect.gen(function* () {
+      const { kill, said } = yield* host(`
+        const options = { log: false, restart: Schedule.spaced("1 hour") }
+        const nodes = yield* Effect.all([0, 1, 2].map(() => EtcdProcess.ephemeral({}, options)), { concurrency: 3 })
+        const [serving, stopped, pausing] = nodes
+        yield* stopped.stop
+        yield* pausing.signal("SIGKILL")
+        yield* Effect.repeat(pausing.pid, { until: Option.isNone, schedule: Schedule.spaced("10 millis") })
+        say({ pid: yield* pidOf(serving), sockets: nodes.map((node) => node.endpoints[0]) })`)
+      const directories = said.sockets.map((socket: string) => dirname(new URL(socket).pathname))
+      assert.isTrue(isAlive(said.pid) && directories.every(existsSync))
+      yield* kill
+      yield* until(() => !isAlive(said.pid) && !directories.some(existsSync))
+      yield* until(() => running(directories[0]).length === 0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("leaves nothing of an etcd that was not started to the end", () =>
+    Effect.gen(function* () {
+      const name = unique()
+      const config = JSON.stringify(alone(name))
+      const { kill } = yield* host(`
+        yield* Effect.forkChild(EtcdProcess.ephemeral(${config}, { log: false }))
+        yield* Effect.sleep("200 millis")
+        say({})`)
+      yield* kill
+      yield* until(() => running(`name=${name}`).length === 0)
+    }).pipe(Effect.scoped)
+  )
+})
+
+const mayUnshare = spawnSync("unshare", ["--pid", "--fork", "--mount-proc", "true"]).status === 0
+
+describe("a host that is the first process, as in a container", () => {
+  it.live.skipIf(!mayUnshare)("has no zombies of the nodes that it has stopped", () =>
+    Effect.gen(function* () {
+      const { said } = yield* host(
+        `const node = yield* EtcdProcess.ephemeral({}, { log: false })
+         for (let time = 0; time < 3; time++) {
+           yield* node.stop
+           yield* node.start
+         }
+         yield* node.signal("SIGKILL")
+         yield* node.exit
+         yield* Effect.scoped(EtcdProcess.ephemeral({}, { log: false }))
+         say({ pid: process.pid, states: String(execFileSync("ps", ["-A", "-o", "stat="])).trim().split(/\\s+/) })`,
+        { by: ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] }
+      )
+      assert.strictEqual(said.pid, 1)
+      assert.deepStrictEqual(
+        said.states.filter((state: string) => state.startsWith("Z")),
+        []
+      )
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("an executable that is a script without exec", () => {
+  const wrapper = Effect.map(temporaryDirectory, (directory) => {
+    const path = join(directory, "etcd")
+    writeFileSync(path, ["#!/bin/sh", `'${executable}' "$@"`, "exit $?"].join("\n"))
+    chmodSync(path, 0o755)
+    return path
+  })
+
+  it.live("is signalled, ended, and started again together with what it runs", () =>
+    Effect.gen(function* () {
+      const name = unique()
+      const binary = yield* wrapper
+      const restart = Schedule.spaced("10 millis")
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const node = yield* EtcdProcess.ephemeral({ name }, { ...quiet, binary, restart })
+          const before = running(`name=${name}`)
+          assert.strictEqual(before.length, 2)
+          yield* node.signal("SIGKILL")
+          yield* until(() => !before.some(isAlive))
+          yield* isUp(node)
+          yield* put(node)
+          // The script alone: what it runs goes with it.
+          process.kill(yield* pidOf(node), "SIGKILL")
+          yield* until(() => !SubscriptionRef.getUnsafe(node.ready))
+          yield* isUp(node)
+          yield* put(node)
+          assert.strictEqual(running(`name=${name}`).length, 2)
+        })
+      )
+      assert.deepStrictEqual(running(`name=${name}`), [])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("does not survive its host", () =>
+    Effect.gen(function* () {
+      const name = unique()
+      const binary = JSON.stringify(yield* wrapper)
+      const { kill } = yield* host(`
+        yield* EtcdProcess.ephemeral({ name: "${name}" }, { log: false, binary: ${binary} })
+        say({})`)
+      assert.strictEqual(running(`name=${name}`).length, 2)
+      yield* kill
+      yield* until(() => running(`name=${name}`).length === 0)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a machine without /bin/sh", () => {
+  it.live("is told in a sentence", () =>
+    Effect.gen(function* () {
+      const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+      const without = ChildProcessSpawner.make((command) =>
+        spawner.spawn(
+          command._tag === "StandardCommand" && command.command === "/bin/sh"
+            ? ChildProcess.make("/no/such/sh", command.args, command.options)
+            : command
+        )
+      )
+      const reason = yield* reasonOf(
+        Effect.provideService(EtcdProcess.ephemeral({}, quiet), ChildProcessSpawner.ChildProcessSpawner, without)
+      )
+      assert.strictEqual(reason._tag, "SystemFailure")
+      assert.match(reason.message, /^Could not run \/bin\/sh \(ENOENT\)/)
+      assert.notInclude(reason.message, "exec")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("starts, stops and kills in any order", () => {
+  const steps = ["start", "stop", "kill", "give up", "wait"] as const
+
+  it.live("never run two processes of one node, and leave it as it was left last", () =>
+    Effect.gen(function* () {
+      const name = unique()
+      const restart = Schedule.spaced("20 millis")
+      const node = yield* EtcdProcess.ephemeral({ name }, { ...quiet, restart })
+      const random = mulberry(20261129)
+      const forked: Array<Fiber.Fiber<unknown, unknown>> = []
+      for (let step = 0; step < 150; step++) {
+        switch (steps[Math.floor(random() * steps.length)]) {
+          case "start":
+            forked.push(yield* start(Effect.exit(node.start)))
+            break
+          case "stop":
+            forked.push(yield* start(node.stop))
+            break
+          case "kill":
+            yield* node.signal("SIGKILL")
+            break
+          case "give up":
+            if (forked.length > 0) yield* start(Fiber.interrupt(forked[Math.floor(random() * forked.length)]!))
+            break
+          default:
+            yield* Effect.sleep(random() * 100)
+        }
+        assert.isAtMost(running(`name=${name}`).length, 1)
+      }
+      yield* soon(node.stop)
+      yield* Effect.forEach(forked, (fiber) => soon(Fiber.await(fiber)))
+      yield* soon(node.start)
+      yield* put(node)
+      yield* soon(node.stop)
+      yield* soon(node.exit)
+      assert.deepStrictEqual(running(`name=${name}`), [])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer), Effect.provide(Logger.layer([])))
+  )
+})
