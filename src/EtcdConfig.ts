@@ -154,8 +154,10 @@ export const fromToml = (
 /**
  * Reads options from the text of etcd's own configuration file: names as on the command line, the sections
  * `client-transport-security`, `peer-transport-security`, `socket-options` and `discovery-config`, and durations
- * as etcd counts them there: a bare number is nanoseconds, except for the options that are in milliseconds. Unlike etcd,
- * it takes `"5s"` as well, and refuses names that it does not know. `file` is what errors call the text.
+ * as etcd counts them there: a bare number is nanoseconds, except for the options that are in milliseconds. As for etcd,
+ * the last of a name that is given twice counts (which is logged as a warning), and `yes`, `on`, `no` and `off` are
+ * booleans. Unlike etcd, it takes `"5s"` as well, and refuses names that it does not know. `file` is what errors call the
+ * text.
  *
  * Fails with `InvalidConfig`: text that is not YAML (with line and column), every unknown name and every wrong value.
  *
@@ -187,7 +189,13 @@ const aFile = Options.text("the name of a file")
 const parse = (who: string, read: typeof Read.fromToml, text: string, file: string) =>
   Effect.suspend(() => {
     const wrong = Read.wrongArgument(who, "the text", aText, text) ?? Read.wrongArgument(who, "the file", aFile, file)
-    return wrong === undefined ? Effect.fromResult(read(text, file)) : Effect.fail(wrong)
+    if (wrong !== undefined) return Effect.fail(wrong)
+    return Effect.flatMap(Effect.fromResult(read(text, file)), ({ values, warnings }) =>
+      Effect.as(
+        Effect.forEach(warnings, (warning) => Effect.logWarning(`${file}: ${warning}`), { discard: true }),
+        values
+      )
+    )
   })
 
 const readFile = (
@@ -209,7 +217,8 @@ const explainUnreadable = (error: PlatformError.PlatformError): string =>
 /**
  * Reads options from the current `ConfigProvider`, below `prefix`. Each option is looked for under its name in
  * TypeScript (`etcd.listenClientUrls`), under etcd's (`etcd.listen-client-urls`), and as etcd's environment variable
- * (`ETCD_LISTEN_CLIENT_URLS`), so that it can come from the environment of the program as well.
+ * (`ETCD_LISTEN_CLIENT_URLS`), so that it can come from the environment of the program as well. Booleans may be written
+ * as etcd takes them there (`true`, `T`, `1`), and as `yes` and `on`.
  *
  * Fails with `ConfigError`, whose message lists every wrong value. Names that are no options are not noticed.
  *
@@ -319,13 +328,14 @@ const ofContext: Options.Checks<Context> = {
  * The defaults, where the user says nothing: the name `default`; Unix sockets in etcd's working directory for clients
  * and peers; to listen on what is advertised, and to advertise what is listened on; a cluster of this member alone;
  * `host-whitelist` with `localhost`, `127.0.0.1` and the hosts of the client URLs; `peer-auto-tls` where a peer URL is
- * `https` without a certificate; JSON logs of level `info` on standard output. The rest is left to etcd.
+ * `https` without a certificate; HTTP on a Unix socket of its own where a client URL is encrypted (see
+ * `listenClientHttpUrls`); JSON logs of level `info` on standard output. The rest is left to etcd.
  *
  * `dataDir` is the absolute path of the data directory. Other relative paths of files start from `directory` (default:
  * that of this process), because etcd runs in a directory of its own. A path in a `unix:` URL stays relative to that one.
  *
  * Fails with `InvalidConfig`, which lists everything that etcd would refuse, and the options that this version does not
- * have.
+ * have. Those that only say what this version does anyway (`enableV2: false` for etcd 3.6) are left out with a warning.
  *
  * @example
  * ```ts
@@ -418,16 +428,14 @@ const toEndpoint = (text: string, workingDirectory: string): string =>
   })
 
 /**
- * Whether the role of the node can be followed in its log: JSON or plain lines of level `info` or more detailed, on
+ * Whether the role of the node can be followed in its log: lines of level `info` or more detailed, in any format, on
  * standard output.
  *
  * @category resolving
  * @since 0.1.0
  */
 export const showsRole = ({ options }: Resolved): boolean =>
-  (options.logLevel === "info" || options.logLevel === "debug") &&
-  options.logFormat !== "console" &&
-  options.logOutputs?.includes("stdout") === true
+  (options.logLevel === "info" || options.logLevel === "debug") && options.logOutputs?.includes("stdout") === true
 
 // ---------------------------------------------------------------------------------------------------------------------
 // presets

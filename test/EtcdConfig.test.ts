@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { request } from "node:http"
+import { request as secureRequest } from "node:https"
 import { fileURLToPath } from "node:url"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
@@ -7,7 +8,9 @@ import * as ByteSize from "effect/ByteSize"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
+import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -16,6 +19,8 @@ import * as fc from "fast-check"
 import * as EtcdConfig from "../src/EtcdConfig.ts"
 import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
 import * as Table from "../src/internal/config/table.ts"
+import { freePort } from "./support/machine.ts"
+import { fixture } from "./support/tls.ts"
 
 const version = (text: string) => SemVer.parseUnsafe(text)
 const versions = ["3.4.23", "3.5.16", "3.5.30", "3.6.14", "3.7.1"].map(version)
@@ -108,6 +113,21 @@ describe("decode", () => {
     })
   )
 
+  it.effect("takes what is given twice in a list for one", () =>
+    Effect.gen(function* () {
+      const options = yield* EtcdConfig.decode({
+        listenClientUrls: "http://127.0.0.1:1,http://127.0.0.1:2, http://127.0.0.1:1",
+        initialCluster: "a=http://127.0.0.1:1,a=http://127.0.0.1:1",
+        hostWhitelist: ["a", "a"]
+      })
+      assert.deepStrictEqual(options, {
+        listenClientUrls: ["http://127.0.0.1:1", "http://127.0.0.1:2"],
+        initialCluster: { a: ["http://127.0.0.1:1"] },
+        hostWhitelist: ["a"]
+      })
+    })
+  )
+
   it.effect("lists every problem in one message", () =>
     Effect.gen(function* () {
       const reason = yield* invalid(
@@ -124,7 +144,7 @@ describe("decode", () => {
           quotaBackendBytes: "8 GiBs",
           logRotationConfigJson: "{",
           initialCluster: "a",
-          hostWhitelist: ["a", "a"],
+          hostWhitelist: ["a", ""],
           walDir: "a\0b"
         } as unknown as EtcdConfig.Input)
       )
@@ -341,6 +361,92 @@ describe("YAML", () => {
     })
   )
 
+  it.effect("takes the last of a name that is given again, as etcd does, and says so", () =>
+    Effect.gen(function* () {
+      const logged: Array<unknown> = []
+      const log = Logger.make(({ message }) => void logged.push(message))
+      const read = (text: string) =>
+        Effect.provide(EtcdConfig.parseYaml(text, "etcd.yml"), Logger.layer([log], { mergeWithExisting: false }))
+      const text = [
+        "name: a",
+        "client-transport-security:",
+        "  cert-file: old.pem",
+        "name: b",
+        "client-transport-security:",
+        "  key-file: k.pem",
+        "  'key-file': l.pem",
+        "cipher-suites: [",
+        "  TLS_A",
+        "]",
+        '"name" : c # the last one',
+        "cipher-suites:",
+        "- TLS_B"
+      ]
+      assert.deepStrictEqual(yield* read(text.join("\n")), { name: "c", keyFile: "l.pem", cipherSuites: ["TLS_B"] })
+      assert.lengthOf(logged, 5)
+      assert.include(String(logged), "etcd.yml: name is given again on line 11; the last one counts")
+      const reason = yield* invalid(EtcdConfig.parseYaml("name: a\nname: b\nnam: c\nname: [\n", "etcd.yml"))
+      assert.match(reason.message, /^etcd\.yml: not YAML: .* at line 4, column 7$/)
+      yield* invalid(EtcdConfig.parseYaml("name: a\nname: b\nnam: c\n"))
+    })
+  )
+
+  it.effect("reads booleans and texts as etcd does, which reads YAML 1.1", () =>
+    Effect.gen(function* () {
+      for (const word of ["y", "Yes", "YES", "on", "On", "True", "TRUE"]) {
+        assert.deepStrictEqual(yield* EtcdConfig.parseYaml(`pre-vote: ${word}\n`), { preVote: true })
+      }
+      for (const word of ["n", "No", "NO", "off", "Off", "False", "FALSE"]) {
+        assert.deepStrictEqual(yield* EtcdConfig.parseYaml(`pre-vote: ${word}\n`), { preVote: false })
+      }
+      for (const word of ["t", "1", "0", "yEs", "enabled"]) yield* invalid(EtcdConfig.parseYaml(`pre-vote: ${word}\n`))
+      const options = yield* EtcdConfig.parseYaml(
+        "name: 1\ninitial-cluster-token: 1.5\nhost-whitelist: [1, a]\ndiscovery-config:\n  client:\n    auth:\n      password: 5\n"
+      )
+      assert.deepStrictEqual(Redacted.value(options.discoveryPassword!), "5")
+      assert.deepStrictEqual(options, {
+        name: "1",
+        initialClusterToken: "1.5",
+        hostWhitelist: ["1", "a"],
+        discoveryPassword: options.discoveryPassword!
+      })
+      yield* invalid(EtcdConfig.parseYaml("name: 12345678901234567890\n"))
+    })
+  )
+
+  const sample = (release: string) =>
+    EtcdConfig.fromYaml(
+      fileURLToPath(new URL(`./fixtures/config/etcd-${release}.conf.yml.sample`, import.meta.url))
+    ).pipe(Effect.provide(NodeServices.layer))
+
+  it.effect("takes etcd's own samples, where they switch off what there is no more", () =>
+    Effect.gen(function* () {
+      const old = yield* sample("3.3")
+      for (const release of ["3.4.23", "3.5.35"]) {
+        assert.isAbove((yield* resolveFor(old, release)).warnings.length, 0)
+      }
+      // It asks for the v2 API.
+      assert.deepStrictEqual(yield* problemsOf(old, "3.6.16"), ["enable-v2"])
+      const recent = yield* sample("3.6")
+      for (const release of ["3.5.35", "3.6.16", "3.7.3"]) yield* resolveFor(recent, release)
+      const { options, warnings } = yield* resolveFor(recent, "3.6.16")
+      assert.isUndefined(options.proxy)
+      assert.include(warnings.join("\n"), "does not need: discovery-fallback, proxy, proxy-failure-wait")
+    })
+  )
+
+  it.effect("refuses what etcd would take no notice of, where it says something", () =>
+    Effect.gen(function* () {
+      const off = "peer-transport-security:\n  peer-client-cert-auth: false\n  ca-file:\n"
+      assert.deepStrictEqual(yield* EtcdConfig.parseYaml(off), {})
+      const on = yield* invalid(
+        EtcdConfig.parseYaml("peer-transport-security:\n  peer-client-cert-auth: true\nlog-output: a.log\n")
+      )
+      assert.include(on.message, "write peer-transport-security.client-cert-auth (line 2)")
+      assert.include(on.message, "write log-outputs (line 3)")
+    })
+  )
+
   it.effect("names unknown options by their path, and takes an empty file", () =>
     Effect.gen(function* () {
       const reason = yield* invalid(EtcdConfig.parseYaml("peer-transport-security:\n  cert-fil: a\n"))
@@ -380,6 +486,18 @@ describe("config", () => {
         corruptCheckTime: options.corruptCheckTime!
       })
       assert.strictEqual(Duration.toSeconds(options.corruptCheckTime!), 5)
+    })
+  )
+
+  it.effect("reads booleans as etcd reads them in its environment", () =>
+    Effect.gen(function* () {
+      for (const text of ["1", "t", "T", "TRUE", "true", "True"]) {
+        assert.deepStrictEqual(yield* read(ConfigProvider.fromEnv({ env: { ETCD_PRE_VOTE: text } })), { preVote: true })
+      }
+      for (const text of ["0", "f", "F", "FALSE", "false", "False"]) {
+        const options = yield* read(ConfigProvider.fromEnv({ env: { ETCD_PRE_VOTE: text } }))
+        assert.deepStrictEqual(options, { preVote: false })
+      }
     })
   )
 
@@ -487,12 +605,15 @@ describe("resolve", () => {
   it.effect("keeps standard output among the log outputs, and knows when the log hides the role", () =>
     Effect.gen(function* () {
       const file = yield* resolveFor({ logOutputs: "default,etcd.log", enableLogRotation: true })
-      assert.deepStrictEqual(file.options.logOutputs, ["stdout", "stderr", "/home/user/etcd.log"])
+      assert.deepStrictEqual(file.options.logOutputs, ["stdout", "/home/user/etcd.log"])
+      for (const logOutputs of ["stderr", "default", "stdout,stderr", "/dev/stderr,/dev/fd/1", "/dev/null,stderr"]) {
+        assert.deepStrictEqual((yield* resolveFor({ logOutputs })).options.logOutputs, ["stdout"])
+      }
       assert.isTrue(EtcdConfig.showsRole(file))
       assert.isFalse(EtcdConfig.showsRole(yield* resolveFor({ logLevel: "warn" })))
       const plain = yield* resolveFor({ logFormat: "console" }, "3.6.14")
-      assert.isFalse(EtcdConfig.showsRole(plain))
-      assert.lengthOf(plain.warnings, 1)
+      assert.isTrue(EtcdConfig.showsRole(plain))
+      assert.lengthOf(plain.warnings, 0)
       assert.isFalse(EtcdConfig.showsRole(yield* resolveFor({ logOutputs: "systemd/journal" })))
     })
   )
@@ -582,6 +703,7 @@ describe("resolve", () => {
       "experimental-enable-lease-checkpoint-persist"
     ],
     ["rotation without a file", { enableLogRotation: true }, "enable-log-rotation"],
+    ["a file for a logger that knows none", { logger: "capnslog", logOutputs: "a.log" }, "log-outputs", "3.4.23"],
     ["an unknown kind of token", { authToken: "paseto" }, "auth-token"],
     ["an unknown option of a token", { authToken: "jwt,sign-method=RS256,secret=x" }, "auth-token"],
     ["a token without its method", { authToken: "jwt,ttl=5m" }, "auth-token"],
@@ -603,6 +725,80 @@ describe("resolve", () => {
 
   it.effect.each(refused)("refuses %s", ([_, input, option, release]) =>
     Effect.map(problemsOf(input, release), (options) => assert.deepStrictEqual(options, [option]))
+  )
+
+  it.effect("leaves out what says what a version does anyway", () =>
+    Effect.gen(function* () {
+      for (const current of [...versions, version("3.6.0"), version("3.4.9")]) {
+        for (const key of Table.keys) {
+          const { gate, implied, kind } = Table.get(key)
+          if (implied === undefined) continue
+          const known =
+            (gate !== undefined && Table.nameFor("featureGates", current) !== undefined) ||
+            (Table.nameFor(key, current) !== undefined && Table.contains(kind.limits[String(implied)] ?? "*", current))
+          const given = { [key]: implied } as EtcdConfig.Input
+          const { options, warnings } = yield* EtcdConfig.resolve(given, { version: current, dataDir: "/data" })
+          const told = `${key} for ${SemVer.format(current)}`
+          assert.strictEqual(options[key] === undefined && options.featureGates === undefined, !known, told)
+          assert.strictEqual(warnings.join().includes("left out"), !known, told)
+        }
+      }
+      const features = yield* resolveFor(
+        { featureGates: { FastLeaseKeepAlive: false, LeaseCheckpoint: true } },
+        "3.6.14"
+      )
+      assert.deepStrictEqual(features.options.featureGates, { LeaseCheckpoint: true })
+    })
+  )
+
+  it.effect("does not leave out what a version would need to obey it", () =>
+    Effect.gen(function* () {
+      const needed: ReadonlyArray<readonly [EtcdConfig.Input, string]> = [
+        [{ enableV2: true }, "enable-v2"],
+        [{ proxy: "on" }, "proxy"],
+        [{ proxyFailureWait: 4000 }, "proxy-failure-wait"],
+        [{ discoverySrv: "example.com", discoveryFallback: "proxy" }, "discovery-fallback"]
+      ]
+      for (const [input, option] of needed) assert.deepStrictEqual(yield* problemsOf(input, "3.6.14"), [option])
+      assert.deepStrictEqual(yield* problemsOf({ tlsMinVersion: "TLS1.2" }, "3.4.23"), ["tls-min-version"])
+    })
+  )
+
+  it.effect("serves HTTP on a socket of its own beside an encrypted client URL, which asks for the same", () =>
+    Effect.gen(function* () {
+      const secure: EtcdConfig.Input = {
+        name: "a b/..",
+        listenClientUrls: "https://127.0.0.1:1",
+        certFile: "/c",
+        keyFile: "/k"
+      }
+      const httpOf = (input: EtcdConfig.Input, release?: string) =>
+        Effect.map(resolveFor({ ...secure, ...input }, release), ({ options }) => options.listenClientHttpUrls)
+      assert.deepStrictEqual(yield* httpOf({}), ["unixs://a_20_b_2f_...http:0"])
+      assert.deepStrictEqual((yield* resolveFor(secure)).warnings, [])
+      assert.isUndefined(yield* httpOf({}, "3.4.23"))
+      assert.isUndefined(yield* httpOf({}, "3.5.7"))
+      assert.isUndefined(yield* httpOf({ listenClientUrls: "http://127.0.0.1:1" }))
+      assert.isUndefined(yield* httpOf({ listenClientHttpUrls: [] }))
+      assert.isUndefined(yield* httpOf({ listenClientHttpUrls: [] }, "3.4.23"))
+      assert.isUndefined(yield* httpOf({ enableV2: true }))
+      assert.isUndefined(yield* httpOf({ enableGrpcGateway: true }))
+      assert.deepStrictEqual(yield* httpOf({ listenClientHttpUrls: "https://127.0.0.1:2" }), ["https://127.0.0.1:2"])
+      // These would take no notice of revoked certificates.
+      for (const release of ["3.5.30", "3.6.12"]) {
+        assert.isUndefined(yield* httpOf({ clientCrlFile: "/crl" }, release))
+        const own = yield* resolveFor(
+          { ...secure, clientCrlFile: "/crl", listenClientHttpUrls: "https://127.0.0.1:2" },
+          release
+        )
+        assert.include(own.warnings.join(), "revoked certificates")
+      }
+      for (const release of ["3.5.32", "3.6.13", "3.7.1"]) {
+        assert.isDefined(yield* httpOf({ clientCrlFile: "/crl" }, release))
+      }
+      const open = yield* resolveFor({ ...secure, listenClientUrls: "https://10.0.0.1:1" })
+      assert.include(open.warnings.join(), "https://10.0.0.1:1 serves gRPC alone")
+    })
   )
 
   it.effect("lists all of it in one message, with the version", () =>
@@ -982,7 +1178,6 @@ describe("with a real etcd", () => {
         ["--listen-client-urls=https://127.0.0.1:1"],
         ["--listen-client-urls=http://127.0.0.1"],
         ["--listen-client-urls=http://127.0.0.1:1/"],
-        ["--log-outputs=stdout,default"],
         ["--auth-token=paseto"],
         ["--auth-token=jwt,ttl=5m"]
       ]
@@ -1001,6 +1196,59 @@ describe("with a real etcd", () => {
       assert.strictEqual(endpoint, `unix://${node.directory}/client.sock:0`)
       assert.strictEqual(yield* statusOf(endpoint.replace("unix://", ""), "localhost"), 200)
       assert.strictEqual(yield* statusOf(endpoint.replace("unix://", ""), "evil.example"), 421)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("prints each line once, whatever log-outputs says", () =>
+    Effect.gen(function* () {
+      const given = ["stderr", "/dev/stderr,stdout", "/dev/null"]
+      const counts = yield* Effect.forEach(
+        given,
+        (logOutputs) =>
+          Effect.gen(function* () {
+            const node = yield* start((current) => ({ ...EtcdConfig.ephemeral(current), logOutputs }))
+            yield* node.stop
+            return [...node.output().matchAll(/ became leader at term/g)].length
+          }).pipe(Effect.scoped),
+        { concurrency: 3 }
+      )
+      assert.deepStrictEqual(counts, [1, 1, 1])
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("starts with etcd's own sample, as this version can", () =>
+    Effect.gen(function* () {
+      const path = fileURLToPath(new URL("./fixtures/config/etcd-3.3.conf.yml.sample", import.meta.url))
+      const {
+        advertiseClientUrls: _,
+        listenClientUrls: __,
+        listenPeerUrls: ___,
+        ...sample
+      } = yield* EtcdConfig.fromYaml(path)
+      const input: EtcdConfig.Input = { ...(sample as EtcdConfig.Input), enableV2: false }
+      yield* start((current) => Object.assign({}, input, EtcdConfig.ephemeral(current)))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("serves HTTP with TLS on its socket, and gRPC alone on the port", () =>
+    Effect.gen(function* () {
+      const port = yield* freePort
+      const node = yield* start((current) => ({
+        ...EtcdConfig.ephemeral(current),
+        name: "a/..",
+        listenClientUrls: `https://127.0.0.1:${port}`,
+        certFile: fixture.path("server.pem"),
+        keyFile: fixture.path("server.key"),
+        trustedCaFile: fixture.path("ca.pem"),
+        clientCertAuth: true
+      }))
+      const socket = node.resolved.options.listenClientHttpUrls?.[0]
+      assert.strictEqual(socket, Table.nameFor("listenClientHttpUrls", currentVersion()) && "unixs://a_2f_...http:0")
+      if (socket === undefined) return
+      const socketPath = `${node.directory}/${socket.replace("unixs://", "")}`
+      assert.strictEqual(yield* secureStatusOf({ socketPath }, true), 200)
+      assert.isUndefined(yield* secureStatusOf({ socketPath }, false))
+      assert.isUndefined(yield* secureStatusOf({ host: "127.0.0.1", port }, true))
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
@@ -1046,8 +1294,19 @@ const start = Effect.fnUntraced(function* (input: (current: SemVer.SemVer) => Et
     Effect.sync(() => spawn(binary, EtcdConfig.toFlags(resolved), { cwd: directory, env: environment })),
     kill
   )
+  const output: Array<string> = []
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data: Buffer) => output.push(data.toString()))
+  const closed = Effect.callback<void>((resume) => void child.once("close", () => resume(Effect.void)))
   yield* serving(child)
-  return { resolved, directory }
+  return {
+    resolved,
+    directory,
+    output: () => output.join(""),
+    /** Ends it, and waits until all that it printed has been read. */
+    stop: Effect.andThen(Effect.forkChild(closed, { startImmediately: true }), (fiber) =>
+      Effect.andThen(kill(child), Fiber.join(fiber))
+    )
+  }
 })
 
 const kill = (child: ChildProcess) =>
@@ -1062,7 +1321,7 @@ const serving = (child: ChildProcess) =>
     let output = ""
     const onData = (data: Buffer) => {
       output += data.toString()
-      if (/ready to serve client requests|serving client traffic insecurely/.test(output)) resume(Effect.void)
+      if (/ready to serve client requests|serving client traffic (in)?securely/.test(output)) resume(Effect.void)
     }
     child.stdout?.on("data", onData)
     child.stderr?.on("data", onData)
@@ -1077,6 +1336,19 @@ const statusOf = (socketPath: string, host: string) =>
       response.once("end", () => resume(Effect.succeed(response.statusCode)))
     })
       .once("error", (error) => resume(Effect.fail(error)))
+      .end()
+  })
+
+/** The status of `/version` over TLS; nothing where there is no answer. */
+const secureStatusOf = (target: { socketPath: string } | { host: string; port: number }, certified: boolean) =>
+  Effect.callback<number | undefined>((resume) => {
+    const own = certified ? { cert: fixture.text("client.pem"), key: fixture.text("client.key") } : {}
+    const options = { ...target, ...own, ca: fixture.text("ca.pem"), path: "/version", servername: "localhost" }
+    secureRequest({ ...options, headers: { host: "localhost" }, agent: false }, (response) => {
+      response.resume()
+      response.once("end", () => resume(Effect.succeed(response.statusCode)))
+    })
+      .once("error", () => resume(Effect.succeed(undefined)))
       .end()
   })
 

@@ -31,6 +31,8 @@ export interface Kind<T, I> {
   /** The value may also be given as several strings, or as strings by name. */
   readonly shape: "scalar" | "list" | "record"
   readonly secret: boolean
+  /** Whether the value is a text as it stands, which in YAML may look like a number or a boolean. */
+  readonly text: boolean
   /** Whether the value names files, which are relative to the user's directory and not to etcd's. */
   readonly file: boolean
   /** The values that not every version has, with the range of those that do. */
@@ -99,6 +101,7 @@ const make = <T, I>(options: {
   bareNumber: options.bareNumber ?? "value",
   shape: options.shape ?? "scalar",
   secret: options.secret ?? false,
+  text: (options.is as unknown) === isString || options.secret === true,
   file: options.file ?? false,
   limits: options.limits ?? {}
 })
@@ -158,7 +161,7 @@ export const boolean: Kind<boolean, boolean> = make({
   is: (value): value is boolean => typeof value === "boolean",
   decode: (input) => (typeof input === "boolean" ? Result.succeed(input) : expected("true or false", input)),
   encode: (value) => value,
-  fromText: (text) => (/^(true|1|yes|on)$/i.test(text) ? true : /^(false|0|no|off)$/i.test(text) ? false : text)
+  fromText: (text) => (/^(true|t|1|yes|on)$/i.test(text) ? true : /^(false|f|0|no|off)$/i.test(text) ? false : text)
 })
 
 /** A whole number from `minimum` to `maximum`, both included. */
@@ -337,17 +340,23 @@ export const bytesOrUnlimited: Kind<ByteSize.ByteSize | "unlimited", SizeOrUnlim
 /** What a list may be given as: text with commas, or an array. */
 export type ListInput = string | ReadonlyArray<string>
 
+interface ListRules {
+  readonly file?: boolean
+  /** Whether an empty array is a value. */
+  readonly orNone?: boolean
+}
+
+/** What is given twice is there once: to etcd, lists are sets. */
 const decodeList =
-  (what: string, item: (text: string) => Result.Result<string, string>) =>
+  (what: string, item: (text: string) => Result.Result<string, string>, { orNone = false }: ListRules) =>
   (input: unknown): Result.Result<ReadonlyArray<string>, string> => {
+    if (orNone && Array.isArray(input) && input.length === 0) return Result.succeed([])
     const given = isString(input) ? input.split(",") : input
     if (!Array.isArray(given) || !given.every(isString)) return expected(`${what}: a text or a list of texts`, input)
-    const items = given.flatMap((text) => text.split(",")).map((text) => text.trim())
+    const items = [...new Set(given.flatMap((text) => text.split(",")).map((text) => text.trim()))]
     if (items.length === 0 || items.includes("")) return Result.fail(`expected ${what}, got an empty entry or list`)
     const results = items.map((text) => Result.flatMap(passable(text), item))
     const problems = results.flatMap((result) => (Result.isFailure(result) ? [result.failure] : []))
-    const repeated = items.find((text, index) => items.indexOf(text) !== index)
-    if (repeated !== undefined) problems.push(`${JSON.stringify(repeated)} is given twice`)
     return problems.length > 0 ? Result.fail(problems.join("; ")) : Result.succeed(items)
   }
 
@@ -356,31 +365,34 @@ const isStrings = (value: unknown): value is ReadonlyArray<string> => Array.isAr
 const makeList = (
   what: string,
   item: (text: string) => Result.Result<string, string>,
-  file = false
+  rules: ListRules = {}
 ): Kind<ReadonlyArray<string>, ListInput> =>
   make<ReadonlyArray<string>, ListInput>({
     is: isStrings,
-    decode: decodeList(what, item),
+    decode: decodeList(what, item, rules),
     encode: (value) => value,
     toFlag: (value) => value.join(","),
     shape: "list",
-    file
+    file: rules.file ?? false
   })
 
 /** Several texts without commas. */
 export const list: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more texts", Result.succeed)
 
 /** Where logs go: words that etcd knows, and paths of files. */
-export const logOutputs: Kind<ReadonlyArray<string>, ListInput> = makeList(
-  "one or more log outputs",
-  Result.succeed,
-  true
-)
+export const logOutputs: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more log outputs", Result.succeed, {
+  file: true
+})
 
 const decodeUrl = (text: string) => Result.map(Url.parse(text), (url) => url.text)
 
 /** URLs of the form that `Url.parse` takes. */
 export const urls: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more URLs", decodeUrl)
+
+/** URLs, or none. */
+export const urlsOrNone: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more URLs", decodeUrl, {
+  orNone: true
+})
 
 /** Origins for CORS: `*`, or URLs of the same form. */
 export const origins: Kind<ReadonlyArray<string>, ListInput> = makeList('"*" or one or more URLs', (text) =>

@@ -10,7 +10,7 @@ import * as Yaml from "effect/encoding/Yaml"
 import * as Result from "effect/Result"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Options from "../options.ts"
-import type { Kind } from "./kind.ts"
+import * as Kind from "./kind.ts"
 import * as Table from "./table.ts"
 
 /** What is wrong with one option, or with the file as a whole. */
@@ -58,10 +58,18 @@ export const wrongOptions = <O extends object>(
 export const refused = (problem: Problem): EtcdProcessError.EtcdProcessError =>
   EtcdProcessError.make(new EtcdProcessError.InvalidConfig({ message: problem.message, problems: [problem] }))
 
+/** What came of reading a file. */
+export interface Reading {
+  readonly values: Table.Values
+  /** What was passed over, for people to read. */
+  readonly warnings: ReadonlyArray<string>
+}
+
 /** How a source spells names and values. */
 interface Spelling {
   readonly keys: ReadonlyMap<string, Table.Key>
-  readonly convert: (kind: Kind<unknown, unknown>, value: unknown) => Result.Result<unknown, string>
+  readonly formerly: ReadonlyMap<string, Table.Former>
+  readonly convert: (kind: Kind.Kind<unknown, unknown>, value: unknown) => Result.Result<unknown, string>
   /** Where a name stands in the source, to be put after a message; empty if unknown. */
   readonly locate: (name: string) => string
 }
@@ -71,7 +79,8 @@ const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
 
 const readEntries = (
   entries: ReadonlyArray<readonly [name: string, value: unknown]>,
-  spelling: Spelling
+  spelling: Spelling,
+  warnings: Array<string> = []
 ): Result.Result<Table.Values, ReadonlyArray<Problem>> => {
   const problems: Array<Problem> = []
   const values: Partial<Record<Table.Key, unknown>> = {}
@@ -80,7 +89,12 @@ const readEntries = (
     const report = (message: string) => problems.push({ option: name, message: `${message}${spelling.locate(name)}` })
     const key = spelling.keys.get(name)
     if (key === undefined) {
-      report(explainUnknown(name, spelling))
+      const former = spelling.formerly.get(name)
+      if (former !== undefined && (isUnset(given) || former.implied.includes(given))) {
+        warnings.push(`${name} is left out: it is no option of etcd now, and asks for nothing${spelling.locate(name)}`)
+      } else if (former !== undefined) {
+        report(`is no option of etcd now; write ${former.successor}`)
+      } else report(explainUnknown(name, spelling))
       continue
     }
     const earlier = namesByKey.get(key)
@@ -163,6 +177,7 @@ const objectSubject = "The etcd configuration"
 
 const objectSpelling: Spelling = {
   keys: Table.keyByProperty,
+  formerly: new Map(),
   convert: (_, value) => Result.succeed(value),
   locate: () => ""
 }
@@ -204,6 +219,7 @@ const locateIn =
 
 const tomlSpelling = (text: string): Spelling => ({
   keys: Table.keyByName,
+  formerly: Table.formerly,
   convert: (kind, value) =>
     typeof value === "number" && value !== 0 && kind.bareNumber === "no unit"
       ? Result.fail(`the number ${value} has no unit; write a duration like "${value}s" or "${value}ms"`)
@@ -214,10 +230,7 @@ const tomlSpelling = (text: string): Spelling => ({
 const fail = (subject: string, option: string, message: string) => Result.fail(invalid(subject, [{ option, message }]))
 
 /** Reads the table `etcd` of a TOML document. */
-export const fromToml = (
-  text: string,
-  file: string
-): Result.Result<Table.Values, EtcdProcessError.EtcdProcessError> => {
+export const fromToml = (text: string, file: string): Result.Result<Reading, EtcdProcessError.EtcdProcessError> => {
   const document = Toml.parse(text)
   if (Result.isFailure(document)) {
     return fail(file, file, `not TOML: ${document.failure.message}`)
@@ -229,11 +242,12 @@ export const fromToml = (
     const message = table === undefined ? "has no [etcd] table" : "etcd must be one table, written [etcd]"
     return Result.fail(invalid(file, [{ option: file, message }, ...misplaced]))
   }
-  const values = readEntries(Object.entries(table), tomlSpelling(text))
+  const warnings: Array<string> = []
+  const values = readEntries(Object.entries(table), tomlSpelling(text), warnings)
   const problems = [...(Result.isFailure(values) ? values.failure : []), ...misplaced]
   return Result.isFailure(values) || problems.length > 0
     ? Result.fail(invalid(file, problems))
-    : Result.succeed(values.success)
+    : Result.succeed({ values: values.success, warnings })
 }
 
 /** The names in etcd's YAML file that are not those on the command line. */
@@ -286,11 +300,42 @@ const yamlKeys: ReadonlyMap<string, Table.Key> = new Map([
   ...Object.entries(yamlNames).map(([name, flag]) => [name, Table.keyByName.get(flag)!] as const)
 ])
 
+/** What was in etcd's own sample, or still is in many files that were made of it. */
+const yamlFormerly: ReadonlyMap<string, Table.Former> = new Map([
+  ...Table.formerly,
+  ["client-transport-security.ca-file", { implied: [], successor: "client-transport-security.trusted-ca-file" }],
+  ["peer-transport-security.ca-file", { implied: [], successor: "peer-transport-security.trusted-ca-file" }],
+  [
+    "peer-transport-security.peer-client-cert-auth",
+    { implied: [false], successor: "peer-transport-security.client-cert-auth" }
+  ]
+])
+
+/** etcd reads YAML 1.1, whose booleans have more words than those of 1.2. */
+const yamlTrue = /^(?:y|Y|yes|Yes|YES|on|On|ON|true|True|TRUE)$/
+const yamlFalse = /^(?:n|N|no|No|NO|off|Off|OFF|false|False|FALSE)$/
+
+const yamlBoolean = (value: unknown): unknown =>
+  typeof value !== "string" ? value : yamlTrue.test(value) ? true : yamlFalse.test(value) ? false : value
+
+/** etcd's reader makes a text of a bare number or boolean where one is due. What has lost digits stays a number. */
+const yamlText = (value: unknown): unknown =>
+  typeof value === "boolean" || (typeof value === "number" && Math.abs(value) <= Number.MAX_SAFE_INTEGER)
+    ? String(value)
+    : value
+
+const yamlValue = (kind: Kind.Kind<unknown, unknown>, value: unknown): unknown => {
+  if ((kind as unknown) === Kind.boolean) return yamlBoolean(value)
+  if (kind.shape === "list") return Array.isArray(value) ? value.map(yamlText) : yamlText(value)
+  return kind.text ? yamlText(value) : value
+}
+
 const yamlSpelling = (text: string): Spelling => ({
   keys: yamlKeys,
+  formerly: yamlFormerly,
   convert: (kind, value) =>
     typeof value !== "number" || kind.bareNumber === "value"
-      ? Result.succeed(value)
+      ? Result.succeed(yamlValue(kind, value))
       : Number.isSafeInteger(value) && value >= 0
         ? Result.succeed(Duration.nanos(BigInt(value)))
         : Result.fail(`expected a whole number of nanoseconds, got ${value}`),
@@ -304,27 +349,70 @@ const flatten = (record: Readonly<Record<string, unknown>>, prefix: string): Arr
     return isRecord(value) ? flatten(value, `${path}.`) : [[path, value] as const]
   })
 
-const parseYaml = (text: string): Result.Result<unknown, string> =>
-  Result.try({
-    try: () => Yaml.parse(text),
-    catch: (cause) => (cause instanceof Error ? cause.message : String(cause))
-  })
+interface ParsedYaml {
+  readonly document: unknown
+  /** The names that were given again, and on which lines. */
+  readonly repeated: ReadonlyArray<readonly [name: string, line: number]>
+}
+
+const repetition = /^Duplicate key '(.*)' at line (\d+)$/s
+const keyOnLine = /^(\s*(?:-\s+)*)(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'][^:]*(?::(?!\s|$)[^:]*)*?)(?=\s*:(?:\s|$))/
+/** Stands between a name that was given again and how often that had happened before; nobody writes it. */
+const again = "\ue000"
+const maxRepeated = 1000
+
+/**
+ * Reads YAML in which a name may be given twice. Effect's parser takes no such name, and etcd's takes the last; so each is
+ * given a name of its own, on the line that the parser names, and after parsing the last of them gets it back.
+ */
+const parseYaml = (text: string): Result.Result<ParsedYaml, string> => {
+  const lines = text.replace(/\r\n?/g, "\n").split("\n")
+  const repeated: Array<readonly [name: string, line: number]> = []
+  while (true) {
+    const parsed = Result.try({
+      try: () => Yaml.parse(lines.join("\n")),
+      catch: (cause) => (cause instanceof Error ? cause.message : String(cause))
+    })
+    if (Result.isSuccess(parsed)) {
+      return Result.succeed({ document: repeated.length === 0 ? parsed.success : withLast(parsed.success), repeated })
+    }
+    const [, name, number] = repetition.exec(parsed.failure) ?? []
+    const line = lines[Number(number) - 1]
+    if (name === undefined || name === "<<" || line === undefined || repeated.length === maxRepeated) {
+      return Result.fail(parsed.failure)
+    }
+    const renamed = line.replace(
+      keyOnLine,
+      (_, start) => `${start}${JSON.stringify(`${name}${again}${repeated.length}`)}`
+    )
+    if (renamed === line) return Result.fail(parsed.failure)
+    lines[Number(number) - 1] = renamed
+    repeated.push([name, Number(number)])
+  }
+}
+
+const withLast = (value: unknown): unknown =>
+  isRecord(value)
+    ? Object.fromEntries(Object.entries(value).map(([name, value]) => [name.split(again)[0], withLast(value)]))
+    : value
 
 /** Reads etcd's own YAML configuration file. */
-export const fromYaml = (
-  text: string,
-  file: string
-): Result.Result<Table.Values, EtcdProcessError.EtcdProcessError> => {
-  const document = parseYaml(text)
-  if (Result.isFailure(document)) {
-    return fail(file, file, `not YAML: ${withPosition(document.failure, text)}`)
+export const fromYaml = (text: string, file: string): Result.Result<Reading, EtcdProcessError.EtcdProcessError> => {
+  const parsed = parseYaml(text)
+  if (Result.isFailure(parsed)) {
+    return fail(file, file, `not YAML: ${withPosition(parsed.failure, text)}`)
   }
-  if (document.success === null || document.success === undefined) return Result.succeed({})
-  if (!isRecord(document.success)) {
+  const { document, repeated } = parsed.success
+  const warnings = repeated.map(([name, line]) => `${name} is given again on line ${line}; the last one counts`)
+  if (document === null || document === undefined) return Result.succeed({ values: {}, warnings })
+  if (!isRecord(document)) {
     return fail(file, file, "must be a mapping of options, as in etcd.conf.yml.sample")
   }
-  const entries = flatten(document.success, "").filter(([name, value]) => !(yamlSections.has(name) && value === null))
-  return Result.mapError(readEntries(entries, yamlSpelling(text)), (problems) => invalid(file, problems))
+  const entries = flatten(document, "").filter(([name, value]) => !(yamlSections.has(name) && value === null))
+  return Result.mapBoth(readEntries(entries, yamlSpelling(text), warnings), {
+    onFailure: (problems) => invalid(file, problems),
+    onSuccess: (values) => ({ values, warnings })
+  })
 }
 
 const maxLinesSearched = 2000

@@ -5,6 +5,7 @@
  * @internal
  */
 import * as Duration from "effect/Duration"
+import * as Equal from "effect/Equal"
 import * as Result from "effect/Result"
 import * as SemVer from "effect/SemVer"
 import * as Url from "../url.ts"
@@ -32,14 +33,17 @@ export interface Target {
 }
 
 export const resolve = (given: Values, target: Target): Outcome => {
-  const problems: Array<Problem> = [...unknownToVersion(given, target.version)]
+  const { directory, version } = target
+  const problems: Array<Problem> = []
   const warnings: Array<string> = []
   const name = given.name ?? "default"
-  const gated = foldFeatures(given, target.version, problems)
+  const known = leaveOutImplied(given, version, problems, warnings)
+  const gated = foldFeatures(known, version, problems, warnings)
   const named: Values = { ...gated, name, dataDir: target.dataDir }
-  const reachable = fillPeerUrls(fillClientUrls(named, target.version, problems, warnings), name, problems, warnings)
-  const values = absolutePaths(fillLogging(fillSecurity(reachable), warnings), target.directory)
-  for (const check of checks) problems.push(...check(values, target.version))
+  const reachable = fillPeerUrls(fillClientUrls(named, version, problems, warnings), name, problems, warnings)
+  const secured = fillHttpUrls(fillSecurity(reachable), name, version, warnings)
+  const values = absolutePaths(fillLogging(secured, warnings), directory)
+  for (const check of checks) problems.push(...check(values, version))
   warnings.push(...exposures(values))
   return { name, values, warnings, problems }
 }
@@ -55,21 +59,51 @@ const problemIf = (condition: boolean, key: Key, message: string): ReadonlyArray
 
 const inVersion = (version: SemVer.SemVer, range: string) => Table.contains(range, version)
 
-const unknownToVersion = (given: Values, version: SemVer.SemVer): ReadonlyArray<Problem> => {
+/**
+ * What a version does not have is a problem, unless it says what that version does anyway: files outlive the options in
+ * them, and etcd's own sample still switched off what was long gone.
+ */
+const leaveOutImplied = (
+  given: Values,
+  version: SemVer.SemVer,
+  problems: Array<Problem>,
+  warnings: Array<string>
+): Values => {
+  const left: Partial<Record<Key, unknown>> = { ...given }
+  const implied: Array<Key> = []
   const here = `etcd ${SemVer.format(version)}`
-  return Table.keys.flatMap((key) => {
-    const value = given[key]
-    const { gate, kind } = Table.get(key)
-    if (value === undefined || key === "featureGates") return []
-    if (Table.nameFor(key, version) === undefined && !(gate !== undefined && hasFeatureGates(version))) {
-      return [problem(key, `${here} does not have this option; it is in ${rangesOf(key)}`)]
-    }
-    const limit = typeof value === "string" ? kind.limits[value] : undefined
-    return limit === undefined || inVersion(version, limit)
-      ? []
-      : [problem(key, `${here} does not know "${value}"; it is in ${limit}`)]
-  })
+  for (const key of Table.keys) {
+    const missing = given[key] === undefined ? undefined : whatIsMissing(key, given[key], version)
+    if (missing === undefined) continue
+    if (isImplied(key, given)) implied.push(key)
+    else problems.push(problem(key, `${here} ${missing.told}; it is in ${missing.range}`))
+  }
+  for (const key of implied) delete left[key]
+  if (implied.length > 0) {
+    warnings.push(
+      `left out is what ${here} does not have, and does not need: ${implied.map(Table.newestName).join(", ")}`
+    )
+  }
+  return left as Values
 }
+
+const isNone = (value: unknown) => Array.isArray(value) && value.length === 0
+
+const whatIsMissing = (key: Key, value: unknown, version: SemVer.SemVer) => {
+  const { gate, kind } = Table.get(key)
+  if (key === "featureGates" || isNone(value)) return undefined
+  if (Table.nameFor(key, version) === undefined && !(gate !== undefined && hasFeatureGates(version))) {
+    return { told: "does not have this option", range: rangesOf(key) }
+  }
+  const limit = typeof value === "string" ? kind.limits[value] : undefined
+  return limit === undefined || inVersion(version, limit)
+    ? undefined
+    : { told: `does not know "${value}"`, range: limit }
+}
+
+/** What happens when discovery fails is nothing to a node that does not discover. */
+const isImplied = (key: Key, given: Values): boolean =>
+  Equal.equals(Table.get(key).implied, given[key]) && !(key === "discoveryFallback" && discovers(given))
 
 const rangesOf = (key: Key) => [...new Set(Object.values(Table.get(key).names))].join(" || ")
 
@@ -81,8 +115,13 @@ const gatedKeys: ReadonlyArray<readonly [gate: string, key: Key]> = Table.keys.f
 })
 
 /** From 3.6 on, features are given by `feature-gates`; before, each by a flag of its own. */
-const foldFeatures = (given: Values, version: SemVer.SemVer, problems: Array<Problem>): Values => {
-  const features = given.featureGates ?? {}
+const foldFeatures = (
+  given: Values,
+  version: SemVer.SemVer,
+  problems: Array<Problem>,
+  warnings: Array<string>
+): Values => {
+  const features = leaveOutFeatures(given.featureGates ?? {}, version, warnings)
   for (const [gate, key] of gatedKeys) {
     const value = given[key]
     if (value !== undefined && Object.hasOwn(features, gate) && features[gate] !== value) {
@@ -93,23 +132,47 @@ const foldFeatures = (given: Values, version: SemVer.SemVer, problems: Array<Pro
   return hasFeatureGates(version) ? flagsToFeatures(given, features) : featuresToFlags(given, features)
 }
 
+const rangeOfFeature = (gate: string) => (Object.hasOwn(Table.gates, gate) ? Table.gates[gate] : undefined)
+
+const hasFeature = (gate: string, range: string, version: SemVer.SemVer) => {
+  const key = gatedKeys.find(([known]) => known === gate)?.[1]
+  return inVersion(version, range) || (key !== undefined && Table.nameFor(key, version) !== undefined)
+}
+
+/** A feature that a version does not have is off there. */
+const leaveOutFeatures = (
+  features: Readonly<Record<string, boolean>>,
+  version: SemVer.SemVer,
+  warnings: Array<string>
+): Readonly<Record<string, boolean>> =>
+  Object.fromEntries(
+    Object.entries(features).filter(([gate, on]) => {
+      const range = rangeOfFeature(gate)
+      if (on || range === undefined || hasFeature(gate, range, version)) return true
+      warnings.push(
+        `${gate}=false in feature-gates is left out: etcd ${SemVer.format(version)} does not have the feature`
+      )
+      return false
+    })
+  )
+
 const unknownFeature = (gate: string, version: SemVer.SemVer): ReadonlyArray<Problem> => {
-  const range = Object.hasOwn(Table.gates, gate) ? Table.gates[gate] : undefined
+  const range = rangeOfFeature(gate)
   if (range === undefined) {
     const suggestion = nearest(gate, Object.keys(Table.gates))
     const hint = suggestion === undefined ? "" : `; did you mean ${suggestion}?`
     return [problem("featureGates", `${gate} is not a feature of etcd${hint}`)]
   }
-  const key = gatedKeys.find(([known]) => known === gate)?.[1]
   return problemIf(
-    !inVersion(version, range) && (key === undefined || Table.nameFor(key, version) === undefined),
+    !hasFeature(gate, range, version),
     "featureGates",
     `etcd ${SemVer.format(version)} does not have the feature ${gate}; it is in ${range}`
   )
 }
 
 const flagsToFeatures = (given: Values, features: Readonly<Record<string, boolean>>): Values => {
-  const rest: Partial<Record<Key, unknown>> = { ...given }
+  const { featureGates: _, ...others } = given
+  const rest: Partial<Record<Key, unknown>> = others
   const all: Record<string, boolean> = { ...features }
   for (const [gate, key] of gatedKeys) {
     const value = given[key]
@@ -223,28 +286,83 @@ const fillSecurity = (given: Values): Values => {
   }
 }
 
-const journal = "systemd/journal"
-const logWords: ReadonlySet<string> = new Set(["default", "stdout", "stderr", journal])
+/**
+ * With TLS, a port that serves HTTP too runs gRPC through Go's general HTTP server: several times fewer calls, and watches
+ * that starve. So HTTP gets a socket of its own, which asks for the same certificates as the port did.
+ */
+const fillHttpUrls = (given: Values, name: string, version: SemVer.SemVer, warnings: Array<string>): Values => {
+  const { listenClientHttpUrls: urls, ...rest } = given
+  const blind = given.clientCrlFile !== undefined && !inVersion(version, revocationsWithoutHttp)
+  if (urls !== undefined) {
+    if (blind && urls.length > 0) warnings.push(blindWarning)
+    return urls.length === 0 ? rest : given
+  }
+  const encrypted = urlsOf(given, "listenClientUrls").filter(Url.isEncrypted)
+  const certified = given.certFile !== undefined || given.autoTls === true
+  const wanted = given.enableV2 === true || given.enableGrpcGateway === true
+  if (
+    encrypted.length === 0 ||
+    !certified ||
+    wanted ||
+    blind ||
+    Table.nameFor("listenClientHttpUrls", version) === undefined
+  ) {
+    return given
+  }
+  const socket = `unixs://${fileName(name)}.http:0`
+  const open = encrypted.filter((url) => !Url.isLocal(url))
+  if (open.length > 0) {
+    warnings.push(
+      `${open.map((url) => url.text).join(", ")} serves gRPC alone, which is faster; HTTP (/health, /metrics, the JSON ` +
+        `gateway) is only at ${socket} in the node's working directory; give listen-client-http-urls or ` +
+        "listen-metrics-urls if other machines are to use it"
+    )
+  }
+  return { ...given, listenClientHttpUrls: [socket] }
+}
 
-const withStdout = (outputs: ReadonlyArray<string>): ReadonlyArray<string> =>
-  outputs.includes("stdout")
-    ? outputs
-    : ["stdout", ...outputs.map((output) => (output === "default" ? "stderr" : output))]
+/** Before, etcd looks for revoked certificates only where it serves HTTP. */
+const revocationsWithoutHttp = ">=3.5.32 <3.6.0 || >=3.6.13"
+const blindWarning =
+  "with listen-client-http-urls, this etcd does not look at client-crl-file where it serves gRPC: revoked certificates " +
+  "are accepted there until 3.5.32 and 3.6.13"
+
+/** A text of letters, digits, dots and dashes, for each name another one. */
+const fileName = (name: string) =>
+  name.replace(/[^A-Za-z0-9.-]/g, (character) => `_${character.charCodeAt(0).toString(16)}_`).slice(0, 80)
+
+const journal = "systemd/journal"
+
+/** The streams that this library reads, by all names that etcd opens them by. */
+const ownStreams: ReadonlySet<string> = new Set([
+  ...["default", "stdout", "stderr"],
+  ...["/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev/fd/2", "/proc/self/fd/1", "/proc/self/fd/2"]
+])
+
+/** Where this is among the outputs, etcd logs nowhere. */
+const nowhere = "/dev/null"
+
+/** Each line comes by standard output, and by no second way. */
+const outputsOf = (given: ReadonlyArray<string>): ReadonlyArray<string> => [
+  "stdout",
+  ...given.filter((output) => !ownStreams.has(output) && output !== nowhere)
+]
 
 const fillLogging = (given: Values, warnings: Array<string>): Values => {
-  const outputs = given.logOutputs ?? ["stdout"]
+  const outputs = given.logOutputs ?? []
   const hidden = outputs.includes(journal)
   if (hidden) warnings.push(`log-outputs has ${journal}, so no events are seen and the role is asked for instead`)
-  if (given.logFormat === "console") warnings.push("log-format console cannot be parsed; the role is asked for instead")
   return {
     ...given,
     logger: given.logger ?? "zap",
     logLevel: given.logLevel ?? "info",
-    logOutputs: hidden ? outputs : withStdout(outputs)
+    logOutputs: hidden ? outputs : outputsOf(outputs)
   }
 }
 
 const absolute = /^(?:\/|\\\\|[A-Za-z]:[\\/])/
+
+const isFile = (output: string) => output !== journal && !ownStreams.has(output)
 
 const absolutePaths = (values: Values, directory: string): Values => {
   const from = (file: string) => (absolute.test(file) ? file : `${directory.replace(/[\\/]$/, "")}/${file}`)
@@ -256,7 +374,7 @@ const absolutePaths = (values: Values, directory: string): Values => {
       key,
       typeof value === "string"
         ? from(value)
-        : (value as ReadonlyArray<string>).map((output) => (logWords.has(output) ? output : from(output)))
+        : (value as ReadonlyArray<string>).map((output) => (isFile(output) ? from(output) : output))
     ]
   })
   return Object.fromEntries(entries) as Values
@@ -515,17 +633,17 @@ const checkOrigins: Check = (values) =>
 
 const checkLogging: Check = (values) => {
   const outputs = values.logOutputs ?? []
-  const files = outputs.filter((output) => !logWords.has(output))
+  const files = outputs.filter(isFile)
   return [
-    ...problemIf(
-      outputs.length > 1 && outputs.includes("default"),
-      "logOutputs",
-      '"default" cannot be combined with other outputs; write stderr'
-    ),
     ...problemIf(
       outputs.length > 1 && outputs.includes(journal),
       "logOutputs",
       `"${journal}" cannot be combined with other outputs`
+    ),
+    ...problemIf(
+      values.logger === "capnslog" && (files.length > 0 || outputs.includes(journal)),
+      "logOutputs",
+      "has more than a standard stream, and the logger capnslog knows nothing else"
     ),
     ...problemIf(
       values.enableLogRotation === true && files.length !== 1,
@@ -582,7 +700,9 @@ const exposures = (values: Values): ReadonlyArray<string> => {
     name === values.name ? [] : urls
   )
   const peers = parsed(unique([...(values.listenPeerUrls ?? []), ...others])).filter((url) => url.scheme === "http")
-  const clients = urlsOf(values, "listenClientUrls").filter((url) => url.scheme === "http" && !Url.isLocal(url))
+  const clients = [...urlsOf(values, "listenClientUrls"), ...urlsOf(values, "listenClientHttpUrls")].filter(
+    (url) => url.scheme === "http" && !Url.isLocal(url)
+  )
   const list = (urls: ReadonlyArray<Url.EtcdUrl>) => urls.map((url) => url.text).join(", ")
   return [
     ...(peers.length === 0

@@ -8,6 +8,7 @@
  *
  * @internal
  */
+import * as Duration from "effect/Duration"
 import * as SemVer from "effect/SemVer"
 import * as SemVerRange from "effect/SemVerRange"
 import * as Kind from "./kind.ts"
@@ -19,13 +20,20 @@ export interface Option<T, I> {
   readonly names: Readonly<Record<string, string>>
   /** The feature that took the option's place in `--feature-gates`, from 3.6 on. */
   readonly gate: string | undefined
+  /** What a version that does not have the option, or this value of it, does anyway. */
+  readonly implied: T | undefined
 }
 
 const option = <T, I>(
   kind: Kind.Kind<T, I>,
   names: string | Readonly<Record<string, string>>,
-  gate?: string
-): Option<T, I> => ({ kind, names: typeof names === "string" ? { [names]: always } : names, gate })
+  more: { readonly gate?: string; readonly implied?: NoInfer<T> } = {}
+): Option<T, I> => ({
+  kind,
+  names: typeof names === "string" ? { [names]: always } : names,
+  gate: more.gate,
+  implied: more.implied ?? ((kind as unknown) === Kind.boolean ? (false as T) : undefined)
+})
 
 const always = "*"
 const until35 = "<3.5.0"
@@ -74,8 +82,14 @@ export const table = {
   listenPeerUrls: option(Kind.urls, "listen-peer-urls"),
   /** Where to listen for clients. Default: a Unix socket that only the owner can reach. */
   listenClientUrls: option(Kind.urls, "listen-client-urls"),
-  /** Where to listen for HTTP alone; then `listenClientUrls` serve gRPC alone. Default: none. */
-  listenClientHttpUrls: option(Kind.urls, { "listen-client-http-urls": tlsVersions }),
+  /**
+   * Where to listen for HTTP alone (`/health`, `/metrics`, `/version`, the JSON gateway); then `listenClientUrls` serve
+   * gRPC alone. Default: where one of them is encrypted, a Unix socket that only the owner can reach, because etcd
+   * serves gRPC several times as fast on a port without HTTP; nowhere apart where `enableV2` or `enableGrpcGateway` is
+   * true, or in versions that would not look at `clientCrlFile` there (before 3.5.32, 3.6.0 to 3.6.12). An empty list
+   * leaves HTTP with gRPC.
+   */
+  listenClientHttpUrls: option(Kind.urlsOrNone, { "listen-client-http-urls": tlsVersions }),
   /** Snapshot files to keep; 0 keeps all. Default: 5. */
   maxSnapshots: option(count, "max-snapshots"),
   /** Write-ahead log files to keep; 0 keeps all. Default: 5. */
@@ -135,7 +149,7 @@ export const table = {
   /** URL of the v2 discovery service that knows the other members. Default: none. */
   discovery: option(Kind.text, { discovery: until37 }),
   /** What happens when discovery fails. Default: `"proxy"`; from 3.6 on `"exit"`. */
-  discoveryFallback: option(Kind.choice({ exit: always, proxy: until36 }), "discovery-fallback"),
+  discoveryFallback: option(Kind.choice({ exit: always, proxy: until36 }), "discovery-fallback", { implied: "proxy" }),
   /** HTTP proxy for the v2 discovery service. Default: none. */
   discoveryProxy: option(Kind.text, { "discovery-proxy": until37 }),
   /** DNS domain whose SRV records name the members. Default: none. */
@@ -155,7 +169,7 @@ export const table = {
   /** How long the v3 discovery service may take to answer a ping. Default: 6 s. */
   discoveryKeepaliveTimeout: option(Kind.duration, { "discovery-keepalive-timeout": from36 }),
   /** Whether to talk to the v3 discovery service without TLS. Default: true. */
-  discoveryInsecureTransport: option(Kind.boolean, { "discovery-insecure-transport": from36 }),
+  discoveryInsecureTransport: option(Kind.boolean, { "discovery-insecure-transport": from36 }, { implied: true }),
   /** Whether to accept any certificate of the v3 discovery service. Default: false. */
   discoveryInsecureSkipTlsVerify: option(Kind.boolean, { "discovery-insecure-skip-tls-verify": from36 }),
   /** Certificate file to show to the v3 discovery service. Default: none. */
@@ -190,7 +204,8 @@ export const table = {
       "write-only-drop-data": always,
       gone: always
     }),
-    { "v2-deprecation": from35 }
+    { "v2-deprecation": from35 },
+    { implied: "not-yet" }
   ),
   /** Whether a 3.4 node may join a 3.5 cluster during a downgrade. Default: false. */
   nextClusterVersionCompatible: option(Kind.boolean, { "next-cluster-version-compatible": ">=3.4.31 <3.5.0" }),
@@ -241,7 +256,7 @@ export const table = {
     "experimental-peer-skip-client-san-verification": until37
   }),
   /** How long certificates that etcd makes are valid, in years. Default: 1. */
-  selfSignedCertValidity: option(positive, { "self-signed-cert-validity": from35 }),
+  selfSignedCertValidity: option(positive, { "self-signed-cert-validity": from35 }, { implied: 1 }),
   /** TLS cipher suites by Go's names. Default: Go's choice. */
   cipherSuites: option(Kind.cipherSuites, "cipher-suites"),
   /** Oldest TLS version to speak. Default: `"TLS1.2"`. */
@@ -279,8 +294,8 @@ export const table = {
   /** What formats log lines. Default: `"zap"`. */
   logger: option(Kind.choice({ zap: always, capnslog: until35 }), "logger"),
   /**
-   * Where logs go; standard output is always among them, because that is where events come from.
-   * Default: `stdout`.
+   * Where logs go. Standard output is always among them, because that is where events come from, and takes the place of
+   * `stderr` and `default`, since this library reads both and would read each line twice. Default: `stdout`.
    */
   logOutputs: option(Kind.logOutputs, "log-outputs"),
   /**
@@ -348,22 +363,30 @@ export const table = {
   // v2 proxy
 
   /** Whether the process is a v2 proxy and not a member. Default: `"off"`. */
-  proxy: option(Kind.choice({ off: always, readonly: always, on: always }), { proxy: until36 }),
+  proxy: option(Kind.choice({ off: always, readonly: always, on: always }), { proxy: until36 }, { implied: "off" }),
   /** How long a v2 proxy leaves a failed endpoint alone; whole milliseconds. Default: 5000 ms. */
-  proxyFailureWait: option(Kind.millis, { "proxy-failure-wait": until36 }),
+  proxyFailureWait: option(Kind.millis, { "proxy-failure-wait": until36 }, { implied: Duration.millis(5_000) }),
   /** Time between two refreshes of a v2 proxy's endpoints; whole milliseconds. Default: 30000 ms. */
-  proxyRefreshInterval: option(Kind.millis, { "proxy-refresh-interval": until36 }),
+  proxyRefreshInterval: option(
+    Kind.millis,
+    { "proxy-refresh-interval": until36 },
+    { implied: Duration.millis(30_000) }
+  ),
   /** Longest dial of a v2 proxy; whole milliseconds. Default: 1000 ms. */
-  proxyDialTimeout: option(Kind.millis, { "proxy-dial-timeout": until36 }),
+  proxyDialTimeout: option(Kind.millis, { "proxy-dial-timeout": until36 }, { implied: Duration.millis(1_000) }),
   /** Longest write of a v2 proxy; whole milliseconds. Default: 5000 ms. */
-  proxyWriteTimeout: option(Kind.millis, { "proxy-write-timeout": until36 }),
+  proxyWriteTimeout: option(Kind.millis, { "proxy-write-timeout": until36 }, { implied: Duration.millis(5_000) }),
   /** Longest read of a v2 proxy; whole milliseconds, 0 for no limit. Default: 0. */
-  proxyReadTimeout: option(Kind.millis, { "proxy-read-timeout": until36 }),
+  proxyReadTimeout: option(Kind.millis, { "proxy-read-timeout": until36 }, { implied: Duration.zero }),
 
   // features
 
   /** Whether to compare data with the other members before serving. Default: false. */
-  initialCorruptCheck: option(Kind.boolean, { "experimental-initial-corrupt-check": until37 }, "InitialCorruptCheck"),
+  initialCorruptCheck: option(
+    Kind.boolean,
+    { "experimental-initial-corrupt-check": until37 },
+    { gate: "InitialCorruptCheck" }
+  ),
   /** Time between two checks of the cluster for corrupt data; 0 makes none. Default: 0. */
   corruptCheckTime: option(Kind.duration, {
     "corrupt-check-time": from36,
@@ -373,7 +396,7 @@ export const table = {
   compactHashCheckEnabled: option(
     Kind.boolean,
     { "experimental-compact-hash-check-enabled": ">=3.5.5 <3.7.0" },
-    "CompactHashCheck"
+    { gate: "CompactHashCheck" }
   ),
   /** Time between two such comparisons. Default: 1 min. */
   compactHashCheckTime: option(Kind.duration, {
@@ -383,12 +406,16 @@ export const table = {
   /** Prefix under which v2 requests are served from the v3 store. Default: none. */
   enableV2V3: option(Kind.text, { "experimental-enable-v2v3": until36 }),
   /** Whether the remaining time of leases survives a change of leader. Default: false. */
-  enableLeaseCheckpoint: option(Kind.boolean, { "experimental-enable-lease-checkpoint": until37 }, "LeaseCheckpoint"),
+  enableLeaseCheckpoint: option(
+    Kind.boolean,
+    { "experimental-enable-lease-checkpoint": until37 },
+    { gate: "LeaseCheckpoint" }
+  ),
   /** Whether it survives a restart as well; needs `enableLeaseCheckpoint`. Default: false. */
   enableLeaseCheckpointPersist: option(
     Kind.boolean,
     { "experimental-enable-lease-checkpoint-persist": ">=3.4.20 <3.5.0 || >=3.5.2 <3.7.0" },
-    "LeaseCheckpointPersist"
+    { gate: "LeaseCheckpointPersist" }
   ),
   /** Most revisions that one batch of a compaction removes. Default: 1000. */
   compactionBatchLimit: option(int32, {
@@ -414,7 +441,7 @@ export const table = {
   txnModeWriteWithSharedBuffer: option(
     Kind.boolean,
     { "experimental-txn-mode-write-with-shared-buffer": from35Until37 },
-    "TxnModeWriteWithSharedBuffer"
+    { gate: "TxnModeWriteWithSharedBuffer", implied: true }
   ),
   /** Free space in megabytes from which on the database file is defragmented at the start; 0 never. Default: 0. */
   bootstrapDefragThresholdMegabytes: option(count, {
@@ -425,7 +452,7 @@ export const table = {
   stopGrpcServiceOnDefrag: option(
     Kind.boolean,
     { "experimental-stop-grpc-service-on-defrag": ">=3.5.14 <3.7.0" },
-    "StopGRPCServiceOnDefrag"
+    { gate: "StopGRPCServiceOnDefrag" }
   ),
 
   // unsafe
@@ -454,6 +481,21 @@ export const keys = Object.keys(table) as ReadonlyArray<Key>
 
 /** An option without its types. */
 export const get = (key: Key): Option<any, any> => table[key]
+
+/** An option that etcd had once. */
+export interface Former {
+  /** The values, besides none, that say what etcd does now. */
+  readonly implied: ReadonlyArray<unknown>
+  /** What took its place. */
+  readonly successor: string
+}
+
+/** The options that are in files for etcd before 3.4, and in no version since. */
+export const formerly: ReadonlyMap<string, Former> = new Map([
+  ["ca-file", { implied: [], successor: "trusted-ca-file" }],
+  ["peer-ca-file", { implied: [], successor: "peer-trusted-ca-file" }],
+  ["log-output", { implied: ["default", "stdout", "stderr"], successor: "log-outputs" }]
+])
 
 /** The features that `--feature-gates` takes, with the versions that know them. */
 export const gates: Readonly<Record<string, string>> = {

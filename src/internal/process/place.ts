@@ -82,7 +82,7 @@ export const make = (
         ? path.join(runDirectory, dataDirectoryOf(wanted.name ?? "default"))
         : path.resolve(wanted.dataDir)
     const config = yield* EtcdConfig.resolve(wanted, { version, dataDir })
-    const { listenClientUrls = [], listenPeerUrls = [] } = config.options
+    const { listenClientHttpUrls = [], listenClientUrls = [], listenPeerUrls = [] } = config.options
     const clientSockets = Sockets.namesIn(listenClientUrls)
     const problem = tooLong(runDirectory, clientSockets)
     if (problem !== undefined) return yield* Effect.fail(problem)
@@ -94,6 +94,6 @@ export const make = (
       config,
       runDirectory,
       temporaryDirectory: isTemporary ? runDirectory : undefined,
-      sockets: [...clientSockets, ...Sockets.namesIn(listenPeerUrls)]
+      sockets: [...clientSockets, ...Sockets.namesIn([...listenPeerUrls, ...listenClientHttpUrls])]
     }
   })
