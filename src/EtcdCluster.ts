@@ -2,7 +2,8 @@
  * Several etcd nodes as one scoped resource, for tests, for development, and for programs that bring their own cluster.
  *
  * Without a configuration the members talk to each other, and to their clients, over Unix sockets in one directory of
- * mode 0700: no port is used, and any number of clusters run side by side.
+ * mode 0700: no port is used, and any number of clusters run side by side. Their data goes with the cluster, unless
+ * `dataDir` keeps it.
  *
  * @since 0.1.0
  */
@@ -10,10 +11,10 @@ import * as Array from "effect/Array"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import type * as FileSystem from "effect/FileSystem"
+import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import type * as Path from "effect/Path"
+import * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -21,7 +22,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdConfig from "./EtcdConfig.ts"
 import type * as EtcdId from "./EtcdId.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
-import type * as EtcdProcessError from "./EtcdProcessError.ts"
+import * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
 import * as Place from "./internal/process/place.ts"
 import * as Time from "./internal/time.ts"
@@ -59,6 +60,13 @@ export class EtcdCluster extends Context.Service<EtcdCluster, Cluster>()("effect
 export interface Options extends Omit<EtcdProcess.Options, "runDirectory" | "runDirectoryIsTemporary"> {
   /** How many members, from 1 up to 99. Default: 3. */
   readonly size?: number | undefined
+  /**
+   * Where the members keep their data, each in a directory below it (`node0.etcd`, `node1.etcd` …): a cluster that is
+   * started with it again, by whatever process, has its data. It is made with mode 0700 if it is not there. Refused is
+   * the directory of a cluster of another size, or one that has lost the directory of a member. Default: a temporary
+   * directory, which goes with the cluster.
+   */
+  readonly dataDir?: string | undefined
   /** Configuration that all members share: everything but `name`, `dataDir` and `walDir`. */
   readonly config?: EtcdConfig.Input | undefined
 }
@@ -149,9 +157,46 @@ export const fromConfigs = (
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
   Effect.gen(function* () {
     yield* ProcessOptions.check("EtcdCluster.fromConfigs", ProcessOptions.ofNode, options)
-    const given = yield* ProcessOptions.decodeAll("EtcdCluster.fromConfigs", configs)
+    const given = yield* ProcessOptions.decodeAll("EtcdCluster.fromConfigs", configs, options.runDirectory)
     return yield* startAll((index) => EtcdProcess.make(given[index], options), given.length)
   })
+
+const aMember = /^node\d+\.etcd$/
+
+const list = (directories: ReadonlyArray<string>) => directories.join(", ")
+
+/**
+ * Makes the data directories of all members before one of them is started: so a directory that is missing beside others
+ * with data is a member's that was lost, or that never was, and not one's whose first start was cut short.
+ */
+const makeDataDirectories = Effect.fnUntraced(function* (dataDir: string, names: ReadonlyArray<string>) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const root = path.resolve(dataDir)
+  const failed = EtcdProcessError.systemFailure(`make the data directories of a cluster in ${root}`)
+  const make = (directory: string) =>
+    Effect.mapError(fs.makeDirectory(directory, { recursive: true, mode: 0o700 }), failed)
+  yield* make(root)
+  const wanted = names.map((name) => `${name}.etcd`)
+  const found = (yield* Effect.mapError(fs.readDirectory(root), failed)).filter((name) => aMember.test(name))
+  const holdsData = (name: string) => Effect.mapError(fs.exists(path.join(root, name, "member")), failed)
+  const kept = yield* Effect.filter(found, holdsData)
+  const strange = kept.filter((name) => !wanted.includes(name))
+  const missing = kept.length === 0 ? [] : wanted.filter((name) => !found.includes(name))
+  if (strange.length > 0 || missing.length > 0) {
+    const told = strange.length > 0 ? `has ${list(strange)} as well` : `does not have ${list(missing)}`
+    return yield* Effect.fail(
+      ProcessOptions.refused(
+        "dataDir",
+        `EtcdCluster: the cluster in ${root} ${told}, and the size is ${names.length}. A cluster keeps the members that it ` +
+          "was made with: give its size. A member without its data cannot begin anew under its name."
+      )
+    )
+  }
+  const directories = wanted.map((name) => path.join(root, name))
+  yield* Effect.forEach(directories, make, { discard: true })
+  return directories
+})
 
 const onSockets = (
   start: typeof EtcdProcess.make,
@@ -160,9 +205,10 @@ const onSockets = (
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
   Effect.gen(function* () {
     yield* ProcessOptions.check("EtcdCluster", ProcessOptions.ofCluster, options)
-    const { config = {}, size = 3, ...ofMembers } = options
+    const { config = {}, dataDir, size = 3, ...ofMembers } = options
     const shared = yield* ProcessOptions.decodeShared("EtcdCluster", config)
     const names = Array.makeBy(size, (index) => `node${index}`)
+    const dataDirectories = dataDir === undefined ? [] : yield* makeDataDirectories(dataDir, names)
     const runDirectory = yield* Place.makeRunDirectory(names.map((name) => `${name}.client:0`))
     const initialCluster = Object.fromEntries(names.map((name) => [name, `unix://${name}.peer:0`]))
     return yield* startAll(
@@ -177,7 +223,7 @@ const onSockets = (
             } satisfies EtcdConfig.Input,
             preset,
             shared,
-            { name: names[index]! }
+            { name: names[index]!, dataDir: dataDirectories[index] }
           ),
           { ...ofMembers, runDirectory, runDirectoryIsTemporary: true }
         ),

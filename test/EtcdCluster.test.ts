@@ -1,9 +1,11 @@
-import { existsSync } from "node:fs"
-import { dirname } from "node:path"
+import { spawn } from "node:child_process"
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs"
+import { dirname, join } from "node:path"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Option, Scope, SubscriptionRef } from "effect"
 import { EtcdCluster, EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError } from "effect-etcd"
+import { temporaryDirectory } from "./support/machine.ts"
 import { soon } from "./support/time.ts"
 
 describe("EtcdCluster", () => {
@@ -36,6 +38,65 @@ describe("EtcdCluster", () => {
     }).pipe(Effect.provide(NodeServices.layer))
   )
 
+  it.live("keeps its data in a directory, for whichever process starts it again, also after a host was killed", () =>
+    Effect.gen(function* () {
+      const dataDir = join(yield* temporaryDirectory, "a/b")
+      const script = `
+        import { NodeRuntime, NodeServices } from "@effect/platform-node"
+        import { Effect } from "effect"
+        import { EtcdCluster, EtcdKv, EtcdLayer } from "effect-etcd"
+        const program = Effect.gen(function*() {
+          const cluster = yield* EtcdCluster.ephemeral({ dataDir: ${JSON.stringify(dataDir)}, log: false })
+          yield* Effect.provide(EtcdKv.put("a", "1"), EtcdLayer.connect({ endpoints: cluster.endpoints }))
+          console.log("put")
+          yield* Effect.never
+        })
+        NodeRuntime.runMain(program.pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+      `
+      const host = yield* Effect.acquireRelease(
+        Effect.sync(() =>
+          spawn(process.execPath, ["--conditions=effect-etcd-source", "--input-type=module", "--eval", script], {
+            stdio: ["ignore", "pipe", "inherit"]
+          })
+        ),
+        (host) => Effect.sync(() => host.kill("SIGKILL"))
+      )
+      yield* Effect.callback<void>((resume) => void host.stdout.once("data", () => resume(Effect.void)))
+      host.kill("SIGKILL")
+      const again = (options: EtcdCluster.Options = {}) => EtcdCluster.ephemeral({ ...options, dataDir, log: false })
+      yield* Effect.gen(function* () {
+        const { endpoints, members } = yield* again()
+        assert.deepStrictEqual(
+          yield* Effect.provide(EtcdKv.getString("a"), EtcdLayer.connect({ endpoints })),
+          Option.some("1")
+        )
+        assert.deepStrictEqual(
+          members.map((node) => node.config.dataDir),
+          [0, 1, 2].map((index) => join(dataDir, `node${index}.etcd`))
+        )
+      }).pipe(Effect.scoped)
+      const refusal = (options: EtcdCluster.Options) =>
+        Effect.map(Effect.flip(Effect.scoped(again(options))), ({ reason }) => `${reason._tag}: ${reason.message}`)
+      assert.include(
+        yield* refusal({ size: 1 }),
+        `InvalidConfig: EtcdCluster: the cluster in ${dataDir} has node1.etcd, node2.etcd as well`
+      )
+      assert.include(yield* refusal({ size: 4 }), "does not have node3.etcd, and the size is 4")
+      rmSync(join(dataDir, "node1.etcd"), { recursive: true })
+      assert.include(yield* refusal({}), "does not have node1.etcd")
+      assert.deepStrictEqual(readdirSync(dataDir), ["node0.etcd", "node2.etcd"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("begins where a first start was cut short", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      for (const name of ["node0.etcd", "node1.etcd"]) mkdirSync(join(dataDir, name))
+      const { members } = yield* EtcdCluster.ephemeral({ size: 2, dataDir, log: false })
+      assert.lengthOf(members, 2)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   it.effect("stops in real time, whatever clock the program has", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
@@ -64,6 +125,13 @@ describe("EtcdCluster", () => {
           [EtcdCluster.make({ binary, config: { name: "a" } }), "config has name, which no two members can share"],
           [EtcdCluster.ephemeral({ binary, config: { dataDir: "/data" } }), "config has dataDir"],
           [EtcdCluster.make({ binary, config: { walDir: "/wal" } }), "config has walDir"],
+          [EtcdCluster.make({ binary, dataDir: "" }), "the option dataDir has to be the name of a directory"],
+          [
+            EtcdCluster.fromConfigs([{ dataDir: "/a" }, { dataDir: "/a" }], { binary }),
+            "two members have the dataDir /a"
+          ],
+          [EtcdCluster.fromConfigs([{ walDir: "/a" }, { walDir: "/a" }], { binary }), "two members have the walDir /a"],
+          [EtcdCluster.fromConfigs([{}, {}], { binary, runDirectory: "/a" }), "two members are named default"],
           [EtcdCluster.make({ binary, config: { electionTimeout: "soon" as never } }), "electionTimeout: expected"],
           [EtcdCluster.make({ binary, config: 5 as never }), "the option config has to be an object"],
           [

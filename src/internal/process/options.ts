@@ -74,6 +74,7 @@ const { runDirectory: _, runDirectoryIsTemporary: __, ...ofMember } = ofNode
 export const ofCluster: Options.Checks<ClusterOptions> = {
   ...ofMember,
   size: Options.countUpTo(99),
+  dataDir: aDirectory,
   // What is in it is checked as a configuration is.
   config: { accepts: Options.isObject, due: "an object with options of etcd" }
 }
@@ -95,13 +96,37 @@ const configs: Options.Check = {
   due: "a list of configurations, with one at least"
 }
 
-/** Reads what is shared, or each member's own. Fails with the first that makes no sense. */
+/** The error of one option that makes no sense, told in a whole sentence. */
+export const refused = (option: string, message: string): EtcdProcessError.EtcdProcessError =>
+  Read.refused({ option, message })
+
+/** Reads each member's own. Fails with the first that makes no sense, and where two would write into one directory. */
 export const decodeAll = (
   who: string,
-  given: ReadonlyArray<EtcdConfig.Input>
+  given: ReadonlyArray<EtcdConfig.Input>,
+  runDirectory: string | undefined
 ): Effect.Effect<ReadonlyArray<EtcdConfig.EtcdOptions>, EtcdProcessError.EtcdProcessError> => {
   const wrong = Read.wrongArgument(who, "configs", configs, given)
-  return wrong === undefined ? Effect.forEach(given, EtcdConfig.decode) : Effect.fail(wrong)
+  if (wrong !== undefined) return Effect.fail(wrong)
+  return Effect.flatMap(Effect.forEach(given, EtcdConfig.decode), (members) => {
+    for (const option of ["dataDir", "walDir"] as const) {
+      const directories = members.flatMap((member) => member[option] ?? [])
+      const shared = directories.find((directory, index) => directories.indexOf(directory) !== index)
+      if (shared !== undefined) {
+        return Effect.fail(refused(option, `${who}: two members have the ${option} ${shared}. Give each its own.`))
+      }
+    }
+    const homeless = members.flatMap(({ dataDir, name = "default" }) => (dataDir === undefined ? [name] : []))
+    const shared = homeless.find((name, index) => homeless.indexOf(name) !== index)
+    return runDirectory === undefined || shared === undefined
+      ? Effect.succeed(members)
+      : Effect.fail(
+          refused(
+            "name",
+            `${who}: two members are named ${shared} and have one runDirectory. Give each a name of its own.`
+          )
+        )
+  })
 }
 
 /** What each member of a cluster has to have for itself. */
@@ -115,6 +140,8 @@ export const decodeShared = (
   Effect.flatMap(EtcdConfig.decode(given), (options) => {
     const option = own.find((name) => options[name] !== undefined)
     if (option === undefined) return Effect.succeed(options)
-    const message = `${who}: config has ${option}, which no two members can share. Give each its own with fromConfigs.`
-    return Effect.fail(Read.refused({ option, message }))
+    const instead = option === "dataDir" ? "Give the option dataDir of the cluster, which" : "fromConfigs"
+    return Effect.fail(
+      refused(option, `${who}: config has ${option}, which no two members can share. ${instead} gives each its own.`)
+    )
   })
