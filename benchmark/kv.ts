@@ -1,14 +1,14 @@
 /**
  * Gets and puts of one key a call, with 1, 64 and 512 calls in flight: this library beside other clients, in
- * interleaved rounds against the same node.
+ * interleaved rounds against the same node, and against one with TLS.
  */
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer, Option } from "effect"
 import { EtcdKv, EtcdLayer, EtcdMaintenance } from "effect-etcd"
-import { etcd3, grpcJs, nodeHttp2, ours, verify } from "./clients.ts"
+import { etcd3, grpcJs, nodeHttp2, ours, oursAt, verify } from "./clients.ts"
 import { goClient } from "./goClient.ts"
 import { type Client, keyOf, type Measured, type Round, valueOf } from "./round.ts"
-import { makeNode, median, percentile, type Row, rounded, spread, table } from "./support.ts"
+import { makeNode, makeTlsNode, median, percentile, type Row, rounded, spread, type TlsNode, table } from "./support.ts"
 
 export interface Options {
   readonly quick: boolean
@@ -18,12 +18,13 @@ export interface Options {
 const allInFlight = [1, 64, 512]
 const mostInFlight = 512
 
-const makeClients = (tcp: string, unix: string, quick: boolean) =>
+const makeClients = (tcp: string, unix: string, secure: TlsNode, quick: boolean) =>
   Effect.gen(function* () {
     const inProcess: ReadonlyArray<Client> = [
       yield* ours("effect-etcd", tcp),
       yield* ours("effect-etcd batched", tcp, { batching: true }),
       yield* ours("effect-etcd unix", unix),
+      yield* oursAt("effect-etcd tls", secure.endpoints, { tls: secure.tls }),
       ...(quick ? [] : [yield* ours("effect-etcd node:http2", tcp, { transport: "node:http2" })]),
       yield* etcd3(tcp),
       yield* grpcJs(tcp),
@@ -146,7 +147,8 @@ const printRatios = (groups: ReadonlyArray<ReadonlyArray<Row>>) => {
 export const kv = ({ quick, scenarios }: Options) =>
   Effect.gen(function* () {
     const { tcp, unix } = yield* makeNode({ quotaBackendBytes: "8 GiB" })
-    const clients = yield* makeClients(tcp, unix, quick)
+    const secure = yield* makeTlsNode({ quotaBackendBytes: "8 GiB" })
+    const clients = yield* makeClients(tcp, unix, secure, quick)
     const rounds = quick ? 3 : 5
     const millis = quick ? 200 : 1000
     const groups: Array<ReadonlyArray<Row>> = []
@@ -155,6 +157,7 @@ export const kv = ({ quick, scenarios }: Options) =>
       for (const scenario of scenarios) {
         for (const valueBytes of quick ? [64] : [64, 4096]) {
           yield* fill(valueBytes)
+          yield* Effect.provide(fill(valueBytes), EtcdLayer.connect(secure))
           yield* Effect.forEach(clients, (client) => verify(client, valueBytes), { discard: true })
           for (const inFlight of allInFlight) {
             const round = { scenario, inFlight, millis, valueBytes }

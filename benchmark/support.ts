@@ -3,7 +3,7 @@
  */
 import { createServer } from "node:net"
 import { Data, Effect } from "effect"
-import { type EtcdConfig, EtcdProcess } from "effect-etcd"
+import { type EtcdClient, type EtcdConfig, EtcdProcess } from "effect-etcd"
 
 /** Why there is no measurement. The message says all. */
 export class BenchError extends Data.TaggedError("BenchError")<{ readonly message: string }> {}
@@ -93,4 +93,25 @@ export const makeNode = (config: EtcdConfig.Input = {}) =>
     )
     const [tcp, unix] = node.endpoints as unknown as readonly [string, string]
     return { tcp, unix }
+  })
+
+/** Where a node is, and what a client needs to trust it. */
+export interface TlsNode {
+  readonly endpoints: readonly [string, ...Array<string>]
+  readonly tls: EtcdClient.Tls
+}
+
+/** A node of its own that serves with TLS on a free port of this machine. */
+export const makeTlsNode = (config: EtcdConfig.Input = {}) =>
+  Effect.gen(function* () {
+    const port = yield* freePort
+    const node = yield* EtcdProcess.make(
+      { ...config, listenClientUrls: `https://127.0.0.1:${port}`, autoTls: true, unsafeNoFsync: true },
+      { log: false, statusInterval: "Infinity" }
+    )
+    const secure: TlsNode = {
+      endpoints: node.endpoints,
+      tls: { ca: { file: `${node.config.dataDir}/fixtures/client/cert.pem` } }
+    }
+    return secure
   })
