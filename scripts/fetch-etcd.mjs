@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as References from "effect/References"
 import * as EtcdBinary from "../src/EtcdBinary.ts"
 
 const mebibytes = (bytes) => (bytes / (1 << 20)).toFixed(1)
@@ -34,5 +35,7 @@ EtcdBinary.fetch(isTerminal ? { onProgress } : {}).pipe(
     )
   ),
   Effect.provide(Layer.mergeAll(NodeServices.layer, FetchHttpClient.layer)),
+  // Who runs this says that it does.
+  Effect.provideService(References.MinimumLogLevel, "Warn"),
   NodeRuntime.runMain
 )

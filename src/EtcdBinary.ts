@@ -103,6 +103,16 @@ export interface FetchOptions {
 }
 
 /**
+ * Which executable to use, where that is one option: the path of one, `"fetch"` for what {@link findOrFetch} comes to
+ * (what is installed, or else a release that is fetched once), or the release to use, whatever is installed. An
+ * executable that is called `fetch` is `"./fetch"`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type Input = string | { readonly fetch: FetchOptions }
+
+/**
  * The directory that {@link fetch} puts releases into and {@link find} looks at last: `effect-etcd` below
  * `XDG_CACHE_HOME` where that is set, else below the platform's cache directory (`~/.cache`, `~/Library/Caches` on
  * macOS, `LOCALAPPDATA` on Windows). It need not exist.
@@ -195,7 +205,7 @@ const fetchOne = Effect.fn("EtcdBinary.fetch")(function* (
  * share one download, which goes on while anybody waits for it. What is there already is compared with the checksums
  * that were remembered of it, and fetched again if it is damaged. Whatever goes wrong (a wrong checksum, a
  * broken or stalled download, an HTTP status that is not 200, a damaged archive, a full disk, an interruption) leaves
- * nothing behind and fails with `FetchFailed`. The executable is not run.
+ * nothing behind and fails with `FetchFailed`. The executable is not run. A download is logged when it begins.
  *
  * The checksums that come with this library cover a release of 3.5, 3.6 and 3.7 for most platforms; for any other give
  * `sha256`. Archives have the names and the layout of https://github.com/etcd-io/etcd/releases.
@@ -279,3 +289,46 @@ export const findOrFetch = (
   EtcdProcessError.EtcdProcessError,
   FileSystem.FileSystem | Path.Path | ChildProcessSpawner | HttpClient.HttpClient
 > => Time.really(findOrFetchOne(options))
+
+const fetchAnyhow = (options: FetchOptions) => Effect.flatMap(Fetching, (fetching) => fetching.fetchAnyhow(options))
+
+const fromInputOne = Effect.fn("EtcdBinary.fromInput")(function* (
+  input: Input | undefined
+): Effect.fn.Return<
+  EtcdBinary,
+  EtcdProcessError.EtcdProcessError,
+  FileSystem.FileSystem | Path.Path | ChildProcessSpawner
+> {
+  yield* ProcessOptions.checkBinary("EtcdBinary.fromInput", input)
+  if (input === "fetch") return yield* findOr({}, fetchAnyhow({}))
+  return typeof input === "object"
+    ? yield* Effect.flatMap(fetchAnyhow(input.fetch), Find.fetched)
+    : yield* Find.find({ path: input })
+})
+
+/**
+ * The executable that the `binary` option of a node or a cluster says: as {@link find} does without one or with a path,
+ * as {@link findOrFetch} with `"fetch"`, and as {@link fetch} with the release that it names, whatever is installed.
+ *
+ * No HTTP client is asked for: where the program has one it is used, for example to go through a proxy or to show a
+ * token, and the platform's own `fetch` where it has none.
+ *
+ * @example
+ * ```ts
+ * import { NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdBinary } from "effect-etcd"
+ *
+ * const etcd = EtcdBinary.fromInput({ fetch: { version: "3.6.14" } }).pipe(Effect.provide(NodeServices.layer))
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const fromInput = (
+  input?: Input | undefined
+): Effect.Effect<
+  EtcdBinary,
+  EtcdProcessError.EtcdProcessError,
+  FileSystem.FileSystem | Path.Path | ChildProcessSpawner
+> => Time.really(fromInputOne(input))

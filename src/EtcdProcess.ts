@@ -141,8 +141,11 @@ export class EtcdProcess extends Context.Service<EtcdProcess, Node>()("effect-et
  * @since 0.1.0
  */
 export interface Options {
-  /** The executable. Without it, see `EtcdBinary.find`. */
-  readonly binary?: string | undefined
+  /**
+   * The executable: a path, `"fetch"` (what is installed, or else a release that is fetched once), or `{ fetch: … }`
+   * with the release to use. Default: what is installed, see `EtcdBinary.find`.
+   */
+  readonly binary?: EtcdBinary.Input | undefined
   /** How long the node may take until it serves; not zero. Default: 30 seconds. */
   readonly startTimeout?: Duration.Input | undefined
   /** How long etcd may take to end after SIGTERM before it gets SIGKILL. Default: 5 seconds. */
@@ -239,7 +242,7 @@ const makeWith = Effect.fnUntraced(function* (
   const time = yield* Time.Time
   yield* ProcessOptions.check("EtcdProcess", ProcessOptions.ofNode, options)
   const given = yield* EtcdConfig.decode(input)
-  const binary = yield* EtcdBinary.find({ path: options.binary })
+  const binary = yield* EtcdBinary.fromInput(options.binary)
   const wanted = yield* EtcdConfig.decode(Object.assign({}, preset(binary.version), given))
   const { config, runDirectory, sockets, temporaryDirectory } = yield* Place.make(wanted, binary.version, options)
   const endpoints = EtcdConfig.endpoints(config, runDirectory)

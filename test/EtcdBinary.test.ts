@@ -32,6 +32,7 @@ import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdBinary from "../src/EtcdBinary.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
 import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
 import { unpack } from "../src/internal/binary/unpack.ts"
 import { recorder } from "./support/spans.ts"
@@ -1261,5 +1262,130 @@ describe("EtcdBinary.findOrFetch", () => {
       assert.deepStrictEqual(yield* nothing(EtcdBinary.findOrFetch()), fetched)
       assert.lengthOf(server.requests, 1)
     }).pipe(Effect.provide(platform))
+  )
+})
+
+describe("EtcdBinary.fromInput", () => {
+  /** What the platform's `fetch` is asked for, and answers. */
+  const platformFetch = (answer: () => Response) => {
+    const asked: Array<string> = []
+    const layer = Layer.succeed(FetchHttpClient.Fetch, (input) => {
+      asked.push(String(input))
+      return Promise.resolve(answer())
+    })
+    return { asked, layer }
+  }
+
+  it.effect("finds as find does without a choice and with a path", () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      const path = yield* writeExecutable(`${dir}/etcd`, says("3.5.1"))
+      assert.strictEqual((yield* settings({ PATH: dir })(EtcdBinary.fromInput())).path, path)
+      assert.strictEqual((yield* settings({ PATH: "" })(EtcdBinary.fromInput(path))).path, path)
+      const missing = yield* reasonOf(settings({ PATH: dir })(EtcdBinary.fromInput(`${dir}/fetch`)))
+      assert.strictEqual(missing._tag, "BinaryNotFound")
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect('with "fetch" takes what is installed, and else a release that comes with its checksum', () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      const { asked, layer } = platformFetch(() => new Response("no", { status: 404 }))
+      const path = yield* writeExecutable(`${dir}/etcd`, says("3.5.1"))
+      const installed = yield* settings({ PATH: dir })(EtcdBinary.fromInput("fetch")).pipe(Effect.provide(layer))
+      assert.strictEqual(installed.path, path)
+      assert.deepStrictEqual(asked, [])
+      const nowhere = settings({ PATH: "", XDG_CACHE_HOME: dir })
+      const reason = yield* reasonOf(nowhere(EtcdBinary.fromInput("fetch"))).pipe(Effect.provide(layer))
+      assert.strictEqual(reason._tag, "FetchFailed")
+      assert.lengthOf(asked, 1)
+      assert.match(asked[0]!, /^https:\/\/github\.com\/etcd-io\/etcd\/releases\/download\/v3\.6\.\d+\/etcd-v3/)
+      const wrong = settings({ PATH: dir, ETCD_BINARY: `${dir}/none` })(EtcdBinary.fromInput("fetch"))
+      assert.strictEqual((yield* reasonOf(wrong))._tag, "BinaryNotFound")
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("with a release fetches that one, whatever is installed, over the program's client if it has one", () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      yield* writeExecutable(`${dir}/etcd`, says("3.5.1"))
+      const archive = yield* tarGz(release)
+      const server = yield* serve(sends(archive))
+      const { asked, layer } = platformFetch(() => new Response(archive))
+      const here = settings({ PATH: dir, XDG_CACHE_HOME: `${dir}/cache` })
+      const input = { fetch: releaseAt(server, archive, host) }
+      const lines = yield* logged(here(EtcdBinary.fromInput(input)).pipe(Effect.provide(layer)))
+      assert.deepStrictEqual(lines, [`Info Fetching etcd ${version} from ${asked[0]}`])
+      const etcd = yield* here(EtcdBinary.fromInput(input)).pipe(Effect.provide(layer))
+      assert.strictEqual(SemVer.format(etcd.version), version)
+      assert.isTrue(etcd.path.startsWith(`${dir}/cache/`))
+      assert.lengthOf(asked, 1)
+      assert.lengthOf(server.requests, 0)
+      const elsewhere = { fetch: { ...input.fetch, cacheDirectory: `${dir}/other` } }
+      yield* here(EtcdBinary.fromInput(elsewhere)).pipe(Effect.provide([layer, NodeHttpClient.layerNodeHttp]))
+      assert.lengthOf(asked, 1)
+      assert.lengthOf(server.requests, 1)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("is what the binary option of a node is made of", () =>
+    Effect.gen(function* () {
+      const cacheDirectory = yield* tempDir
+      const { path, version: real } = yield* EtcdBinary.find()
+      const archive = yield* tarGz([Tar.file(`${root}/etcd`, `#!/bin/sh\nexec '${path}' "$@"\n`, { mode: 0o755 })])
+      const server = yield* serve(sends(archive))
+      const node = yield* EtcdProcess.ephemeral(
+        {},
+        { binary: { fetch: { ...releaseAt(server, archive, host), cacheDirectory } } }
+      )
+      assert.deepStrictEqual(node.version, real)
+      assert.lengthOf(server.requests, 1)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("refuses what no executable can be meant by, and says why", () =>
+    Effect.gen(function* () {
+      const cases: ReadonlyArray<readonly [unknown, string]> = [
+        ["", 'has to be the name of an executable, "fetch", or { fetch: the options of EtcdBinary.fetch }'],
+        [true, "and not true"],
+        [{}, "There is no fetch in it"],
+        [{ fetch: "3.6.14" }, "the options have to be an object"],
+        [{ fetch: { verison: "3.6.14" } }, 'there is no option "verison"'],
+        [{ fetch: { version: "v3.6.14" } }, "without a leading v"],
+        [{ fetch: {}, version: "3.6.14" }, 'there is no option "version"']
+      ]
+      for (const [input, message] of cases) {
+        const direct = yield* reasonOf(EtcdBinary.fromInput(input as never))
+        const ofNode = yield* reasonOf(EtcdProcess.make({}, { binary: input as never }))
+        for (const reason of [direct, ofNode]) {
+          assert.strictEqual(reason._tag, "InvalidConfig")
+          assert.include(reason.message, message)
+        }
+      }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("is imported without an HTTP client and without what unpacks archives", () =>
+    Effect.gen(function* () {
+      const script = `
+        import { registerHooks } from "node:module"
+        const loaded = []
+        registerHooks({
+          load: (url, context, next) => {
+            loaded.push(url)
+            return next(url, context)
+          }
+        })
+        await import("effect-etcd/EtcdBinary")
+        console.log(loaded.join("\\n"))
+      `
+      const loaded = NodeChildProcess.execFileSync(
+        process.execPath,
+        ["--conditions=effect-etcd-source", "--no-warnings", "--input-type=module", "-e", script],
+        { encoding: "utf8" }
+      )
+      assert.include(loaded, "EtcdBinary.ts")
+      assert.notMatch(loaded, /\/http\/(Fetch)?HttpClient|\/encoding\/(Tar|Zip)|\/binary\/(fetch|unpack|download)/)
+    })
   )
 })

@@ -90,6 +90,8 @@ const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
     { ...KeyRange.all, end: 5 }
   ],
   "Redacted.Redacted<string>": ["hunter2", 5, null, Redacted.make(5), Redacted.make(""), wiped],
+  "EtcdBinary.Input": ["", 5, null, {}, { fetch: null }, { fetch: { version: "newest" } }, { fetch: {}, path: "etcd" }],
+  Input: ["", 5, null, {}, { fetch: null }, { fetch: { version: "newest" } }],
   "Readonly<Record<string, string>>": [
     "a",
     [],
@@ -720,6 +722,7 @@ const senseForOption = ({ name, type }: Declarations.Property): unknown => {
     ...sense,
     boolean: true,
     number: 7,
+    "EtcdBinary.Input": { fetch: { baseUrl: "http://127.0.0.1:1" } },
     "number | bigint": 7,
     "EtcdId.LeaseId": 7n,
     "ByteSize.Input": "1 MiB",

@@ -12,7 +12,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import { pipe } from "effect/Function"
-import type * as HttpClient from "effect/http/HttpClient"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
@@ -151,6 +152,8 @@ const install = Effect.fnUntraced(
     const file = path.join(staging, `archive.${kind}`)
     const unpacked = path.join(staging, "release")
     yield* fs.makeDirectory(unpacked)
+    // It may take minutes, and a program that runs a node with it would only seem to hang.
+    yield* Effect.logInfo(`Fetching etcd ${wanted.version} from ${url}`)
     const sha256 = yield* download({ url, file, stallMillis: wanted.stallMillis, onProgress: tell(wanted) })
     if (sha256 !== expected) {
       return yield* Effect.fail(
@@ -227,3 +230,13 @@ export const fetch = Effect.fnUntraced(function* (
   yield* options.onProgress === undefined ? Cache.get(fetches, wanted) : heard(wanted, options.onProgress)
   return { path: path.join(wanted.target, wanted.names[0]!), version: SemVer.parseUnsafe(wanted.version) }
 })
+
+/** Fetches over the program's HTTP client if it has one, and over the platform's `fetch` else. */
+export const fetchAnyhow = (options: FetchOptions) =>
+  Effect.flatMap(
+    Effect.serviceOption(HttpClient.HttpClient),
+    Option.match({
+      onNone: () => Effect.provide(fetch(options), FetchHttpClient.layer),
+      onSome: (client) => Effect.provideService(fetch(options), HttpClient.HttpClient, client)
+    })
+  )

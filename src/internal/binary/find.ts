@@ -119,7 +119,7 @@ const notFound = (searched: ReadonlyArray<string>) =>
         "  - Debian and Ubuntu: apt-get install etcd-server",
         "  - macOS: brew install etcd",
         `  - a release from ${Releases.releasesPage}, with ETCD_BINARY set to its etcd`,
-        "  - EtcdBinary.findOrFetch, which fetches a release into the cache directory"
+        '  - the option `binary: "fetch"`, or EtcdBinary.findOrFetch, which fetch a release into the cache directory'
       ].join("\n"),
       searched
     })

@@ -56,8 +56,37 @@ export const ofFetch: Options.Checks<EtcdBinary.FetchOptions> = {
   onProgress: Options.callback
 }
 
+const problemOfFetch = (value: unknown): string | undefined =>
+  Options.problemOf("EtcdBinary.fetch", ofFetch, value as EtcdBinary.FetchOptions)
+
+const ofRelease: Options.Checks<Exclude<EtcdBinary.Input, string>> = {
+  fetch: {
+    accepts: (value) => problemOfFetch(value) === undefined,
+    due: "options of EtcdBinary.fetch that make sense",
+    show: (value) => `these (${problemOfFetch(value)})`
+  }
+}
+
+const problemOfRelease = (value: Readonly<Record<string, unknown>>): string | undefined =>
+  value.fetch === undefined
+    ? "There is no fetch in it."
+    : Options.problemOf("EtcdBinary", ofRelease, value as { fetch: EtcdBinary.FetchOptions })
+
+/** Which executable to use. */
+const binary: Options.Check = {
+  accepts: (value) => (Options.isObject(value) ? problemOfRelease(value) === undefined : anExecutable.accepts(value)),
+  due: 'the name of an executable, "fetch", or { fetch: the options of EtcdBinary.fetch }',
+  show: (value) => (Options.isObject(value) ? `this object (${problemOfRelease(value)})` : Options.show(value))
+}
+
+/** Fails if no executable can be meant. */
+export const checkBinary = (who: string, value: unknown): Effect.Effect<void, EtcdProcessError.EtcdProcessError> => {
+  const wrong = value === undefined ? undefined : Read.wrongArgument(who, "the executable", binary, value)
+  return wrong === undefined ? Effect.void : Effect.fail(wrong)
+}
+
 export const ofNode: Options.Checks<NodeOptions> = {
-  binary: anExecutable,
+  binary,
   startTimeout: Options.duration,
   gracePeriod: Options.deadline,
   restart: Options.schedule,
