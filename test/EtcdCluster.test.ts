@@ -61,7 +61,9 @@ describe("EtcdCluster", () => {
         ),
         (host) => Effect.sync(() => host.kill("SIGKILL"))
       )
-      yield* Effect.callback<void>((resume) => void host.stdout.once("data", () => resume(Effect.void)))
+      yield* Effect.callback<void>((resume) => {
+        host.stdout.on("data", (data) => /^put$/m.test(String(data)) && resume(Effect.void))
+      })
       host.kill("SIGKILL")
       const again = (options: EtcdCluster.Options = {}) => EtcdCluster.ephemeral({ ...options, dataDir, log: false })
       yield* Effect.gen(function* () {
