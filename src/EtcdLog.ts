@@ -40,7 +40,10 @@ export interface Common {
   readonly caller: Option.Option<string>
   /** The message; in an {@link Unparsed} line all of it. */
   readonly message: string
-  /** All other keys of the line as etcd wrote them, `logger` and `stacktrace` among them. Empty for plain text. */
+  /**
+   * All other keys of the line as etcd wrote them, `logger` and `stacktrace` among them. Whole numbers beyond those that
+   * a number can hold are `bigint`s. Empty for plain text.
+   */
   readonly fields: Readonly<Record<string, unknown>>
 }
 
@@ -171,9 +174,11 @@ export interface PeerDown extends Common {
  * - `AddressInUse`: something else listens on `address`.
  * - `AddressUnavailable`: this machine or user cannot listen on `address`.
  * - `DataDirInUse`: another process holds the data directory. etcd says this after ten seconds and goes on waiting.
- * - `DataDirCorrupt`: what is in the data directory cannot be read.
+ * - `DataDirCorrupt`: what is in the data directory cannot be read, or does not fit together.
  * - `DataDirInaccessible`: the operating system refuses access to the data directory.
  * - `DiskFull`: no space, quota or file size left.
+ * - `OutOfMemory`: the operating system gave no more memory.
+ * - `TooManyOpenFiles`: the limit of open files was reached.
  * - `ClusterMismatch`: the node and the cluster do not fit together (cluster id, member list, removed member).
  * - `ClusterUnreachable`: no member of the cluster to join answered.
  * - `IncompatibleVersion`: this version of etcd cannot take part in the cluster, or read its data.
@@ -190,6 +195,8 @@ export type FailureReason =
   | { readonly _tag: "DataDirCorrupt"; readonly path: Option.Option<string> }
   | { readonly _tag: "DataDirInaccessible"; readonly path: Option.Option<string> }
   | { readonly _tag: "DiskFull"; readonly path: Option.Option<string> }
+  | { readonly _tag: "OutOfMemory" }
+  | { readonly _tag: "TooManyOpenFiles" }
   | { readonly _tag: "ClusterMismatch" }
   | { readonly _tag: "ClusterUnreachable" }
   | { readonly _tag: "IncompatibleVersion" }
@@ -364,8 +371,12 @@ export const decodeWith: {
 )
 
 /**
- * Of the events given, oldest first, the one that tells best why etcd ended: the last failure with a known reason, or
- * else the last fatal line.
+ * Of the events given, oldest first, the one that tells best why etcd ended: the first fatal line with a known reason,
+ * since what follows is mostly its consequence; or else the last lesser line with one; or else the first fatal line.
+ *
+ * Where Go ended etcd with words that say nothing of a reason (`panic: runtime error: index out of range`), the stack
+ * trace after them does: it is `DataDirCorrupt` if what failed was reading the data directory. So pass all events, and
+ * not the failures alone.
  *
  * @category failures
  * @since 0.1.0

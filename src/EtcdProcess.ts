@@ -292,8 +292,7 @@ const makeWith = Effect.fnUntraced(function* (
     time,
     restart: options.restart ?? Schedule.recurs(0),
     launch: Effect.provideContext(launch, platform),
-    serves: (run) =>
-      Effect.tap(Readiness.started(run, ask, config.dataDir, { time, startTimeout }), run.watched.serves),
+    serves: (run) => Effect.tap(Readiness.started(run, ask, config, { time, startTimeout }), run.watched.serves),
     whileUp: ({ watched }) => watched.watch,
     onDown: ({ watched }) => watched.leaves,
     onEnd: ({ watched }) => watched.ended

@@ -90,7 +90,10 @@ export class DataDirInUse extends Schema.TaggedError<DataDirInUse>()("DataDirInU
 }) {}
 
 /**
- * etcd cannot read or use what is in the data directory.
+ * etcd cannot read or use what is in the data directory. It is to be restored from a snapshot; a member of a cluster can
+ * also be removed and added again, with an empty one.
+ *
+ * `exitCode` and `signal` are both null where etcd had not ended when its time to start was over.
  *
  * @category reasons
  * @since 0.1.0

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs"
+import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import * as net from "node:net"
 import { join } from "node:path"
 import * as v8 from "node:v8"
@@ -10,7 +10,10 @@ import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import * as fc from "fast-check"
 import * as EtcdBinary from "../src/EtcdBinary.ts"
 import * as EtcdId from "../src/EtcdId.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdLog from "../src/EtcdLog.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
 import * as Role from "../src/Role.ts"
 
 const fixtures = join(import.meta.dirname, "fixtures", "logs")
@@ -201,6 +204,105 @@ describe("EtcdLog: failures, each produced with the real etcd", () => {
       )
     })
   }
+
+  for (const file of readdirSync(join(fixtures, "damage"))) {
+    for (const block of readFixture("damage", file).split(/^### /m).slice(1)) {
+      const [name, ...lines] = block.trimEnd().split("\n")
+
+      it(`${file}: ${name}: the data directory is corrupt`, () => {
+        const failure = Option.getOrThrow(EtcdLog.explain(lines.map(EtcdLog.parse)))
+        assert.strictEqual(failure.reason._tag, "DataDirCorrupt")
+        assert.isAbove(failure.detail.length, 0)
+      })
+    }
+  }
+
+  it("explain: a panic of Go is damage only where its stack shows that the data directory was read", () => {
+    const panic = "panic: runtime error: invalid memory address or nil pointer dereference"
+    const reasonAfter = (...lines: ReadonlyArray<string>) =>
+      Option.map(EtcdLog.explain([panic, "", "goroutine 1 [running]:", ...lines].map(EtcdLog.parse)), (failure) => [
+        failure.reason._tag,
+        failure.detail
+      ])
+    const skipped = [
+      "panic({0x1, 0x2})",
+      "\truntime/panic.go:884 +0x212",
+      "runtime.goPanicIndex(0x1)",
+      "sync.(*Once).Do(...)"
+    ]
+    for (const reader of [
+      "go.etcd.io/bbolt.(*Bucket).Get(0x1)",
+      "go.etcd.io/etcd/vendor/go.etcd.io/bbolt.(*DB).page(...)",
+      "go.etcd.io/bbolt/internal/common.(*Page).FastCheck(...)",
+      "go.etcd.io/etcd/wal.(*WAL).ReadAll(0x1)",
+      "go.etcd.io/etcd/server/v3/storage/wal.(*decoder).decodeRecord(0x1)",
+      "go.etcd.io/etcd/server/v3/storage/mvcc.(*store).restore(0x1)",
+      "go.etcd.io/etcd/server/v3/etcdserver.bootstrap({{0x1}})"
+    ]) {
+      assert.deepStrictEqual(reasonAfter(...skipped, reader), Option.some(["DataDirCorrupt", panic]), reader)
+    }
+    for (const other of [
+      "go.etcd.io/etcd/server/v3/etcdserver/api/rafthttp.(*peer).send(0x1)",
+      "github.com/someone/bbolt.(*DB).page(...)",
+      "go.uber.org/zap/zapcore.(*CheckedEntry).Write(0x1)"
+    ]) {
+      const deeper = "go.etcd.io/bbolt.(*DB).View(0x1)"
+      assert.deepStrictEqual(reasonAfter(...skipped, other, deeper), Option.some(["Other", panic]), other)
+    }
+  })
+
+  it("explain: of several fatal lines it is the first that tells a reason", () => {
+    const reasonIn = (...lines: ReadonlyArray<string>) =>
+      Option.getOrThrow(EtcdLog.explain(lines.map(EtcdLog.parse))).reason._tag
+    const later = ["panic: freepages: failed to get all reachable pages (page 3: multiple references)"]
+    assert.strictEqual(reasonIn("runtime: out of memory: cannot allocate 4194304-byte block", ...later), "OutOfMemory")
+    assert.strictEqual(reasonIn("fatal error: runtime: out of memory", ...later), "OutOfMemory")
+    const failed = (error: string) => JSON.stringify({ level: "panic", msg: "failed to open database", error })
+    assert.strictEqual(reasonIn(failed("cannot allocate memory"), "panic: failed to open database"), "OutOfMemory")
+    assert.strictEqual(reasonIn(failed("open /x/db: too many open files"), ...later), "TooManyOpenFiles")
+    assert.strictEqual(reasonIn(failed("open /x/db: read-only file system"), ...later), "DataDirInaccessible")
+    assert.strictEqual(reasonIn(failed("write /x/db: no space left on device"), ...later), "DiskFull")
+    assert.strictEqual(reasonIn(failed("read /x/db: input/output error"), ...later), "DataDirCorrupt")
+    const tls = { level: "fatal", msg: "discovery failed", error: "open /etc/tls/ca.pem: is a directory" }
+    assert.strictEqual(reasonIn(JSON.stringify(tls)), "Other")
+    assert.strictEqual(
+      reasonIn(
+        '{"level":"fatal","msg":"discovery failed","error":"8e9e05c52164694d found data inconsistency with peers"}'
+      ),
+      "DataDirCorrupt"
+    )
+    assert.strictEqual(
+      reasonIn(
+        "raft2026/11/23 04:04:05 PANIC: tocommit(9) is out of range [lastIndex(3)]. Was the raft log corrupted?"
+      ),
+      "DataDirCorrupt"
+    )
+    // Neither tells a reason: the first is the cause, and has the words.
+    const words = EtcdLog.explain([failed("what nobody knows"), "panic: failed to open database"].map(EtcdLog.parse))
+    assert.strictEqual(Option.getOrThrow(words).detail, "what nobody knows")
+  })
+
+  it("explain: a log that ends before the database is damage, but not in a cluster, where others have the rest", () => {
+    const lines = (index: number, newRaft: string) => [
+      `{"level":"info","caller":"etcdserver/bootstrap.go:249","msg":"restore consistentIndex","index":${index}}`,
+      `{"level":"info","logger":"raft","caller":"v3@v3.7.0/raft.go:471","msg":"newRaft c2b4cce0b101b3ac ${newRaft}"}`
+    ]
+    const reasonIn = (index: number, newRaft: string) =>
+      Option.map(EtcdLog.explain(lines(index, newRaft).map(EtcdLog.parse)), (failure) => failure.reason._tag)
+    const missing = "[peers: [], term: 0, commit: 0, applied: 0, lastindex: 0, lastterm: 0]"
+    const older = "[peers: [c2b4cce0b101b3ac], term: 2, commit: 604, applied: 505, lastindex: 604, lastterm: 2]"
+    const shared = older.replace("]", ",8e9e05c52164694d]")
+    assert.deepStrictEqual(reasonIn(906, missing), Option.some("DataDirCorrupt"))
+    assert.deepStrictEqual(reasonIn(906, older), Option.some("DataDirCorrupt"))
+    assert.deepStrictEqual(reasonIn(906, shared), Option.none())
+    assert.deepStrictEqual(reasonIn(604, older), Option.none())
+    assert.deepStrictEqual(reasonIn(0, missing), Option.none())
+  })
+
+  it("explain: what etcd gets over is no damage", () => {
+    const warning = '{"level":"warn","msg":"failed to read a snap file","path":"/x.snap","error":"snap: crc mismatch"}'
+    assert.deepStrictEqual(EtcdLog.explain([EtcdLog.parse(warning)]), Option.none())
+  })
 
   it("explain: a known reason wins over a later fatal line, the last known one over those before", () => {
     const repaired = EtcdLog.parse('{"level":"info","ts":"2026-01-01T00:00:00Z","msg":"repaired WAL","error":"EOF"}')
@@ -394,6 +496,30 @@ describe("EtcdLog: one line", () => {
         assert.notInclude(event.line, "ter2")
       }
     }
+  })
+
+  it("keeps every digit of a whole number, in JSON and in console lines", () => {
+    const fields =
+      '{"id": 7587886574837421337, "max": 18446744073709551615, "low": -9223372036854775808, "deep": [{"at":9007199254740993}], "few": 9007199254740991, "rate": 1234567890123456.8, "text": "12345678901234567890"}'
+    const expected = {
+      id: 7587886574837421337n,
+      max: 18446744073709551615n,
+      low: -9223372036854775808n,
+      deep: [{ at: 9007199254740993n }],
+      few: 9007199254740991,
+      rate: 1234567890123456.8,
+      text: "12345678901234567890"
+    }
+    assert.deepStrictEqual(EtcdLog.parse(`{"level":"info","msg":"m",${fields.slice(1)}`).fields, expected)
+    const line = `2026-11-28T23:46:29.573Z\tinfo\ta/b.go:1\tm\t${fields}`
+    assert.deepStrictEqual(EtcdLog.parse(line).fields, expected)
+  })
+
+  it("reads a console line whose message has tabs, with or without fields", () => {
+    const head = "2026-11-28T23:46:29.573Z\twarn\traft\ta/b.go:1\t"
+    assert.deepInclude(EtcdLog.parse(`${head}a\tb\t{"n": 1}`), { message: "a\tb", fields: { logger: "raft", n: 1 } })
+    assert.deepInclude(EtcdLog.parse(`${head}a\tb`), { message: "a\tb", fields: { logger: "raft" } })
+    assert.deepInclude(EtcdLog.parse(`${head}only`), { message: "only", level: "Warn" })
   })
 
   it("keeps any other text", () => {
@@ -683,7 +809,65 @@ const occupied = Effect.acquireRelease(
   (server) => Effect.callback<void>((resume) => void server.close(() => resume(Effect.void)))
 ).pipe(Effect.map((server) => ({ listeningOn: `127.0.0.1:${(server.address() as net.AddressInfo).port}` })))
 
+const pageSize = 4096
+
+const changed =
+  (path: string, change: (bytes: Buffer<ArrayBuffer>) => Buffer<ArrayBuffer>) =>
+  (member: string): void => {
+    const bytes = readFileSync(join(member, path))
+    writeFileSync(join(member, path), change(bytes))
+  }
+
+/** Ways to damage what an etcd has left in its data directory. */
+const damages: Readonly<Record<string, (member: string) => void>> = {
+  "pages of zeroes": changed("snap/db", (bytes) => bytes.fill(0, 2 * pageSize)),
+  "pages that have another number": changed("snap/db", (bytes) => {
+    for (let page = 2 * pageSize; page < bytes.length; page += pageSize) bytes.writeUInt32LE(0xffff, page)
+    return bytes
+  }),
+  "pages with another content": changed("snap/db", (bytes) => {
+    for (let page = 2 * pageSize; page < bytes.length; page += pageSize) bytes.fill(0xa5, page + 16, page + pageSize)
+    return bytes
+  }),
+  "meta pages of another version": changed("snap/db", (bytes) => {
+    for (const page of [0, pageSize]) bytes.writeUInt32LE(9, page + 20)
+    return bytes
+  }),
+  "a database cut short": changed("snap/db", (bytes) => bytes.subarray(0, 3 * pageSize)),
+  "a log with a flipped bit": changed("wal/0000000000000000-0000000000000000.wal", (bytes) => {
+    bytes[bytes.indexOf("vvvv")]! ^= 0x10
+    return bytes
+  }),
+  "an empty log": changed("wal/0000000000000000-0000000000000000.wal", () => Buffer.alloc(0))
+}
+
 describe("EtcdLog: a running etcd", () => {
+  it.live("whose data directory was damaged fails with DataDirCorrupt, in whatever way", () =>
+    Effect.gen(function* () {
+      const directory = yield* (yield* FileSystem.FileSystem).makeTempDirectoryScoped()
+      const dataDir = join(directory, "data")
+      yield* Effect.scoped(
+        Effect.flatMap(EtcdProcess.ephemeral({ dataDir }, { log: false }), (node) =>
+          Effect.provide(
+            Effect.forEach(
+              Array.from({ length: 40 }, (_, n) => n),
+              (n) => EtcdKv.put(`${n}`, "v".repeat(2000))
+            ),
+            EtcdLayer.connect({ endpoints: node.endpoints })
+          )
+        )
+      )
+      for (const [way, damage] of Object.entries(damages)) {
+        const damaged = join(directory, way)
+        cpSync(dataDir, damaged, { recursive: true })
+        damage(join(damaged, "member"))
+        const error = yield* Effect.flip(Effect.scoped(EtcdProcess.ephemeral({ dataDir: damaged }, { log: false })))
+        assert.strictEqual(error.reason._tag, "DataDirCorrupt", `${way}: ${error.message}`)
+        assert.include(error.message, "restore it from a snapshot")
+      }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   it.live("says who it is, that it leads, and that it serves", () =>
     Effect.gen(function* () {
       const directory = yield* (yield* FileSystem.FileSystem).makeTempDirectoryScoped()

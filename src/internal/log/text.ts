@@ -6,9 +6,9 @@
 import type { Severity } from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as EtcdId from "../../EtcdId.ts"
-import type { Common, Entry, Event } from "../../EtcdLog.ts"
+import type { Entry, Event } from "../../EtcdLog.ts"
 import { entry, failure, fromEpochMillis, isGrave, memberId, noFields, undecided, unparsed } from "./events.ts"
-import { failureEvent, invalidConfig, reasonOf } from "./failures.ts"
+import { failureEvent, goFailure, invalidConfig, repairedWal } from "./failures.ts"
 import { raftEvent } from "./raft.ts"
 
 const serverPattern = /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) ([A-Z]) \| ([^: ]+): (.*)$/s
@@ -108,6 +108,9 @@ const serverEvent = (self: Entry, pkg: string): Event => {
     case "etcdserver/membership":
       return textVersion(self)
     case "etcdserver": {
+      if (self.message.startsWith("repaired WAL ")) {
+        return repairedWal(self)
+      }
       const member = textMember(self)
       return member._tag === "Entry" ? textVersion(self) : member
     }
@@ -125,18 +128,18 @@ export const serverText = (line: string): Event => {
 
 export const raftText = (line: string): Event => {
   const match = raftPattern.exec(line)
-  return match === null ? unparsed(line, 0) : raftEvent(textEntry(line, match[1]!, match[2]!, "raft", match[3]!))
+  if (match === null) {
+    return unparsed(line, 0)
+  }
+  const self = textEntry(line, match[1]!, match[2]!, "raft", match[3]!)
+  return isGrave(self.level) ? failureEvent(self) : raftEvent(self)
 }
 
 // What the Go runtime and its flag parser print as etcd ends.
 export const otherText = (line: string): Event => {
   const self = unparsed(line, 0)
-  if (line.startsWith("panic: ") || line.startsWith("fatal error: ") || line.startsWith("unexpected fault address")) {
-    const common: Common = { ...self, level: "Fatal" }
-    return failure(common, reasonOf(common, line), line)
-  }
   if (line.startsWith("flag provided but not defined: ") || line.startsWith("invalid value ")) {
     return failure({ ...self, level: "Error" }, { _tag: "InvalidConfig" }, line)
   }
-  return self
+  return goFailure(self) ?? self
 }

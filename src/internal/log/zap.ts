@@ -96,8 +96,22 @@ const zapEvent = (self: Entry): Event => {
   return isGrave(self.level) ? failureEvent(self) : raftEvent(self)
 }
 
+const longInteger = /[:[,] ?-?\d{16}/
+const integer = /^-?\d+$/
+
+// etcd logs ids, revisions and the like as numbers of 64 bits, of which a number here would lose digits.
+const exactly = (_key: string, value: unknown, context?: { readonly source?: string }): unknown =>
+  typeof value === "number" && !Number.isSafeInteger(value) && integer.test(context?.source ?? "")
+    ? BigInt(context!.source!)
+    : value
+
 const parseJson = (text: string): unknown =>
-  Result.getOrUndefined(Result.try({ try: () => JSON.parse(text) as unknown, catch: () => undefined }))
+  Result.getOrUndefined(
+    Result.try({
+      try: () => JSON.parse(text, longInteger.test(text) ? exactly : undefined) as unknown,
+      catch: () => undefined
+    })
+  )
 
 export const zapJson = (line: string): Event => {
   const json = parseJson(line)
@@ -119,11 +133,14 @@ export const zapConsole = (line: string): Event => {
   if (position === -1 || position + 1 >= parts.length) {
     return unparsed(line, 0)
   }
-  const json = parts.length > position + 2 ? parseJson(parts.slice(position + 2).join("\t")) : undefined
-  const fields = Predicate.isObject(json) ? (json as Record<string, unknown>) : {}
+  // A tab in the message is one, while one in a field is escaped.
+  const rest = parts.slice(position + 1)
+  const last = rest.length > 1 ? parseJson(rest.at(-1)!) : undefined
+  const fields = Predicate.isObject(last) ? (last as Record<string, unknown>) : undefined
+  const message = (fields === undefined ? rest : rest.slice(0, -1)).join("\t")
   const logger = position === 3 ? { logger: parts[2] } : {}
   return zapEvent(
-    entry(line, zapLevel(parts[1]), zapTime(parts[0]), Option.some(parts[position]!), parts[position + 1]!, {
+    entry(line, zapLevel(parts[1]), zapTime(parts[0]), Option.some(parts[position]!), message, {
       ...logger,
       ...fields
     })

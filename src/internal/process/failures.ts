@@ -6,9 +6,12 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import type * as PlatformError from "effect/PlatformError"
-import * as EtcdLog from "../../EtcdLog.ts"
+import type * as EtcdConfig from "../../EtcdConfig.ts"
+import type * as EtcdLog from "../../EtcdLog.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as LogFailures from "../log/failures.ts"
 import type { ExitStatus } from "./child.ts"
+import type { Output } from "./run.ts"
 
 export const describeExit = (status: ExitStatus): string =>
   status.signal === null ? `exit code ${status.code}` : `signal ${status.signal}`
@@ -27,42 +30,98 @@ export const noShell = (cause: PlatformError.PlatformError): EtcdProcessError.Et
 const withLastLines = (message: string, lastLines: ReadonlyArray<string>): string =>
   lastLines.length === 0 ? message : `${message}\nIts last lines:\n${lastLines.map((line) => `  ${line}`).join("\n")}`
 
+/** Whether the member is all of its cluster, as far as is known. */
+const isAlone = ({ options }: EtcdConfig.Resolved, { hasPeers }: Output): boolean =>
+  !hasPeers &&
+  Object.keys(options.initialCluster ?? {}).length <= 1 &&
+  options.discovery === undefined &&
+  options.discoverySrv === undefined &&
+  options.discoveryEndpoints === undefined
+
+const restore = "restore it from a snapshot, or use another one"
+
 export const startTimeout = (
   after: Duration.Duration,
-  {
-    failures,
-    lastLines
-  }: { readonly failures: ReadonlyArray<EtcdLog.Failure>; readonly lastLines: ReadonlyArray<string> }
+  output: Output,
+  config: EtcdConfig.Resolved
 ): EtcdProcessError.Reason => {
-  const why = Option.match(EtcdLog.explain(failures), {
-    onNone: () => "A member of a cluster serves once a majority of the members is up; `startTimeout` sets the time.",
-    onSome: ({ detail }) => `It said: ${detail}.`
-  })
-  return new EtcdProcessError.StartTimeout({
+  const { account, lastLines } = output
+  const describe = (why: string) => ({
     message: withLastLines(`etcd did not serve within ${Duration.format(after)}. ${why}`, lastLines),
     lastLines: [...lastLines]
   })
+  const failure = LogFailures.verdict(account)
+  if (Option.isNone(failure)) {
+    const why = isAlone(config, output)
+      ? "It is alone in its cluster and waits for nobody: its last lines say how far it came"
+      : "A member of a cluster serves once a majority of the members is up"
+    return new EtcdProcessError.StartTimeout(describe(`${why}; \`startTimeout\` sets the time.`))
+  }
+  const { detail, reason } = failure.value
+  if (reason._tag !== "DataDirCorrupt") return new EtcdProcessError.StartTimeout(describe(`It said: ${detail}.`))
+  const { dataDir } = config
+  return account.isBehind
+    ? new EtcdProcessError.DataDirCorrupt({
+        ...describe(`What is in ${dataDir} does not fit together (${detail}): ${restore}.`),
+        exitCode: null,
+        signal: null,
+        dataDir
+      })
+    : new EtcdProcessError.StartTimeout(
+        describe(`It said: ${detail}. If the data directory ${dataDir} is damaged, ${restore}.`)
+      )
+}
+
+/** What is known of an end that has no reason of its own. */
+const sentence = (
+  failure: Option.Option<EtcdLog.Failure>,
+  status: ExitStatus,
+  { dataDir }: EtcdConfig.Resolved
+): string => {
+  if (Option.isNone(failure)) {
+    const killed = status.signal === "SIGKILL" ? ": somebody killed it, or the system did for want of memory" : ""
+    return `etcd ended before it served${killed}`
+  }
+  const { detail, reason } = failure.value
+  switch (reason._tag) {
+    case "AddressUnavailable":
+      return `This machine or this user cannot listen on ${reason.address} (${detail})`
+    case "DataDirInaccessible":
+      return `etcd may not read or write ${Option.getOrElse(reason.path, () => dataDir)} (${detail}): give this user the rights, or etcd another \`dataDir\``
+    case "DiskFull":
+      return `There is no room for what etcd writes to ${Option.getOrElse(reason.path, () => dataDir)} (${detail}): make some, or give etcd another \`dataDir\``
+    case "OutOfMemory":
+      return `etcd got no more memory (${detail})`
+    case "TooManyOpenFiles":
+      return `etcd may not open more files (${detail}): raise the limit (\`ulimit -n\`)`
+    case "ClusterUnreachable":
+      return `No member of the cluster that etcd was to join has answered (${detail})`
+    case "IncompatibleVersion":
+      return `This version of etcd does not fit the cluster or its data (${detail})`
+    default:
+      return `etcd ended before it served: ${detail}`
+  }
 }
 
 /**
  * Why etcd ended before it served.
  */
-export const exitedEarly = (options: {
-  readonly failure: Option.Option<EtcdLog.Failure>
-  readonly status: ExitStatus
-  readonly lastLines: ReadonlyArray<string>
-  readonly dataDir: string
-}): EtcdProcessError.Reason => {
-  const { dataDir } = options
+export const exitedEarly = (
+  status: ExitStatus,
+  { account, lastLines }: Output,
+  config: EtcdConfig.Resolved
+): EtcdProcessError.Reason => {
+  const { dataDir } = config
   const describe = (what: string) => ({
-    message: withLastLines(`${what} (etcd ended with ${describeExit(options.status)})`, options.lastLines),
-    lastLines: [...options.lastLines],
-    exitCode: options.status.code,
-    signal: options.status.signal
+    message: withLastLines(`${what} (etcd ended with ${describeExit(status)})`, lastLines),
+    lastLines: [...lastLines],
+    exitCode: status.code,
+    signal: status.signal
   })
-  if (Option.isNone(options.failure)) return new EtcdProcessError.ExitedEarly(describe("etcd ended before it served"))
-  const { detail, reason } = options.failure.value
-  switch (reason._tag) {
+  const failure = LogFailures.verdict(account)
+  const detail = Option.match(failure, { onNone: () => "", onSome: (failure) => failure.detail })
+  const reason = Option.getOrUndefined(failure)?.reason
+  switch (reason?._tag) {
     case "AddressInUse":
       return new EtcdProcessError.AddressInUse({
         ...describe(`Something else already listens on ${reason.address}: stop it, or give etcd another address`),
@@ -75,9 +134,7 @@ export const exitedEarly = (options: {
       })
     case "DataDirCorrupt":
       return new EtcdProcessError.DataDirCorrupt({
-        ...describe(
-          `etcd cannot read what is in ${dataDir} (${detail}): restore it from a snapshot, or use another one`
-        ),
+        ...describe(`etcd cannot read what is in ${dataDir} (${detail}): ${restore}`),
         dataDir
       })
     case "ClusterMismatch":
@@ -85,6 +142,6 @@ export const exitedEarly = (options: {
         describe(`The node and the cluster it was to join do not fit together (${detail})`)
       )
     default:
-      return new EtcdProcessError.ExitedEarly(describe(`etcd ended before it served: ${detail}`))
+      return new EtcdProcessError.ExitedEarly(describe(sentence(failure, status, config)))
   }
 }

@@ -12,8 +12,8 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as EtcdClient from "../../EtcdClient.ts"
+import type * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdError from "../../EtcdError.ts"
-import * as EtcdLog from "../../EtcdLog.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { Maintenance } from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
@@ -76,16 +76,14 @@ const served = (run: Run, ask: Ask): Effect.Effect<Status> =>
     Effect.orDie
   )
 
-const failed = (run: Run, dataDir: string): Effect.Effect<never, EtcdProcessError.EtcdProcessError> =>
-  Effect.flatMap(run.ended, (status) => {
-    const { failures, lastLines } = run.output
-    const reason = Failures.exitedEarly({ failure: EtcdLog.explain(failures), status, lastLines, dataDir })
-    return Effect.fail(EtcdProcessError.make(reason))
-  })
+const failed = (run: Run, config: EtcdConfig.Resolved): Effect.Effect<never, EtcdProcessError.EtcdProcessError> =>
+  Effect.flatMap(run.ended, (status) =>
+    Effect.fail(EtcdProcessError.make(Failures.exitedEarly(status, run.output, config)))
+  )
 
 /** etcd waits for ever for a data directory that somebody else holds. */
-const stuck = (run: Run, dataDir: string): Effect.Effect<never, EtcdProcessError.EtcdProcessError> =>
-  run.output.stuck.await.pipe(Effect.andThen(run.close), Effect.andThen(failed(run, dataDir)))
+const stuck = (run: Run, config: EtcdConfig.Resolved): Effect.Effect<never, EtcdProcessError.EtcdProcessError> =>
+  run.output.stuck.await.pipe(Effect.andThen(run.close), Effect.andThen(failed(run, config)))
 
 export interface Patience {
   readonly time: Time.Time
@@ -96,12 +94,12 @@ export interface Patience {
 export const started = (
   run: Run,
   ask: Ask,
-  dataDir: string,
+  config: EtcdConfig.Resolved,
   { startTimeout, time }: Patience
 ): Effect.Effect<Status, EtcdProcessError.EtcdProcessError> =>
   Time.patiently(
     time,
-    Effect.raceAllFirst([served(run, ask), failed(run, dataDir), stuck(run, dataDir)]),
+    Effect.raceAllFirst([served(run, ask), failed(run, config), stuck(run, config)]),
     Duration.toMillis(startTimeout),
-    () => Effect.fail(EtcdProcessError.make(Failures.startTimeout(startTimeout, run.output)))
+    () => Effect.fail(EtcdProcessError.make(Failures.startTimeout(startTimeout, run.output, config)))
   )

@@ -13,38 +13,43 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as EtcdLog from "../../EtcdLog.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as LogFailures from "../log/failures.ts"
 import * as Child from "./child.ts"
 
 const lastLinesKept = 20
-const failuresKept = 100
 
 /** What the run has said so far, as far as starting and ending are concerned. */
 export interface Output {
   readonly lastLines: Array<string>
-  readonly failures: Array<EtcdLog.Failure>
+  readonly account: LogFailures.Account
   readonly ready: Latch.Latch
   /** Opens when a failure is told that etcd would wait for and not end by. */
   readonly stuck: Latch.Latch
   member: EtcdLog.LocalMember | undefined
+  /** Whether it has named another member. */
+  hasPeers: boolean
 }
 
-const makeOutput = (): Output => ({
+export const makeOutput = (): Output => ({
   lastLines: [],
-  failures: [],
+  account: LogFailures.makeAccount(),
   ready: Latch.makeUnsafe(false),
   stuck: Latch.makeUnsafe(false),
-  member: undefined
+  member: undefined,
+  hasPeers: false
 })
 
-const remember = (output: Output, event: EtcdLog.Event): void => {
+const peerPattern = /"remote-peer-id"|rafthttp: starting peer /
+
+export const remember = (output: Output, event: EtcdLog.Event): void => {
   output.lastLines.push(event.line)
   if (output.lastLines.length > lastLinesKept) output.lastLines.shift()
   if (event._tag === "Ready") output.ready.openUnsafe()
   if (event._tag === "LocalMember") output.member = event
-  if (event._tag === "Failure" && !output.ready.isOpen()) {
-    output.failures.push(event)
-    if (output.failures.length > failuresKept) output.failures.shift()
-    if (event.reason._tag === "DataDirInUse") output.stuck.openUnsafe()
+  if (peerPattern.test(event.line)) output.hasPeers = true
+  LogFailures.hear(output.account, event)
+  if (event._tag === "Failure" && event.reason._tag === "DataDirInUse" && !output.ready.isOpen()) {
+    output.stuck.openUnsafe()
   }
 }
 
