@@ -3,7 +3,6 @@
  *
  * @internal
  */
-import * as NodeCrypto from "node:crypto"
 import * as NodeFs from "node:fs"
 import * as ByteSize from "effect/ByteSize"
 import * as Cache from "effect/Cache"
@@ -14,7 +13,6 @@ import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Result from "effect/Result"
-import * as Stream from "effect/Stream"
 import { isWindows } from "./settings.ts"
 
 /** A file as it is now: a replaced file is another key. */
@@ -72,15 +70,15 @@ export const runnableAt = Effect.fnUntraced(function* (path: string) {
 
 // ── what was put there ──
 
+/** Hashed beside everything else that goes on, in a thread of its own. */
 const digest = Effect.fnUntraced(function* ({ path }: FileIdentity) {
   const fs = yield* FileSystem.FileSystem
-  const hash = NodeCrypto.createHash("sha256")
-  const chunks = fs.stream(path, { chunkSize: 1 << 20 })
-  yield* Stream.runForEach(chunks, (chunk) => Effect.sync(() => hash.update(chunk)))
-  return hash.digest("hex")
+  const bytes = yield* fs.readFile(path)
+  const hash = yield* Effect.promise(() => globalThis.crypto.subtle.digest("SHA-256", bytes))
+  return Buffer.from(hash).toString("hex")
 })
 
-/** Reading all of an executable takes a while, so it is done once for each. */
+/** It takes a while, so it is done once for each. */
 const digests = /*#__PURE__*/ Effect.runSync(
   /*#__PURE__*/ Cache.makeWith(digest, {
     capacity: 64,
@@ -128,9 +126,13 @@ export const isWhole = Effect.fnUntraced(function* (directory: string, name: str
   const path = yield* Path.Path
   const sums = Option.getOrUndefined(yield* readSums(directory))
   if (sums?.has(name) !== true) return false
-  for (const [name, sha256] of sums) {
-    const file = yield* executableAt(path.join(directory, name))
-    if (Result.isFailure(file) || !(yield* isAsRemembered(file.success, sha256))) return false
-  }
-  return true
+  const verdicts = yield* Effect.forEach(
+    sums,
+    ([name, sha256]) =>
+      Effect.flatMap(executableAt(path.join(directory, name)), (file) =>
+        Result.isSuccess(file) ? isAsRemembered(file.success, sha256) : Effect.succeed(false)
+      ),
+    { concurrency: "unbounded" }
+  )
+  return verdicts.every((holds) => holds)
 })
