@@ -114,6 +114,28 @@ const next = (
   return { role, term, leader, member, since: changed ? Option.getOrElse(time, () => state.since) : state.since }
 }
 
+/**
+ * What raft lets a node become within a term, by what it is. A term begins for a node when it becomes a candidate, which
+ * takes it to the next one, or a follower, when it hears of it. It leads a term at most once, and only as the candidate
+ * of that term; a pre-candidate asks whether it may begin the next one.
+ *
+ * A line that says something else is one that has been read before: etcd can be told to print each to two pipes, which
+ * are read in any order.
+ */
+const withinTerm: Readonly<Record<EtcdLog.RaftRole, ReadonlyArray<EtcdLog.RaftRole>>> = {
+  candidate: ["leader", "follower", "pre-candidate"],
+  leader: ["follower"],
+  follower: ["pre-candidate"],
+  "pre-candidate": ["follower"]
+}
+
+// Into a later term a node may come by lines that were not read, so every role is taken there, as it is from a new
+// process.
+const mayBecome = (state: RoleState, role: EtcdLog.RaftRole, term: bigint): boolean =>
+  state.role === "stopped" ||
+  term > state.term ||
+  (term === state.term && (role === state.role || withinTerm[state.role].includes(role)))
+
 const leaderAfter = (state: RoleState, event: EtcdLog.RoleChange): Option.Option<EtcdId.MemberId> => {
   switch (event.role) {
     case "leader":
@@ -128,19 +150,21 @@ const leaderAfter = (state: RoleState, event: EtcdLog.RoleChange): Option.Option
 }
 
 const foldRole = (state: RoleState, event: EtcdLog.RoleChange): RoleState =>
-  isOwn(state, event.member) && !isPast(state, event.term)
+  isOwn(state, event.member) && mayBecome(state, event.role, event.term)
     ? next(state, event.role, event.term, leaderAfter(state, event), Option.some(event.member), event.time)
     : state
 
+// Who campaigns knows no leader, and who leads knows itself.
 const foldLeader = (state: RoleState, event: EtcdLog.LeaderChange): RoleState =>
-  state.role !== "stopped" && isOwn(state, event.member) && event.term === state.term
+  state.role === "follower" && isOwn(state, event.member) && event.term === state.term
     ? next(state, state.role, state.term, event.leader, state.member, event.time)
     : state
 
 /**
  * Takes one event of the node's log into the state. The own member id is learned from the log as well; events about
- * another member change nothing, and neither does a role of an older term. If nothing changes, the result is the same
- * object. A line without a time leaves `since` as it was.
+ * another member change nothing, and neither does what raft cannot do: a role of an older term, a candidate that leads or
+ * has led that term, a leader that was not its candidate. So a line that is read twice does not make a node lead twice.
+ * If nothing changes, the result is the same object. A line without a time leaves `since` as it was.
  *
  * @example
  * ```ts

@@ -126,6 +126,71 @@ describe("Role.fold", () => {
     assert.strictEqual(Role.fold(stopped, late), stopped)
   })
 
+  it("within a term, takes what raft can do and nothing else", () => {
+    const roles = ["follower", "pre-candidate", "candidate", "leader"] as const
+    const can = [
+      "candidate leader",
+      "candidate follower",
+      "candidate pre-candidate",
+      "leader follower",
+      "follower pre-candidate",
+      "pre-candidate follower"
+    ]
+    for (const from of roles) {
+      for (const to of roles) {
+        const before = folded(became(from, 5, 1))
+        const within = Role.fold(before, became(to, 5, 2))
+        assert.strictEqual(within.role, can.includes(`${from} ${to}`) ? to : from, `from ${from} to ${to}`)
+        assert.strictEqual(within === before, within.role === from)
+        assert.deepInclude(Role.fold(before, became(to, 6, 2)), { role: to, term: 6n })
+      }
+    }
+  })
+
+  it("a leader that each line is told of twice leads once", () => {
+    const lines = [became("candidate", 2, 1), became("leader", 2, 2), became("candidate", 2, 1), became("leader", 2, 2)]
+    const states: Array<Role.RoleState> = []
+    lines.reduce(
+      (before, event) => {
+        const now = Role.fold(before, event)
+        if (now !== before) states.push(now)
+        return now
+      },
+      Role.initial(at(0))
+    )
+    assert.deepStrictEqual(states.map(named), ["candidate@2", "leader@2"])
+  })
+
+  it("learns of no leader while the node campaigns, and of no other one while it leads", () => {
+    for (const role of ["pre-candidate", "candidate", "leader"]) {
+      const before = folded(became(role, 5))
+      for (const what of ["elected leader b", "lost leader a", "changed leader from b to c"]) {
+        assert.strictEqual(Role.fold(before, line(`raft.node: a ${what} at term 5`)), before)
+      }
+    }
+  })
+
+  it("makes of lines that are read twice, over two pipes, what it makes of lines that are read once", () => {
+    fc.assert(
+      fc.property(raftLines, fc.infiniteStream(fc.boolean()), (lines, turns) => {
+        const pipes = [[...lines], [...lines]]
+        const merged: Array<EtcdLog.Event> = []
+        while (pipes[0]!.length + pipes[1]!.length > 0) {
+          const turn = turns.next().value ? 0 : 1
+          const next = pipes[turn]!.shift() ?? pipes[1 - turn]!.shift()
+          merged.push(next!)
+        }
+        const once = leaderships(lines)
+        assert.deepStrictEqual(leaderships(merged), once)
+        assert.strictEqual(new Set(once).size, once.length)
+        const { since: _, ...last } = folded(...merged)
+        const { since: __, ...lastOfOnce } = folded(...lines)
+        assert.deepStrictEqual(last, lastOfOnce)
+      }),
+      { numRuns: 300 }
+    )
+  })
+
   it("holds for any sequence of lines: a leader knows itself as the leader, and terms do not decrease", () => {
     const event = fc.oneof(
       fc
@@ -145,6 +210,12 @@ describe("Role.fold", () => {
           (before, next) => {
             const now = Role.fold(before, next)
             assert.isTrue(now.term >= before.term)
+            const knows = Option.getOrUndefined(now.leader)
+            if (now.role === "leader") assert.strictEqual(knows, own)
+            else if (now.role !== "follower") assert.isUndefined(knows)
+            if (now.role === "leader" && now.term === before.term) {
+              assert.include(["candidate", "leader"], before.role)
+            }
             assert.isTrue(now === before || JSON.stringify(now, bigints) !== JSON.stringify(before, bigints))
             return now
           },
@@ -154,6 +225,59 @@ describe("Role.fold", () => {
     )
   })
 })
+
+/** What one node prints, by raft's own rules: each step is one that raft takes, in the order of its lines. */
+const raftLines = fc.array(fc.nat(5), { maxLength: 24 }).map((steps) => {
+  const lines: Array<EtcdLog.Event> = [became("follower", 1)]
+  let role = "follower"
+  let term = 1
+  let leader: string | undefined
+  const become = (next: string, at: number) => {
+    lines.push(became(next, at))
+    role = next
+    term = at
+  }
+  const know = (next: string | undefined) => {
+    if (next !== leader) {
+      const what = next === undefined ? `lost leader ${leader}` : `elected leader ${next}`
+      lines.push(line(`raft.node: a ${what} at term ${term}`))
+    }
+    leader = next
+  }
+  let led = false
+  for (const step of steps) {
+    if (step === 0 && role !== "leader") become("pre-candidate", term)
+    else if (step === 1 && role !== "leader") {
+      become("candidate", term + 1)
+      led = false
+    } else if (step <= 2 && role === "candidate") become("leader", term)
+    else if (step === 3 && role !== "follower") become("follower", term)
+    else if (step === 4) become("follower", term + 1)
+    else if (step === 5 && role !== "leader" && !led) {
+      if (role !== "follower") become("follower", term)
+      know("b")
+      continue
+    }
+    led ||= role === "leader"
+    if (step === 4) led = false
+    know(role === "leader" ? "a" : undefined)
+  }
+  return lines
+})
+
+/** The terms that the node leads, one for each time that it begins to. */
+const leaderships = (events: ReadonlyArray<EtcdLog.Event>) => {
+  const terms: Array<bigint> = []
+  events.reduce(
+    (before, event) => {
+      const now = Role.fold(before, event)
+      if (now.role === "leader" && !(before.role === "leader" && before.term === now.term)) terms.push(now.term)
+      return now
+    },
+    Role.initial(at(0))
+  )
+  return terms
+}
 
 const bigints = (_: string, value: unknown) => (typeof value === "bigint" ? String(value) : value)
 
