@@ -97,7 +97,10 @@ export interface Node {
   readonly endpoints: readonly [string, ...Array<string>]
   /** The process id, while there is a process. */
   readonly pid: Effect.Effect<Option.Option<number>>
-  /** Whether the node serves. True when {@link make} returns, false from an exit until it serves again. */
+  /**
+   * Whether the node serves. True when {@link make} returns, false from an exit until it serves again, and from when it
+   * is found not to answer (see `Role`) until it does.
+   */
   readonly ready: SubscriptionRef.SubscriptionRef<boolean>
   readonly role: SubscriptionRef.SubscriptionRef<Role.RoleState>
   /**
@@ -163,7 +166,9 @@ export interface Options {
   readonly eventBuffer?: number | undefined
   /**
    * How often etcd's `Status` is asked for the role, as a check of what the log said. Default: 10 seconds, or 250
-   * milliseconds where the log level hides the lines that the role comes from. Infinity: never. It cannot be zero.
+   * milliseconds where the log level hides the lines that the role comes from. A leader is asked four times in an
+   * election timeout at least, since one that does not answer is none (see `Role`). Infinity: nobody is ever asked. It
+   * cannot be zero.
    */
   readonly statusInterval?: Duration.Input | undefined
   /** The working directory of etcd, in which relative sockets live. Default: a temporary one of mode 0700. */

@@ -5,15 +5,41 @@
  * answers when asked, {@link stopped} its end. For a running node, {@link changes} is the role as a stream,
  * {@link whileLeader} runs an effect as long as the node leads, and {@link onTransition} calls back on each transition.
  *
- * A node that leads in the sense of this module is one whose own raft says so. In a partition that may be a few hundred
- * milliseconds out of date while another node already leads at a higher term; guard what must never happen twice with a
- * transaction, a lock or the term.
+ * ## What leading means, and what it does not
+ *
+ * A node leads in the sense of this module when its own raft says so and the node is not silent. A leader is asked for
+ * its `Status` four times in an *election timeout* (`electionTimeout`; half a second where that is less). One that has
+ * answered none of the questions that were put within the last election timeout, because it is paused, hangs or cannot
+ * be reached, is shown as a follower that knows no leader, and its `ready` is false. It serves again with its next
+ * answer, and leads again when it has said so for an election timeout, or at a new term. Raft elects another leader an
+ * election timeout after the last heartbeat of the old one, and lets a leader resign that has not heard from a majority
+ * for so long (its *CheckQuorum*).
+ *
+ * So there may be two leaders for a moment, and no module outside of raft can exclude it:
+ *
+ * - Another node may be elected as soon as the old one is taken for silent, or a heartbeat earlier. Then the work is
+ *   interrupted, which takes as long as its finalizers and what cannot be interrupted.
+ * - A leader that is cut off from the other members, and not from this process, answers `Status` and leads until it
+ *   resigns, which takes up to two election timeouts.
+ * - So does one whose disk hangs: `Status` is answered from memory. Raft itself may wait for the disk until it is back.
+ * - Time in which this process itself stood still is not counted as the node's silence; the work stood still as well,
+ *   and goes on until the next answer. The pause of a whole machine is such a time.
+ * - Where `Status` is refused to this client (TLS, a password), or is never asked for (`statusInterval: Infinity`), there
+ *   is only what the log says.
+ *
+ * Use a role for what is wasteful or untidy when two do it: timers, caches, reports. What must never be done twice needs
+ * a *fence*, which is checked where the effect takes place. In etcd that is a transaction that compares what only the
+ * present holder has: a key on a lease that was created by the one who won it, compared by its create revision, as etcd's
+ * own elections and locks do it; or a key that holds the highest term so far, compared with the term of the leadership.
+ * What is not etcd takes the term, or the create revision, along with each request, and refuses one that is lower than it
+ * has seen.
  *
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"
 import type * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
@@ -44,9 +70,9 @@ export interface RoleState {
   readonly role: Role
   /** Raft's term: it never decreases while the node keeps its data, and has at most one leader. 0 before the first. */
   readonly term: bigint
-  /** The leader of the cluster as this node knows it, which may be the node itself. */
+  /** The leader of the cluster as this node knows it, which may be the node itself. None of a node that is silent. */
   readonly leader: Option.Option<EtcdId.MemberId>
-  /** Since when the node has had this role in this term. */
+  /** Since when the node has had this role in this term, or was found silent. */
   readonly since: DateTime.Utc
   /** The node's own id, once known. */
   readonly member: Option.Option<EtcdId.MemberId>
@@ -63,6 +89,10 @@ export interface Status {
   readonly memberId: bigint
   /** The member that it takes for the leader; 0 if it knows none. */
   readonly leader: bigint
+  /**
+   * The term of the last entry that the member has applied, and not the one that it is in: a member that has just been
+   * elected answers with an earlier one. The header of the answer has the same, read before the leader was.
+   */
   readonly raftTerm: bigint
 }
 
@@ -210,6 +240,12 @@ export const stopped: {
     next(state, "stopped", state.term, Option.none(), state.member, Option.some(now))
 )
 
+// Who has followed in a term does not lead it afterwards; it has applied nothing of the term that it leads.
+const leadsLaterTerm = (state: RoleState, status: Status): boolean =>
+  status.leader === status.memberId &&
+  status.raftTerm === state.term &&
+  (state.role === "follower" || state.role === "pre-candidate")
+
 const roleFromStatus = (state: RoleState, status: Status): Role => {
   if (status.leader === status.memberId) {
     return "leader"
@@ -226,6 +262,11 @@ const roleFromStatus = (state: RoleState, status: Status): Role => {
  * A status does not tell whether a node that knows no leader campaigns; such a node keeps the role of candidate or
  * pre-candidate that it has in the same term, and is a follower otherwise.
  *
+ * Nor does it tell the term that a node leads, only that of the last entry which it has applied. A node that has followed
+ * in a term does not lead it any more, so an answer that seems to say that changes nothing; the next will tell the term.
+ * A node of which nothing was known, or that has applied entries of other leaders meanwhile, may seem to lead a term that
+ * it does not: ask twice.
+ *
  * @category folding
  * @since 0.1.0
  */
@@ -233,7 +274,7 @@ export const fromStatus: {
   (status: Status, now: DateTime.Utc): (state: RoleState) => RoleState
   (state: RoleState, status: Status, now: DateTime.Utc): RoleState
 } = dual(3, (state: RoleState, status: Status, now: DateTime.Utc): RoleState => {
-  if (!isOwn(state, status.memberId) || isPast(state, status.raftTerm)) {
+  if (!isOwn(state, status.memberId) || isPast(state, status.raftTerm) || leadsLaterTerm(state, status)) {
     return state
   }
   return next(
@@ -284,17 +325,21 @@ const awaitState = (node: Node, holds: (state: RoleState) => boolean): Effect.Ef
     )
   )
 
+const isInterrupted = (exit: Exit.Exit<unknown, unknown>): boolean =>
+  Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+
 /**
  * Runs the effect while the node leads.
  *
  * It starts as soon as the node leads (at once, if it does already). If the node stops leading, the effect is
  * interrupted, and it is run again the next time that the node leads; two runs never overlap, for the next one waits
- * until the finalizers of the one before are through. If the effect ends while the node leads, so does `whileLeader`,
- * with the same result. So an effect that never ends by itself serves for as long as the caller lets it, and a finite
- * one is carried through once by a leader.
+ * until the finalizers of the one before are through. If the effect ends otherwise than by that interruption, so does
+ * `whileLeader`, with the same result; a finalizer that fails is such an end. So an effect that never ends by itself
+ * serves for as long as the caller lets it, and a finite one is carried through once by a leader.
  *
- * Leading at another term counts as another leadership. If the node never leads again, because it was stopped for good,
- * `whileLeader` waits; run it in the scope of the node.
+ * Leading at another term counts as another leadership. One that a silence has hidden is gone on with at the same term,
+ * by another run. If the node never leads again, because it was stopped for good, `whileLeader` waits; run it in the
+ * scope of the node. How long the effect may run on beside that of another leader is said at the top of this module.
  *
  * @example
  * ```ts
@@ -318,9 +363,17 @@ export const whileLeader: {
     while (true) {
       const leadership = yield* awaitState(node, (state) => state.role === "leader")
       const lost = awaitState(node, (state) => !sameRole(state, leadership))
-      const result = yield* Effect.raceFirst(Effect.asSome(effect), Effect.as(lost, Option.none<A>()))
-      if (Option.isSome(result)) {
-        return result.value
+      // A race leaves out how the one ended that it interrupts: a finalizer may have failed.
+      const work: { end?: Exit.Exit<A, E> } = {}
+      const isLost = yield* Effect.raceFirst(
+        Effect.as(
+          Effect.exit(Effect.onExit(effect, (exit) => Effect.sync(() => Object.assign(work, { end: exit })))),
+          false
+        ),
+        Effect.as(lost, true)
+      )
+      if (work.end !== undefined && !(isLost && isInterrupted(work.end))) {
+        return yield* work.end
       }
     }
   })

@@ -314,6 +314,15 @@ describe("Role.fromStatus", () => {
     }
   })
 
+  it("makes no leader of who has followed in the term, for the term that it leads is a later one", () => {
+    for (const role of ["follower", "pre-candidate"] as const) {
+      const before = state(role, 3n)
+      assert.strictEqual(Role.fromStatus(before, status(3n, 0xan), at(4)), before)
+      assert.deepInclude(Role.fromStatus(before, status(4n, 0xan), at(4)), { role: "leader", term: 4n })
+    }
+    assert.strictEqual(Role.fromStatus(state("candidate", 3n), status(3n, 0xan), at(4)).role, "leader")
+  })
+
   it("leaves a campaigning node a candidate as long as its term has no leader", () => {
     for (const role of ["candidate", "pre-candidate"] as const) {
       const campaigning = state(role, 3n)
@@ -488,6 +497,79 @@ describe("Role.whileLeader", () => {
       assert.strictEqual(yield* Queue.size(starts), 0)
       yield* clean.open
       yield* Queue.take(starts)
+    })
+  )
+
+  it.effect("ends where a finalizer of the effect fails, also when the leadership is lost", () =>
+    Effect.gen(function* () {
+      const node = yield* makeNode
+      yield* node.become("leader", 2n)
+      const started = yield* Latch.make()
+      const work = Effect.ensuring(Effect.andThen(started.open, Effect.never), Effect.die("broken"))
+      const fiber = yield* Effect.forkChild(Role.whileLeader(node, work))
+      yield* started.await
+      yield* node.become("follower", 3n)
+      const exit = yield* Fiber.await(fiber)
+      assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
+    })
+  )
+
+  it.effect("each of several has its own work, and none waits for another's", () =>
+    Effect.gen(function* () {
+      const node = yield* makeNode
+      const work = yield* makeWork
+      const clean = yield* Latch.make()
+      const started = yield* Latch.make()
+      const cleaning = yield* Latch.make()
+      yield* started.open.pipe(
+        Effect.andThen(Effect.never),
+        Effect.onInterrupt(() => Effect.andThen(cleaning.open, clean.await)),
+        (effect) => Role.whileLeader(node, effect),
+        Effect.forkChild
+      )
+      yield* Effect.forkChild(Role.whileLeader(node, work.work))
+      yield* node.become("leader", 2n)
+      yield* started.await
+      assert.strictEqual(yield* work.report, "started")
+      yield* node.become("follower", 3n)
+      yield* cleaning.await
+      assert.strictEqual(yield* work.report, "interrupted")
+      yield* node.become("leader", 4n)
+      assert.strictEqual(yield* work.report, "started")
+      yield* clean.open
+    })
+  )
+
+  it.effect("is over with a leadership that is lost and won again while the effect is being interrupted", () =>
+    Effect.gen(function* () {
+      const node = yield* makeNode
+      yield* node.become("leader", 2n)
+      const starts = yield* Queue.unbounded<bigint>()
+      const cleaning = yield* Latch.make()
+      const clean = yield* Latch.make()
+      yield* SubscriptionRef.get(node.role).pipe(
+        Effect.flatMap(({ term }) => Queue.offer(starts, term)),
+        Effect.andThen(Effect.never),
+        Effect.onInterrupt(() => Effect.andThen(cleaning.open, clean.await)),
+        (effect) => Role.whileLeader(node, effect),
+        Effect.forkChild
+      )
+      assert.strictEqual(yield* Queue.take(starts), 2n)
+      yield* node.become("follower", 2n)
+      yield* cleaning.await
+      for (const [role, term] of [
+        ["leader", 4n],
+        ["stopped", 4n],
+        ["leader", 6n],
+        ["follower", 7n],
+        ["leader", 8n]
+      ] as const) {
+        yield* node.become(role, term)
+      }
+      yield* clean.open
+      assert.strictEqual(yield* Queue.take(starts), 8n)
+      yield* Effect.repeat(Effect.yieldNow, { times: 20 })
+      assert.strictEqual(yield* Queue.size(starts), 0)
     })
   )
 

@@ -41,7 +41,9 @@ export const connectTo = (
         memberId: response.header?.memberId ?? 0n,
         clusterId: response.header?.clusterId ?? 0n,
         leader: response.leader,
-        raftTerm: response.raftTerm
+        // The header's is read before the leader is. An answer that names another leader, or none, tells by it a term of
+        // which this member has applied something and that it does not lead.
+        raftTerm: response.header?.raftTerm ?? 0n
       })
     )
   )

@@ -2,13 +2,22 @@
  * The role of one run of the process, and whether it serves: from the lines of its log, and from what it answers when
  * it is asked.
  *
+ * The log tells of each change, as long as there is somebody to write it. So a leader is asked for its `Status` as well,
+ * four times in an election timeout. One that has answered no question that was put within the last election timeout is
+ * *silent*: it is shown as a follower that knows no leader and does not serve, since raft may have another one by then.
+ * A node that is silent and answers again serves at once. It leads again when it has said so for an election timeout,
+ * for at first it does not know what it has missed.
+ *
+ * Nobody is silent who never answers `Status` to this client in the first place (TLS, a password): of such a node the
+ * log's word is all there is. And time in which this process stood still is not the node's silence.
+ *
  * Both references are the node's and outlive the run, so a run that has ended no longer writes to them: its last lines
  * may still be in the pipes.
  *
  * @internal
  */
 import * as DateTime from "effect/DateTime"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
@@ -17,6 +26,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdError from "../../EtcdError.ts"
 import type * as EtcdLog from "../../EtcdLog.ts"
 import * as Role from "../../Role.ts"
+import * as Time from "../time.ts"
 
 export interface Options {
   readonly role: SubscriptionRef.SubscriptionRef<Role.RoleState>
@@ -32,7 +42,10 @@ export interface Options {
 export interface WatchRole {
   /** Takes an event of the log. */
   readonly take: (event: EtcdLog.Event) => Effect.Effect<void>
-  /** The node serves: it has given this answer, to a question that was asked in this run. */
+  /**
+   * The node serves: it has given this answer, to a question that was asked in this run. Term 0 where it has given none,
+   * and this is what its log says.
+   */
   readonly serves: (status: Role.Status) => Effect.Effect<void>
   /** Asks the node from time to time, from when it serves. It is to be interrupted with the run. */
   readonly watch: Effect.Effect<never>
@@ -42,43 +55,188 @@ export interface WatchRole {
   readonly ended: Effect.Effect<void>
 }
 
+/**
+ * The shortest silence that counts. Election timeouts below it are those of tests, on machines where etcd may not get
+ * its turn for longer.
+ */
+const shortestSilence = 500
+
+/** What became of a question: an answer, an answer that says nothing of the role, or none. */
+type Outcome = Role.Status | "withheld" | "silence"
+
+/** Whether it may be the node's silence, rather than a refusal of this client. */
+const isSilence = ({ reason }: EtcdError.EtcdError): boolean =>
+  reason._tag === "DeadlineExceeded" ||
+  reason._tag === "ConnectionLost" ||
+  (reason._tag === "Unreachable" && reason.lasting !== true)
+
+const sameState = (a: Role.RoleState, b: Role.RoleState): boolean =>
+  a.role === b.role &&
+  a.term === b.term &&
+  a.since === b.since &&
+  Option.getOrUndefined(a.leader) === Option.getOrUndefined(b.leader) &&
+  Option.getOrUndefined(a.member) === Option.getOrUndefined(b.member)
+
 /** Made before the process is spawned. */
-export const make = ({ connect, interval, ready, role }: Options): WatchRole => {
-  const before = SubscriptionRef.getUnsafe(role)
+export const make = (options: Options): WatchRole => {
+  const { connect, ready, role } = options
+  const bound = Math.max(Duration.toMillis(options.electionTimeout), shortestSilence)
+  const interval = Duration.toMillis(Duration.fromInputUnsafe(options.interval))
+  const pause = Math.min(bound / 4, interval)
   const serving = Latch.makeUnsafe(false)
+  /** Open while the node is to be asked often. */
+  const leading = Latch.makeUnsafe(false)
+
+  /** What raft says, by the log and by answers. */
+  const first = SubscriptionRef.getUnsafe(role)
+  let told = first
+  let silentSince: DateTime.Utc | undefined
+  /** Since when a node that was silent answers again that it leads. */
+  let again: number | undefined
+  /** A leadership of which the log says nothing, since when it is claimed, and for how long it is not believed. */
+  let claim: { readonly term: bigint; readonly since: number; readonly patience: number } | undefined
+  /** Whether the node lets this client ask. */
+  let hasAnswered = false
+  let isLeaving = false
   let isOver = false
 
-  const update = (next: (state: Role.RoleState) => Role.RoleState) =>
-    SubscriptionRef.updateSome(role, (state) => {
-      const after = isOver ? state : next(state)
-      return after === state ? Option.none() : Option.some(after)
+  const shown = (): Role.RoleState =>
+    silentSince === undefined || told.role === "stopped"
+      ? told
+      : told.role === "leader"
+        ? { ...told, role: "follower", leader: Option.none(), since: silentSince }
+        : { ...told, leader: Option.none() }
+
+  /** Changes what is known, and shows it, in one step: lines and answers come from fibers of their own. */
+  const update = (change: () => void) =>
+    SubscriptionRef.updateSome(role, (before) => {
+      if (!isOver) change()
+      const after = shown()
+      if (told.role === "leader") leading.openUnsafe()
+      else leading.closeUnsafe()
+      return isOver || sameState(before, after) ? Option.none() : Option.some(after)
     })
 
-  const answered = (status: Role.Status, asked: Role.RoleState) =>
+  const setReady = (is: boolean) =>
+    SubscriptionRef.updateSome(ready, (before) => (before === is || isLeaving ? Option.none() : Option.some(is)))
+
+  /**
+   * A leadership that only answers tell of. The term of an answer is that of the last entry which the node has applied,
+   * and a new leader says that it leads before it has applied the first entry of its term. So the answer is believed
+   * when the next one says the same. Where its term is one in which the node was known not to lead, which it cannot
+   * lead afterwards, the next term is waited for; for an election timeout, after which what was known must be wrong.
+   */
+  const claims = (status: Role.Status, at: number, now: DateTime.Utc) => {
+    if (claim?.term !== status.raftTerm) {
+      const isNews = told.role === "stopped" || status.raftTerm > told.term
+      claim = { term: status.raftTerm, since: at, patience: isNews ? 0 : bound }
+    }
+    const claimed = at - claim.since
+    if (told.role === "stopped") return Role.fromStatus(told, { ...status, leader: 0n }, now)
+    if (status.raftTerm < told.term || claimed <= claim.patience) return told
+    return Role.fromStatus(Role.stopped(told, now), status, now)
+  }
+
+  const answered = (status: Role.Status, asked: { readonly state: Role.RoleState; readonly at: number }) =>
     Effect.flatMap(DateTime.now, (now) =>
-      update((state) => (state === asked ? Role.fromStatus(state, status, now) : state))
+      update(() => {
+        const itself = status.leader === status.memberId
+        const isKnown = told.role === "leader" && told.term === status.raftTerm
+        // A line that came after the question is newer than the answer.
+        if (told === asked.state) {
+          told = itself && !isKnown ? claims(status, asked.at, now) : Role.fromStatus(told, status, now)
+        }
+        if (isKnown || !itself) claim = undefined
+        if (silentSince === undefined) return
+        if (!itself) return heard(now)
+        again ??= asked.at
+        if (asked.at - again >= bound) heard(now)
+      })
     )
 
-  const check = (ask: Effect.Effect<Role.Status, EtcdError.EtcdError>) =>
-    Effect.suspend(() => {
-      const asked = SubscriptionRef.getUnsafe(role)
-      return Effect.flatMap(ask, (status) => answered(status, asked))
-    })
+  /** It is silent no more. */
+  const heard = (now: DateTime.Utc) => {
+    silentSince = undefined
+    again = undefined
+    if (told.role === "leader") told = { ...told, since: now }
+  }
+
+  const onOutcome = (outcome: Outcome, asked: { readonly state: Role.RoleState; readonly at: number }) =>
+    outcome === "silence"
+      ? Effect.flatMap(DateTime.now, (now) =>
+          Effect.andThen(
+            update(() => {
+              silentSince ??= now
+              again = undefined
+              claim = undefined
+            }),
+            setReady(false)
+          )
+        )
+      : Effect.andThen(
+          outcome === "withheld"
+            ? Effect.flatMap(DateTime.now, (now) => update(() => silentSince && heard(now)))
+            : answered(outcome, asked),
+          setReady(true)
+        )
+
+  const asking = Effect.fnUntraced(function* (ask: Effect.Effect<Role.Status, EtcdError.EtcdError>) {
+    const time = yield* Time.Time
+    const tries: Effect.Effect<Outcome> = Effect.catch(ask, (error) =>
+      isSilence(error)
+        ? Effect.andThen(
+            Time.sleep(time, pause),
+            Effect.suspend(() => tries)
+          )
+        : Effect.succeed("withheld" as const)
+    )
+    /** How much of the election timeout is over when the question is put. */
+    let over = pause
+    while (true) {
+      const asked = { state: told, at: time.now() }
+      const outcome = yield* Time.patiently(time, tries, bound - over, () => Effect.succeed("silence" as const))
+      hasAnswered ||= typeof outcome === "object"
+      if (hasAnswered) yield* onOutcome(outcome, asked)
+      // Silence has lasted as long as the pause already.
+      if (outcome === "silence") continue
+      const took = time.now() - asked.at
+      const isAskedOften = leading.isOpen() || silentSince !== undefined || claim !== undefined
+      over = isAskedOften ? Math.min(Math.max(took, pause), bound - pause) : pause
+      yield* isAskedOften
+        ? Time.sleep(time, Math.max(pause - took, 0))
+        : Effect.raceFirst(Time.sleep(time, interval), leading.await)
+    }
+  })
 
   return {
-    take: (event) => update((state) => Role.fold(state, event)),
+    take: (event) =>
+      update(() => {
+        told = Role.fold(told, event)
+      }),
     serves: (status) =>
-      answered(status, before).pipe(Effect.andThen(SubscriptionRef.set(ready, true)), Effect.andThen(serving.open)),
-    watch: Effect.scoped(Effect.flatMap(connect, check)).pipe(
-      Effect.ignore,
-      Effect.delay(interval),
-      Effect.forever,
-      (asking) => Effect.andThen(serving.await, asking)
+      Effect.flatMap(Time.Time, (time) => {
+        hasAnswered = status.raftTerm > 0n
+        return answered(status, { state: first, at: time.now() })
+      }).pipe(Effect.andThen(setReady(true)), Effect.andThen(serving.open)),
+    watch: Number.isFinite(interval)
+      ? Effect.scoped(Effect.flatMap(connect, asking)).pipe(
+          Effect.ignore,
+          Effect.andThen(Effect.flatMap(Time.Time, (time) => Time.sleep(time, interval))),
+          Effect.forever,
+          (watching) => Effect.andThen(serving.await, watching)
+        )
+      : Effect.never,
+    leaves: Effect.andThen(
+      setReady(false),
+      Effect.sync(() => {
+        isLeaving = true
+      })
     ),
-    leaves: SubscriptionRef.set(ready, false),
     ended: Effect.flatMap(DateTime.now, (now) =>
       Effect.andThen(
-        update((state) => Role.stopped(state, now)),
+        update(() => {
+          told = Role.stopped(told, now)
+        }),
         Effect.sync(() => {
           isOver = true
         })
