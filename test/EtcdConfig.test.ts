@@ -798,6 +798,8 @@ describe("resolve", () => {
       }
       const open = yield* resolveFor({ ...secure, listenClientUrls: "https://10.0.0.1:1" })
       assert.include(open.warnings.join(), "https://10.0.0.1:1 serves gRPC alone")
+      const mixed = yield* resolveFor({ ...secure, listenClientUrls: "https://127.0.0.1:1,http://127.0.0.1:2" })
+      assert.include(mixed.warnings.join(), "https://127.0.0.1:1, http://127.0.0.1:2 serves gRPC alone")
     })
   )
 

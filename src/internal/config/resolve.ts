@@ -310,12 +310,12 @@ const fillHttpUrls = (given: Values, name: string, version: SemVer.SemVer, warni
     return given
   }
   const socket = `unixs://${fileName(name)}.http:0`
-  const open = encrypted.filter((url) => !Url.isLocal(url))
-  if (open.length > 0) {
+  const ports = urlsOf(given, "listenClientUrls").filter((url) => url.socket === undefined)
+  if (ports.some((url) => url.scheme === "http" || !Url.isLocal(url))) {
     warnings.push(
-      `${open.map((url) => url.text).join(", ")} serves gRPC alone, which is faster; HTTP (/health, /metrics, the JSON ` +
-        `gateway) is only at ${socket} in the node's working directory; give listen-client-http-urls or ` +
-        "listen-metrics-urls if other machines are to use it"
+      `${ports.map((url) => url.text).join(", ")} serves gRPC alone, which is faster with TLS; HTTP (/health, /metrics, ` +
+        `/version, the JSON gateway) is only at ${socket} in the node's working directory. Give listen-client-http-urls ` +
+        "where it is to be reached, or an empty list to have it on the same ports"
     )
   }
   return { ...given, listenClientHttpUrls: [socket] }
