@@ -700,6 +700,10 @@ describe("the types", () => {
       // @ts-expect-error: each member has one, and all have the same
       All.EtcdCluster.make({ runDirectory: "/run" }),
       // @ts-expect-error
+      All.EtcdProcess.make({}, { binary: { fetch: { verison: "3.6.14" } } }),
+      // @ts-expect-error
+      All.EtcdCluster.make({ binary: { version: "3.6.14" } }),
+      // @ts-expect-error
       All.EtcdBinary.find({ pth: "etcd" })
     ]
     assert.isFunction(calls)
