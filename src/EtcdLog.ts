@@ -30,7 +30,10 @@ import * as Parse from "./internal/log/parse.ts"
  * @since 0.1.0
  */
 export interface Common {
-  /** The line as etcd printed it, without its line break. What a reader left out of it is missing here too. */
+  /**
+   * The line as etcd printed it, without its line break. What a reader left out of it is missing here too, and secrets
+   * are replaced by `<redacted>`.
+   */
   readonly line: string
   /** etcd's level under the name that Effect's logger has for it; `panic` and `dpanic` are `Fatal`. */
   readonly level: Severity
@@ -238,8 +241,9 @@ export type Event =
   | Failure
 
 /**
- * Reads one line of etcd's output, given without its line break. Of a line that shows what etcd has taken from its
- * environment, or the credentials for a discovery service, the event has everything but those values.
+ * Reads one line of etcd's output, given without its line break. What is secret by its place in the line is not in the
+ * event: what etcd has taken from its environment, the credentials for a discovery service, passwords in URLs, and the
+ * token of a user who logs in.
  *
  * @example
  * ```ts

@@ -36,6 +36,7 @@ import type * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as Child from "./internal/process/child.ts"
 import * as Guard from "./internal/process/guard.ts"
 import * as History from "./internal/process/history.ts"
+import * as Logging from "./internal/process/logging.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
 import * as Place from "./internal/process/place.ts"
 import * as Readiness from "./internal/process/readiness.ts"
@@ -160,7 +161,11 @@ export interface Options {
    * Default: it stays down.
    */
   readonly restart?: Schedule.Schedule<unknown, ExitStatus> | undefined
-  /** Passes etcd's log lines on to Effect's logger, at the matching level. Default: true. */
+  /**
+   * Whether to log to Effect's logger, with the name of the node as the annotation `member`: one line at `Info` when it
+   * serves, etcd's own warnings and errors at their level while it does, and the rest of etcd's lines at `Debug`, each
+   * annotated with its fields. Where a start fails, the error has the last lines. Default: true.
+   */
   readonly log?: boolean | undefined
   /** How many events {@link Node.events} holds for its readers, from 1 up to 16,777,216. Default: 4096. */
   readonly eventBuffer?: number | undefined
@@ -233,6 +238,7 @@ export const ephemeral = (
 /** A run, and what is told of its role. */
 interface Watched extends Run.Run {
   readonly watched: WatchRole.WatchRole
+  readonly logged: Logging.Logging
 }
 
 const makeWith = Effect.fnUntraced(function* (
@@ -284,12 +290,12 @@ const makeWith = Effect.fnUntraced(function* (
       gracePeriodMillis: Duration.toMillis(gracePeriod),
       guard
     }
-    const run = yield* Run.start(child, (event) => {
+    const logged = Logging.make({ log: options.log, version: binary.version, endpoints })
+    const run = yield* Run.start(child, Logging.withoutSecrets(config), (event) => {
       history.publish(event)
-      const folded = watched.take(event)
-      return options.log === false ? folded : Effect.andThen(folded, logEvent(event))
+      return Effect.andThen(watched.take(event), logged.take(event))
     })
-    return { ...run, watched }
+    return { ...run, watched, logged }
   })
 
   const platform = yield* Effect.context<FileSystem.FileSystem | ChildProcessSpawner.ChildProcessSpawner>()
@@ -297,9 +303,13 @@ const makeWith = Effect.fnUntraced(function* (
     time,
     restart: options.restart ?? Schedule.recurs(0),
     launch: Effect.provideContext(launch, platform),
-    serves: (run) => Effect.tap(Readiness.started(run, ask, config, { time, startTimeout }), run.watched.serves),
+    serves: (run) =>
+      Readiness.started(run, ask, config, { time, startTimeout }).pipe(
+        Effect.tap(run.watched.serves),
+        Effect.tap(run.logged.serves)
+      ),
     whileUp: ({ watched }) => watched.watch,
-    onDown: ({ watched }) => watched.leaves,
+    onDown: ({ logged, watched }) => Effect.andThen(logged.leaves, watched.leaves),
     onEnd: ({ watched }) => watched.ended
   }).pipe(named)
   yield* named(Effect.forEach(config.warnings, (warning) => Effect.logWarning(warning), { discard: true }))
@@ -326,8 +336,6 @@ const makeWith = Effect.fnUntraced(function* (
     start: Effect.asVoid(node.start)
   }
 })
-
-const logEvent = (event: EtcdLog.Event) => Effect.logWithLevel(event.level)(event.message)
 
 /**
  * Starts a node with the layer, and stops it with the layer.

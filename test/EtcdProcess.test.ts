@@ -300,29 +300,75 @@ describe("EtcdProcess", () => {
     }).pipe(Effect.provide(NodeServices.layer))
   )
 
-  it.live("etcd's lines go to Effect's logger, at their level and with the member's name, unless switched off", () =>
-    Effect.gen(function* () {
-      const lines: Array<{ readonly level: string; readonly message: string; readonly member: unknown }> = []
+  describe("on Effect's logger", () => {
+    interface Line {
+      readonly level: string
+      readonly message: string
+      readonly annotations: Readonly<Record<string, unknown>>
+    }
+
+    /** What the effect logs of the node, its debug level included. */
+    const linesOf = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
+      const lines: Array<Line> = []
       const logger = Logger.make(({ fiber, logLevel, message }) => {
-        const member = fiber.getRef(References.CurrentLogAnnotations).member
-        lines.push({ level: logLevel, message: String(message), member })
+        const annotations = fiber.getRef(References.CurrentLogAnnotations)
+        if (annotations.member === "talkative") lines.push({ level: logLevel, message: String(message), annotations })
       })
-      const run = (log: boolean) =>
-        EtcdProcess.ephemeral({ name: "talkative" }, { log }).pipe(
-          Effect.scoped,
-          Effect.provide(Logger.layer([logger]))
-        )
-      yield* run(false)
-      assert.deepStrictEqual(
-        lines.filter(({ member }) => member === "talkative"),
-        []
+      return effect.pipe(
+        Effect.provideService(References.MinimumLogLevel, "Trace"),
+        Effect.provide(Logger.layer([logger])),
+        Effect.as(lines)
       )
-      yield* run(true)
-      const ready = lines.find(({ message }) => message.includes("became leader"))
-      assert.deepInclude(ready, { level: "Info", member: "talkative" })
-      assert.isTrue(lines.some(({ level, member }) => level === "Warn" && member === "talkative"))
-    }).pipe(Effect.provide(NodeServices.layer))
-  )
+    }
+
+    const isAbove =
+      (...levels: ReadonlyArray<string>) =>
+      (line: Line) =>
+        levels.includes(line.level)
+
+    it.live(
+      "a node that starts, serves and stops is one line at info; etcd's own are at debug, with their fields",
+      () =>
+        Effect.gen(function* () {
+          const lines = yield* linesOf(Effect.scoped(EtcdProcess.ephemeral({ name: "talkative" })))
+          const isTold = isAbove("Info", "Warn", "Error", "Fatal")
+          const told = lines.filter(isTold).map(({ message }) => message)
+          assert.match(told[0]!, /^etcd 3\.\d+\.\d+ serves at unix:\/\/\/.*client\.sock:0$/)
+          // A machine may be so slow that etcd warns of it, while it serves.
+          assert.deepStrictEqual(
+            told.slice(1).filter((message) => !/too long|slow|overload|on time/.test(message)),
+            []
+          )
+          const starting = lines.find(({ message }) => message === "starting an etcd server")
+          assert.strictEqual(starting?.level, "Debug")
+          assert.deepInclude(starting?.annotations, { name: "talkative", member: "talkative" })
+          assert.isTrue(lines.some(({ message }) => message.includes("became leader")))
+          assert.isTrue(lines.some(({ message }) => message === "closed etcd server"))
+        }).pipe(Effect.provide(NodeServices.layer))
+    )
+
+    it.live("nothing where that is switched off", () =>
+      Effect.gen(function* () {
+        const lines = yield* linesOf(Effect.scoped(EtcdProcess.ephemeral({ name: "talkative" }, quiet)))
+        // What is left is the client's, which asks the node for its status.
+        assert.deepStrictEqual(
+          lines.filter(({ message }) => !message.startsWith("etcd: ")),
+          []
+        )
+      }).pipe(Effect.provide(NodeServices.layer))
+    )
+
+    it.live("a node that does not start says why in its error alone", () =>
+      Effect.gen(function* () {
+        const dataDir = join(yield* temporary, "data")
+        yield* Effect.scoped(EtcdProcess.ephemeral({ dataDir }, quiet))
+        writeFileSync(join(dataDir, "member/snap/db"), "not a database")
+        const lines = yield* linesOf(Effect.flip(Effect.scoped(EtcdProcess.ephemeral({ name: "talkative", dataDir }))))
+        assert.deepStrictEqual(lines.filter(isAbove("Info", "Warn", "Error", "Fatal")), [])
+        assert.isAbove(lines.length, 0)
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+    )
+  })
 
   it.live("inherited ETCD_ variables do not reach it", () =>
     Effect.gen(function* () {

@@ -3,12 +3,119 @@
  *
  * @internal
  */
+import * as Option from "effect/Option"
+import type { Event } from "../../EtcdLog.ts"
+import { isPlainObject } from "./events.ts"
 
-// etcd prints what it takes from its environment, which is where its secrets are, and who it is for a discovery service.
-// A line that was too long, or whose rest never came, may end in the middle of that.
+const hidden = "<redacted>"
+
+// -----------------------------------------------------------------------------
+// wherever a line comes from
+// -----------------------------------------------------------------------------
+
+// What etcd takes from its environment, and who it is for a discovery service. A line that was too long, or whose rest
+// never came, may end in the middle of that.
 const secretFields = /("(?:variable-value|discovery-user|discovery-password)": ?)"(?:(?:[^"\\]|\\.)+"?|\\$)/g
 
-export const withoutSecrets = (line: string): string =>
-  line.includes('"variable-value"') || line.includes('"discovery-')
-    ? line.replace(secretFields, '$1"<redacted>"')
-    : line
+// The password in a URL (`discovery`, `discovery-proxy`, endpoints): etcd prints its arguments, and calls it in errors.
+const urlPassword = /(\/\/[^\s/:@"\\]*:)[^\s/@"\\]+(?=@)/g
+
+// Half of a token that lets its bearer in as that user; a slow request to authenticate is logged with it.
+const simpleToken = /(simple_token:)[^\s>"\\]+/g
+
+/** The line without what is secret by its place in it. */
+export const withoutSecrets = (line: string): string => {
+  let shown = line
+  if (line.includes('"variable-value"') || line.includes('"discovery-')) {
+    shown = shown.replace(secretFields, `$1"${hidden}"`)
+  }
+  if (line.includes("@")) shown = shown.replace(urlPassword, `$1${hidden}`)
+  if (line.includes("simple_token:")) shown = shown.replace(simpleToken, `$1${hidden}`)
+  return shown
+}
+
+// -----------------------------------------------------------------------------
+// values that are known to be secret
+// -----------------------------------------------------------------------------
+
+/** A shorter value is hidden where it stands alone; in the middle of words it would be found everywhere. */
+const distinct = 8
+/** A still shorter one is any number or word, and hidden only by its place. */
+const tellable = 4
+
+const controls: Readonly<Record<string, string>> = { "\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f" }
+
+const literal = (text: string): string => text.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&")
+const anyCase = (hex: string): string => hex.replace(/[a-f]/g, (digit) => `[${digit}${digit.toUpperCase()}]`)
+const hexOf = (code: number, digits: number): string => anyCase(code.toString(16).padStart(digits, "0"))
+
+// A character as it stands, and as JSON, Go's %q and URLs write it; JSON in JSON doubles the backslashes.
+const anyForm = (char: string): string => {
+  const units = Array.from({ length: char.length }, (_, index) => `\\\\+u${hexOf(char.charCodeAt(index), 4)}`).join("")
+  const bytes = Array.from(new TextEncoder().encode(char))
+  const percent = bytes.map((byte) => `%${hexOf(byte, 2)}`).join("")
+  const escaped = bytes.map((byte) => `\\\\+x${hexOf(byte, 2)}`).join("")
+  const long = `\\\\+U${hexOf(char.codePointAt(0)!, 8)}`
+  const forms = [char === "\\" ? "\\\\+" : literal(char), units, long, percent, escaped]
+  if (char in controls) forms.push(`\\\\+${controls[char]}`)
+  if (char === '"' || char === "'" || char === "/") forms.push(`\\\\+${char}`)
+  return `(?:${forms.join("|")})`
+}
+
+const patternOf = (secret: string): string => {
+  const chars = Array.from(secret.replace(/\\+/g, "\\"))
+  const pattern = chars.map(anyForm).join("")
+  return chars.length < distinct ? `(?<![\\p{L}\\p{N}_])${pattern}(?![\\p{L}\\p{N}_])` : pattern
+}
+
+// A secret with line breaks may come in several lines.
+const partsOf = (secret: string): ReadonlyArray<string> => [secret, ...secret.split(/[\r\n]+/)]
+
+const isTellable = (secret: string): boolean => Array.from(secret).length >= tellable
+
+/** The longest beginning of the secret that the text ends with. */
+const cutOff = (text: string, secret: string): number => {
+  for (let length = Math.min(text.length, secret.length - 1); length >= tellable; length--) {
+    if (text.endsWith(secret.slice(0, length))) return length
+  }
+  return 0
+}
+
+// What the parser calls things is not etcd's to say.
+const isOwnWord = (key: string): boolean => key === "_tag" || key === "level" || key === "role"
+
+const mapStrings = (value: unknown, f: (text: string) => string, isField = false): unknown => {
+  if (typeof value === "string") return f(value)
+  if (Array.isArray(value)) return value.map((item) => mapStrings(item, f, isField))
+  if (Option.isOption(value)) return Option.map(value, (item) => mapStrings(item, f, isField))
+  if (!isPlainObject(value)) return value
+  return Object.fromEntries(
+    Object.entries(value).map(([key, item]) => [
+      key,
+      !isField && isOwnWord(key) ? item : mapStrings(item, f, isField || key === "fields")
+    ])
+  )
+}
+
+/**
+ * Hides the values given in all that an event says: the line, the message, the fields, the details of a failure. The
+ * event stays what it is, whatever its words. A value of fewer than four characters is left to {@link withoutSecrets}.
+ */
+export const hide = (secrets: ReadonlyArray<string>): ((event: Event) => Event) => {
+  const parts = [...new Set(secrets.flatMap(partsOf))].filter(isTellable).sort((a, b) => b.length - a.length)
+  if (parts.length === 0) return (event) => event
+  const pattern = new RegExp(parts.map(patternOf).join("|"), "gu")
+  // Of a line that was cut, the end may be the beginning of a secret.
+  const ends = [...parts, ...parts.map((part) => JSON.stringify(part).slice(1, -1))]
+  const hideAll = (text: string): string => text.replace(pattern, hidden)
+  const hideCut = (text: string): string => {
+    const shown = hideAll(text)
+    const length = Math.max(...ends.map((part) => cutOff(shown, part)))
+    return length === 0 ? shown : `${shown.slice(0, -length)}${hidden}`
+  }
+  return (event) => {
+    const isCut = event._tag === "Unparsed"
+    if (!isCut && event.line.search(pattern) === -1) return event
+    return mapStrings(event, isCut ? hideCut : hideAll) as Event
+  }
+}

@@ -72,6 +72,7 @@ const readOn = "1 second"
  */
 export const start = (
   options: Child.Options,
+  withoutSecrets: (event: EtcdLog.Event) => EtcdLog.Event,
   onEvent: (event: EtcdLog.Event) => Effect.Effect<void>
 ): Effect.Effect<Run, EtcdProcessError.EtcdProcessError, ChildProcessSpawner.ChildProcessSpawner> =>
   Effect.gen(function* () {
@@ -83,7 +84,7 @@ export const start = (
     const output = makeOutput()
     const take = (line: EtcdLog.Line) =>
       Effect.suspend(() => {
-        const event = EtcdLog.fromLine(line)
+        const event = withoutSecrets(EtcdLog.fromLine(line))
         remember(output, event)
         return onEvent(event)
       }).pipe(Effect.ignoreCause)
