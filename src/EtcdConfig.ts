@@ -28,6 +28,8 @@ import type * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as Read from "./internal/config/read.ts"
 import * as Resolve from "./internal/config/resolve.ts"
 import * as Table from "./internal/config/table.ts"
+import * as Toml from "./internal/config/toml.ts"
+import * as Yaml from "./internal/config/yaml.ts"
 import * as Options from "./internal/options.ts"
 import * as Url from "./internal/url.ts"
 
@@ -135,8 +137,7 @@ export const decode = (input: Input): Effect.Effect<EtcdOptions, EtcdProcessErro
 export const parseToml = (
   text: string,
   file = "TOML configuration"
-): Effect.Effect<EtcdOptions, EtcdProcessError.EtcdProcessError> =>
-  parse("EtcdConfig.parseToml", Read.fromToml, text, file)
+): Effect.Effect<EtcdOptions, EtcdProcessError.EtcdProcessError> => parse("EtcdConfig.parseToml", Toml.read, text, file)
 
 /**
  * Reads options from the table `[etcd]` of a TOML file, as {@link parseToml}.
@@ -167,8 +168,7 @@ export const fromToml = (
 export const parseYaml = (
   text: string,
   file = "YAML configuration"
-): Effect.Effect<EtcdOptions, EtcdProcessError.EtcdProcessError> =>
-  parse("EtcdConfig.parseYaml", Read.fromYaml, text, file)
+): Effect.Effect<EtcdOptions, EtcdProcessError.EtcdProcessError> => parse("EtcdConfig.parseYaml", Yaml.read, text, file)
 
 /**
  * Reads options from etcd's own YAML configuration file, as {@link parseYaml}.
@@ -186,7 +186,7 @@ export const fromYaml = (
 const aText: Options.Check = { accepts: (value) => typeof value === "string", due: "text" }
 const aFile = Options.text("the name of a file")
 
-const parse = (who: string, read: typeof Read.fromToml, text: string, file: string) =>
+const parse = (who: string, read: typeof Toml.read, text: string, file: string) =>
   Effect.suspend(() => {
     const wrong = Read.wrongArgument(who, "the text", aText, text) ?? Read.wrongArgument(who, "the file", aFile, file)
     if (wrong !== undefined) return Effect.fail(wrong)

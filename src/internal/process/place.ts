@@ -11,8 +11,8 @@ import type * as Scope from "effect/Scope"
 import type * as SemVer from "effect/SemVer"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import { privateClientUrl } from "../config/defaults.ts"
 import * as Read from "../config/read.ts"
-import { privateClientUrl } from "../config/resolve.ts"
 import * as Sockets from "./sockets.ts"
 
 export interface Place {
