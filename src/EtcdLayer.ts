@@ -5,22 +5,24 @@
  * already there. All of them provide the same client services, so that what is built on those does not change when a
  * test's ephemeral node becomes a production cluster.
  *
+ * What runs an etcd is loaded when one is to be run: `effect-etcd/EtcdLayer` alone, and a bundle of a program that only
+ * connects, has neither processes nor files in it.
+ *
  * @since 0.1.0
  */
-import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as EtcdAuth from "./EtcdAuth.ts"
 import * as EtcdClient from "./EtcdClient.ts"
-import * as EtcdCluster from "./EtcdCluster.ts"
-import * as EtcdConfig from "./EtcdConfig.ts"
+import type * as EtcdCluster from "./EtcdCluster.ts"
+import type * as EtcdConfig from "./EtcdConfig.ts"
 import type * as EtcdError from "./EtcdError.ts"
 import * as EtcdKv from "./EtcdKv.ts"
 import * as EtcdLease from "./EtcdLease.ts"
 import * as EtcdMaintenance from "./EtcdMaintenance.ts"
 import * as EtcdMembership from "./EtcdMembership.ts"
 import * as EtcdNamespace from "./EtcdNamespace.ts"
-import * as EtcdProcess from "./EtcdProcess.ts"
+import type * as EtcdProcess from "./EtcdProcess.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as EtcdTxn from "./EtcdTxn.ts"
 import * as EtcdWatch from "./EtcdWatch.ts"
@@ -77,19 +79,16 @@ const services = Layer.fresh(
 export const connect = (options: EtcdClient.Options): Layer.Layer<Services, EtcdError.EtcdError> =>
   Layer.provideMerge(services, EtcdClient.layer(options))
 
-const withNode = (
-  node: typeof EtcdProcess.make,
-  config: EtcdConfig.Input,
-  options: EtcdProcess.Options
-): Layer.Layer<Services | EtcdProcess.EtcdProcess, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> => {
-  const client = Layer.unwrap(
-    EtcdProcess.EtcdProcess.useSync((etcd) => connect({ ...options.client, endpoints: etcd.endpoints }))
+// Loaded when there is an etcd to run, and not with this module: who only connects needs neither processes nor files.
+const run = <A, E>(
+  layer: (layers: typeof import("./internal/process/layers.ts")) => Layer.Layer<A, E>
+): Layer.Layer<A, E> =>
+  Layer.unwrap(
+    Effect.map(
+      Effect.promise(() => import("./internal/process/layers.ts")),
+      layer
+    )
   )
-  return client.pipe(
-    Layer.provideMerge(Layer.effect(EtcdProcess.EtcdProcess, node(config, options))),
-    Layer.provide(NodeServices.layer)
-  )
-}
 
 /**
  * Runs one node for as long as the layer lives, and connects to it.
@@ -118,7 +117,7 @@ export const embedded = (
   config: EtcdConfig.Input = {},
   options: EtcdProcess.Options = {}
 ): Layer.Layer<Services | EtcdProcess.EtcdProcess, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
-  withNode(EtcdProcess.make, config, options)
+  run((layers) => layers.embedded(connect, config, options))
 
 /**
  * As {@link embedded}, with a node made for tests: see `EtcdProcess.ephemeral`.
@@ -130,7 +129,7 @@ export const ephemeral = (
   config: EtcdConfig.Input = {},
   options: EtcdProcess.Options = {}
 ): Layer.Layer<Services | EtcdProcess.EtcdProcess, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
-  withNode(EtcdProcess.ephemeral, config, options)
+  run((layers) => layers.ephemeral(connect, config, options))
 
 /**
  * As {@link embedded}, with the configuration from the `[etcd]` table of a TOML file.
@@ -142,11 +141,7 @@ export const fromToml = (
   path: string,
   options: EtcdProcess.Options = {}
 ): Layer.Layer<Services | EtcdProcess.EtcdProcess, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
-  EtcdConfig.fromToml(path).pipe(
-    Effect.map((config) => embedded(config, options)),
-    Layer.unwrap,
-    Layer.provide(NodeServices.layer)
-  )
+  run((layers) => layers.fromToml(connect, path, options))
 
 /**
  * Runs a cluster for as long as the layer lives, and connects to all of its members.
@@ -157,9 +152,7 @@ export const fromToml = (
 export const cluster = (
   options: EtcdCluster.Options = {}
 ): Layer.Layer<Services | EtcdCluster.EtcdCluster, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
-  Layer.unwrap(
-    EtcdCluster.EtcdCluster.useSync((etcd) => connect({ ...options.client, endpoints: etcd.endpoints }))
-  ).pipe(Layer.provideMerge(EtcdCluster.layer(options)), Layer.provide(NodeServices.layer))
+  run((layers) => layers.cluster(connect, options))
 
 /**
  * The same services, for the keys that begin with the prefix and no others, without the prefix. See `EtcdNamespace`.

@@ -32,17 +32,43 @@ const importer = `
   }
 `
 
-const importAlone = (names: ReadonlyArray<string>) =>
-  Effect.callback<string>((resume) => {
-    const source = pathToFileURL(join(root, "src/")).href
+const source = pathToFileURL(join(root, "src/")).href
+
+/** Runs a module in a process of its own. */
+const evaluate = (module: string, ...args: ReadonlyArray<string>) =>
+  Effect.callback<{ readonly stdout: string; readonly problems: string }>((resume) => {
     const child = execFile(
       process.execPath,
-      ["--conditions=effect-etcd-source", "--no-warnings", "--input-type=module", "--eval", importer, source, ...names],
+      ["--conditions=effect-etcd-source", "--no-warnings", "--input-type=module", "--eval", module, ...args],
       { cwd: root },
-      (error, _stdout, stderr) => resume(Effect.succeed(`${error?.message ?? ""}${stderr}`))
+      (error, stdout, stderr) => resume(Effect.succeed({ stdout, problems: `${error?.message ?? ""}${stderr}` }))
     )
     return Effect.sync(() => child.kill())
   })
+
+const importAlone = (names: ReadonlyArray<string>) =>
+  Effect.map(evaluate(importer, source, ...names), ({ problems }) => problems)
+
+/** What is loaded for a program, as addresses below `src/` and as specifiers. */
+const loadedBy = (program: string) =>
+  Effect.map(
+    evaluate(`
+      import { registerHooks } from "node:module"
+      registerHooks({
+        load: (url, context, next) => {
+          console.log(url)
+          return next(url, context)
+        }
+      })
+      const Effect = await import("effect/Effect")
+      const Layer = await import("effect/Layer")
+      ${program}
+    `),
+    ({ problems, stdout }) => {
+      assert.strictEqual(problems, "")
+      return stdout.trim().split("\n")
+    }
+  )
 
 /** Those whose service is made over a client. */
 const overClient = ["EtcdAuth", "EtcdKv", "EtcdLease", "EtcdMaintenance", "EtcdMembership", "EtcdTxn", "EtcdWatch"]
@@ -79,5 +105,38 @@ describe("the modules", () => {
         assert.strictEqual(yield* importAlone(names), "")
       }),
     60_000
+  )
+
+  it.live("load nothing that runs an etcd for who only connects to one", () =>
+    Effect.gen(function* () {
+      const loaded = yield* loadedBy(`
+        const EtcdLayer = await import("effect-etcd/EtcdLayer")
+        const connected = Layer.build(EtcdLayer.connect({ endpoints: ["127.0.0.1:2379"] }))
+        await Effect.runPromise(Effect.scoped(connected))
+      `)
+      assert.include(loaded, `${source}EtcdKv.ts`)
+      const forRunning =
+        /src\/(?:Role|Etcd(?:Process|ProcessError|Cluster|Config|Binary|Log))\.ts|src\/internal\/(?:process|binary|config|log)\/|platform-node|child_process/
+      assert.deepStrictEqual(
+        loaded.filter((url) => forRunning.test(url)),
+        []
+      )
+    })
+  )
+
+  it.live("take files, paths and processes of this machine to run an etcd, and leave its terminal alone", () =>
+    Effect.gen(function* () {
+      const loaded = yield* loadedBy(`
+        const EtcdLayer = await import("effect-etcd/EtcdLayer")
+        const embedded = Layer.build(EtcdLayer.embedded({}, { binary: "/no/such/etcd" }))
+        await Effect.runPromise(Effect.flip(Effect.scoped(embedded)))
+      `)
+      assert.include(loaded, `${source}EtcdProcess.ts`)
+      assert.isTrue(loaded.some((url) => url.includes("NodeFileSystem")))
+      assert.deepStrictEqual(
+        loaded.filter((url) => /Terminal|Stdio|readline/.test(url)),
+        []
+      )
+    })
   )
 })

@@ -1,0 +1,45 @@
+/**
+ * Nodes and clusters as layers, with what they need of this machine, and a connection to them: what `EtcdLayer` loads
+ * when there is an etcd to run.
+ *
+ * @internal
+ */
+import * as NodeChildProcessSpawner from "@effect/platform-node/NodeChildProcessSpawner"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as NodePath from "@effect/platform-node/NodePath"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import * as EtcdCluster from "../../EtcdCluster.ts"
+import * as EtcdConfig from "../../EtcdConfig.ts"
+import type * as EtcdError from "../../EtcdError.ts"
+import * as EtcdProcess from "../../EtcdProcess.ts"
+
+const machine = NodeChildProcessSpawner.layer.pipe(
+  Layer.provideMerge(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer))
+)
+
+type Connect<Services> = (options: EtcdClient.Options) => Layer.Layer<Services, EtcdError.EtcdError>
+
+const withNode =
+  (make: typeof EtcdProcess.make) =>
+  <Services>(connect: Connect<Services>, config: EtcdConfig.Input, options: EtcdProcess.Options) =>
+    Layer.unwrap(
+      EtcdProcess.EtcdProcess.useSync((etcd) => connect({ ...options.client, endpoints: etcd.endpoints }))
+    ).pipe(Layer.provideMerge(Layer.effect(EtcdProcess.EtcdProcess, make(config, options))), Layer.provide(machine))
+
+export const embedded = withNode(EtcdProcess.make)
+
+export const ephemeral = withNode(EtcdProcess.ephemeral)
+
+export const fromToml = <Services>(connect: Connect<Services>, path: string, options: EtcdProcess.Options) =>
+  EtcdConfig.fromToml(path).pipe(
+    Effect.map((config) => embedded(connect, config, options)),
+    Layer.unwrap,
+    Layer.provide(machine)
+  )
+
+export const cluster = <Services>(connect: Connect<Services>, options: EtcdCluster.Options) =>
+  Layer.unwrap(
+    EtcdCluster.EtcdCluster.useSync((etcd) => connect({ ...options.client, endpoints: etcd.endpoints }))
+  ).pipe(Layer.provideMerge(EtcdCluster.layer(options)), Layer.provide(machine))
