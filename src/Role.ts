@@ -9,8 +9,9 @@
  *
  * A node leads in the sense of this module when its own raft says so and the node is not silent. A leader is asked for
  * its `Status` four times in an *election timeout* (`electionTimeout`; half a second where that is less). One that has
- * answered none of the questions that were put within the last election timeout, because it is paused, hangs or cannot
- * be reached, is shown as a follower that knows no leader, and its `ready` is false. It serves again with its next
+ * answered none of the questions that were put within the last election timeout, because it is paused, hangs, cannot be
+ * reached or defragments its database for so long (from etcd 3.6 on), is shown as a follower that knows no leader, and its
+ * `ready` is false. It serves again with its next
  * answer, and leads again when it has said so for an election timeout, or at a new term. Raft elects another leader an
  * election timeout after the last heartbeat of the old one, and lets a leader resign that has not heard from a majority
  * for so long (its *CheckQuorum*).
@@ -21,7 +22,8 @@
  *   interrupted, which takes as long as its finalizers and what cannot be interrupted.
  * - A leader that is cut off from the other members, and not from this process, answers `Status` and leads until it
  *   resigns, which takes up to two election timeouts.
- * - So does one whose disk hangs: `Status` is answered from memory. Raft itself may wait for the disk until it is back.
+ * - So does one whose disk hangs, where it answers from memory. Of its successor it hears from that one, and its log says
+ *   so, but its `Status` may not before the disk is back.
  * - Time in which this process itself stood still is not counted as the node's silence; the work stood still as well,
  *   and goes on until the next answer. The pause of a whole machine is such a time.
  * - Where `Status` is refused to this client (TLS, a password), or is never asked for (`statusInterval: Infinity`), there

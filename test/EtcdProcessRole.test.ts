@@ -2,7 +2,7 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Duration, Effect, Latch, Option, Stream, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
-import { EtcdCluster, EtcdProcess, Role } from "effect-etcd"
+import { EtcdCluster, EtcdLayer, EtcdMaintenance, EtcdProcess, Role } from "effect-etcd"
 import * as EtcdError from "../src/EtcdError.ts"
 import * as EtcdLog from "../src/EtcdLog.ts"
 import * as WatchRole from "../src/internal/process/watchRole.ts"
@@ -61,10 +61,11 @@ const makeNode = Effect.fnUntraced(function* (
     electionTimeout: Duration.fromInputUnsafe(options.electionTimeout ?? "1 second"),
     interval: options.interval ?? "10 seconds"
   })
-  yield* Effect.forkScoped(watch.watch)
   return {
     role,
     watch,
+    /** It has been found to serve, by this answer, and is asked from then on. */
+    serves: (found: Answer) => Effect.andThen(Effect.flatMap(found, watch.serves), Effect.forkScoped(watch.watch)),
     shown,
     asked: () => asked,
     answers: (next: Answer) => {
@@ -92,7 +93,7 @@ const leader = Effect.gen(function* () {
   const node = yield* makeNode()
   node.answers(says(own, 2))
   yield* node.lines(["follower", 1], ["candidate", 2], ["leader", 2])
-  yield* Effect.flatten(Effect.map(says(own, 2), node.watch.serves))
+  yield* node.serves(says(own, 2))
   yield* pass(1000)
   assert.strictEqual(node.now(), "leader@2")
   assert.isTrue(node.ready())
@@ -180,12 +181,30 @@ describe("the role of a node that is asked", () => {
     }).pipe(byTestClock, Effect.scoped)
   )
 
+  it.effect("a node that was silent and follows, at a term that it has not told yet, does not lead until it has", () =>
+    Effect.gen(function* () {
+      const node = yield* makeNode()
+      node.answers(says(own, 1))
+      yield* node.lines(["follower", 1], ["candidate", 2], ["leader", 2])
+      yield* node.serves(says(own, 1))
+      yield* pass(1000)
+      node.answers(Effect.never)
+      yield* pass(3000)
+      node.answers(says(other, 1))
+      yield* pass(3000)
+      yield* node.lines(["follower", 3])
+      yield* pass(1000)
+      assert.deepStrictEqual(node.shown.slice(-3), ["leader@2", "follower@2", "follower@3"])
+      assert.isTrue(node.ready())
+    }).pipe(byTestClock, Effect.scoped)
+  )
+
   it.effect("a follower that is silent knows no leader and does not serve, until it answers", () =>
     Effect.gen(function* () {
       const node = yield* makeNode()
       node.answers(says(other, 2))
       yield* node.lines(["follower", 2])
-      yield* Effect.flatten(Effect.map(says(other, 2), node.watch.serves))
+      yield* node.serves(says(other, 2))
       yield* pass(1000)
       node.answers(Effect.never)
       yield* pass(11_000)
@@ -203,7 +222,7 @@ describe("the role of a node that is asked", () => {
       const node = yield* makeNode()
       node.answers(says(other, 2))
       yield* node.lines(["follower", 2])
-      yield* Effect.flatten(Effect.map(says(other, 2), node.watch.serves))
+      yield* node.serves(says(other, 2))
       yield* pass(1000)
       node.answers(Effect.never)
       yield* node.lines(["candidate", 3], ["leader", 3])
@@ -231,7 +250,7 @@ describe("the role of a node that is asked", () => {
         const node = yield* makeNode()
         node.answers(never)
         yield* node.lines(["candidate", 2], ["leader", 2])
-        yield* node.watch.serves({ memberId: own, leader: 0n, raftTerm: 0n })
+        yield* node.serves(says(0n, 0))
         yield* pass(3000)
         assert.strictEqual(node.now(), "leader@2")
         assert.isTrue(node.ready())
@@ -244,7 +263,7 @@ describe("the role of a node that is asked", () => {
       const node = yield* makeNode({ electionTimeout: "500 millis" })
       node.answers(Effect.andThen(Effect.sleep("1 millis"), says(own, 2)))
       yield* node.lines(["candidate", 2], ["leader", 2])
-      yield* Effect.flatten(Effect.map(says(own, 2), node.watch.serves))
+      yield* node.serves(says(own, 2))
       for (const _ of [1, 2]) {
         yield* Effect.sleep("20 millis")
         yield* standStill(700)
@@ -261,7 +280,7 @@ describe("the role of a node whose log does not tell it", () => {
   const polled = Effect.gen(function* () {
     const node = yield* makeNode({ interval: "250 millis" })
     node.answers(says(other, 3))
-    yield* Effect.flatten(Effect.map(says(other, 3), node.watch.serves))
+    yield* node.serves(says(other, 3))
     yield* pass(500)
     assert.deepStrictEqual(node.shown, ["follower@3 of b"])
     return node
@@ -315,11 +334,11 @@ describe("the role of a node whose log does not tell it", () => {
     }).pipe(byTestClock, Effect.scoped)
   )
 
-  it.effect("runs before it is known to lead, and leads when it has answered twice", () =>
+  it.effect("runs before it is known to lead, and leads when it has answered for a while", () =>
     Effect.gen(function* () {
       const node = yield* makeNode({ interval: "250 millis" })
       node.answers(says(own, 2))
-      yield* Effect.flatten(Effect.map(says(own, 2), node.watch.serves))
+      yield* node.serves(says(own, 2))
       assert.strictEqual(node.now(), "follower@2")
       yield* pass(500)
       assert.deepStrictEqual(node.shown, ["follower@2", "leader@2"])
@@ -456,6 +475,34 @@ describe("the role of an etcd", { concurrent: true }, () => {
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
     )
   }
+
+  it.live("no term has two leaders, and nobody leads one twice, where only answers tell", () =>
+    Effect.gen(function* () {
+      const cluster = yield* EtcdCluster.make({
+        ...quiet,
+        statusInterval: "4 millis",
+        config: { heartbeatInterval: "50 millis", electionTimeout: "500 millis", logLevel: "error" }
+      })
+      const led: Array<bigint> = []
+      for (const node of cluster.members) {
+        yield* Effect.forkScoped(
+          Stream.runForEach(Role.changes(node), ({ role, term }) =>
+            Effect.sync(() => void (role === "leader" && led.push(term)))
+          )
+        )
+      }
+      const at = (member: EtcdProcess.Node) => EtcdLayer.connect({ endpoints: member.endpoints })
+      let leader = yield* cluster.awaitLeader
+      for (let move = 1; move <= 4; move++) {
+        const target = cluster.members.find((member) => member !== leader)!
+        yield* awaitState(target, ({ leader: known }) => Option.contains(known, leader.id))
+        yield* Effect.provide(EtcdMaintenance.moveLeader(target.id), at(leader))
+        yield* awaitState(target, ({ role }) => role === "leader")
+        leader = target
+      }
+      assert.deepStrictEqual(led, [...new Set(led)])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
 
   it.live("a node that asks for a certificate which this client has not is what its log says", () =>
     Effect.gen(function* () {

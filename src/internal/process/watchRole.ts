@@ -47,7 +47,7 @@ export interface WatchRole {
    * and this is what its log says.
    */
   readonly serves: (status: Role.Status) => Effect.Effect<void>
-  /** Asks the node from time to time, from when it serves. It is to be interrupted with the run. */
+  /** Asks the node from time to time. It is for a node that serves, and to be interrupted with the run. */
   readonly watch: Effect.Effect<never>
   /** The process is about to be ended, or has ended: it serves no more. */
   readonly leaves: Effect.Effect<void>
@@ -83,7 +83,8 @@ export const make = (options: Options): WatchRole => {
   const bound = Math.max(Duration.toMillis(options.electionTimeout), shortestSilence)
   const interval = Duration.toMillis(Duration.fromInputUnsafe(options.interval))
   const pause = Math.min(bound / 4, interval)
-  const serving = Latch.makeUnsafe(false)
+  /** For so long an answer about a new leadership has to be the same: longer than it takes to apply an entry. */
+  const settling = bound / 8
   /** Open while the node is to be asked often. */
   const leading = Latch.makeUnsafe(false)
 
@@ -123,13 +124,13 @@ export const make = (options: Options): WatchRole => {
   /**
    * A leadership that only answers tell of. The term of an answer is that of the last entry which the node has applied,
    * and a new leader says that it leads before it has applied the first entry of its term. So the answer is believed
-   * when the next one says the same. Where its term is one in which the node was known not to lead, which it cannot
+   * when later ones say the same. Where its term is one in which the node was known not to lead, which it cannot
    * lead afterwards, the next term is waited for; for an election timeout, after which what was known must be wrong.
    */
   const claims = (status: Role.Status, at: number, now: DateTime.Utc) => {
     if (claim?.term !== status.raftTerm) {
       const isNews = told.role === "stopped" || status.raftTerm > told.term
-      claim = { term: status.raftTerm, since: at, patience: isNews ? 0 : bound }
+      claim = { term: status.raftTerm, since: at, patience: isNews ? settling : bound }
     }
     const claimed = at - claim.since
     if (told.role === "stopped") return Role.fromStatus(told, { ...status, leader: 0n }, now)
@@ -148,9 +149,10 @@ export const make = (options: Options): WatchRole => {
         }
         if (isKnown || !itself) claim = undefined
         if (silentSince === undefined) return
-        if (!itself) return heard(now)
-        again ??= asked.at
-        if (asked.at - again >= bound) heard(now)
+        again = itself ? (again ?? asked.at) : undefined
+        // One that leads no more may not have said at which term it follows.
+        const isBack = again === undefined ? told.role !== "leader" : asked.at - again >= bound
+        if (isBack) heard(now)
       })
     )
 
@@ -217,13 +219,12 @@ export const make = (options: Options): WatchRole => {
       Effect.flatMap(Time.Time, (time) => {
         hasAnswered = status.raftTerm > 0n
         return answered(status, { state: first, at: time.now() })
-      }).pipe(Effect.andThen(setReady(true)), Effect.andThen(serving.open)),
+      }).pipe(Effect.andThen(setReady(true))),
     watch: Number.isFinite(interval)
       ? Effect.scoped(Effect.flatMap(connect, asking)).pipe(
-          Effect.ignore,
+          Effect.ignoreCause,
           Effect.andThen(Effect.flatMap(Time.Time, (time) => Time.sleep(time, interval))),
-          Effect.forever,
-          (watching) => Effect.andThen(serving.await, watching)
+          Effect.forever
         )
       : Effect.never,
     leaves: Effect.andThen(
