@@ -145,6 +145,30 @@ describe("EtcdLog: recorded clusters", () => {
   }
 })
 
+/** A JSON line as `--log-format=console` writes it: etcd's encoder puts spaces into the fields. */
+const asConsole = (line: string): string => {
+  const { level, ts, logger, caller, msg, stacktrace: _, ...fields } = JSON.parse(line)
+  const spaced = JSON.stringify(fields, null, 1).replaceAll(/,\n */g, ", ").replaceAll(/\n */g, "")
+  return [ts, level, ...(logger === undefined ? [] : [logger]), caller, msg, ...(spaced === "{}" ? [] : [spaced])].join(
+    "\t"
+  )
+}
+
+describe("EtcdLog: the console format", () => {
+  for (const file of readdirSync(fixtures, { recursive: true, encoding: "utf8" }).filter(
+    (path) => /3\.[67]\S*-zap/.test(path) && path.endsWith(".log")
+  )) {
+    it(`${file}: every line means what it means in JSON`, () => {
+      for (const json of linesOf(readFixture(file)).filter((line) => /^\{.*"caller".*\}$/.test(line))) {
+        const { line: _, fields, ...event } = EtcdLog.parse(json)
+        const { stacktrace: __, ...shown } = fields
+        const line = asConsole(json)
+        assert.deepEqual(EtcdLog.parse(line), { ...event, fields: shown, line } as EtcdLog.Event, json)
+      }
+    })
+  }
+})
+
 type ReasonTag = EtcdLog.FailureReason["_tag"]
 
 const reasons: Readonly<Record<string, ReasonTag>> = {

@@ -5,7 +5,7 @@
  */
 import * as Option from "effect/Option"
 import type { Common, Entry, Event, Failure, FailureReason } from "../../EtcdLog.ts"
-import { failure, fieldString } from "./events.ts"
+import { failure, fieldString, isGrave } from "./events.ts"
 
 const listenPattern = /\blisten (?:tcp[46]?|unix) (\S+): (.*)/s
 const diskFullPattern = /no space left on device|disk quota exceeded|file too large/
@@ -230,13 +230,21 @@ export interface Account {
   readonly failures: Array<Failure>
   /** Whether the last failure is one of Go's that says nothing by itself, and the stack is yet to say where it was. */
   isUnlocated: boolean
+  /** The last line with an error that is no failure. Some versions end with nothing but that. */
+  complaint: Entry | undefined
   /** How far the database says that it is. */
   applied: bigint
   /** Whether the log of a member that is alone ends before that. */
   isBehind: boolean
 }
 
-export const makeAccount = (): Account => ({ failures: [], isUnlocated: false, applied: 0n, isBehind: false })
+export const makeAccount = (): Account => ({
+  failures: [],
+  isUnlocated: false,
+  complaint: undefined,
+  applied: 0n,
+  isBehind: false
+})
 
 // The first function of the stack that is neither Go's own nor its library's: `go.etcd.io/bbolt.(*DB).page(...)`.
 const framePattern = /^[a-z][\w-]*(?:\.[\w-]+)+\/\S+\(/
@@ -270,6 +278,7 @@ export const hear = (self: Account, event: Event): void => {
     push(self, event)
     self.isUnlocated = event.reason._tag === "Other" && goPattern.test(event.line)
   } else if (event._tag === "Entry") {
+    if (isGrave(event.level) && event.fields.error !== undefined) self.complaint = event
     compareLog(self, event)
   } else if (self.isUnlocated && event._tag === "Unparsed" && framePattern.test(event.line)) {
     self.isUnlocated = false

@@ -75,10 +75,14 @@ export const startTimeout = (
 /** What is known of an end that has no reason of its own. */
 const sentence = (
   failure: Option.Option<EtcdLog.Failure>,
+  complaint: EtcdLog.Entry | undefined,
   status: ExitStatus,
   { dataDir }: EtcdConfig.Resolved
 ): string => {
   if (Option.isNone(failure)) {
+    if (complaint !== undefined) {
+      return `etcd ended before it served: ${complaint.message} (${complaint.fields.error})`
+    }
     const killed = status.signal === "SIGKILL" ? ": somebody killed it, or the system did for want of memory" : ""
     return `etcd ended before it served${killed}`
   }
@@ -142,6 +146,6 @@ export const exitedEarly = (
         describe(`The node and the cluster it was to join do not fit together (${detail})`)
       )
     default:
-      return new EtcdProcessError.ExitedEarly(describe(sentence(failure, status, config)))
+      return new EtcdProcessError.ExitedEarly(describe(sentence(failure, account.complaint, status, config)))
   }
 }

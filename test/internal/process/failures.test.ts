@@ -83,6 +83,12 @@ describe("failures", () => {
       )
       assert.match(yield* message("fatal error: runtime: out of memory"), /^ExitedEarly: etcd got no more memory/)
       assert.match(yield* message(failed("accept: too many open files")), /^ExitedEarly: .*raise the limit/)
+      assert.match(
+        yield* message(
+          '{"level":"warn","msg":"failed to bootstrap","error":"failed to join (context deadline exceeded)"}'
+        ),
+        /^ExitedEarly: etcd ended before it served: failed to bootstrap \(failed to join \(context deadline exceeded\)\)/
+      )
       assert.match(yield* message("nothing"), /^ExitedEarly: etcd ended before it served \(/)
     })
   )
