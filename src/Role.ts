@@ -11,10 +11,9 @@
  * its `Status` four times in an *election timeout* (`electionTimeout`; half a second where that is less). One that has
  * answered none of the questions that were put within the last election timeout, because it is paused, hangs, cannot be
  * reached or defragments its database for so long (from etcd 3.6 on), is shown as a follower that knows no leader, and its
- * `ready` is false. It serves again with its next
- * answer, and leads again when it has said so for an election timeout, or at a new term. Raft elects another leader an
- * election timeout after the last heartbeat of the old one, and lets a leader resign that has not heard from a majority
- * for so long (its *CheckQuorum*).
+ * `ready` is false. It serves again with its next answer, and leads again when it has said so for an election timeout.
+ * For as long raft waits: the members elect another leader an election timeout after the last heartbeat of the old one at
+ * the earliest, and a leader that has not heard from a majority for so long resigns (raft's *CheckQuorum*).
  *
  * So there may be two leaders for a moment, and no module outside of raft can exclude it:
  *
@@ -27,14 +26,13 @@
  * - Time in which this process itself stood still is not counted as the node's silence; the work stood still as well,
  *   and goes on until the next answer. The pause of a whole machine is such a time.
  * - Where `Status` is refused to this client (TLS, a password), or is never asked for (`statusInterval: Infinity`), there
- *   is only what the log says.
+ *   is only what the log says, if it shows the role.
  *
  * Use a role for what is wasteful or untidy when two do it: timers, caches, reports. What must never be done twice needs
- * a *fence*, which is checked where the effect takes place. In etcd that is a transaction that compares what only the
- * present holder has: a key on a lease that was created by the one who won it, compared by its create revision, as etcd's
- * own elections and locks do it; or a key that holds the highest term so far, compared with the term of the leadership.
- * What is not etcd takes the term, or the create revision, along with each request, and refuses one that is lower than it
- * has seen.
+ * a *fence*, which is checked where the effect takes place. In etcd that is a transaction (`EtcdTxn`) that compares what
+ * only the latest holder has: the mod revision of a key that each leader writes when it begins (see {@link whileLeader}),
+ * or the create revision of a key on a lease (`EtcdLease`), as etcd's own elections and locks have it. What is not etcd
+ * takes that revision along with each request, and refuses one that is lower than it has seen.
  *
  * @since 0.1.0
  */
@@ -351,6 +349,23 @@ const isInterrupted = (exit: Exit.Exit<unknown, unknown>): boolean =>
  * const cleanUp = Effect.log("removing what has expired").pipe(Effect.repeat(Schedule.spaced("1 minute")))
  *
  * const program = (node: Role.Node) => Role.whileLeader(node, cleanUp).pipe(Effect.forkScoped)
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv, EtcdTxn, Role } from "effect-etcd"
+ *
+ * // With a fence: once another leader has begun, nothing that this one still tries has an effect.
+ * const work = Effect.gen(function*() {
+ *   const { header } = yield* EtcdKv.put("fence", "")
+ *   return yield* EtcdTxn.commit(EtcdTxn.make({
+ *     compare: [EtcdTxn.modRevision("fence").equals(header.revision)],
+ *     success: [EtcdTxn.put("paid/42", "yes")]
+ *   }))
+ * })
+ *
+ * const program = (node: Role.Node) => Role.whileLeader(node, work)
  * ```
  *
  * @category running

@@ -345,6 +345,19 @@ describe("the role of a node whose log does not tell it", () => {
     }).pipe(byTestClock, Effect.scoped)
   )
 
+  it.effect("is a follower when it refuses to say more", () =>
+    Effect.gen(function* () {
+      const node = yield* polled
+      node.answers(says(own, 4))
+      yield* pass(1000)
+      node.answers(failure(new EtcdError.PermissionDenied({ message: "no", outcome: "unknown" })))
+      yield* pass(700)
+      assert.strictEqual(node.now(), "leader@4")
+      yield* pass(300)
+      assert.strictEqual(node.now(), "follower@4")
+    }).pipe(byTestClock, Effect.scoped)
+  )
+
   it.effect("is a follower when it is silent, and leads again when it has answered for as long", () =>
     Effect.gen(function* () {
       const node = yield* polled

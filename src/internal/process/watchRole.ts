@@ -8,8 +8,8 @@
  * A node that is silent and answers again serves at once. It leads again when it has said so for an election timeout,
  * for at first it does not know what it has missed.
  *
- * Nobody is silent who never answers `Status` to this client in the first place (TLS, a password): of such a node the
- * log's word is all there is. And time in which this process stood still is not the node's silence.
+ * Nobody is silent who does not let this client in (TLS, a password): of such a node the log's word is all there is. And
+ * time in which this process stood still is not the node's silence.
  *
  * Both references are the node's and outlive the run, so a run that has ended no longer writes to them: its last lines
  * may still be in the pipes.
@@ -91,6 +91,8 @@ export const make = (options: Options): WatchRole => {
   /** What raft says, by the log and by answers. */
   const first = SubscriptionRef.getUnsafe(role)
   let told = first
+  /** Whether the log has said so. */
+  let isLogged = false
   let silentSince: DateTime.Utc | undefined
   /** Since when a node that was silent answers again that it leads. */
   let again: number | undefined
@@ -146,6 +148,7 @@ export const make = (options: Options): WatchRole => {
         // A line that came after the question is newer than the answer.
         if (told === asked.state) {
           told = itself && !isKnown ? claims(status, asked.at, now) : Role.fromStatus(told, status, now)
+          if (told !== asked.state) isLogged = false
         }
         if (isKnown || !itself) claim = undefined
         if (silentSince === undefined) return
@@ -184,8 +187,9 @@ export const make = (options: Options): WatchRole => {
 
   const asking = Effect.fnUntraced(function* (ask: Effect.Effect<Role.Status, EtcdError.EtcdError>) {
     const time = yield* Time.Time
+    // A leader by its answers alone, which are now refused, is none before long.
     const tries: Effect.Effect<Outcome> = Effect.catch(ask, (error) =>
-      isSilence(error)
+      isSilence(error) || (told.role === "leader" && !isLogged)
         ? Effect.andThen(
             Time.sleep(time, pause),
             Effect.suspend(() => tries)
@@ -213,7 +217,9 @@ export const make = (options: Options): WatchRole => {
   return {
     take: (event) =>
       update(() => {
-        told = Role.fold(told, event)
+        const before = told
+        told = Role.fold(before, event)
+        if (told !== before) isLogged = true
       }),
     serves: (status) =>
       Effect.flatMap(Time.Time, (time) => {
