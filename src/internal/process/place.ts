@@ -21,7 +21,7 @@ export interface Place {
   readonly runDirectory: string
   /** The directory that goes with the host, if one does. */
   readonly temporaryDirectory: string | undefined
-  /** The sockets of clients and peers in the run directory. */
+  /** All sockets in the run directory. */
   readonly sockets: ReadonlyArray<string>
 }
 
@@ -82,7 +82,12 @@ export const make = (
         ? path.join(runDirectory, dataDirectoryOf(wanted.name ?? "default"))
         : path.resolve(wanted.dataDir)
     const config = yield* EtcdConfig.resolve(wanted, { version, dataDir })
-    const { listenClientHttpUrls = [], listenClientUrls = [], listenPeerUrls = [] } = config.options
+    const {
+      listenClientHttpUrls = [],
+      listenClientUrls = [],
+      listenMetricsUrls = [],
+      listenPeerUrls = []
+    } = config.options
     const clientSockets = Sockets.namesIn(listenClientUrls)
     const problem = tooLong(runDirectory, clientSockets)
     if (problem !== undefined) return yield* Effect.fail(problem)
@@ -94,6 +99,9 @@ export const make = (
       config,
       runDirectory,
       temporaryDirectory: isTemporary ? runDirectory : undefined,
-      sockets: [...clientSockets, ...Sockets.namesIn([...listenPeerUrls, ...listenClientHttpUrls])]
+      sockets: [
+        ...clientSockets,
+        ...Sockets.namesIn([...listenPeerUrls, ...listenClientHttpUrls, ...listenMetricsUrls])
+      ]
     }
   })
