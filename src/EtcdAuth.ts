@@ -14,11 +14,11 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdError from "./EtcdError.ts"
-import type { Header } from "./EtcdKv.ts"
+import type { Header } from "./EtcdResponse.ts"
+import * as Wire from "./internal/client/wire.ts"
 import * as Options from "./internal/options.ts"
 import { Permission_Type, type Permission as WirePermission } from "./internal/proto/auth_pb.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
-import * as Wire from "./internal/wire.ts"
 import * as KeyRange from "./KeyRange.ts"
 
 /**

@@ -22,7 +22,8 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdConfig from "./EtcdConfig.ts"
 import type * as EtcdId from "./EtcdId.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
-import * as EtcdProcessError from "./EtcdProcessError.ts"
+import type * as EtcdProcessError from "./EtcdProcessError.ts"
+import * as Failures from "./internal/process/failures.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
 import * as Place from "./internal/process/place.ts"
 import * as Time from "./internal/time.ts"
@@ -173,7 +174,7 @@ const makeDataDirectories = Effect.fnUntraced(function* (dataDir: string, names:
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const root = path.resolve(dataDir)
-  const failed = EtcdProcessError.systemFailure(`make the data directories of a cluster in ${root}`)
+  const failed = Failures.systemFailure(`make the data directories of a cluster in ${root}`)
   const make = (directory: string) =>
     Effect.mapError(fs.makeDirectory(directory, { recursive: true, mode: 0o700 }), failed)
   yield* make(root)

@@ -8,16 +8,7 @@
  */
 import * as Brand from "effect/Brand"
 import * as Option from "effect/Option"
-
-/**
- * Whether it is a number of 64 bits, signed or not.
- *
- * @internal
- * @category guards
- * @since 0.1.0
- */
-export const isId = (input: unknown): input is bigint =>
-  typeof input === "bigint" && (BigInt.asIntN(64, input) === input || BigInt.asUintN(64, input) === input)
+import { isId } from "./internal/ids.ts"
 
 // What has more bits stays as it is, and is refused by whoever is to do something with it: cut off, it would be the id
 // of something else.

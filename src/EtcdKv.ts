@@ -9,93 +9,20 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Inspectable from "effect/Inspectable"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
-import { type ClusterId, LeaseId, type MemberId } from "./EtcdId.ts"
+import type { LeaseId } from "./EtcdId.ts"
+import type { Header, KeyValue } from "./EtcdResponse.ts"
+import * as Wire from "./internal/client/wire.ts"
+import * as Keys from "./internal/keys.ts"
 import * as Requests from "./internal/kv/requests.ts"
 import * as KeyStream from "./internal/kv/stream.ts"
 import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
-import * as Wire from "./internal/wire.ts"
 import * as KeyRange from "./KeyRange.ts"
-
-/**
- * Who answered, and at which state of the store.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Header {
-  readonly clusterId: ClusterId
-  readonly memberId: MemberId
-  /** The revision of the store when the request was applied. */
-  readonly revision: bigint
-  readonly raftTerm: bigint
-}
-
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
-
-/**
- * A key with its value and history.
- *
- * @category models
- * @since 0.1.0
- */
-export class KeyValue extends Inspectable.Class {
-  readonly key: Uint8Array
-  readonly value: Uint8Array
-  /** The revision that created the key. */
-  readonly createRevision: bigint
-  /** The revision that changed the key last. */
-  readonly modRevision: bigint
-  /** How often the key was written since it was created: 1 after creation. */
-  readonly version: bigint
-  /** The lease whose end deletes the key. */
-  readonly lease: Option.Option<LeaseId>
-
-  constructor(fields: {
-    readonly key: Uint8Array
-    readonly value: Uint8Array
-    readonly createRevision: bigint
-    readonly modRevision: bigint
-    readonly version: bigint
-    readonly lease: bigint
-  }) {
-    super()
-    this.key = fields.key
-    this.value = fields.value
-    this.createRevision = fields.createRevision
-    this.modRevision = fields.modRevision
-    this.version = fields.version
-    this.lease = fields.lease === 0n ? Option.none() : Option.some(LeaseId(fields.lease))
-  }
-
-  /** The key as text (UTF-8). */
-  get keyString(): string {
-    return decoder.decode(this.key)
-  }
-
-  /** The value as text (UTF-8). */
-  get valueString(): string {
-    return decoder.decode(this.value)
-  }
-
-  toJSON(): unknown {
-    return {
-      _id: "KeyValue",
-      key: this.keyString,
-      value: this.valueString,
-      createRevision: String(this.createRevision),
-      modRevision: String(this.modRevision),
-      version: String(this.version),
-      lease: this.lease
-    }
-  }
-}
 
 /**
  * How a key or a range is read.
@@ -289,6 +216,15 @@ const wrongKey = (who: string, key: unknown) => Options.wrongArgument(who, "the 
 
 const wrongRange = (who: string, range: unknown) => Options.wrongArgument(who, "the range", Options.range, range)
 
+/** A key, or any key of a range, had to exist and does not. */
+const keyNotFound = ({ end, key }: KeyRange.KeyRange): EtcdError.EtcdError => {
+  const message =
+    end.length === 0
+      ? `There is no key ${Keys.show(key)}.`
+      : `There is no key from ${Keys.show(key)} up to ${Keys.show(end)}.`
+  return EtcdError.make(new EtcdError.KeyNotFound({ message, outcome: "not-applied" }))
+}
+
 /**
  * The service over a client.
  *
@@ -322,7 +258,7 @@ export const fromClient = (client: EtcdClient.Client): Service => {
       client.unary(Rpc.KV.method.deleteRange, Requests.deleteRange(range, options ?? {}), options),
       (response) =>
         options?.errorOnMissing === true && response.deleted === 0n
-          ? Effect.fail(EtcdError.keyNotFound(range))
+          ? Effect.fail(keyNotFound(range))
           : Effect.succeed(Requests.deleteResult(response, Wire.header(response.header)))
     )
 

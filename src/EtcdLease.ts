@@ -33,14 +33,14 @@ import type * as Scope from "effect/Scope"
 import * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdError from "./EtcdError.ts"
 import { format, LeaseId } from "./EtcdId.ts"
-import type { Header } from "./EtcdKv.ts"
+import type { Header } from "./EtcdResponse.ts"
+import * as Wire from "./internal/client/wire.ts"
 import * as Entry from "./internal/lease/entry.ts"
 import type * as Keeper from "./internal/lease/keeper.ts"
 import * as Requests from "./internal/lease/requests.ts"
 import * as Internal from "./internal/lease/service.ts"
 import * as Options from "./internal/options.ts"
 import type * as Time from "./internal/time.ts"
-import * as Wire from "./internal/wire.ts"
 
 /**
  * A lease was lost, so its keys are gone or will be soon.

@@ -20,13 +20,13 @@ import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
 import { MemberId } from "./EtcdId.ts"
-import type { Header } from "./EtcdKv.ts"
+import type { Header } from "./EtcdResponse.ts"
 import { type Limit, limitOf, tooLate, unlimited } from "./internal/client/call.ts"
+import * as Wire from "./internal/client/wire.ts"
 import * as Snapshot from "./internal/maintenance/snapshot.ts"
 import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as Time from "./internal/time.ts"
-import * as Wire from "./internal/wire.ts"
 
 /**
  * What a member says of itself. Sizes are in bytes.

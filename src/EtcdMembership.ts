@@ -13,11 +13,11 @@ import * as Result from "effect/Result"
 import * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdError from "./EtcdError.ts"
 import { MemberId } from "./EtcdId.ts"
-import type { Header } from "./EtcdKv.ts"
+import type { Header } from "./EtcdResponse.ts"
+import * as Wire from "./internal/client/wire.ts"
 import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as Url from "./internal/url.ts"
-import * as Wire from "./internal/wire.ts"
 
 /**
  * A member of the cluster.

@@ -6,7 +6,6 @@
  *
  * @since 0.1.0
  */
-import type * as PlatformError from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 
 /**
@@ -211,14 +210,3 @@ export class EtcdProcessError extends Schema.TaggedError<EtcdProcessError>()("Et
  * @since 0.1.0
  */
 export const make = (reason: Reason): EtcdProcessError => new EtcdProcessError({ reason })
-
-/**
- * Wraps an error of the operating system, saying what was being done.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const systemFailure =
-  (doing: string) =>
-  (cause: PlatformError.PlatformError): EtcdProcessError =>
-    make(new SystemFailure({ message: `Could not ${doing}: ${cause.message}`, cause }))

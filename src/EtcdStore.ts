@@ -17,12 +17,13 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "./EtcdClient.ts"
-import * as EtcdError from "./EtcdError.ts"
+import type * as EtcdError from "./EtcdError.ts"
 import type { LeaseId } from "./EtcdId.ts"
 import * as EtcdKv from "./EtcdKv.ts"
+import type * as EtcdResponse from "./EtcdResponse.ts"
 import * as EtcdTxn from "./EtcdTxn.ts"
 import * as EtcdWatch from "./EtcdWatch.ts"
-import * as Keys from "./internal/kv/keys.ts"
+import * as Keys from "./internal/keys.ts"
 import * as Requests from "./internal/kv/requests.ts"
 import * as Checks from "./internal/options.ts"
 import * as WatchChecks from "./internal/watch/options.ts"
@@ -61,7 +62,7 @@ export class EtcdConflict extends Data.TaggedError("EtcdConflict")<{
   /** 0 where the key was expected not to exist. */
   readonly expectedRevision: bigint
   /** The key as it is, if it exists. */
-  readonly current: Option.Option<EtcdKv.KeyValue>
+  readonly current: Option.Option<EtcdResponse.KeyValue>
 }> {
   override get message(): string {
     const expected = this.expectedRevision === 0n ? "not to exist" : `to be at revision ${this.expectedRevision}`
@@ -243,7 +244,7 @@ export interface Store<in out A, out RD = never, out RE = never> {
     key: KeyRange.Bytes,
     value: A,
     options?: PutOptions | undefined
-  ) => Effect.Effect<EtcdKv.Header, Failure, EtcdKv.EtcdKv | RE>
+  ) => Effect.Effect<EtcdResponse.Header, Failure, EtcdKv.EtcdKv | RE>
   /**
    * Writes if the key is at the revision given, or does not exist where that is 0. Otherwise fails with
    * {@link EtcdConflict}. `header.revision` is the key's new revision.
@@ -252,7 +253,7 @@ export interface Store<in out A, out RD = never, out RE = never> {
     key: KeyRange.Bytes,
     value: A,
     options: PutOptions & Expected
-  ) => Effect.Effect<EtcdKv.Header, Failure | EtcdConflict, EtcdTxn.EtcdTxn | RE>
+  ) => Effect.Effect<EtcdResponse.Header, Failure | EtcdConflict, EtcdTxn.EtcdTxn | RE>
   /**
    * Writes what the function makes of the current value, and answers with it; starts over when somebody else has written
    * meanwhile, so the function may be called several times. The entry has the lease that `options` gives, if any, and
@@ -326,7 +327,7 @@ const wrongExpectation = (who: string, options: Partial<Expected> | undefined) =
 
 /** A store that was made in a way that makes no sense. */
 const impossible = (problem: string): Store<any, any, any> => {
-  const error = EtcdError.invalid(problem)
+  const error = Checks.invalid(problem)
   const failing = () => Effect.fail(error)
   const failingStream = () => Stream.fail(error)
   return {
@@ -369,7 +370,7 @@ const raw: Outer = {
 
 const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
 
-const undecodable = (kv: EtcdKv.KeyValue) => (cause: unknown) =>
+const undecodable = (kv: EtcdResponse.KeyValue) => (cause: unknown) =>
   new EtcdSchemaError({
     message:
       `The value of the key ${JSON.stringify(kv.keyString)}, written at revision ${kv.modRevision}, does not fit the ` +
@@ -397,7 +398,7 @@ const codecOf = <A, RD, RE>(schema: Schema.ConstraintCodec<A, unknown, RD, RE>, 
   const fromEncoded = Schema.decodeUnknownEffect(codec)
   const toEncoded = Schema.encodeUnknownEffect(codec)
   return {
-    decode: (kv: EtcdKv.KeyValue): Effect.Effect<A, EtcdSchemaError, RD> =>
+    decode: (kv: EtcdResponse.KeyValue): Effect.Effect<A, EtcdSchemaError, RD> =>
       Effect.mapError(Effect.flatMap(Effect.fromResult(outer.fromBytes(kv.value)), fromEncoded), undecodable(kv)),
     encode: (key: Uint8Array, value: A): Effect.Effect<Uint8Array, EtcdSchemaError, RE> =>
       Effect.mapError(
@@ -483,7 +484,7 @@ export const make: {
     return { key: decoder.decode(keyBytes), keyBytes }
   }
 
-  const entry = (kv: EtcdKv.KeyValue): Effect.Effect<Entry<A>, EtcdSchemaError, RD> =>
+  const entry = (kv: EtcdResponse.KeyValue): Effect.Effect<Entry<A>, EtcdSchemaError, RD> =>
     Effect.map(decode(kv), (value) => ({
       ...ownKey(kv.key),
       value,
@@ -494,11 +495,11 @@ export const make: {
     }))
 
   const optionalEntry = (
-    kv: Option.Option<EtcdKv.KeyValue>
+    kv: Option.Option<EtcdResponse.KeyValue>
   ): Effect.Effect<Option.Option<Entry<A>>, EtcdSchemaError, RD> =>
     Option.match(kv, { onNone: () => Effect.succeedNone, onSome: (kv) => Effect.map(entry(kv), Option.some) })
 
-  const previousEntry = (kv: Option.Option<EtcdKv.KeyValue>, onInvalid: InvalidOptions["onInvalid"]) =>
+  const previousEntry = (kv: Option.Option<EtcdResponse.KeyValue>, onInvalid: InvalidOptions["onInvalid"]) =>
     Option.match(kv, { onNone: () => Effect.succeedNone, onSome: (kv) => orSkip(entry(kv), onInvalid) })
 
   /** That a key held before what does not decode is no reason to pass over what it holds now, or that it is gone. */
@@ -552,7 +553,7 @@ export const make: {
     const full = fullKey(key)
     const { lease: _, ...call } = options ?? {}
     const attempt = (
-      current: Option.Option<EtcdKv.KeyValue>
+      current: Option.Option<EtcdResponse.KeyValue>
     ): Effect.Effect<A, Failure | E, EtcdTxn.EtcdTxn | RD | RE | R> =>
       Effect.gen(function* () {
         const before = yield* optionalEntry(current)
@@ -628,7 +629,7 @@ export const make: {
     },
     watch: (options) => {
       const problem = Checks.problemOf("EtcdStore's watch", ofWatch, options)
-      if (problem !== undefined) return Stream.fail(EtcdError.invalid(problem))
+      if (problem !== undefined) return Stream.fail(Checks.invalid(problem))
       const { onInvalid, ...watch } = options ?? {}
       return EtcdWatch.watch(range, watch).pipe(
         Stream.mapEffect((change) => orSkip(event(change, onInvalid), onInvalid)),

@@ -23,13 +23,14 @@ import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
 import { LeaseId } from "./EtcdId.ts"
 import type * as EtcdKv from "./EtcdKv.ts"
+import type * as EtcdResponse from "./EtcdResponse.ts"
 import { kindOf, methodOf } from "./internal/client/rpcs.ts"
-import * as Keys from "./internal/kv/keys.ts"
+import * as Wire from "./internal/client/wire.ts"
+import * as Keys from "./internal/keys.ts"
 import * as Requests from "./internal/kv/requests.ts"
 import * as Check from "./internal/kv/txnCheck.ts"
 import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
-import * as Wire from "./internal/wire.ts"
 import * as KeyRange from "./KeyRange.ts"
 
 const CompareTypeId = "~effect-etcd/EtcdTxn/Compare"
@@ -63,7 +64,7 @@ export interface Compare {
 export interface Op<out A> extends Pipeable.Pipeable {
   readonly [OpTypeId]: {
     readonly request: RequestOp
-    readonly decode: (response: Rpc.ResponseOp, header: EtcdKv.Header) => A
+    readonly decode: (response: Rpc.ResponseOp, header: EtcdResponse.Header) => A
     /** What its parts are called, and what is wrong with them, where this is a transaction. */
     readonly parts: Check.Parts | undefined
     /** What is wrong with it, if anything is: said when the transaction is to be sent. */
@@ -118,7 +119,7 @@ export interface Transaction<out Success extends Branch, out Failure extends Bra
  */
 export interface Succeeded<out A> {
   readonly succeeded: true
-  readonly header: EtcdKv.Header
+  readonly header: EtcdResponse.Header
   readonly results: A
 }
 
@@ -130,7 +131,7 @@ export interface Succeeded<out A> {
  */
 export interface Failed<out A> {
   readonly succeeded: false
-  readonly header: EtcdKv.Header
+  readonly header: EtcdResponse.Header
   readonly results: A
 }
 
@@ -330,7 +331,7 @@ const makeOp = <A>(fields: Op<A>[typeof OpTypeId]): Op<A> =>
 const operation = <C extends Case, A>(
   _answer: C,
   request: RequestOp["request"],
-  decode: (response: ResponseOf<C>, header: EtcdKv.Header) => A,
+  decode: (response: ResponseOf<C>, header: EtcdResponse.Header) => A,
   parts?: Check.Parts
 ): Op<A> =>
   makeOp({
@@ -356,7 +357,7 @@ const wrongKey = (who: string, key: unknown) => Options.problemOfArgument(who, "
 const wrongRange = (who: string, range: unknown) => Options.problemOfArgument(who, "the range", Options.range, range)
 
 /** Of its own, the header of an operation has no more than the revision at which it saw the store. */
-const headerOf = (own: Rpc.ResponseHeader | undefined, header: EtcdKv.Header): EtcdKv.Header =>
+const headerOf = (own: Rpc.ResponseHeader | undefined, header: EtcdResponse.Header): EtcdResponse.Header =>
   own === undefined || own.revision === 0n ? header : { ...header, revision: own.revision }
 
 /**
@@ -373,7 +374,7 @@ const getAs = (
   who: string,
   key: KeyRange.Bytes,
   options: ReadOptions | undefined
-): Op<Option.Option<EtcdKv.KeyValue>> => {
+): Op<Option.Option<EtcdResponse.KeyValue>> => {
   const problem = wrongKey(who, key) ?? Options.problemOf(who, Requests.ofRead, options)
   if (problem !== undefined) return impossible(problem)
   return operation(
@@ -389,7 +390,7 @@ const getAs = (
  * @category operations
  * @since 0.1.0
  */
-export const get = (key: KeyRange.Bytes, options?: ReadOptions | undefined): Op<Option.Option<EtcdKv.KeyValue>> =>
+export const get = (key: KeyRange.Bytes, options?: ReadOptions | undefined): Op<Option.Option<EtcdResponse.KeyValue>> =>
   getAs("EtcdTxn.get", key, options)
 
 /**
@@ -567,7 +568,7 @@ const namesOf = (shape: Shape): ReadonlyArray<Check.Part> =>
     return { label: shape.labels[index]!, parts, problem }
   })
 
-const resultsOf = (shape: Shape, responses: ReadonlyArray<Rpc.ResponseOp>, header: EtcdKv.Header): unknown =>
+const resultsOf = (shape: Shape, responses: ReadonlyArray<Rpc.ResponseOp>, header: EtcdResponse.Header): unknown =>
   shape.build(shape.ops.map((op, index) => op[OpTypeId].decode(responses[index]!, header)))
 
 const ofTransaction: Options.Checks<Transaction<Branch, Branch>> = {
@@ -698,7 +699,7 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
         Options.wrongCall("EtcdTxn.commit", options)
       if (wrong !== undefined) return wrong
       const { problem } = op[OpTypeId]
-      if (problem !== undefined) return Effect.fail(EtcdError.invalid(problem))
+      if (problem !== undefined) return Effect.fail(Options.invalid(problem))
       const { decode, parts, txn } = requestOf(op)
       const refused = Check.check(txn, parts)
       if (refused !== undefined) return Effect.fail(refused)

@@ -46,14 +46,15 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
-import * as EtcdError from "./EtcdError.ts"
-import type { KeyValue } from "./EtcdKv.ts"
+import type * as EtcdError from "./EtcdError.ts"
+import type { KeyValue } from "./EtcdResponse.ts"
+import * as Reasons from "./internal/client/reasons.ts"
+import * as Wire from "./internal/client/wire.ts"
 import type * as Proto from "./internal/proto/kv_pb.ts"
 import { Event_EventType } from "./internal/proto/kv_pb.ts"
 import * as Office from "./internal/watch/office.ts"
 import * as Options from "./internal/watch/options.ts"
 import { type Delivery, Subscription } from "./internal/watch/subscription.ts"
-import * as Wire from "./internal/wire.ts"
 import type * as KeyRange from "./KeyRange.ts"
 
 /**
@@ -345,7 +346,7 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
       changes: (range, options) => subscribe("EtcdWatch.changes", Options.ofChanges, range, options, changesOf),
       next: (key, options) =>
         Effect.flatMap(Stream.runHead(one(key, options)), (first) =>
-          Option.isSome(first) ? Effect.succeed(first.value) : Effect.fail(EtcdError.watchEnded())
+          Option.isSome(first) ? Effect.succeed(first.value) : Effect.fail(Reasons.watchEnded())
         ),
       requestProgress: office.requestProgress
     }

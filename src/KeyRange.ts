@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Predicate from "effect/Predicate"
+import * as Keys from "./internal/keys.ts"
 
 /**
  * Text (taken as UTF-8) or bytes, for keys and values on their way to etcd.
@@ -44,37 +45,8 @@ export interface KeyRange {
  */
 export type Input = KeyRange | Bytes
 
-const encoder = new TextEncoder()
-
-/** Up to here a loop takes less time than the encoder. */
-const shortText = 64
-
-/** What the encoder would say; `undefined` unless the text is ASCII. */
-const encodeAscii = (text: string): Uint8Array | undefined => {
-  const bytes = new Uint8Array(text.length)
-  for (let index = 0; index < text.length; index++) {
-    const code = text.charCodeAt(index)
-    if (code > 0x7f) return undefined
-    bytes[index] = code
-  }
-  return bytes
-}
-
-const encode = (text: string): Uint8Array =>
-  (text.length <= shortText ? encodeAscii(text) : undefined) ?? encoder.encode(text)
-
 const empty = new Uint8Array(0)
 const zero = new Uint8Array(1)
-
-/**
- * Whether it is text that has a UTF-8, or bytes.
- *
- * @internal
- * @category guards
- * @since 0.1.0
- */
-export const isBytes = (input: unknown): input is Bytes =>
-  typeof input === "string" ? input.isWellFormed() : input instanceof Uint8Array
 
 /**
  * The bytes of a key or value; an array that is given is not copied. Half a surrogate pair in a text, which has no UTF-8,
@@ -83,11 +55,9 @@ export const isBytes = (input: unknown): input is Bytes =>
  * @category conversions
  * @since 0.1.0
  */
-export const toBytes = (input: Bytes): Uint8Array => (typeof input === "string" ? encode(input) : input)
+export const toBytes: (input: Bytes) => Uint8Array = Keys.toBytes
 
-/** Bytes that nobody else has. A range lives on, and its end follows from what the key was when it was made. */
-const own = (input: Bytes): Uint8Array => (typeof input === "string" ? encode(input) : new Uint8Array(input))
-
+// A range lives on, and its end follows from what the key was when it was made: it has bytes of its own.
 const make = (key: Uint8Array, end: Uint8Array): KeyRange => ({ [TypeId]: TypeId, key, end })
 
 /** What is no key stays in the range as it is, and is refused by whoever is to do something with the range. */
@@ -111,7 +81,7 @@ export const fromInput = (input: Input): KeyRange => (isKeyRange(input) ? input 
  * @category constructors
  * @since 0.1.0
  */
-export const single = (key: Bytes): KeyRange => (isBytes(key) ? make(own(key), empty) : refusable(key))
+export const single = (key: Bytes): KeyRange => (Keys.isBytes(key) ? make(Keys.own(key), empty) : refusable(key))
 
 /**
  * The first key after all keys that begin with the prefix; the byte 0 (no upper bound) where there is none.
@@ -143,8 +113,8 @@ export const prefixEnd = (prefix: Bytes): Uint8Array => {
  * @since 0.1.0
  */
 export const prefix = (prefix: Bytes): KeyRange => {
-  if (!isBytes(prefix)) return refusable(prefix)
-  const bytes = own(prefix)
+  if (!Keys.isBytes(prefix)) return refusable(prefix)
+  const bytes = Keys.own(prefix)
   return bytes.length === 0 ? all : make(bytes, prefixEnd(bytes))
 }
 
@@ -155,8 +125,8 @@ export const prefix = (prefix: Bytes): KeyRange => {
  * @since 0.1.0
  */
 export const from = (key: Bytes): KeyRange => {
-  if (!isBytes(key)) return refusable(key)
-  const bytes = own(key)
+  if (!Keys.isBytes(key)) return refusable(key)
+  const bytes = Keys.own(key)
   return bytes.length === 0 ? all : make(bytes, zero)
 }
 
@@ -168,9 +138,9 @@ export const from = (key: Bytes): KeyRange => {
  * @since 0.1.0
  */
 export const interval = (start: Bytes, end: Bytes): KeyRange => {
-  if (!isBytes(start) || !isBytes(end)) return refusable(isBytes(start) ? end : start)
-  const first = own(start)
-  const last = own(end)
+  if (!Keys.isBytes(start) || !Keys.isBytes(end)) return refusable(Keys.isBytes(start) ? end : start)
+  const first = Keys.own(start)
+  const last = Keys.own(end)
   if (last.length === 0) return from(first)
   // On the wire the byte 0 as an end means "no upper bound", but no key comes before it.
   if (last.length === 1 && last[0] === 0) return make(last.with(0, 1), last.with(0, 1))

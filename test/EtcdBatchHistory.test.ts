@@ -7,6 +7,7 @@ import { assert, describe, layer } from "@effect/vitest"
 import { Arbitrary, Cause, Effect, Exit, Option, Schema } from "effect"
 import { EtcdClient, type EtcdError, EtcdKv, EtcdLayer, KeyRange } from "effect-etcd"
 import * as EtcdBatch from "effect-etcd/EtcdBatch"
+import type * as EtcdResponse from "../src/EtcdResponse.ts"
 
 const Operation = Schema.Struct({
   _tag: Schema.Literals(["get", "put", "keep", "delete"]),
@@ -44,7 +45,7 @@ interface Answer {
   readonly deleted?: bigint
 }
 
-const held = (kv: EtcdKv.KeyValue | undefined) => (kv === undefined ? null : kv.valueString)
+const held = (kv: EtcdResponse.KeyValue | undefined) => (kv === undefined ? null : kv.valueString)
 
 const perform = (
   kv: EtcdKv.Service,

@@ -2,7 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as EtcdError from "../src/EtcdError.ts"
+import * as Reasons from "../src/internal/client/reasons.ts"
 import { TransportError } from "../src/internal/grpc/Transport.ts"
+import * as Options from "../src/internal/options.ts"
 
 const put = { method: "/etcdserverpb.KV/Put", endpoint: "http://127.0.0.1:2379" }
 const range = { method: "/etcdserverpb.KV/Range", endpoint: "http://127.0.0.1:2379" }
@@ -82,7 +84,7 @@ describe("EtcdError", () => {
   it("has a reason for each of etcd's messages, whatever its code", () => {
     for (const [message, tag, outcome] of messages) {
       for (const code of [2, 9, 14]) {
-        const { reason } = EtcdError.fromTransport(status(code, `etcdserver: ${message}`), put)
+        const { reason } = Reasons.fromTransport(status(code, `etcdserver: ${message}`), put)
         assert.strictEqual(reason._tag, tag, message)
         assert.strictEqual(reason.outcome, outcome, message)
       }
@@ -92,18 +94,15 @@ describe("EtcdError", () => {
   it("says that nothing was applied by a call that only reads, or that the server did not take up", () => {
     for (const [message] of messages) {
       const error = status(14, `etcdserver: ${message}`)
-      assert.strictEqual(EtcdError.fromTransport(error, range).outcome, "not-applied")
-      assert.strictEqual(EtcdError.fromTransport(error, { ...put, kind: "read" }).outcome, "not-applied")
+      assert.strictEqual(Reasons.fromTransport(error, range).outcome, "not-applied")
+      assert.strictEqual(Reasons.fromTransport(error, { ...put, kind: "read" }).outcome, "not-applied")
     }
     const refused = new TransportError({ kind: "ConnectionLost", code: 14, message: "refused", processed: "no" })
-    assert.strictEqual(EtcdError.fromTransport(refused, put).outcome, "not-applied")
+    assert.strictEqual(Reasons.fromTransport(refused, put).outcome, "not-applied")
   })
 
   it("says what was wrong, where, what would fix it, and that a write may have happened", () => {
-    const compacted = EtcdError.fromTransport(
-      status(11, "etcdserver: mvcc: required revision has been compacted"),
-      range
-    )
+    const compacted = Reasons.fromTransport(status(11, "etcdserver: mvcc: required revision has been compacted"), range)
     assert.strictEqual(
       compacted.message,
       "KV.Range at http://127.0.0.1:2379 failed: mvcc: required revision has been compacted. " +
@@ -111,36 +110,36 @@ describe("EtcdError", () => {
     )
     assert.strictEqual(compacted.reason.method, "KV.Range")
     assert.strictEqual(compacted.reason.endpoint, "http://127.0.0.1:2379")
-    const timeout = EtcdError.fromTransport(status(14, "etcdserver: request timed out"), put)
+    const timeout = Reasons.fromTransport(status(14, "etcdserver: request timed out"), put)
     assert.include(timeout.message, "Whether it was applied is unknown.")
   })
 
   it("keeps any other status", () => {
-    const { reason } = EtcdError.fromTransport(status(13, "odd"), put)
+    const { reason } = Reasons.fromTransport(status(13, "odd"), put)
     assert.deepInclude(reason, { _tag: "GrpcStatus", code: 13, status: "odd", outcome: "unknown" })
-    assert.include(EtcdError.fromTransport(status(13, ""), put).message, "gRPC status 13")
+    assert.include(Reasons.fromTransport(status(13, ""), put).message, "gRPC status 13")
   })
 
   it("tells a feature that the server lacks, and since when there is one", () => {
-    const stream = EtcdError.fromTransport(status(12, "unknown method"), {
+    const stream = Reasons.fromTransport(status(12, "unknown method"), {
       ...put,
       method: "/etcdserverpb.KV/RangeStream"
     })
     assert.deepInclude(stream.reason, { _tag: "Unsupported", feature: "KV.RangeStream", since: "3.7" })
     assert.include(stream.message, "3.7")
-    const other = EtcdError.fromTransport(status(12, "unknown service"), put)
+    const other = Reasons.fromTransport(status(12, "unknown service"), put)
     assert.deepInclude(other.reason, { _tag: "Unsupported", feature: "KV.Put" })
   })
 
   it("tells the limit of grpc-go from that of etcd", () => {
-    const { reason } = EtcdError.fromTransport(status(8, "grpc: received message larger than max (9 vs. 1)"), put)
+    const { reason } = Reasons.fromTransport(status(8, "grpc: received message larger than max (9 vs. 1)"), put)
     assert.deepInclude(reason, { _tag: "RequestTooLarge", outcome: "not-applied" })
   })
 
   it("tells why a watch was canceled", () => {
-    const compacted = EtcdError.watchCanceled({ compactRevision: 7n, cancelReason: "" }).reason
+    const compacted = Reasons.watchCanceled({ compactRevision: 7n, cancelReason: "" }).reason
     assert.deepInclude(compacted, { _tag: "Compacted", compactedRevision: 7n })
-    const canceled = (cancelReason: string) => EtcdError.watchCanceled({ compactRevision: 0n, cancelReason }).reason
+    const canceled = (cancelReason: string) => Reasons.watchCanceled({ compactRevision: 0n, cancelReason }).reason
     assert.strictEqual(
       canceled("rpc error: code = PermissionDenied desc = etcdserver: permission denied")._tag,
       "PermissionDenied"
@@ -153,7 +152,7 @@ describe("EtcdError", () => {
 
   it.effect("is caught by its reason", () =>
     Effect.gen(function* () {
-      const failing: Effect.Effect<string, EtcdError.EtcdError> = Effect.fail(EtcdError.invalid("no"))
+      const failing: Effect.Effect<string, EtcdError.EtcdError> = Effect.fail(Options.invalid("no"))
       const caught = failing.pipe(
         Effect.catchReason("EtcdError", "InvalidArgument", (reason) => Effect.succeed(reason.message))
       )
@@ -163,7 +162,7 @@ describe("EtcdError", () => {
 
   it.effect("survives being encoded", () =>
     Effect.gen(function* () {
-      const error = EtcdError.watchCanceled({ compactRevision: 7n, cancelReason: "" })
+      const error = Reasons.watchCanceled({ compactRevision: 7n, cancelReason: "" })
       const encoded = yield* Schema.encodeEffect(EtcdError.EtcdError)(error)
       const decoded = yield* Schema.decodeEffect(EtcdError.EtcdError)(encoded)
       assert.strictEqual(decoded.message, error.message)

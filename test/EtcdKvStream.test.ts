@@ -5,10 +5,11 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import { Effect, Ref, Stream } from "effect"
 import { EtcdClient, EtcdCluster, EtcdError, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
 import fc from "fast-check"
+import type * as EtcdResponse from "../src/EtcdResponse.ts"
 import { KV, RangeStreamResponseSchema } from "../src/internal/proto/rpc_pb.ts"
 
-const text = (kv: EtcdKv.KeyValue) => `${kv.keyString}=${kv.valueString}`
-const hex = (kv: EtcdKv.KeyValue) => Buffer.from(kv.key).toString("hex")
+const text = (kv: EtcdResponse.KeyValue) => `${kv.keyString}=${kv.valueString}`
+const hex = (kv: EtcdResponse.KeyValue) => Buffer.from(kv.key).toString("hex")
 
 const putAll = (client: EtcdClient.Client, prefix: string, count: number) =>
   Effect.forEach(

@@ -5,6 +5,7 @@ import { EtcdClient, type EtcdError, EtcdKv, EtcdLayer, EtcdWatch, KeyRange } fr
 import * as EtcdNamespace from "effect-etcd/EtcdNamespace"
 import * as EtcdTxn from "effect-etcd/EtcdTxn"
 import fc from "fast-check"
+import type * as EtcdResponse from "../src/EtcdResponse.ts"
 import * as Namespace from "../src/internal/kv/namespace.ts"
 import { Election, file_election } from "../src/internal/proto/election_pb.ts"
 import { file_lock, Lock } from "../src/internal/proto/lock_pb.ts"
@@ -37,7 +38,7 @@ const services = Layer.mergeAll(EtcdKv.layer, EtcdTxn.layer, EtcdWatch.layer)
 const live = Layer.provideMerge(EtcdTxn.layer, EtcdLayer.ephemeral({}, { log: false }))
 const within = (prefix: KeyRange.Bytes) => Effect.provide(EtcdNamespace.layer(prefix, services))
 
-const entries = (kvs: ReadonlyArray<EtcdKv.KeyValue>) => kvs.map((kv) => `${kv.keyString}=${kv.valueString}`)
+const entries = (kvs: ReadonlyArray<EtcdResponse.KeyValue>) => kvs.map((kv) => `${kv.keyString}=${kv.valueString}`)
 const all = Effect.map(EtcdKv.range(KeyRange.all), (result) => entries(result.kvs))
 
 const bytes = KeyRange.toBytes

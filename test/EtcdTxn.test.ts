@@ -5,6 +5,7 @@ import { EtcdClient, EtcdId, EtcdKv, EtcdLayer, KeyRange } from "effect-etcd"
 import * as EtcdTxn from "effect-etcd/EtcdTxn"
 import fc from "fast-check"
 import { expectTypeOf } from "vitest"
+import type * as EtcdResponse from "../src/EtcdResponse.ts"
 import { check, sizeOf } from "../src/internal/kv/txnCheck.ts"
 import { KV, Lease, type RequestOpSchema, type TxnRequestSchema } from "../src/internal/proto/rpc_pb.ts"
 
@@ -65,7 +66,7 @@ describe("EtcdTxn", () => {
         type Inner = EtcdTxn.Succeeded<EtcdKv.DeleteResult> | EtcdTxn.Failed<readonly [EtcdKv.RangeResult]>
         expectTypeOf(txn).toEqualTypeOf<
           EtcdTxn.Op<
-            | EtcdTxn.Succeeded<readonly [Option.Option<EtcdKv.KeyValue>, EtcdKv.PutResult]>
+            | EtcdTxn.Succeeded<readonly [Option.Option<EtcdResponse.KeyValue>, EtcdKv.PutResult]>
             | EtcdTxn.Failed<{ readonly name: Option.Option<string>; readonly inner: Inner }>
           >
         >()

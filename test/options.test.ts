@@ -214,16 +214,14 @@ const walked = new Set<string>()
 /** Functions in which nobody can be told of anything, since they neither run nor fail. */
 const cannotRefuse = new Set([
   // Values of values.
-  ...["MemberId", "ClusterId", "LeaseId", "isId", "format", "parse"].map((name) => `EtcdId.${name}`),
-  ...["toBytes", "prefixEnd", "isBytes", "isKeyRange", "fromInput"].map((name) => `KeyRange.${name}`),
+  ...["MemberId", "ClusterId", "LeaseId", "format", "parse"].map((name) => `EtcdId.${name}`),
+  ...["toBytes", "prefixEnd", "isKeyRange", "fromInput"].map((name) => `KeyRange.${name}`),
   ...["toFlags", "toEnvironment", "endpoints", "showsRole", "ephemeral"].map((name) => `EtcdConfig.${name}`),
   ...["parse", "makeLineReader", "fromLine", "decode", "decodeWith", "explain"].map((name) => `EtcdLog.${name}`),
   "EtcdTxn.isOp",
   // Errors.
-  ...["make", "fromTransport", "invalid", "keyNotFound", "watchCanceled", "watchEnded"].map(
-    (name) => `EtcdError.${name}`
-  ),
-  ...["make", "systemFailure"].map((name) => `EtcdProcessError.${name}`),
+  "EtcdError.make",
+  "EtcdProcessError.make",
   // They take a node or its state, and what they run.
   ...["initial", "fold", "stopped", "fromStatus", "changes", "whileLeader", "onTransition"].map(
     (name) => `Role.${name}`

@@ -17,11 +17,11 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type { CallDefaults, CallOptions } from "../EtcdClient.ts"
 import * as EtcdError from "../EtcdError.ts"
-import * as EtcdId from "../EtcdId.ts"
 import * as KeyRange from "../KeyRange.ts"
 import { isSendable } from "./grpc/metadata.ts"
 import { shorten } from "./grpc/status.ts"
-import * as Keys from "./kv/keys.ts"
+import * as Ids from "./ids.ts"
+import * as Keys from "./keys.ts"
 
 /** What a value has to be. */
 export interface Check {
@@ -117,11 +117,15 @@ export const problemOf = <Options extends object>(
 export const problemOfCall = (who: string, options: CallOptions): string | undefined =>
   search(who, ofCall as Table, undefined, options)?.message
 
+/** What a caller asked for makes no sense, and was not sent. */
+export const invalid = (message: string): EtcdError.EtcdError =>
+  EtcdError.make(new EtcdError.InvalidArgument({ message, outcome: "not-applied" }))
+
 type Failure = Effect.Effect<never, EtcdError.EtcdError>
 
 /** Fails with what is wrong, if anything is. */
 const failing = (problem: string | undefined): Failure | undefined =>
-  problem === undefined ? undefined : Effect.fail(EtcdError.invalid(problem))
+  problem === undefined ? undefined : Effect.fail(invalid(problem))
 
 export const wrongArgument = (who: string, what: string, check: Check, value: unknown): Failure | undefined =>
   check.accepts(value) ? undefined : failing(sentence(who, what, check, value))
@@ -204,12 +208,12 @@ export const revision: Check = {
 
 /** The id of something that is there. Both forms of it are taken, the signed and the unsigned one. */
 export const id = (what: string): Check => ({
-  accepts: (value) => EtcdId.isId(value) && value !== 0n,
+  accepts: (value) => Ids.isId(value) && value !== 0n,
   due: `the id of ${what}, a bigint of 64 bits other than 0n`
 })
 
 /** The lease of a key, which need not have one. */
-export const lease: Check = { accepts: EtcdId.isId, due: "the id of a lease, a bigint of 64 bits (0n: none)" }
+export const lease: Check = { accepts: Ids.isId, due: "the id of a lease, a bigint of 64 bits (0n: none)" }
 
 const units: Record<keyof Duration.DurationObject, true> = {
   weeks: true,
@@ -297,9 +301,7 @@ export const secret: Required<Check> = {
     Redacted.isRedacted(value) ? "a Redacted that is empty, or of something else" : `a ${typeof value} without it`
 }
 
-const isBytes = KeyRange.isBytes
-
-export const bytes: Check = { accepts: isBytes, due: "text (without half a surrogate pair) or a Uint8Array" }
+export const bytes: Check = { accepts: Keys.isBytes, due: "text (without half a surrogate pair) or a Uint8Array" }
 
 /** A value of a key, of which nothing is shown: somebody may have forgotten to encode it. */
 export const value: Check = {
@@ -308,7 +310,7 @@ export const value: Check = {
 }
 
 export const key: Check = {
-  accepts: (value) => isBytes(value) && value.length > 0,
+  accepts: (value) => Keys.isBytes(value) && value.length > 0,
   due: "a key: text (without half a surrogate pair) or a Uint8Array that is not empty"
 }
 

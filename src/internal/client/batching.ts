@@ -14,7 +14,7 @@
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import type * as EtcdClient from "../../EtcdClient.ts"
-import * as EtcdError from "../../EtcdError.ts"
+import type * as EtcdError from "../../EtcdError.ts"
 import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
@@ -187,5 +187,5 @@ export const make = (
     const problem = problemOf("EtcdBatch", options)
     return problem === undefined
       ? Effect.map(Time.Time, (time) => wrap(client, limitsOf(client, options), time))
-      : Effect.fail(EtcdError.invalid(problem))
+      : Effect.fail(Options.invalid(problem))
   })

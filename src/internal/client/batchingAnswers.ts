@@ -3,7 +3,7 @@
  *
  * @internal
  */
-import { shortData } from "../kv/keys.ts"
+import { shortData } from "../keys.ts"
 import type * as Kv from "../proto/kv_pb.ts"
 import type * as Rpc from "../proto/rpc_pb.ts"
 import type { Message, Operation } from "./batchingMember.ts"

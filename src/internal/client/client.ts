@@ -25,7 +25,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Tracer from "effect/Tracer"
 import type * as EtcdClient from "../../EtcdClient.ts"
-import * as EtcdError from "../../EtcdError.ts"
+import type * as EtcdError from "../../EtcdError.ts"
 import * as Caller from "../caller.ts"
 import { nodeHttp2Transport } from "../grpc/NodeHttp2Transport.ts"
 import { type Read, type Transport, TransportError } from "../grpc/Transport.ts"
@@ -116,7 +116,7 @@ const metadataOf = ({ options }: Beginning, span: Tracer.Span | undefined) =>
 const beginCall = (beginning: Beginning, span: Tracer.Span | undefined): Result.Result<Call, EtcdError.EtcdError> => {
   const { credentials, engine, kind, method, options, request, streaming } = beginning
   const problem = RequestOptions.problemOfCall(method.name, options)
-  if (problem !== undefined) return Result.fail(EtcdError.invalid(problem))
+  if (problem !== undefined) return Result.fail(RequestOptions.invalid(problem))
   const limit = limitOfCall(beginning)
   const pinned = pinnedOf(beginning)
   if (Result.isFailure(pinned)) return Result.fail(pinned.failure)
@@ -407,7 +407,7 @@ const currentCredentials = (
     // Also those that were checked before: a secret may have been wiped since.
     (credentials) => {
       const problem = ClientOptions.problemOfCredentials(credentials)
-      return problem === undefined ? Effect.succeed(credentials) : Effect.fail(EtcdError.invalid(problem))
+      return problem === undefined ? Effect.succeed(credentials) : Effect.fail(RequestOptions.invalid(problem))
     }
   )
 

@@ -11,7 +11,7 @@
  */
 import type { DescMessage } from "@bufbuild/protobuf"
 import { detach } from "../grpc/framing.ts"
-import { shortData } from "../kv/keys.ts"
+import { shortData } from "../keys.ts"
 import type * as Kv from "../proto/kv_pb.ts"
 import { Event_EventType } from "../proto/kv_pb.ts"
 import * as Rpc from "../proto/rpc_pb.ts"

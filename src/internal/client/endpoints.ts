@@ -19,7 +19,7 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../EtcdClient.ts"
-import * as EtcdError from "../../EtcdError.ts"
+import type * as EtcdError from "../../EtcdError.ts"
 import * as Caller from "../caller.ts"
 import * as Options from "../options.ts"
 import { Cluster, type Member } from "../proto/rpc_pb.ts"
@@ -48,13 +48,13 @@ export const configure = (
   hasTls: boolean
 ): Result.Result<Configured, EtcdError.EtcdError> => {
   const parsed = Endpoint.parseAll(texts, hasTls)
-  if (Result.isFailure(parsed)) return Result.fail(EtcdError.invalid(parsed.failure))
+  if (Result.isFailure(parsed)) return Result.fail(Options.invalid(parsed.failure))
   const endpoints = parsed.success
   const hasSecure = endpoints.some((endpoint) => endpoint.secure)
   const exposed = endpoints.filter(Endpoint.isExposed)
   if (hasTls && !hasSecure) {
     return Result.fail(
-      EtcdError.invalid(
+      Options.invalid(
         `The client has TLS options, but none of its endpoints uses TLS: ${addressesOf(endpoints)}. Begin them with ` +
           "https:// or unixs://."
       )
@@ -62,7 +62,7 @@ export const configure = (
   }
   return hasSecure && exposed.length > 0
     ? Result.fail(
-        EtcdError.invalid(
+        Options.invalid(
           `Some of the client's endpoints use TLS, and these do not: ${addressesOf(exposed)}. What is said to them, ` +
             "passwords included, can be read on the way. Begin all of them with https://."
         )
@@ -104,7 +104,7 @@ export const lists = (
   return Effect.gen(function* () {
     const rest = yield* Stream.toPull(endpoints)
     const first = yield* Pull.catchDone(rest, () =>
-      Effect.fail(EtcdError.invalid("The stream of endpoints ended before its first list."))
+      Effect.fail(Options.invalid("The stream of endpoints ended before its first list."))
     )
     yield* checkList(Arr.lastNonEmpty(first))
     return { first: Arr.lastNonEmpty(first), rest }
@@ -123,7 +123,7 @@ const sift = Effect.fnUntraced(function* (
   const [admitted, problems] = Arr.partition(texts, read)
   if (problems.length > 0) yield* say(engine, Effect.logWarning("etcd endpoints passed over", problems.join(" ")))
   const endpoints = Arr.dedupeWith(admitted, (a, b) => a.address === b.address)
-  if (endpoints.length === 0) return yield* Effect.fail(EtcdError.invalid("No endpoint is left."))
+  if (endpoints.length === 0) return yield* Effect.fail(Options.invalid("No endpoint is left."))
   return endpoints
 })
 

@@ -14,11 +14,13 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as EtcdError from "../../EtcdError.ts"
 import { type CallOptions as TransportCallOptions, TransportError } from "../grpc/Transport.ts"
+import * as Options from "../options.ts"
 import * as Time from "../time.ts"
 import { type Call, type Retry, type Try, tooLate as tooLateText } from "./call.ts"
 import * as Credentials from "./credentials.ts"
 import * as Endpoints from "./endpoints.ts"
 import * as Inquiry from "./inquiry.ts"
+import * as Reasons from "./reasons.ts"
 import { blamesEndpoint, decide } from "./retryRules.ts"
 import * as Selection from "./selection.ts"
 import * as Session from "./session.ts"
@@ -49,7 +51,7 @@ export const closedError = EtcdError.make(
 export const failure = (call: Call, session: Session.Session, error: TransportError): EtcdError.EtcdError => {
   call.code = error.code
   if (error === Session.clientClosed) return closedError
-  return EtcdError.fromTransport(error.kind === "Deadline" ? retold(call, error) : error, {
+  return Reasons.fromTransport(error.kind === "Deadline" ? retold(call, error) : error, {
     method: call.method.path,
     endpoint: session.endpoint.address,
     kind: call.kind
@@ -94,7 +96,7 @@ const letGo = (engine: Engine, session: Session.Session): Effect.Effect<void> =>
 /** The session of an endpoint that a call names. */
 export const pin = (engine: Engine, text: string): Result.Result<Session.Session, EtcdError.EtcdError> => {
   const admitted = Endpoints.admit(engine.configured, text)
-  if (Result.isFailure(admitted)) return Result.fail(EtcdError.invalid(admitted.failure))
+  if (Result.isFailure(admitted)) return Result.fail(Options.invalid(admitted.failure))
   const endpoint = admitted.success
   const known =
     Selection.all(engine.selection).find((session) => session.endpoint.address === endpoint.address) ??

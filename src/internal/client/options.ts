@@ -9,7 +9,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../EtcdClient.ts"
-import * as EtcdError from "../../EtcdError.ts"
+import type * as EtcdError from "../../EtcdError.ts"
 import type { ConnectionOptions } from "../grpc/Transport.ts"
 import * as Options from "../options.ts"
 import * as Time from "../time.ts"
@@ -177,7 +177,7 @@ const refreshOf = (input: Duration.Input | undefined): Duration.Duration | undef
 /** The client that is asked for, or what would be right. */
 export const settings = (options: EtcdClient.Options): Result.Result<Settings, EtcdError.EtcdError> => {
   const problem = problemOf(options)
-  if (problem !== undefined) return Result.fail(EtcdError.invalid(problem))
+  if (problem !== undefined) return Result.fail(Options.invalid(problem))
   const { batching } = options
   return Result.succeed({
     selection: options.selection ?? defaultSelection,

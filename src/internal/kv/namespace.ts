@@ -8,12 +8,12 @@
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as KeyRange from "../../KeyRange.ts"
+import * as Keys from "../keys.ts"
 import type * as Auth from "../proto/auth_pb.ts"
 import * as Election from "../proto/election_pb.ts"
 import type * as Kv from "../proto/kv_pb.ts"
 import * as Lock from "../proto/lock_pb.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
-import * as Keys from "./keys.ts"
 
 type RequestOp = MessageInitShape<typeof Rpc.RequestOpSchema>
 type TxnRequest = MessageInitShape<typeof Rpc.TxnRequestSchema>

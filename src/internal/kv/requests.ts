@@ -8,7 +8,6 @@ import { LeaseId } from "../../EtcdId.ts"
 import type {
   DeleteOptions,
   DeleteResult,
-  Header,
   PutOptions,
   PutResult,
   RangeOptions,
@@ -16,10 +15,11 @@ import type {
   ReadOptions,
   StreamOptions
 } from "../../EtcdKv.ts"
+import type { Header } from "../../EtcdResponse.ts"
 import * as KeyRange from "../../KeyRange.ts"
+import * as Wire from "../client/wire.ts"
 import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
-import * as Wire from "../wire.ts"
 
 export const ofRead: Options.Checks<Options.Own<ReadOptions>> = {
   revision: Options.revision,

@@ -24,12 +24,13 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type { EtcdError } from "../../EtcdError.ts"
-import type { KeyValue, StreamOptions } from "../../EtcdKv.ts"
+import type { StreamOptions } from "../../EtcdKv.ts"
+import type { KeyValue } from "../../EtcdResponse.ts"
 import * as KeyRange from "../../KeyRange.ts"
+import * as Wire from "../client/wire.ts"
+import * as Keys from "../keys.ts"
 import type * as Kv from "../proto/kv_pb.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
-import * as Wire from "../wire.ts"
-import * as Keys from "./keys.ts"
 
 const firstPage = 32
 const largestGrowth = 16

@@ -14,8 +14,8 @@
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as EtcdError from "../../EtcdError.ts"
+import * as Keys from "../keys.ts"
 import type * as Rpc from "../proto/rpc_pb.ts"
-import * as Keys from "./keys.ts"
 
 /** How the caller knows an operation, and what is wrong with it by itself. */
 export interface Part {

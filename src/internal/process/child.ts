@@ -15,7 +15,7 @@ import * as ChildProcess from "effect/process/ChildProcess"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Failures from "./failures.ts"
 import type { Guard } from "./guard.ts"
 
@@ -85,7 +85,7 @@ export const spawn = (
   options: Options
 ): Effect.Effect<Child, EtcdProcessError.EtcdProcessError, Scope.Scope | ChildProcessSpawner.ChildProcessSpawner> =>
   Effect.gen(function* () {
-    const failed = isWindows ? EtcdProcessError.systemFailure(`start ${options.command}`) : Failures.noShell
+    const failed = isWindows ? Failures.systemFailure(`start ${options.command}`) : Failures.noShell
     const handle = yield* Effect.mapError(command(options), failed)
     const { pid, stderr, stdout } = handle
     yield* options.guard.watch(pid)

@@ -21,6 +21,14 @@ const codeOf = (cause: unknown): string => {
   return typeof code === "string" ? ` (${code})` : ""
 }
 
+/** An error of the operating system, saying what was being done. */
+export const systemFailure =
+  (doing: string) =>
+  (cause: PlatformError.PlatformError): EtcdProcessError.EtcdProcessError =>
+    EtcdProcessError.make(
+      new EtcdProcessError.SystemFailure({ message: `Could not ${doing}: ${cause.message}`, cause })
+    )
+
 /** The shell could not be started by which etcd is. (The error itself tells the whole script.) */
 export const noShell = (cause: PlatformError.PlatformError): EtcdProcessError.EtcdProcessError => {
   const message = `Could not run /bin/sh${codeOf(cause.reason.cause)}, by which etcd is started, and ended when this program dies.`

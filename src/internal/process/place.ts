@@ -10,9 +10,10 @@ import * as Path from "effect/Path"
 import type * as Scope from "effect/Scope"
 import type * as SemVer from "effect/SemVer"
 import * as EtcdConfig from "../../EtcdConfig.ts"
-import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { privateClientUrl } from "../config/defaults.ts"
 import * as Read from "../config/read.ts"
+import * as Failures from "./failures.ts"
 import * as Sockets from "./sockets.ts"
 
 export interface Place {
@@ -45,7 +46,7 @@ export const makeRunDirectory = (
     const directory = fits || !(yield* Effect.orElseSucceed(fs.exists(short), () => false)) ? usual : short
     return yield* Effect.mapError(
       fs.makeTempDirectoryScoped({ directory, prefix }),
-      EtcdProcessError.systemFailure("create a temporary directory")
+      Failures.systemFailure("create a temporary directory")
     )
   })
 
@@ -93,7 +94,7 @@ export const make = (
     if (problem !== undefined) return yield* Effect.fail(problem)
     yield* Effect.mapError(
       fs.makeDirectory(dataDir, { recursive: true, mode: 0o700 }),
-      EtcdProcessError.systemFailure(`create the data directory ${dataDir}`)
+      Failures.systemFailure(`create the data directory ${dataDir}`)
     )
     return {
       config,

@@ -21,7 +21,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import type { CallOptions, Client } from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
-import * as Keys from "../kv/keys.ts"
+import * as Keys from "../keys.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 
 /** How far a store was, by what a server said. */

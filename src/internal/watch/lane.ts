@@ -27,6 +27,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
+import * as Reasons from "../client/reasons.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
 import * as Identity from "./identity.ts"
@@ -152,7 +153,7 @@ const silent = (endpoint: string | undefined, millis: number): EtcdError.EtcdErr
   )
 
 const isTokenRefused = (answer: Rpc.WatchResponse): boolean =>
-  answer.created && answer.canceled && Rules.isTokenRefused(EtcdError.watchCanceled(answer))
+  answer.created && answer.canceled && Rules.isTokenRefused(Reasons.watchCanceled(answer))
 
 export class Lane implements Carrier {
   readonly carriage: Carriage
@@ -390,7 +391,7 @@ export class Lane implements Carrier {
 
   private onRefused(seat: Seat, answer: Rpc.WatchResponse): void {
     if (seat.left) return
-    const error = EtcdError.watchCanceled(answer)
+    const error = Reasons.watchCanceled(answer)
     // The call cannot have another token: the next watch had better have another call.
     if (Rules.isTokenRefused(error)) this.isWorn = true
     this.drop(seat)
@@ -401,7 +402,7 @@ export class Lane implements Carrier {
     // After a compaction the server remembers the watch until it is told to forget it.
     if (answer.compactRevision > 0n) this.cancel(seat.id)
     this.drop(seat)
-    seat.subscription.canceled(EtcdError.watchCanceled(answer))
+    seat.subscription.canceled(Reasons.watchCanceled(answer))
   }
 
   /**
@@ -640,7 +641,7 @@ export class Lane implements Carrier {
   private read(call: Duplex): Effect.Effect<never, EtcdError.EtcdError> {
     return Effect.andThen(
       Stream.runForEachArray(call.messages, (answers) => Effect.suspend(() => this.hear(call, answers))),
-      Effect.fail(EtcdError.watchEnded())
+      Effect.fail(Reasons.watchEnded())
     )
   }
 
@@ -760,7 +761,7 @@ export class Lane implements Carrier {
     while (true) {
       const end = yield* Effect.result(this.callOnce)
       if (Result.isSuccess(end) && (this.isServed || end.success === "again")) yield* this.move
-      else if (!(yield* this.survive(Result.isSuccess(end) ? EtcdError.watchEnded() : end.failure))) return
+      else if (!(yield* this.survive(Result.isSuccess(end) ? Reasons.watchEnded() : end.failure))) return
     }
   })
 

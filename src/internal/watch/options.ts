@@ -4,7 +4,7 @@
  * @internal
  */
 import * as Result from "effect/Result"
-import * as EtcdError from "../../EtcdError.ts"
+import type * as EtcdError from "../../EtcdError.ts"
 import type { ChangesOptions, WatchOptions } from "../../EtcdWatch.ts"
 import * as KeyRange from "../../KeyRange.ts"
 import * as Options from "../options.ts"
@@ -50,7 +50,7 @@ export const request = (
   const problem =
     Options.problemOfArgument(who, "the range", Options.rangeOfKeys, input) ??
     Options.problemOf<ChangesOptions | WatchOptions>(who, checks, given)
-  if (problem !== undefined) return Result.fail(EtcdError.invalid(problem))
+  if (problem !== undefined) return Result.fail(Options.invalid(problem))
   const options = given ?? {}
   return Result.succeed({
     range: KeyRange.fromInput(input),

@@ -8,7 +8,8 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type { EtcdError } from "../../../src/EtcdError.ts"
-import type { Header, KeyValue, Service } from "../../../src/EtcdKv.ts"
+import type { Service } from "../../../src/EtcdKv.ts"
+import type { Header, KeyValue } from "../../../src/EtcdResponse.ts"
 
 export interface Asked {
   /** `stale`: a serializable read. */

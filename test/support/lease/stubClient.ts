@@ -11,6 +11,7 @@ import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "../../../src/EtcdClient.ts"
 import * as EtcdError from "../../../src/EtcdError.ts"
+import * as Options from "../../../src/internal/options.ts"
 import {
   type LeaseGrantRequest,
   LeaseGrantResponseSchema,
@@ -76,7 +77,7 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
       const ID = request.ID || BigInt(leases.size + 1000)
       const fate = stub.grants.shift() ?? "ok"
       if (fate === "broken") return Effect.fail(failure())
-      if (fate === "refused") return Effect.fail(EtcdError.invalid("No."))
+      if (fate === "refused") return Effect.fail(Options.invalid("No."))
       if (fate === "taken" || leases.has(ID)) {
         return Effect.fail(EtcdError.make(new EtcdError.LeaseExists({ message: "Taken.", outcome: "not-applied" })))
       }

@@ -3,11 +3,12 @@
  *
  * @internal
  */
+
 import * as Option from "effect/Option"
-import { ClusterId, MemberId } from "../EtcdId.ts"
-import { type Header, KeyValue } from "../EtcdKv.ts"
-import type * as Kv from "./proto/kv_pb.ts"
-import type * as Rpc from "./proto/rpc_pb.ts"
+import { ClusterId, MemberId } from "../../EtcdId.ts"
+import { type Header, KeyValue } from "../../EtcdResponse.ts"
+import type * as Kv from "../proto/kv_pb.ts"
+import type * as Rpc from "../proto/rpc_pb.ts"
 
 export const header = (message: Rpc.ResponseHeader | undefined): Header => ({
   clusterId: ClusterId(message?.clusterId ?? 0n),

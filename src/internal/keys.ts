@@ -1,13 +1,38 @@
 /**
- * Small things that one does with the bytes of keys.
+ * Small things that one does with the bytes of keys and values.
  *
  * @internal
  */
-import * as KeyRange from "../../KeyRange.ts"
+import type { Bytes } from "../KeyRange.ts"
+
+const encoder = new TextEncoder()
+
+/** Up to here a loop takes less time than the encoder. */
+const shortText = 64
+
+/** What the encoder would say; `undefined` unless the text is ASCII. */
+const encodeAscii = (text: string): Uint8Array | undefined => {
+  const bytes = new Uint8Array(text.length)
+  for (let index = 0; index < text.length; index++) {
+    const code = text.charCodeAt(index)
+    if (code > 0x7f) return undefined
+    bytes[index] = code
+  }
+  return bytes
+}
+
+const encode = (text: string): Uint8Array =>
+  (text.length <= shortText ? encodeAscii(text) : undefined) ?? encoder.encode(text)
+
+/** Whether it is text that has a UTF-8, or bytes. */
+export const isBytes = (input: unknown): input is Bytes =>
+  typeof input === "string" ? input.isWellFormed() : input instanceof Uint8Array
+
+/** An array is not copied. */
+export const toBytes = (input: Bytes): Uint8Array => (typeof input === "string" ? encode(input) : input)
 
 /** Bytes that nobody else has, and that may be kept. */
-export const own = (input: KeyRange.Bytes): Uint8Array =>
-  typeof input === "string" ? KeyRange.toBytes(input) : new Uint8Array(input)
+export const own = (input: Bytes): Uint8Array => (typeof input === "string" ? encode(input) : new Uint8Array(input))
 
 /** Up to this length V8 keeps the elements of a typed array in the object itself, which makes it cheap. */
 export const shortData = 64

@@ -1,0 +1,82 @@
+/**
+ * What the answers of etcd have in common: their header, and keys with their values.
+ *
+ * @since 0.1.0
+ */
+import * as Inspectable from "effect/Inspectable"
+import * as Option from "effect/Option"
+import { type ClusterId, LeaseId, type MemberId } from "./EtcdId.ts"
+
+/**
+ * Who answered, and at which state of the store.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Header {
+  readonly clusterId: ClusterId
+  readonly memberId: MemberId
+  /** The revision of the store when the request was applied. */
+  readonly revision: bigint
+  readonly raftTerm: bigint
+}
+
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
+
+/**
+ * A key with its value and history.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class KeyValue extends Inspectable.Class {
+  readonly key: Uint8Array
+  readonly value: Uint8Array
+  /** The revision that created the key. */
+  readonly createRevision: bigint
+  /** The revision that changed the key last. */
+  readonly modRevision: bigint
+  /** How often the key was written since it was created: 1 after creation. */
+  readonly version: bigint
+  /** The lease whose end deletes the key. */
+  readonly lease: Option.Option<LeaseId>
+
+  constructor(fields: {
+    readonly key: Uint8Array
+    readonly value: Uint8Array
+    readonly createRevision: bigint
+    readonly modRevision: bigint
+    readonly version: bigint
+    readonly lease: bigint
+  }) {
+    super()
+    this.key = fields.key
+    this.value = fields.value
+    this.createRevision = fields.createRevision
+    this.modRevision = fields.modRevision
+    this.version = fields.version
+    this.lease = fields.lease === 0n ? Option.none() : Option.some(LeaseId(fields.lease))
+  }
+
+  /** The key as text (UTF-8). */
+  get keyString(): string {
+    return decoder.decode(this.key)
+  }
+
+  /** The value as text (UTF-8). */
+  get valueString(): string {
+    return decoder.decode(this.value)
+  }
+
+  toJSON(): unknown {
+    return {
+      _id: "KeyValue",
+      key: this.keyString,
+      value: this.valueString,
+      createRevision: String(this.createRevision),
+      modRevision: String(this.modRevision),
+      version: String(this.version),
+      lease: this.lease
+    }
+  }
+}
