@@ -1,5 +1,5 @@
 /**
- * `npm run check`: format and lint, types (examples and benchmarks too), generated code fresh, and the package as it
+ * `npm run check`: format and lint, types (examples and benchmarks too), imports as the map says, generated code fresh, and the package as it
  * would be published. Every step runs, also after one has failed.
  */
 import { spawnSync } from "node:child_process"
@@ -26,6 +26,7 @@ const packed = (): boolean => {
 const steps: Record<string, () => boolean> = {
   "format and lint": () => run("biome", ["check", "--error-on-warnings", "."]),
   types: () => run("tsc", ["--noEmit", "-p", "."]),
+  map: () => run(process.execPath, [join("scripts", "check-map.ts")]),
   "generated code": () => run(process.execPath, [join("scripts", "check-generated.ts")]),
   package: packed
 }

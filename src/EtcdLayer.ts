@@ -80,12 +80,10 @@ export const connect = (options: EtcdClient.Options): Layer.Layer<Services, Etcd
   Layer.provideMerge(services, EtcdClient.layer(options))
 
 // Loaded when there is an etcd to run, and not with this module: who only connects needs neither processes nor files.
-const run = <A, E>(
-  layer: (layers: typeof import("./internal/process/layers.ts")) => Layer.Layer<A, E>
-): Layer.Layer<A, E> =>
+const run = <A, E>(layer: (layers: typeof import("./internal/layers.ts")) => Layer.Layer<A, E>): Layer.Layer<A, E> =>
   Layer.unwrap(
     Effect.map(
-      Effect.promise(() => import("./internal/process/layers.ts")),
+      Effect.promise(() => import("./internal/layers.ts")),
       layer
     )
   )

@@ -9,11 +9,11 @@ import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as EtcdClient from "../../EtcdClient.ts"
-import * as EtcdCluster from "../../EtcdCluster.ts"
-import * as EtcdConfig from "../../EtcdConfig.ts"
-import type * as EtcdError from "../../EtcdError.ts"
-import * as EtcdProcess from "../../EtcdProcess.ts"
+import type * as EtcdClient from "../EtcdClient.ts"
+import * as EtcdCluster from "../EtcdCluster.ts"
+import * as EtcdConfig from "../EtcdConfig.ts"
+import type * as EtcdError from "../EtcdError.ts"
+import * as EtcdProcess from "../EtcdProcess.ts"
 
 const machine = NodeChildProcessSpawner.layer.pipe(
   Layer.provideMerge(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer))

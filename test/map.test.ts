@@ -1,0 +1,153 @@
+import { execFile } from "node:child_process"
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { problemsOf } from "../scripts/check-map.ts"
+
+const root = join(import.meta.dirname, "..")
+
+const page = `# The map
+
+\`\`\`
+src/
+  index.ts               the modules
+  EtcdLayer.ts           the front door
+  ── run
+  EtcdProcess.ts         one node
+  internal/process/      what becomes of it,
+                         and when
+  ── talk
+  EtcdKv.ts              keys
+  internal/kv/           requests
+  internal/keys.ts       bytes
+test/                    tests
+\`\`\`
+
+What a key is says \`internal/keys.ts\`, and \`internal/kv/\` what is asked.
+`
+
+const sound: Readonly<Record<string, string>> = {
+  "docs/ARCHITECTURE.md": page,
+  "src/index.ts": 'export * as EtcdKv from "./EtcdKv.ts"\n',
+  "src/EtcdLayer.ts":
+    'import * as EtcdKv from "./EtcdKv.ts"\nimport * as EtcdProcess from "./EtcdProcess.ts"\nvoid [EtcdKv, EtcdProcess]\n',
+  "src/EtcdProcess.ts": 'import { guard } from "./internal/process/guard.ts"\nexport const make = guard\n',
+  "src/internal/process/guard.ts": 'import * as EtcdKv from "../../EtcdKv.ts"\nexport const guard = EtcdKv.get\n',
+  "src/EtcdKv.ts":
+    'import { range } from "./internal/kv/requests.ts"\nexport interface Options {}\nexport const get = range\n',
+  // A type comes from above within a part of the map, and is gone when the program runs.
+  "src/internal/kv/requests.ts":
+    'import type { Options } from "../../EtcdKv.ts"\nimport { own } from "../keys.ts"\nexport const range = (_: Options) => own\n',
+  "src/internal/keys.ts": "export const own = 1\n"
+}
+
+/** A directory with the files that are sound, and those that are given in their place. */
+const withFiles = (files: Readonly<Record<string, string>>) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const directory = mkdtempSync(join(tmpdir(), "effect-etcd-map-"))
+      for (const [path, text] of Object.entries({ ...sound, ...files })) {
+        mkdirSync(dirname(join(directory, path)), { recursive: true })
+        writeFileSync(join(directory, path), text)
+      }
+      return directory
+    }),
+    (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+  )
+
+const problemsWith = (files: Readonly<Record<string, string>>) => Effect.map(withFiles(files), problemsOf)
+
+/** What Biome, configured as this project is, says of the files. */
+const lint = (files: Readonly<Record<string, string>>) =>
+  Effect.flatMap(withFiles(files), (directory) =>
+    Effect.callback<string>((resume) => {
+      cpSync(join(root, "biome.json"), join(directory, "biome.json"))
+      const child = execFile(
+        join(root, "node_modules", ".bin", "biome"),
+        ["lint", "--only=suspicious/noImportCycles", "--vcs-enabled=false", "src"],
+        { cwd: directory },
+        (error, stdout, stderr) => resume(Effect.succeed(error === null ? "" : stdout + stderr))
+      )
+      return Effect.sync(() => child.kill())
+    })
+  )
+
+describe("the map", () => {
+  it("is as the sources are", () => {
+    assert.deepStrictEqual(problemsOf(root), [])
+  })
+
+  it.effect("takes what is as it says", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* problemsWith({}), [])
+    })
+  )
+
+  it.effect("finds rooms that load each other", () =>
+    Effect.gen(function* () {
+      const imports = 'import { get } from "../EtcdKv.ts"\n'
+      assert.deepStrictEqual(yield* problemsWith({ "src/internal/keys.ts": `${imports}export const own = get\n` }), [
+        "These load each other: EtcdKv.ts → internal/kv/ → internal/keys.ts → EtcdKv.ts."
+      ])
+      const exports = 'export {\n  get\n} from "../EtcdKv.ts"\n'
+      assert.lengthOf(yield* problemsWith({ "src/internal/keys.ts": `${exports}export const own = 1\n` }), 1)
+      const lazy = 'export const own = () => import("../EtcdKv.ts")\n'
+      assert.lengthOf(yield* problemsWith({ "src/internal/keys.ts": lazy }), 1)
+    })
+  )
+
+  it.live("finds modules that load each other, and not types that name each other", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* lint({}), "")
+      const found = yield* lint({
+        "src/internal/kv/requests.ts": 'import { get } from "../../EtcdKv.ts"\nexport const range = () => get\n'
+      })
+      assert.include(found, "lint/suspicious/noImportCycles")
+      assert.include(found, "src/EtcdKv.ts")
+    })
+  )
+
+  it.effect("finds what is imported from above, types too", () =>
+    Effect.gen(function* () {
+      for (const type of ["", "type "]) {
+        const imports = `import ${type}{ make } from "../EtcdProcess.ts"\n`
+        assert.include(
+          yield* problemsWith({ "src/internal/keys.ts": imports }),
+          "src/internal/keys.ts imports src/EtcdProcess.ts, which is above it on the map."
+        )
+      }
+      assert.include(
+        yield* problemsWith({ "src/EtcdProcess.ts": 'export const layer = import("./EtcdLayer.ts")\n' }),
+        "src/EtcdProcess.ts imports src/EtcdLayer.ts, which is above it on the map."
+      )
+    })
+  )
+
+  it.effect("finds modules and rooms that it does not name, and what it names that there is not", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* problemsWith({ "src/EtcdLock.ts": "", "src/internal/lock/owner.ts": "" }), [
+        "src/EtcdLock.ts is not on the map, nor is its room.",
+        "src/internal/lock/owner.ts is not on the map, nor is its room."
+      ])
+      const lock = page
+        .replace("  EtcdKv.ts", "  EtcdLock.ts            locks\n  internal/lock/         their owners\n  EtcdKv.ts")
+        .replace("what is asked", "what is asked, `internal/lock/owner.ts` of whom")
+      assert.deepStrictEqual(yield* problemsWith({ "docs/ARCHITECTURE.md": lock }), [
+        "The map names src/EtcdLock.ts, and there is no such thing.",
+        "The map names src/internal/lock/, and there is no such thing.",
+        "The page tells of src/internal/lock/owner.ts, and there is no such thing."
+      ])
+    })
+  )
+
+  it.effect("has an index that does nothing but export modules", () =>
+    Effect.gen(function* () {
+      const index = 'export * as EtcdKv from "./EtcdKv.ts"\nexport * from "./EtcdKv.ts"\n'
+      assert.deepStrictEqual(yield* problemsWith({ "src/index.ts": index }), [
+        "src/index.ts has more than modules that it exports by their names."
+      ])
+    })
+  )
+})
