@@ -1,9 +1,9 @@
 /**
- * `npm run check`: format and lint, types (examples and benchmarks too), imports as the map says, generated code fresh, and the package as it
- * would be published. Every step runs, also after one has failed.
+ * `npm run check`: format and lint, types (examples and benchmarks too), imports as the map says, generated code fresh,
+ * and the package as it would be published, with what is built on it. Every step runs, also after one has failed.
  */
 import { spawnSync } from "node:child_process"
-import { mkdtempSync, readdirSync, rmSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
@@ -14,12 +14,58 @@ process.on("exit", () => rmSync(temporary, { recursive: true, force: true }))
 const run = (command: string, args: ReadonlyArray<string>): boolean =>
   spawnSync(command, args, { stdio: "inherit", shell: process.platform === "win32" }).status === 0
 
+/** Every module but the index. */
+const modules = readdirSync("src")
+  .filter((name) => name.endsWith(".ts") && name !== "index.ts")
+  .map((name) => name.slice(0, -3))
+
+/**
+ * A library that is built on the package: what it infers of the package's types goes into its own declarations, so they
+ * have to be such as a user can name.
+ */
+const library = `
+import { Effect } from "effect"
+import * as All from "effect-etcd"
+import * as Proto from "effect-etcd/proto"
+${modules.map((name) => `export * as ${name} from "effect-etcd/${name}"`).join("\n")}
+
+export const range = (key: Uint8Array) =>
+  All.EtcdClient.EtcdClient.use((client) => client.unary(Proto.KV.method.range, { key }))
+export const observe = (client: All.EtcdClient.Client, name: Uint8Array) =>
+  client.serverStream(Proto.Election.method.observe, { name })
+export const watch = (client: All.EtcdClient.Client) => client.bidirectional(Proto.Watch.method.watch)
+export const put = (key: string) => All.EtcdKv.put(key, "value")
+export const connected = All.EtcdLayer.connect({ endpoints: ["127.0.0.1:2379"] })
+export const program = Effect.scoped(All.EtcdProcess.make())
+`
+
+/** Compiles the library against the tarball and loads it, and compiles a program against the library's declarations. */
+const used = (tarball: string): boolean => {
+  const own = join(temporary, "node_modules", "effect-etcd")
+  mkdirSync(own, { recursive: true })
+  if (!run("tar", ["-xzf", tarball, "-C", own, "--strip-components=1"])) return false
+  for (const name of ["effect", "@effect", "@bufbuild", "@types"]) {
+    symlinkSync(join(process.cwd(), "node_modules", name), join(temporary, "node_modules", name), "junction")
+  }
+  writeFileSync(join(temporary, "package.json"), JSON.stringify({ type: "module" }))
+  writeFileSync(join(temporary, "library.ts"), library)
+  writeFileSync(join(temporary, "program.ts"), `export * from "./out/library.js"\n`)
+  const compile = (...args: ReadonlyArray<string>) =>
+    run("tsc", ["--ignoreConfig", "--strict", "--module", "nodenext", "--target", "es2024", "--types", "node", ...args])
+  return (
+    compile("--declaration", "--outDir", join(temporary, "out"), join(temporary, "library.ts")) &&
+    run(process.execPath, [join(temporary, "out", "library.js")]) &&
+    compile("--noEmit", join(temporary, "program.ts"))
+  )
+}
+
 const packed = (): boolean => {
   if (!run("npm", ["pack", "--silent", "--pack-destination", temporary])) return false
   const tarball = join(temporary, readdirSync(temporary).find((name) => name.endsWith(".tgz")) ?? "")
   return [
     run("publint", ["run", tarball, "--strict"]),
-    run("attw", [tarball, "--profile", "esm-only", "--quiet"])
+    run("attw", [tarball, "--profile", "esm-only", "--quiet", "--include-entrypoints", ...modules]),
+    used(tarball)
   ].every((passed) => passed)
 }
 
