@@ -275,6 +275,19 @@ describe("EtcdLog: failures, each produced with the real etcd", () => {
     }
   })
 
+  it("explain: what befell the whole process is no damage, whatever it did just then", () => {
+    const frames = ["goroutine 1 [running]:", "go.etcd.io/bbolt.(*DB).page(...)"]
+    for (const lines of [
+      ["runtime/cgo: pthread_create failed: Resource temporarily unavailable", "SIGABRT: abort"],
+      ["runtime: failed to create new OS thread (have 7 already; errno=11)", "fatal error: newosproc"]
+    ]) {
+      const failure = Option.getOrThrow(EtcdLog.explain([...lines, ...frames].map(EtcdLog.parse)))
+      assert.deepStrictEqual([failure.reason._tag, failure.detail], ["Other", lines[0]])
+    }
+    const cycle = EtcdLog.explain(["fatal error: stack overflow", ...frames].map(EtcdLog.parse))
+    assert.strictEqual(Option.getOrThrow(cycle).reason._tag, "DataDirCorrupt")
+  })
+
   it("explain: of several fatal lines it is the first that tells a reason", () => {
     const reasonIn = (...lines: ReadonlyArray<string>) =>
       Option.getOrThrow(EtcdLog.explain(lines.map(EtcdLog.parse))).reason._tag
@@ -284,6 +297,14 @@ describe("EtcdLog: failures, each produced with the real etcd", () => {
     const failed = (error: string) => JSON.stringify({ level: "panic", msg: "failed to open database", error })
     assert.strictEqual(reasonIn(failed("cannot allocate memory"), "panic: failed to open database"), "OutOfMemory")
     assert.strictEqual(reasonIn(failed("open /x/db: too many open files"), ...later), "TooManyOpenFiles")
+    for (const line of [
+      failed("listen tcp 127.0.0.1:2379: socket: too many open files"),
+      '{"level":"fatal","msg":"file descriptor limit of etcd process is too low; please set higher","limit":12,"recommended-limit":150}',
+      "fatal error: runtime: netpollinit failed"
+    ]) {
+      assert.strictEqual(reasonIn(line), "TooManyOpenFiles", line)
+    }
+    assert.strictEqual(reasonIn("fatal error: failed to reserve page summary memory"), "OutOfMemory")
     assert.strictEqual(reasonIn(failed("open /x/db: read-only file system"), ...later), "DataDirInaccessible")
     assert.strictEqual(reasonIn(failed("write /x/db: no space left on device"), ...later), "DiskFull")
     assert.strictEqual(reasonIn(failed("read /x/db: input/output error"), ...later), "DataDirCorrupt")

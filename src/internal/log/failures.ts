@@ -12,7 +12,8 @@ const diskFullPattern = /no space left on device|disk quota exceeded|file too la
 // Go's runtime, and mmap as bbolt passes it on.
 const outOfMemoryPattern =
   /\bout of memory\b|cannot allocate memory|mmap too large|failed to reserve page summary memory/
-const openFilesPattern = /too many open files/
+// The operating system, etcd itself, and Go's runtime, which opens one for all its sockets.
+const openFilesPattern = /too many open files|file descriptor limit of etcd process is too low|netpollinit failed/
 const lockedPattern = /file already locked|flocked by another process|holds the file lock/
 const refusedPattern = /permission denied|not a directory|read-only file system|operation not permitted/
 const noDataDirPattern = /error listing data dir|failed to list data directory|cannot access (?:data|member) directory/
@@ -155,18 +156,18 @@ const isDamage = (self: Common, detail: string): boolean =>
     (unreadablePattern.test(detail) && isAboutData(self, detail)))
 
 export const reasonOf = (self: Common, detail: string): FailureReason => {
+  if (outOfMemoryPattern.test(detail)) {
+    return { _tag: "OutOfMemory" }
+  }
+  if (openFilesPattern.test(detail)) {
+    return { _tag: "TooManyOpenFiles" }
+  }
   const listen = listenPattern.exec(detail)
   if (listen !== null) {
     return listenReason(listen[1]!, listen[2]!)
   }
   if (diskFullPattern.test(detail)) {
     return { _tag: "DiskFull", path: pathOf(self, detail) }
-  }
-  if (outOfMemoryPattern.test(detail)) {
-    return { _tag: "OutOfMemory" }
-  }
-  if (openFilesPattern.test(detail)) {
-    return { _tag: "TooManyOpenFiles" }
   }
   if (lockedPattern.test(detail)) {
     return { _tag: "DataDirInUse", path: pathOf(self, detail) }
@@ -210,7 +211,8 @@ export const repairedWal = (self: Entry): Event =>
 
 export const invalidConfig = (self: Entry): Event => failure(self, { _tag: "InvalidConfig" }, detailOf(self))
 
-const goPattern = /^(?:panic|fatal error): |^runtime: (?:out of memory|cannot allocate|failed to create new OS thread)/
+const goPattern =
+  /^(?:panic|fatal error): |^runtime\/cgo: |^runtime: (?:out of memory|cannot allocate|failed to create new OS thread)/
 
 /** What the Go runtime prints as etcd ends, if the line is that. */
 export const goFailure = (self: Common): Failure | undefined => {
@@ -246,6 +248,9 @@ export const makeAccount = (): Account => ({
   isBehind: false
 })
 
+// What happened where the stack says, as opposed to what befell the whole process (a thread that it did not get).
+const locatedPattern = /^panic: |^fatal error: (?:fault|stack overflow)$/
+
 // The first function of the stack that is neither Go's own nor its library's: `go.etcd.io/bbolt.(*DB).page(...)`.
 const framePattern = /^[a-z][\w-]*(?:\.[\w-]+)+\/\S+\(/
 
@@ -276,7 +281,7 @@ const compareLog = (self: Account, event: Entry): void => {
 export const hear = (self: Account, event: Event): void => {
   if (event._tag === "Failure") {
     push(self, event)
-    self.isUnlocated = event.reason._tag === "Other" && goPattern.test(event.line)
+    self.isUnlocated = event.reason._tag === "Other" && locatedPattern.test(event.line)
   } else if (event._tag === "Entry") {
     if (isGrave(event.level) && event.fields.error !== undefined) self.complaint = event
     compareLog(self, event)
