@@ -87,6 +87,9 @@ export const logEvent = (event: EtcdLog.Event, phase: Phase): Effect.Effect<void
   return Effect.annotateLogs(Effect.logWithLevel(level)(event.message), annotationsOf(event))
 }
 
+// Somebody else ends it: with `Node.signal`, or from outside.
+const signalPattern = /^received (?:\S+ )?signal[;,] shutting down/
+
 /** The log of one run, which knows how far the run is. */
 export interface Logging {
   /** Takes an event of the log. */
@@ -112,7 +115,11 @@ export const make = (options: {
     })
   const told = `etcd ${SemVer.format(options.version)} serves at ${options.endpoints.join(", ")}`
   return {
-    take: (event) => Effect.suspend(() => logEvent(event, phase)),
+    take: (event) =>
+      Effect.suspend(() => {
+        if (signalPattern.test(event.message)) phase = "stopping"
+        return logEvent(event, phase)
+      }),
     // A logger of the program's that fails is no reason not to serve.
     serves: Effect.andThen(enter("serving"), Effect.ignoreCause(Effect.logInfo(told))),
     leaves: enter("stopping")

@@ -60,7 +60,8 @@ describe("what is known to be secret", () => {
         const event = Secrets.hide([secret])(EtcdLog.parse(json({ any: `${around}${secret}${around}` })))
         assert.notInclude(String(event.fields.any), secret)
         assert.include(event.line, "<redacted>")
-      })
+      }),
+      { numRuns: 50 }
     )
   })
 
@@ -199,6 +200,25 @@ describe("a line on Effect's logger", () => {
           }
         ]
       ])
+    })
+  )
+
+  it.effect("is at debug also where somebody else ends the node", () =>
+    Effect.gen(function* () {
+      for (const end of [
+        json({ level: "info", msg: "received signal; shutting down", signal: "terminated" }),
+        "2026-11-23 04:04:12.1 N | pkg/osutil: received terminated signal, shutting down..."
+      ]) {
+        const levels: Array<string> = []
+        const logger = Logger.make(({ logLevel }) => void levels.push(logLevel))
+        const run = Logging.make({ log: undefined, version, endpoints: ["http://127.0.0.1:2379"] })
+        const warning = EtcdLog.parse(json({}))
+        yield* Effect.forEach(
+          [run.take(warning), run.serves, run.take(warning), run.take(EtcdLog.parse(end)), run.take(warning)],
+          (step) => step
+        ).pipe(Effect.provideService(References.MinimumLogLevel, "Trace"), Effect.provide(Logger.layer([logger])))
+        assert.deepStrictEqual(levels, ["Debug", "Info", "Warn", "Debug", "Debug"])
+      }
     })
   )
 
