@@ -23,6 +23,7 @@ import type * as EtcdConfig from "./EtcdConfig.ts"
 import type * as EtcdId from "./EtcdId.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
+import { allOrNothing } from "./internal/process/allOrNothing.ts"
 import * as Failures from "./internal/process/failures.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
 import * as Place from "./internal/process/place.ts"
@@ -160,7 +161,7 @@ export const fromConfigs = (
     yield* ProcessOptions.check("EtcdCluster.fromConfigs", ProcessOptions.ofNode, options)
     const given = yield* ProcessOptions.decodeAll("EtcdCluster.fromConfigs", configs, options.runDirectory)
     return yield* startAll((index) => EtcdProcess.make(given[index], options), given.length)
-  })
+  }).pipe(allOrNothing)
 
 const aMember = /^node\d+\.etcd$/
 
@@ -230,7 +231,7 @@ const onSockets = (
         ),
       size
     )
-  })
+  }).pipe(allOrNothing)
 
 /**
  * Starts a cluster and waits until all members serve. It lives as long as the scope.

@@ -33,6 +33,7 @@ import * as EtcdConfig from "./EtcdConfig.ts"
 import * as EtcdId from "./EtcdId.ts"
 import type * as EtcdLog from "./EtcdLog.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
+import { allOrNothing } from "./internal/process/allOrNothing.ts"
 import * as Child from "./internal/process/child.ts"
 import * as Guard from "./internal/process/guard.ts"
 import * as History from "./internal/process/history.ts"
@@ -217,7 +218,7 @@ export const make = (
   Node,
   EtcdProcessError.EtcdProcessError,
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
-> => Time.really(makeWith(config, () => ({}), options))
+> => Time.really(allOrNothing(makeWith(config, () => ({}), options)))
 
 /**
  * A node for tests: it elects itself within milliseconds, does not sync its data to disk where its version can leave
@@ -233,7 +234,7 @@ export const ephemeral = (
   Node,
   EtcdProcessError.EtcdProcessError,
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
-> => Time.really(makeWith(config, EtcdConfig.ephemeral, options))
+> => Time.really(allOrNothing(makeWith(config, EtcdConfig.ephemeral, options)))
 
 /** A run, and what is told of its role. */
 interface Watched extends Run.Run {

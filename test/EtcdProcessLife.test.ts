@@ -66,6 +66,24 @@ const mulberry = (seed: number) => () => {
   return ((t ^ (t >>> 14)) >>> 0) / 4294967296
 }
 
+/** The variable has this value until the scope closes. */
+const environment = (name: string, value: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const before = process.env[name]
+      process.env[name] = value
+      return before
+    }),
+    (before) =>
+      Effect.sync(() => {
+        if (before === undefined) delete process.env[name]
+        else process.env[name] = before
+      })
+  )
+
+/** A directory for temporary directories, to see what is left in it. */
+const ownTemporaryDirectory = Effect.tap(temporaryDirectory, (directory) => environment("TMPDIR", directory))
+
 let names = 0
 const unique = () => `life-${process.pid}-${names++}`
 
@@ -138,6 +156,59 @@ describe("a start that is pending", () => {
       yield* soon(Fiber.interrupt(last))
       assert.deepStrictEqual(yield* node.pid, Option.none())
       yield* soon(node.exit)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+})
+
+describe("what has failed to start", () => {
+  it.live("leaves nothing behind, though its scope lives on", () =>
+    Effect.gen(function* () {
+      const directory = yield* ownTemporaryDirectory
+      const taken = { listenClientUrls: "http://192.0.2.1:1234" }
+      assert.strictEqual((yield* reasonOf(EtcdProcess.ephemeral(taken, quiet)))._tag, "ExitedEarly")
+      yield* reasonOf(EtcdCluster.ephemeral({ ...quiet, size: 2, config: { initialClusterState: "existing" } }))
+      assert.deepStrictEqual(readdirSync(directory), [])
+      assert.deepStrictEqual(running(directory), [])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer), Effect.provide(Logger.layer([])))
+  )
+
+  it.live("or whose scope was closed meanwhile, at whatever moment, leaves nothing behind", () =>
+    Effect.gen(function* () {
+      const directory = yield* ownTemporaryDirectory
+      for (const make of [EtcdProcess.ephemeral({}, quiet), EtcdCluster.ephemeral({ ...quiet, size: 2 })]) {
+        for (const turns of [0, 1, 2, 4, 8, 16, 32]) {
+          const scope = yield* Scope.make()
+          const starting = yield* start(reasonOf(Scope.provide(Effect.asVoid<unknown, any, any>(make), scope)))
+          yield* Effect.repeat(
+            Effect.promise(() => new Promise(setImmediate)),
+            { times: turns }
+          )
+          yield* soon(Scope.close(scope, Exit.void))
+          assert.strictEqual((yield* soon(Fiber.join(starting)))._tag, "Stopped")
+          assert.deepStrictEqual(readdirSync(directory), [])
+          assert.deepStrictEqual(running(directory), [])
+        }
+      }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("since it was interrupted when its guard had just begun, ends", () =>
+    Effect.gen(function* () {
+      const directory = yield* ownTemporaryDirectory
+      const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+      const slow = ChildProcessSpawner.make((command) =>
+        Effect.tap(spawner.spawn(command), () => Effect.sleep("200 millis"))
+      )
+      const starting = yield* EtcdProcess.ephemeral({}, quiet).pipe(
+        Effect.scoped,
+        Effect.provideService(ChildProcessSpawner.ChildProcessSpawner, slow),
+        start
+      )
+      yield* until(() => running(`effect-etcd-guard ${directory}`).length > 0)
+      yield* Effect.sleep("100 millis")
+      yield* soon(Fiber.interrupt(starting))
+      assert.deepStrictEqual(readdirSync(directory), [])
+      assert.deepStrictEqual(running(directory), [])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 })
@@ -250,20 +321,6 @@ describe("a node that listens on port 0", () => {
 })
 
 describe("a temporary directory", () => {
-  const environment = (name: string, value: string) =>
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const before = process.env[name]
-        process.env[name] = value
-        return before
-      }),
-      (before) =>
-        Effect.sync(() => {
-          if (before === undefined) delete process.env[name]
-          else process.env[name] = before
-        })
-    )
-
   it.live("with a long name is not used for sockets, and a given one is refused with its length", () =>
     Effect.gen(function* () {
       const long = join(yield* temporaryDirectory, "x".repeat(80))

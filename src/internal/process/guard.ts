@@ -53,11 +53,14 @@ export const make = (
     stdout: "ignore",
     stderr: "ignore"
   })
-  return Effect.gen(function* () {
-    const handle = yield* Effect.mapError(command, Failures.noShell)
-    const tell = (line: string) =>
-      Effect.ignore(Stream.run(Stream.make(new TextEncoder().encode(`${line}\n`)), handle.stdin))
-    yield* Effect.addFinalizer(() => Effect.andThen(tell("done"), Effect.ignore(handle.exitCode)))
-    return { watch: (pid) => tell(`watch ${pid}`), rest: tell("rest") }
-  })
+  // Until it can be told that it is done, nothing ends it: it ignores the signal that an interruption would send.
+  return Effect.uninterruptible(
+    Effect.gen(function* () {
+      const handle = yield* Effect.mapError(command, Failures.noShell)
+      const tell = (line: string) =>
+        Effect.ignore(Stream.run(Stream.make(new TextEncoder().encode(`${line}\n`)), handle.stdin))
+      yield* Effect.addFinalizer(() => Effect.andThen(tell("done"), Effect.ignore(handle.exitCode)))
+      return { watch: (pid) => tell(`watch ${pid}`), rest: tell("rest") }
+    })
+  )
 }
