@@ -3,7 +3,7 @@
  * and the package as it would be published, with what is built on it. Every step runs, also after one has failed.
  */
 import { spawnSync } from "node:child_process"
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
@@ -18,6 +18,16 @@ const run = (command: string, args: ReadonlyArray<string>): boolean =>
 const modules = readdirSync("src")
   .filter((name) => name.endsWith(".ts") && name !== "index.ts")
   .map((name) => name.slice(0, -3))
+
+/** A function for each interface of a module, in whose result it is written out, with the types of all that it has. */
+const writtenOut = (module: string): ReadonlyArray<string> =>
+  Array.from(
+    readFileSync(join("src", `${module}.ts`), "utf8").matchAll(/^export interface (\w+)(?:<(.*?)>)? /gm),
+    ([, name, parameters]) => {
+      const type = parameters === undefined ? name : `${name}<${parameters.replaceAll(/[^,]+/g, "any")}>`
+      return `export const ${module}${name} = (value: All.${module}.${type}) => ({ ...value })`
+    }
+  )
 
 /**
  * A library that is built on the package: what it infers of the package's types goes into its own declarations, so they
@@ -37,6 +47,7 @@ export const watch = (client: All.EtcdClient.Client) => client.bidirectional(Pro
 export const put = (key: string) => All.EtcdKv.put(key, "value")
 export const connected = All.EtcdLayer.connect({ endpoints: ["127.0.0.1:2379"] })
 export const program = Effect.scoped(All.EtcdProcess.make())
+${modules.flatMap(writtenOut).join("\n")}
 `
 
 /** Compiles the library against the tarball and loads it, and compiles a program against the library's declarations. */

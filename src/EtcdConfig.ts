@@ -14,6 +14,7 @@
  *
  * @since 0.1.0
  */
+import type * as ByteSize from "effect/ByteSize"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -71,6 +72,70 @@ export interface EtcdOptions extends Table.Values {}
  * @since 0.1.0
  */
 export interface Input extends Table.Inputs {}
+
+/**
+ * A duration as etcd's documentation writes it: `"100ms"`, `"5s"`, `"1h30m"`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type GoDuration = `${number}${"ns" | "us" | "ms" | "s" | "m" | "h"}${string}`
+
+/**
+ * What a duration may be given as: Go's spelling, or any input of Effect's `Duration` (a number is milliseconds).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type DurationInput = Duration.Input | GoDuration
+
+/**
+ * What a size that may have no limit may be given as.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type SizeInput = ByteSize.Input | "unlimited"
+
+/**
+ * What a list may be given as: text with commas, or an array.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type ListInput = string | ReadonlyArray<string>
+
+/**
+ * The members of a cluster, each with its peer URLs.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Members = Readonly<Record<string, ReadonlyArray<string>>>
+
+/**
+ * What members may be given as: etcd's text (`a=http://…,b=http://…`), or URLs by name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type MembersInput = string | Readonly<Record<string, ListInput>>
+
+/**
+ * Features by name, switched on or off.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Features = Readonly<Record<string, boolean>>
+
+/**
+ * What features may be given as: etcd's text (`A=true,B=false`), or switches by name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type FeaturesInput = string | Features
 
 /**
  * The schema of {@link EtcdOptions}, decoded from {@link Input}. It leaves out what it does not know; {@link decode}

@@ -19,6 +19,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Pipeable from "effect/Pipeable"
 import * as Predicate from "effect/Predicate"
+import type * as Types from "effect/Types"
 import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
 import { LeaseId } from "./EtcdId.ts"
@@ -47,11 +48,7 @@ type TxnRequest = MessageInitShape<typeof Rpc.TxnRequestSchema>
  * @since 0.1.0
  */
 export interface Compare {
-  readonly [CompareTypeId]: {
-    readonly request: CompareRequest
-    /** What is wrong with it, if anything is: said when the transaction is to be sent. */
-    readonly problem: string | undefined
-  }
+  readonly [CompareTypeId]: typeof CompareTypeId
 }
 
 /**
@@ -62,14 +59,7 @@ export interface Compare {
  * @since 0.1.0
  */
 export interface Op<out A> extends Pipeable.Pipeable {
-  readonly [OpTypeId]: {
-    readonly request: RequestOp
-    readonly decode: (response: Rpc.ResponseOp, header: EtcdResponse.Header) => A
-    /** What its parts are called, and what is wrong with them, where this is a transaction. */
-    readonly parts: Check.Parts | undefined
-    /** What is wrong with it, if anything is: said when the transaction is to be sent. */
-    readonly problem: string | undefined
-  }
+  readonly [OpTypeId]: { readonly _A: Types.Covariant<A> }
 }
 
 /**
@@ -184,6 +174,33 @@ export interface Service {
 export class EtcdTxn extends Context.Service<EtcdTxn, Service>()("effect-etcd/EtcdTxn") {}
 
 // -----------------------------------------------------------------------------
+// What is in them, which is nobody else's business
+// -----------------------------------------------------------------------------
+
+interface CompareParts {
+  readonly request: CompareRequest
+  /** What is wrong with it, if anything is: said when the transaction is to be sent. */
+  readonly problem: string | undefined
+}
+
+const makeCompare = (parts: CompareParts): Compare => ({ [CompareTypeId]: parts }) as unknown as Compare
+
+const partsOfCompare = (compare: Compare): CompareParts => compare[CompareTypeId] as unknown as CompareParts
+
+interface OpParts<out A> {
+  readonly request: RequestOp
+  readonly decode: (response: Rpc.ResponseOp, header: EtcdResponse.Header) => A
+  /** What its parts are called, and what is wrong with them, where this is a transaction. */
+  readonly parts: Check.Parts | undefined
+  /** What is wrong with it, if anything is: said when the transaction is to be sent. */
+  readonly problem: string | undefined
+}
+
+const makeOp = <A>(parts: OpParts<A>): Op<A> => Object.assign(Object.create(Pipeable.Prototype), { [OpTypeId]: parts })
+
+const partsOfOp = <A>(op: Op<A>): OpParts<A> => op[OpTypeId] as unknown as OpParts<A>
+
+// -----------------------------------------------------------------------------
 // Comparisons
 // -----------------------------------------------------------------------------
 
@@ -219,7 +236,7 @@ const comparison = <A>(
     (other: A): Compare => {
       const problem = wrongRange ?? Options.problemOfArgument(who, "what is compared with", check, other)
       const request = { key, rangeEnd: end, result, ...(problem === undefined ? target(other) : {}) }
-      return { [CompareTypeId]: { request, problem } }
+      return makeCompare({ request, problem })
     }
   return {
     equals: compare(EQUAL),
@@ -323,9 +340,6 @@ export const missing = (key: KeyRange.Input): Compare => createRevision(key).equ
 
 type Case = Rpc.ResponseOp["response"]["case"] & string
 type ResponseOf<C extends Case> = Extract<Rpc.ResponseOp["response"], { readonly case: C }>["value"]
-
-const makeOp = <A>(fields: Op<A>[typeof OpTypeId]): Op<A> =>
-  Object.assign(Object.create(Pipeable.Prototype), { [OpTypeId]: fields })
 
 /** That the answer is of the case `C` has been checked when `decode` is called. */
 const operation = <C extends Case, A>(
@@ -511,7 +525,7 @@ export const map: {
     Options.problemOfArgument("EtcdTxn.map", "what is mapped", anOp, self) ??
     Options.problemOfArgument("EtcdTxn.map", "what makes the new result", Options.callback, f)
   if (problem !== undefined) return impossible(problem)
-  const own = self[OpTypeId]
+  const own = partsOfOp(self)
   return makeOp({ ...own, decode: (response, header) => f(own.decode(response, header)) })
 })
 
@@ -555,9 +569,9 @@ const shapeOf = (branch: Branch): Shape => {
 }
 
 /** Whoever does not heed the types gives something else now and then. */
-const partsOf = (op: unknown): Op<unknown>[typeof OpTypeId] => {
+const partsOf = (op: unknown): OpParts<unknown> => {
   const problem = Options.problemOfArgument("EtcdTxn", "what is to be done", anOp, op)
-  return (problem === undefined ? (op as Op<unknown>) : impossible(problem))[OpTypeId]
+  return partsOfOp(problem === undefined ? (op as Op<unknown>) : impossible(problem))
 }
 
 const requestsOf = (shape: Shape): Array<RequestOp> => shape.ops.map((op) => partsOf(op).request)
@@ -569,7 +583,7 @@ const namesOf = (shape: Shape): ReadonlyArray<Check.Part> =>
   })
 
 const resultsOf = (shape: Shape, responses: ReadonlyArray<Rpc.ResponseOp>, header: EtcdResponse.Header): unknown =>
-  shape.build(shape.ops.map((op, index) => op[OpTypeId].decode(responses[index]!, header)))
+  shape.build(shape.ops.map((op, index) => partsOfOp(op).decode(responses[index]!, header)))
 
 const ofTransaction: Options.Checks<Transaction<Branch, Branch>> = {
   compare: {
@@ -623,7 +637,7 @@ export const make = <const Success extends Branch = readonly [], const Failure e
     {
       case: "requestTxn",
       value: {
-        compare: compares.map((compare) => compare[CompareTypeId].request),
+        compare: compares.map((compare) => partsOfCompare(compare).request),
         success: requestsOf(success),
         failure: requestsOf(failure)
       }
@@ -635,7 +649,7 @@ export const make = <const Success extends Branch = readonly [], const Failure e
       return { succeeded, header, results } as Succeeded<Results<Success>> | Failed<Results<Failure>>
     },
     {
-      compare: compares.map((compare) => compare[CompareTypeId].problem),
+      compare: compares.map((compare) => partsOfCompare(compare).problem),
       success: namesOf(success),
       failure: namesOf(failure)
     }
@@ -666,8 +680,8 @@ export const all = <const B extends Branch>(operations: B): Op<Results<B>> => {
 }
 
 /** The request and its parts. An operation that is no transaction is put into one. */
-const requestOf = <A>(op: Op<A>): Op<A>[typeof OpTypeId] & { readonly txn: TxnRequest } => {
-  const own = op[OpTypeId]
+const requestOf = <A>(op: Op<A>): OpParts<A> & { readonly txn: TxnRequest } => {
+  const own = partsOfOp(op)
   if (own.request.request?.case === "requestTxn") return { ...own, txn: own.request.request.value }
   return requestOf(all(op) as Op<A>)
 }
@@ -698,7 +712,7 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
         Options.wrongArgument("EtcdTxn.commit", "what is committed", anOp, op) ??
         Options.wrongCall("EtcdTxn.commit", options)
       if (wrong !== undefined) return wrong
-      const { problem } = op[OpTypeId]
+      const { problem } = partsOfOp(op)
       if (problem !== undefined) return Effect.fail(Options.invalid(problem))
       const { decode, parts, txn } = requestOf(op)
       const refused = Check.check(txn, parts)

@@ -13,6 +13,16 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaTransformation from "effect/SchemaTransformation"
+import type {
+  DurationInput,
+  Features,
+  FeaturesInput,
+  GoDuration,
+  ListInput,
+  Members,
+  MembersInput,
+  SizeInput
+} from "../../EtcdConfig.ts"
 import * as Options from "../options.ts"
 import * as Url from "../url.ts"
 
@@ -231,12 +241,6 @@ export const formatGoDuration = (duration: Duration.Duration): string => {
   return `${nanos / size}${unit}`
 }
 
-/** What a duration may be given as: Go's spelling, or any input of Effect's `Duration` (a number is milliseconds). */
-export type DurationInput = Duration.Input | GoDuration
-
-/** A duration as etcd's documentation writes it: `"100ms"`, `"5s"`, `"1h30m"`. */
-export type GoDuration = `${number}${"ns" | "us" | "ms" | "s" | "m" | "h"}${string}`
-
 const durationForm = 'a duration like "5s", "100ms" or "1h30m"'
 
 const decodeDuration = (input: unknown): Result.Result<Duration.Duration, string> => {
@@ -314,13 +318,10 @@ export const bytes = (maximum: bigint): Kind<ByteSize.ByteSize, ByteSize.Input> 
     encode: (value) => value
   })
 
-/** What a size that may have no limit may be given as. */
-export type SizeOrUnlimited = ByteSize.Input | "unlimited"
-
 /** A size in bytes, or `"unlimited"`, which etcd writes as a negative number. */
-export const bytesOrUnlimited: Kind<ByteSize.ByteSize | "unlimited", SizeOrUnlimited> = make<
+export const bytesOrUnlimited: Kind<ByteSize.ByteSize | "unlimited", SizeInput> = make<
   ByteSize.ByteSize | "unlimited",
-  SizeOrUnlimited
+  SizeInput
 >({
   is: (value): value is ByteSize.ByteSize | "unlimited" => value === "unlimited" || ByteSize.isByteSize(value),
   decode: (input) => {
@@ -329,16 +330,13 @@ export const bytesOrUnlimited: Kind<ByteSize.ByteSize | "unlimited", SizeOrUnlim
       ? Result.succeed("unlimited" as const)
       : decodeSize(2n ** 63n - 1n)(input)
   },
-  encode: (value): SizeOrUnlimited => value,
+  encode: (value): SizeInput => value,
   toFlag: (value) => (value === "unlimited" ? "-1" : String(value))
 })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // lists and maps
 // ---------------------------------------------------------------------------------------------------------------------
-
-/** What a list may be given as: text with commas, or an array. */
-export type ListInput = string | ReadonlyArray<string>
 
 interface ListRules {
   readonly file?: boolean
@@ -406,12 +404,6 @@ export const cipherSuites: Kind<ReadonlyArray<string>, ListInput> = makeList("on
     : Result.fail(`"${text}" is not a cipher suite's name like TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256`)
 )
 
-/** The members of a cluster, each with its peer URLs. */
-export type Members = Readonly<Record<string, ReadonlyArray<string>>>
-
-/** What members may be given as: etcd's text (`a=http://…,b=http://…`), or URLs by name. */
-export type MembersInput = string | Readonly<Record<string, ListInput>>
-
 const membersFromText = (text: string): Result.Result<Record<string, Array<string>>, string> => {
   const members = new Map<string, Array<string>>()
   for (const entry of text.split(",").filter((entry) => entry.trim() !== "")) {
@@ -451,12 +443,6 @@ export const members: Kind<Members, MembersInput> = make<Members, MembersInput>(
       .join(","),
   shape: "record"
 })
-
-/** Features by name, switched on or off. */
-export type Features = Readonly<Record<string, boolean>>
-
-/** What features may be given as: etcd's text (`A=true,B=false`), or switches by name. */
-export type FeaturesInput = string | Features
 
 const featureFromText = (entry: string): readonly [string, unknown] => {
   const equals = entry.indexOf("=")
