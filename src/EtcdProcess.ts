@@ -313,7 +313,8 @@ const makeWith = Effect.fnUntraced(function* (
     onDown: ({ logged, watched }) => Effect.andThen(logged.leaves, watched.leaves),
     onEnd: ({ watched }) => watched.ended
   }).pipe(named)
-  yield* named(Effect.forEach(config.warnings, (warning) => Effect.logWarning(warning), { discard: true }))
+  const warn = (warning: string) => Effect.ignoreCause(Effect.logWarning(warning))
+  yield* named(Effect.forEach(config.warnings, warn, { discard: true }))
   const first = yield* node.start
 
   return {

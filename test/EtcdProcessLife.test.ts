@@ -6,7 +6,7 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "no
 import { dirname, join, relative } from "node:path"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Logger, Option, Schedule, Scope, Stream, SubscriptionRef } from "effect"
+import { Effect, Exit, Fiber, Logger, Option, Schedule, Scheduler, Scope, Stream, SubscriptionRef } from "effect"
 import * as ChildProcess from "effect/process/ChildProcess"
 import * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import { EtcdCluster, EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError } from "effect-etcd"
@@ -160,13 +160,35 @@ describe("a start that is pending", () => {
   )
 })
 
+describe("a start that is interrupted", () => {
+  it.live("is taken back, however little it has done", () =>
+    Effect.gen(function* () {
+      const node = yield* EtcdProcess.ephemeral({}, quiet)
+      yield* node.stop
+      for (const operations of [3, 4, 5]) {
+        for (let turns = 0; turns < 4; turns++) {
+          // The fiber pauses, and can be interrupted, after so many operations.
+          const starting = yield* start(Effect.provideService(node.start, Scheduler.MaxOpsBeforeYield, operations))
+          for (let turn = 0; turn < turns; turn++) yield* Effect.yieldNow
+          yield* soon(Fiber.interrupt(starting))
+          assert.deepStrictEqual(yield* node.pid, Option.none())
+          yield* soon(node.exit)
+        }
+      }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+})
+
 describe("what has failed to start", () => {
   it.live("leaves nothing behind, though its scope lives on", () =>
     Effect.gen(function* () {
       const directory = yield* ownTemporaryDirectory
       const taken = { listenClientUrls: "http://192.0.2.1:1234" }
       assert.strictEqual((yield* reasonOf(EtcdProcess.ephemeral(taken, quiet)))._tag, "ExitedEarly")
-      yield* reasonOf(EtcdCluster.ephemeral({ ...quiet, size: 2, config: { initialClusterState: "existing" } }))
+      assert.strictEqual(
+        (yield* reasonOf(EtcdCluster.fromConfigs([{ name: "other" }, taken], quiet)))._tag,
+        "ExitedEarly"
+      )
       assert.deepStrictEqual(readdirSync(directory), [])
       assert.deepStrictEqual(running(directory), [])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer), Effect.provide(Logger.layer([])))
@@ -196,8 +218,10 @@ describe("what has failed to start", () => {
     Effect.gen(function* () {
       const directory = yield* ownTemporaryDirectory
       const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+      const isGuard = (command: ChildProcess.Command) =>
+        command._tag === "StandardCommand" && command.args.includes("effect-etcd-guard")
       const slow = ChildProcessSpawner.make((command) =>
-        Effect.tap(spawner.spawn(command), () => Effect.sleep("200 millis"))
+        Effect.tap(spawner.spawn(command), () => Effect.sleep(isGuard(command) ? "1 second" : 0))
       )
       const starting = yield* EtcdProcess.ephemeral({}, quiet).pipe(
         Effect.scoped,
@@ -254,6 +278,24 @@ describe("restarts", () => {
       yield* put(node)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer), Effect.provide(Logger.layer([])))
   )
+
+  it.live("end with stop, start and the scope, also where the schedule itself waits for ever", () =>
+    Effect.gen(function* () {
+      const restart = Schedule.addDelay(Schedule.forever, () => Effect.never)
+      const scope = yield* Scope.make()
+      const node = yield* Scope.provide(EtcdProcess.ephemeral({}, { ...quiet, restart }), scope)
+      const outage = Effect.andThen(node.signal("SIGKILL"), isDown(node))
+      yield* outage
+      yield* soon(node.start)
+      yield* outage
+      yield* soon(node.stop)
+      yield* soon(node.exit)
+      yield* soon(node.start)
+      yield* outage
+      yield* soon(Scope.close(scope, Exit.void))
+      yield* soon(node.exit)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
 })
 
 describe("a logger that throws", () => {
@@ -263,7 +305,8 @@ describe("a logger that throws", () => {
         throw new Error("a logger of the program's")
       })
       const node = yield* EtcdProcess.ephemeral(
-        { logLevel: "debug", logPackageLevels: undefined },
+        // It is warned of, before etcd is started.
+        { logLevel: "debug", logPackageLevels: undefined, listenClientUrls: "http://0.0.0.0:0" },
         { log: true, restart: Schedule.spaced("10 millis") }
       ).pipe(Effect.provide(Logger.layer([logger])))
       yield* node.signal("SIGKILL")

@@ -247,30 +247,34 @@ export const make = <A, R extends Run>(life: Life<A, R>): Effect.Effect<Supervis
           })
       )
 
+    /** Whether the schedule has said to go on, after the pause that it wanted. It is the program's, and may fail. */
+    const pause = (outage: Step): Effect.Effect<boolean> =>
+      Time.nextPause(time, outage, last).pipe(
+        Effect.flatMap((millis) =>
+          millis === undefined ? Effect.succeed(false) : Effect.as(Time.sleep(time, millis), true)
+        ),
+        Effect.catchCause((cause) => Effect.as(quietly(Effect.logError("The restart schedule failed", cause)), false))
+      )
+
     const away = (outage: Step): Phase =>
-      Effect.gen(function* () {
-        const pause = yield* Effect.catchCause(Time.nextPause(time, outage, last), (cause) =>
-          Effect.as(quietly(Effect.logError("The restart schedule failed", cause)), undefined)
-        )
-        if (pause === undefined) return Effect.as(rest, down)
-        return during(
-          Time.sleep(time, pause),
-          (command) => {
-            switch (command._tag) {
-              case "Start":
-                return starting([command.starter], outage)
-              case "Abandon":
-                return grant(command)
-              default:
-                return halt(command)
-            }
-          },
-          () => {
-            const told = Effect.logWarning(`etcd ended (${Failures.describeExit(last)}); starting it again`)
-            return Effect.as(quietly(told), starting([], outage))
+      during(
+        pause(outage),
+        (command) => {
+          switch (command._tag) {
+            case "Start":
+              return starting([command.starter], outage)
+            case "Abandon":
+              return grant(command)
+            default:
+              return halt(command)
           }
-        )
-      })
+        },
+        (exit) => {
+          if (Exit.isFailure(exit) || !exit.value) return Effect.as(rest, down)
+          const told = Effect.logWarning(`etcd ended (${Failures.describeExit(last)}); starting it again`)
+          return Effect.as(quietly(told), starting([], outage))
+        }
+      )
 
     const live = Effect.gen(function* () {
       let phase: Phase | undefined = down
@@ -294,10 +298,11 @@ export const make = <A, R extends Run>(life: Life<A, R>): Effect.Effect<Supervis
     yield* Effect.acquireRelease(Effect.forkDetach(live), () => done("Close"))
 
     return {
-      start: Effect.suspend(() => {
+      // What is asked for can be taken back from then on.
+      start: Effect.uninterruptibleMask((restore) => {
         const starter = Deferred.makeUnsafe<A, Failure>()
         ask({ _tag: "Start", starter })
-        return Effect.onInterrupt(Deferred.await(starter), () => {
+        return Effect.onInterrupt(restore(Deferred.await(starter)), () => {
           const done = Deferred.makeUnsafe<void>()
           ask({ _tag: "Abandon", starter, done })
           return Deferred.await(done)
