@@ -9,7 +9,7 @@ import { execFileSync } from "node:child_process"
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Effect, Option, Schedule, SubscriptionRef } from "effect"
 import { EtcdProcess } from "effect-etcd"
-const say = (value) => console.log(JSON.stringify(value))
+const say = (value) => console.log("said " + JSON.stringify(value))
 const pidOf = (node) => Effect.map(node.pid, Option.getOrThrow)
 const program = Effect.gen(function*() {
 `
@@ -45,7 +45,7 @@ export const host = (
       let text = ""
       child.stdout.on("data", (data) => {
         text += data
-        const line = /^[[{].*(?=\n)/m.exec(text)
+        const line = /(?<=^said ).*(?=\n)/m.exec(text)
         if (line !== null) resume(Effect.succeed(line[0]))
       })
       child.once("exit", (code) => resume(Effect.die(`the host ended with ${code}`)))

@@ -55,11 +55,11 @@ export interface WatchRole {
   readonly ended: Effect.Effect<void>
 }
 
-/**
- * The shortest silence that counts. Election timeouts below it are those of tests, on machines where etcd may not get
- * its turn for longer.
- */
-const shortestSilence = 500
+/** Who elects faster than this is a test, on a machine where etcd may not get its turn for longer, in milliseconds. */
+const shortestTimeout = 500
+
+/** What counts as silence there. */
+const silenceOfTests = 1000
 
 /** What became of a question: an answer, an answer that says nothing of the role, or none. */
 type Outcome = Role.Status | "withheld" | "silence"
@@ -80,7 +80,8 @@ const sameState = (a: Role.RoleState, b: Role.RoleState): boolean =>
 /** Made before the process is spawned. */
 export const make = (options: Options): WatchRole => {
   const { connect, ready, role } = options
-  const bound = Math.max(Duration.toMillis(options.electionTimeout), shortestSilence)
+  const electionTimeout = Duration.toMillis(options.electionTimeout)
+  const bound = electionTimeout < shortestTimeout ? silenceOfTests : electionTimeout
   const interval = Duration.toMillis(Duration.fromInputUnsafe(options.interval))
   const pause = Math.min(bound / 4, interval)
   /** For so long an answer about a new leadership has to be the same: longer than it takes to apply an entry. */
