@@ -10,6 +10,7 @@ import { failover } from "./failover.ts"
 import { kv } from "./kv.ts"
 import { scan, watch } from "./reading.ts"
 import { selection } from "./selection.ts"
+import { size } from "./size.ts"
 import { startup } from "./startup.ts"
 import type { Row } from "./support.ts"
 import { tls } from "./tls.ts"
@@ -18,7 +19,7 @@ const scenarioNames = ["startup", "get", "put", "watch", "scan"] as const
 
 type Scenario = (typeof scenarioNames)[number]
 
-const usage = `usage: npm run bench [-- [failover | selection | tls] [--quick] [--only SCENARIO]... [--json FILE]]
+const usage = `usage: npm run bench [-- [failover | selection | tls | size] [--quick] [--only SCENARIO]... [--json FILE]]
 
 Measures this library beside other clients: etcd3, @grpc/grpc-js and node:http2 and, where there is a Go toolchain,
 etcd's own Go client. All of them in one run, in interleaved rounds, against one etcd, which is the one that the tests
@@ -28,6 +29,8 @@ use (ETCD_BINARY names another one).
                    nothing else: 20 times each, in about twenty minutes
   selection        measures what it is worth to keep to the leader of a cluster of three, and nothing else
   tls              measures what it is worth to serve HTTP apart where there is TLS, and nothing else
+  size             measures what it costs to have this library in a program: bytes of a bundle, time of an import, and
+                   nothing else; it has no rows for --json
   --quick          values of 64 bytes only, short rounds: less than a minute in all, instead of about ten; a failover
                    three times each
   --only SCENARIO  one of ${scenarioNames.join(", ")}; may be given more than once
@@ -79,7 +82,7 @@ const ensureWritable = (file: string) => {
   if (!existed) rmSync(file)
 }
 
-const special = { failover, selection, tls }
+const special = { failover, selection, size, tls }
 
 type Special = keyof typeof special
 

@@ -1,12 +1,13 @@
 /**
  * `npm run check`: format and lint, types (examples and benchmarks too), imports as the map says, generated code fresh,
- * and the package as it would be published, with what is built on it. Every step runs, also after one has failed.
+ * and the package as it would be published, with what is built on it and bundled. Every step runs, also after one has failed.
  */
 import { spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
+import { programs, sizeOf } from "../benchmark/bundle.ts"
 
 const temporary = mkdtempSync(join(tmpdir(), "effect-etcd-check-"))
 process.on("exit", () => rmSync(temporary, { recursive: true, force: true }))
@@ -80,17 +81,30 @@ const packed = (): boolean => {
   ].every((passed) => passed)
 }
 
-const steps: Record<string, () => boolean> = {
+/** Of what has just been built to be packed. */
+const small = async (): Promise<boolean> => {
+  let passed = true
+  for (const [name, { limit, source }] of Object.entries(programs)) {
+    const { effect, whole } = await sizeOf(source)
+    if (whole - effect <= limit) continue
+    passed = false
+    console.error(`${name}: ${whole - effect} bytes beyond Effect, more than ${limit} (npm run bench -- size)`)
+  }
+  return passed
+}
+
+const steps: Record<string, () => boolean | Promise<boolean>> = {
   "format and lint": () => run("biome", ["check", "--error-on-warnings", "."]),
   types: () => run("tsc", ["--noEmit", "-p", "."]),
   map: () => run(process.execPath, [join("scripts", "check-map.ts")]),
   "generated code": () => run(process.execPath, [join("scripts", "check-generated.ts")]),
-  package: packed
+  package: packed,
+  size: small
 }
 
-const failed = Object.entries(steps).filter(([name, step]) => {
-  const passed = step()
+process.exitCode = 0
+for (const [name, step] of Object.entries(steps)) {
+  const passed = await step()
   console.log(`${passed ? "ok" : "FAILED"}: ${name}`)
-  return !passed
-})
-process.exitCode = failed.length === 0 ? 0 : 1
+  if (!passed) process.exitCode = 1
+}
