@@ -58,53 +58,98 @@ type CallOptions = EtcdClient.CallOptions
  * @since 0.1.0
  */
 export interface Service {
+  /** From now on every request must be allowed to its user. More at {@link enable}. */
   readonly enable: (options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  /** From now on everybody may do everything. Users and roles are kept. */
   readonly disable: (options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  /** Whether authentication is enabled. etcd 3.5 and newer; fails with `Unsupported` before. */
   readonly status: (options?: CallOptions | undefined) => Effect.Effect<AuthStatus, EtcdError.EtcdError>
+  /**
+   * Asks for a token, as the client does by itself when it has credentials: to check a password, or for a program that
+   * speaks to etcd in another way. More at {@link authenticate}.
+   */
   readonly authenticate: (
     name: string,
     password: Redacted.Redacted<string>,
     options?: CallOptions | undefined
   ) => Effect.Effect<Redacted.Redacted<string>, EtcdError.EtcdError>
+  /**
+   * Adds a user. One without a password can only be told by a client certificate, whose common name is the user's. More
+   * at {@link addUser}.
+   */
   readonly addUser: (
     name: string,
     password?: Redacted.Redacted<string> | undefined,
     options?: CallOptions | undefined
   ) => Effect.Effect<Header, EtcdError.EtcdError>
+  /** The roles that a user has. Fails with `UserNotFound`. */
   readonly userRoles: (
     name: string,
     options?: CallOptions | undefined
   ) => Effect.Effect<ReadonlyArray<string>, EtcdError.EtcdError>
+  /** The names of all users. */
   readonly users: (options?: CallOptions | undefined) => Effect.Effect<ReadonlyArray<string>, EtcdError.EtcdError>
+  /**
+   * Deletes a user. Fails with `UserNotFound`, and with `InvalidAuthManagement` for `root` while authentication is
+   * enabled.
+   */
   readonly deleteUser: (name: string, options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  /**
+   * Gives a user another password. The tokens that the user has are void then, also where it is the same password. A
+   * client that is running authenticates anew, and fails with `AuthenticationFailed` where it has the old password:
+   * give its `credentials` as an `Effect`. More at {@link changePassword}.
+   */
   readonly changePassword: (
     name: string,
     password: Redacted.Redacted<string>,
     options?: CallOptions | undefined
   ) => Effect.Effect<Header, EtcdError.EtcdError>
+  /** Gives a user a role. Fails with `UserNotFound` and `RoleNotFound`. */
   readonly grantRole: (
     user: string,
     role: string,
     options?: CallOptions | undefined
   ) => Effect.Effect<Header, EtcdError.EtcdError>
+  /**
+   * Takes a role from a user. Fails with `UserNotFound`, with `RoleNotGranted` if the user does not have it, and with
+   * `InvalidAuthManagement` for the role `root` of the user `root` while authentication is enabled.
+   */
   readonly revokeRole: (
     user: string,
     role: string,
     options?: CallOptions | undefined
   ) => Effect.Effect<Header, EtcdError.EtcdError>
+  /**
+   * Adds a role without permissions. Fails with `RoleExists`, and with `InvalidArgument` for a name of more than 32,768
+   * bytes, at which etcd would stop with a panic.
+   */
   readonly addRole: (name: string, options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  /** What a role may do. Fails with `RoleNotFound`. */
   readonly rolePermissions: (
     role: string,
     options?: CallOptions | undefined
   ) => Effect.Effect<ReadonlyArray<Permission>, EtcdError.EtcdError>
+  /** The names of all roles. */
   readonly roles: (options?: CallOptions | undefined) => Effect.Effect<ReadonlyArray<string>, EtcdError.EtcdError>
+  /**
+   * Deletes a role, and takes it from all users. Fails with `RoleNotFound`, and with `InvalidAuthManagement` for `root`
+   * while authentication is enabled.
+   */
   readonly deleteRole: (name: string, options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  /**
+   * Allows a role to read or write a key, or all keys of a range. It takes the place of what the role may do with
+   * exactly this range so far. Fails with `RoleNotFound`, and with `InvalidArgument` for a range that no key can be in.
+   */
   readonly grantPermission: (
     role: string,
     access: Access,
     range: KeyRange.Input,
     options?: CallOptions | undefined
   ) => Effect.Effect<Header, EtcdError.EtcdError>
+  /**
+   * Takes the permission for exactly this key or range from a role, whatever it allows. Fails with
+   * `PermissionNotGranted` if there is none, and with `RoleNotFound`.
+   */
   readonly revokePermission: (
     role: string,
     range: KeyRange.Input,

@@ -167,35 +167,51 @@ export interface CompactOptions extends EtcdClient.CallOptions {
  * @since 0.1.0
  */
 export interface Service {
+  /** The value and history of one key, or `None` if there is no such key. */
   readonly get: (
     key: KeyRange.Bytes,
     options?: ReadOptions | undefined
   ) => Effect.Effect<Option.Option<KeyValue>, EtcdError.EtcdError>
+  /** The value of one key as text, or `None` if there is no such key. */
   readonly getString: (
     key: KeyRange.Bytes,
     options?: ReadOptions | undefined
   ) => Effect.Effect<Option.Option<string>, EtcdError.EtcdError>
+  /**
+   * The keys of a range, in one answer. An answer larger than the client's limit for a message fails; set a `limit`.
+   */
   readonly range: (
     range: KeyRange.Input,
     options?: RangeOptions | undefined
   ) => Effect.Effect<RangeResult, EtcdError.EtcdError>
+  /**
+   * All keys of a range in their order, as they are at one revision: that of the first answer, or the one given. More
+   * at {@link stream}.
+   */
   readonly stream: (
     range: KeyRange.Input,
     options?: StreamOptions | undefined
   ) => Stream.Stream<KeyValue, EtcdError.EtcdError>
+  /** Writes one key. When it succeeds, the write is on the disks of a majority of the cluster. More at {@link put}. */
   readonly put: (
     key: KeyRange.Bytes,
     value: KeyRange.Bytes,
     options?: PutOptions | undefined
   ) => Effect.Effect<PutResult, EtcdError.EtcdError>
+  /**
+   * Deletes one key, or a range of keys. That there is none is no error, unless `errorOnMissing` asks for one
+   * (`KeyNotFound`).
+   */
   readonly delete: (
     range: KeyRange.Input,
     options?: DeleteOptions | undefined
   ) => Effect.Effect<DeleteResult, EtcdError.EtcdError>
+  /** Deletes all keys that begin with the prefix, like a directory. */
   readonly deletePrefix: (
     prefix: KeyRange.Bytes,
     options?: DeleteOptions | undefined
   ) => Effect.Effect<DeleteResult, EtcdError.EtcdError>
+  /** Forgets the history before a revision. Reads and watches from before it fail with `Compacted` afterwards. */
   readonly compact: (
     revision: bigint,
     options?: CompactOptions | undefined

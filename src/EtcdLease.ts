@@ -158,30 +158,49 @@ export interface TimeToLive {
  * @since 0.1.0
  */
 export interface Service {
+  /**
+   * A lease that is kept alive as long as the scope is open, and revoked when the scope closes: its keys are gone then,
+   * without waiting for it to expire. More at {@link make}.
+   */
   readonly make: (
     ttl: Duration.Input,
     options?: GrantOptions | undefined
   ) => Effect.Effect<Lease, EtcdError.EtcdError, Scope.Scope>
+  /**
+   * Keeps a lease alive that exists already, as long as the scope is open, and leaves it alone then. More at
+   * {@link keepAlive}.
+   */
   readonly keepAlive: (
     id: LeaseId,
     options?: EtcdClient.CallOptions | undefined
   ) => Effect.Effect<Lease, EtcdError.EtcdError, Scope.Scope>
+  /**
+   * Renews a lease once. Fails with `LeaseNotFound` if etcd does not have it. Without a deadline it is tried for 30
+   * seconds; where a member is silent for a second, another one is asked.
+   */
   readonly keepAliveOnce: (
     id: LeaseId,
     options?: EtcdClient.CallOptions | undefined
   ) => Effect.Effect<Granted, EtcdError.EtcdError>
+  /**
+   * Grants a lease, and leaves the rest to the caller. See {@link make} for one that is kept alive and revoked. More at
+   * {@link grant}.
+   */
   readonly grant: (
     ttl: Duration.Input,
     options?: GrantOptions | undefined
   ) => Effect.Effect<Granted, EtcdError.EtcdError>
+  /** Ends a lease now, and deletes its keys. Fails with `LeaseNotFound` if etcd does not have it. */
   readonly revoke: (
     id: LeaseId,
     options?: EtcdClient.CallOptions | undefined
   ) => Effect.Effect<Header, EtcdError.EtcdError>
+  /** How long a lease lives, and which keys it has. Fails with `LeaseNotFound` if etcd does not have it. */
   readonly timeToLive: (
     id: LeaseId,
     options?: TimeToLiveOptions | undefined
   ) => Effect.Effect<TimeToLive, EtcdError.EtcdError>
+  /** The ids of all leases. */
   readonly list: (
     options?: EtcdClient.CallOptions | undefined
   ) => Effect.Effect<ReadonlyArray<LeaseId>, EtcdError.EtcdError>

@@ -173,34 +173,74 @@ type CallOptions = EtcdClient.CallOptions
  * @since 0.1.0
  */
 export interface Service {
+  /** What a member says of itself. */
   readonly status: (options?: CallOptions | undefined) => Effect.Effect<Status, EtcdError.EtcdError>
+  /** The alarms that are armed. */
   readonly alarms: (options?: CallOptions | undefined) => Effect.Effect<ReadonlyArray<Alarm>, EtcdError.EtcdError>
+  /**
+   * Arms an alarm, as etcd does by itself when it has cause to: to stop writes, or to try what a program does then.
+   * Answers with the alarm, or with nothing if it was armed already.
+   */
   readonly armAlarm: (
     alarm: Alarm,
     options?: CallOptions | undefined
   ) => Effect.Effect<ReadonlyArray<Alarm>, EtcdError.EtcdError>
+  /** Disarms an alarm, after its cause is gone. Answers with what was disarmed: nothing if it was not armed. */
   readonly disarmAlarm: (
     alarm: Alarm,
     options?: CallOptions | undefined
   ) => Effect.Effect<ReadonlyArray<Alarm>, EtcdError.EtcdError>
+  /** Disarms every alarm, and answers with what was disarmed. */
   readonly disarmAlarms: (options?: CallOptions | undefined) => Effect.Effect<ReadonlyArray<Alarm>, EtcdError.EtcdError>
+  /**
+   * Gives the free space of one member's database back to the file system. The member answers nothing else meanwhile:
+   * defragment one after the other.
+   */
   readonly defragment: (options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  /**
+   * A hash of one member's whole database. Members that hold the same keys may differ; to compare members see
+   * {@link hashKv}.
+   */
   readonly hash: (options?: CallOptions | undefined) => Effect.Effect<Hash, EtcdError.EtcdError>
+  /**
+   * A hash of one member's keys up to a revision, to compare members by. Fails with `Compacted` and `FutureRevision` if
+   * the member does not have the revision.
+   */
   readonly hashKv: (options?: HashKvOptions | undefined) => Effect.Effect<HashKv, EtcdError.EtcdError>
+  /**
+   * A snapshot of one member's database, as `etcdctl snapshot save` writes it: the database, and its SHA-256 in the
+   * last 32 bytes, which `etcdutl snapshot restore` wants to see. More at {@link snapshot}.
+   */
   readonly snapshot: (options?: CallOptions | undefined) => Stream.Stream<Uint8Array, EtcdError.EtcdError>
+  /**
+   * Writes a snapshot of one member's database to a file that only its owner can read. More at {@link snapshotToFile}.
+   */
   readonly snapshotToFile: (
     path: string,
     options?: SnapshotFileOptions | undefined
   ) => Effect.Effect<SnapshotFile, EtcdError.EtcdError | PlatformError, FileSystem.FileSystem | Path.Path>
+  /** Makes another member the leader. More at {@link moveLeader}. */
   readonly moveLeader: (to: MemberId, options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  /**
+   * Whether the cluster could be downgraded to a version, such as `3.5.0`: one minor version below its own. More at
+   * {@link validateDowngrade}.
+   */
   readonly validateDowngrade: (
     version: string,
     options?: CallOptions | undefined
   ) => Effect.Effect<Downgrade, EtcdError.EtcdError>
+  /**
+   * Prepares the cluster for a version, such as `3.5.0`: from now on members of that version may take part. Fails as
+   * {@link validateDowngrade} does. More at {@link enableDowngrade}.
+   */
   readonly enableDowngrade: (
     version: string,
     options?: CallOptions | undefined
   ) => Effect.Effect<Downgrade, EtcdError.EtcdError>
+  /**
+   * Ends the downgrade under way. Where there is none, etcd 3.5 fails with `NoDowngrade`, and newer versions succeed.
+   * Fails with `Unsupported` before etcd 3.5.
+   */
   readonly cancelDowngrade: (options?: CallOptions | undefined) => Effect.Effect<Downgrade, EtcdError.EtcdError>
 }
 

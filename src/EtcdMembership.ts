@@ -90,20 +90,34 @@ export interface Added extends Members {
  * @since 0.1.0
  */
 export interface Service {
+  /** The members of the cluster. */
   readonly list: (options?: ListOptions | undefined) => Effect.Effect<Members, EtcdError.EtcdError>
+  /** Adds a member that can be reached at these peer URLs, which is to be started next. More at {@link add}. */
   readonly add: (
     peerUrls: ReadonlyArray<string>,
     options?: AddOptions | undefined
   ) => Effect.Effect<Added, EtcdError.EtcdError>
+  /**
+   * Gives a learner its vote. Fails with `LearnerNotReady` while it has not caught up with the leader, with
+   * `MemberNotLearner` if it has a vote, and with `MemberNotFound`.
+   */
   readonly promote: (
     id: MemberId,
     options?: EtcdClient.CallOptions | undefined
   ) => Effect.Effect<Members, EtcdError.EtcdError>
+  /**
+   * Changes the peer URLs of a member. Fails with `MemberNotFound`, with `PeerUrlExists`, and with `InvalidArgument` if
+   * a URL is none, or is given twice.
+   */
   readonly update: (
     id: MemberId,
     peerUrls: ReadonlyArray<string>,
     options?: EtcdClient.CallOptions | undefined
   ) => Effect.Effect<Members, EtcdError.EtcdError>
+  /**
+   * Removes a member for good: it stops, and cannot come back with its data. Fails with `MemberNotFound`, and with
+   * `NotEnoughStartedMembers` or `Unhealthy` if the cluster might lose its quorum by it.
+   */
   readonly remove: (
     id: MemberId,
     options?: EtcdClient.CallOptions | undefined

@@ -162,6 +162,7 @@ export interface DeleteOptions extends Pick<EtcdKv.DeleteOptions, "previousValue
  * @since 0.1.0
  */
 export interface Service {
+  /** Sends a transaction, or a single operation, and answers with its results. More at {@link commit}. */
   readonly commit: <A>(op: Op<A>, options?: EtcdClient.CallOptions | undefined) => Effect.Effect<A, EtcdError.EtcdError>
 }
 

@@ -220,18 +220,33 @@ export interface ChangesOptions extends WatchOptions {
  * @since 0.1.0
  */
 export interface Service {
+  /**
+   * The changes of a key or a range, one by one. Closing the stream ends the watch on the server. More at
+   * {@link watch}.
+   */
   readonly watch: (
     range: KeyRange.Input,
     options?: WatchOptions | undefined
   ) => Stream.Stream<WatchEvent, EtcdError.EtcdError>
+  /**
+   * The changes of a key or a range, one revision at a time, with what else is asked for: where the watch began, how
+   * far it is when nothing happens, and the whole range at first or when its history is gone. Fails as {@link watch}
+   * does. More at {@link changes}.
+   */
   readonly changes: (
     range: KeyRange.Input,
     options?: ChangesOptions | undefined
   ) => Stream.Stream<Change, EtcdError.EtcdError>
+  /** Waits for the next change of a key (or range), and answers with it. More at {@link next}. */
   readonly next: (
     key: KeyRange.Input,
     options?: WatchOptions | undefined
   ) => Effect.Effect<WatchEvent, EtcdError.EtcdError>
+  /**
+   * Asks the servers how far the watches of this service are, all at once. Those with `progress` deliver the answer as
+   * {@link Progress}; a server does not answer while one of the watches that share the call is not up to date, so ask
+   * again. Watches that no server has at the moment are not asked for. More at {@link requestProgress}.
+   */
   readonly requestProgress: Effect.Effect<void, EtcdError.EtcdError>
 }
 

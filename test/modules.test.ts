@@ -1,9 +1,9 @@
 import { execFile } from "node:child_process"
-import { readdirSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
 import * as All from "../src/index.ts"
 import * as Declarations from "./support/declarations.ts"
 
@@ -91,6 +91,26 @@ describe("the modules", () => {
         assert.strictEqual(last.name, "options", what)
         assert.isTrue(last.isOptional, what)
       }
+    }
+  })
+
+  it("say what each member of a service does", () => {
+    const silent = overClient.flatMap((module) => {
+      const source = readFileSync(join(root, "src", `${module}.ts`), "utf8")
+      const [, members = ""] = /^export interface Service \{\n([\s\S]*?)^\}/m.exec(source) ?? []
+      assert.isNotEmpty(members)
+      return Array.from(members.matchAll(/^(?<!\*\/\n) {2}readonly (\w+)/gm), ([, name]) => `${module}.${name}`)
+    })
+    assert.deepStrictEqual(silent, [])
+  })
+
+  it("of errors have reasons, and nothing that only this library makes errors with", () => {
+    for (const module of [All.EtcdError, All.EtcdProcessError]) {
+      const functions = Object.entries(module).filter(([, value]) => !Schema.isSchema(value))
+      assert.deepStrictEqual(
+        functions.map(([name]) => name),
+        ["make"]
+      )
     }
   })
 
