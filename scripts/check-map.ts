@@ -1,7 +1,8 @@
 /**
  * Holds `src/` against its map in `docs/ARCHITECTURE.md`: every module and every room has its line there, and every line
  * names what there is; nothing is imported, types neither, from a part of the map that is further up; no rooms load each
- * other in a circle (of modules, Biome's `noImportCycles` finds it); and the index does nothing but export modules.
+ * other in a circle (of modules, Biome's `noImportCycles` finds it). The index does nothing but export modules, and no
+ * module outside `internal/` exports what it calls internal.
  *
  * It reads imports as Biome formats them.
  */
@@ -124,6 +125,11 @@ export const problemsOf = (root: string): ReadonlyArray<string> => {
   }
   for (const circle of circlesOf(edges)) problems.push(`These load each other: ${circle}.`)
 
+  for (const module of modules) {
+    if (!module.startsWith("internal/") && readFileSync(join(source, module), "utf8").includes("@internal")) {
+      problems.push(`src/${module} exports what it calls internal.`)
+    }
+  }
   if (!onlyExports(readFileSync(join(source, "index.ts"), "utf8"))) {
     problems.push("src/index.ts has more than modules that it exports by their names.")
   }

@@ -142,6 +142,15 @@ describe("the map", () => {
     })
   )
 
+  it.effect("finds what is internal in a module that can be imported", () =>
+    Effect.gen(function* () {
+      const internal = "/**\n * The bytes of a key.\n *\n * @internal\n */\nexport const own = 1\n"
+      assert.deepStrictEqual(yield* problemsWith({ "src/EtcdKv.ts": internal, "src/internal/keys.ts": internal }), [
+        "src/EtcdKv.ts exports what it calls internal."
+      ])
+    })
+  )
+
   it.effect("has an index that does nothing but export modules", () =>
     Effect.gen(function* () {
       const index = 'export * as EtcdKv from "./EtcdKv.ts"\nexport * from "./EtcdKv.ts"\n'
