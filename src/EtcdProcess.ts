@@ -271,11 +271,12 @@ const makeWith = Effect.fnUntraced(function* (
   const role = yield* SubscriptionRef.make<Role.RoleState>(Role.initial(yield* DateTime.now))
   const ready = yield* SubscriptionRef.make(false)
   const guard = yield* Guard.make(temporaryDirectory)
+  yield* Sockets.claim(sockets)
   const connect = Readiness.connectTo(endpoints[0], options.client)
   const ask = Effect.scoped(Effect.flatten(connect))
 
   const launch = Effect.gen(function* () {
-    yield* Sockets.clear(runDirectory, sockets)
+    yield* Sockets.clear(sockets)
     const watched = WatchRole.make({
       role,
       ready,

@@ -6,7 +6,19 @@ import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "no
 import { dirname, join, relative } from "node:path"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Logger, Option, Schedule, Scheduler, Scope, Stream, SubscriptionRef } from "effect"
+import {
+  Array as Arr,
+  Effect,
+  Exit,
+  Fiber,
+  Logger,
+  Option,
+  Schedule,
+  Scheduler,
+  Scope,
+  Stream,
+  SubscriptionRef
+} from "effect"
 import * as ChildProcess from "effect/process/ChildProcess"
 import * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import { EtcdCluster, EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError } from "effect-etcd"
@@ -57,6 +69,9 @@ const alone = (name: string) => ({
 })
 
 const executable = process.env.ETCD_BINARY ?? String(execFileSync("sh", ["-c", "command -v etcd"])).trim()
+
+/** From 3.5.13 on. */
+const takesPaths = !/Version: 3\.(?:4\.|5\.(?:\d|1[0-2])\s)/.test(String(execFileSync(executable, ["--version"])))
 
 /** Numbers between 0 and 1 that are the same in each run. */
 const mulberry = (seed: number) => () => {
@@ -343,6 +358,43 @@ describe("a run directory that two have", () => {
       yield* first.signal("SIGKILL")
       yield* until(() => !SubscriptionRef.getUnsafe(first.ready))
       yield* isUp(first)
+      yield* put(first)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("belongs to one of them, though they start at the same moment, also where one was killed before", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporaryDirectory
+      const runDirectory = join(directory, "run")
+      mkdirSync(runDirectory)
+      const copies = Effect.forEach(
+        ["first", "second"],
+        (name) => Effect.result(EtcdProcess.ephemeral({ dataDir: join(directory, name) }, { ...quiet, runDirectory })),
+        { concurrency: 2 }
+      )
+      const { kill, said } = yield* host(`
+        yield* EtcdProcess.ephemeral({}, { log: false, runDirectory: ${JSON.stringify(runDirectory)} })
+        say(process.pid)`)
+      yield* kill
+      yield* until(() => !isAlive(said) && running(runDirectory).length === 0)
+      for (let round = 0; round < 2; round++) {
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const [served, refused] = Arr.separate(yield* copies)
+            assert.strictEqual(refused[0]?.reason._tag, "AddressInUse")
+            yield* put(served[0]!)
+          })
+        )
+      }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live.skipIf(!takesPaths)("is no matter where a socket has a path of its own", () =>
+    Effect.gen(function* () {
+      const listenClientUrls = `unix://${join(yield* temporaryDirectory, "client.sock")}`
+      const first = yield* EtcdProcess.ephemeral({ listenClientUrls }, quiet)
+      const reason = yield* reasonOf(Effect.scoped(EtcdProcess.ephemeral({ listenClientUrls }, quiet)))
+      assert.strictEqual(reason._tag, "AddressInUse")
       yield* put(first)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )

@@ -89,8 +89,7 @@ export const make = (
       listenMetricsUrls = [],
       listenPeerUrls = []
     } = config.options
-    const clientSockets = Sockets.namesIn(listenClientUrls)
-    const problem = tooLong(runDirectory, clientSockets)
+    const problem = tooLong(runDirectory, Sockets.namesIn(listenClientUrls))
     if (problem !== undefined) return yield* Effect.fail(problem)
     yield* Effect.mapError(
       fs.makeDirectory(dataDir, { recursive: true, mode: 0o700 }),
@@ -100,9 +99,11 @@ export const make = (
       config,
       runDirectory,
       temporaryDirectory: isTemporary ? runDirectory : undefined,
-      sockets: [
-        ...clientSockets,
-        ...Sockets.namesIn([...listenPeerUrls, ...listenClientHttpUrls, ...listenMetricsUrls])
-      ]
+      sockets: Sockets.namesIn([
+        ...listenClientUrls,
+        ...listenPeerUrls,
+        ...listenClientHttpUrls,
+        ...listenMetricsUrls
+      ]).map((name) => Sockets.pathOf(runDirectory, name))
     }
   })

@@ -3,10 +3,12 @@
  *
  * @internal
  */
+import { randomBytes } from "node:crypto"
 import * as net from "node:net"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import type * as EtcdConfig from "../../EtcdConfig.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Url from "../url.ts"
@@ -19,16 +21,23 @@ export const longestPath = globalThis.process.platform === "linux" ? 107 : 103
 
 const bytesOf = (text: string): number => new TextEncoder().encode(text).length
 
-/** The names of sockets in the working directory of etcd. Those with a path of their own are somebody else's affair. */
+/** The sockets of these URLs, as etcd names them: relative to its working directory, unless they start with a slash. */
 export const namesIn = (urls: ReadonlyArray<string>): ReadonlyArray<string> =>
-  urls.flatMap((text) => {
-    const url = Result.getOrUndefined(Url.parse(text))
-    return url?.socket === undefined || url.socket.includes("/") ? [] : [url.socket]
-  })
+  urls.flatMap((text) => Result.getOrUndefined(Url.parse(text))?.socket ?? [])
 
-/** By how many bytes the path of the longest of these sockets would be too long. */
+const isAbsolute = (name: string): boolean => name.startsWith("/")
+
+export const pathOf = (directory: string, name: string): string => (isAbsolute(name) ? name : `${directory}/${name}`)
+
+/**
+ * By how many bytes the path of the longest of these sockets would be too long, as far as the directory makes it so. (etcd
+ * reaches what is relative by a shorter way, and would not notice.)
+ */
 export const excess = (directory: string, names: ReadonlyArray<string>): number =>
-  Math.max(0, ...names.map((name) => bytesOf(`${directory}/${name}`) - longestPath))
+  Math.max(
+    0,
+    ...names.filter((name) => !isAbsolute(name)).map((name) => bytesOf(pathOf(directory, name)) - longestPath)
+  )
 
 const isListenedTo = (path: string): Effect.Effect<boolean> =>
   Effect.callback((resume) => {
@@ -39,15 +48,15 @@ const isListenedTo = (path: string): Effect.Effect<boolean> =>
     }
     socket.once("connect", () => end(true))
     // Whoever cannot be asked may be there.
-    socket.once("error", (error: NodeJS.ErrnoException) => end(error.code !== "ECONNREFUSED"))
+    socket.once("error", ({ code }: NodeJS.ErrnoException) => end(code !== "ECONNREFUSED" && code !== "ENOENT"))
     return Effect.sync(() => socket.destroy())
   })
 
-const inUse = (name: string, directory: string): EtcdProcessError.EtcdProcessError =>
+const inUse = (path: string): EtcdProcessError.EtcdProcessError =>
   EtcdProcessError.make(
     new EtcdProcessError.AddressInUse({
-      message: `Something else already listens on the socket ${name} in ${directory}: stop it, or give etcd another \`runDirectory\` or another address`,
-      address: `unix://${name}`,
+      message: `Something else already listens on the socket ${path}: stop it, or give etcd another \`runDirectory\` or another address`,
+      address: `unix://${path}`,
       lastLines: [],
       exitCode: null,
       signal: null
@@ -56,29 +65,74 @@ const inUse = (name: string, directory: string): EtcdProcessError.EtcdProcessErr
 
 /**
  * Removes what a killed etcd has left behind of sockets, over which 3.4 does not start. Fails where somebody listens, who
- * would never be reached again.
+ * would never be reached again: etcd from 3.5 on removes a socket before it listens there, whoever has it.
  */
 export const clear = (
-  directory: string,
-  names: ReadonlyArray<string>
+  paths: ReadonlyArray<string>
 ): Effect.Effect<void, EtcdProcessError.EtcdProcessError, FileSystem.FileSystem> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
-    for (const name of names) {
-      const path = `${directory}/${name}`
+    for (const path of paths) {
       const info = yield* Effect.option(fs.stat(path))
       if (info._tag === "None" || info.value.type !== "Socket") continue
-      if (yield* isListenedTo(path)) return yield* Effect.fail(inUse(name, directory))
+      if (yield* isListenedTo(path)) return yield* Effect.fail(inUse(path))
       yield* Effect.ignore(fs.remove(path))
     }
   })
+
+// A worker of `node:cluster` would otherwise share what another one has.
+const exclusive = true
+
+/** Keeps nobody alive. */
+const listen = (path: string): Effect.Effect<net.Server, NodeJS.ErrnoException> =>
+  Effect.callback((resume) => {
+    const server = net.createServer((socket) => socket.destroy()).unref()
+    server.on("error", (error) => resume(Effect.fail(error)))
+    server.listen({ path, exclusive }, () => resume(Effect.succeed(server)))
+    return Effect.sync(() => server.close())
+  })
+
+/** Puts a claim aside that somebody has left behind, and back if it turns out that he has not. */
+const takeOver = (path: string, claim: string) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    if (yield* isListenedTo(claim)) return yield* Effect.fail(inUse(path))
+    const aside = claim.replace(/[^/]*$/, `.${randomBytes(6).toString("base64url")}`)
+    yield* Effect.ignore(fs.rename(claim, aside))
+    if (yield* isListenedTo(aside)) {
+      yield* Effect.ignore(fs.rename(aside, claim))
+      return yield* Effect.fail(inUse(path))
+    }
+    yield* Effect.ignore(fs.remove(aside))
+    return yield* Effect.mapError(listen(claim), () => inUse(path))
+  })
+
+/**
+ * Keeps others of this library from these sockets until the scope closes. Two that start at the same moment find nobody
+ * who listens; so each first listens on a socket beside (`.client.sock:0`), where one alone can, whatever its etcd does.
+ */
+export const claim = (
+  paths: ReadonlyArray<string>
+): Effect.Effect<void, EtcdProcessError.EtcdProcessError, FileSystem.FileSystem | Scope.Scope> =>
+  Effect.forEach(
+    paths,
+    (path) => {
+      const beside = path.replace(/[^/]*$/, ".$&")
+      const claimed = Effect.catch(listen(beside), ({ code }) =>
+        // Where nobody can listen etcd will say why.
+        code === "EADDRINUSE" ? takeOver(path, beside) : Effect.undefined
+      )
+      return Effect.acquireRelease(claimed, (server) => Effect.sync(() => server?.close()))
+    },
+    { discard: true }
+  )
 
 const freePort = (host: string): Effect.Effect<number | undefined> =>
   Effect.callback((resume) => {
     const server = net.createServer()
     // etcd will say what is wrong with the address.
     server.once("error", () => resume(Effect.undefined))
-    server.listen(0, host, () => {
+    server.listen({ port: 0, host, exclusive }, () => {
       const { port } = server.address() as net.AddressInfo
       server.close(() => resume(Effect.succeed(port)))
     })
