@@ -19,7 +19,7 @@
  *
  * @internal
  */
-import * as http2 from "node:http2"
+import * as NodeProcess from "node:process"
 import { type Dial, transportOf } from "./connect.ts"
 import { largestHeaderList } from "./metadata.ts"
 import { NodeConnection } from "./NodeConnection.ts"
@@ -37,6 +37,8 @@ const sessionOptions = {
 
 const startHttp2 = (dial: Dial<NodeConnection>): (() => void) => {
   const { fail, failWith, options, ready, retireAfterStreamId, socket, target } = dial
+  // Loaded when it is needed, since it is not the transport that is used by default.
+  const http2 = NodeProcess.getBuiltinModule("node:http2")
   const session = http2.connect("http://localhost", { ...sessionOptions, createConnection: () => socket })
   session.on("error", failWith)
   session.once("connect", () => session.setLocalWindowSize(connectionWindowBytes))

@@ -10,7 +10,8 @@
  * @internal
  */
 import * as net from "node:net"
-import * as tls from "node:tls"
+import * as NodeProcess from "node:process"
+import type * as tls from "node:tls"
 import * as Redacted from "effect/Redacted"
 import type { Target, Tls } from "./Transport.ts"
 
@@ -36,6 +37,9 @@ const attemptTimeoutMillis = (connectTimeoutMillis: number): number =>
 /** How much waits for a socket before it says that it is full: as Node.js has it, whatever the program makes of that. */
 const buffering = { highWaterMark: 64 * 1024 }
 
+/** Loaded when it is needed: it takes as long as dozens of modules, and a Unix socket has no use for it. */
+const loadTls = (): typeof tls => NodeProcess.getBuiltinModule("node:tls")
+
 /** Starts to connect. Throws where `node:tls` does: on a certificate, key or CA that is not PEM, or do not match. */
 export const openSocket = (target: Target, connectTimeoutMillis: number): net.Socket => {
   const address =
@@ -49,7 +53,9 @@ export const openSocket = (target: Target, connectTimeoutMillis: number): net.So
         }
   return target.tls === undefined
     ? net.connect({ ...address, ...buffering, noDelay: true })
-    : tls.connect({ ...address, ...buffering, ...tlsOptions(target, target.tls) }).setNoDelay(true)
+    : loadTls()
+        .connect({ ...address, ...buffering, ...tlsOptions(target, target.tls) })
+        .setNoDelay(true)
 }
 
 const tlsOptions = (target: Target, options: Tls): tls.ConnectionOptions => {
@@ -58,7 +64,7 @@ const tlsOptions = (target: Target, options: Tls): tls.ConnectionOptions => {
     ALPNProtocols: ["h2"],
     minVersion: options.minVersion ?? "TLSv1.2",
     rejectUnauthorized: options.insecureSkipVerify !== true,
-    checkServerIdentity: (_, certificate) => tls.checkServerIdentity(name, certificate)
+    checkServerIdentity: (_, certificate) => loadTls().checkServerIdentity(name, certificate)
   }
   if (net.isIP(name) === 0) connection.servername = name
   // `node:tls` takes an empty text, unless it is in a list, for the authorities of the system.

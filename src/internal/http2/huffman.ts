@@ -62,14 +62,13 @@ const fails = 0x400
 const symbolShift = 11
 const stateMask = 0x1ff
 
-const steps = ((): Uint32Array => {
-  const tree = buildTree()
+const makeSteps = (tree: Tree): Uint32Array => {
   const table = new Uint32Array(tree.length * 16)
   for (let state = 0; state < tree.length; state++) {
     for (let bits = 0; bits < 16; bits++) table[state * 16 + bits] = stepFrom(tree, state, bits)
   }
   return table
-})()
+}
 
 function stepFrom(tree: Tree, state: number, bits: number): number {
   let node = state
@@ -88,8 +87,7 @@ function stepFrom(tree: Tree, state: number, bits: number): number {
 }
 
 /** The states in which a string may end: after at most seven bits of padding, all of them ones. */
-const mayEnd = ((): Uint8Array => {
-  const tree = buildTree()
+const makeMayEnd = (tree: Tree): Uint8Array => {
   const accepted = new Uint8Array(tree.length)
   let node = 0
   for (let padding = 0; padding < 8; padding++) {
@@ -97,17 +95,29 @@ const mayEnd = ((): Uint8Array => {
     node = tree[node]![1]!
   }
   return accepted
-})()
+}
+
+let steps: Uint32Array = new Uint32Array(0)
+let mayEnd: Uint8Array = new Uint8Array(0)
+
+/** Not before there is something to read: it takes some milliseconds, and this module is loaded by who never connects. */
+const makeTables = (): void => {
+  const tree = buildTree()
+  steps = makeSteps(tree)
+  mayEnd = makeMayEnd(tree)
+}
 
 /** The string, one character a byte; `undefined` where the bytes are no such code. */
 export const decode = (bytes: Uint8Array, start: number, end: number): string | undefined => {
+  if (steps.length === 0) makeTables()
+  const table = steps
   const decoded = Buffer.allocUnsafe((end - start) * 2)
   let length = 0
   let state = 0
   for (let at = start; at < end; at++) {
     const byte = bytes[at]!
     for (let shift = 4; shift >= 0; shift -= 4) {
-      const step = steps[state * 16 + ((byte >>> shift) & 15)]!
+      const step = table[state * 16 + ((byte >>> shift) & 15)]!
       if ((step & fails) !== 0) return undefined
       if ((step & emits) !== 0) decoded[length++] = step >>> symbolShift
       state = step & stateMask
