@@ -211,7 +211,7 @@ const onSockets = (
     const shared = yield* ProcessOptions.decodeShared("EtcdCluster", config)
     const names = Array.makeBy(size, (index) => `node${index}`)
     const dataDirectories = dataDir === undefined ? [] : yield* makeDataDirectories(dataDir, names)
-    const runDirectory = yield* Place.makeRunDirectory(names.map((name) => `${name}.client:0`))
+    const { runDirectory } = yield* Place.makeRunDirectory(names.map((name) => `${name}.client:0`))
     const initialCluster = Object.fromEntries(names.map((name) => [name, `unix://${name}.peer:0`]))
     return yield* startAll(
       (index) =>

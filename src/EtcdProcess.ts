@@ -35,7 +35,6 @@ import type * as EtcdLog from "./EtcdLog.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
 import { allOrNothing } from "./internal/process/allOrNothing.ts"
 import * as Child from "./internal/process/child.ts"
-import * as Guard from "./internal/process/guard.ts"
 import * as History from "./internal/process/history.ts"
 import * as Logging from "./internal/process/logging.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
@@ -256,7 +255,7 @@ const makeWith = Effect.fnUntraced(function* (
   const given = yield* EtcdConfig.decode(input)
   const binary = yield* EtcdBinary.fromInput(options.binary)
   const wanted = yield* EtcdConfig.decode(Object.assign({}, preset(binary.version), given))
-  const { config, runDirectory, sockets, temporaryDirectory } = yield* Place.make(wanted, binary.version, options)
+  const { config, guard, runDirectory, sockets } = yield* Place.make(wanted, binary.version, options)
   const endpoints = EtcdConfig.endpoints(config, runDirectory)
   const startTimeout = Duration.fromInputUnsafe(options.startTimeout ?? "30 seconds")
   const gracePeriod = Duration.fromInputUnsafe(options.gracePeriod ?? "5 seconds")
@@ -270,7 +269,6 @@ const makeWith = Effect.fnUntraced(function* (
   )
   const role = yield* SubscriptionRef.make<Role.RoleState>(Role.initial(yield* DateTime.now))
   const ready = yield* SubscriptionRef.make(false)
-  const guard = yield* Guard.make(temporaryDirectory)
   yield* Sockets.claim(sockets)
   const connect = Readiness.connectTo(endpoints[0], options.client)
   const ask = Effect.scoped(Effect.flatten(connect))

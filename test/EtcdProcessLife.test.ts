@@ -481,6 +481,38 @@ describe("a host that dies by SIGKILL", () => {
       yield* until(() => running(`name=${name}`).length === 0)
     }).pipe(Effect.scoped)
   )
+
+  it.live("leaves no directory behind that was just made, or about to be removed", () =>
+    Effect.gen(function* () {
+      const dies = Effect.fnUntraced(function* (module: string, what: string) {
+        const directory = yield* temporaryDirectory
+        yield* host(
+          `
+          const { FileSystem } = yield* Effect.promise(() => import("effect"))
+          const { ${module}: module } = yield* Effect.promise(() => import("effect-etcd"))
+          const fs = yield* FileSystem.FileSystem
+          const die = Effect.sync(() => {
+            say({})
+            process.kill(process.pid, "SIGKILL")
+          })
+          const makeDirectory = (path, options) => Effect.andThen(fs.makeDirectory(path, options), die)
+          const deadly = { ...fs, ...${what} }
+          const make = Effect.scoped(module.ephemeral({}, { log: false }))
+          yield* Effect.provideService(make, FileSystem.FileSystem, deadly)`,
+          { env: { TMPDIR: directory } }
+        )
+        yield* until(() => readdirSync(directory).length === 0 && running(directory).length === 0)
+      })
+      yield* Effect.all(
+        [
+          dies("EtcdProcess", "{ makeDirectory }"),
+          dies("EtcdCluster", "{ makeDirectory }"),
+          dies("EtcdProcess", "{ remove: () => die }")
+        ],
+        { concurrency: 3 }
+      )
+    }).pipe(Effect.scoped)
+  )
 })
 
 const mayUnshare = spawnSync("unshare", ["--pid", "--fork", "--mount-proc", "true"]).status === 0

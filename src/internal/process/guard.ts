@@ -2,8 +2,8 @@
  * What is left of a host that dies: a guard, which ends its etcd and removes its temporary directory.
  *
  * A process that dies by SIGKILL runs no finalizer, so the guard is a process of its own: a shell that reads from a pipe
- * whose other end only the host holds. When the host ends, however it ends, the read ends. The guard lives as long as the
- * node, and not only as long as a run of it: while etcd is stopped, or waits to be started again, there is a directory.
+ * whose other end only the host holds. When the host ends, however it ends, the read ends. The guard lives longer than the
+ * directory, and not only as long as a run: while etcd is stopped, or waits to be started again, there is a directory.
  *
  * It is told of each run before that becomes etcd (see `child.ts`), so that there is no moment in which etcd runs and
  * nobody watches over it. The host has started it, and waits for its end: a guard that etcd had for a parent would be

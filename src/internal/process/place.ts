@@ -3,10 +3,12 @@
  *
  * @internal
  */
+import { randomBytes } from "node:crypto"
 import { tmpdir } from "node:os"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
+import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
 import type * as SemVer from "effect/SemVer"
 import * as EtcdConfig from "../../EtcdConfig.ts"
@@ -14,40 +16,59 @@ import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { privateClientUrl } from "../config/defaults.ts"
 import * as Read from "../config/read.ts"
 import * as Failures from "./failures.ts"
+import * as Guard from "./guard.ts"
 import * as Sockets from "./sockets.ts"
 
 export interface Place {
   readonly config: EtcdConfig.Resolved
   /** The absolute path of the directory that etcd runs in. */
   readonly runDirectory: string
-  /** The directory that goes with the host, if one does. */
-  readonly temporaryDirectory: string | undefined
-  /** All sockets in the run directory. */
+  readonly guard: Guard.Guard
+  /** The paths of all sockets that etcd listens on. */
   readonly sockets: ReadonlyArray<string>
 }
 
 const prefix = "effect-etcd-"
 
-/** What is added to the prefix, so that the directory is a new one. */
-const suffix = "XXXXXX"
-
 /** Where the usual place for temporary directories has a long name, its sockets could not be reached. */
 const short = "/tmp"
 
-/** Makes a directory of mode 0700, in which sockets of these names can be reached. It goes with the scope. */
+/** A directory that etcd runs in, and the guard that is there before anything is made in it. */
+interface Guarded {
+  readonly runDirectory: string
+  readonly guard: Guard.Guard
+}
+
+const guarded = (runDirectory: string, isTemporary: boolean) =>
+  Effect.map(Guard.make(isTemporary ? runDirectory : undefined), (guard): Guarded => ({ runDirectory, guard }))
+
+/**
+ * Makes a directory of mode 0700, in which sockets of these names can be reached. It goes with the scope, or with the host:
+ * its guard is there before it, and stays until it has gone.
+ */
 export const makeRunDirectory = (
   names: ReadonlyArray<string>
-): Effect.Effect<string, EtcdProcessError.EtcdProcessError, FileSystem.FileSystem | Path.Path | Scope.Scope> =>
+): Effect.Effect<
+  Guarded,
+  EtcdProcessError.EtcdProcessError,
+  FileSystem.FileSystem | Path.Path | Scope.Scope | ChildProcessSpawner.ChildProcessSpawner
+> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
+    const name = `${prefix}${randomBytes(6).toString("base64url")}`
     const usual = path.resolve(tmpdir())
-    const fits = Sockets.excess(path.join(usual, prefix + suffix), names) === 0
-    const directory = fits || !(yield* Effect.orElseSucceed(fs.exists(short), () => false)) ? usual : short
-    return yield* Effect.mapError(
-      fs.makeTempDirectoryScoped({ directory, prefix }),
-      Failures.systemFailure("create a temporary directory")
+    const fits = Sockets.excess(path.join(usual, name), names) === 0
+    const parent = fits || !(yield* Effect.orElseSucceed(fs.exists(short), () => false)) ? usual : short
+    const made = yield* guarded(path.join(parent, name), true)
+    yield* Effect.acquireRelease(
+      Effect.mapError(
+        fs.makeDirectory(made.runDirectory, { mode: 0o700 }),
+        Failures.systemFailure("create a temporary directory")
+      ),
+      () => Effect.ignore(fs.remove(made.runDirectory, { recursive: true, force: true }))
     )
+    return made
   })
 
 const tooLong = (runDirectory: string, names: ReadonlyArray<string>): EtcdProcessError.EtcdProcessError | undefined => {
@@ -63,21 +84,24 @@ const tooLong = (runDirectory: string, names: ReadonlyArray<string>): EtcdProces
 /** A name is no path. */
 const dataDirectoryOf = (name: string): string => `${name.replaceAll(/[/\\]/g, encodeURIComponent)}.etcd`
 
-/** Fails with every problem of the configuration before anything but a temporary directory has been made. */
+/** Fails with every problem of the configuration before anything but a guard and a temporary directory has been made. */
 export const make = (
   given: EtcdConfig.EtcdOptions,
   version: SemVer.SemVer,
   options: { readonly runDirectory?: string | undefined; readonly runDirectoryIsTemporary?: boolean | undefined }
-): Effect.Effect<Place, EtcdProcessError.EtcdProcessError, FileSystem.FileSystem | Path.Path | Scope.Scope> =>
+): Effect.Effect<
+  Place,
+  EtcdProcessError.EtcdProcessError,
+  FileSystem.FileSystem | Path.Path | Scope.Scope | ChildProcessSpawner.ChildProcessSpawner
+> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
     const wanted = yield* Sockets.choosePorts(given)
-    const isTemporary = options.runDirectory === undefined || options.runDirectoryIsTemporary === true
-    const runDirectory =
+    const { guard, runDirectory } =
       options.runDirectory === undefined
         ? yield* makeRunDirectory(Sockets.namesIn(wanted.listenClientUrls ?? [privateClientUrl]))
-        : path.resolve(options.runDirectory)
+        : yield* guarded(path.resolve(options.runDirectory), options.runDirectoryIsTemporary === true)
     const dataDir =
       wanted.dataDir === undefined
         ? path.join(runDirectory, dataDirectoryOf(wanted.name ?? "default"))
@@ -98,7 +122,7 @@ export const make = (
     return {
       config,
       runDirectory,
-      temporaryDirectory: isTemporary ? runDirectory : undefined,
+      guard,
       sockets: Sockets.namesIn([
         ...listenClientUrls,
         ...listenPeerUrls,
