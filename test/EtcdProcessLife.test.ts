@@ -413,6 +413,25 @@ describe("a node that listens on port 0", () => {
       yield* put(node)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
+
+  it.live("has one also beside a socket, for metrics, and where it is only advertised", () =>
+    Effect.gen(function* () {
+      const node = yield* EtcdProcess.ephemeral(
+        {
+          listenClientUrls: ["unix://a.sock:0", "http://127.0.0.1:0"],
+          advertiseClientUrls: "http://127.0.0.1:0",
+          listenMetricsUrls: "http://127.0.0.1:0"
+        },
+        quiet
+      )
+      assert.deepStrictEqual(node.config.options.advertiseClientUrls, node.endpoints.slice(1))
+      for (const endpoint of node.endpoints) yield* put({ ...node, endpoints: [endpoint] })
+      const [metrics] = node.config.options.listenMetricsUrls ?? []
+      assert.match(yield* Effect.promise(() => fetch(`${metrics}/metrics`).then((answer) => answer.text())), /etcd_/)
+      const advertised = yield* EtcdProcess.ephemeral({ advertiseClientUrls: "http://127.0.0.1:0" }, quiet)
+      yield* put(advertised)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
 })
 
 describe("a temporary directory", () => {

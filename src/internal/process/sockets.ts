@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto"
 import * as net from "node:net"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Record from "effect/Record"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type * as EtcdConfig from "../../EtcdConfig.ts"
@@ -139,28 +140,42 @@ const freePort = (host: string): Effect.Effect<number | undefined> =>
     return Effect.sync(() => server.close())
   })
 
-const withPort = (text: string, port: number | undefined): string => {
+/** The host of a URL with port 0. */
+const hostWithoutPort = (text: string): string | undefined => {
   const url = Result.getOrUndefined(Url.parse(text))
-  return url?.port !== 0 || url.socket !== undefined || port === undefined ? text : text.replace(/0+$/, String(port))
+  return url?.port === 0 && url.socket === undefined ? url.host : undefined
+}
+
+const freePorts = (urls: ReadonlyArray<string> = []): Effect.Effect<ReadonlyArray<number | undefined>> =>
+  Effect.forEach(
+    urls.map(hostWithoutPort).filter((host) => host !== undefined),
+    freePort
+  )
+
+/** The first URL with port 0 gets the first port, and so on. */
+const withPorts = (urls: ReadonlyArray<string>, ports: ReadonlyArray<number | undefined>): ReadonlyArray<string> => {
+  let next = 0
+  return urls.map((text) => {
+    const port = hostWithoutPort(text) === undefined ? undefined : ports[next++]
+    return port === undefined ? text : text.replace(/0+$/, String(port))
+  })
 }
 
 /**
- * Chooses a free port for each client URL with port 0. Were etcd to choose, it would advertise port 0, and another one
- * would be its choice whenever it is started again.
+ * Chooses a free port for each URL with port 0 that is for others than members. Were etcd to choose, nobody would be told,
+ * it would advertise port 0, and another one would be its choice whenever it is started again.
  */
 export const choosePorts = (options: EtcdConfig.EtcdOptions): Effect.Effect<EtcdConfig.EtcdOptions> =>
   Effect.gen(function* () {
-    const { advertiseClientUrls, listenClientUrls = [] } = options
-    const ports: Array<number | undefined> = []
-    for (const text of listenClientUrls) {
-      const url = Result.getOrUndefined(Url.parse(text))
-      ports.push(url?.port === 0 && url.socket === undefined ? yield* freePort(url.host) : undefined)
+    const { listenClientHttpUrls, listenMetricsUrls } = options
+    // Where only one of them is given etcd listens on what it advertises.
+    const ofClients = yield* freePorts(options.listenClientUrls ?? options.advertiseClientUrls)
+    const ports = {
+      listenClientUrls: ofClients,
+      advertiseClientUrls: ofClients,
+      listenClientHttpUrls: yield* freePorts(listenClientHttpUrls),
+      listenMetricsUrls: yield* freePorts(listenMetricsUrls)
     }
-    if (ports.every((port) => port === undefined)) return options
-    const chosen = (urls: ReadonlyArray<string>) => urls.map((text, index) => withPort(text, ports[index]))
-    return {
-      ...options,
-      listenClientUrls: chosen(listenClientUrls),
-      ...(advertiseClientUrls === undefined ? {} : { advertiseClientUrls: chosen(advertiseClientUrls) })
-    }
+    const chosen = Record.map(ports, (found, name) => withPorts(options[name] ?? [], found))
+    return { ...options, ...Record.filter(chosen, (_, name) => options[name] !== undefined) }
   })
