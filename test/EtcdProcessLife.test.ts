@@ -253,6 +253,24 @@ describe("what has failed to start", () => {
 })
 
 describe("a node whose scope is closed", () => {
+  it.live("is not held up by a guard that stands still, or has gone", () =>
+    Effect.gen(function* () {
+      const directory = yield* ownTemporaryDirectory
+      for (const signal of ["SIGSTOP", "SIGKILL"] as const) {
+        const scope = yield* Scope.make()
+        const node = yield* Scope.provide(EtcdProcess.ephemeral({}, quiet), scope)
+        const guards = running(`effect-etcd-guard ${directory}`)
+        assert.strictEqual(guards.length, 1)
+        process.kill(guards[0]!, signal)
+        yield* soon(node.stop)
+        yield* soon(node.start)
+        yield* soon(Scope.close(scope, Exit.void))
+        assert.deepStrictEqual(running(directory), [])
+        assert.deepStrictEqual(readdirSync(directory), [])
+      }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   it.live("refuses to start, and is stopped", () =>
     Effect.gen(function* () {
       const node = yield* Effect.scoped(EtcdProcess.ephemeral({}, { ...quiet, restart: Schedule.forever }))

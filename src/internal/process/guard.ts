@@ -33,7 +33,6 @@ const script = [
   `  case "$word" in`,
   `    watch) group=$value ;;`,
   `    rest) group= ;;`,
-  `    done) exit 0 ;;`,
   `  esac`,
   `done`,
   `[ -z "$group" ] || kill -s KILL -- "-$group"`,
@@ -43,7 +42,7 @@ const script = [
 
 const none: Guard = { watch: () => Effect.void, rest: Effect.void }
 
-/** Starts a guard, which goes when the scope closes. On Windows there is none. */
+/** Starts a guard, which is killed when the scope closes. On Windows there is none. */
 export const make = (
   temporaryDirectory: string | undefined
 ): Effect.Effect<Guard, EtcdProcessError.EtcdProcessError, Scope.Scope | ChildProcessSpawner.ChildProcessSpawner> => {
@@ -51,16 +50,12 @@ export const make = (
   const command = ChildProcess.make("/bin/sh", ["-c", script, "effect-etcd-guard", temporaryDirectory ?? ""], {
     stdin: { stream: "pipe", endOnDone: false },
     stdout: "ignore",
-    stderr: "ignore"
+    stderr: "ignore",
+    // It ignores what else would end it.
+    killSignal: "SIGKILL"
   })
-  // Until it can be told that it is done, nothing ends it: it ignores the signal that an interruption would send.
-  return Effect.uninterruptible(
-    Effect.gen(function* () {
-      const handle = yield* Effect.mapError(command, Failures.noShell)
-      const tell = (line: string) =>
-        Effect.ignore(Stream.run(Stream.make(new TextEncoder().encode(`${line}\n`)), handle.stdin))
-      yield* Effect.addFinalizer(() => Effect.andThen(tell("done"), Effect.ignore(handle.exitCode)))
-      return { watch: (pid) => tell(`watch ${pid}`), rest: tell("rest") }
-    })
-  )
+  return Effect.map(Effect.mapError(command, Failures.noShell), ({ stdin }) => {
+    const tell = (line: string) => Effect.ignore(Stream.run(Stream.make(new TextEncoder().encode(`${line}\n`)), stdin))
+    return { watch: (pid) => tell(`watch ${pid}`), rest: tell("rest") }
+  })
 }
