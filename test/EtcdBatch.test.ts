@@ -10,7 +10,7 @@ import { vi } from "vitest"
 import { Batched, type Limit } from "../src/internal/client/call.ts"
 import { KV, TxnResponseSchema } from "../src/internal/proto/rpc_pb.ts"
 import * as Watched from "./support/batch/watched.ts"
-import { standStill } from "./support/machine.ts"
+import { freeze, standStill } from "./support/machine.ts"
 import { recorder } from "./support/spans.ts"
 
 const bytes = (text: string) => new TextEncoder().encode(text)
@@ -532,7 +532,7 @@ describe("EtcdBatch", () => {
           return yield* Effect.forEach(fibers, (fiber) => Fiber.join(fiber))
         })
         const put = (index: number, deadline: number) => kv.put(`told/${index}`, "1", { deadline })
-        yield* etcd.signal("SIGSTOP")
+        yield* freeze(etcd)
         yield* Effect.gen(function* () {
           const both = yield* told([put(0, 300), put(1, 300), put(2, 400)])
           assert.deepStrictEqual(shape(sent), ["Put 1", "Txn 2"])
@@ -583,7 +583,7 @@ describe("EtcdBatch", () => {
         const isLate = (index: number) => index % 5 === 1
         const isGone = (index: number) => index % 5 === 4
         const started = yield* Effect.gen(function* () {
-          yield* etcd.signal("SIGSTOP")
+          yield* freeze(etcd)
           const started = yield* Effect.forEach(numbers(1000), (index) => {
             const key = `still/${index}`
             const calls: ReadonlyArray<Effect.Effect<unknown, EtcdError.EtcdError>> = [
@@ -625,7 +625,7 @@ describe("EtcdBatch", () => {
           const client = yield* Scope.provide(EtcdClient.make({ endpoints: etcd.endpoints, batching: true }), scope)
           const kv = EtcdKv.fromClient(client)
           yield* kv.get("closing")
-          if (isPaused) yield* etcd.signal("SIGSTOP")
+          if (isPaused) yield* freeze(etcd)
           const exits = yield* Effect.gen(function* () {
             const keys = numbers(1500).map((index) => `${prefix}${index}`)
             const fibers = yield* Effect.forEach(keys, (key) => start(Effect.exit(kv.put(key, "1"))))

@@ -16,6 +16,7 @@ import {
 } from "effect-etcd"
 import * as Load from "./support/batch/load.ts"
 import * as Verdict from "./support/batch/verdict.ts"
+import { freeze } from "./support/machine.ts"
 import { recorder } from "./support/spans.ts"
 
 const enough = 200
@@ -54,7 +55,7 @@ const killUnanswered = (node: EtcdProcess.Node, load: Load.Load, leader: EtcdPro
   Effect.gen(function* () {
     const halt = Effect.gen(function* () {
       yield* load.writing
-      yield* node.signal("SIGSTOP")
+      yield* freeze(node)
       const applied = yield* newestAt(leader, plain)
       // What was answered before it stood still has come by the time of the second answer.
       yield* newestAt(leader, plain)
@@ -75,7 +76,7 @@ const restart = (node: EtcdProcess.Node, load: Load.Load) =>
   })
 
 const pause = (node: EtcdProcess.Node, load: Load.Load) =>
-  Effect.andThen(node.signal("SIGSTOP"), load.answered(enough)).pipe(Effect.ensuring(node.signal("SIGCONT")))
+  Effect.andThen(freeze(node), load.answered(enough)).pipe(Effect.ensuring(node.signal("SIGCONT")))
 
 const awaitOtherLeader = (cluster: EtcdCluster.Cluster, than: EtcdProcess.Node) =>
   Effect.repeat(Effect.andThen(Effect.sleep("5 millis"), cluster.awaitLeader), { until: (leader) => leader !== than })
@@ -216,7 +217,7 @@ describe("EtcdBatch, in a cluster whose members fail", () => {
           )
         const patient = { deadline: "1 minute" } as const
         yield* Effect.gen(function* () {
-          yield* paused.signal("SIGSTOP")
+          yield* freeze(paused)
           // With these in flight none of the others goes alone.
           const held = yield* Effect.forEach([kv.put("paused", "held", patient), kv.range("paused", patient)], (call) =>
             Effect.forkChild(call as Effect.Effect<unknown, EtcdError.EtcdError>, { startImmediately: true })
@@ -256,7 +257,7 @@ describe("EtcdBatch, in a cluster whose members fail", () => {
         const start = <A>(call: Effect.Effect<A, EtcdError.EtcdError>) =>
           Effect.forkChild(call, { startImmediately: true })
         yield* Effect.gen(function* () {
-          yield* paused.signal("SIGSTOP")
+          yield* freeze(paused)
           const held = yield* start(kv.put("doubted", "held"))
           const patient = yield* start(kv.put("doubted/patient", "1"))
           const endless = yield* start(kv.put("doubted/endless", "1", { deadline: "Infinity" }))

@@ -5,7 +5,7 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Option, Scope, SubscriptionRef } from "effect"
 import { EtcdCluster, EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError } from "effect-etcd"
-import { temporaryDirectory } from "./support/machine.ts"
+import { freeze, temporaryDirectory } from "./support/machine.ts"
 import { soon } from "./support/time.ts"
 
 describe("EtcdCluster", () => {
@@ -103,7 +103,7 @@ describe("EtcdCluster", () => {
     Effect.gen(function* () {
       const scope = yield* Scope.make()
       const cluster = yield* EtcdCluster.ephemeral({ log: false, gracePeriod: "200 millis" }).pipe(Scope.provide(scope))
-      yield* cluster.members[0].signal("SIGSTOP")
+      yield* freeze(cluster.members[0])
       yield* soon(Scope.close(scope, Exit.void))
     }).pipe(Effect.provide(NodeServices.layer))
   )

@@ -7,6 +7,7 @@ import * as EtcdClient from "effect-etcd/EtcdClient"
 import * as EtcdLease from "effect-etcd/EtcdLease"
 import * as EtcdMaintenance from "effect-etcd/EtcdMaintenance"
 import * as Etcd from "./support/client/etcd.ts"
+import { freeze } from "./support/machine.ts"
 
 const reason = <A, R>(effect: Effect.Effect<A, { readonly reason: { readonly _tag: string } }, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason._tag)
@@ -214,7 +215,7 @@ describe("EtcdLease", () => {
     Effect.gen(function* () {
       const etcd = yield* EtcdProcess.EtcdProcess
       const lease = yield* EtcdLease.make("1 seconds")
-      yield* etcd.signal("SIGSTOP")
+      yield* freeze(etcd)
       const lost = yield* lease.lost
       yield* etcd.signal("SIGKILL")
       assert.strictEqual(lost.reason, "not-renewed")
@@ -332,7 +333,7 @@ describe("EtcdLease", () => {
 
       const { memberId } = (yield* EtcdMaintenance.fromClient(client).status()).header
       const asked = cluster.members.find((node) => node.id === memberId)!
-      yield* asked.signal("SIGSTOP")
+      yield* freeze(asked)
       yield* passALifetimeWithout(asked)
       yield* asked.signal("SIGCONT")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))

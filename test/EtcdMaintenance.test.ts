@@ -8,6 +8,7 @@ import { Deferred, Effect, Fiber, FileSystem, Layer, Option, Schedule, Stream } 
 import { EtcdClient, EtcdCluster, EtcdError, EtcdId, EtcdKv, EtcdLayer, EtcdProcess } from "effect-etcd"
 import * as EtcdMaintenance from "effect-etcd/EtcdMaintenance"
 import { SnapshotResponseSchema } from "../src/internal/proto/rpc_pb.ts"
+import { freeze } from "./support/machine.ts"
 
 const reason = <A, R>(effect: Effect.Effect<A, { readonly reason: { readonly _tag: string } }, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason._tag)
@@ -216,7 +217,7 @@ describe("EtcdMaintenance", () => {
       const client = yield* EtcdClient.make({ endpoints: etcd.endpoints, keepAliveInterval: "Infinity" })
       const maintenance = EtcdMaintenance.fromClient(client)
       const { header } = yield* maintenance.status()
-      yield* etcd.signal("SIGSTOP")
+      yield* freeze(etcd)
       // It may go on for a moment.
       yield* Effect.eventually(Effect.flip(maintenance.status({ deadline: "200 millis" })))
       const error = yield* Effect.flip(maintenance.moveLeader(header.memberId, { deadline: "500 millis" })).pipe(

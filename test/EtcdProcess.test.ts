@@ -20,7 +20,7 @@ import {
 } from "effect"
 import { TestClock } from "effect/testing"
 import { EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError, Role } from "effect-etcd"
-import { standStill, temporaryDirectory as temporary } from "./support/machine.ts"
+import { freeze, standStill, temporaryDirectory as temporary } from "./support/machine.ts"
 import { soon, wallClock } from "./support/time.ts"
 
 const quiet = { log: false } as const
@@ -225,7 +225,7 @@ describe("EtcdProcess", () => {
       const pid = yield* Effect.scoped(
         Effect.gen(function* () {
           const node = yield* EtcdProcess.ephemeral({}, { ...quiet, gracePeriod: "50 millis" })
-          yield* node.signal("SIGSTOP")
+          yield* freeze(node)
           return yield* pidOf(node)
         })
       )
@@ -239,7 +239,7 @@ describe("EtcdProcess", () => {
       const options = { ...quiet, gracePeriod: "200 millis", restart: Schedule.spaced("100 millis") } as const
       const scope = yield* Scope.make()
       const node = yield* Scope.provide(EtcdProcess.ephemeral({}, options), scope)
-      yield* node.signal("SIGSTOP")
+      yield* freeze(node)
       yield* soon(node.stop)
       assert.isTrue(Option.isNone(yield* node.pid))
       yield* soon(node.start)
@@ -249,7 +249,7 @@ describe("EtcdProcess", () => {
       yield* soon(
         TestClock.withLive(Effect.repeat(isBack, { until: (is) => is, schedule: Schedule.spaced("10 millis") }))
       )
-      yield* node.signal("SIGSTOP")
+      yield* freeze(node)
       yield* soon(Scope.close(scope, Exit.void))
     }).pipe(Effect.provide(NodeServices.layer))
   )

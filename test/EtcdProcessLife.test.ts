@@ -23,7 +23,7 @@ import * as ChildProcess from "effect/process/ChildProcess"
 import * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import { EtcdCluster, EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError } from "effect-etcd"
 import { host } from "./support/host.ts"
-import { temporaryDirectory } from "./support/machine.ts"
+import { freeze, temporaryDirectory } from "./support/machine.ts"
 
 const quiet = { log: false } as const
 
@@ -367,7 +367,7 @@ describe("a run directory that two have", () => {
       assert.include(reason.message, runDirectory)
       yield* put(first)
       // Standing still, it still listens.
-      yield* first.signal("SIGSTOP")
+      yield* freeze(first)
       const again = yield* reasonOf(
         Effect.scoped(EtcdProcess.ephemeral({ dataDir: join(directory, "second") }, options))
       ).pipe(Effect.ensuring(first.signal("SIGCONT")))

@@ -6,7 +6,7 @@ import { EtcdCluster, EtcdLayer, EtcdMaintenance, EtcdProcess, Role } from "effe
 import * as EtcdError from "../src/EtcdError.ts"
 import * as EtcdLog from "../src/EtcdLog.ts"
 import * as WatchRole from "../src/internal/process/watchRole.ts"
-import { standStill } from "./support/machine.ts"
+import { freeze, standStill } from "./support/machine.ts"
 import { byTestClock } from "./support/time.ts"
 import { fixture } from "./support/tls.ts"
 
@@ -457,7 +457,7 @@ describe("the role of an etcd", { concurrent: true }, () => {
       const first = cluster.members.find((node) => node.name === name)!
       const { term } = yield* SubscriptionRef.get(first.role)
       const shown = yield* rolesOf(first)
-      yield* first.signal("SIGSTOP")
+      yield* freeze(first)
       yield* does((names) => names.length === 1 && names[0] !== first.name)
       assert.deepInclude(yield* SubscriptionRef.get(first.role), { role: "follower", term, leader: Option.none() })
       yield* awaitReady(first, false)
@@ -474,14 +474,14 @@ describe("the role of an etcd", { concurrent: true }, () => {
         const node = yield* EtcdProcess.ephemeral({ logLevel }, quiet)
         yield* awaitState(node, ({ role }) => role === "leader")
         const { term } = yield* SubscriptionRef.get(node.role)
-        yield* node.signal("SIGSTOP")
+        yield* freeze(node)
         yield* awaitState(node, ({ role }) => role === "follower")
         yield* awaitReady(node, false)
         yield* node.signal("SIGCONT")
         yield* awaitReady(node, true)
         yield* awaitState(node, ({ role }) => role === "leader")
         assert.strictEqual((yield* SubscriptionRef.get(node.role)).term, term)
-        yield* node.signal("SIGSTOP")
+        yield* freeze(node)
         yield* awaitReady(node, false)
         yield* node.signal("SIGKILL")
         yield* awaitState(node, ({ role }) => role === "stopped")

@@ -13,6 +13,7 @@ import {
 } from "effect-etcd"
 import { Auth, KV } from "../src/internal/proto/rpc_pb.ts"
 import { Settings } from "../src/internal/watch/settings.ts"
+import { freeze } from "./support/machine.ts"
 import { wallClock } from "./support/time.ts"
 import * as Cut from "./support/watch/cut.ts"
 import * as Metrics from "./support/watch/metrics.ts"
@@ -508,7 +509,7 @@ describe("EtcdWatch and its server", () => {
         ),
         3
       )
-      yield* Effect.forEach(others, (node) => node.signal("SIGSTOP"), { discard: true })
+      yield* Effect.forEach(others, freeze, { discard: true })
       const error = yield* Fiber.join(leaves)
       assert.strictEqual(error.reason._tag, "NoLeader")
       assert.strictEqual(yield* Metrics.watchers(alone), 1)
@@ -595,7 +596,7 @@ describe("EtcdWatch and its server", () => {
       )
       const watching = yield* reading(watch.changes("a", { created: true, startRevision: 2n, retry }))
       yield* watching.until((got) => got.length === 1)
-      yield* Effect.forEach(others, (node) => node.signal("SIGSTOP"), { discard: true })
+      yield* Effect.forEach(others, freeze, { discard: true })
       yield* watching.until(() => {
         assert.isUndefined(watching.fiber.pollUnsafe())
         return tries >= 6

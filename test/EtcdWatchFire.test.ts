@@ -24,6 +24,7 @@ import { Event_EventType } from "../src/internal/proto/kv_pb.ts"
 import { KV, Watch, type WatchResponse } from "../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../src/KeyRange.ts"
 import * as History from "./support/history.ts"
+import { freeze } from "./support/machine.ts"
 
 const seconds = Number(process.env.WATCH_FIRE_SECONDS ?? 12)
 
@@ -117,7 +118,7 @@ const kill = (node: EtcdProcess.Node) =>
 
 const pause = (node: EtcdProcess.Node) =>
   Effect.gen(function* () {
-    yield* node.signal("SIGSTOP")
+    yield* freeze(node)
     yield* Effect.sleep("900 millis")
   }).pipe(Effect.ensuring(node.signal("SIGCONT")))
 

@@ -24,7 +24,7 @@ import {
 } from "effect-etcd"
 import * as EtcdMaintenance from "effect-etcd/EtcdMaintenance"
 import { Settings } from "../src/internal/watch/settings.ts"
-import { freePort, temporaryDirectory } from "./support/machine.ts"
+import { freePort, freeze, temporaryDirectory } from "./support/machine.ts"
 import * as Metrics from "./support/watch/metrics.ts"
 
 const isExecutable = (file: string): boolean => NodeFs.statSync(file, { throwIfNoEntry: false })?.isFile() === true
@@ -438,7 +438,7 @@ describe("a member that lags", () => {
         const service = yield* EtcdWatch.fromClient(client)
         const kv = EtcdKv.fromClient(client)
         const got: Array<bigint> = []
-        yield* lagging!.signal("SIGSTOP")
+        yield* freeze(lagging!)
         const watching = yield* service.changes(KeyRange.all, { startRevision: 1n, requireLeader: false }).pipe(
           Stream.runForEach((change) =>
             Effect.sync(() => {
@@ -453,7 +453,7 @@ describe("a member that lags", () => {
         for (let n = 0; n < 200; n++) yield* putSurely(String(n))
         yield* until(() => got.length >= 200)
         // The two that know more are gone; the one that is left knows less, and nobody to ask.
-        yield* Effect.forEach([leader, other!], (node) => node.signal("SIGSTOP"), { discard: true })
+        yield* Effect.forEach([leader, other!], freeze, { discard: true })
         yield* lagging!.signal("SIGCONT")
         yield* Effect.sleep("20 millis").pipe(
           Effect.repeat({ while: () => Effect.map(Metrics.watchers(lagging!), (count) => count === 0) })

@@ -10,7 +10,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as EtcdClient from "../../../src/EtcdClient.ts"
 import { Maintenance } from "../../../src/internal/proto/rpc_pb.ts"
-import { freePort, temporaryDirectory } from "../machine.ts"
+import { freePort, standing, temporaryDirectory } from "../machine.ts"
 
 export interface Node {
   readonly name: string
@@ -92,7 +92,10 @@ const makeNode = Effect.fnUntraced(function* (ports: Ports, initialCluster: stri
     }),
     kill: end("SIGKILL"),
     stop: end("SIGTERM"),
-    pause: signal("SIGSTOP"),
+    pause: Effect.andThen(
+      signal("SIGSTOP"),
+      Effect.suspend(() => (child?.pid === undefined ? Effect.void : standing(child.pid)))
+    ),
     resume: signal("SIGCONT")
   }
   yield* Effect.addFinalizer(() => node.kill)
