@@ -240,11 +240,7 @@ export const make = <A, R extends Run>(life: Life<A, R>): Effect.Effect<Supervis
               return halt(command)
           }
         },
-        () =>
-          Effect.gen(function* () {
-            yield* takeDown
-            return away(yield* Schedule.toStep(life.restart))
-          })
+        () => Effect.andThen(takeDown, Effect.map(Schedule.toStep(life.restart), away))
       )
 
     /** Whether the schedule has said to go on, after the pause that it wanted. It is the program's, and may fail. */
@@ -280,6 +276,9 @@ export const make = <A, R extends Run>(life: Life<A, R>): Effect.Effect<Supervis
       let phase: Phase | undefined = down
       while (phase !== undefined) phase = yield* phase
     }).pipe(
+      // However it ends, nothing runs on without an owner.
+      Effect.ensuring(quietly(takeDown)),
+      Effect.ensuring(rest),
       Effect.ensuring(
         Effect.sync(() => {
           isOpen = false
