@@ -10,7 +10,7 @@ import { vi } from "vitest"
 import { Batched, type Limit } from "../src/internal/client/call.ts"
 import { KV, TxnResponseSchema } from "../src/internal/proto/rpc_pb.ts"
 import * as Watched from "./support/batch/watched.ts"
-import { freeze, standStill } from "./support/machine.ts"
+import { freeze, standStill, until } from "./support/machine.ts"
 import { recorder } from "./support/spans.ts"
 
 const bytes = (text: string) => new TextEncoder().encode(text)
@@ -44,8 +44,6 @@ const tagOf = (exit: Exit.Exit<unknown, EtcdError.EtcdError>) => (Exit.isSuccess
 const shape = (sent: ReadonlyArray<Watched.Sent>) => sent.map((one) => `${one.name} ${one.operations}`)
 
 /** Until it holds, turn after turn of the event loop. */
-const until = (condition: () => boolean) => Effect.yieldNow.pipe(Effect.repeat({ while: () => !condition() }))
-
 const node = Layer.provideMerge(EtcdLease.layer, EtcdLayer.ephemeral({}, { log: false }))
 const live = { excludeTestServices: true, timeout: "30 seconds" } as const
 

@@ -26,9 +26,9 @@ import {
 import * as Time from "../src/internal/time.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 import * as Frames from "./support/http2/frames.ts"
-import { makeRandom } from "./support/http2/fuzz.ts"
 import * as Http2 from "./support/http2/nodeServer.ts"
 import { standStill } from "./support/machine.ts"
+import { makeRandom } from "./support/random.ts"
 import { byTestClock } from "./support/time.ts"
 
 const key = new Uint8Array([1])

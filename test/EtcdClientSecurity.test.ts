@@ -16,7 +16,7 @@ import type * as EtcdError from "../src/EtcdError.ts"
 import { Auth, KV, Maintenance } from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import * as Http2 from "./support/http2/nodeServer.ts"
-import { freePort, temporaryDirectory } from "./support/machine.ts"
+import { freePort, temporaryDirectory, until } from "./support/machine.ts"
 
 const fixture = (name: string) => join(import.meta.dirname, "fixtures", "tls", name)
 const file = (name: string) => ({ file: fixture(name) })
@@ -81,8 +81,6 @@ const warnings = () => {
   })
   return { lines, layer: Logger.layer([logger]) }
 }
-
-const until = (condition: () => boolean) => Effect.repeat(Effect.sleep("5 millis"), { while: () => !condition() })
 
 const untilFirst = (client: EtcdClient.Client, endpoint: string) =>
   Effect.repeat(Effect.sleep("5 millis"), {

@@ -11,20 +11,8 @@ import * as TestClock from "effect/testing/TestClock"
 import { LeaseId } from "../src/EtcdId.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as Stub from "./support/lease/stubClient.ts"
+import { makeRandom, type Random } from "./support/random.ts"
 import { byTestClock } from "./support/time.ts"
-
-/** The same numbers for the same seed: mulberry32. */
-const randomOf = (seed: number) => {
-  let state = seed
-  return (below: number): number => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 4294967296) * below)
-  }
-}
-
-type Random = ReturnType<typeof randomOf>
 
 /** Lets the fibers of the service do what is to be done now, and read what has come. */
 const settle = Effect.andThen(
@@ -91,7 +79,7 @@ const live = Effect.fnUntraced(function* (
   manners: ReadonlyArray<Manner>,
   longestFault: number
 ) {
-  const random = randomOf(seed)
+  const random = makeRandom(seed)
   const stub = Stub.make(["a", "b", "c"])
   const scope = yield* Scope.make()
   const leases = yield* Scope.provide(byTestClock(EtcdLease.fromClient(stub.client)), scope)

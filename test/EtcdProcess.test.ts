@@ -20,16 +20,10 @@ import {
 } from "effect"
 import { TestClock } from "effect/testing"
 import { EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError, Role } from "effect-etcd"
-import { freeze, standStill, temporaryDirectory as temporary } from "./support/machine.ts"
+import { freeze, isAlive, standStill, temporaryDirectory as temporary, until } from "./support/machine.ts"
 import { soon, wallClock } from "./support/time.ts"
 
 const quiet = { log: false } as const
-
-/** Whether the process runs. One that has ended and waits for its parent to notice does not. */
-const alive = (pid: number) => /^[^Z]/.test(String(execFileSync("sh", ["-c", `ps -o stat= -p ${pid} || true`])).trim())
-
-const until = (condition: () => boolean) =>
-  Effect.sync(condition).pipe(Effect.repeat({ until: (met) => met, schedule: Schedule.spaced("10 millis") }))
 
 const pidOf = (node: EtcdProcess.Node) => Effect.map(node.pid, Option.getOrThrow)
 
@@ -83,7 +77,7 @@ describe("EtcdProcess", () => {
           return { pid, directory: dirname(socket) }
         })
       )
-      assert.isFalse(alive(seen.pid))
+      assert.isFalse(isAlive(seen.pid))
       assert.isFalse(existsSync(seen.directory))
     }).pipe(Effect.provide(NodeServices.layer))
   )
@@ -212,7 +206,7 @@ describe("EtcdProcess", () => {
       yield* Effect.provide(EtcdKv.put("kept", "yes"), keys(node))
       const pid = yield* pidOf(node)
       yield* node.stop
-      assert.isFalse(alive(pid))
+      assert.isFalse(isAlive(pid))
       assert.strictEqual((yield* SubscriptionRef.get(node.role)).role, "stopped")
       yield* node.start
       yield* node.start
@@ -229,7 +223,7 @@ describe("EtcdProcess", () => {
           return yield* pidOf(node)
         })
       )
-      assert.isFalse(alive(pid))
+      assert.isFalse(isAlive(pid))
     }).pipe(Effect.provide(NodeServices.layer))
   )
 

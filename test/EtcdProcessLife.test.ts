@@ -23,7 +23,9 @@ import * as ChildProcess from "effect/process/ChildProcess"
 import * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import { EtcdCluster, EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError } from "effect-etcd"
 import { host } from "./support/host.ts"
-import { freeze, temporaryDirectory } from "./support/machine.ts"
+import * as Machine from "./support/machine.ts"
+import { freeze, isAlive, temporaryDirectory } from "./support/machine.ts"
+import { makeRandom } from "./support/random.ts"
 
 const quiet = { log: false } as const
 
@@ -31,8 +33,7 @@ const quiet = { log: false } as const
 const soon = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.timeoutOrElse(effect, { duration: "20 seconds", orElse: () => Effect.die("it hangs") })
 
-const until = (condition: () => boolean) =>
-  soon(Effect.sync(condition).pipe(Effect.repeat({ until: (met) => met, schedule: Schedule.spaced("10 millis") })))
+const until = (condition: () => boolean) => soon(Machine.until(condition))
 
 /** The processes with this in their command line that run, and are no zombies. */
 const running = (text: string): ReadonlyArray<number> =>
@@ -42,9 +43,6 @@ const running = (text: string): ReadonlyArray<number> =>
     .split("\n")
     .filter((pid) => pid !== "" && isAlive(Number(pid)))
     .map(Number)
-
-const isAlive = (pid: number): boolean =>
-  /^[^Z]/.test(String(execFileSync("sh", ["-c", `ps -o stat= -p ${pid} || true`])).trim())
 
 const pidOf = (node: EtcdProcess.Node) => Effect.map(node.pid, Option.getOrThrow)
 
@@ -72,14 +70,6 @@ const executable = process.env.ETCD_BINARY ?? String(execFileSync("sh", ["-c", "
 
 /** From 3.5.13 on. */
 const takesPaths = !/Version: 3\.(?:4\.|5\.(?:\d|1[0-2])\s)/.test(String(execFileSync(executable, ["--version"])))
-
-/** Numbers between 0 and 1 that are the same in each run. */
-const mulberry = (seed: number) => () => {
-  seed = (seed + 0x6d2b79f5) | 0
-  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-  return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-}
 
 /** The variable has this value until the scope closes. */
 const environment = (name: string, value: string) =>
@@ -655,10 +645,10 @@ describe("starts, stops and kills in any order", () => {
       const name = unique()
       const restart = Schedule.spaced("20 millis")
       const node = yield* EtcdProcess.ephemeral({ name }, { ...quiet, restart })
-      const random = mulberry(20261129)
+      const random = makeRandom(20261129)
       const forked: Array<Fiber.Fiber<unknown, unknown>> = []
       for (let step = 0; step < 150; step++) {
-        switch (steps[Math.floor(random() * steps.length)]) {
+        switch (steps[random(steps.length)]) {
           case "start":
             forked.push(yield* start(Effect.exit(node.start)))
             break
@@ -669,10 +659,10 @@ describe("starts, stops and kills in any order", () => {
             yield* node.signal("SIGKILL")
             break
           case "give up":
-            if (forked.length > 0) yield* start(Fiber.interrupt(forked[Math.floor(random() * forked.length)]!))
+            if (forked.length > 0) yield* start(Fiber.interrupt(forked[random(forked.length)]!))
             break
           default:
-            yield* Effect.sleep(random() * 100)
+            yield* Effect.sleep(random(100))
         }
         assert.isAtMost(running(`name=${name}`).length, 1)
       }

@@ -21,7 +21,8 @@ import {
 } from "../src/internal/proto/rpc_pb.ts"
 import * as Frames from "./support/http2/frames.ts"
 import * as Http2 from "./support/http2/nodeServer.ts"
-import { put, until } from "./support/watch/server.ts"
+import { until } from "./support/machine.ts"
+import { put } from "./support/watch/server.ts"
 
 const header = { clusterId: 1n, memberId: 1n, raftTerm: 1n, revision: 1000n }
 

@@ -13,9 +13,10 @@ import * as EtcdWatch from "../src/EtcdWatch.ts"
 import * as Office from "../src/internal/watch/office.ts"
 import { type Delivery, Subscription } from "../src/internal/watch/subscription.ts"
 import * as KeyRange from "../src/KeyRange.ts"
+import { until } from "./support/machine.ts"
 import * as Server from "./support/watch/server.ts"
 
-const { lost, put, until } = Server
+const { lost, put } = Server
 
 const retry = Schedule.spaced("1 millis")
 

@@ -24,7 +24,7 @@ import {
 } from "effect-etcd"
 import * as EtcdMaintenance from "effect-etcd/EtcdMaintenance"
 import { Settings } from "../src/internal/watch/settings.ts"
-import { freePort, freeze, temporaryDirectory } from "./support/machine.ts"
+import { freePort, freeze, temporaryDirectory, until } from "./support/machine.ts"
 import * as Metrics from "./support/watch/metrics.ts"
 
 const isExecutable = (file: string): boolean => NodeFs.statSync(file, { throwIfNoEntry: false })?.isFile() === true
@@ -49,9 +49,6 @@ const restore = (node: EtcdProcess.Node, snapshot: string, dataDir: string) =>
       resume(error === null ? Effect.void : Effect.die(error))
     )
   })
-
-const until = (holds: () => boolean): Effect.Effect<void> =>
-  Effect.suspend(() => (holds() ? Effect.void : Effect.andThen(Effect.sleep("2 millis"), until(holds))))
 
 /** A reader that keeps what it got. */
 const watching = (

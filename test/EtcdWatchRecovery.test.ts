@@ -16,10 +16,10 @@ import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { closedError } from "../src/internal/client/engine.ts"
 import { Settings } from "../src/internal/watch/settings.ts"
 import * as KeyRange from "../src/KeyRange.ts"
-import { standStill } from "./support/machine.ts"
+import { standStill, until } from "./support/machine.ts"
 import * as Server from "./support/watch/server.ts"
 
-const { lost, put, until } = Server
+const { lost, put } = Server
 
 const retry = Schedule.spaced("1 millis")
 

@@ -1,5 +1,6 @@
 /**
- * What tests borrow from the machine: a free port, a directory that goes with the scope, and time in which nothing moves.
+ * What tests borrow from the machine: a free port, a directory that goes with the scope, processes that stand still, and
+ * time in which nothing moves.
  */
 import { execFileSync } from "node:child_process"
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
@@ -25,6 +26,22 @@ export const temporaryDirectory = Effect.acquireRelease(
 export const standStill = (millis: number): Effect.Effect<void> =>
   Effect.sync(() => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis))
 
+/** Waits, in real time, until something holds. */
+export const until = (holds: () => boolean): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    let timer: NodeJS.Timeout | undefined
+    const look = () => {
+      if (holds()) resume(Effect.void)
+      else timer = setTimeout(look, 2)
+    }
+    look()
+    return Effect.sync(() => clearTimeout(timer))
+  })
+
+/** Whether the process runs. One that has ended and waits for its parent to notice does not. */
+export const isAlive = (pid: number): boolean =>
+  /^[^Z]/.test(String(execFileSync("sh", ["-c", `ps -o stat= -p ${pid} || true`])).trim())
+
 /** The state of each thread of a process, or of the process where the system does not tell of threads. */
 const states = (pid: number): ReadonlyArray<string> => {
   if (process.platform !== "linux") return [String(execFileSync("ps", ["-o", "stat=", "-p", String(pid)])).trim()]
@@ -33,17 +50,9 @@ const states = (pid: number): ReadonlyArray<string> => {
   )
 }
 
-/** Waits, in real time, until a process that was sent SIGSTOP stands still: it goes on for a moment, and may answer. */
+/** Waits until a process that was sent SIGSTOP stands still: it goes on for a moment, and may answer. */
 export const standing = (pid: number): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    let timer: NodeJS.Timeout | undefined
-    const look = () => {
-      if (states(pid).every((state) => /^[Tt]/.test(state))) resume(Effect.void)
-      else timer = setTimeout(look, 1)
-    }
-    look()
-    return Effect.sync(() => clearTimeout(timer))
-  })
+  until(() => states(pid).every((state) => /^[Tt]/.test(state)))
 
 /** Makes a node stand still, until it is sent SIGCONT. */
 export const freeze = (node: Pick<EtcdProcess.Node, "pid" | "signal">): Effect.Effect<void> =>

@@ -17,7 +17,6 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import {
@@ -32,11 +31,12 @@ import {
 } from "../../../src/internal/grpc/Transport.ts"
 import { clientTls, etcd, type Listener } from "../../support/etcd.ts"
 import * as Frames from "../../support/http2/frames.ts"
-import { fuzzedFrames, makeRandom } from "../../support/http2/fuzz.ts"
+import { fuzzedFrames } from "../../support/http2/fuzz.ts"
 import { independentServer } from "../../support/http2/independentServer.ts"
 import * as Node from "../../support/http2/nodeServer.ts"
 import { type Peer, rawServer } from "../../support/http2/rawServer.ts"
-import { standStill } from "../../support/machine.ts"
+import { standStill, until } from "../../support/machine.ts"
+import { makeRandom } from "../../support/random.ts"
 import { certificateOf, fixture, trusted } from "../../support/tls.ts"
 
 const defaults: ConnectionOptions = {
@@ -92,12 +92,6 @@ const writeFromAnotherProcess = (target: Target, message: Uint8Array, times: num
 const requestsLeave = Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
 
 /** Waits until something holds. */
-const until = (condition: () => boolean): Effect.Effect<void> =>
-  Effect.suspend(() => (condition() ? Effect.void : Effect.fail("not yet" as const))).pipe(
-    Effect.retry(Schedule.spaced(2)),
-    Effect.orDie
-  )
-
 const check = (
   error: TransportError,
   expected: Pick<TransportError, "kind" | "code" | "processed" | "lasting">,

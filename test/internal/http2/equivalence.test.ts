@@ -6,8 +6,8 @@ import { nodeHttp2Transport } from "../../../src/internal/grpc/NodeHttp2Transpor
 import type { Connection, Transport, TransportError } from "../../../src/internal/grpc/Transport.ts"
 import { http2Transport } from "../../../src/internal/http2/Http2Transport.ts"
 import * as Frames from "../../support/http2/frames.ts"
-import { makeRandom } from "../../support/http2/fuzz.ts"
 import { type Peer, rawServer } from "../../support/http2/rawServer.ts"
+import { makeRandom } from "../../support/random.ts"
 
 const exchanges = Number(process.env.EFFECT_ETCD_EXCHANGES ?? "400")
 const seed = Number(process.env.EFFECT_ETCD_FUZZ_SEED ?? "1")

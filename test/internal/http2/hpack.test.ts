@@ -7,8 +7,8 @@ import { HpackEncoder } from "../../../src/internal/http2/HpackEncoder.ts"
 import type { DynamicTable } from "../../../src/internal/http2/headerTables.ts"
 import * as Huffman from "../../../src/internal/http2/huffman.ts"
 import * as Frames from "../../support/http2/frames.ts"
-import { makeRandom } from "../../support/http2/fuzz.ts"
 import { rawServer } from "../../support/http2/rawServer.ts"
+import { makeRandom } from "../../support/random.ts"
 
 type Fields = ReadonlyArray<readonly [name: string, value: string]>
 

@@ -10,7 +10,7 @@ import { StreamTable } from "../../../src/internal/http2/StreamTable.ts"
 import { readSettings } from "../../../src/internal/http2/settings.ts"
 import { ReceiveWindow, SendWindow } from "../../../src/internal/http2/windows.ts"
 import * as Frames from "../../support/http2/frames.ts"
-import { makeRandom } from "../../support/http2/fuzz.ts"
+import { makeRandom } from "../../support/random.ts"
 
 const bytes = (...values: ReadonlyArray<number>): Uint8Array => Uint8Array.from(values)
 const plain = (buffer: Uint8Array): Uint8Array => new Uint8Array(buffer)

@@ -6,7 +6,6 @@ import type * as net from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type { Connection, ConnectionOptions } from "../../../src/internal/grpc/Transport.ts"
 import { preface } from "../../../src/internal/http2/frames.ts"
@@ -14,9 +13,10 @@ import { HpackDecoder } from "../../../src/internal/http2/HpackDecoder.ts"
 import { http2Transport, make } from "../../../src/internal/http2/Http2Transport.ts"
 import { Session } from "../../../src/internal/http2/Session.ts"
 import * as Frames from "../../support/http2/frames.ts"
-import { makeRandom } from "../../support/http2/fuzz.ts"
 import { nodeServer, reply } from "../../support/http2/nodeServer.ts"
 import { type Peer, rawServer, type Script } from "../../support/http2/rawServer.ts"
+import { until } from "../../support/machine.ts"
+import { makeRandom } from "../../support/random.ts"
 
 const options: ConnectionOptions = {
   connectTimeoutMillis: 10_000,
@@ -38,12 +38,6 @@ const against = Effect.fnUntraced(function* (script: Script, more: Partial<Conne
   const connection = yield* connectTo(server.port, more)
   return { connection, peer: server.peers[0]! }
 })
-
-const until = (condition: () => boolean): Effect.Effect<void> =>
-  Effect.suspend(() => (condition() ? Effect.void : Effect.fail("not yet" as const))).pipe(
-    Effect.retry(Schedule.spaced(2)),
-    Effect.orDie
-  )
 
 const echo = (connection: Connection, timeoutMillis?: number) =>
   Effect.map(connection.unary(method, request, { timeoutMillis }), (answer) => assert.deepStrictEqual(answer, request))

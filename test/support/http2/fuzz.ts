@@ -1,20 +1,8 @@
 /**
  * Random and mutated frames, reproducible from a seed.
  */
+import type { Random } from "../random.ts"
 import * as Frames from "./frames.ts"
-
-/** A small generator of pseudo-random numbers (mulberry32), so that a failing run can be repeated. */
-export const makeRandom = (seed: number): ((below: number) => number) => {
-  let state = seed >>> 0
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 0x1_0000_0000) * below)
-  }
-}
-
-type Random = (below: number) => number
 
 const randomBytes = (random: Random, max: number): Buffer => {
   const bytes = Buffer.alloc(random(max + 1))

@@ -24,6 +24,7 @@ import {
   type WatchResponse,
   WatchResponseSchema
 } from "../../../src/internal/proto/rpc_pb.ts"
+import { until } from "../machine.ts"
 
 type Answer = MessageInitShape<typeof WatchResponseSchema>
 
@@ -83,10 +84,6 @@ export interface Server {
 
 /** Where the leader is, if it is one of the endpoints. */
 export const leaderEndpoint = "http://leader"
-
-/** Waits until something holds. */
-export const until = (holds: () => boolean): Effect.Effect<void> =>
-  Effect.suspend(() => (holds() ? Effect.void : Effect.andThen(Effect.sleep("1 millis"), until(holds))))
 
 export const put = (revision: bigint, key = "k", value = "v") => ({
   type: Event_EventType.PUT,
