@@ -256,8 +256,9 @@ const roleFromStatus = (state: RoleState, status: Status): Role => {
 
 /**
  * Takes the answer to a `Status` call into the state. An answer of an older term, or from another member, changes
- * nothing. `state` is to be the one that held when the question was asked: if a log line has changed it meanwhile, that
- * line is newer than the answer, and the answer is to be dropped.
+ * nothing, unless the node is stopped: a new process may have other data. `state` is to be the one that held when the
+ * question was asked: if a log line has changed it meanwhile, that line is newer than the answer, and the answer is to
+ * be dropped.
  *
  * A status does not tell whether a node that knows no leader campaigns; such a node keeps the role of candidate or
  * pre-candidate that it has in the same term, and is a follower otherwise.
@@ -274,7 +275,8 @@ export const fromStatus: {
   (status: Status, now: DateTime.Utc): (state: RoleState) => RoleState
   (state: RoleState, status: Status, now: DateTime.Utc): RoleState
 } = dual(3, (state: RoleState, status: Status, now: DateTime.Utc): RoleState => {
-  if (!isOwn(state, status.memberId) || isPast(state, status.raftTerm) || leadsLaterTerm(state, status)) {
+  const isAnother = state.role !== "stopped" && !isOwn(state, status.memberId)
+  if (isAnother || isPast(state, status.raftTerm) || leadsLaterTerm(state, status)) {
     return state
   }
   return next(

@@ -355,6 +355,30 @@ describe("the role of a node whose log does not tell it", () => {
       assert.strictEqual(node.now(), "leader@4")
       yield* pass(300)
       assert.strictEqual(node.now(), "follower@4")
+      yield* pass(2000)
+      assert.isTrue(node.ready(), "it answers, if only that it says nothing")
+      node.answers(says(own, 4))
+      yield* pass(12_000)
+      assert.deepStrictEqual(node.shown.slice(1), ["leader@4", "follower@4", "leader@4"])
+    }).pipe(byTestClock, Effect.scoped)
+  )
+
+  it.effect("is silent where it stops answering while it refuses, and serves when it refuses again", () =>
+    Effect.gen(function* () {
+      const node = yield* polled
+      const refuses = failure(new EtcdError.PermissionDenied({ message: "no", outcome: "unknown" }))
+      node.answers(says(own, 4))
+      yield* pass(1000)
+      node.answers(refuses)
+      yield* pass(300)
+      node.answers(Effect.never)
+      yield* pass(2000)
+      assert.strictEqual(node.now(), "follower@4")
+      assert.isFalse(node.ready())
+      node.answers(refuses)
+      yield* pass(2000)
+      assert.strictEqual(node.now(), "follower@4")
+      assert.isTrue(node.ready())
     }).pipe(byTestClock, Effect.scoped)
   )
 

@@ -314,6 +314,17 @@ describe("Role.fromStatus", () => {
     }
   })
 
+  it("is believed by a new process, which may be another member than the one before", () => {
+    const before = Role.stopped(state("leader", 3n, own), at(3))
+    assert.deepStrictEqual(Role.fromStatus(before, status(1n, 0xbn, 0xcn), at(4)), {
+      role: "follower",
+      term: 1n,
+      leader: Option.some(other),
+      member: Option.some(EtcdId.MemberId(0xcn)),
+      since: at(4)
+    })
+  })
+
   it("makes no leader of who has followed in the term, for the term that it leads is a later one", () => {
     for (const role of ["follower", "pre-candidate"] as const) {
       const before = state(role, 3n)

@@ -104,6 +104,8 @@ export const make = (options: Options): WatchRole => {
   let isLeaving = false
   let isOver = false
 
+  const isLeaderByAnswers = () => told.role === "leader" && !isLogged
+
   const shown = (): Role.RoleState =>
     silentSince === undefined || told.role === "stopped"
       ? told
@@ -167,6 +169,14 @@ export const make = (options: Options): WatchRole => {
     if (told.role === "leader") told = { ...told, since: now }
   }
 
+  /** It is there, and says nothing of its role. Who is known to lead by answers alone is not known to any more. */
+  const refused = (now: DateTime.Utc) =>
+    update(() => {
+      if (isLeaderByAnswers()) told = { ...told, role: "follower", leader: Option.none(), since: now }
+      if (silentSince !== undefined) heard(now)
+      claim = undefined
+    })
+
   const onOutcome = (outcome: Outcome, asked: { readonly state: Role.RoleState; readonly at: number }) =>
     outcome === "silence"
       ? Effect.flatMap(DateTime.now, (now) =>
@@ -180,28 +190,30 @@ export const make = (options: Options): WatchRole => {
           )
         )
       : Effect.andThen(
-          outcome === "withheld"
-            ? Effect.flatMap(DateTime.now, (now) => update(() => silentSince && heard(now)))
-            : answered(outcome, asked),
+          outcome === "withheld" ? Effect.flatMap(DateTime.now, refused) : answered(outcome, asked),
           setReady(true)
         )
 
   const asking = Effect.fnUntraced(function* (ask: Effect.Effect<Role.Status, EtcdError.EtcdError>) {
     const time = yield* Time.Time
+    /** What it is if there is no answer in time. */
+    let otherwise: Outcome = "silence"
     // A leader by its answers alone, which are now refused, is none before long.
-    const tries: Effect.Effect<Outcome> = Effect.catch(ask, (error) =>
-      isSilence(error) || (told.role === "leader" && !isLogged)
-        ? Effect.andThen(
+    const tries: Effect.Effect<Outcome> = Effect.catch(ask, (error) => {
+      if (!isSilence(error)) otherwise = "withheld"
+      return otherwise === "withheld" && !isLeaderByAnswers()
+        ? Effect.succeed(otherwise)
+        : Effect.andThen(
             Time.sleep(time, pause),
             Effect.suspend(() => tries)
           )
-        : Effect.succeed("withheld" as const)
-    )
+    })
     /** How much of the election timeout is over when the question is put. */
     let over = pause
     while (true) {
       const asked = { state: told, at: time.now() }
-      const outcome = yield* Time.patiently(time, tries, bound - over, () => Effect.succeed("silence" as const))
+      otherwise = "silence"
+      const outcome = yield* Time.patiently(time, tries, bound - over, () => Effect.sync(() => otherwise))
       hasAnswered ||= typeof outcome === "object"
       if (hasAnswered) yield* onOutcome(outcome, asked)
       // Silence has lasted as long as the pause already.
