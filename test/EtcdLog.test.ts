@@ -567,6 +567,13 @@ describe("EtcdLog: one line", () => {
     assert.deepInclude(EtcdLog.parse(`${head}only`), { message: "only", level: "Warn" })
   })
 
+  // In quadratic time it takes a quarter of a minute, in linear time some milliseconds.
+  it("is soon read, however often the words of a failure stand in it", () => {
+    const start = performance.now()
+    EtcdLog.parse(JSON.stringify({ level: "fatal", msg: "database file (".repeat(30_000) }))
+    assert.isBelow(performance.now() - start, 5_000)
+  })
+
   it("keeps any other text", () => {
     for (const text of [
       "",

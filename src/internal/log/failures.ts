@@ -77,7 +77,7 @@ const damagePattern = new RegExp(
     "snap: (?:crc|empty|snapshot)",
     "failed to find database snapshot file",
     "does not match with snapshot",
-    "database file \\(.*\\) of the backend is missing",
+    "\\) of the backend is missing",
     "is older than snapshot index",
     "failed to re(?:cover|store) (?:from snapshot|store|v3 backend|v2 store|mvcc store|alarm)",
     "(?:recovering backend from snapshot|recovered store from snapshot|recovery store|restore KV|restore alarms) error",

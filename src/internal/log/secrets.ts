@@ -49,22 +49,30 @@ const literal = (text: string): string => text.replace(/[.*+?^${}()|[\]\\/]/g, "
 const anyCase = (hex: string): string => hex.replace(/[a-f]/g, (digit) => `[${digit}${digit.toUpperCase()}]`)
 const hexOf = (code: number, digits: number): string => anyCase(code.toString(16).padStart(digits, "0"))
 
-// A character as it stands, and as JSON, Go's %q and URLs write it; JSON in JSON doubles the backslashes.
-const anyForm = (char: string): string => {
-  const units = Array.from({ length: char.length }, (_, index) => `\\\\+u${hexOf(char.charCodeAt(index), 4)}`).join("")
+/** How often backslashes are doubled at most: by JSON or Go's %q, one in the other. */
+const doublings = 4
+
+// A character as it stands, and as JSON, Go's %q and URLs write it; JSON in JSON doubles the backslashes. There is a limit
+// to them, since otherwise a line of backslashes alone, as of a client's key, would be gone through for each of them.
+const anyForm = (char: string, backslashes: string): string => {
+  const units = Array.from({ length: char.length }, (_, index) => `u${hexOf(char.charCodeAt(index), 4)}`)
   const bytes = Array.from(new TextEncoder().encode(char))
   const percent = bytes.map((byte) => `%${hexOf(byte, 2)}`).join("")
-  const escaped = bytes.map((byte) => `\\\\+x${hexOf(byte, 2)}`).join("")
-  const long = `\\\\+U${hexOf(char.codePointAt(0)!, 8)}`
-  const forms = [char === "\\" ? "\\\\+" : literal(char), units, long, percent, escaped]
-  if (char in controls) forms.push(`\\\\+${controls[char]}`)
-  if (char === '"' || char === "'" || char === "/") forms.push(`\\\\+${char}`)
-  return `(?:${forms.join("|")})`
+  const escaped = bytes.map((byte) => `x${hexOf(byte, 2)}`)
+  const escapes = [units.join(backslashes), `U${hexOf(char.codePointAt(0)!, 8)}`, escaped.join(backslashes)]
+  if (char in controls) escapes.push(controls[char]!)
+  if (char === '"' || char === "'" || char === "/") escapes.push(char)
+  const afterBackslashes = `${backslashes}(?:${escapes.join("|")})`
+  return char === "\\"
+    ? `(?:${afterBackslashes}?|(?:${percent})+)`
+    : `(?:${literal(char)}|${percent}|${afterBackslashes})`
 }
 
 const patternOf = (secret: string): string => {
+  const longest = Math.max(1, ...(secret.match(/\\+/g) ?? []).map((run) => run.length))
+  const backslashes = `\\\\{1,${longest * 2 ** doublings}}`
   const chars = Array.from(secret.replace(/\\+/g, "\\"))
-  const pattern = chars.map(anyForm).join("")
+  const pattern = chars.map((char) => anyForm(char, backslashes)).join("")
   return chars.length < distinct ? `(?<![\\p{L}\\p{N}_])${pattern}(?![\\p{L}\\p{N}_])` : pattern
 }
 

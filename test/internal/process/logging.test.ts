@@ -65,6 +65,27 @@ describe("what is known to be secret", () => {
     )
   })
 
+  it("is hidden where backslashes stand in a row, in it and around it", () => {
+    const secret = "C:\\\\\\share\\x"
+    for (const line of [
+      json({ any: secret }),
+      json({ any: goQuoted(goQuoted(secret)) }),
+      json({ target: `//u:${encodeURIComponent(secret)}@a` }),
+      json({ any: `${"\\".repeat(9)}${secret}` })
+    ]) {
+      const event = Secrets.hide([secret])(EtcdLog.parse(line))
+      hides("share", event)
+    }
+  })
+
+  // In quadratic time it takes a quarter of a minute, in linear time some milliseconds.
+  it("is soon looked for, also in a long line of backslashes", () => {
+    const event = EtcdLog.parse("\\".repeat(60_000))
+    const start = performance.now()
+    assert.deepStrictEqual(Secrets.hide(["some password"])(event), event)
+    assert.isBelow(performance.now() - start, 5_000)
+  })
+
   it("is not found in the middle of words where it is short, nor anywhere where it is a word or a number", () => {
     const line = '{"level":"info","msg":"node root1 of rooted a1 is root","path":"/var/lib/root","n":12}'
     const short = Secrets.hide(["root"])(EtcdLog.parse(line))
