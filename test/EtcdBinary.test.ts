@@ -185,6 +185,34 @@ describe("EtcdBinary.find", () => {
       }).pipe(Effect.provide(NodeServices.layer))
   )
 
+  it.effect("answers with an absolute path, whatever it was told is relative", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const dir = yield* tempDir
+      const relative = path.relative(process.cwd(), dir)
+      const host = `${process.platform === "darwin" ? "darwin" : "linux"}-${process.arch === "x64" ? "amd64" : "arm64"}`
+      const put = (directory: string) =>
+        Effect.andThen(
+          fs.makeDirectory(`${dir}/${directory}`, { recursive: true }),
+          writeExecutable(`${dir}/${directory}/etcd`, says("3.5.1"))
+        )
+      const onPath = yield* put("bin")
+      const cached = yield* put(`etcd-v3.5.1-${host}-0123456789ab`)
+      const inHome = yield* put(
+        `home/${process.platform === "darwin" ? "Library/Caches" : ".cache"}/effect-etcd/etcd-v3.5.1-${host}-0123456789ab`
+      )
+      const findPath = (values: Record<string, string>, options: EtcdBinary.FindOptions = {}) =>
+        Effect.map(settings(values)(EtcdBinary.find(options)), (etcd) => etcd.path)
+
+      assert.strictEqual(yield* findPath({ PATH: `${relative}/bin` }), onPath)
+      assert.strictEqual(yield* findPath({ ETCD_BINARY: `${relative}/bin/etcd` }), onPath)
+      assert.strictEqual(yield* findPath({}, { path: `${relative}/bin/etcd` }), onPath)
+      assert.strictEqual(yield* findPath({}, { cacheDirectory: relative }), cached)
+      assert.strictEqual(yield* findPath({ HOME: `${relative}/home` }), inHome)
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
   it.effect("takes from the environment what the ConfigProvider does not have", () =>
     Effect.gen(function* () {
       const usual = yield* EtcdBinary.find()
@@ -444,6 +472,25 @@ describe("EtcdBinary.find", () => {
         const etcd = yield* settings({ PATH: dir })(EtcdBinary.find())
         assert.strictEqual(etcd.path, `${dir}/etcd`)
         assert.deepStrictEqual(etcd.version, version)
+      }
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("reads the version whatever a wrapper prints before it, or beside it", () =>
+    Effect.gen(function* () {
+      const dir = yield* tempDir
+      const chatter = [
+        "printf 'looking for etcd... ' >&2",
+        "printf 'looking for etcd... '",
+        "seq 1 20000 >&2",
+        "seq 1 20000"
+      ]
+      for (const [index, line] of chatter.entries()) {
+        const path = yield* writeExecutable(
+          `${dir}/etcd${index}`,
+          says("3.5.9").replace("\n", () => `\n${line}\n`)
+        )
+        assert.strictEqual(SemVer.format((yield* EtcdBinary.find({ path })).version), "3.5.9", line)
       }
     }).pipe(Effect.provide(NodeServices.layer))
   )

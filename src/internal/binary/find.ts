@@ -143,6 +143,6 @@ export const find = Effect.fnUntraced(function* (
     return yield* named(variable, configured, "Correct it, or unset it to search for etcd.")
   }
   const searched: Searched = [`${variable} (not set)`]
-  const directory = options.cacheDirectory ?? (yield* cacheDirectory)
+  const directory = (yield* Path.Path).resolve(options.cacheDirectory ?? (yield* cacheDirectory))
   return (yield* onPath(searched)) ?? (yield* inCache(directory, searched)) ?? (yield* Effect.fail(notFound(searched)))
 })

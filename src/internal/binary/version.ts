@@ -27,7 +27,8 @@ const endOfLife = { major: 3, minor: 4 }
 const timeout = Duration.seconds(10)
 /** How long what an executable has left behind may hold on to its output. */
 const lingering = Duration.millis(250)
-const maxOutput = 16 * 1024
+/** Wrappers may have much to say before etcd has its turn. */
+const maxOutput = 1024 * 1024
 
 const compareMinor = (version: SemVer.SemVer, that: { readonly major: number; readonly minor: number }): number =>
   version.major - that.major || version.minor - that.minor
@@ -48,7 +49,7 @@ const withheldVariables = (): Record<string, undefined> =>
 const firstLine = (output: string): string => output.trim().split("\n")[0]!.trim().slice(0, 200)
 
 /**
- * What the executable prints, up to about 16 KiB. It may be a wrapper: all that it has started, as far as that is in its
+ * What the executable prints, up to about a mebibyte. It may be a wrapper: all that it has started, as far as that is in its
  * process group, ends with it, and what is not, and holds on to its output, is waited for no longer than a moment.
  */
 const outputOf = Effect.fnUntraced(function* (path: string) {
@@ -133,7 +134,8 @@ const refuses = (path: string, said: string, architecture: string) => {
 }
 
 const parse = (path: string, output: string) => {
-  const version = /^etcd Version: (\S+)/m.exec(output)?.[1]
+  // Not at the beginning of a line where a wrapper has left one unfinished.
+  const version = /(?<![\w-])etcd Version: (\d\S*)/.exec(output)?.[1]
   const parsed = version === undefined ? Option.none() : Result.getSuccess(SemVer.parse(version))
   if (Option.isSome(parsed)) return Effect.succeed(parsed.value)
   const said = firstLine(output)
