@@ -379,8 +379,9 @@ export const decodeWith: {
  * since what follows is mostly its consequence; or else the last lesser line with one; or else the first fatal line.
  *
  * Where Go ended etcd with words that say nothing of a reason (`panic: runtime error: index out of range`), the stack
- * trace after them does: it is `DataDirCorrupt` if what failed was reading the data directory. So pass all events, and
- * not the failures alone.
+ * trace after them does: it is `DataDirCorrupt` if what failed was reading the data directory. An etcd that fails on the
+ * data of a version that is not the one before its own is `IncompatibleVersion`. So pass all events, and not the failures
+ * alone.
  *
  * @category failures
  * @since 0.1.0

@@ -344,6 +344,29 @@ describe("EtcdLog: failures, each produced with the real etcd", () => {
     assert.deepStrictEqual(reasonIn(0, missing), Option.none())
   })
 
+  it("explain: data that is more than a version older is not damaged, but not for this etcd", () => {
+    const starting = (version: string, cluster: string) =>
+      `{"level":"info","caller":"etcdserver/server.go:575","msg":"starting etcd server","local-member-id":"8e9e05c52164694d","local-server-version":"${version}","cluster-id":"cdf818194e3a8c32","cluster-version":"${cluster}"}`
+    const unknown =
+      '{"level":"panic","caller":"schedule/schedule.go:202","msg":"execute job failed","job":"server_applyAll","panic":"unmarshal should never fail (proto: cannot parse invalid wire-format data)"}'
+    const panic = "panic: unmarshal should never fail (proto: cannot parse invalid wire-format data) [recovered]"
+    const explained = (...lines: ReadonlyArray<string>) =>
+      Option.getOrThrow(EtcdLog.explain(lines.map((line) => EtcdLog.parse(line))))
+    const skipped = explained(starting("3.7.3", "3.5"), unknown, panic)
+    assert.strictEqual(skipped.reason._tag, "IncompatibleVersion")
+    assert.include(
+      skipped.detail,
+      "the data is of etcd 3.5, and no version may be left out on the way to 3.7.3: panic: "
+    )
+    const voters = explained(starting("3.6.16", "3.4"), "panic: removed all voters")
+    assert.strictEqual(voters.reason._tag, "IncompatibleVersion")
+    for (const cluster of ["3.6", "3.7", "to_be_decided"]) {
+      assert.strictEqual(explained(starting("3.7.3", cluster), unknown, panic).reason._tag, "DataDirCorrupt")
+    }
+    const full = '{"level":"fatal","msg":"failed to save","error":"write /x/wal: no space left on device"}'
+    assert.strictEqual(explained(starting("3.7.3", "3.5"), full).reason._tag, "DiskFull")
+  })
+
   it("explain: what etcd gets over is no damage", () => {
     const warning = '{"level":"warn","msg":"failed to read a snap file","path":"/x.snap","error":"snap: crc mismatch"}'
     assert.deepStrictEqual(EtcdLog.explain([EtcdLog.parse(warning)]), Option.none())

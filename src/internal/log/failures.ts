@@ -238,6 +238,9 @@ export interface Account {
   applied: bigint
   /** Whether the log of a member that is alone ends before that. */
   isBehind: boolean
+  /** What etcd is, and what its cluster is, whose version the data has. */
+  version: string
+  clusterVersion: string
 }
 
 export const makeAccount = (): Account => ({
@@ -245,7 +248,9 @@ export const makeAccount = (): Account => ({
   isUnlocated: false,
   complaint: undefined,
   applied: 0n,
-  isBehind: false
+  isBehind: false,
+  version: "",
+  clusterVersion: ""
 })
 
 // What happened where the stack says, as opposed to what befell the whole process (a thread that it did not get).
@@ -285,6 +290,9 @@ export const hear = (self: Account, event: Event): void => {
   } else if (event._tag === "Entry") {
     if (isGrave(event.level) && event.fields.error !== undefined) self.complaint = event
     compareLog(self, event)
+  } else if (event._tag === "Version") {
+    self.version = Option.getOrElse(event.version, () => self.version)
+    self.clusterVersion = Option.getOrElse(event.clusterVersion, () => self.clusterVersion)
   } else if (self.isUnlocated && event._tag === "Unparsed" && framePattern.test(event.line)) {
     self.isUnlocated = false
     if (readerPattern.test(event.line)) {
@@ -297,14 +305,31 @@ export const hear = (self: Account, event: Event): void => {
 const isFatal = (event: Failure): boolean => event.level === "Fatal"
 const isKnown = (event: Failure): boolean => event.reason._tag !== "Other"
 
+// etcd takes the data of the version before. Of older data it says nothing, but fails on the first thing that it does not
+// know (3.7: "unmarshal should never fail"; 3.6 on data of 3.4: "removed all voters"), though nothing is damaged.
+const isTooNew = ({ clusterVersion, version }: Account): boolean => {
+  const [major, minor] = version.split(".").map(Number)
+  const [dataMajor, dataMinor] = clusterVersion.split(".").map(Number)
+  return major === dataMajor && minor! > dataMinor! + 1
+}
+
+const ofVersion = (self: Account, found: Failure): Failure => {
+  const isUnexplained = found.reason._tag === "Other" || found.reason._tag === "DataDirCorrupt"
+  if (!isUnexplained || !isFatal(found) || !isTooNew(self)) return found
+  const between = `the data is of etcd ${self.clusterVersion}, and no version may be left out on the way to ${self.version}`
+  return { ...found, reason: { _tag: "IncompatibleVersion" }, detail: `${between}: ${found.detail}` }
+}
+
 // What comes after the first fatal line is mostly its consequence; of lesser lines the newest is nearest to the end.
-export const verdict = ({ failures }: Account): Option.Option<Failure> =>
-  Option.fromUndefinedOr(
+export const verdict = (self: Account): Option.Option<Failure> => {
+  const { failures } = self
+  const found =
     failures.find((event) => isFatal(event) && isKnown(event)) ??
-      failures.findLast(isKnown) ??
-      failures.find(isFatal) ??
-      failures.at(-1)
-  )
+    failures.findLast(isKnown) ??
+    failures.find(isFatal) ??
+    failures.at(-1)
+  return Option.map(Option.fromUndefinedOr(found), (failure) => ofVersion(self, failure))
+}
 
 export const explain = (events: ReadonlyArray<Event>): Option.Option<Failure> => {
   const account = makeAccount()
