@@ -48,6 +48,12 @@ const isAlone = ({ options }: EtcdConfig.Resolved, { hasPeers }: Output): boolea
 
 const restore = "restore it from a snapshot, or use another one"
 
+/** The data may be good, and its log in a directory that etcd was not told of. */
+const lookForLog = ({ options: { walDir } }: EtcdConfig.Resolved): string =>
+  walDir === undefined
+    ? "If it has its write-ahead log in a directory of its own, give it as `walDir`"
+    : `If it was used with another \`walDir\` than ${walDir}, give that`
+
 export const startTimeout = (
   after: Duration.Duration,
   output: Output,
@@ -70,7 +76,9 @@ export const startTimeout = (
   const { dataDir } = config
   return account.isBehind
     ? new EtcdProcessError.DataDirCorrupt({
-        ...describe(`What is in ${dataDir} does not fit together (${detail}): ${restore}.`),
+        ...describe(
+          `What is in ${dataDir} does not fit together (${detail}). ${lookForLog(config)}; if not, ${restore}.`
+        ),
         exitCode: null,
         signal: null,
         dataDir

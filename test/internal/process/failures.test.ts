@@ -69,6 +69,17 @@ describe("failures", () => {
     })
   )
 
+  it.effect("a log that ends before the database may be in another directory, which is said first", () =>
+    Effect.gen(function* () {
+      const applied = '{"level":"info","msg":"restore consistentIndex","index":4}'
+      const newRaft = '{"level":"info","msg":"newRaft c2 [peers: [], term: 0, commit: 0, applied: 0, lastindex: 0]"}'
+      const forgotten = yield* timeoutOf({ name: "a" }, applied, newRaft)
+      assert.match(forgotten.message, /write-ahead log in a directory of its own, give it as `walDir`; if not, restore/)
+      const another = yield* timeoutOf({ name: "a", walDir: "/fast/wal" }, applied, newRaft)
+      assert.match(another.message, /another `walDir` than \/fast\/wal, give that; if not, restore/)
+    })
+  )
+
   it.effect("what has no reason of its own is said in a sentence", () =>
     Effect.gen(function* () {
       const failed = (error: string) => `{"level":"fatal","msg":"discovery failed","error":"${error}"}`
