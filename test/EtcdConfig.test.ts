@@ -280,6 +280,17 @@ describe("TOML", () => {
     })
   )
 
+  it.effect("shows no secret that lacks its quotes", () =>
+    Effect.gen(function* () {
+      const secrets = ["hunter2", "0hunter2", "+hunter2", "99999999999999999999", "2026-99-99", "hun'ter2"]
+      for (const secret of secrets) {
+        const reason = yield* invalid(EtcdConfig.parseToml(`[etcd]\ndiscovery-password = ${secret}\n`, "etcd.toml"))
+        assert.notInclude(JSON.stringify(reason), secret)
+        assert.match(reason.message, /^etcd\.toml: not TOML: .* at line 2, column \d+$/)
+      }
+    })
+  )
+
   it.effect("refuses one option under two names, a missing table, and options outside of it", () =>
     Effect.gen(function* () {
       const twice = yield* invalid(
@@ -388,6 +399,25 @@ describe("YAML", () => {
       const reason = yield* invalid(EtcdConfig.parseYaml("name: a\nname: b\nnam: c\nname: [\n", "etcd.yml"))
       assert.match(reason.message, /^etcd\.yml: not YAML: .* at line 4, column 7$/)
       yield* invalid(EtcdConfig.parseYaml("name: a\nname: b\nnam: c\n"))
+    })
+  )
+
+  it.effect("shows no secret that lacks its quotes", () =>
+    Effect.gen(function* () {
+      for (const value of [
+        "*hunter2",
+        "[*hunter2]",
+        "{a: *hunter2}",
+        "@hunter2",
+        "%hunter2",
+        "`hunter2",
+        "'hunter2",
+        "hunter2: x"
+      ]) {
+        const text = `discovery-config:\n  client:\n    auth:\n      password: ${value}\n`
+        const result = yield* Effect.result(EtcdConfig.parseYaml(text, "etcd.yml"))
+        assert.notInclude(JSON.stringify(result), "hunter2")
+      }
     })
   )
 

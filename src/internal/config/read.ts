@@ -214,5 +214,10 @@ export const locateIn =
     return lines.length === 1 ? ` (line ${lines[0]})` : ""
   }
 
+const quotedValue = /^(Invalid value|Invalid date-time|Integer out of range|Unknown (?:YAML )?alias) '.*'(?= at |$)/s
+
+/** What a parser says, without the value that it could not read: that may be a secret which lacks its quotes. */
+export const withoutValue = (message: string): string => message.replace(quotedValue, "$1")
+
 export const fail = (subject: string, option: string, message: string) =>
   Result.fail(invalid(subject, [{ option, message }]))

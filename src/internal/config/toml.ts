@@ -6,7 +6,7 @@
 import * as Toml from "effect/encoding/Toml"
 import * as Result from "effect/Result"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
-import { fail, invalid, isRecord, locateIn, type Reading, readEntries, type Spelling } from "./read.ts"
+import { fail, invalid, isRecord, locateIn, type Reading, readEntries, type Spelling, withoutValue } from "./read.ts"
 import * as Table from "./table.ts"
 
 const tomlSpelling = (text: string): Spelling => ({
@@ -23,7 +23,7 @@ const tomlSpelling = (text: string): Spelling => ({
 export const read = (text: string, file: string): Result.Result<Reading, EtcdProcessError.EtcdProcessError> => {
   const document = Toml.parse(text)
   if (Result.isFailure(document)) {
-    return fail(file, file, `not TOML: ${document.failure.message}`)
+    return fail(file, file, `not TOML: ${withoutValue(document.failure.message)}`)
   }
   const table = document.success.etcd
   const stray = Object.keys(document.success).filter((name) => name !== "etcd" && Table.keyByName.has(name))

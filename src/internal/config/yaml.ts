@@ -8,7 +8,7 @@ import * as Yaml from "effect/encoding/Yaml"
 import * as Result from "effect/Result"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Kind from "./kind.ts"
-import { fail, invalid, isRecord, locateIn, type Reading, readEntries, type Spelling } from "./read.ts"
+import { fail, invalid, isRecord, locateIn, type Reading, readEntries, type Spelling, withoutValue } from "./read.ts"
 import * as Table from "./table.ts"
 
 /** The names in etcd's YAML file that are not those on the command line. */
@@ -161,7 +161,7 @@ const withLast = (value: unknown): unknown =>
 export const read = (text: string, file: string): Result.Result<Reading, EtcdProcessError.EtcdProcessError> => {
   const parsed = parseYaml(text)
   if (Result.isFailure(parsed)) {
-    return fail(file, file, `not YAML: ${withPosition(parsed.failure, text)}`)
+    return fail(file, file, `not YAML: ${withPosition(withoutValue(parsed.failure), text)}`)
   }
   const { document, repeated } = parsed.success
   const warnings = repeated.map(([name, line]) => `${name} is given again on line ${line}; the last one counts`)
