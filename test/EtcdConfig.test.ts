@@ -805,6 +805,12 @@ describe("resolve", () => {
       const httpOf = (input: EtcdConfig.Input, release?: string) =>
         Effect.map(resolveFor({ ...secure, ...input }, release), ({ options }) => options.listenClientHttpUrls)
       assert.deepStrictEqual(yield* httpOf({}), ["unixs://a_20_b_2f_...http:0"])
+      const [ofLong, ofAnother] = [
+        yield* httpOf({ name: `${"n".repeat(90)}1` }),
+        yield* httpOf({ name: `${"n".repeat(90)}2` })
+      ]
+      assert.notDeepEqual(ofLong, ofAnother)
+      assert.isBelow(ofLong![0]!.length, 60)
       assert.deepStrictEqual((yield* resolveFor(secure)).warnings, [])
       assert.isUndefined(yield* httpOf({}, "3.4.23"))
       assert.isUndefined(yield* httpOf({}, "3.5.7"))

@@ -450,9 +450,14 @@ describe("a temporary directory", () => {
       const reason = yield* reasonOf(EtcdProcess.ephemeral({}, { ...quiet, runDirectory: long }))
       assert.strictEqual(reason._tag, "InvalidConfig")
       assert.match(reason.message, /10[37] bytes/)
+      // Nobody connects to these, and yet whether somebody listens there could not be asked after a crash.
+      const onPorts = { listenClientUrls: "http://127.0.0.1:0", listenPeerUrls: `unix://${"p".repeat(20)}:0` }
+      const ofPeers = yield* reasonOf(EtcdProcess.ephemeral(onPorts, { ...quiet, runDirectory: long }))
+      assert.match(ofPeers.message, /p{20}:0.* 10[37] bytes/)
       yield* environment("TMPDIR", long)
       const node = yield* EtcdProcess.ephemeral({}, quiet)
       yield* put(node)
+      yield* put(yield* EtcdProcess.ephemeral(onPorts, quiet))
       const { endpoints } = yield* EtcdCluster.ephemeral({ ...quiet, size: 1 })
       yield* Effect.provide(EtcdKv.put("key", "value"), EtcdLayer.connect({ endpoints }))
       assert.deepStrictEqual(readdirSync(long), [])

@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import * as Hash from "effect/Hash"
 import type * as SemVer from "effect/SemVer"
 import * as Url from "../url.ts"
 import type { Problem } from "./read.ts"
@@ -44,7 +45,7 @@ const warnOfWildcards = (urls: ReadonlyArray<string>, key: Key, warnings: Array<
 
 /** One node and the sockets in its working directory; tried with 3.4.23, 3.5.16, 3.5.30, 3.6.14 and 3.7.1. */
 export const privateClientUrl = "unix://client.sock:0"
-const privatePeerUrl = "unix://peer.sock:0"
+export const privatePeerUrl = "unix://peer.sock:0"
 const unusedClientUrl = "http://localhost:0"
 const unusedPeerUrl = "http://localhost:2380"
 
@@ -127,7 +128,7 @@ export const fillHttpUrls = (given: Values, name: string, version: SemVer.SemVer
   ) {
     return given
   }
-  const socket = `unixs://${fileName(name)}.http:0`
+  const socket = privateHttpUrl(name)
   const ports = urlsOf(given, "listenClientUrls").filter((url) => url.socket === undefined)
   if (ports.some((url) => url.scheme === "http" || !Url.isLocal(url))) {
     warnings.push(
@@ -145,9 +146,16 @@ const blindWarning =
   "with listen-client-http-urls, this etcd does not look at client-crl-file where it serves gRPC: revoked certificates " +
   "are accepted there until 3.5.32 and 3.6.13"
 
-/** A text of letters, digits, dots and dashes, for each name another one. */
-const fileName = (name: string) =>
-  name.replace(/[^A-Za-z0-9.-]/g, (character) => `_${character.charCodeAt(0).toString(16)}_`).slice(0, 80)
+const longestFileName = 40
+
+/** A short text of letters, digits, dots, dashes and underscores, for each name another one. */
+const fileName = (name: string) => {
+  const text = name.replace(/[^A-Za-z0-9.-]/g, (character) => `_${character.charCodeAt(0).toString(16)}_`)
+  return text.length <= longestFileName ? text : `${text.slice(0, 30)}_${(Hash.string(name) >>> 0).toString(16)}`
+}
+
+/** Where a member of that name serves HTTP apart, unless it is told where. */
+export const privateHttpUrl = (name: string) => `unixs://${fileName(name)}.http:0`
 
 /** Where this is among the outputs, etcd logs nowhere. */
 const nowhere = "/dev/null"

@@ -13,7 +13,7 @@ import type * as Scope from "effect/Scope"
 import type * as SemVer from "effect/SemVer"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
-import { privateClientUrl } from "../config/defaults.ts"
+import { privateClientUrl, privateHttpUrl, privatePeerUrl } from "../config/defaults.ts"
 import * as Read from "../config/read.ts"
 import * as Failures from "./failures.ts"
 import * as Guard from "./guard.ts"
@@ -81,6 +81,26 @@ const tooLong = (runDirectory: string, names: ReadonlyArray<string>): EtcdProces
       })
 }
 
+/**
+ * The sockets that etcd listens on. Clients use only some, but each has to have a name that can be connected to: after a
+ * crash it is asked whether somebody listens there.
+ */
+const socketsOf = (options: EtcdConfig.EtcdOptions): ReadonlyArray<string> =>
+  Sockets.namesIn([
+    ...(options.listenClientUrls ?? []),
+    ...(options.listenPeerUrls ?? []),
+    ...(options.listenClientHttpUrls ?? []),
+    ...(options.listenMetricsUrls ?? [])
+  ])
+
+/** With every socket that may be filled in where none is given. */
+const withPrivate = (options: EtcdConfig.EtcdOptions): EtcdConfig.EtcdOptions => ({
+  listenClientUrls: [privateClientUrl],
+  listenPeerUrls: [privatePeerUrl],
+  listenClientHttpUrls: [privateHttpUrl(options.name ?? "default")],
+  ...options
+})
+
 /** A name is no path. */
 const dataDirectoryOf = (name: string): string => `${name.replaceAll(/[/\\]/g, encodeURIComponent)}.etcd`
 
@@ -100,34 +120,19 @@ export const make = (
     const wanted = yield* Sockets.choosePorts(given)
     const { guard, runDirectory } =
       options.runDirectory === undefined
-        ? yield* makeRunDirectory(Sockets.namesIn(wanted.listenClientUrls ?? [privateClientUrl]))
+        ? yield* makeRunDirectory(socketsOf(withPrivate(wanted)))
         : yield* guarded(path.resolve(options.runDirectory), options.runDirectoryIsTemporary === true)
     const dataDir =
       wanted.dataDir === undefined
         ? path.join(runDirectory, dataDirectoryOf(wanted.name ?? "default"))
         : path.resolve(wanted.dataDir)
     const config = yield* EtcdConfig.resolve(wanted, { version, dataDir })
-    const {
-      listenClientHttpUrls = [],
-      listenClientUrls = [],
-      listenMetricsUrls = [],
-      listenPeerUrls = []
-    } = config.options
-    const problem = tooLong(runDirectory, Sockets.namesIn(listenClientUrls))
+    const names = socketsOf(config.options)
+    const problem = tooLong(runDirectory, names)
     if (problem !== undefined) return yield* Effect.fail(problem)
     yield* Effect.mapError(
       fs.makeDirectory(dataDir, { recursive: true, mode: 0o700 }),
       Failures.systemFailure(`create the data directory ${dataDir}`)
     )
-    return {
-      config,
-      runDirectory,
-      guard,
-      sockets: Sockets.namesIn([
-        ...listenClientUrls,
-        ...listenPeerUrls,
-        ...listenClientHttpUrls,
-        ...listenMetricsUrls
-      ]).map((name) => Sockets.pathOf(runDirectory, name))
-    }
+    return { config, runDirectory, guard, sockets: names.map((name) => Sockets.pathOf(runDirectory, name)) }
   })
