@@ -1,8 +1,8 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Duration, Effect, Latch, Option, Stream, SubscriptionRef } from "effect"
+import { DateTime, Duration, Effect, FileSystem, Latch, Option, Redacted, Stream, SubscriptionRef } from "effect"
 import { TestClock } from "effect/testing"
-import { EtcdCluster, EtcdLayer, EtcdMaintenance, EtcdProcess, Role } from "effect-etcd"
+import { EtcdAuth, EtcdCluster, EtcdLayer, EtcdMaintenance, EtcdProcess, Role } from "effect-etcd"
 import * as EtcdError from "../src/EtcdError.ts"
 import * as EtcdLog from "../src/EtcdLog.ts"
 import * as WatchRole from "../src/internal/process/watchRole.ts"
@@ -559,6 +559,38 @@ describe("the role of an etcd", { concurrent: true }, () => {
       yield* Effect.sleep("1200 millis")
       assert.strictEqual(shown.length, 1)
       assert.isTrue(yield* SubscriptionRef.get(node.ready))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a node that wants a password, and whose log says nothing, starts, serves and is a follower", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const dataDir = yield* fs.makeTempDirectoryScoped({ prefix: "effect-etcd-" })
+      const start = EtcdProcess.ephemeral({ dataDir, logLevel: "error" }, { ...quiet, startTimeout: "10 seconds" })
+      const check = Effect.fnUntraced(function* (node: EtcdProcess.Node) {
+        assert.isTrue(yield* SubscriptionRef.get(node.ready))
+        assert.notStrictEqual((yield* SubscriptionRef.get(node.role)).role, "stopped")
+      })
+      const id = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const node = yield* start
+          const protect = Effect.gen(function* () {
+            const auth = yield* EtcdAuth.EtcdAuth
+            yield* auth.addUser("root", Redacted.make("secret"))
+            yield* Effect.ignore(auth.addRole("root"))
+            yield* auth.grantRole("root", "root")
+            yield* auth.enable()
+          })
+          yield* Effect.provide(protect, EtcdLayer.connect({ endpoints: node.endpoints }))
+          yield* node.stop
+          yield* node.start
+          yield* check(node)
+          return node.id
+        })
+      )
+      const again = yield* start
+      yield* check(again)
+      assert.include([0n, id], again.id)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

@@ -2,7 +2,8 @@
  * When a run of etcd serves, or why it will not.
  *
  * It serves when it has answered a `Status` request. The line that says that it is ready only tells when to ask. etcd's
- * own word is taken only where it does not let this client in: without the certificate or the password that it wants.
+ * own word is taken only where it does not let this client in: without the certificate or the password that it wants. And
+ * where its log is not to tell, that it wants a password, since it asks nobody for one before it serves.
  *
  * @internal
  */
@@ -12,7 +13,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as EtcdClient from "../../EtcdClient.ts"
-import type * as EtcdConfig from "../../EtcdConfig.ts"
+import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdError from "../../EtcdError.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { Maintenance } from "../proto/rpc_pb.ts"
@@ -61,17 +62,21 @@ const refusals: ReadonlySet<EtcdError.Reason["_tag"]> = new Set<EtcdError.Reason
 const isShutOut = ({ reason }: EtcdError.EtcdError): boolean =>
   refusals.has(reason._tag) || (reason._tag === "Unreachable" && /^(https|unixs):/.test(reason.endpoint ?? ""))
 
+/** An answer that tells nothing. */
+const unknown: Status = { memberId: 0n, clusterId: 0n, leader: 0n, raftTerm: 0n }
+
 /** What `Status` would have said of the ids, as far as etcd has said that it serves. */
 const toldBy = ({ member, ready }: Output): Status | undefined =>
   member === undefined || !ready.isOpen()
     ? undefined
-    : { memberId: member.member, clusterId: Option.getOrElse(member.cluster, () => 0n), leader: 0n, raftTerm: 0n }
+    : { ...unknown, memberId: member.member, clusterId: Option.getOrElse(member.cluster, () => 0n) }
 
-const served = (run: Run, ask: Ask): Effect.Effect<Status> =>
+const served = (run: Run, ask: Ask, config: EtcdConfig.Resolved): Effect.Effect<Status> =>
   Effect.raceFirst(run.output.ready.await, Effect.sleep("50 millis")).pipe(
     Effect.andThen(ask),
     Effect.catch((error) => {
-      const told = isShutOut(error) ? toldBy(run.output) : undefined
+      const isMute = refusals.has(error.reason._tag) && !EtcdConfig.showsRole(config)
+      const told = isMute ? unknown : isShutOut(error) ? toldBy(run.output) : undefined
       return told === undefined ? Effect.fail(error) : Effect.succeed(told)
     }),
     Effect.retry(Schedule.spaced("10 millis")),
@@ -101,7 +106,7 @@ export const started = (
 ): Effect.Effect<Status, EtcdProcessError.EtcdProcessError> =>
   Time.patiently(
     time,
-    Effect.raceAllFirst([served(run, ask), failed(run, config), stuck(run, config)]),
+    Effect.raceAllFirst([served(run, ask, config), failed(run, config), stuck(run, config)]),
     Duration.toMillis(startTimeout),
     () => Effect.fail(EtcdProcessError.make(Failures.startTimeout(startTimeout, run.output, config)))
   )

@@ -177,6 +177,12 @@ export const make = (options: Options): WatchRole => {
       claim = undefined
     })
 
+  /** It runs, and neither an answer nor a line has said as what. */
+  const unknown = (now: DateTime.Utc) =>
+    update(() => {
+      if (told.role === "stopped") told = { ...told, role: "follower", since: now }
+    })
+
   const onOutcome = (outcome: Outcome, asked: { readonly state: Role.RoleState; readonly at: number }) =>
     outcome === "silence"
       ? Effect.flatMap(DateTime.now, (now) =>
@@ -237,6 +243,7 @@ export const make = (options: Options): WatchRole => {
     serves: (status) =>
       Effect.flatMap(Time.Time, (time) => {
         hasAnswered = status.raftTerm > 0n
+        if (!hasAnswered) return Effect.flatMap(DateTime.now, unknown)
         return answered(status, { state: first, at: time.now() })
       }).pipe(Effect.andThen(setReady(true))),
     watch: Number.isFinite(interval)
