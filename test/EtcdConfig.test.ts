@@ -196,6 +196,24 @@ describe("decode", () => {
     })
   )
 
+  it.effect("shows no password of a URL that it refuses, from whatever source", () =>
+    Effect.gen(function* () {
+      const url = "http://me:hunter2@127.0.0.1:2379"
+      for (const reason of [
+        yield* invalid(EtcdConfig.decode({ listenClientUrls: url, initialCluster: url })),
+        yield* invalid(EtcdConfig.decode({ cors: [url], initialCluster: { a: url } })),
+        yield* invalid(EtcdConfig.parseToml(`[etcd]\nlisten-peer-urls = "${url}"`)),
+        yield* invalid(EtcdConfig.parseYaml(`listen-peer-urls: ${url}`))
+      ]) {
+        assert.notInclude(JSON.stringify(reason), "hunter2")
+        assert.include(reason.message, "me:<redacted>@127.0.0.1:2379")
+      }
+      const env = ConfigProvider.fromEnv({ env: { ETCD_LISTEN_CLIENT_URLS: url } })
+      const error = yield* Effect.flip(EtcdConfig.config().parse(env))
+      assert.notInclude(String(error), "hunter2")
+    })
+  )
+
   it.effect.each([
     "127.0.0.1:2379",
     "ftp://127.0.0.1:2379",

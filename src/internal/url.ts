@@ -121,3 +121,8 @@ export const listenKey = (url: EtcdUrl): string =>
 /** Two URLs with the same key are the same to etcd. */
 export const identity = (url: EtcdUrl): string =>
   url.socket === undefined ? `${url.scheme}://${url.host.toLowerCase()}:${url.port}` : `${url.scheme}://${url.socket}`
+
+const password = /(\/\/[^\s/:@"\\]*:)[^\s/@"\\]+(?=@)/g
+
+/** The text with the passwords of the URLs in it left out. */
+export const withoutPasswords = (text: string): string => text.replace(password, "$1<redacted>")

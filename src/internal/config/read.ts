@@ -7,6 +7,7 @@
 import * as Result from "effect/Result"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Options from "../options.ts"
+import * as Url from "../url.ts"
 import type * as Kind from "./kind.ts"
 import * as Table from "./table.ts"
 
@@ -83,7 +84,8 @@ export const readEntries = (
   const values: Partial<Record<Table.Key, unknown>> = {}
   const namesByKey = new Map<Table.Key, string>()
   for (const [name, given] of entries) {
-    const report = (message: string) => problems.push({ option: name, message: `${message}${spelling.locate(name)}` })
+    const report = (message: string) =>
+      problems.push({ option: name, message: `${Url.withoutPasswords(message)}${spelling.locate(name)}` })
     const key = spelling.keys.get(name)
     if (key === undefined) {
       const former = spelling.formerly.get(name)

@@ -5,6 +5,7 @@
  */
 import * as Option from "effect/Option"
 import type { Event } from "../../EtcdLog.ts"
+import * as Url from "../url.ts"
 import { isPlainObject } from "./events.ts"
 
 const hidden = "<redacted>"
@@ -17,9 +18,6 @@ const hidden = "<redacted>"
 // never came, may end in the middle of that.
 const secretFields = /("(?:variable-value|discovery-user|discovery-password)": ?)"(?:(?:[^"\\]|\\.)+"?|\\$)/g
 
-// The password in a URL (`discovery`, `discovery-proxy`, endpoints): etcd prints its arguments, and calls it in errors.
-const urlPassword = /(\/\/[^\s/:@"\\]*:)[^\s/@"\\]+(?=@)/g
-
 // Half of a token that lets its bearer in as that user; a slow request to authenticate is logged with it.
 const simpleToken = /(simple_token:)[^\s>"\\]+/g
 
@@ -29,7 +27,8 @@ export const withoutSecrets = (line: string): string => {
   if (line.includes('"variable-value"') || line.includes('"discovery-')) {
     shown = shown.replace(secretFields, `$1"${hidden}"`)
   }
-  if (line.includes("@")) shown = shown.replace(urlPassword, `$1${hidden}`)
+  // `discovery`, `discovery-proxy`, endpoints: etcd prints its arguments, and calls them in errors.
+  if (line.includes("@")) shown = Url.withoutPasswords(shown)
   if (line.includes("simple_token:")) shown = shown.replace(simpleToken, `$1${hidden}`)
   return shown
 }
