@@ -90,7 +90,8 @@ export interface Node {
   readonly name: string
   /**
    * The member id. It stays the same as long as the data directory does. 0, as {@link Node.clusterId}, where etcd wants a
-   * password for its `Status` which `client` does not have, and the log level hides what its log would say.
+   * password or a certificate which `client` does not have, or shows one that it does not trust, and the log level hides
+   * what its log would say.
    */
   readonly id: EtcdId.MemberId
   readonly clusterId: EtcdId.ClusterId

@@ -562,6 +562,23 @@ describe("the role of an etcd", { concurrent: true }, () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
+  it.live("a node whose certificate is not trusted, and whose log says nothing, serves and is a follower", () =>
+    Effect.gen(function* () {
+      const node = yield* EtcdProcess.ephemeral(
+        {
+          listenClientUrls: "https://127.0.0.1:0",
+          advertiseClientUrls: "https://127.0.0.1:1",
+          certFile: fixture.path("server.pem"),
+          keyFile: fixture.path("server.key"),
+          logLevel: "error"
+        },
+        { ...quiet, startTimeout: "10 seconds" }
+      )
+      assert.isTrue(yield* SubscriptionRef.get(node.ready))
+      assert.strictEqual((yield* SubscriptionRef.get(node.role)).role, "follower")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   it.live("a node that wants a password, and whose log says nothing, starts, serves and is a follower", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem

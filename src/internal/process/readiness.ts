@@ -3,7 +3,8 @@
  *
  * It serves when it has answered a `Status` request. The line that says that it is ready only tells when to ask. etcd's
  * own word is taken only where it does not let this client in: without the certificate or the password that it wants. And
- * where its log is not to tell, that it wants a password, since it asks nobody for one before it serves.
+ * where its log is not to tell, that it wants a password or another certificate, or shows one that is not trusted, since
+ * it answers nobody before it serves.
  *
  * @internal
  */
@@ -62,6 +63,10 @@ const refusals: ReadonlySet<EtcdError.Reason["_tag"]> = new Set<EtcdError.Reason
 const isShutOut = ({ reason }: EtcdError.EtcdError): boolean =>
   refusals.has(reason._tag) || (reason._tag === "Unreachable" && /^(https|unixs):/.test(reason.endpoint ?? ""))
 
+/** Whether that was said by who is there, and not by nobody. */
+const isAnswer = (error: EtcdError.EtcdError): boolean =>
+  isShutOut(error) && (error.reason._tag !== "Unreachable" || error.reason.lasting === true)
+
 /** An answer that tells nothing. */
 const unknown: Status = { memberId: 0n, clusterId: 0n, leader: 0n, raftTerm: 0n }
 
@@ -75,7 +80,7 @@ const served = (run: Run, ask: Ask, config: EtcdConfig.Resolved): Effect.Effect<
   Effect.raceFirst(run.output.ready.await, Effect.sleep("50 millis")).pipe(
     Effect.andThen(ask),
     Effect.catch((error) => {
-      const isMute = refusals.has(error.reason._tag) && !EtcdConfig.showsRole(config)
+      const isMute = isAnswer(error) && !EtcdConfig.showsRole(config)
       const told = isMute ? unknown : isShutOut(error) ? toldBy(run.output) : undefined
       return told === undefined ? Effect.fail(error) : Effect.succeed(told)
     }),
