@@ -553,14 +553,15 @@ describe("a host that is the first process, as in a container", () => {
   it.live.skipIf(!mayUnshare)("has no zombies of the nodes that it has stopped", () =>
     Effect.gen(function* () {
       const { said } = yield* host(
-        `const node = yield* EtcdProcess.ephemeral({}, { log: false })
-         for (let time = 0; time < 3; time++) {
-           yield* node.stop
-           yield* node.start
-         }
-         yield* node.signal("SIGKILL")
-         yield* node.exit
-         yield* Effect.scoped(EtcdProcess.ephemeral({}, { log: false }))
+        `yield* Effect.scoped(Effect.gen(function* () {
+           const node = yield* EtcdProcess.ephemeral({}, { log: false })
+           for (let time = 0; time < 3; time++) {
+             yield* node.stop
+             yield* node.start
+           }
+           yield* node.signal("SIGKILL")
+           yield* node.exit
+         }))
          say({ pid: process.pid, states: String(execFileSync("ps", ["-A", "-o", "stat="])).trim().split(/\\s+/) })`,
         { by: ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] }
       )
