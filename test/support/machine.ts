@@ -8,7 +8,6 @@ import { type AddressInfo, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect, Option } from "effect"
-import type { EtcdProcess } from "effect-etcd"
 
 export const freePort = Effect.callback<number>((resume) => {
   const server = createServer().listen(0, "127.0.0.1", () => {
@@ -54,8 +53,13 @@ const states = (pid: number): ReadonlyArray<string> => {
 export const standing = (pid: number): Effect.Effect<void> =>
   until(() => states(pid).every((state) => /^[Tt]/.test(state)))
 
+interface Process {
+  readonly pid: Effect.Effect<Option.Option<number>>
+  readonly signal: (signal: "SIGSTOP") => Effect.Effect<void>
+}
+
 /** Makes a node stand still, until it is sent SIGCONT. */
-export const freeze = (node: Pick<EtcdProcess.Node, "pid" | "signal">): Effect.Effect<void> =>
+export const freeze = (node: Process): Effect.Effect<void> =>
   Effect.gen(function* () {
     const pid = yield* node.pid
     yield* node.signal("SIGSTOP")
