@@ -482,6 +482,7 @@ describe("EtcdBinary.find", () => {
       const chatter = [
         "printf 'looking for etcd... ' >&2",
         "printf 'looking for etcd... '",
+        "printf 12 >&2; sleep 0.1",
         "seq 1 20000 >&2",
         "seq 1 20000"
       ]

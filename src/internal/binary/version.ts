@@ -9,6 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as ChildProcess from "effect/process/ChildProcess"
 import { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
@@ -17,6 +18,7 @@ import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import type { EtcdBinary } from "../../EtcdBinary.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Time from "../time.ts"
 import type { FileIdentity } from "./executable.ts"
 import { releasesPage } from "./releases.ts"
 
@@ -25,8 +27,10 @@ const newest = { major: 3, minor: 7 }
 const endOfLife = { major: 3, minor: 4 }
 
 const timeout = Duration.seconds(10)
-/** How long what an executable has left behind may hold on to its output. */
-const lingering = Duration.millis(250)
+/** What an executable has left behind may hold on to its output: that it is silent for so long is its end. */
+const quiet = Duration.millis(250)
+/** How long it is listened to at most. */
+const lingering = Duration.seconds(2)
 /** Wrappers may have much to say before etcd has its turn. */
 const maxOutput = 1024 * 1024
 
@@ -53,8 +57,9 @@ const firstLine = (output: string): string => output.trim().split("\n")[0]!.trim
  * process group, ends with it, and what is not, and holds on to its output, is waited for no longer than a moment.
  */
 const outputOf = Effect.fnUntraced(function* (path: string) {
-  const chunks: Array<Uint8Array> = []
-  const printed = () => new TextDecoder().decode(Buffer.concat(chunks))
+  // Read together, one would go on in the middle of a line of the other.
+  const outputs: ReadonlyArray<Array<Uint8Array>> = [[], []]
+  const printed = () => outputs.map((chunks) => new TextDecoder().decode(Buffer.concat(chunks))).join("\n")
   const run = Effect.gen(function* () {
     const spawner = yield* ChildProcessSpawner
     const handle = yield* spawner.spawn(
@@ -66,17 +71,31 @@ const outputOf = Effect.fnUntraced(function* (path: string) {
       })
     )
     let bytes = 0
+    const isEnough = Latch.makeUnsafe(false)
     const reading = yield* Effect.forkScoped(
-      Stream.runForEachWhile(handle.all, (chunk) =>
-        Effect.sync(() => {
-          chunks.push(chunk)
-          bytes += chunk.length
-          return bytes < maxOutput
-        })
+      Effect.forEach(
+        [handle.stdout, handle.stderr],
+        (stream, index) =>
+          Stream.runForEach(stream, (chunk) =>
+            Effect.sync(() => {
+              outputs[index]!.push(chunk)
+              bytes += chunk.length
+              if (bytes >= maxOutput) isEnough.openUnsafe()
+            })
+          ),
+        { concurrency: 2, discard: true }
       )
     )
-    const ended = Effect.andThen(Effect.exit(handle.exitCode), Effect.sleep(lingering))
-    yield* Effect.raceFirst(Fiber.join(reading), ended)
+    // What this process had no time to read is there all the same.
+    const silence: Effect.Effect<void> = Effect.suspend(() => {
+      const before = bytes
+      return Effect.sleep(quiet).pipe(
+        Effect.andThen(Time.reading),
+        Effect.andThen(Effect.suspend(() => (bytes === before ? Effect.void : silence)))
+      )
+    })
+    const ended = Effect.andThen(Effect.exit(handle.exitCode), Effect.timeoutOption(silence, lingering))
+    yield* Effect.raceAllFirst([Fiber.join(reading), ended, isEnough.await])
     return printed()
   })
   return yield* run.pipe(
