@@ -4,16 +4,22 @@
  */
 import { execFileSync } from "node:child_process"
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
-import { type AddressInfo, createServer } from "node:net"
+import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Effect, Option } from "effect"
 
+// Below those that the system gives to whoever connects or asks for any: nobody takes one before etcd listens there.
+const lowestPort = 10_000
+const highestPort = 32_000
+
 export const freePort = Effect.callback<number>((resume) => {
-  const server = createServer().listen(0, "127.0.0.1", () => {
-    const { port } = server.address() as AddressInfo
-    server.close(() => resume(Effect.succeed(port)))
-  })
+  const look = () => {
+    const port = lowestPort + Math.floor(Math.random() * (highestPort - lowestPort))
+    const server = createServer().once("error", look)
+    server.listen(port, "127.0.0.1", () => server.close(() => resume(Effect.succeed(port))))
+  }
+  look()
 })
 
 export const temporaryDirectory = Effect.acquireRelease(
