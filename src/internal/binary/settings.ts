@@ -13,6 +13,19 @@ import * as EtcdProcessError from "../../EtcdProcessError.ts"
 
 export const isWindows = NodeProcess.platform === "win32"
 
+/** Without it, etcd refuses to say even its version where its makers do not support the architecture. */
+export const architectureVariable = "ETCD_UNSUPPORTED_ARCH"
+
+const isWithheld = (name: string): boolean => name.startsWith("ETCD_") && name !== architectureVariable
+
+/** The options of etcd in the environment of this process, which are not for an etcd that it starts. */
+export const withheldVariables = (): Record<string, undefined> =>
+  Object.fromEntries(
+    Object.keys(NodeProcess.env)
+      .filter(isWithheld)
+      .map((name) => [name, undefined])
+  )
+
 /**
  * A setting from the `ConfigProvider`, or from the process environment where the provider does not have it (it may be
  * a program's own configuration file, which knows nothing of a `PATH`). Empty counts as not set.

@@ -21,6 +21,7 @@ import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Time from "../time.ts"
 import type { FileIdentity } from "./executable.ts"
 import { releasesPage } from "./releases.ts"
+import { architectureVariable, withheldVariables } from "./settings.ts"
 
 const oldest = { major: 3, minor: 4 }
 const newest = { major: 3, minor: 7 }
@@ -39,16 +40,6 @@ const compareMinor = (version: SemVer.SemVer, that: { readonly major: number; re
 
 const unsupported = (path: string, version: string, message: string) =>
   EtcdProcessError.make(new EtcdProcessError.UnsupportedVersion({ message, path, version }))
-
-/** Without it, etcd refuses to say even its version where its makers do not support the architecture. */
-const architectureVariable = "ETCD_UNSUPPORTED_ARCH"
-
-const withheldVariables = (): Record<string, undefined> =>
-  Object.fromEntries(
-    Object.keys(NodeProcess.env)
-      .filter((name) => name.startsWith("ETCD_") && name !== architectureVariable)
-      .map((name) => [name, undefined])
-  )
 
 const firstLine = (output: string): string => output.trim().split("\n")[0]!.trim().slice(0, 200)
 

@@ -16,6 +16,7 @@ import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import { isWindows, withheldVariables } from "../binary/settings.ts"
 import * as Failures from "./failures.ts"
 import type { Guard } from "./guard.ts"
 
@@ -42,20 +43,12 @@ export interface Options {
   readonly guard: Guard
 }
 
-const isWindows = globalThis.process.platform === "win32"
-
-/** No option, but what lets etcd run on this kind of machine at all. */
-const passedOn = "ETCD_UNSUPPORTED_ARCH"
-
-const isWithheld = (name: string): boolean => name.startsWith("ETCD_") && name !== passedOn
-
 const waiting = `read -r word <&3 && exec "$@" 3<&-`
 
 const command = (options: Options) => {
-  const inherited = Object.keys(globalThis.process.env).filter(isWithheld)
   const common: ChildProcess.CommandOptions = {
     cwd: options.workingDirectory,
-    env: { ...Object.fromEntries(inherited.map((name) => [name, undefined])), ...options.environment },
+    env: { ...withheldVariables(), ...options.environment },
     extendEnv: true,
     stdin: "ignore",
     killSignal: "SIGTERM",

@@ -17,6 +17,7 @@ import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import { isWindows } from "../binary/settings.ts"
 import * as Failures from "./failures.ts"
 
 export interface Guard {
@@ -46,7 +47,7 @@ const none: Guard = { watch: () => Effect.void, rest: Effect.void }
 export const make = (
   temporaryDirectory: string | undefined
 ): Effect.Effect<Guard, EtcdProcessError.EtcdProcessError, Scope.Scope | ChildProcessSpawner.ChildProcessSpawner> => {
-  if (globalThis.process.platform === "win32") return Effect.succeed(none)
+  if (isWindows) return Effect.succeed(none)
   const command = ChildProcess.make("/bin/sh", ["-c", script, "effect-etcd-guard", temporaryDirectory ?? ""], {
     stdin: { stream: "pipe", endOnDone: false },
     stdout: "ignore",
