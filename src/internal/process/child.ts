@@ -15,16 +15,11 @@ import * as ChildProcess from "effect/process/ChildProcess"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type { ExitStatus } from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { isWindows, withheldVariables } from "../binary/settings.ts"
 import * as Failures from "./failures.ts"
 import type { Guard } from "./guard.ts"
-
-/** How a process ended: one of the two is not null. */
-export interface ExitStatus {
-  readonly code: number | null
-  readonly signal: string | null
-}
 
 export interface Child {
   readonly pid: number

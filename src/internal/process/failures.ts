@@ -8,9 +8,9 @@ import * as Option from "effect/Option"
 import type * as PlatformError from "effect/PlatformError"
 import type * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdLog from "../../EtcdLog.ts"
+import type { ExitStatus } from "../../EtcdProcess.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as LogFailures from "../log/failures.ts"
-import type { ExitStatus } from "./child.ts"
 import type { Output } from "./run.ts"
 
 export const describeExit = (status: ExitStatus): string =>

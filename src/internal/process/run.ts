@@ -12,6 +12,7 @@ import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as EtcdLog from "../../EtcdLog.ts"
+import type { ExitStatus } from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as LogFailures from "../log/failures.ts"
 import * as Child from "./child.ts"
@@ -57,9 +58,9 @@ export interface Run {
   readonly pid: number
   readonly output: Output
   /** Completes when the process has ended and all that it printed has been read. */
-  readonly ended: Effect.Effect<Child.ExitStatus>
+  readonly ended: Effect.Effect<ExitStatus>
   /** Ends the process and waits for it. */
-  readonly close: Effect.Effect<Child.ExitStatus>
+  readonly close: Effect.Effect<ExitStatus>
 }
 
 /** For so long after the end of the process what it has printed is read, if somebody still holds its pipes. */

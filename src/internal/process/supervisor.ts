@@ -26,18 +26,13 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import type { Exit as Ended, ExitStatus } from "../../EtcdProcess.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Time from "../time.ts"
-import type { ExitStatus } from "./child.ts"
 import * as Failures from "./failures.ts"
 import type { Run } from "./run.ts"
 
 type Failure = EtcdProcessError.EtcdProcessError
-
-/** How etcd ended, and why it could not be started again, where that was tried. */
-export interface Ended extends ExitStatus {
-  readonly error?: Failure | undefined
-}
 
 /** What a life consists of. `A`: what is known of a run that serves. */
 export interface Life<A, R extends Run> {
@@ -181,19 +176,24 @@ export const make = <A, R extends Run>(life: Life<A, R>): Effect.Effect<Supervis
       Deferred.doneUnsafe(command.done, Exit.void)
     }
 
+    /** What is done where nothing is being started: only `Start` is taken in different ways. */
+    const onStart =
+      (begin: (starter: Starter<A>) => Phase | undefined) =>
+      (command: Command<A>): Phase | undefined => {
+        switch (command._tag) {
+          case "Start":
+            return begin(command.starter)
+          case "Abandon":
+            return grant(command)
+          default:
+            return halt(command)
+        }
+      }
+
     const down: Phase = Effect.suspend(() =>
       during(
         Effect.never,
-        (command) => {
-          switch (command._tag) {
-            case "Start":
-              return Effect.as(SubscriptionRef.set(end, Option.none()), starting([command.starter], undefined))
-            case "Abandon":
-              return grant(command)
-            default:
-              return halt(command)
-          }
-        },
+        onStart((starter) => Effect.as(SubscriptionRef.set(end, Option.none()), starting([starter], undefined))),
         () => down
       )
     )
@@ -229,17 +229,10 @@ export const make = <A, R extends Run>(life: Life<A, R>): Effect.Effect<Supervis
     const up = (running: R, answer: A): Phase =>
       during(
         Effect.raceFirst(running.ended, Effect.andThen(quietly(life.whileUp(running)), Effect.never)),
-        (command) => {
-          switch (command._tag) {
-            case "Start":
-              Deferred.doneUnsafe(command.starter, Exit.succeed(answer))
-              return undefined
-            case "Abandon":
-              return grant(command)
-            default:
-              return halt(command)
-          }
-        },
+        onStart((starter) => {
+          Deferred.doneUnsafe(starter, Exit.succeed(answer))
+          return undefined
+        }),
         () => Effect.andThen(takeDown, Effect.map(Schedule.toStep(life.restart), away))
       )
 
@@ -255,16 +248,7 @@ export const make = <A, R extends Run>(life: Life<A, R>): Effect.Effect<Supervis
     const away = (outage: Step): Phase =>
       during(
         pause(outage),
-        (command) => {
-          switch (command._tag) {
-            case "Start":
-              return starting([command.starter], outage)
-            case "Abandon":
-              return grant(command)
-            default:
-              return halt(command)
-          }
-        },
+        onStart((starter) => starting([starter], outage)),
         (exit) => {
           if (Exit.isFailure(exit) || !exit.value) return Effect.as(rest, down)
           const told = Effect.logWarning(`etcd ended (${Failures.describeExit(last)}); starting it again`)
