@@ -277,6 +277,16 @@ const makeWith = Effect.fnUntraced(function* (
   const connect = Readiness.connectTo(endpoints[0], options.client)
   const ask = Effect.scoped(Effect.flatten(connect))
 
+  const withoutSecrets = Logging.withoutSecrets(config)
+  const child: Child.Options = {
+    command: binary.path,
+    args: EtcdConfig.toFlags(config),
+    environment: EtcdConfig.toEnvironment(config),
+    workingDirectory: runDirectory,
+    gracePeriodMillis: Duration.toMillis(gracePeriod),
+    guard
+  }
+
   const launch = Effect.gen(function* () {
     yield* Sockets.clear(sockets)
     const watched = WatchRole.make({
@@ -286,16 +296,8 @@ const makeWith = Effect.fnUntraced(function* (
       electionTimeout: config.options.electionTimeout ?? Duration.seconds(1),
       interval
     })
-    const child: Child.Options = {
-      command: binary.path,
-      args: EtcdConfig.toFlags(config),
-      environment: EtcdConfig.toEnvironment(config),
-      workingDirectory: runDirectory,
-      gracePeriodMillis: Duration.toMillis(gracePeriod),
-      guard
-    }
     const logged = Logging.make({ log: options.log, version: binary.version, endpoints })
-    const run = yield* Run.start(child, Logging.withoutSecrets(config), (event) => {
+    const run = yield* Run.start(child, withoutSecrets, (event) => {
       history.publish(event)
       return Effect.andThen(watched.take(event), logged.take(event))
     })

@@ -28,6 +28,12 @@ export interface Place {
   readonly sockets: ReadonlyArray<string>
 }
 
+type Making<A> = Effect.Effect<
+  A,
+  EtcdProcessError.EtcdProcessError,
+  FileSystem.FileSystem | Path.Path | Scope.Scope | ChildProcessSpawner.ChildProcessSpawner
+>
+
 const prefix = "effect-etcd-"
 
 /** Where the usual place for temporary directories has a long name, its sockets could not be reached. */
@@ -46,13 +52,7 @@ const guarded = (runDirectory: string, isTemporary: boolean) =>
  * Makes a directory of mode 0700, in which sockets of these names can be reached. It goes with the scope, or with the host:
  * its guard is there before it, and stays until it has gone.
  */
-export const makeRunDirectory = (
-  names: ReadonlyArray<string>
-): Effect.Effect<
-  Guarded,
-  EtcdProcessError.EtcdProcessError,
-  FileSystem.FileSystem | Path.Path | Scope.Scope | ChildProcessSpawner.ChildProcessSpawner
-> =>
+export const makeRunDirectory = (names: ReadonlyArray<string>): Making<Guarded> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
@@ -109,11 +109,7 @@ export const make = (
   given: EtcdConfig.EtcdOptions,
   version: SemVer.SemVer,
   options: { readonly runDirectory?: string | undefined; readonly runDirectoryIsTemporary?: boolean | undefined }
-): Effect.Effect<
-  Place,
-  EtcdProcessError.EtcdProcessError,
-  FileSystem.FileSystem | Path.Path | Scope.Scope | ChildProcessSpawner.ChildProcessSpawner
-> =>
+): Making<Place> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path

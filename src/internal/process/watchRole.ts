@@ -114,14 +114,16 @@ export const make = (options: Options): WatchRole => {
         : { ...told, leader: Option.none() }
 
   /** Changes what is known, and shows it, in one step: lines and answers come from fibers of their own. */
-  const update = (change: () => void) =>
-    SubscriptionRef.updateSome(role, (before) => {
-      if (!isOver) change()
-      const after = shown()
-      if (told.role === "leader") leading.openUnsafe()
-      else leading.closeUnsafe()
-      return isOver || sameState(before, after) ? Option.none() : Option.some(after)
-    })
+  const update = (change: (now: DateTime.Utc) => void) =>
+    Effect.flatMap(DateTime.now, (now) =>
+      SubscriptionRef.updateSome(role, (before) => {
+        if (!isOver) change(now)
+        const after = shown()
+        if (told.role === "leader") leading.openUnsafe()
+        else leading.closeUnsafe()
+        return isOver || sameState(before, after) ? Option.none() : Option.some(after)
+      })
+    )
 
   const setReady = (is: boolean) =>
     SubscriptionRef.updateSome(ready, (before) => (before === is || isLeaving ? Option.none() : Option.some(is)))
@@ -144,23 +146,21 @@ export const make = (options: Options): WatchRole => {
   }
 
   const answered = (status: Role.Status, asked: { readonly state: Role.RoleState; readonly at: number }) =>
-    Effect.flatMap(DateTime.now, (now) =>
-      update(() => {
-        const itself = status.leader === status.memberId
-        const isKnown = told.role === "leader" && told.term === status.raftTerm
-        // A line that came after the question is newer than the answer.
-        if (told === asked.state) {
-          told = itself && !isKnown ? claims(status, asked.at, now) : Role.fromStatus(told, status, now)
-          if (told !== asked.state) isLogged = false
-        }
-        if (isKnown || !itself) claim = undefined
-        if (silentSince === undefined) return
-        again = itself ? (again ?? asked.at) : undefined
-        // One that leads no more may not have said at which term it follows.
-        const isBack = again === undefined ? told.role !== "leader" : asked.at - again >= bound
-        if (isBack) heard(now)
-      })
-    )
+    update((now) => {
+      const itself = status.leader === status.memberId
+      const isKnown = told.role === "leader" && told.term === status.raftTerm
+      // A line that came after the question is newer than the answer.
+      if (told === asked.state) {
+        told = itself && !isKnown ? claims(status, asked.at, now) : Role.fromStatus(told, status, now)
+        if (told !== asked.state) isLogged = false
+      }
+      if (isKnown || !itself) claim = undefined
+      if (silentSince === undefined) return
+      again = itself ? (again ?? asked.at) : undefined
+      // One that leads no more may not have said at which term it follows.
+      const isBack = again === undefined ? told.role !== "leader" : asked.at - again >= bound
+      if (isBack) heard(now)
+    })
 
   /** It is silent no more. */
   const heard = (now: DateTime.Utc) => {
@@ -170,35 +170,27 @@ export const make = (options: Options): WatchRole => {
   }
 
   /** It is there, and says nothing of its role. Who is known to lead by answers alone is not known to any more. */
-  const refused = (now: DateTime.Utc) =>
-    update(() => {
-      if (isLeaderByAnswers()) told = { ...told, role: "follower", leader: Option.none(), since: now }
-      if (silentSince !== undefined) heard(now)
-      claim = undefined
-    })
+  const refused = update((now) => {
+    if (isLeaderByAnswers()) told = { ...told, role: "follower", leader: Option.none(), since: now }
+    if (silentSince !== undefined) heard(now)
+    claim = undefined
+  })
 
   /** It runs, and neither an answer nor a line has said as what. */
-  const unknown = (now: DateTime.Utc) =>
-    update(() => {
-      if (told.role === "stopped") told = { ...told, role: "follower", since: now }
-    })
+  const unknown = update((now) => {
+    if (told.role === "stopped") told = { ...told, role: "follower", since: now }
+  })
+
+  const silent = update((now) => {
+    silentSince ??= now
+    again = undefined
+    claim = undefined
+  })
 
   const onOutcome = (outcome: Outcome, asked: { readonly state: Role.RoleState; readonly at: number }) =>
     outcome === "silence"
-      ? Effect.flatMap(DateTime.now, (now) =>
-          Effect.andThen(
-            update(() => {
-              silentSince ??= now
-              again = undefined
-              claim = undefined
-            }),
-            setReady(false)
-          )
-        )
-      : Effect.andThen(
-          outcome === "withheld" ? Effect.flatMap(DateTime.now, refused) : answered(outcome, asked),
-          setReady(true)
-        )
+      ? Effect.andThen(silent, setReady(false))
+      : Effect.andThen(outcome === "withheld" ? refused : answered(outcome, asked), setReady(true))
 
   const asking = Effect.fnUntraced(function* (ask: Effect.Effect<Role.Status, EtcdError.EtcdError>) {
     const time = yield* Time.Time
@@ -243,8 +235,7 @@ export const make = (options: Options): WatchRole => {
     serves: (status) =>
       Effect.flatMap(Time.Time, (time) => {
         hasAnswered = status.raftTerm > 0n
-        if (!hasAnswered) return Effect.flatMap(DateTime.now, unknown)
-        return answered(status, { state: first, at: time.now() })
+        return hasAnswered ? answered(status, { state: first, at: time.now() }) : unknown
       }).pipe(Effect.andThen(setReady(true))),
     watch: Number.isFinite(interval)
       ? Effect.scoped(Effect.flatMap(connect, asking)).pipe(
@@ -259,15 +250,13 @@ export const make = (options: Options): WatchRole => {
         isLeaving = true
       })
     ),
-    ended: Effect.flatMap(DateTime.now, (now) =>
-      Effect.andThen(
-        update(() => {
-          told = Role.stopped(told, now)
-        }),
-        Effect.sync(() => {
-          isOver = true
-        })
-      )
+    ended: Effect.andThen(
+      update((now) => {
+        told = Role.stopped(told, now)
+      }),
+      Effect.sync(() => {
+        isOver = true
+      })
     )
   }
 }
