@@ -258,7 +258,7 @@ const makeWith = Effect.fnUntraced(function* (
   yield* ProcessOptions.check("EtcdProcess", ProcessOptions.ofNode, options)
   const given = yield* EtcdConfig.decode(input)
   const binary = yield* EtcdBinary.fromInput(options.binary)
-  const wanted = yield* EtcdConfig.decode(Object.assign({}, preset(binary.version), given))
+  const wanted = { ...(yield* EtcdConfig.decode(preset(binary.version))), ...given }
   const { config, guard, runDirectory, sockets } = yield* Place.make(wanted, binary.version, options)
   const endpoints = EtcdConfig.endpoints(config, runDirectory)
   const startTimeout = Duration.fromInputUnsafe(options.startTimeout ?? "30 seconds")
