@@ -285,7 +285,9 @@ describe("EtcdProcess", () => {
       // The brackets keep pgrep from finding the shell that runs it.
       const left = () => String(execFileSync("sh", ["-c", `pgrep -f 'name=[i]${name.slice(1)}' || true`])).trim()
       for (const delay of [0, 5, 20, 40]) {
-        const fiber = yield* Effect.forkChild(Effect.scoped(EtcdProcess.ephemeral({ name }, quiet)))
+        // A start that is over by then must not end by itself.
+        const starting = Effect.andThen(EtcdProcess.ephemeral({ name }, quiet), Effect.never)
+        const fiber = yield* Effect.forkChild(Effect.scoped(starting))
         yield* Effect.sleep(delay)
         const exit = yield* Fiber.interrupt(fiber).pipe(Effect.andThen(Fiber.await(fiber)))
         assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
