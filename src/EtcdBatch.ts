@@ -36,7 +36,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as EtcdClient from "./EtcdClient.ts"
 import type { EtcdError } from "./EtcdError.ts"
-import * as Batching from "./internal/client/batching.ts"
+import * as Batch from "./internal/batch/batch.ts"
 
 /**
  * How much goes out together.
@@ -73,7 +73,7 @@ export type Options = EtcdClient.BatchingOptions
 export const fromClient = (
   client: EtcdClient.Client,
   options: Options = {}
-): Effect.Effect<EtcdClient.Client, EtcdError> => Batching.make(client, options)
+): Effect.Effect<EtcdClient.Client, EtcdError> => Batch.make(client, options)
 
 /**
  * Provides services, and the client below them, with batching over the client that is there. The services are always

@@ -44,13 +44,14 @@ import type {
 import type * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { EtcdError } from "./EtcdError.ts"
+import * as Batch from "./internal/batch/batch.ts"
 import * as internal from "./internal/client/client.ts"
 import * as defaults from "./internal/client/options.ts"
 
@@ -349,7 +350,11 @@ export const defaultReconnect: Schedule.Schedule<unknown, unknown> = defaults.de
  * @category constructors
  * @since 0.1.0
  */
-export const make: (options: Options) => Effect.Effect<EtcdClient["Service"], EtcdError, Scope.Scope> = internal.make
+export const make = (options: Options): Effect.Effect<Client, EtcdError, Scope.Scope> =>
+  Effect.flatMap(internal.make(options), (client) => {
+    const { batching = false } = options
+    return batching === false ? Effect.succeed(client) : Batch.make(client, batching === true ? {} : batching)
+  })
 
 /**
  * Provides {@link EtcdClient}.
@@ -370,5 +375,4 @@ export const make: (options: Options) => Effect.Effect<EtcdClient["Service"], Et
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options: Options): Layer.Layer<EtcdClient, EtcdError> =>
-  Layer.effect(EtcdClient, internal.make(options))
+export const layer = (options: Options): Layer.Layer<EtcdClient, EtcdError> => Layer.effect(EtcdClient, make(options))

@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
-import type { CallDefaults, CallOptions } from "../EtcdClient.ts"
+import type { BatchingOptions, CallDefaults, CallOptions } from "../EtcdClient.ts"
 import * as EtcdError from "../EtcdError.ts"
 import * as KeyRange from "../KeyRange.ts"
 import { isSendable } from "./grpc/metadata.ts"
@@ -352,8 +352,10 @@ const metadata: Check = {
       : typeof value
 }
 
-// ── what every call has ──
+// ── what calls have ──
 
 export const ofDefaults: Checks<CallDefaults> = { deadline, retry: schedule }
+
+export const ofBatching: Checks<BatchingOptions> = { maxOperations: count, maxBytes: size, maxInFlight: count }
 
 export const ofCall: Checks<CallOptions> = { deadline, retry: schedule, endpoint, requireLeader: flag, metadata }

@@ -33,17 +33,18 @@ import { http2Transport } from "../http2/Http2Transport.ts"
 import * as RequestOptions from "../options.ts"
 import { Auth, type ResponseHeader } from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
-import * as Batching from "./batching.ts"
-import { Batched, type Call, type Limit, limitOf, type Try, unlimited } from "./call.ts"
+import { Batched, MessageLimit } from "./batched.ts"
+import type { Call, Try } from "./call.ts"
 import * as Credentials from "./credentials.ts"
-import * as Endpoints from "./endpoints.ts"
 import * as Engine from "./engine.ts"
 import * as Inquiry from "./inquiry.ts"
+import { type Limit, limitOf, unlimited } from "./limit.ts"
 import * as Messages from "./messages.ts"
 import * as ClientOptions from "./options.ts"
+import * as Resolver from "./resolver.ts"
 import { type Kind, kindOf, type Method, methodOf, needsLeader, serviceNamed } from "./rpcs.ts"
 import * as Selection from "./selection.ts"
-import * as Session from "./session.ts"
+import * as Subchannel from "./subchannel.ts"
 import * as Telemetry from "./telemetry.ts"
 import * as Tls from "./tls.ts"
 
@@ -55,8 +56,8 @@ const makeEngine = Effect.fnUntraced(function* (
   tls: Options["tls"],
   first: ReadonlyArray<string>
 ) {
-  const configured = yield* Effect.fromResult(Endpoints.configure(first, tls !== undefined))
-  const environment: Session.Environment = {
+  const configured = yield* Effect.fromResult(Resolver.configure(first, tls !== undefined))
+  const environment: Subchannel.Environment = {
     // Whatever is opened later closes where the client does: after all that was made of it in the same scope.
     scope: yield* Scope.fork(yield* Effect.scope),
     context: yield* Effect.context(),
@@ -70,7 +71,7 @@ const makeEngine = Effect.fnUntraced(function* (
     reconnect,
     identity: { clusterId: 0n },
     credentials: Credentials.none,
-    observer: Telemetry.observer,
+    listener: Telemetry.connectionListener,
     links: new Set(),
     onView: () => Inquiry.viewed(engine)
   }
@@ -107,7 +108,10 @@ const limitOfCall = ({ engine, isAnswered, method, options, streaming }: Beginni
   return given === undefined && (!isAnswered || method.takesLong) ? unlimited : limitOf(given)
 }
 
-const pinnedOf = ({ engine, options }: Beginning): Result.Result<Session.Session | undefined, EtcdError.EtcdError> =>
+const pinnedOf = ({
+  engine,
+  options
+}: Beginning): Result.Result<Subchannel.Subchannel | undefined, EtcdError.EtcdError> =>
   options.endpoint === undefined ? Result.succeed(undefined) : Engine.pin(engine, options.endpoint)
 
 const metadataOf = ({ options }: Beginning, span: Tracer.Span | undefined) =>
@@ -155,7 +159,7 @@ const beginCall = (beginning: Beginning, span: Tracer.Span | undefined): Result.
 }
 
 /** What is wrong with who answered, if anything is. */
-const wrongSender = (engine: Engine.Engine, link: Session.Link, answer: object): TransportError | undefined => {
+const wrongSender = (engine: Engine.Engine, link: Subchannel.Link, answer: object): TransportError | undefined => {
   const { header } = answer as { readonly header?: ResponseHeader | undefined }
   return header === undefined ? undefined : Engine.heard(engine, link, header)
 }
@@ -178,7 +182,7 @@ const exchange =
       const wrong = Exit.isSuccess(decoded) ? wrongSender(engine, link, decoded.value) : undefined
       return wrong === undefined ? decoded : Exit.fail(wrong)
     }
-    Session.enter(link, call)
+    Subchannel.enter(link, call)
     Inquiry.notice(engine)
     return connection.unary(method.path, bytes, options, read)
   }
@@ -226,7 +230,7 @@ type Bytes = Arr.NonEmptyReadonlyArray<Uint8Array>
 const decodeAll = <O extends DescMessage>(
   engine: Engine.Engine,
   method: Method,
-  link: Session.Link,
+  link: Subchannel.Link,
   schema: O,
   batch: Bytes,
   context: Context.Context<never>
@@ -241,7 +245,7 @@ const decodeAll = <O extends DescMessage>(
     messages.push(decoded.value)
   }
   // That a stream could be made shows little; that it is answered does.
-  if (link.session.avoidUntil !== 0) Session.praise(link.session)
+  if (link.subchannel.avoidUntil !== 0) Subchannel.praise(link.subchannel)
   return Effect.succeed(messages as [MessageShape<O>, ...Array<MessageShape<O>>])
 }
 
@@ -263,12 +267,12 @@ const decoding = <O extends DescMessage>(
 
 /** Runs a try whose connection stays open as long as the scope; a try that fails leaves nothing behind. */
 const holdingInScope = <A>(
-  link: Session.Link,
+  link: Subchannel.Link,
   open: Effect.Effect<A, TransportError, Scope.Scope>
 ): Effect.Effect<A, TransportError, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Scope.fork(yield* Effect.scope)
-    return yield* Effect.andThen(Session.holdInScope(link), open).pipe(
+    return yield* Effect.andThen(Subchannel.holdInScope(link), open).pipe(
       Scope.provide(scope),
       Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
     )
@@ -345,7 +349,7 @@ const makeServerStream =
         const { attempt, first, rest } = yield* Engine.perform(engine, call, (attempt) =>
           Effect.contextWith((context: Context.Context<Scope.Scope>) => {
             Telemetry.sent(method, bytes.length, context)
-            Session.listen(attempt.link, call.sentAt)
+            Subchannel.listen(attempt.link, call.sentAt)
             return holdingInScope(attempt.link, inTime(engine, call, openStream(attempt, method.path, bytes)))
           })
         )
@@ -391,7 +395,7 @@ const makeBidirectional =
         },
         end: duplex.end,
         messages: decoding(engine, call, attempt, descriptor.output, duplex.messages),
-        endpoint: attempt.session.endpoint.address,
+        endpoint: attempt.subchannel.endpoint.address,
         draining: Effect.raceFirst(Effect.asVoid(attempt.connection.closed), Deferred.await(attempt.link.left)),
         renewToken: Effect.sync(() => credentials.refuse(attempt.metadata))
       }
@@ -429,7 +433,7 @@ const authenticate = (engine: Engine.Engine, given: NonNullable<Options["credent
 /** A client over a transport of the caller's choice. */
 export const makeWith = Effect.fnUntraced(function* (transport: Transport, options: Options) {
   const settings = yield* Effect.fromResult(ClientOptions.settings(options))
-  const { first, rest } = yield* Endpoints.lists(options.endpoints)
+  const { first, rest } = yield* Resolver.lists(options.endpoints)
   const engine = yield* makeEngine(transport, settings, options.tls, first)
   const { scope } = engine.environment
   const credentials =
@@ -439,18 +443,18 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
           Inquiry.introduced(engine)
         )
   engine.environment.credentials = credentials
-  const client: EtcdClient.Client & Batching.MessageLimit = {
-    [Batching.MessageLimit]: settings.connection.maxReceiveMessageBytes,
+  const client: EtcdClient.Client & MessageLimit = {
+    [MessageLimit]: settings.connection.maxReceiveMessageBytes,
     unary: makeUnary(engine, credentials),
     serverStream: makeServerStream(engine, credentials),
     bidirectional: makeBidirectional(engine, credentials),
     defaults: (service) => engine.defaults(serviceNamed(service) ?? service),
-    endpoints: Effect.sync(() => engine.selection.sessions.map((session) => session.endpoint.address))
+    endpoints: Effect.sync(() => engine.selection.subchannels.map((subchannel) => subchannel.endpoint.address))
   }
-  if (rest !== undefined) yield* Effect.forkIn(Endpoints.follow(engine, rest), scope)
-  const { batching, memberRefresh } = settings
+  if (rest !== undefined) yield* Effect.forkIn(Resolver.follow(engine, rest), scope)
+  const { memberRefresh } = settings
   if (memberRefresh !== undefined) {
-    Session.fork(engine.environment, Endpoints.refresh(engine, client, memberRefresh))
+    Subchannel.fork(engine.environment, Resolver.refresh(engine, client, memberRefresh))
   }
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
@@ -458,7 +462,7 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
       Deferred.doneUnsafe(engine.environment.ended, Exit.void)
     })
   )
-  return batching === undefined ? client : yield* Batching.make(client, batching)
+  return client
 })
 
 export const make = (options: Options): Effect.Effect<EtcdClient.Client, EtcdError.EtcdError, Scope.Scope> =>

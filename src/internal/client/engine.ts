@@ -16,14 +16,15 @@ import * as EtcdError from "../../EtcdError.ts"
 import { type CallOptions as TransportCallOptions, TransportError } from "../grpc/Transport.ts"
 import * as Options from "../options.ts"
 import * as Time from "../time.ts"
-import { type Call, type Retry, type Try, tooLate as tooLateText } from "./call.ts"
+import type { Call, Retry, Try } from "./call.ts"
 import * as Credentials from "./credentials.ts"
-import * as Endpoints from "./endpoints.ts"
 import * as Inquiry from "./inquiry.ts"
+import { tooLate as tooLateText } from "./limit.ts"
 import * as Reasons from "./reasons.ts"
+import * as Resolver from "./resolver.ts"
 import { blamesEndpoint, decide } from "./retryRules.ts"
 import * as Selection from "./selection.ts"
-import * as Session from "./session.ts"
+import * as Subchannel from "./subchannel.ts"
 import * as Telemetry from "./telemetry.ts"
 
 /** How a call is made, where its caller does not say. */
@@ -33,11 +34,11 @@ export interface Defaults {
 }
 
 export interface Engine {
-  readonly environment: Session.Environment
+  readonly environment: Subchannel.Environment
   readonly selection: Selection.Selection
   /** Endpoints that single calls asked for and that are not in the list. */
-  readonly others: Map<string, Session.Session>
-  readonly configured: Endpoints.Configured
+  readonly others: Map<string, Subchannel.Subchannel>
+  readonly configured: Resolver.Configured
   readonly defaults: (service: string) => Defaults
   readonly inquiry: Inquiry.Inquiry
 }
@@ -48,12 +49,12 @@ export const closedError = EtcdError.make(
 )
 
 /** The error of a try. */
-export const failure = (call: Call, session: Session.Session, error: TransportError): EtcdError.EtcdError => {
+export const failure = (call: Call, subchannel: Subchannel.Subchannel, error: TransportError): EtcdError.EtcdError => {
   call.code = error.code
-  if (error === Session.clientClosed) return closedError
+  if (error === Subchannel.clientClosed) return closedError
   return Reasons.fromTransport(error.kind === "Deadline" ? retold(call, error) : error, {
     method: call.method.path,
-    endpoint: session.endpoint.address,
+    endpoint: subchannel.endpoint.address,
     kind: call.kind
   })
 }
@@ -75,40 +76,40 @@ const retold = (call: Call, error: TransportError): TransportError => {
 const lingerMillis = 10_000
 
 /** Lets go of an endpoint that only single calls have named, when none has for a while. */
-const letGo = (engine: Engine, session: Session.Session): Effect.Effect<void> => {
-  const { address } = session.endpoint
+const letGo = (engine: Engine, subchannel: Subchannel.Subchannel): Effect.Effect<void> => {
+  const { address } = subchannel.endpoint
   const isUnused = () => {
-    if (session.isNamed) {
-      session.isNamed = false
+    if (subchannel.isNamed) {
+      subchannel.isNamed = false
       return false
     }
-    return session.link === undefined ? session.dialing === undefined : Session.isIdle(session.link)
+    return subchannel.link === undefined ? subchannel.dialing === undefined : Subchannel.isIdle(subchannel.link)
   }
   const wait = Time.sleep(engine.environment.time, lingerMillis)
   return Effect.gen(function* () {
     for (let idle = 0; idle < 2; idle = isUnused() ? idle + 1 : 0) yield* wait
-    if (engine.others.get(address) !== session) return
+    if (engine.others.get(address) !== subchannel) return
     engine.others.delete(address)
-    yield* Session.remove(session)
+    yield* Subchannel.remove(subchannel)
   })
 }
 
-/** The session of an endpoint that a call names. */
-export const pin = (engine: Engine, text: string): Result.Result<Session.Session, EtcdError.EtcdError> => {
-  const admitted = Endpoints.admit(engine.configured, text)
+/** The subchannel of an endpoint that a call names. */
+export const pin = (engine: Engine, text: string): Result.Result<Subchannel.Subchannel, EtcdError.EtcdError> => {
+  const admitted = Resolver.admit(engine.configured, text)
   if (Result.isFailure(admitted)) return Result.fail(Options.invalid(admitted.failure))
   const endpoint = admitted.success
   const known =
-    Selection.all(engine.selection).find((session) => session.endpoint.address === endpoint.address) ??
+    Selection.all(engine.selection).find((subchannel) => subchannel.endpoint.address === endpoint.address) ??
     engine.others.get(endpoint.address)
   if (known !== undefined) {
     known.isNamed = true
     return Result.succeed(known)
   }
-  const session = Session.make(endpoint, false)
-  engine.others.set(endpoint.address, session)
-  Session.fork(engine.environment, letGo(engine, session))
-  return Result.succeed(session)
+  const subchannel = Subchannel.make(endpoint, false)
+  engine.others.set(endpoint.address, subchannel)
+  Subchannel.fork(engine.environment, letGo(engine, subchannel))
+  return Result.succeed(subchannel)
 }
 
 const tooLate = new TransportError({ kind: "Deadline", code: 4, processed: "no", message: "too late" })
@@ -117,13 +118,13 @@ const withDeadline = <A>(
   engine: Engine,
   effect: Effect.Effect<A, EtcdError.EtcdError>,
   call: Call,
-  session: Session.Session
+  subchannel: Subchannel.Subchannel
 ): Effect.Effect<A, EtcdError.EtcdError> => {
   const { time } = engine.environment
   return call.deadlineAt === Number.POSITIVE_INFINITY
     ? effect
     : Time.within(time, effect, Math.max(0, call.deadlineAt - time.now()), () =>
-        Effect.fail(failure(call, session, tooLate))
+        Effect.fail(failure(call, subchannel, tooLate))
       )
 }
 
@@ -163,24 +164,24 @@ const elsewhere = <A, R>(
   engine: Engine,
   call: Call,
   run: Run<A, R>,
-  session: Session.Session,
+  subchannel: Subchannel.Subchannel,
   otherwise: Effect.Effect<A, EtcdError.EtcdError, R>
 ): Effect.Effect<A, EtcdError.EtcdError, R> => {
   call.tried ??= new Set()
-  call.tried.add(session)
-  return Selection.hasOther(engine.selection, call, session) ? perform(engine, call, run) : otherwise
+  call.tried.add(subchannel)
+  return Selection.hasOther(engine.selection, call, subchannel) ? perform(engine, call, run) : otherwise
 }
 
 const leave = <A, R>(
   engine: Engine,
   call: Call,
   run: Run<A, R>,
-  session: Session.Session,
+  subchannel: Subchannel.Subchannel,
   error: EtcdError.EtcdError
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
-  Effect.andThen(Session.blame(session, engine.environment, undefined), () => {
+  Effect.andThen(Subchannel.blame(subchannel, engine.environment, undefined), () => {
     call.mendable = error
-    return elsewhere(engine, call, run, session, afterPause(engine, call, run, error))
+    return elsewhere(engine, call, run, subchannel, afterPause(engine, call, run, error))
   })
 
 /** Time does not mend this endpoint. If it does not mend any, the call has failed. */
@@ -188,12 +189,12 @@ const giveUp = <A, R>(
   engine: Engine,
   call: Call,
   run: Run<A, R>,
-  session: Session.Session,
+  subchannel: Subchannel.Subchannel,
   error: EtcdError.EtcdError
 ): Effect.Effect<A, EtcdError.EtcdError, R> => {
   const { mendable } = call
   const last = mendable === undefined ? Effect.fail(error) : afterPause(engine, call, run, mendable)
-  return elsewhere(engine, call, run, session, last)
+  return elsewhere(engine, call, run, subchannel, last)
 }
 
 /** The connection was closed, or drained, under a call that the server did not take up: no fault of the endpoint. */
@@ -206,7 +207,7 @@ const missedConnection = (error: TransportError): boolean =>
  */
 const raisesDoubt = (
   engine: Engine,
-  link: Session.Link,
+  link: Subchannel.Link,
   error: TransportError,
   failed: EtcdError.EtcdError
 ): boolean => (error.kind === "Deadline" ? Inquiry.isQuiet(engine, link) : blamesEndpoint(failed.reason))
@@ -215,8 +216,8 @@ const raisesDoubt = (
 export const doubt = (engine: Engine, { link }: Call): void => {
   const { environment } = engine
   if (link === undefined || !Inquiry.isQuiet(engine, link)) return
-  const blaming = Effect.asVoid(Session.blame(link.session, environment, undefined))
-  Session.fork(environment, blaming, { startImmediately: true })
+  const blaming = Effect.asVoid(Subchannel.blame(link.subchannel, environment, undefined))
+  Subchannel.fork(environment, blaming, { startImmediately: true })
 }
 
 /** In a row: a member that lags behind does not know a token yet that is new. Each costs the server the hash of a password. */
@@ -231,25 +232,25 @@ const recover = <A, R>(
   engine: Engine,
   call: Call,
   run: Run<A, R>,
-  link: Session.Link,
+  link: Subchannel.Link,
   metadata: Credentials.Metadata,
   error: TransportError | EtcdError.EtcdError
 ): Effect.Effect<A, EtcdError.EtcdError, R> => {
   if (error._tag === "EtcdError") return Effect.fail(error)
-  const { session } = link
-  const failed = failure(call, session, error)
+  const { subchannel } = link
+  const failed = failure(call, subchannel, error)
   if (missedConnection(error) && !call.resent) {
     call.resent = true
     return perform(engine, call, run)
   }
-  Inquiry.failed(engine, session, failed)
+  Inquiry.failed(engine, subchannel, failed)
   const decision = decide(failed.reason)
   // The token was good: should it expire later, that is another matter.
   if (decision !== "renew" && error.kind === "Status") call.renewals = 0
   switch (decision) {
     case "fail":
       return raisesDoubt(engine, link, error, failed)
-        ? Effect.andThen(Session.blame(session, engine.environment, error), Effect.fail(failed))
+        ? Effect.andThen(Subchannel.blame(subchannel, engine.environment, error), Effect.fail(failed))
         : Effect.fail(failed)
     case "renew":
       call.credentials.refuse(metadata)
@@ -258,9 +259,9 @@ const recover = <A, R>(
     case "later":
       return afterPause(engine, call, run, failed)
     case "elsewhere":
-      return leave(engine, call, run, session, failed)
+      return leave(engine, call, run, subchannel, failed)
     case "another":
-      return giveUp(engine, call, run, session, failed)
+      return giveUp(engine, call, run, subchannel, failed)
   }
 }
 
@@ -268,26 +269,26 @@ const send = <A, R>(
   engine: Engine,
   call: Call,
   run: Run<A, R>,
-  link: Session.Link,
+  link: Subchannel.Link,
   metadata: Credentials.Metadata,
   now: number
 ): Effect.Effect<A, EtcdError.EtcdError, R> => {
-  const { connection, session } = link
-  if (now >= call.deadlineAt) return Effect.fail(failure(call, session, tooLate))
+  const { connection, subchannel } = link
+  if (now >= call.deadlineAt) return Effect.fail(failure(call, subchannel, tooLate))
   call.tries++
   call.sentAt = now
-  if (call.span !== undefined) Telemetry.asked(call.span, session.endpoint)
+  if (call.span !== undefined) Telemetry.asked(call.span, subchannel.endpoint)
   const options = transportOptions(call, metadata, now)
-  return Effect.matchEffect(run({ session, link, connection, options, metadata }), {
+  return Effect.matchEffect(run({ subchannel, link, connection, options, metadata }), {
     onFailure: (error) => {
-      const closing = Session.leave(call)
+      const closing = Subchannel.leave(call)
       const recovery = recover(engine, call, run, link, metadata, error)
       return closing === undefined ? recovery : Effect.andThen(closing, recovery)
     },
     onSuccess: (answer) => {
-      const closing = Session.leave(call)
+      const closing = Subchannel.leave(call)
       call.code = Telemetry.ok
-      if (!call.isStream && session.avoidUntil !== 0) Session.praise(session)
+      if (!call.isStream && subchannel.avoidUntil !== 0) Subchannel.praise(subchannel)
       return closing === undefined ? Effect.succeed(answer) : Effect.as(closing, answer)
     }
   })
@@ -300,9 +301,9 @@ const send = <A, R>(
 const patienceBesideConnected = 100
 const patience = 1000
 
-const patienceFor = ({ selection }: Engine, call: Call, session: Session.Session): number => {
+const patienceFor = ({ selection }: Engine, call: Call, subchannel: Subchannel.Subchannel): number => {
   if (call.pinned !== undefined) return Number.POSITIVE_INFINITY
-  const others = Selection.all(selection).filter((other) => other !== session)
+  const others = Selection.all(selection).filter((other) => other !== subchannel)
   if (others.length === 0) return Number.POSITIVE_INFINITY
   return others.some(({ link }) => link !== undefined) ? patienceBesideConnected : patience
 }
@@ -322,35 +323,35 @@ const slow = (millis: number): TransportError =>
 const connect = (
   engine: Engine,
   call: Call,
-  session: Session.Session,
+  subchannel: Subchannel.Subchannel,
   metadata: Credentials.Metadata
-): Effect.Effect<Session.Link, EtcdError.EtcdError> => {
+): Effect.Effect<Subchannel.Link, EtcdError.EtcdError> => {
   const { environment } = engine
   const { time } = environment
   // With nowhere else to go, a call dials each endpoint once before it fails, whatever befell others before.
-  const insists = call.dialled?.has(session) !== true
-  const acquired = Effect.tap(Session.acquire(session, environment, insists), (link) =>
-    Session.isUnknown(link, metadata) ? Session.introduce(link, environment) : Effect.void
+  const insists = call.dialled?.has(subchannel) !== true
+  const acquired = Effect.tap(Subchannel.acquire(subchannel, environment, insists), (link) =>
+    Subchannel.isUnknown(link, metadata) ? Subchannel.introduce(link, environment) : Effect.void
   )
   call.dialled ??= new Set()
-  call.dialled.add(session)
-  const most = patienceFor(engine, call, session)
+  call.dialled.add(subchannel)
+  const most = patienceFor(engine, call, subchannel)
   const wait = Math.ceil(Math.min(most, (call.deadlineAt - time.now()) / 2))
   const patient = Number.isFinite(most) ? Time.patiently(time, acquired, wait, () => Effect.fail(slow(wait))) : acquired
-  return Effect.mapError(patient, (error) => failure(call, session, error))
+  return Effect.mapError(patient, (error) => failure(call, subchannel, error))
 }
 
 const prepare = <A, R>(
   engine: Engine,
   call: Call,
   run: Run<A, R>,
-  session: Session.Session
+  subchannel: Subchannel.Subchannel
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
-  Effect.matchEffect(withDeadline(engine, call.credentials.get, call, session), {
+  Effect.matchEffect(withDeadline(engine, call.credentials.get, call, subchannel), {
     // It was tried to authenticate at every endpoint that there is.
     onFailure: (error) =>
       isPassing(error.reason) && !engine.environment.closed ? afterPause(engine, call, run, error) : Effect.fail(error),
-    onSuccess: (metadata) => reach(engine, call, run, session, metadata)
+    onSuccess: (metadata) => reach(engine, call, run, subchannel, metadata)
   })
 
 const isPassing = (reason: EtcdError.Reason): boolean => {
@@ -362,18 +363,18 @@ const reach = <A, R>(
   engine: Engine,
   call: Call,
   run: Run<A, R>,
-  session: Session.Session,
+  subchannel: Subchannel.Subchannel,
   metadata: Credentials.Metadata
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
-  Effect.matchEffect(withDeadline(engine, connect(engine, call, session, metadata), call, session), {
+  Effect.matchEffect(withDeadline(engine, connect(engine, call, subchannel, metadata), call, subchannel), {
     onFailure: (error) => {
-      if (session.removed) return perform(engine, call, run)
-      Inquiry.failed(engine, session, error)
+      if (subchannel.removed) return perform(engine, call, run)
+      Inquiry.failed(engine, subchannel, error)
       switch (decide(error.reason)) {
         case "elsewhere":
-          return leave(engine, call, run, session, error)
+          return leave(engine, call, run, subchannel, error)
         case "another":
-          return giveUp(engine, call, run, session, error)
+          return giveUp(engine, call, run, subchannel, error)
         default:
           return Effect.fail(error)
       }
@@ -399,11 +400,11 @@ export const perform = <A, R>(
     if (Result.isFailure(pinned)) return Effect.fail(pinned.failure)
     call.pinned = pinned.success
   }
-  const session = call.pinned ?? Selection.pick(selection, call.tried, now)
+  const subchannel = call.pinned ?? Selection.pick(selection, call.tried, now)
   const metadata = call.credentials.current()
-  const { link } = session
-  return link === undefined || metadata === undefined || Session.isUnknown(link, metadata)
-    ? prepare(engine, call, run, session)
+  const { link } = subchannel
+  return link === undefined || metadata === undefined || Subchannel.isUnknown(link, metadata)
+    ? prepare(engine, call, run, subchannel)
     : send(engine, call, run, link, metadata, now)
 }
 
@@ -419,25 +420,25 @@ export const observed = <A, E, R>(
     const millis = engine.environment.time.now() - call.begunAt
     Telemetry.ended(call.method, code, millis, call.tries, fiber.context)
     if (call.span !== undefined) Telemetry.answered(call.span, code, call.tries)
-    return Session.leave(call)
+    return Subchannel.leave(call)
   })
 
 /** What a header says of who answered; what is wrong with that, if anything is. */
 export const heard = (
   engine: Engine,
-  link: Session.Link,
+  link: Subchannel.Link,
   header: { readonly clusterId: bigint; readonly memberId: bigint; readonly raftTerm: bigint }
 ): TransportError | undefined => {
   const { environment } = engine
-  const { session } = link
+  const { subchannel } = link
   link.isConfirmed = true
   if (header.clusterId !== environment.identity.clusterId) {
-    const wrong = Session.belongs(environment, link, header.clusterId, "yes")
+    const wrong = Subchannel.belongs(environment, link, header.clusterId, "yes")
     if (wrong !== undefined) return wrong
   }
-  const { view } = session
+  const { view } = subchannel
   if (view !== undefined && (header.raftTerm > view.term || header.memberId !== view.memberId)) {
-    session.view = { ...view, memberId: header.memberId, term: header.raftTerm, leader: undefined }
+    subchannel.view = { ...view, memberId: header.memberId, term: header.raftTerm, leader: undefined }
     // That another member answers at the same address is what a load balancer does, and no election.
     if (header.raftTerm > view.term) Inquiry.termChanged(engine)
   }
@@ -451,10 +452,10 @@ export const broke = (
   attempt: Try,
   error: TransportError
 ): Effect.Effect<never, EtcdError.EtcdError> => {
-  const failed = failure(call, attempt.session, error)
+  const failed = failure(call, attempt.subchannel, error)
   if (engine.environment.closed) return Effect.fail(closedError)
   if (decide(failed.reason) === "renew") call.credentials.refuse(attempt.metadata)
   return blamesEndpoint(failed.reason)
-    ? Effect.andThen(Session.blame(attempt.session, engine.environment, error), Effect.fail(failed))
+    ? Effect.andThen(Subchannel.blame(attempt.subchannel, engine.environment, error), Effect.fail(failed))
     : Effect.fail(failed)
 }

@@ -5,7 +5,7 @@
  */
 import { format } from "../../EtcdId.ts"
 import { TransportError } from "../grpc/Transport.ts"
-import type { Session } from "./session.ts"
+import type { Subchannel } from "./subchannel.ts"
 
 export interface Identity {
   /** 0 before anybody has answered. */
@@ -17,7 +17,7 @@ export const isOther = (identity: Identity, clusterId: bigint): boolean =>
   clusterId !== identity.clusterId && clusterId !== 0n && identity.clusterId !== 0n
 
 /** An endpoint of the client has answered. Answers whether it is by this that the client's cluster is known. */
-export const learn = (identity: Identity, { isListed }: Session, clusterId: bigint): boolean => {
+export const learn = (identity: Identity, { isListed }: Subchannel, clusterId: bigint): boolean => {
   if (identity.clusterId !== 0n || clusterId === 0n || !isListed) return false
   identity.clusterId = clusterId
   return true
@@ -26,7 +26,7 @@ export const learn = (identity: Identity, { isListed }: Session, clusterId: bigi
 /** What is wrong with an answer from another cluster. `processed`: whether that may have acted on the request. */
 export const mismatch = (
   { clusterId: expected }: Identity,
-  { endpoint }: Session,
+  { endpoint }: Subchannel,
   found: bigint,
   processed: "no" | "yes"
 ): TransportError =>

@@ -27,7 +27,7 @@ import * as Time from "../time.ts"
 import type { Call } from "./call.ts"
 import type { Engine } from "./engine.ts"
 import * as Selection from "./selection.ts"
-import * as Session from "./session.ts"
+import * as Subchannel from "./subchannel.ts"
 import type * as View from "./view.ts"
 
 /** How long a call may be out before the members are asked, besides two round trips, in milliseconds. */
@@ -82,9 +82,9 @@ export interface Inquiry {
   /** When it was seen that this process had stood still, for the first time in about as long as reading may take. */
   stoodAt: number
   /** The connections whose members have not answered the first question since their last answer. */
-  readonly asked: Map<Session.Link, Question>
+  readonly asked: Map<Subchannel.Link, Question>
   /** The connections that a question is on its way over, and the members that are connected to for one. */
-  readonly asking: Set<Session.Link | Session.Session>
+  readonly asking: Set<Subchannel.Link | Subchannel.Subchannel>
   /** Whether the leader is being looked for. */
   isSeeking: boolean
 }
@@ -103,10 +103,10 @@ export const make = (): Inquiry => ({
 
 // ── asking ──
 
-const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void> =>
+const askOver = (engine: Engine, link: Subchannel.Link): Effect.Effect<void> =>
   Effect.suspend(() => {
     const { environment, inquiry } = engine
-    const { connection, roundTrip, session } = link
+    const { connection, roundTrip, subchannel } = link
     const now = environment.time.now()
     const question: Question = {
       holder: { begun: undefined },
@@ -116,7 +116,7 @@ const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void> =>
     }
     if (!inquiry.asked.has(link)) inquiry.asked.set(link, question)
     const options = { timeoutMillis: answerMillis + 2 * roundTrip, holder: question.holder }
-    return Effect.match(Session.ask(link, environment, options), {
+    return Effect.match(Subchannel.ask(link, environment, options), {
       onFailure: ({ processed }) => {
         // It has not left: the member does not know of it.
         if (processed === "no" && inquiry.asked.get(link) === question) inquiry.asked.delete(link)
@@ -126,28 +126,28 @@ const askOver = (engine: Engine, link: Session.Link): Effect.Effect<void> =>
         link.roundTrip = Math.min(link.roundTrip, environment.time.now() - question.askedAt)
         link.isMeasured = true
         // Whoever tells nobody may be no etcd at all.
-        if (view === undefined && link.isReserved) session.evadedAt = environment.time.now()
-        if (view === undefined || Session.belongs(environment, link, view.clusterId, "no") !== undefined) return
-        session.view = view
+        if (view === undefined && link.isReserved) subchannel.evadedAt = environment.time.now()
+        if (view === undefined || Subchannel.belongs(environment, link, view.clusterId, "no") !== undefined) return
+        subchannel.view = view
         viewed(engine)
       }
     })
   })
 
 /** Asks a member who leads, unless it is being asked. One that is not connected is asked by connecting to it. */
-const ask = (engine: Engine, session: Session.Session, link: Session.Link | undefined): void => {
+const ask = (engine: Engine, subchannel: Subchannel.Subchannel, link: Subchannel.Link | undefined): void => {
   const { environment, inquiry } = engine
-  const way = link ?? session
+  const way = link ?? subchannel
   if (inquiry.asking.has(way)) return
   inquiry.asking.add(way)
   const asking =
-    link === undefined ? Effect.ignore(Session.acquire(session, environment, false)) : askOver(engine, link)
+    link === undefined ? Effect.ignore(Subchannel.acquire(subchannel, environment, false)) : askOver(engine, link)
   const done = Effect.sync(() => inquiry.asking.delete(way))
-  Session.fork(environment, Effect.ensuring(asking, done))
+  Subchannel.fork(environment, Effect.ensuring(asking, done))
 }
 
 const askAll = (engine: Engine): void => {
-  for (const session of Selection.all(engine.selection)) ask(engine, session, session.link)
+  for (const subchannel of Selection.all(engine.selection)) ask(engine, subchannel, subchannel.link)
 }
 
 // ── what the answers show ──
@@ -206,15 +206,15 @@ interface Findings {
   readonly isLeft: boolean
 }
 
-const find = (engine: Engine, link: Session.Link, now: number): Findings => {
-  const { session } = link
-  const last = session.view
+const find = (engine: Engine, link: Subchannel.Link, now: number): Findings => {
+  const { subchannel } = link
+  const last = subchannel.view
   const views = told(engine, now - recentMillis)
   const own = last !== undefined && last.at >= now - recentMillis ? last : undefined
   const others = views.filter(({ memberId }) => memberId !== last?.memberId)
   const asked = engine.inquiry.asked.get(link)
   const isEvaded = Selection.all(engine.selection).some(
-    (other) => other !== session && other.evadedAt >= now - recentMillis
+    (other) => other !== subchannel && other.evadedAt >= now - recentMillis
   )
   const isSilent = asked !== undefined && now - asked.since >= silentMillis + 2 * link.roundTrip
   return {
@@ -268,14 +268,14 @@ const move = (call: Call, kind: TransportError["kind"], why: string): void => {
   end(call, kind, 14, why)
 }
 
-const memberSession = ({ selection }: Engine, memberId: bigint | undefined): Session.Session | undefined =>
+const subchannelOfMember = ({ selection }: Engine, memberId: bigint | undefined): Subchannel.Subchannel | undefined =>
   Selection.all(selection).find(({ view }) => view?.memberId === memberId)
 
 /** The next calls go to who leads now or, where that is no endpoint, to who knows it. */
 const turnTo = (engine: Engine, newest: View.View | undefined, now: number): void => {
   if (newest === undefined || engine.selection.policy === "spread") return
-  const session = memberSession(engine, newest.leader) ?? memberSession(engine, newest.memberId)
-  if (session !== undefined && session.avoidUntil <= now) engine.selection.current = session
+  const subchannel = subchannelOfMember(engine, newest.leader) ?? subchannelOfMember(engine, newest.memberId)
+  if (subchannel !== undefined && subchannel.avoidUntil <= now) engine.selection.current = subchannel
 }
 
 const silence = "the member does not even answer who leads, and others do"
@@ -285,7 +285,7 @@ const mayMove = ({ selection }: Engine, call: Call): boolean =>
   (call.kind === "read" || !isSent(call)) && call.moves < Selection.all(selection).length
 
 /** Draws the conclusions for the calls that a member has. */
-const judge = (engine: Engine, link: Session.Link, calls: ReadonlyArray<Call>, now: number): void => {
+const judge = (engine: Engine, link: Subchannel.Link, calls: ReadonlyArray<Call>, now: number): void => {
   const findings = find(engine, link, now)
   for (const call of calls) {
     // The end of one call may be that of others, or their next try.
@@ -297,25 +297,29 @@ const judge = (engine: Engine, link: Session.Link, calls: ReadonlyArray<Call>, n
       turnTo(engine, findings.newest, now)
       if (mayMove(engine, call)) move(call, "LeaderLost", why)
       else if (call.kind === "write" && isSent(call)) end(call, "LeaderLost", 14, why)
-    } else if (findings.isLeft && mayMove(engine, call) && Selection.hasOther(engine.selection, call, link.session)) {
+    } else if (
+      findings.isLeft &&
+      mayMove(engine, call) &&
+      Selection.hasOther(engine.selection, call, link.subchannel)
+    ) {
       move(call, "ConnectionLost", silence)
     }
   }
 }
 
 /** Leaves a member that is silent while others answer. */
-const leaveSilent = (engine: Engine, link: Session.Link, now: number): Effect.Effect<void> =>
+const leaveSilent = (engine: Engine, link: Subchannel.Link, now: number): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (link.retired || !find(engine, link, now).isLeft) return Effect.void
     // A write waits on: it ends with an answer, with evidence, or when the connection shows no sign of life.
     link.connection.probe()
-    return Effect.andThen(Session.blame(link.session, engine.environment, undefined), Session.abandon(link))
+    return Effect.andThen(Subchannel.blame(link.subchannel, engine.environment, undefined), Subchannel.abandon(link))
   })
 
 // ── calls that are out for long ──
 
 /** The calls that have been out for so long. */
-const olderThan = (link: Session.Link, millis: number, now: number): ReadonlyArray<Call> => {
+const olderThan = (link: Subchannel.Link, millis: number, now: number): ReadonlyArray<Call> => {
   const calls: Array<Call> = []
   for (let call = link.first; call !== undefined && now - call.sentAt >= millis; call = call.next) calls.push(call)
   return calls
@@ -325,22 +329,22 @@ const olderThan = (link: Session.Link, millis: number, now: number): ReadonlyArr
  * A call is measured by what its member knew when it was sent. Where that is not known, the member's next word counts,
  * which comes soon after.
  */
-const takeBearings = (engine: Engine, link: Session.Link, calls: ReadonlyArray<Call>): void => {
-  const { session } = link
+const takeBearings = (engine: Engine, link: Subchannel.Link, calls: ReadonlyArray<Call>): void => {
+  const { subchannel } = link
   for (const call of calls) {
     const { view } = call
     if (view?.leader !== undefined) continue
-    const own = session.view
-    if (own === undefined || own.at < call.sentAt || own.leader === undefined) ask(engine, session, link)
+    const own = subchannel.view
+    if (own === undefined || own.at < call.sentAt || own.leader === undefined) ask(engine, subchannel, link)
     else if (view === undefined || view.term === own.term) call.view = own
   }
 }
 
 /** Looks at the calls of a connection, and answers for how long the oldest has been out that makes one wonder. */
-const lookAt = (engine: Engine, link: Session.Link, now: number): number => {
+const lookAt = (engine: Engine, link: Subchannel.Link, now: number): number => {
   const travel = 2 * link.roundTrip
   const age = link.first === undefined ? 0 : now - link.first.sentAt
-  if (!link.isMeasured && age >= firstMillis) ask(engine, link.session, link)
+  if (!link.isMeasured && age >= firstMillis) ask(engine, link.subchannel, link)
   const old = olderThan(link, firstMillis + travel, now)
   if (old.length === 0) return 0
   const { endAt, overAt } = engine.inquiry
@@ -364,7 +368,7 @@ const look = (engine: Engine): Effect.Effect<boolean> =>
     listen(engine, now)
     const links = [...environment.links].filter((link) => link.first !== undefined)
     // Not from the last call: what came after it may be no more than that it has arrived.
-    for (const link of links) Session.listen(link, now)
+    for (const link of links) Subchannel.listen(link, now)
     const ages = links.map((link) => lookAt(engine, link, now))
     const oldest = Math.max(0, ...ages)
     if (oldest === 0) {
@@ -375,7 +379,7 @@ const look = (engine: Engine): Effect.Effect<boolean> =>
     for (const link of [...inquiry.asked.keys()]) yield* leaveSilent(engine, link, now)
     if (now >= inquiry.askAt) {
       inquiry.askAt = now + Math.min(oldest * askAgainAfter, longestAskMillis)
-      for (const [index, link] of links.entries()) if (ages[index]! > 0) ask(engine, link.session, link)
+      for (const [index, link] of links.entries()) if (ages[index]! > 0) ask(engine, link.subchannel, link)
       askAll(engine)
     }
     return true
@@ -414,15 +418,15 @@ const watchCalls = (engine: Engine): Effect.Effect<void> =>
 export const notice = (engine: Engine): void => {
   if (engine.inquiry.isWatching) return
   engine.inquiry.isWatching = true
-  Session.fork(engine.environment, watchCalls(engine))
+  Subchannel.fork(engine.environment, watchCalls(engine))
 }
 
 /**
  * Whether a member has said nothing for longer than is usual. Where calls were not looked at since it was asked, this
  * process stood still, and what it asked may not have left before.
  */
-export const isQuiet = ({ environment, inquiry }: Engine, link: Session.Link): boolean =>
-  Session.silence(link, environment.time.now()) >= longMillis &&
+export const isQuiet = ({ environment, inquiry }: Engine, link: Subchannel.Link): boolean =>
+  Subchannel.silence(link, environment.time.now()) >= longMillis &&
   (!inquiry.isWatching || inquiry.lookedAt > link.quietSince)
 
 // ── who leads ──
@@ -436,7 +440,7 @@ const follow = (engine: Engine, since: number): boolean => {
   const views = told(engine, since)
   const newest = newestOf(views)
   if (newest === undefined) return false
-  const leader = memberSession(engine, newest.leader)
+  const leader = subchannelOfMember(engine, newest.leader)
   if (leader === undefined) return views.length === Selection.all(selection).length
   if (leader.link === undefined || leader.avoidUntil > environment.time.now()) return false
   selection.current = leader
@@ -461,12 +465,12 @@ const seek = (engine: Engine): void => {
   const { policy } = engine.selection
   if (policy !== "leader" || engine.inquiry.isSeeking || Selection.all(engine.selection).length === 1) return
   engine.inquiry.isSeeking = true
-  Session.fork(engine.environment, seekLeader(engine))
+  Subchannel.fork(engine.environment, seekLeader(engine))
 }
 
 /** There is a token: those who tell things only to whom they know may tell them now. */
 export const introduced = (engine: Engine): void => {
-  for (const link of engine.environment.links) if (link.isReserved && !link.retired) ask(engine, link.session, link)
+  for (const link of engine.environment.links) if (link.isReserved && !link.retired) ask(engine, link.subchannel, link)
 }
 
 /** A member has told who leads. */
@@ -479,7 +483,7 @@ export const viewed = (engine: Engine): void => {
 export const termChanged = (engine: Engine): void => seek(engine)
 
 /** A call has failed. If the leader is gone, there will be another one, or it comes back. */
-export const failed = (engine: Engine, { view }: Session.Session, { reason }: EtcdError): void => {
+export const failed = (engine: Engine, { view }: Subchannel.Subchannel, { reason }: EtcdError): void => {
   const led = view !== undefined && view.leader === view.memberId
   if (reason._tag === "NoLeader" || reason._tag === "LeaderChanged" || (led && blames(reason))) seek(engine)
 }

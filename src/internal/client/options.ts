@@ -13,7 +13,6 @@ import type * as EtcdError from "../../EtcdError.ts"
 import type { ConnectionOptions } from "../grpc/Transport.ts"
 import * as Options from "../options.ts"
 import * as Time from "../time.ts"
-import * as Batching from "./batching.ts"
 import type { Defaults } from "./engine.ts"
 import { serviceNamed } from "./rpcs.ts"
 import type { Policy } from "./selection.ts"
@@ -124,7 +123,7 @@ export const problemOf = (options: EtcdClient.Options): string | undefined => {
     (tls === undefined ? undefined : Tls.problemOf(tls)) ??
     (credentials === undefined || Effect.isEffect(credentials) ? undefined : problemOfCredentials(credentials)) ??
     (services === undefined ? undefined : problemOfServices(services)) ??
-    (typeof batching === "object" ? Batching.problemOf(`${who}'s batching`, batching) : undefined)
+    (typeof batching === "object" ? Options.problemOf(`${who}'s batching`, Options.ofBatching, batching) : undefined)
   )
 }
 
@@ -138,7 +137,6 @@ export interface Settings {
   readonly defaults: (service: string) => Defaults
   /** Undefined: never. */
   readonly memberRefresh: Duration.Duration | undefined
-  readonly batching: EtcdClient.BatchingOptions | undefined
 }
 
 const durationOf = (input: Duration.Input | undefined): Duration.Duration | undefined =>
@@ -178,13 +176,11 @@ const refreshOf = (input: Duration.Input | undefined): Duration.Duration | undef
 export const settings = (options: EtcdClient.Options): Result.Result<Settings, EtcdError.EtcdError> => {
   const problem = problemOf(options)
   if (problem !== undefined) return Result.fail(Options.invalid(problem))
-  const { batching } = options
   return Result.succeed({
     selection: options.selection ?? defaultSelection,
     connection: connectionOf(options),
     reconnect: options.reconnect ?? defaultReconnect,
     defaults: defaultsOf(options),
-    memberRefresh: refreshOf(options.memberRefresh),
-    batching: batching === true ? {} : batching === false ? undefined : batching
+    memberRefresh: refreshOf(options.memberRefresh)
   })
 }

@@ -15,7 +15,7 @@ import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { Endpoint } from "./endpoint.ts"
 import type { Method } from "./rpcs.ts"
-import type { Observer } from "./session.ts"
+import type { ConnectionListener } from "./subchannel.ts"
 
 // The numbers and names of https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 const codeNames = [
@@ -128,7 +128,7 @@ const connections = (endpoint: Endpoint): Metric.Gauge<number> =>
 const dials = (endpoint: Endpoint, result: "ok" | "failed"): Metric.Counter<number> =>
   counter("etcd_client_dials", "Attempts to connect", { endpoint: endpoint.address, result })
 
-export const observer: Observer = {
+export const connectionListener: ConnectionListener = {
   connected: (endpoint) =>
     Effect.all(
       [

@@ -17,13 +17,15 @@ import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
+import { Batched } from "../client/batched.ts"
+import * as Telemetry from "../client/telemetry.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
-import { answers, valueBytes } from "./batchingAnswers.ts"
-import { mayHaveOneCulprit, retold } from "./batchingErrors.ts"
-import type { KeyOrder, Member, Message, Operation, Request, Shared, Unhurried } from "./batchingMember.ts"
-import { Batched } from "./call.ts"
-import * as Telemetry from "./telemetry.ts"
+import { answers, valueBytes } from "./answers.ts"
+import { mayHaveOneCulprit, retold } from "./errors.ts"
+import type { KeyOrder } from "./keyOrder.ts"
+import type { Member, Message, Operation, Request, Shared } from "./member.ts"
+import type { Unhurried } from "./unhurried.ts"
 
 /** What a transaction may hold. The first two sink when a server shows that it takes less. */
 export interface Limits {
@@ -58,7 +60,7 @@ export interface Place {
 /** Ended calls at the front of the queue are let go of when there are so many. */
 const slack = 1024
 
-export class Lane {
+export class Queue {
   private readonly client: EtcdClient.Client
   private readonly operation: Operation
   private readonly limits: Limits
@@ -69,7 +71,7 @@ export class Lane {
   /** Where calls go that may go now because another one has ended. */
   private readonly admit: (member: Member) => void
 
-  private queue: Array<Member> = []
+  private members: Array<Member> = []
   private head = 0
   /** Of the requests on their way, in the order of their sending, and how many of them count. */
   private places: Array<Place> = []
@@ -114,11 +116,11 @@ export class Lane {
 
   /** The call waits no more for another one on its key. */
   push(member: Member): void {
-    this.queue.push(member)
+    this.members.push(member)
   }
 
   private mayGoAlone(member: Member): boolean {
-    return this.inFlight === 0 && !this.settling && this.head === this.queue.length && this.order.isFree(member.key)
+    return this.inFlight === 0 && !this.settling && this.head === this.members.length && this.order.isFree(member.key)
   }
 
   private alone(member: Member): Call {
@@ -142,7 +144,7 @@ export class Lane {
       member.state = "waiting"
       member.suspend(fiber.context, this.time.now(), this.unhurried, resume)
       if (!this.order.enter(member)) return
-      this.queue.push(member)
+      this.members.push(member)
       this.schedule(fiber)
     })
   }
@@ -197,7 +199,7 @@ export class Lane {
       this.send(members)
     }
     this.flushing = false
-    if (this.head < this.queue.length) this.timePlaces()
+    if (this.head < this.members.length) this.timePlaces()
   }
 
   private takePlace(): Place {
@@ -233,13 +235,13 @@ export class Lane {
 
   private take(): Array<Member> {
     const free = this.limits.inFlight - this.inFlight
-    const share = Math.max(worthAPlace, Math.ceil((this.queue.length - this.head) / free))
+    const share = Math.max(worthAPlace, Math.ceil((this.members.length - this.head) / free))
     const limit = Math.min(share, this.limits.operations, this.answerLimit())
     const taken: Array<Member> = []
     let bytes = 0
     let previous = 0
-    while (this.head < this.queue.length && taken.length < limit) {
-      const member = this.queue[this.head]!
+    while (this.head < this.members.length && taken.length < limit) {
+      const member = this.members[this.head]!
       if (member.state === "waiting") {
         bytes += member.bytes
         if (member.wantsPrevious) previous++
@@ -261,11 +263,11 @@ export class Lane {
   }
 
   private tidy(): void {
-    if (this.head === this.queue.length) {
-      this.queue = []
+    if (this.head === this.members.length) {
+      this.members = []
       this.head = 0
-    } else if (this.head > slack && this.head * 2 > this.queue.length) {
-      this.queue = this.queue.slice(this.head)
+    } else if (this.head > slack && this.head * 2 > this.members.length) {
+      this.members = this.members.slice(this.head)
       this.head = 0
     }
   }

@@ -1,6 +1,5 @@
 /**
- * One call that may share a transaction with others, from when it is made until it has ended, and the order in which
- * calls on one key go.
+ * One call that may share a transaction with others, from when it is made until it has ended.
  *
  * @internal
  */
@@ -10,12 +9,14 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
+import { Batched } from "../client/batched.ts"
+import { type Limit, tooLate } from "../client/limit.ts"
 import { Deadline } from "../grpc/deadline.ts"
 import * as Keys from "../keys.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
-import * as Time from "../time.ts"
-import type { Place } from "./batchingLane.ts"
-import { Batched, type Limit, tooLate } from "./call.ts"
+import type * as Time from "../time.ts"
+import type { Place } from "./queue.ts"
+import type { Unhurried } from "./unhurried.ts"
 
 type Call = Effect.Effect<Message, EtcdError.EtcdError>
 
@@ -90,7 +91,7 @@ export class Member {
   next: Member | undefined = undefined
   shared: Shared | undefined = undefined
   context: Context.Context<never> | undefined = undefined
-  /** What it takes in the lane, when it was sent alone. */
+  /** What it takes in its queue, when it was sent alone. */
   place: Place | undefined = undefined
   /** When its time is up, in the client's time, once it waits; infinity: never. */
   deadlineAt = Number.POSITIVE_INFINITY
@@ -213,100 +214,5 @@ export class Member {
     const message = `${where} failed: ${tooLate(this.limit, wasSent, "")}. Give the call more time, or look at the server's load.${doubt}`
     const details = { message, outcome, method: name } as const
     return EtcdError.make(new EtcdError.DeadlineExceeded(endpoint === undefined ? details : { ...details, endpoint }))
-  }
-}
-
-/**
- * The calls whose callers have set no deadline, the oldest first. All of them may take the same time, so that one timer
- * does for them.
- */
-export class Unhurried {
-  private readonly time: Time.Time
-  private first: Member | undefined = undefined
-  private last: Member | undefined = undefined
-  private isTiming = false
-
-  constructor(time: Time.Time) {
-    this.time = time
-  }
-
-  add(member: Member): void {
-    member.older = this.last
-    if (this.last === undefined) this.first = member
-    else this.last.younger = member
-    this.last = member
-    this.wait()
-  }
-
-  /** What it pointed to is let go of, since it may be kept by somebody who is old. */
-  remove(member: Member): void {
-    const { older, younger } = member
-    if (older === undefined) this.first = younger
-    else older.younger = younger
-    if (younger === undefined) this.last = older
-    else younger.older = older
-    member.older = undefined
-    member.younger = undefined
-  }
-
-  private wait(): void {
-    if (this.isTiming || this.first === undefined) return
-    this.isTiming = true
-    Time.patience(Math.max(0, this.first.deadlineAt - this.time.now()), () => {
-      this.isTiming = false
-      const now = this.time.now()
-      while (this.first?.isDue(now) === true) this.first.expire()
-      this.wait()
-    })
-  }
-}
-
-/** So many keys without calls are not worth a sweep. */
-const fewestIdle = 4096
-
-/**
- * Calls on one key go one after the other, in the order they came: etcd takes up requests that are under way at the
- * same time in any order, and refuses a transaction that writes a key twice.
- *
- * Keys are forgotten many at a time, into a new map. (A map whose entries come and go keeps the garbage collector from
- * letting go of what it held, as `StreamTable` of the HTTP/2 client explains.)
- */
-export class KeyOrder {
-  /** The last call on each key that has calls, and nothing for keys that had some. */
-  private last = new Map<string, Member | undefined>()
-  /** How often keys ran out of calls since the last sweep. */
-  private idle = 0
-
-  isFree(key: string | undefined): boolean {
-    return key === undefined || this.last.get(key) === undefined
-  }
-
-  /** Whether the call may go now. Otherwise `leave` answers with it when it may. */
-  enter(member: Member): boolean {
-    if (member.key === undefined) return true
-    const before = this.last.get(member.key)
-    this.last.set(member.key, member)
-    if (before === undefined) return true
-    before.next = member
-    member.blocked = true
-    return false
-  }
-
-  /** The call has ended. The next one on its key, if there is one, may go. */
-  leave(member: Member): Member | undefined {
-    if (member.key === undefined) return undefined
-    let next = member.next
-    while (next !== undefined && next.state === "ended") next = next.next
-    member.next = undefined
-    if (next !== undefined) next.blocked = false
-    else this.retire(member.key)
-    return next
-  }
-
-  private retire(key: string): void {
-    this.last.set(key, undefined)
-    if (++this.idle < fewestIdle || this.idle < this.last.size / 2) return
-    this.idle = 0
-    this.last = new Map([...this.last].filter(([, member]) => member !== undefined))
   }
 }

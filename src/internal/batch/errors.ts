@@ -4,7 +4,7 @@
  * @internal
  */
 import * as EtcdError from "../../EtcdError.ts"
-import type { Kind } from "./rpcs.ts"
+import type { Kind } from "../client/rpcs.ts"
 
 type Tag = EtcdError.Reason["_tag"]
 

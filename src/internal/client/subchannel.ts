@@ -1,5 +1,5 @@
 /**
- * One endpoint and the connection to it.
+ * One endpoint and the connection to it: what gRPC calls a subchannel.
  *
  * The connection is opened when it is first needed; however many callers wait for it, there is one dial. It is not there
  * before the member has told who it is (see `view.ts`). After a failure the endpoint is left alone for a while: longer
@@ -36,7 +36,7 @@ import * as View from "./view.ts"
 
 /** An open connection, closed when it is retired and its last call has ended. */
 export interface Link {
-  readonly session: Session
+  readonly subchannel: Subchannel
   readonly connection: Connection
   readonly scope: Scope.Closeable
   /** Streams stop using the connection when this completes, though it may still live. */
@@ -66,7 +66,7 @@ export interface Link {
   isMeasured: boolean
 }
 
-export interface Session {
+export interface Subchannel {
   readonly endpoint: Endpoint
   /** Whether it is one of the client's endpoints, and not only one that a single call has named. */
   isListed: boolean
@@ -96,7 +96,7 @@ interface Backoff {
 }
 
 /** What is seen of the connections, for metrics and logs. */
-export interface Observer {
+export interface ConnectionListener {
   readonly connected: (endpoint: Endpoint) => Effect.Effect<void>
   /** The connection takes no more calls. */
   readonly disconnected: (endpoint: Endpoint, reason: TransportError) => Effect.Effect<void>
@@ -123,14 +123,14 @@ export interface Environment {
   readonly identity: Identity.Identity
   /** Who is calling. */
   credentials: Credentials.Credentials
-  readonly observer: Observer
+  readonly listener: ConnectionListener
   /** The connections that are open. */
   readonly links: Set<Link>
   /** A member has told who leads. */
   readonly onView: () => void
 }
 
-export const make = (endpoint: Endpoint, isListed: boolean): Session => ({
+export const make = (endpoint: Endpoint, isListed: boolean): Subchannel => ({
   endpoint,
   isListed,
   isNamed: false,
@@ -166,13 +166,13 @@ const shortestMemory = 10_000
 
 /** Leaves the endpoint alone for a while, and says for how long. */
 export const blame = Effect.fnUntraced(function* (
-  session: Session,
+  subchannel: Subchannel,
   environment: Environment,
   error: TransportError | undefined
 ) {
   const now = environment.time.now()
-  if (session.avoidUntil > now) return Duration.millis(session.avoidUntil - now)
-  const known = session.backoff !== undefined && now < session.backoff.forgetAt ? session.backoff : undefined
+  if (subchannel.avoidUntil > now) return Duration.millis(subchannel.avoidUntil - now)
+  const known = subchannel.backoff !== undefined && now < subchannel.backoff.forgetAt ? subchannel.backoff : undefined
   const step: Step = known?.step ?? (yield* Schedule.toStep(environment.reconnect))
   // Time does not make another cluster the right one.
   const next = error?.kind === "Identity" ? Cause.done() : step(now, error)
@@ -180,15 +180,15 @@ export const blame = Effect.fnUntraced(function* (
     Effect.succeed<[unknown, Duration.Duration]>([undefined, lastPause])
   )
   const millis = Duration.toMillis(pause)
-  session.avoidUntil = now + millis
-  session.backoff = { step, forgetAt: session.avoidUntil + Math.max(millis, shortestMemory) }
+  subchannel.avoidUntil = now + millis
+  subchannel.backoff = { step, forgetAt: subchannel.avoidUntil + Math.max(millis, shortestMemory) }
   return pause
 })
 
 /** A call went well: the endpoint is as good as any. */
-export const praise = (session: Session): void => {
-  session.avoidUntil = 0
-  session.backoff = undefined
+export const praise = (subchannel: Subchannel): void => {
+  subchannel.avoidUntil = 0
+  subchannel.backoff = undefined
 }
 
 // ── the connection and its calls ──
@@ -199,8 +199,8 @@ const close = (link: Link): Effect.Effect<void> => Scope.close(link.scope, Exit.
 export const isIdle = (link: Link): boolean => link.streams === 0 && link.first === undefined
 
 /** No call is begun over the connection any more. It is closed when those under way have ended. */
-const retire = (session: Session, link: Link): Effect.Effect<void> => {
-  if (session.link === link) session.link = undefined
+const retire = (subchannel: Subchannel, link: Link): Effect.Effect<void> => {
+  if (subchannel.link === link) subchannel.link = undefined
   link.retired = true
   return isIdle(link) ? close(link) : Effect.void
 }
@@ -234,7 +234,7 @@ export const enter = (link: Link, call: Call): void => {
     link.confirmedAt = link.sentAt
   }
   link.sentAt = call.sentAt
-  call.view = call.sentAt - link.confirmedAt < freshMillis ? link.session.view : undefined
+  call.view = call.sentAt - link.confirmedAt < freshMillis ? link.subchannel.view : undefined
   call.doubtedAt = undefined
   call.link = link
   call.previous = link.last
@@ -278,7 +278,7 @@ export const silence = (link: Link, now: number): number =>
 
 /** Nothing new goes over the connection from now on. Answers with what closes it, where nothing is under way. */
 const forsake = (link: Link): Effect.Effect<void> => {
-  const closing = retire(link.session, link)
+  const closing = retire(link.subchannel, link)
   Deferred.doneUnsafe(link.left, Exit.void)
   return closing
 }
@@ -307,10 +307,10 @@ export const belongs = (
 ): TransportError | undefined => {
   const { identity } = environment
   link.clusterId = clusterId
-  if (Identity.learn(identity, link.session, clusterId)) leaveOthers(environment)
+  if (Identity.learn(identity, link.subchannel, clusterId)) leaveOthers(environment)
   if (!Identity.isOther(identity, clusterId)) return undefined
   if (!link.retired) fork(environment, forsake(link))
-  return Identity.mismatch(identity, link.session, clusterId, processed)
+  return Identity.mismatch(identity, link.subchannel, clusterId, processed)
 }
 
 // ── dialling ──
@@ -322,8 +322,8 @@ const material = ({
 }: Environment): Effect.Effect<Tls, TransportError> =>
   Time.patiently(time, tls, connectTimeoutMillis, () => Effect.fail(TlsMaterial.unread(connectTimeoutMillis)))
 
-const open = Effect.fnUntraced(function* (session: Session, environment: Environment) {
-  const { endpoint } = session
+const open = Effect.fnUntraced(function* (subchannel: Subchannel, environment: Environment) {
+  const { endpoint } = subchannel
   const { connection: options, time } = environment
   const began = time.now()
   const target = endpoint.secure ? { ...endpoint.target, tls: yield* material(environment) } : endpoint.target
@@ -332,7 +332,7 @@ const open = Effect.fnUntraced(function* (session: Session, environment: Environ
     const connection = yield* environment.transport.connect(target, options)
     const connected = time.now()
     const link: Link = {
-      session,
+      subchannel,
       connection,
       scope,
       left: Deferred.makeUnsafe(),
@@ -384,7 +384,7 @@ export const ask = Effect.fnUntraced(function* (
 
 /** Asks who is there, before anything else is. `since`: when the connection began to be made. */
 const greet = Effect.fnUntraced(function* (link: Link, environment: Environment, since: number) {
-  const { endpoint } = link.session
+  const { endpoint } = link.subchannel
   const { connectTimeoutMillis } = environment.connection
   const began = environment.time.now()
   // What was before may have taken long because this process stood still: that is not the member's fault.
@@ -404,7 +404,7 @@ const greet = Effect.fnUntraced(function* (link: Link, environment: Environment,
   if (view === undefined) return
   const wrong = belongs(environment, link, view.clusterId, "no")
   if (wrong !== undefined) return yield* Effect.fail(wrong)
-  link.session.view = view
+  link.subchannel.view = view
 })
 
 /** Whether it is not known yet whom the connection leads to, and may be known now that there is this to show. */
@@ -414,7 +414,7 @@ export const isUnknown = (link: Link, metadata: Credentials.Metadata): boolean =
 /** Asks who is there, where that was not told to somebody without a token. */
 export const introduce = (link: Link, environment: Environment): Effect.Effect<void, TransportError> =>
   Effect.suspend(() => greet(link, environment, environment.time.now())).pipe(
-    Effect.tapError((error) => blame(link.session, environment, error))
+    Effect.tapError((error) => blame(link.subchannel, environment, error))
   )
 
 /** Somebody took the connection who does not answer over it. */
@@ -430,12 +430,12 @@ const unanswered = (endpoint: Endpoint, millis: number, { cause, kind, message }
     ...(cause === undefined ? {} : { cause })
   })
 
-const watch = (session: Session, link: Link, environment: Environment): Effect.Effect<unknown> =>
+const watch = (subchannel: Subchannel, link: Link, environment: Environment): Effect.Effect<unknown> =>
   link.connection.closed.pipe(
     Effect.flatMap((reason) =>
       Effect.andThen(
-        retire(session, link),
-        Caller.say(environment.caller, environment.observer.disconnected(session.endpoint, reason))
+        retire(subchannel, link),
+        Caller.say(environment.caller, environment.listener.disconnected(subchannel.endpoint, reason))
       )
     ),
     Effect.forkIn(environment.scope, { startImmediately: true })
@@ -450,35 +450,35 @@ const count = (link: Link, environment: Environment): Effect.Effect<void> =>
       Effect.suspend(() => {
         environment.links.delete(link)
         // Whoever closes it: it is counted where it was opened.
-        const closed = Caller.as(environment.caller, environment.observer.closed(link.session.endpoint))
+        const closed = Caller.as(environment.caller, environment.listener.closed(link.subchannel.endpoint))
         return Effect.setContext(closed, environment.context)
       })
     )
   })
 
-const opened = (session: Session, link: Link, environment: Environment): Effect.Effect<unknown> => {
-  session.dialFailure = undefined
-  session.link = link
+const opened = (subchannel: Subchannel, link: Link, environment: Environment): Effect.Effect<unknown> => {
+  subchannel.dialFailure = undefined
+  subchannel.link = link
   environment.onView()
   return Effect.andThen(
     Effect.andThen(
       count(link, environment),
-      Caller.say(environment.caller, environment.observer.connected(session.endpoint))
+      Caller.say(environment.caller, environment.listener.connected(subchannel.endpoint))
     ),
-    session.removed || Identity.isOther(environment.identity, link.clusterId)
+    subchannel.removed || Identity.isOther(environment.identity, link.clusterId)
       ? abandon(link)
-      : watch(session, link, environment)
+      : watch(subchannel, link, environment)
   )
 }
 
-const failed = (session: Session, error: TransportError, environment: Environment): Effect.Effect<void> => {
-  const { dialFailed, strange } = environment.observer
-  const isNews = error.kind === "Identity" && session.dialFailure?.kind !== "Identity"
-  session.dialFailure = error
-  return Effect.flatMap(blame(session, environment, error), (pause) =>
+const failed = (subchannel: Subchannel, error: TransportError, environment: Environment): Effect.Effect<void> => {
+  const { dialFailed, strange } = environment.listener
+  const isNews = error.kind === "Identity" && subchannel.dialFailure?.kind !== "Identity"
+  subchannel.dialFailure = error
+  return Effect.flatMap(blame(subchannel, environment, error), (pause) =>
     Effect.andThen(
-      Caller.say(environment.caller, dialFailed(session.endpoint, error, pause)),
-      isNews ? Caller.say(environment.caller, strange(session.endpoint, error)) : Effect.void
+      Caller.say(environment.caller, dialFailed(subchannel.endpoint, error, pause)),
+      isNews ? Caller.say(environment.caller, strange(subchannel.endpoint, error)) : Effect.void
     )
   )
 }
@@ -490,10 +490,10 @@ export const clientClosed = new TransportError({
   message: "the client is closed"
 })
 
-const dial = (session: Session, environment: Environment): Effect.Effect<Link, TransportError> =>
-  open(session, environment).pipe(
-    Effect.tap((link) => Effect.uninterruptible(opened(session, link, environment))),
-    Effect.tapError((error) => failed(session, error, environment)),
+const dial = (subchannel: Subchannel, environment: Environment): Effect.Effect<Link, TransportError> =>
+  open(subchannel, environment).pipe(
+    Effect.tap((link) => Effect.uninterruptible(opened(subchannel, link, environment))),
+    Effect.tapError((error) => failed(subchannel, error, environment)),
     Effect.setContext(environment.context)
   )
 
@@ -501,9 +501,9 @@ const dial = (session: Session, environment: Environment): Effect.Effect<Link, T
 const shortestPause = 25
 
 /** The failure of a dial, for a call that did not dial itself. */
-const past = (session: Session, now: number, error: TransportError): TransportError => {
-  const ago = Math.round(now - session.dialledAt)
-  const left = Math.ceil(session.avoidUntil - now)
+const past = (subchannel: Subchannel, now: number, error: TransportError): TransportError => {
+  const ago = Math.round(now - subchannel.dialledAt)
+  const left = Math.ceil(subchannel.avoidUntil - now)
   const { cause, clusters, code, kind, lasting, processed } = error
   return new TransportError({
     kind,
@@ -525,16 +525,16 @@ const removed = new TransportError({
 })
 
 const startDial = (
-  session: Session,
+  subchannel: Subchannel,
   environment: Environment
 ): Effect.Effect<Deferred.Deferred<Link, TransportError>> =>
   Effect.suspend(() => {
     const waiting = Deferred.makeUnsafe<Link, TransportError>()
-    session.dialing = waiting
-    return Effect.map(Effect.forkIn(dial(session, environment), environment.scope), (fiber) => {
+    subchannel.dialing = waiting
+    return Effect.map(Effect.forkIn(dial(subchannel, environment), environment.scope), (fiber) => {
       fiber.addObserver((exit) => {
-        session.dialing = undefined
-        session.dialledAt = environment.time.now()
+        subchannel.dialing = undefined
+        subchannel.dialledAt = environment.time.now()
         Deferred.doneUnsafe(waiting, Exit.hasInterrupts(exit) ? Exit.fail(clientClosed) : exit)
       })
       return waiting
@@ -546,7 +546,7 @@ const startDial = (
  * dials all the same if the caller insists.
  */
 export const acquire = (
-  session: Session,
+  subchannel: Subchannel,
   environment: Environment,
   insists: boolean
 ): Effect.Effect<Link, TransportError> =>
@@ -554,28 +554,29 @@ export const acquire = (
     const since = environment.time.now()
     const attempt: Effect.Effect<Link, TransportError> = Effect.suspend(() => {
       if (environment.closed) return Effect.fail(clientClosed)
-      if (session.removed) return Effect.fail(removed)
-      if (session.link !== undefined) return Effect.succeed(session.link)
-      if (session.dialing !== undefined) return restore(Deferred.await(session.dialing))
+      if (subchannel.removed) return Effect.fail(removed)
+      if (subchannel.link !== undefined) return Effect.succeed(subchannel.link)
+      if (subchannel.dialing !== undefined) return restore(Deferred.await(subchannel.dialing))
       const now = environment.time.now()
-      if (session.dialFailure !== undefined && now < session.avoidUntil) {
-        if (session.dialledAt > since) return Effect.fail(session.dialFailure)
-        if (!insists) return Effect.fail(past(session, now, session.dialFailure))
-        const wait = Math.ceil(Math.min(session.avoidUntil, session.dialledAt + shortestPause) - now)
+      if (subchannel.dialFailure !== undefined && now < subchannel.avoidUntil) {
+        if (subchannel.dialledAt > since) return Effect.fail(subchannel.dialFailure)
+        if (!insists) return Effect.fail(past(subchannel, now, subchannel.dialFailure))
+        const wait = Math.ceil(Math.min(subchannel.avoidUntil, subchannel.dialledAt + shortestPause) - now)
         if (wait > 0) return Effect.andThen(restore(Time.sleep(environment.time, wait)), attempt)
       }
-      return Effect.flatMap(startDial(session, environment), (waiting) => restore(Deferred.await(waiting)))
+      return Effect.flatMap(startDial(subchannel, environment), (waiting) => restore(Deferred.await(waiting)))
     })
     return attempt
   })
 
 /** Lets go of the connection: its calls may end, its streams go elsewhere, and then it is closed. */
-export const disconnect = ({ link }: Session): Effect.Effect<void> => (link === undefined ? Effect.void : abandon(link))
+export const disconnect = ({ link }: Subchannel): Effect.Effect<void> =>
+  link === undefined ? Effect.void : abandon(link)
 
 /** The endpoint is no longer wanted: its calls may end, its streams go elsewhere, and then the connection is closed. */
-export const remove = (session: Session): Effect.Effect<void> =>
+export const remove = (subchannel: Subchannel): Effect.Effect<void> =>
   Effect.suspend(() => {
-    session.removed = true
-    session.isListed = false
-    return disconnect(session)
+    subchannel.removed = true
+    subchannel.isListed = false
+    return disconnect(subchannel)
   })

@@ -4,8 +4,8 @@
  * Only calls that a transaction answers as they would be answered alone take part: gets, puts and deletes of one key
  * that do not choose their endpoint, their metadata or their retries. Everything else goes through as it is.
  *
- * There is a lane for each kind of call: linearizable and serializable gets, of now and of a revision given, puts, and
- * deletes. A transaction never mixes lanes: a get of a revision that is compacted fails the whole transaction; a
+ * There is a queue for each kind of call: linearizable and serializable gets, of now and of a revision given, puts, and
+ * deletes. A transaction never mixes queues: a get of a revision that is compacted fails the whole transaction; a
  * transaction is serializable only if all its gets are (`IsTxnSerializable` in etcd's `server/etcdserver/txn/txn.go`);
  * and where the space is used up, a delete is taken and a put is not.
  *
@@ -15,12 +15,15 @@ import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } fro
 import * as Effect from "effect/Effect"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
+import { MessageLimit } from "../client/batched.ts"
+import { limitOf } from "../client/limit.ts"
 import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
-import { Lane, type Limits } from "./batchingLane.ts"
-import { get, KeyOrder, Member, type Operation, put, type Request, remove, Unhurried } from "./batchingMember.ts"
-import { limitOf } from "./call.ts"
+import { KeyOrder } from "./keyOrder.ts"
+import { get, Member, type Operation, put, type Request, remove } from "./member.ts"
+import { type Limits, Queue } from "./queue.ts"
+import { Unhurried } from "./unhurried.ts"
 
 /** etcd's own default for `--max-txn-ops`. */
 const defaultOperations = 128
@@ -36,24 +39,7 @@ const defaultInFlight = 4
 /** What an operation takes in a transaction besides its key and its value, at most. */
 const overhead = 64
 
-const checks: Options.Checks<EtcdClient.BatchingOptions> = {
-  maxOperations: Options.count,
-  maxBytes: Options.size,
-  maxInFlight: Options.count
-}
-
-/** What is wrong with the options of batching, whoever was given them. */
-export const problemOf = (who: string, options: EtcdClient.BatchingOptions): string | undefined =>
-  Options.problemOf(who, checks, options)
-
 const bounded = (limit: number): number => Math.min(limit, Number.MAX_SAFE_INTEGER)
-
-/** How large a message a client takes: a property of clients that only this library knows. */
-export const MessageLimit = Symbol("effect-etcd/MessageLimit")
-
-export interface MessageLimit {
-  readonly [MessageLimit]?: number
-}
 
 /**
  * How many calls in a transaction may want what was there before. That may be as large as a request for each, and a write
@@ -89,42 +75,42 @@ const isPlain = (options: EtcdClient.CallOptions | undefined, requireLeader: boo
     options.retry === undefined &&
     (options.requireLeader === undefined || options.requireLeader === requireLeader))
 
-type Lanes = { readonly [name in "get" | "getStale" | "getAt" | "getStaleAt" | "put" | "remove"]: Lane }
+type Queues = { readonly [name in "get" | "getStale" | "getAt" | "getStaleAt" | "put" | "remove"]: Queue }
 
-const makeLanes = (client: EtcdClient.Client, limits: Limits, order: KeyOrder, time: Time.Time): Lanes => {
+const makeQueues = (client: EtcdClient.Client, limits: Limits, order: KeyOrder, time: Time.Time): Queues => {
   const unhurried = new Unhurried(time)
   const admit = (member: Member): void => {
-    const lane = member.operation === put ? lanes.put : lanes.remove
-    lane.push(member)
-    lane.flush()
+    const queue = member.operation === put ? queues.put : queues.remove
+    queue.push(member)
+    queue.flush()
   }
-  const lane = (operation: Operation, options: EtcdClient.CallOptions = {}) =>
-    new Lane(client, operation, limits, order, unhurried, options, time, admit)
+  const queue = (operation: Operation, options: EtcdClient.CallOptions = {}) =>
+    new Queue(client, operation, limits, order, unhurried, options, time, admit)
   const stale = { requireLeader: false }
-  const lanes = {
-    get: lane(get),
-    getStale: lane(get, stale),
-    getAt: lane(get),
-    getStaleAt: lane(get, stale),
-    put: lane(put),
-    remove: lane(remove)
+  const queues = {
+    get: queue(get),
+    getStale: queue(get, stale),
+    getAt: queue(get),
+    getStaleAt: queue(get, stale),
+    put: queue(put),
+    remove: queue(remove)
   }
-  return lanes
+  return queues
 }
 
-const getLane = (lanes: Lanes, request: MessageInitShape<typeof Rpc.RangeRequestSchema>): Lane => {
+const getQueue = (queues: Queues, request: MessageInitShape<typeof Rpc.RangeRequestSchema>): Queue => {
   const isNow = request.revision === undefined || request.revision === 0n
-  if (request.serializable === true) return isNow ? lanes.getStale : lanes.getStaleAt
-  return isNow ? lanes.get : lanes.getAt
+  if (request.serializable === true) return isNow ? queues.getStale : queues.getStaleAt
+  return isNow ? queues.get : queues.getAt
 }
 
 const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdClient.Client => {
   const order = new KeyOrder()
-  const lanes = makeLanes(client, limits, order, time)
+  const queues = makeQueues(client, limits, order, time)
   const usual = limitOf(client.defaults("KV").deadline)
 
   const share = (
-    lane: Lane,
+    queue: Queue,
     operation: Operation,
     request: Request,
     options: EtcdClient.CallOptions | undefined,
@@ -136,17 +122,17 @@ const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdC
     const limit = options?.deadline === undefined ? usual : limitOf(options.deadline)
     return Effect.suspend(() => {
       const sameKey = key === undefined ? undefined : latin1(key)
-      return lane.call(new Member(operation, request, options, bytes, sameKey, limit))
+      return queue.call(new Member(operation, request, options, bytes, sameKey, limit))
     })
   }
 
-  /** The call as one of a lane, if it may be one. */
+  /** The call as one of a queue, if it may be one. */
   const shared = (method: DescMethodUnary, message: unknown, options: EtcdClient.CallOptions | undefined) => {
     switch (method) {
       case Rpc.KV.method.range: {
         const request = message as MessageInitShape<typeof Rpc.RangeRequestSchema>
         if (!isSingle(request) || !isPlain(options, request.serializable !== true)) return undefined
-        return share(getLane(lanes, request), get, request, options, request.key!.length + overhead, undefined)
+        return share(getQueue(queues, request), get, request, options, request.key!.length + overhead, undefined)
       }
       case Rpc.KV.method.put: {
         const request = message as MessageInitShape<typeof Rpc.PutRequestSchema>
@@ -154,12 +140,12 @@ const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdC
         if (!isSingle(request) || !isPlain(options, true)) return undefined
         if (value !== undefined && !(value instanceof Uint8Array)) return undefined
         const bytes = request.key!.length + (value?.length ?? 0) + overhead
-        return share(lanes.put, put, request, options, bytes, request.key)
+        return share(queues.put, put, request, options, bytes, request.key)
       }
       case Rpc.KV.method.deleteRange: {
         const request = message as MessageInitShape<typeof Rpc.DeleteRangeRequestSchema>
         if (!isSingle(request) || !isPlain(options, true)) return undefined
-        return share(lanes.remove, remove, request, options, request.key!.length + overhead, request.key)
+        return share(queues.remove, remove, request, options, request.key!.length + overhead, request.key)
       }
       default:
         return undefined
@@ -184,7 +170,7 @@ export const make = (
   options: EtcdClient.BatchingOptions
 ): Effect.Effect<EtcdClient.Client, EtcdError.EtcdError> =>
   Effect.suspend(() => {
-    const problem = problemOf("EtcdBatch", options)
+    const problem = Options.problemOf("EtcdBatch", Options.ofBatching, options)
     return problem === undefined
       ? Effect.map(Time.Time, (time) => wrap(client, limitsOf(client, options), time))
       : Effect.fail(Options.invalid(problem))

@@ -27,7 +27,7 @@ import * as Endpoint from "./endpoint.ts"
 import type { Engine } from "./engine.ts"
 import { endpointList } from "./options.ts"
 import * as Selection from "./selection.ts"
-import * as Session from "./session.ts"
+import * as Subchannel from "./subchannel.ts"
 
 const addressesOf = (endpoints: ReadonlyArray<Endpoint.Endpoint>): string =>
   endpoints.map((endpoint) => endpoint.address).join(", ")
@@ -150,10 +150,10 @@ const takeGiven = Effect.fnUntraced(function* (engine: Engine, texts: ReadonlyAr
   configured.isSecure = isSecure
   configured.endpoints = endpoints
   yield* takeUp(engine, endpoints)
-  for (const [address, session] of others) {
-    if (!isSecure || session.endpoint.secure) continue
+  for (const [address, subchannel] of others) {
+    if (!isSecure || subchannel.endpoint.secure) continue
     others.delete(address)
-    yield* Session.remove(session)
+    yield* Subchannel.remove(subchannel)
   }
 })
 

@@ -6,7 +6,7 @@
 import { shortData } from "../keys.ts"
 import type * as Kv from "../proto/kv_pb.ts"
 import type * as Rpc from "../proto/rpc_pb.ts"
-import type { Message, Operation } from "./batchingMember.ts"
+import type { Message, Operation } from "./member.ts"
 
 /** In a transaction, an answer's own header has the revision alone (`server/etcdserver/txn` in etcd). */
 const completeHeader = (message: Message, whole: Rpc.ResponseHeader): void => {

@@ -1,0 +1,34 @@
+/**
+ * How long a call may take.
+ *
+ * @internal
+ */
+import * as Duration from "effect/Duration"
+
+/** How long a call may take, in milliseconds, and whether somebody has said so. */
+export interface Limit {
+  readonly millis: number
+  readonly isTimed: boolean
+}
+
+export const unlimited: Limit = { millis: Number.POSITIVE_INFINITY, isTimed: false }
+
+/** For calls with one answer whose callers do not say. */
+const unsaid: Limit = { millis: 30_000, isTimed: false }
+
+/** What is made of a deadline, if there is one. */
+export const limitOf = (deadline: Duration.Input | undefined): Limit => {
+  if (deadline === undefined) return unsaid
+  const millis = Duration.toMillis(Duration.fromInputUnsafe(deadline))
+  return millis === Number.POSITIVE_INFINITY ? unlimited : { millis, isTimed: true }
+}
+
+/** What is told of a call whose time is up. */
+export const tooLate = ({ isTimed, millis }: Limit, wasSent: boolean, tries: string): string => {
+  const whose = isTimed
+    ? `the deadline of ${Math.round(millis)} ms`
+    : `${Math.round(millis)} ms, the limit where no deadline is set`
+  return wasSent
+    ? `no answer within ${whose}${tries}`
+    : `${whose}${isTimed ? "" : ","} passed before the request could be sent${tries}`
+}
