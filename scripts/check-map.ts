@@ -1,8 +1,8 @@
 /**
  * Holds `src/` against its map in `docs/ARCHITECTURE.md`: every module and every room has its line there, and every line
  * names what there is; nothing is imported, types neither, from a part of the map that is further up; no rooms load each
- * other in a circle (of modules, Biome's `noImportCycles` finds it). The index does nothing but export modules, and no
- * module outside `internal/` exports what it calls internal.
+ * other in a circle (of modules, Biome's `noImportCycles` finds it); what of Node.js belongs to one room is imported in no
+ * other. The index does nothing but export modules, and no module outside `internal/` exports what it calls internal.
  *
  * It reads imports as Biome formats them.
  */
@@ -36,6 +36,12 @@ interface Import {
 
 const statements = /^(?:import|export) (type )?(?:[\w$*\s{},]+ from )?"(\.[^"]+)"/gm
 const expressions = /\bimport\("(\.[^"]+)"\)/g
+
+/** What of Node.js belongs to one room, types too. */
+const owned = [{ builtin: "node:http2", room: "internal/nodeHttp2/" }] as const
+
+const names = (text: string, builtin: string): boolean =>
+  new RegExp(`(?:\\bfrom |^import |\\bimport\\(|\\bgetBuiltinModule\\()"${builtin}"`, "m").test(text)
 
 const slashed = (path: string): string => path.split(sep).join("/")
 
@@ -126,7 +132,13 @@ export const problemsOf = (root: string): ReadonlyArray<string> => {
   for (const circle of circlesOf(edges)) problems.push(`These load each other: ${circle}.`)
 
   for (const module of modules) {
-    if (!module.startsWith("internal/") && readFileSync(join(source, module), "utf8").includes("@internal")) {
+    const text = readFileSync(join(source, module), "utf8")
+    for (const { builtin, room } of owned) {
+      if (lineOf(module)?.name !== room && names(text, builtin)) {
+        problems.push(`src/${module} imports ${builtin}, which only src/${room} does.`)
+      }
+    }
+    if (!module.startsWith("internal/") && text.includes("@internal")) {
       problems.push(`src/${module} exports what it calls internal.`)
     }
   }

@@ -142,6 +142,42 @@ describe("the map", () => {
     })
   )
 
+  it.effect("keeps what both transports share free of either, and of node:http2", () =>
+    Effect.gen(function* () {
+      const transports = ["internal/http2/Http2Transport.ts", "internal/nodeHttp2/NodeHttp2Transport.ts"]
+      const above = `  ── what carries the talk
+  internal/http2/        one transport
+  internal/nodeHttp2/    the other
+  ── what both stand on
+  internal/grpc/         what both share
+test/`
+      const files = {
+        "docs/ARCHITECTURE.md": page.replace("test/", above),
+        [`src/${transports[0]}`]: 'import { name } from "../grpc/GrpcConnection.ts"\nexport const own = name\n',
+        [`src/${transports[1]}`]: 'import type * as http2 from "node:http2"\nexport type Own = http2.Settings\n',
+        "src/internal/grpc/GrpcConnection.ts": 'export const name = "node:http2"\n'
+      }
+      const problemsOfShared = (text: string) => problemsWith({ ...files, "src/internal/grpc/GrpcConnection.ts": text })
+      assert.deepStrictEqual(yield* problemsWith(files), [])
+      for (const transport of transports) {
+        const imports = `import type * as Own from "../${transport.slice("internal/".length)}"\nexport type Name = typeof Own\n`
+        assert.deepStrictEqual(yield* problemsOfShared(imports), [
+          `src/internal/grpc/GrpcConnection.ts imports src/${transport}, which is above it on the map.`
+        ])
+      }
+      for (const text of [
+        'import type * as http2 from "node:http2"\nexport type Name = http2.Settings\n',
+        'import "node:http2"\n',
+        'export const name = () => import("node:http2")\n',
+        'export const name = process.getBuiltinModule("node:http2")\n'
+      ]) {
+        assert.deepStrictEqual(yield* problemsOfShared(text), [
+          "src/internal/grpc/GrpcConnection.ts imports node:http2, which only src/internal/nodeHttp2/ does."
+        ])
+      }
+    })
+  )
+
   it.effect("finds what is internal in a module that can be imported", () =>
     Effect.gen(function* () {
       const internal = "/**\n * The bytes of a key.\n *\n * @internal\n */\nexport const own = 1\n"

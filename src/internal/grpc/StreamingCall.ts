@@ -9,7 +9,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
-import type { Begun, Caller, Observer, Outgoing } from "./calls.ts"
+import type { Begun, Caller, CallListener, Outgoing } from "./calls.ts"
 import { lost, nameOf, unsent } from "./errors.ts"
 import { detach } from "./framing.ts"
 import { type CallOptions, TransportError } from "./Transport.ts"
@@ -26,7 +26,7 @@ const messageOverhead = 128
 const alreadyEnded = "the server has already ended the call"
 const brokeOff = "the call broke off, behind messages that are still to be read"
 
-export class StreamingCall implements Observer {
+export class StreamingCall implements CallListener {
   readonly call: Begun
   private readonly caller: Caller
   private readonly path: string

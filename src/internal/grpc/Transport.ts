@@ -117,7 +117,7 @@ export class TransportError extends Data.TaggedError("TransportError")<{
 /** Reads a message where it lies, from `start` up to `end`, in memory that may hold much else. */
 export type Read<A> = (bytes: Uint8Array, start: number, end: number) => Exit.Exit<A, TransportError>
 
-export interface Duplex {
+export interface RawDuplex {
   /** Waits while the peer's flow control does not let the message go. */
   readonly send: (message: Uint8Array) => Effect.Effect<void, TransportError>
   /** Half-closes: the server sees the end of the requests. */
@@ -143,7 +143,7 @@ export interface Connection {
   readonly bidirectional: (
     path: string,
     options?: CallOptions | undefined
-  ) => Effect.Effect<Duplex, TransportError, Scope.Scope>
+  ) => Effect.Effect<RawDuplex, TransportError, Scope.Scope>
   /** Completes, with the reason, once the connection takes no more calls (lost, drained by GOAWAY, or closed here). */
   readonly closed: Effect.Effect<TransportError>
   /** How much has come from the server so far: whether it was heard between two moments. */

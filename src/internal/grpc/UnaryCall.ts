@@ -6,13 +6,13 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { Begun, Caller, Observer, Outgoing } from "./calls.ts"
+import type { Begun, Caller, CallListener, Outgoing } from "./calls.ts"
 import { nameOf, protocolError } from "./errors.ts"
 import { readBytes } from "./framing.ts"
 import { Code } from "./status.ts"
 import type { CallOptions, Connection, Read, TransportError } from "./Transport.ts"
 
-class UnaryCall<A> implements Observer {
+class UnaryCall<A> implements CallListener {
   readonly call: Begun
   private readonly caller: Caller
   private readonly path: string

@@ -19,7 +19,7 @@ export interface Outgoing {
 }
 
 /** Who hears of a call. `onEnd` comes once and last; `undefined` is OK. */
-export interface Observer {
+export interface CallListener {
   /** The stream exists: requests can go out from now on. */
   readonly onStart: (stream: Outgoing) => void
   /** A message, where it lies. */
@@ -47,5 +47,5 @@ export interface Begun {
 /** Begins calls on a connection. */
 export interface Caller {
   readonly peer: string
-  readonly begin: (path: string, options: CallOptions | undefined, observer: Observer) => Begun
+  readonly begin: (path: string, options: CallOptions | undefined, listener: CallListener) => Begun
 }

@@ -135,8 +135,6 @@ export const deadlinePassed = (name: string, millis: number, waitedFor: string |
 export const noMoreStreams = (limit: number): string =>
   `the server takes no more than ${limit} calls at a time on a connection, with watches and the keeping of leases among them (--max-concurrent-streams of etcd)`
 
-export const slowReader = "the server reads more slowly than it is sent to"
-
 /** The deadline was over when the call was begun. */
 export const tooLate = (name: string): TransportError =>
   new TransportError({

@@ -11,15 +11,6 @@ import type { Read } from "./Transport.ts"
 
 export const messagePrefixBytes = 5
 
-/** The message behind its prefix, in one piece of memory, so that it goes out in one write. */
-export const frame = (message: Uint8Array): Buffer => {
-  const framed = Buffer.allocUnsafe(messagePrefixBytes + message.length)
-  framed[0] = 0
-  framed.writeUInt32BE(message.length, 1)
-  framed.set(message, messagePrefixBytes)
-  return framed
-}
-
 /**
  * A message that may be kept: as it lies there if it fills at least half of the memory that is kept with it, else as a
  * copy. A socket is read 64 KiB at a time, and a small value that somebody keeps must not keep all of that. It is a plain

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type { Caller } from "./calls.ts"
 import { StreamingCall } from "./StreamingCall.ts"
-import type { CallOptions, Connection, Duplex, TransportError } from "./Transport.ts"
+import type { CallOptions, Connection, RawDuplex, TransportError } from "./Transport.ts"
 
 const messagesOf = (call: StreamingCall): Stream.Stream<Uint8Array, TransportError> =>
   Stream.fromPull(Effect.succeed(call.pull))
@@ -23,7 +23,7 @@ export const streaming = (caller: Caller): Pick<Connection, "serverStream" | "bi
     bidirectional: (path, options) =>
       Effect.map(
         open(path, options, undefined),
-        (call): Duplex => ({ send: call.send, end: call.end, messages: messagesOf(call) })
+        (call): RawDuplex => ({ send: call.send, end: call.end, messages: messagesOf(call) })
       )
   }
 }

@@ -2,10 +2,10 @@
  * The gRPC transport over this library's own HTTP/2: made for many small calls at a time, which cost a fraction of what
  * they cost over `node:http2`.
  *
- * **Where things are.** `Session` is the connection of HTTP/2 and `Stream` one of its streams, over `frames`, `settings`,
- * `windows`, and HPACK (`HpackEncoder`, `HpackDecoder`); `Outbox` puts what is sent in one turn of the event loop into few
- * writes. `Channel` is the connection as gRPC sees it and `Call` a call; `hearOut` keeps what a server said before it went.
- * What does not depend on the HTTP/2 underneath is in `internal/grpc`.
+ * **Where things are.** `Http2Connection` is the connection of HTTP/2 and `Stream` one of its streams, over `frames`,
+ * `settings`, `windows`, and HPACK (`HpackEncoder`, `HpackDecoder`); `Outbox` puts what is sent in one turn of the event
+ * loop into few writes. `Http2GrpcConnection` is the connection as gRPC sees it and `Http2Call` a call; `hearOut` keeps
+ * what a server said before it went. What does not depend on the HTTP/2 underneath is in `internal/grpc`.
  *
  * **Windows.** A stream may have 2 MiB under way, which carries 100 MB/s over a round trip of 20 ms, and is also the most
  * that a reader who does not read can hold up, together with the messages that wait for it. The connection may have
@@ -15,20 +15,20 @@
  */
 import { type Dial, transportOf } from "../grpc/connect.ts"
 import { resetName } from "../grpc/status.ts"
-import { Channel } from "./Channel.ts"
-import { Session } from "./Session.ts"
+import { Http2Connection } from "./Http2Connection.ts"
+import { Http2GrpcConnection } from "./Http2GrpcConnection.ts"
 
-const startHttp2 = (dial: Dial<Channel>): (() => void) => {
+const startHttp2 = (dial: Dial<Http2GrpcConnection>): (() => void) => {
   const { fail, failAsOther, hear, options, ready, retireAfterStreamId, socket, target } = dial
-  const session = new Session(socket, {
-    onSettings: () => ready(() => new Channel(target, session, socket, options, retireAfterStreamId)),
+  const http2 = new Http2Connection(socket, {
+    onSettings: () => ready(() => new Http2GrpcConnection(target, http2, socket, options, retireAfterStreamId)),
     onGoaway: (_, code) => fail(`the server closed the connection at once (GOAWAY ${resetName(code)})`),
     onBroken: (what) => failAsOther(`it sent ${what}`),
     onRoom: () => {}
   })
   socket.once("data", hear)
-  session.start()
-  return () => session.close()
+  http2.start()
+  return () => http2.close()
 }
 
 export const make = transportOf("http2", startHttp2)

@@ -9,7 +9,7 @@ import { messagePrefixBytes } from "../grpc/framing.ts"
 import { Reset } from "../grpc/status.ts"
 import { Flag, FrameType, maxFrameBytes } from "./frames.ts"
 import type { HeaderBlock } from "./HeaderReader.ts"
-import type { Session } from "./Session.ts"
+import type { Http2Connection } from "./Http2Connection.ts"
 import { ReceiveWindow, SendWindow } from "./windows.ts"
 
 /** Who hears of what the server says on a stream. After `onEnd` or `onReset` there is nothing more. */
@@ -42,13 +42,13 @@ export class Stream {
   isRemoteEnded = false
   isClosed = false
 
-  private readonly session: Session
+  private readonly connection: Http2Connection
   private receiveWindow: ReceiveWindow | undefined
   private queue: Array<Uint8Array> = nothingQueued
   private isEndQueued = false
 
-  constructor(session: Session, id: number, sendWindow: number, handler: StreamHandler) {
-    this.session = session
+  constructor(connection: Http2Connection, id: number, sendWindow: number, handler: StreamHandler) {
+    this.connection = connection
     this.id = id
     this.sendWindow = new SendWindow(sendWindow)
     this.handler = handler
@@ -71,10 +71,10 @@ export class Stream {
 
   /** Sends a gRPC message, now as far as windows and socket allow, and the rest as soon as they do. */
   write(message: Uint8Array, isLast: boolean): void {
-    const { session } = this
+    const { connection } = this
     const length = messagePrefixBytes + message.length
-    if (this.queue.length === 0 && length <= maxFrameBytes && session.takeWindows(this, length)) {
-      session.outbox.message(isLast ? Flag.endStream : 0, this.id, message)
+    if (this.queue.length === 0 && length <= maxFrameBytes && connection.takeWindows(this, length)) {
+      connection.outbox.message(isLast ? Flag.endStream : 0, this.id, message)
       if (isLast) this.endLocal()
       return
     }
@@ -82,14 +82,14 @@ export class Stream {
     this.queue.push(messagePrefix(message.length))
     if (message.length > 0) this.queue.push(message)
     if (isLast) this.isEndQueued = true
-    session.pump(this)
+    connection.pump(this)
   }
 
   /** Ends this side's half after what is still to be sent. */
   end(): void {
     if (this.isEnding) return
     this.isEndQueued = true
-    this.session.pump(this)
+    this.connection.pump(this)
   }
 
   /** Sends one DATA frame of what waits, of at most `allowed` bytes. */
@@ -109,8 +109,8 @@ export class Stream {
       length += Math.min(piece.length, room)
     }
     const isLast = this.isEndQueued && this.queue.length === 0
-    this.session.spendWindows(this, length)
-    this.session.outbox.data(isLast ? Flag.endStream : 0, this.id, pieces, length)
+    this.connection.spendWindows(this, length)
+    this.connection.outbox.data(isLast ? Flag.endStream : 0, this.id, pieces, length)
     if (isLast) this.endLocal()
     else if (this.queue.length === 0) this.handler.onWritable()
   }
@@ -127,8 +127,8 @@ export class Stream {
 
   private resetFromHere(code: number, dataOnItsWay: number): void {
     if (this.isClosed) return
-    this.session.outbox.words(FrameType.rstStream, 0, this.id, code)
-    this.session.excuse(this, dataOnItsWay)
+    this.connection.outbox.words(FrameType.rstStream, 0, this.id, code)
+    this.connection.excuse(this, dataOnItsWay)
     this.close()
   }
 
@@ -136,27 +136,27 @@ export class Stream {
     if (this.isClosed) return
     this.isClosed = true
     this.queue = nothingQueued
-    this.session.forget(this)
+    this.connection.forget(this)
   }
 
   /** DATA came: `frameLength` counts against the window, padding included. Returns whether the window allowed it. */
   receive(frameLength: number): boolean {
     if (frameLength === 0) return true
-    this.receiveWindow ??= new ReceiveWindow(this.session.streamWindowBytes)
+    this.receiveWindow ??= new ReceiveWindow(this.connection.streamWindowBytes)
     return this.receiveWindow.receive(frameLength)
   }
 
   /** How much DATA the server may send yet. */
   private get roomLeft(): number {
     if (this.isRemoteEnded) return 0
-    return this.receiveWindow === undefined ? this.session.streamWindowBytes : this.receiveWindow.available
+    return this.receiveWindow === undefined ? this.connection.streamWindowBytes : this.receiveWindow.available
   }
 
   /** Bytes that came take no more room here, so the server may send as many more. */
   free(length: number): void {
     if (length === 0 || this.isClosed || this.isRemoteEnded) return
     const increment = this.receiveWindow?.free(length) ?? 0
-    if (increment > 0) this.session.outbox.words(FrameType.windowUpdate, 0, this.id, increment)
+    if (increment > 0) this.connection.outbox.words(FrameType.windowUpdate, 0, this.id, increment)
   }
 
   endRemote(): void {
@@ -172,7 +172,7 @@ export class Stream {
    */
   fail(code: number, what: string): void {
     if (this.isClosed) return
-    this.resetFromHere(code, this.session.streamWindowBytes)
+    this.resetFromHere(code, this.connection.streamWindowBytes)
     this.handler.onReset(code, what)
   }
 
@@ -183,7 +183,7 @@ export class Stream {
    */
   breakOff(): void {
     if (this.isClosed) return
-    this.resetFromHere(Reset.protocolError, this.session.streamWindowBytes)
+    this.resetFromHere(Reset.protocolError, this.connection.streamWindowBytes)
     this.handler.onReset(Reset.protocolError, undefined)
   }
 

@@ -1,7 +1,7 @@
 /** The parts below a connection, each on its own: the reader of frames, windows, settings, and the outbox. */
 import type * as net from "node:net"
 import { assert, describe, it } from "@effect/vitest"
-import { FrameReader } from "../../../src/internal/http2/frames.ts"
+import { FrameReader } from "../../../src/internal/http2/FrameReader.ts"
 import { HeaderReader } from "../../../src/internal/http2/HeaderReader.ts"
 import { HeldBytes } from "../../../src/internal/http2/HeldBytes.ts"
 import { Outbox } from "../../../src/internal/http2/Outbox.ts"

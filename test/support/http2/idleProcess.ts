@@ -7,8 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { nodeHttp2Transport } from "../../../src/internal/grpc/NodeHttp2Transport.ts"
 import { http2Transport } from "../../../src/internal/http2/Http2Transport.ts"
+import { nodeHttp2Transport } from "../../../src/internal/nodeHttp2/NodeHttp2Transport.ts"
 
 const [name, port] = process.argv.slice(2)
 const transport = [http2Transport, nodeHttp2Transport].find((transport) => transport.name === name)!

@@ -22,16 +22,8 @@
 import type * as net from "node:net"
 import { largestHeaderList } from "../grpc/metadata.ts"
 import { Reset } from "../grpc/status.ts"
-import {
-  Flag,
-  type FrameHandler,
-  FrameReader,
-  FrameType,
-  maxFrameBytes,
-  preface,
-  uint31At,
-  uint32At
-} from "./frames.ts"
+import { type FrameHandler, FrameReader } from "./FrameReader.ts"
+import { Flag, FrameType, maxFrameBytes, preface, uint31At, uint32At } from "./frames.ts"
 import { HeaderReader, maxHeaderListBytes } from "./HeaderReader.ts"
 import { HpackEncoder } from "./HpackEncoder.ts"
 import { Outbox } from "./Outbox.ts"
@@ -41,7 +33,7 @@ import { type BrokenRule, readSettings, SettingId } from "./settings.ts"
 import { initialWindow, largestWindow, ReceiveWindow, SendWindow } from "./windows.ts"
 
 /** Who hears of the connection as a whole. */
-export interface SessionListener {
+export interface Http2ConnectionListener {
   /** The server's settings are there, for the first time or changed. */
   readonly onSettings: () => void
   readonly onGoaway: (lastStreamId: number, code: number, debug: Uint8Array) => void
@@ -77,8 +69,8 @@ interface OpenBlock {
   length: number
 }
 
-export class Session implements FrameHandler {
-  listener: SessionListener
+export class Http2Connection implements FrameHandler {
+  listener: Http2ConnectionListener
   readonly outbox: Outbox
   readonly encoder = new HpackEncoder()
   readonly streamWindowBytes = streamWindowBytes
@@ -112,7 +104,7 @@ export class Session implements FrameHandler {
   private lateRoom = 0
   private isClosed = false
 
-  constructor(socket: net.Socket, listener: SessionListener) {
+  constructor(socket: net.Socket, listener: Http2ConnectionListener) {
     this.socket = socket
     this.listener = listener
     this.outbox = new Outbox(socket)

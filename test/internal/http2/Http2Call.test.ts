@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { TransportError } from "../../../src/internal/grpc/Transport.ts"
-import { Call, type Host } from "../../../src/internal/http2/Call.ts"
+import { type Host, Http2Call } from "../../../src/internal/http2/Http2Call.ts"
 
 const host: Host = {
   peer: "http://127.0.0.1:1",
@@ -12,20 +12,20 @@ const host: Host = {
   ended: () => {}
 }
 
-describe("Call", () => {
+describe("Http2Call", () => {
   it("takes the server's CANCEL for the deadline that both keep, once that is due, and not before", () => {
     for (const [timeoutMillis, kind] of [
       [1, "Deadline"],
       [60_000, "ConnectionLost"]
     ] as const) {
       const ends: Array<TransportError | undefined> = []
-      const observer = {
+      const listener = {
         onStart: () => {},
         onMessage: () => {},
         onEnd: (error: TransportError | undefined) => void ends.push(error),
         onWritable: () => {}
       }
-      const call = new Call(host, "/test.Service/Method", {}, observer)
+      const call = new Http2Call(host, "/test.Service/Method", {}, listener)
       call.limit(timeoutMillis)
       call.onReset(8, undefined)
       assert.deepStrictEqual(

@@ -1,8 +1,11 @@
 import process from "node:process"
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
-import { detach, frame } from "../../../src/internal/grpc/framing.ts"
+import { detach } from "../../../src/internal/grpc/framing.ts"
 import { MessageReader, type MessageSink } from "../../../src/internal/grpc/MessageReader.ts"
+import { message } from "../../support/http2/frames.ts"
+
+const frame = (bytes: Uint8Array) => message(bytes)
 
 const decode = (pieces: ReadonlyArray<Uint8Array>, limit = 1 << 20) => {
   const reader = new MessageReader(limit)
@@ -22,7 +25,7 @@ const cut = (bytes: Uint8Array, at: ReadonlyArray<number>): ReadonlyArray<Uint8A
   return cuts.slice(1).map((end, index) => bytes.subarray(cuts[index], end))
 }
 
-describe("framing", () => {
+describe("MessageReader", () => {
   it("gives back any messages, however the bytes are cut", () => {
     fc.assert(
       fc.property(

@@ -20,9 +20,9 @@
  * @internal
  */
 import * as NodeProcess from "node:process"
-import { type Dial, transportOf } from "./connect.ts"
-import { largestHeaderList } from "./metadata.ts"
-import { NodeConnection } from "./NodeConnection.ts"
+import { type Dial, transportOf } from "../grpc/connect.ts"
+import { largestHeaderList } from "../grpc/metadata.ts"
+import { NodeGrpcConnection } from "./NodeGrpcConnection.ts"
 
 const streamWindowBytes = 2 * 1024 * 1024
 const connectionWindowBytes = 16 * 1024 * 1024
@@ -35,7 +35,7 @@ const sessionOptions = {
   maxSendHeaderBlockLength: largestHeaderList
 }
 
-const startHttp2 = (dial: Dial<NodeConnection>): (() => void) => {
+const startHttp2 = (dial: Dial<NodeGrpcConnection>): (() => void) => {
   const { fail, failWith, options, ready, retireAfterStreamId, socket, target } = dial
   // Loaded when it is needed, since it is not the transport that is used by default.
   const http2 = NodeProcess.getBuiltinModule("node:http2")
@@ -44,7 +44,7 @@ const startHttp2 = (dial: Dial<NodeConnection>): (() => void) => {
   session.once("connect", () => session.setLocalWindowSize(connectionWindowBytes))
   session.once("goaway", (code) => fail(`the server closed the connection at once (GOAWAY, error code ${code})`))
   session.once("remoteSettings", () =>
-    ready(() => new NodeConnection(target, session, socket, options, retireAfterStreamId))
+    ready(() => new NodeGrpcConnection(target, session, socket, options, retireAfterStreamId))
   )
   return () => session.destroy()
 }

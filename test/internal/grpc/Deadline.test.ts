@@ -1,6 +1,6 @@
 /** Deadlines and keep-alives that are longer than a timer can wait. */
 import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
-import { Deadline } from "../../../src/internal/grpc/deadline.ts"
+import { Deadline } from "../../../src/internal/grpc/Deadline.ts"
 import { KeepAlive } from "../../../src/internal/grpc/KeepAlive.ts"
 import { longestTimer } from "../../../src/internal/time.ts"
 

@@ -8,8 +8,8 @@
  * @internal
  */
 import { judge } from "../grpc/answer.ts"
-import type { Begun, Observer } from "../grpc/calls.ts"
-import { Deadline } from "../grpc/deadline.ts"
+import type { Begun, CallListener } from "../grpc/calls.ts"
+import { Deadline } from "../grpc/Deadline.ts"
 import {
   deadlinePassed,
   errorOfTrailers,
@@ -20,7 +20,7 @@ import {
   protocolError,
   resetError
 } from "../grpc/errors.ts"
-import { ForeignAnswer } from "../grpc/foreign.ts"
+import { ForeignAnswer } from "../grpc/ForeignAnswer.ts"
 import { messagePrefixBytes } from "../grpc/framing.ts"
 import { MessageReader } from "../grpc/MessageReader.ts"
 import { Code, Reset } from "../grpc/status.ts"
@@ -40,13 +40,13 @@ export interface Host {
   goodAnswer: HeaderBlock | undefined
   goodTrailers: HeaderBlock | undefined
   /** The call is over (`onEnd` follows). */
-  readonly ended: (call: Call) => void
+  readonly ended: (call: Http2Call) => void
 }
 
-export class Call implements Begun, StreamHandler {
+export class Http2Call implements Begun, StreamHandler {
   readonly path: string
   readonly options: CallOptions | undefined
-  readonly observer: Observer
+  readonly listener: CallListener
   stream: Stream | undefined
   done = false
 
@@ -60,11 +60,11 @@ export class Call implements Begun, StreamHandler {
   private held: HeldBytes | undefined
   private heldEnd: (() => void) | undefined
 
-  constructor(host: Host, path: string, options: CallOptions | undefined, observer: Observer) {
+  constructor(host: Host, path: string, options: CallOptions | undefined, listener: CallListener) {
     this.host = host
     this.path = path
     this.options = options
-    this.observer = observer
+    this.listener = listener
   }
 
   /** Ends the call here when the time is up. */
@@ -101,7 +101,7 @@ export class Call implements Begun, StreamHandler {
   end(error: TransportError | undefined): void {
     if (this.done) return
     this.release()
-    this.observer.onEnd(error)
+    this.listener.onEnd(error)
   }
 
   /** Ends the call as soon as what came before is read. */
@@ -148,7 +148,7 @@ export class Call implements Begun, StreamHandler {
     if (this.heldEnd !== undefined) return
     this.heldEnd = end
     this.deadline?.stop()
-    if (this.stream?.isClosed === true) this.observer.onWritable()
+    if (this.stream?.isClosed === true) this.listener.onWritable()
   }
 
   // ── what the server says ──
@@ -182,7 +182,7 @@ export class Call implements Begun, StreamHandler {
       return false
     }
     if (this.reader === undefined && isOneMessage(bytes, start, end, this.host.maxReceiveMessageBytes)) {
-      this.observer.onMessage(bytes, start + messagePrefixBytes, end)
+      this.listener.onMessage(bytes, start + messagePrefixBytes, end)
     } else {
       this.read(bytes, start, end)
     }
@@ -197,7 +197,7 @@ export class Call implements Begun, StreamHandler {
 
   /** Told by the reader of messages. */
   onMessage(bytes: Uint8Array, start: number, end: number): void {
-    if (!this.done) this.observer.onMessage(bytes, start, end)
+    if (!this.done) this.listener.onMessage(bytes, start, end)
   }
 
   onEnd(): void {
@@ -227,7 +227,7 @@ export class Call implements Begun, StreamHandler {
   }
 
   onWritable(): void {
-    if (!this.done) this.observer.onWritable()
+    if (!this.done) this.listener.onWritable()
   }
 
   private get isComplete(): boolean {

@@ -17,10 +17,9 @@ import type * as net from "node:net"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import { Call, type Host } from "./Call.ts"
-import type { Caller, Observer } from "./calls.ts"
-import { finite } from "./deadline.ts"
-import { authorityOf, describeTarget } from "./dial.ts"
+import type { Caller, CallListener } from "../grpc/calls.ts"
+import { finite } from "../grpc/Deadline.ts"
+import { authorityOf, describeTarget } from "../grpc/dial.ts"
 import {
   describeBreak,
   describeGoaway,
@@ -32,18 +31,19 @@ import {
   retired,
   tooLate,
   unsendable
-} from "./errors.ts"
-import { KeepAlive } from "./KeepAlive.ts"
-import { fieldBytes, largestHeaderList, unsendableName } from "./metadata.ts"
-import { formatTimeout, Reset } from "./status.ts"
-import type { CallOptions, ConnectionOptions, Target, TransportError } from "./Transport.ts"
+} from "../grpc/errors.ts"
+import { KeepAlive } from "../grpc/KeepAlive.ts"
+import { fieldBytes, largestHeaderList, unsendableName } from "../grpc/metadata.ts"
+import { formatTimeout, Reset } from "../grpc/status.ts"
+import type { CallOptions, ConnectionOptions, Target, TransportError } from "../grpc/Transport.ts"
+import { type Host, NodeCall } from "./NodeCall.ts"
 
 interface Goaway {
   readonly lastStreamId: number
   readonly message: string
 }
 
-export class NodeConnection implements Caller, Host {
+export class NodeGrpcConnection implements Caller, Host {
   readonly peer: string
   readonly maxReceiveMessageBytes: number
   readonly closed = Deferred.makeUnsafe<TransportError>()
@@ -56,8 +56,8 @@ export class NodeConnection implements Caller, Host {
   private readonly scheme: string
   private readonly authority: string
 
-  private readonly onWire = new Set<Call>()
-  private readonly waiting = new Set<Call>()
+  private readonly onWire = new Set<NodeCall>()
+  private readonly waiting = new Set<NodeCall>()
   private openStreams = 0
   private maxStreams: number
   private refusal: TransportError | undefined
@@ -116,7 +116,7 @@ export class NodeConnection implements Caller, Host {
   }
 
   /** Puts a call on the wire, now or as soon as the server takes another one. */
-  begin(path: string, options: CallOptions | undefined, observer: Observer): Call {
+  begin(path: string, options: CallOptions | undefined, listener: CallListener): NodeCall {
     const timeoutMillis = finite(options?.timeoutMillis)
     const headers: http2.OutgoingHttpHeaders = {
       ...options?.metadata,
@@ -131,7 +131,7 @@ export class NodeConnection implements Caller, Host {
     }
     if (timeoutMillis === undefined) delete headers["grpc-timeout"]
     else headers["grpc-timeout"] = formatTimeout(timeoutMillis)
-    const call = new Call(this, path, headers, observer)
+    const call = new NodeCall(this, path, headers, listener)
     const wrong = this.checkHeaders(path, headers, options?.metadata)
     if (wrong !== undefined) call.end(wrong)
     else if (timeoutMillis !== undefined && timeoutMillis <= 0) call.end(tooLate(this.name(path)))
@@ -150,14 +150,14 @@ export class NodeConnection implements Caller, Host {
     return bytes > limit ? headersTooLarge(this.name(path), bytes, limit) : undefined
   }
 
-  private schedule(call: Call, timeoutMillis: number | undefined): void {
+  private schedule(call: NodeCall, timeoutMillis: number | undefined): void {
     if (this.openStreams === 0 && this.waiting.size === 0) this.session.ref()
     if (timeoutMillis !== undefined) call.limit(timeoutMillis)
     if (this.waiting.size > 0 || this.openStreams >= this.maxStreams) this.waiting.add(call)
     else this.launch(call)
   }
 
-  private launch(call: Call): void {
+  private launch(call: NodeCall): void {
     if (this.session.closed || this.session.destroyed) {
       this.retire("the connection is closing")
       call.end(refused(call.path, this.refusal!))
@@ -185,7 +185,7 @@ export class NodeConnection implements Caller, Host {
     }
   }
 
-  ended(call: Call): void {
+  ended(call: NodeCall): void {
     this.onWire.delete(call)
     if (this.waiting.delete(call)) this.unrefWhenIdle()
   }
@@ -203,7 +203,7 @@ export class NodeConnection implements Caller, Host {
     this.lose(describeBreak(error), error)
   }
 
-  sendFailed(call: Call, why: string, processed: "no" | "unknown", cause?: unknown): TransportError {
+  sendFailed(call: NodeCall, why: string, processed: "no" | "unknown", cause?: unknown): TransportError {
     this.retire(`the connection is closing, because ${why}`)
     return lost(this.name(call.path), this.goaway?.message ?? why, processed, cause)
   }
@@ -223,13 +223,13 @@ export class NodeConnection implements Caller, Host {
   }
 
   /** Whether the call never left, or is above the last id of a GOAWAY. */
-  private isPassedOver(call: Call): boolean {
+  private isPassedOver(call: NodeCall): boolean {
     const id = call.stream?.id
     return id === undefined || (this.goaway !== undefined && id > this.goaway.lastStreamId)
   }
 
   /** Whether the server may have acted on the call; it has on one that it is answering, whatever it says of it. */
-  private mayHaveSeen(call: Call): "no" | "unknown" {
+  private mayHaveSeen(call: NodeCall): "no" | "unknown" {
     return this.isPassedOver(call) && !call.isAnswered ? "no" : "unknown"
   }
 

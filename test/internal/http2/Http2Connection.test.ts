@@ -10,8 +10,8 @@ import * as Stream from "effect/Stream"
 import type { Connection, ConnectionOptions } from "../../../src/internal/grpc/Transport.ts"
 import { preface } from "../../../src/internal/http2/frames.ts"
 import { HpackDecoder } from "../../../src/internal/http2/HpackDecoder.ts"
+import { Http2Connection } from "../../../src/internal/http2/Http2Connection.ts"
 import { http2Transport, make } from "../../../src/internal/http2/Http2Transport.ts"
-import { Session } from "../../../src/internal/http2/Session.ts"
 import * as Frames from "../../support/http2/frames.ts"
 import { nodeServer, reply } from "../../support/http2/nodeServer.ts"
 import { type Peer, rawServer, type Script } from "../../support/http2/rawServer.ts"
@@ -401,21 +401,21 @@ describe("what goes out", () => {
   )
 
   it("calls that are begun again and again do not keep an upload from its turn", () => {
-    const { drained, heard, session, sent, socket } = sessionOfTest()
-    session.outbox.flush()
+    const { drained, heard, connection, sent, socket } = connectionOfTest()
+    connection.outbox.flush()
     heard(Frames.settings({ 4: 0x7fffffff }))
     heard(Frames.windowUpdate(0, 0x7fff0000 - 65_535))
-    session.open(bytes(0x83), undefined, ignoringHandler).write(new Uint8Array(8 * 1024 * 1024), true)
-    session.listener = {
-      ...session.listener,
+    connection.open(bytes(0x83), undefined, ignoringHandler).write(new Uint8Array(8 * 1024 * 1024), true)
+    connection.listener = {
+      ...connection.listener,
       onRoom: () => {
-        while (session.hasRoom) {
-          session.open(bytes(0x83), undefined, ignoringHandler).write(new Uint8Array(10_000), true)
+        while (connection.hasRoom) {
+          connection.open(bytes(0x83), undefined, ignoringHandler).write(new Uint8Array(10_000), true)
         }
       }
     }
     for (let turn = 0; turn < 200; turn++) {
-      session.outbox.flush()
+      connection.outbox.flush()
       socket.writableNeedDrain = false
       drained()
     }
@@ -838,8 +838,8 @@ const ignoringHandler = {
   onWritable: ignore
 }
 
-/** A session on a socket that a test plays. */
-const sessionOfTest = () => {
+/** A connection on a socket that a test plays. */
+const connectionOfTest = () => {
   const handlers = new Map<string, (chunk?: Buffer) => void>()
   const broken: Array<string> = []
   const frames: Array<Frames.Frame> = []
@@ -857,15 +857,15 @@ const sessionOfTest = () => {
     cork: ignore,
     uncork: ignore
   }
-  const session = new Session(socket as unknown as net.Socket, {
+  const connection = new Http2Connection(socket as unknown as net.Socket, {
     onSettings: ignore,
     onGoaway: ignore,
     onRoom: ignore,
     onBroken: (what) => void broken.push(what)
   })
-  session.start()
+  connection.start()
   return {
-    session,
+    connection,
     socket,
     broken,
     written: () => written,
@@ -997,16 +997,16 @@ describe("limits", () => {
   )
 
   it("a frame is one frame, in however many pieces it comes", () => {
-    const { broken, heard, session } = sessionOfTest()
+    const { broken, heard, connection } = connectionOfTest()
     heard(Frames.settings())
-    session.open(bytes(0x83), undefined, ignoringHandler).reset(8)
+    connection.open(bytes(0x83), undefined, ignoringHandler).reset(8)
     for (const byte of Frames.data(1, new Uint8Array(16_000))) heard(Buffer.of(byte))
     assert.deepStrictEqual(broken, [])
   })
 
   it("frames that came while this process stood still are not held against a server, and a flood is", () => {
     const { now } = performance
-    const { broken, heard } = sessionOfTest()
+    const { broken, heard } = connectionOfTest()
     const pings = Buffer.concat(Array.from({ length: 6000 }, () => Frames.ping(new Uint8Array(8), 1)))
     heard(Frames.settings())
     performance.now = () => now.call(performance) + 3_600_000
@@ -1062,21 +1062,21 @@ describe("limits", () => {
   )
 
   it("what is sent waits with its stream, and not with a socket that is full", () => {
-    const { drained, heard, session, socket, written } = sessionOfTest()
-    session.outbox.flush()
+    const { drained, heard, connection, socket, written } = connectionOfTest()
+    connection.outbox.flush()
     socket.writableNeedDrain = false
     heard(Frames.settings({ 4: 0x7fffffff }))
     heard(Frames.windowUpdate(0, 0x7fff0000 - 65_535))
     const large = 16 * 1024 * 1024
-    session.open(bytes(0x83), undefined, ignoringHandler).write(new Uint8Array(large), true)
-    session.outbox.flush()
-    assert.isFalse(session.hasRoom)
+    connection.open(bytes(0x83), undefined, ignoringHandler).write(new Uint8Array(large), true)
+    connection.outbox.flush()
+    assert.isFalse(connection.hasRoom)
     assert.isAtMost(written(), 512 * 1024)
     for (let turns = 0; written() < large; turns++) {
       const before = written()
       socket.writableNeedDrain = false
       drained()
-      session.outbox.flush()
+      connection.outbox.flush()
       assert.isAbove(written(), before)
       assert.isAtMost(written() - before, 512 * 1024)
       assert.isBelow(turns, 1000)

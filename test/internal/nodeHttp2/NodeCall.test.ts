@@ -1,9 +1,9 @@
 import { EventEmitter } from "node:events"
 import type * as http2 from "node:http2"
 import { assert, describe, it } from "@effect/vitest"
-import { Call, type Host } from "../../../src/internal/grpc/Call.ts"
 import { lost } from "../../../src/internal/grpc/errors.ts"
 import type { TransportError } from "../../../src/internal/grpc/Transport.ts"
+import { type Host, NodeCall } from "../../../src/internal/nodeHttp2/NodeCall.ts"
 import { message } from "../../support/http2/frames.ts"
 
 const host: Host = {
@@ -22,7 +22,7 @@ const started = (options: { readonly id: number | undefined } = { id: 1 }) => {
   const messages: Array<Uint8Array> = []
   const ends: Array<TransportError | undefined> = []
   const stream = Object.assign(new EventEmitter(), { closed: true, rstCode: 0, ...options })
-  const call = new Call(
+  const call = new NodeCall(
     host,
     "/test.Service/Method",
     {},
@@ -37,7 +37,7 @@ const started = (options: { readonly id: number | undefined } = { id: 1 }) => {
   return { call, stream, messages, ends }
 }
 
-describe("Call", () => {
+describe("NodeCall", () => {
   it("judges data that comes before the headers by the headers", () => {
     const good = started()
     good.stream.emit("data", message(Uint8Array.of(1)))

@@ -11,8 +11,8 @@
 import type * as net from "node:net"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import type { Caller, Observer } from "../grpc/calls.ts"
-import { finite } from "../grpc/deadline.ts"
+import type { Caller, CallListener } from "../grpc/calls.ts"
+import { finite } from "../grpc/Deadline.ts"
 import { authorityOf, describeTarget } from "../grpc/dial.ts"
 import {
   describeBreak,
@@ -23,18 +23,17 @@ import {
   noMoreStreams,
   refused,
   retired,
-  slowReader,
   tooLate,
   unsendable
 } from "../grpc/errors.ts"
 import { KeepAlive } from "../grpc/KeepAlive.ts"
 import { Reset } from "../grpc/status.ts"
 import type { CallOptions, ConnectionOptions, Target, TransportError } from "../grpc/Transport.ts"
-import { Call, type Host } from "./Call.ts"
 import type { HeaderBlock } from "./HeaderReader.ts"
+import { type Host, Http2Call } from "./Http2Call.ts"
+import type { Http2Connection, Http2ConnectionListener } from "./Http2Connection.ts"
 import { hearOut } from "./hearOut.ts"
 import { RequestHeaders } from "./RequestHeaders.ts"
-import type { Session, SessionListener } from "./Session.ts"
 import type { Stream } from "./Stream.ts"
 
 interface Goaway {
@@ -42,7 +41,7 @@ interface Goaway {
   readonly message: string
 }
 
-export class Channel implements Caller, Host, SessionListener {
+export class Http2GrpcConnection implements Caller, Host, Http2ConnectionListener {
   readonly peer: string
   readonly maxReceiveMessageBytes: number
   readonly closed = Deferred.makeUnsafe<TransportError>()
@@ -50,12 +49,12 @@ export class Channel implements Caller, Host, SessionListener {
   goodAnswer: HeaderBlock | undefined
   goodTrailers: HeaderBlock | undefined
 
-  private readonly session: Session
+  private readonly http2: Http2Connection
   private readonly socket: net.Socket
   private readonly retireAfterStreamId: number
   private readonly requestHeaders: RequestHeaders
 
-  private readonly waiting = new Set<Call>()
+  private readonly waiting = new Set<Http2Call>()
   private refusal: TransportError | undefined
   private goaway: Goaway | undefined
   private isLost = false
@@ -64,34 +63,34 @@ export class Channel implements Caller, Host, SessionListener {
 
   constructor(
     target: Target,
-    session: Session,
+    http2: Http2Connection,
     socket: net.Socket,
     options: ConnectionOptions,
     retireAfterStreamId: number
   ) {
-    this.session = session
+    this.http2 = http2
     this.socket = socket
     this.retireAfterStreamId = retireAfterStreamId
     this.peer = describeTarget(target)
     const scheme = target.tls === undefined ? "http" : "https"
-    this.requestHeaders = new RequestHeaders(session.encoder, scheme, authorityOf(target))
+    this.requestHeaders = new RequestHeaders(http2.encoder, scheme, authorityOf(target))
     this.maxReceiveMessageBytes = options.maxReceiveMessageBytes
-    session.listener = this
+    http2.listener = this
     this.listen()
     this.keepAlive = new KeepAlive(options, {
       bytesHeard: () => this.bytesHeard,
-      probe: (onAnswer) => session.probe(onAnswer),
+      probe: (onAnswer) => http2.probe(onAnswer),
       onSilence: (why) => this.lose(why)
     })
     this.unreferenceWhenIdle()
   }
 
   get bytesHeard(): number {
-    return this.session.bytesHeard
+    return this.http2.bytesHeard
   }
 
   get waitingFor(): string {
-    const { maxConcurrentStreams, openStreams } = this.session
+    const { maxConcurrentStreams, openStreams } = this.http2
     return openStreams >= maxConcurrentStreams ? noMoreStreams(maxConcurrentStreams) : slowReader
   }
 
@@ -106,8 +105,8 @@ export class Channel implements Caller, Host, SessionListener {
   }
 
   /** Puts a call on the wire, now or as soon as the server takes another one. */
-  begin(path: string, options: CallOptions | undefined, observer: Observer): Call {
-    const call = new Call(this, path, options, observer)
+  begin(path: string, options: CallOptions | undefined, listener: CallListener): Http2Call {
+    const call = new Http2Call(this, path, options, listener)
     const timeoutMillis = finite(options?.timeoutMillis)
     const wrong = this.checkHeaders(path, options)
     if (wrong !== undefined) call.end(wrong)
@@ -117,35 +116,35 @@ export class Channel implements Caller, Host, SessionListener {
     return call
   }
 
-  private schedule(call: Call, timeoutMillis: number | undefined): void {
+  private schedule(call: Http2Call, timeoutMillis: number | undefined): void {
     if (!this.isReferenced) {
       this.isReferenced = true
       this.socket.ref()
     }
     if (timeoutMillis !== undefined) call.limit(timeoutMillis)
-    if (this.waiting.size > 0 || !this.session.hasRoom) this.waiting.add(call)
+    if (this.waiting.size > 0 || !this.http2.hasRoom) this.waiting.add(call)
     else this.launch(call)
   }
 
-  private launch(call: Call): void {
+  private launch(call: Http2Call): void {
     const { metadata, timeoutMillis } = call.options ?? noOptions
     const stream = this.requestHeaders.encode(call.path, metadata, finite(timeoutMillis), (block, more) =>
-      this.session.open(block, more, call)
+      this.http2.open(block, more, call)
     )
     call.stream = stream
-    call.observer.onStart(stream)
+    call.listener.onStart(stream)
     if (stream.id >= this.retireAfterStreamId) this.retire("the connection has used up its stream ids")
   }
 
   private startWaiting(): void {
     for (const call of this.waiting) {
-      if (!this.session.hasRoom) return
+      if (!this.http2.hasRoom) return
       this.waiting.delete(call)
       this.launch(call)
     }
   }
 
-  ended(call: Call): void {
+  ended(call: Http2Call): void {
     if (call.stream === undefined && this.waiting.delete(call)) this.unreferenceWhenIdle()
   }
 
@@ -156,7 +155,7 @@ export class Channel implements Caller, Host, SessionListener {
   onRoom(): void {
     if (this.waiting.size > 0) this.startWaiting()
     this.unreferenceWhenIdle()
-    if (this.goaway !== undefined && this.session.openStreams === 0) this.lose(this.goaway.message)
+    if (this.goaway !== undefined && this.http2.openStreams === 0) this.lose(this.goaway.message)
   }
 
   onBroken(what: string): void {
@@ -164,7 +163,7 @@ export class Channel implements Caller, Host, SessionListener {
   }
 
   private unreferenceWhenIdle(): void {
-    if (!this.isReferenced || this.session.openStreams > 0 || this.waiting.size > 0) return
+    if (!this.isReferenced || this.http2.openStreams > 0 || this.waiting.size > 0) return
     this.isReferenced = false
     this.socket.unref()
   }
@@ -173,10 +172,10 @@ export class Channel implements Caller, Host, SessionListener {
     const message = describeGoaway(code, debug)
     this.goaway = { lastStreamId, message }
     this.retire(message)
-    for (const stream of this.session.allStreams) {
+    for (const stream of this.http2.allStreams) {
       if (stream.id > lastStreamId) this.endCall(stream, message, lastStreamId)
     }
-    if (this.session.openStreams === 0) this.lose(message)
+    if (this.http2.openStreams === 0) this.lose(message)
   }
 
   /** Takes no more calls; those on the wire go on. */
@@ -193,8 +192,8 @@ export class Channel implements Caller, Host, SessionListener {
     this.isLost = true
     const reason = this.goaway === undefined ? why : this.goaway.message
     this.retire(reason)
-    const streams = this.session.allStreams
-    const { sentStreamId } = this.session.outbox
+    const streams = this.http2.allStreams
+    const { sentStreamId } = this.http2.outbox
     const lastSeen = Math.min(sentStreamId, this.goaway?.lastStreamId ?? sentStreamId)
     this.dispose()
     this.socket.destroy()
@@ -203,21 +202,21 @@ export class Channel implements Caller, Host, SessionListener {
 
   private dispose(): void {
     this.keepAlive.stop()
-    this.session.close()
+    this.http2.close()
   }
 
   /** Ends every call, says goodbye, and waits until the socket is gone. */
   readonly shutdown: Effect.Effect<void> = Effect.callback((resume) => {
-    const { session, socket } = this
+    const { http2, socket } = this
     if (socket.closed) return resume(Effect.void)
     socket.once("close", () => resume(Effect.void))
     if (this.isLost) return
     this.isLost = true
     const why = "the connection was closed by this client"
     this.retire(why)
-    const streams = session.allStreams
-    session.goaway(Reset.noError)
-    const { sentStreamId } = session.outbox
+    const streams = http2.allStreams
+    http2.goaway(Reset.noError)
+    const { sentStreamId } = http2.outbox
     this.dispose()
     setImmediate(() => socket.destroy())
     for (const stream of streams) this.endCall(stream, why, sentStreamId)
@@ -225,7 +224,7 @@ export class Channel implements Caller, Host, SessionListener {
 
   /** Ends the call of a stream that is lost; the server surely has not seen those above `lastSeen`. */
   private endCall({ handler, id, isAnswered }: Stream, why: string, lastSeen: number, cause?: unknown): void {
-    if (!(handler instanceof Call)) return
+    if (!(handler instanceof Http2Call)) return
     const processed = id > lastSeen && !isAnswered ? "no" : "unknown"
     handler.endAfterHeld(lost(this.name(handler.path), why, processed, cause))
   }
@@ -233,7 +232,7 @@ export class Channel implements Caller, Host, SessionListener {
   private checkHeaders(path: string, options: CallOptions | undefined): TransportError | undefined {
     const bad = this.requestHeaders.unsendable(options?.metadata)
     if (bad !== undefined) return unsendable(this.name(path), `its header "${bad}"`)
-    const limit = this.session.maxSendHeaderListBytes
+    const limit = this.http2.maxSendHeaderListBytes
     const bytes = this.requestHeaders.bytesOver(limit, path, finite(options?.timeoutMillis))
     return bytes === undefined ? undefined : headersTooLarge(this.name(path), bytes, limit)
   }
@@ -244,3 +243,6 @@ export class Channel implements Caller, Host, SessionListener {
 }
 
 const noOptions: CallOptions = {}
+
+/** What calls wait for while the socket is full. */
+const slowReader = "the server reads more slowly than it is sent to"

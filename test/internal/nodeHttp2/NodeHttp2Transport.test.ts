@@ -1,10 +1,10 @@
 import * as http2 from "node:http2"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { make, nodeHttp2Transport } from "../../../src/internal/grpc/NodeHttp2Transport.ts"
+import { make, nodeHttp2Transport } from "../../../src/internal/nodeHttp2/NodeHttp2Transport.ts"
 import * as Frames from "../../support/http2/frames.ts"
 import { nodeServer, reply } from "../../support/http2/nodeServer.ts"
-import { transportConformance } from "./conformance.ts"
+import { transportConformance } from "../grpc/conformance.ts"
 
 transportConformance("node:http2", nodeHttp2Transport)
 

@@ -6,9 +6,9 @@
  * @internal
  */
 import type * as http2 from "node:http2"
-import { judge } from "./answer.ts"
-import type { Begun, Observer, Outgoing } from "./calls.ts"
-import { Deadline } from "./deadline.ts"
+import { judge } from "../grpc/answer.ts"
+import type { Begun, CallListener, Outgoing } from "../grpc/calls.ts"
+import { Deadline } from "../grpc/Deadline.ts"
 import {
   deadlinePassed,
   errorOfTrailers,
@@ -18,12 +18,12 @@ import {
   missingStatus,
   nameOf,
   resetError
-} from "./errors.ts"
-import { ForeignAnswer } from "./foreign.ts"
-import { frame } from "./framing.ts"
-import { MessageReader } from "./MessageReader.ts"
-import { type Headers, Reset } from "./status.ts"
-import type { TransportError } from "./Transport.ts"
+} from "../grpc/errors.ts"
+import { ForeignAnswer } from "../grpc/ForeignAnswer.ts"
+import { messagePrefixBytes } from "../grpc/framing.ts"
+import { MessageReader } from "../grpc/MessageReader.ts"
+import { type Headers, Reset } from "../grpc/status.ts"
+import type { TransportError } from "../grpc/Transport.ts"
 
 /** What a call needs of its connection. */
 export interface Host {
@@ -33,22 +33,22 @@ export interface Host {
   /** What a call waits for that is not sent yet. */
   readonly waitingFor: string
   /** The call is over (`onEnd` follows). */
-  readonly ended: (call: Call) => void
+  readonly ended: (call: NodeCall) => void
   /** The stream is gone from the session. */
   readonly streamClosed: (stream: http2.ClientHttp2Stream) => void
   /** A stream ended without an answer: if the connection is gone as well, every call hears of it now. */
   readonly checkBroken: (streamError: Error | undefined) => void
   /** Something could not be sent, and `node:http2` closes the connection after that. Returns the error of its call. */
-  readonly sendFailed: (call: Call, why: string, processed: "no" | "unknown", cause?: unknown) => TransportError
+  readonly sendFailed: (call: NodeCall, why: string, processed: "no" | "unknown", cause?: unknown) => TransportError
 }
 
 const endStreamFlag = 0x1
 const headersFrame = 0x1
 
-export class Call implements Begun {
+export class NodeCall implements Begun {
   readonly path: string
   readonly headers: http2.OutgoingHttpHeaders
-  readonly observer: Observer
+  readonly listener: CallListener
   stream: http2.ClientHttp2Stream | undefined
   done = false
 
@@ -61,11 +61,11 @@ export class Call implements Begun {
   private streamError: Error | undefined
   private deadline: Deadline | undefined
 
-  constructor(host: Host, path: string, headers: http2.OutgoingHttpHeaders, observer: Observer) {
+  constructor(host: Host, path: string, headers: http2.OutgoingHttpHeaders, listener: CallListener) {
     this.host = host
     this.path = path
     this.headers = headers
-    this.observer = observer
+    this.listener = listener
     this.reader = new MessageReader(host.maxReceiveMessageBytes)
   }
 
@@ -91,7 +91,7 @@ export class Call implements Begun {
     stream.on("drain", this.onWritable)
     // The server has closed it, which shows as its end only when what came before is read.
     stream.on("aborted", this.onWritable)
-    this.observer.onStart(new NodeOutgoing(stream))
+    this.listener.onStart(new NodeOutgoing(stream))
   }
 
   get bytesHeard(): number {
@@ -119,7 +119,7 @@ export class Call implements Begun {
   end(error: TransportError | undefined): void {
     if (this.done) return
     this.release()
-    this.observer.onEnd(error)
+    this.listener.onEnd(error)
   }
 
   /** Nobody wants the call any more. */
@@ -147,7 +147,7 @@ export class Call implements Begun {
   }
 
   private readonly onWritable = (): void => {
-    if (!this.done) this.observer.onWritable()
+    if (!this.done) this.listener.onWritable()
   }
 
   private readonly onResponse = (headers: Headers, flags: number): void => {
@@ -184,7 +184,7 @@ export class Call implements Begun {
 
   /** Told by the reader of messages. */
   onMessage(bytes: Uint8Array, start: number, end: number): void {
-    if (!this.done) this.observer.onMessage(bytes, start, end)
+    if (!this.done) this.listener.onMessage(bytes, start, end)
   }
 
   private readonly onEndOfStream = (): void => {
@@ -266,6 +266,15 @@ class NodeOutgoing implements Outgoing {
   end(): void {
     this.stream.end()
   }
+}
+
+/** The message behind its prefix, in one piece of memory, so that it goes out in one write. */
+const frame = (message: Uint8Array): Buffer => {
+  const framed = Buffer.allocUnsafe(messagePrefixBytes + message.length)
+  framed[0] = 0
+  framed.writeUInt32BE(message.length, 1)
+  framed.set(message, messagePrefixBytes)
+  return framed
 }
 
 /** The bytes of a `Buffer`, whose `slice` does not copy. */
