@@ -52,8 +52,8 @@ import * as Reasons from "./internal/client/reasons.ts"
 import * as Wire from "./internal/client/wire.ts"
 import type * as Proto from "./internal/proto/kv_pb.ts"
 import { Event_EventType } from "./internal/proto/kv_pb.ts"
-import * as Office from "./internal/watch/office.ts"
 import * as Options from "./internal/watch/options.ts"
+import * as Pool from "./internal/watch/pool.ts"
 import { type Delivery, Subscription } from "./internal/watch/subscription.ts"
 import type * as KeyRange from "./KeyRange.ts"
 
@@ -325,7 +325,7 @@ const changesOf = (deliveries: Arr.NonEmptyReadonlyArray<Delivery>): ReadonlyArr
  * @since 0.1.0
  */
 export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, never, Scope.Scope> =>
-  Effect.map(Office.make(client), (office) => {
+  Effect.map(Pool.make(client), (pool) => {
     const subscribe = <A>(
       who: string,
       checks: Parameters<typeof Options.request>[1],
@@ -335,9 +335,9 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
     ): Stream.Stream<A, EtcdError.EtcdError> =>
       Stream.unwrap(
         Effect.gen(function* () {
-          yield* office.asked
+          yield* pool.asked
           const subscription = new Subscription(
-            office,
+            pool,
             yield* Effect.fromResult(Options.request(who, checks, range, options, defaultRetry))
           )
           yield* Effect.addFinalizer(() => Effect.sync(() => subscription.close()))
@@ -363,7 +363,7 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
         Effect.flatMap(Stream.runHead(one(key, options)), (first) =>
           Option.isSome(first) ? Effect.succeed(first.value) : Effect.fail(Reasons.watchEnded())
         ),
-      requestProgress: office.requestProgress
+      requestProgress: pool.requestProgress
     }
   })
 

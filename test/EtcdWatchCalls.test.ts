@@ -10,7 +10,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as EtcdError from "../src/EtcdError.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
-import * as Office from "../src/internal/watch/office.ts"
+import * as Pool from "../src/internal/watch/pool.ts"
 import { type Delivery, Subscription } from "../src/internal/watch/subscription.ts"
 import * as KeyRange from "../src/KeyRange.ts"
 import { until } from "./support/machine.ts"
@@ -39,10 +39,10 @@ const start = Effect.gen(function* () {
   return { server, service }
 })
 
-/** A watch without a service, whose lanes can be looked into. */
-const subscribing = (office: Office.Lanes) =>
+/** A watch without a service, whose streams can be looked into. */
+const subscribing = (pool: Pool.Pool) =>
   Effect.gen(function* () {
-    const subscription = new Subscription(office, {
+    const subscription = new Subscription(pool, {
       range: KeyRange.single("k"),
       startRevision: 0n,
       previousValues: false,
@@ -52,7 +52,7 @@ const subscribing = (office: Office.Lanes) =>
       created: false,
       snapshot: "never",
       bufferBytes: 1000,
-      carriage: { requireLeader: undefined, endpoint: undefined, metadata: undefined, retry }
+      streamOptions: { requireLeader: undefined, endpoint: undefined, metadata: undefined, retry }
     })
     const got: Array<Delivery> = []
     yield* Effect.forever(Effect.map(subscription.pull, (deliveries) => got.push(...deliveries))).pipe(
@@ -157,10 +157,10 @@ describe("calls of watches", () => {
   it.live("events that cross a cancel reach nobody, and nothing is remembered of it", () =>
     Effect.gen(function* () {
       const server = Server.make()
-      const office = yield* Office.make(server.client)
-      const stays = yield* subscribing(office)
-      const early = yield* subscribing(office)
-      const late = yield* subscribing(office)
+      const pool = yield* Pool.make(server.client)
+      const stays = yield* subscribing(pool)
+      const early = yield* subscribing(pool)
+      const late = yield* subscribing(pool)
       const call = yield* server.call(0, 3)
       call.created(0, 1n)
       call.created(1, 1n)
@@ -180,8 +180,8 @@ describe("calls of watches", () => {
       yield* until(() => stays.got.length === 1)
       assert.deepStrictEqual([early.got, late.got], [[], []])
       assert.lengthOf(call.cancels(), 2)
-      const [lane] = office.lanes
-      assert.deepStrictEqual(lane!.load, { watches: 1, seats: 1, creating: 0 })
+      const [stream] = pool.streams
+      assert.deepStrictEqual(stream!.load, { watches: 1, watchers: 1, creating: 0 })
     })
   )
 
@@ -220,9 +220,9 @@ describe("calls of watches", () => {
   it.live("a watch that was refused while it was being canceled is forgotten", () =>
     Effect.gen(function* () {
       const server = Server.make()
-      const office = yield* Office.make(server.client)
-      const stays = yield* subscribing(office)
-      const goes = yield* subscribing(office)
+      const pool = yield* Pool.make(server.client)
+      const stays = yield* subscribing(pool)
+      const goes = yield* subscribing(pool)
       const call = yield* server.call(0, 2)
       goes.subscription.close()
       call.created(0, 1n)
@@ -231,7 +231,7 @@ describe("calls of watches", () => {
         { watchId: call.creates()[0]!.watchId, events: [put(2n)] }
       )
       yield* until(() => stays.got.length === 1)
-      assert.deepStrictEqual([...office.lanes][0]!.load, { watches: 1, seats: 1, creating: 0 })
+      assert.deepStrictEqual([...pool.streams][0]!.load, { watches: 1, watchers: 1, creating: 0 })
     })
   )
 

@@ -25,24 +25,24 @@ import * as Keys from "../keys.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 
 /** How far a store was, by what a server said. */
-export interface Sighting {
+export interface Position {
   readonly revision: bigint
   readonly term: bigint
 }
 
 /** A write that was delivered. A history that has its revision has it too, or is another one. */
-export interface Witness {
+export interface Write {
   readonly key: Uint8Array
   readonly revision: bigint
 }
 
-export const nothing: Sighting = { revision: 0n, term: 0n }
+export const unknown: Position = { revision: 0n, term: 0n }
 
-export const sighting = (header: Rpc.ResponseHeader | undefined): Sighting =>
-  header === undefined ? nothing : { revision: header.revision, term: header.raftTerm }
+export const positionOf = (header: Rpc.ResponseHeader | undefined): Position =>
+  header === undefined ? unknown : { revision: header.revision, term: header.raftTerm }
 
 /** What both have seen. */
-export const later = (a: Sighting, b: Sighting): Sighting => {
+export const later = (a: Position, b: Position): Position => {
   if (b.revision >= a.revision && b.term >= a.term) return b
   return {
     revision: a.revision > b.revision ? a.revision : b.revision,
@@ -51,23 +51,23 @@ export const later = (a: Sighting, b: Sighting): Sighting => {
 }
 
 /** Whether what a server says is behind what was seen: the store may be another, or the server may lag. */
-export const isBehind = (now: Sighting, seen: Sighting): boolean => now.revision < seen.revision || now.term < seen.term
+export const isBehind = (now: Position, seen: Position): boolean => now.revision < seen.revision || now.term < seen.term
 
 export interface Question {
   /** Whom it is about. */
   readonly endpoint: string
   /** A key that may be read. */
   readonly key: Uint8Array
-  readonly witness: Witness | undefined
+  readonly write: Write | undefined
   /** The latest term that anybody has seen who asks. */
   readonly term: bigint
 }
 
 export interface Evidence {
   /** Undefined where the server did not say. */
-  readonly now: Sighting | undefined
+  readonly now: Position | undefined
   /** The write that the history does not have. */
-  readonly missing: Witness | undefined
+  readonly missing: Write | undefined
   /** The leader's term, where it was asked for and could be. */
   readonly term: bigint | undefined
 }
@@ -75,7 +75,7 @@ export interface Evidence {
 const advice =
   'It was probably restored from a backup, or its data was wiped. Read the current state and watch from there, or let `snapshot: "when-compacted"` do so.'
 
-const regressed = (seen: Sighting, now: Sighting, what: string): EtcdError.EtcdError =>
+const regressed = (seen: Position, now: Position, what: string): EtcdError.EtcdError =>
   EtcdError.make(
     new EtcdError.RevisionRegressed({
       message: `The store is not the one that was watched: ${what}. ${advice}`,
@@ -86,8 +86,8 @@ const regressed = (seen: Sighting, now: Sighting, what: string): EtcdError.EtcdE
     })
   )
 
-/** What is wrong with the store, for somebody who has seen so much. */
-export const verdict = (seen: Sighting, { missing, now, term }: Evidence): EtcdError.EtcdError | undefined => {
+/** That the store has gone back, for somebody who has seen so much, if it has. */
+export const regressionOf = (seen: Position, { missing, now, term }: Evidence): EtcdError.EtcdError | undefined => {
   if (now === undefined) return undefined
   if (now.revision < seen.revision) {
     return regressed(seen, now, `it was at revision ${seen.revision}, and is at ${now.revision} now`)
@@ -114,19 +114,19 @@ const range = (client: Client, request: RangeRequest, options: CallOptions) =>
 
 type Found = Omit<Evidence, "term">
 
-const found = (header: Rpc.ResponseHeader | undefined, missing: Witness | undefined): Found => ({
-  now: header === undefined ? undefined : sighting(header),
+const found = (header: Rpc.ResponseHeader | undefined, missing: Write | undefined): Found => ({
+  now: header === undefined ? undefined : positionOf(header),
   missing
 })
 
-const lookNow = (client: Client, key: Uint8Array, missing: Witness | undefined, options: CallOptions) =>
+const lookNow = (client: Client, key: Uint8Array, missing: Write | undefined, options: CallOptions) =>
   Effect.map(range(client, { key }, options), ({ header }) => found(header, missing))
 
-const lookBack = (client: Client, witness: Witness, options: CallOptions) =>
-  range(client, { key: witness.key, revision: witness.revision }, options).pipe(
-    Effect.map(({ header, kvs }) => found(header, kvs[0]?.modRevision === witness.revision ? undefined : witness)),
-    Effect.catchReason("EtcdError", "Compacted", () => lookNow(client, witness.key, undefined, options)),
-    Effect.catchReason("EtcdError", "FutureRevision", () => lookNow(client, witness.key, witness, options))
+const lookBack = (client: Client, write: Write, options: CallOptions) =>
+  range(client, { key: write.key, revision: write.revision }, options).pipe(
+    Effect.map(({ header, kvs }) => found(header, kvs[0]?.modRevision === write.revision ? undefined : write)),
+    Effect.catchReason("EtcdError", "Compacted", () => lookNow(client, write.key, undefined, options)),
+    Effect.catchReason("EtcdError", "FutureRevision", () => lookNow(client, write.key, write, options))
   )
 
 /** The term that the leader is at, if it is among those that can be asked. */
@@ -141,7 +141,7 @@ const leaderTerm = Effect.fnUntraced(function* (
     const term = yield* Effect.gen(function* () {
       const { header, leader } = yield* client.unary(Rpc.Maintenance.method.status, {}, there)
       if (leader === 0n || leader !== header?.memberId) return undefined
-      return sighting((yield* range(client, { key }, there)).header).term
+      return positionOf((yield* range(client, { key }, there)).header).term
     }).pipe(Effect.catch(() => Effect.undefined))
     if (term !== undefined) return term
   }
@@ -155,11 +155,11 @@ export const look = Effect.fnUntraced(function* (
   options: CallOptions,
   once: Client
 ): Effect.fn.Return<Evidence, EtcdError.EtcdError> {
-  const { endpoint, key, term, witness } = question
+  const { endpoint, key, term, write } = question
   const there = { ...options, endpoint }
-  const { missing, now } = yield* witness === undefined
+  const { missing, now } = yield* write === undefined
     ? lookNow(client, key, undefined, there)
-    : lookBack(client, witness, there)
+    : lookBack(client, write, there)
   const isPast = now !== undefined && now.term < term
   return { now, missing, term: isPast ? yield* leaderTerm(once, question, options) : undefined }
 })

@@ -45,7 +45,7 @@ export const request = (
   checks: Options.Checks<ChangesOptions> | Options.Checks<WatchOptions>,
   input: KeyRange.Input,
   given: ChangesOptions | undefined,
-  retry: Request["carriage"]["retry"]
+  retry: Request["streamOptions"]["retry"]
 ): Result.Result<Request, EtcdError.EtcdError> => {
   const problem =
     Options.problemOfArgument(who, "the range", Options.rangeOfKeys, input) ??
@@ -62,7 +62,7 @@ export const request = (
     created: options.created ?? false,
     snapshot: options.snapshot ?? "never",
     bufferBytes: Options.bytesOf(options.bufferSize) ?? defaultBufferBytes,
-    carriage: {
+    streamOptions: {
       endpoint: options.endpoint,
       metadata: options.metadata,
       requireLeader: options.requireLeader,

@@ -11,45 +11,35 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
-import type { Client } from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
 import * as Caller from "../caller.ts"
 import * as Time from "../time.ts"
-import type { Carriage } from "./subscription.ts"
+import type { Pool } from "./pool.ts"
+import type { StreamOptions } from "./subscription.ts"
 
 /** How many failures in a row are told. */
 const failuresTold = 3
 
 /** What it is that no server does. */
-export type Matter = "call" | "read"
+type Matter = "call" | "read"
 
 const words = {
   call: { begins: "etcd watches have no server", ends: "etcd watches have a server again" },
   read: { begins: "etcd watches cannot read the store", ends: "etcd watches can read the store again" }
 }
 
-/** What all outages of a service have in common. */
-export interface Desk {
-  readonly client: Client
-  /** Whoever asked for a watch last. */
-  readonly caller: Caller.Caller
-  readonly time: Time.Time
-  /** Who has told the log of what. */
-  readonly told: Map<string, Outage>
-}
-
 type Step = (now: number, error: EtcdError.EtcdError) => Pull.Pull<[unknown, Duration.Duration], never, unknown>
 
 export class Outage {
-  private readonly desk: Desk
-  private readonly carriage: Carriage
+  private readonly pool: Pool
+  private readonly options: StreamOptions
   private readonly matter: Matter
   private step: Step | undefined
   private failures = 0
 
-  constructor(desk: Desk, carriage: Carriage, matter: Matter) {
-    this.desk = desk
-    this.carriage = carriage
+  constructor(pool: Pool, options: StreamOptions, matter: Matter) {
+    this.pool = pool
+    this.options = options
     this.matter = matter
   }
 
@@ -58,7 +48,7 @@ export class Outage {
     if (this.failures === 0) return Effect.void
     this.failures = 0
     this.step = undefined
-    return this.desk.told.delete(this.place)
+    return this.pool.told.delete(this.subject)
       ? Effect.flatMap(this.endpoints, (endpoints) =>
           this.say(Effect.logInfo(`${words[this.matter].ends}, of those at ${endpoints}`))
         )
@@ -70,10 +60,10 @@ export class Outage {
     this.failures++
     const told = this.failures >= failuresTold || isLong ? this.tell(error) : Effect.void
     const next = Effect.flatMap(this.nextStep, (step) =>
-      Pull.catchDone(Effect.map(step(this.desk.time.now(), error), Option.some), () => Effect.succeedNone)
+      Pull.catchDone(Effect.map(step(this.pool.time.now(), error), Option.some), () => Effect.succeedNone)
     )
     return Time.inRealTime(
-      this.desk.time,
+      this.pool.time,
       Effect.flatMap(Effect.andThen(told, next), (step) =>
         Option.isNone(step) ? Effect.fail(error) : this.sleep(step.value[1], error)
       )
@@ -82,8 +72,8 @@ export class Outage {
 
   /** Nobody tries any more: whoever does next tells the log himself. */
   forget(): void {
-    const { told } = this.desk
-    if (told.get(this.place) === this) told.delete(this.place)
+    const { told } = this.pool
+    if (told.get(this.subject) === this) told.delete(this.subject)
   }
 
   private sleep(pause: Duration.Duration, error: EtcdError.EtcdError): Effect.Effect<void> {
@@ -95,7 +85,7 @@ export class Outage {
 
   private get nextStep(): Effect.Effect<Step> {
     return this.step === undefined
-      ? Effect.map(Schedule.toStep(this.carriage.retry), (step) => {
+      ? Effect.map(Schedule.toStep(this.options.retry), (step) => {
           this.step = step
           return step
         })
@@ -103,9 +93,9 @@ export class Outage {
   }
 
   private tell(error: EtcdError.EtcdError): Effect.Effect<void> {
-    const { told } = this.desk
-    if (told.has(this.place)) return Effect.void
-    told.set(this.place, this)
+    const { told } = this.pool
+    if (told.has(this.subject)) return Effect.void
+    told.set(this.subject, this)
     return Effect.flatMap(this.endpoints, (endpoints) =>
       this.say(
         Effect.logWarning(
@@ -116,17 +106,17 @@ export class Outage {
   }
 
   private say(saying: Effect.Effect<void>): Effect.Effect<void> {
-    return Caller.say(this.desk.caller, saying)
+    return Caller.say(this.pool.caller, saying)
   }
 
-  private get place(): string {
-    return `${this.matter} ${this.carriage.endpoint ?? ""}`
+  private get subject(): string {
+    return `${this.matter} ${this.options.endpoint ?? ""}`
   }
 
   private get endpoints(): Effect.Effect<string> {
-    const { endpoint } = this.carriage
+    const { endpoint } = this.options
     return endpoint === undefined
-      ? Effect.map(this.desk.client.endpoints, (endpoints) => endpoints.join(", "))
+      ? Effect.map(this.pool.client.endpoints, (endpoints) => endpoints.join(", "))
       : Effect.succeed(endpoint)
   }
 }

@@ -14,14 +14,14 @@ import * as Rpc from "../proto/rpc_pb.ts"
 import * as Identity from "./identity.ts"
 
 /** All keys of a range, and how far the store was. */
-export interface Snapshot extends Identity.Sighting {
+export interface Snapshot extends Identity.Position {
   readonly kvs: ReadonlyArray<KeyValue>
   /** The last write among them. */
-  readonly last: Identity.Witness | undefined
+  readonly last: Identity.Write | undefined
 }
 
 /** A copy of the key: what came in one message lives as long as any part of it. */
-export const witness = ({ key, modRevision }: KeyValue): Identity.Witness => ({
+export const writeOf = ({ key, modRevision }: KeyValue): Identity.Write => ({
   key: new Uint8Array(key),
   revision: modRevision
 })
@@ -44,7 +44,7 @@ export const readSnapshot = (
         }
       })
     )
-    return { ...Identity.sighting(reading.header()), kvs, last: last === undefined ? undefined : witness(last) }
+    return { ...Identity.positionOf(reading.header()), kvs, last: last === undefined ? undefined : writeOf(last) }
   })
   const again = () => readSnapshot(client, range, options)
   return Effect.scoped(read).pipe(
@@ -56,7 +56,7 @@ export const readSnapshot = (
 /** A key as it was at a revision, and how far the store is. */
 export interface KeyState {
   /** Undefined where the server did not say. */
-  readonly now: Identity.Sighting | undefined
+  readonly now: Identity.Position | undefined
   /** The revision that had written it last. Undefined where there was no such key. */
   readonly modRevision: bigint | undefined
 }
@@ -70,7 +70,7 @@ export const readKey = (
   Effect.map(
     client.unary(Rpc.KV.method.range, { key, revision, limit: 1n, keysOnly: true }, options),
     ({ header, kvs: [kv] }) => ({
-      now: header === undefined ? undefined : Identity.sighting(header),
+      now: header === undefined ? undefined : Identity.positionOf(header),
       modRevision: kv?.modRevision
     })
   )

@@ -1,7 +1,7 @@
 /**
- * One watch of the program: its place in the history, what waits for its reader, and how it is carried on.
+ * One watch of the program: its place in the history, what waits for its reader, and how it goes on.
  *
- * A reader that is slower than the events costs at most its buffer. When that is full the watch leaves its lane, and
+ * A reader that is slower than the events costs at most its buffer. When that is full the watch leaves its stream, and
  * when the reader has emptied it the watch takes a new one, from the revision where it was.
  *
  * @internal
@@ -16,8 +16,10 @@ import { type Event, Event_EventType, type KeyValue } from "../proto/kv_pb.ts"
 import type { WatchCreateRequest_FilterType } from "../proto/rpc_pb.ts"
 import { Cursor } from "./cursor.ts"
 import * as Identity from "./identity.ts"
+import type { Pool } from "./pool.ts"
 import * as Reading from "./reading.ts"
 import * as Rules from "./rules.ts"
+import type { WatchStream } from "./watchStream.ts"
 
 /** What a reader gets. The events are those of one or more whole revisions. */
 export type Delivery =
@@ -26,8 +28,8 @@ export type Delivery =
   | { readonly _tag: "Created"; readonly revision: bigint }
   | { readonly _tag: "Snapshot"; readonly revision: bigint; readonly kvs: ReadonlyArray<KeyValue> }
 
-/** How the calls are made that carry a watch. Watches that agree in it can share one. */
-export interface Carriage {
+/** How the calls of a watch stream are made. Watches that agree in it can share one. */
+export interface StreamOptions {
   readonly requireLeader: boolean | undefined
   readonly endpoint: string | undefined
   readonly metadata: Readonly<Record<string, string>> | undefined
@@ -46,34 +48,17 @@ export interface Request {
   readonly created: boolean
   readonly snapshot: "never" | "when-compacted" | "first"
   readonly bufferBytes: number
-  readonly carriage: Carriage
+  readonly streamOptions: StreamOptions
 }
 
 /**
- * Beside which others a watch is carried.
+ * Which others a watch shares its stream with.
  *
  * - `any`: all whose calls are made in the same way.
  * - `early`: those that wait for a revision to come. A server says nothing of progress while it has one of them.
  * - `none`: its reader was too slow once.
  */
-export type Company = "any" | "early" | "none"
-
-/** What carries a watch. */
-export interface Carrier {
-  /** Lets go of the watch, and tells the server. */
-  readonly leave: (subscription: Subscription) => void
-}
-
-/** What a subscription needs of those who carry it. */
-export interface Office {
-  /** Gives the watch a carrier, or a reason why there is none any more. */
-  readonly seat: (subscription: Subscription) => Effect.Effect<void>
-  readonly readSnapshot: (subscription: Subscription) => Effect.Effect<Reading.Snapshot, EtcdError.EtcdError>
-  readonly readKey: (
-    subscription: Subscription,
-    revision: bigint
-  ) => Effect.Effect<Reading.KeyState, EtcdError.EtcdError>
-}
+export type Sharing = "any" | "early" | "none"
 
 /** What an event costs besides its bytes, roughly. */
 const eventOverheadBytes = 256
@@ -97,14 +82,15 @@ type Arrived = Effect.Effect<Arr.NonEmptyReadonlyArray<Delivery>, EtcdError.Etcd
 export class Subscription {
   readonly request: Request
   readonly cursor: Cursor
-  company: Company = "any"
-  carrier: Carrier | undefined
+  sharing: Sharing = "any"
+  /** The stream that it is on, if it is on any. */
+  stream: WatchStream | undefined
   /** How far the store was, by what servers have said. The revision that the program asked for is not among it. */
-  seen: Identity.Sighting = Identity.nothing
+  seen: Identity.Position = Identity.unknown
   /** A write that was delivered, by itself or in a snapshot; the last one, or about. */
-  witness: Identity.Witness | undefined
+  write: Identity.Write | undefined
 
-  private readonly office: Office
+  private readonly pool: Pool
   private waiting: Array<Delivery> = []
   private size = 0
   private failure: Cause.Cause<EtcdError.EtcdError> | undefined
@@ -119,8 +105,8 @@ export class Subscription {
   private renewals = 0
   private announced = false
 
-  constructor(office: Office, request: Request) {
-    this.office = office
+  constructor(pool: Pool, request: Request) {
+    this.pool = pool
     this.request = request
     this.cursor = new Cursor(request.startRevision)
     this.wantsSnapshot = request.snapshot === "first"
@@ -128,7 +114,7 @@ export class Subscription {
 
   /** Whether any server has done anything for it. */
   get isServed(): boolean {
-    return this.seen !== Identity.nothing
+    return this.seen !== Identity.unknown
   }
 
   /** What has arrived, as soon as there is something. */
@@ -137,7 +123,7 @@ export class Subscription {
     if (this.failure !== undefined) return Effect.failCause(this.failure)
     if (this.wantsSnapshot) return this.snapshot
     if (this.gap !== undefined) return this.goOnIfQuiet(this.gap)
-    return this.carrier === undefined ? Effect.andThen(this.office.seat(this), this.awaitArrival) : this.awaitArrival
+    return this.stream === undefined ? Effect.andThen(this.pool.place(this), this.awaitArrival) : this.awaitArrival
   })
 
   private handOver<A>(waiting: A): A {
@@ -159,15 +145,15 @@ export class Subscription {
   )
 
   private get hasNews(): boolean {
-    return this.waiting.length > 0 || this.failure !== undefined || this.wantsSnapshot || this.carrier === undefined
+    return this.waiting.length > 0 || this.failure !== undefined || this.wantsSnapshot || this.stream === undefined
   }
 
   private readonly snapshot: Arrived = Effect.suspend(() =>
-    Effect.flatMap(this.office.readSnapshot(this), ({ kvs, last, revision, term }) => {
+    Effect.flatMap(this.pool.readSnapshot(this), ({ kvs, last, revision, term }) => {
       this.wantsSnapshot = false
       this.cursor.next = revision + 1n
       this.seen = { revision, term }
-      this.witness = last
+      this.write = last
       const snapshot = { _tag: "Snapshot", revision, kvs } as const
       if (this.announced || !this.request.created) return Effect.succeed(Arr.of(snapshot))
       this.held = snapshot
@@ -180,7 +166,7 @@ export class Subscription {
    * with, the key itself may tell that nothing had.
    */
   private goOnIfQuiet({ error, revision }: Gap): Arrived {
-    const read = this.office.readKey(this, revision).pipe(
+    const read = this.pool.readKey(this, revision).pipe(
       // More is compacted since, or the store has gone back: whoever takes the watch now will show it.
       Effect.catchReason("EtcdError", "Compacted", () => Effect.undefined),
       Effect.catchReason("EtcdError", "FutureRevision", () => Effect.undefined)
@@ -192,8 +178,8 @@ export class Subscription {
         this.unreadable = revision
         return this.pull
       }
-      const wrong = Identity.verdict(this.seen, { now: found.now, missing: undefined, term: undefined })
-      if (wrong !== undefined) this.fail(wrong)
+      const regression = Identity.regressionOf(this.seen, { now: found.now, missing: undefined, term: undefined })
+      if (regression !== undefined) this.fail(regression)
       else if (this.isUnchanged(found)) this.cursor.next = revision + 1n
       else this.fail(error)
       return this.pull
@@ -204,15 +190,15 @@ export class Subscription {
   private isUnchanged({ modRevision, now }: Reading.KeyState): boolean {
     if (now === undefined || Identity.isBehind(now, this.seen)) return false
     if (modRevision === undefined || modRevision >= this.cursor.next) return false
-    return this.witness === undefined || this.witness.revision === modRevision
+    return this.write === undefined || this.write.revision === modRevision
   }
 
-  private see(now: Identity.Sighting): void {
+  private see(now: Identity.Position): void {
     this.seen = Identity.later(this.seen, now)
   }
 
   /** A server has taken the watch when its store was so far. */
-  created(at: Identity.Sighting): void {
+  created(at: Identity.Position): void {
     this.renewals = 0
     this.cursor.created(at.revision)
     this.see(at)
@@ -225,7 +211,7 @@ export class Subscription {
   }
 
   /** Events have arrived. */
-  events(arrived: ReadonlyArray<Event>, more: boolean, at: Identity.Sighting): void {
+  events(arrived: ReadonlyArray<Event>, more: boolean, at: Identity.Position): void {
     this.see(at)
     const events = this.cursor.take(arrived, more)
     const last = events.at(-1)
@@ -237,11 +223,11 @@ export class Subscription {
 
   private remember(kv: KeyValue): void {
     const { end, key } = this.request.range
-    this.witness = end.length === 0 ? { key, revision: kv.modRevision } : Reading.witness(kv)
+    this.write = end.length === 0 ? { key, revision: kv.modRevision } : Reading.writeOf(kv)
   }
 
   /** The server has said that nothing up to this revision is still to come. */
-  progress(at: Identity.Sighting): void {
+  progress(at: Identity.Position): void {
     this.see(at)
     const { revision } = at
     if (!this.cursor.progress(revision) || !this.request.progress) return
@@ -249,9 +235,9 @@ export class Subscription {
     this.deliver({ _tag: "Progress", revision }, 0)
   }
 
-  /** The server has ended the watch. Nobody carries it any more. */
+  /** The server has ended the watch. It is on no stream any more. */
   canceled(error: EtcdError.EtcdError): void {
-    this.carrier = undefined
+    this.stream = undefined
     if (error.reason._tag === "Compacted") {
       const revision = error.reason.compactedRevision
       if (this.request.snapshot !== "never") this.wantsSnapshot = true
@@ -271,16 +257,16 @@ export class Subscription {
     return next === this.request.startRevision && next > this.seen.revision + 1n
   }
 
-  /** It is to be carried beside others. Nobody carries it any more. */
-  keepCompany(company: Company): void {
-    this.carrier = undefined
-    this.company = company
+  /** It is to share its stream with others. It is on none any more. */
+  moveTo(sharing: Sharing): void {
+    this.stream = undefined
+    this.sharing = sharing
     this.tell()
   }
 
-  /** The store is not the one that it was. Nobody carries the watch any more. */
+  /** The store is not the one that it was. The watch is on no stream any more. */
   regressed(error: EtcdError.EtcdError): void {
-    this.carrier = undefined
+    this.stream = undefined
     if (this.request.snapshot === "never") this.fail(error)
     else this.wantsSnapshot = true
     this.tell()
@@ -293,7 +279,7 @@ export class Subscription {
 
   /** The watch has ended. */
   end(cause: Cause.Cause<EtcdError.EtcdError>): void {
-    this.carrier = undefined
+    this.stream = undefined
     this.failure ??= cause
     this.tell()
   }
@@ -308,16 +294,16 @@ export class Subscription {
     this.waiting.push(delivery)
     this.size += size
     if (this.size > this.request.bufferBytes) {
-      this.company = "none"
+      this.sharing = "none"
       this.leave()
     }
     this.tell()
   }
 
   private leave(): void {
-    const { carrier } = this
-    this.carrier = undefined
-    carrier?.leave(this)
+    const { stream } = this
+    this.stream = undefined
+    stream?.leave(this)
   }
 
   private tell(): void {
