@@ -2,7 +2,7 @@
  * Keeps leases alive: all of a client's on one stream, which is opened when the first of them is due, and opened again,
  * elsewhere if need be, whenever it breaks, falls silent, or its server is about to go.
  *
- * One fiber watches the time: it says which leases are due (a third of their time to live after the last keep-alive
+ * One fiber follows the time: it says which leases are due (a third of their time to live after the last keep-alive
  * that was answered), which are lost (their time to live has passed since that keep-alive was sent), and when an answer
  * is overdue. The other fiber holds the stream. They share the sets below and nothing else.
  *
@@ -62,7 +62,7 @@ const standstill = 100
 type Stop = "idle" | "silent" | "passed over"
 
 /** The stream, from the attempt to open it to its end. */
-interface Session {
+interface KeepAliveStream {
   readonly begunAt: number
   /** When the last answer came, whichever lease it was for. */
   heardAt: number
@@ -91,11 +91,11 @@ interface State {
   readonly due: Set<bigint>
   /** Open while `due` has something. */
   readonly hasDue: Latch.Latch
-  /** Opened to make the watch look again. */
+  /** Opened to have leases looked at again. */
   readonly changed: Latch.Latch
-  /** When the watch looks again by itself. */
+  /** When they are looked at again anyhow. */
   wakeAt: number
-  session: Session | undefined
+  stream: KeepAliveStream | undefined
   /** Where to open the stream, when where it was is no good. */
   next: string | undefined
   /** How many streams failed since a server was heard. */
@@ -112,15 +112,15 @@ const checkBy = (state: State, entry: Entry.Entry, at: number): void => {
   if (at < state.wakeAt) state.changed.openUnsafe()
 }
 
-const stop = (session: Session, why: Stop): void => {
-  Deferred.doneUnsafe(session.stop, Exit.succeed(why))
+const stop = (stream: KeepAliveStream, why: Stop): void => {
+  Deferred.doneUnsafe(stream.stop, Exit.succeed(why))
 }
 
 const settle = (state: State, entry: Entry.Entry, loss: Loss): void => {
   state.entries.delete(entry.id)
   state.agenda.remove(entry)
   state.due.delete(entry.id)
-  if (state.entries.size === 0 && state.session !== undefined) stop(state.session, "idle")
+  if (state.entries.size === 0 && state.stream !== undefined) stop(state.stream, "idle")
   entry.loss = loss
   Deferred.doneUnsafe(entry.lost, Exit.succeed(loss))
 }
@@ -140,16 +140,16 @@ const markDue = (state: State, entry: Entry.Entry, now: number): void => {
  * When it is suspicious that there is no answer for a lease: after a third of its time to live, but no later than when
  * half of the time is over that is left to try elsewhere.
  */
-const suspiciousAt = (session: Session | undefined, entry: Entry.Entry): number => {
-  if (session === undefined || entry.waitingSince === never) return never
-  const since = Math.max(session.begunAt, entry.waitingSince)
+const suspiciousAt = (stream: KeepAliveStream | undefined, entry: Entry.Entry): number => {
+  if (stream === undefined || entry.waitingSince === never) return never
+  const since = Math.max(stream.begunAt, entry.waitingSince)
   return since + Math.max(quantum, Math.min(entry.ttl / 3, (entry.expiresAt - since) / 2))
 }
 
 /** Half of what is left is not spent on the time for which this process stood still. */
-const isSuspicious = (session: Session, entry: Entry.Entry, now: number): boolean => {
-  const at = suspiciousAt(session, entry)
-  return at + Math.min(session.excused, Math.max(0, entry.expiresAt - at) / 2) <= now
+const isSuspicious = (stream: KeepAliveStream, entry: Entry.Entry, now: number): boolean => {
+  const at = suspiciousAt(stream, entry)
+  return at + Math.min(stream.excused, Math.max(0, entry.expiresAt - at) / 2) <= now
 }
 
 const canRepeat = (entry: Entry.Entry): boolean => entry.sentAt !== never && entry.sentAgainAt === never
@@ -158,10 +158,10 @@ const canRepeat = (entry: Entry.Entry): boolean => entry.sentAt !== never && ent
  * There is no answer for a lease. If others got theirs meanwhile, the connection is good, and the keep-alive is sent
  * once more on it; otherwise the stream had better be elsewhere.
  */
-const doubt = (state: State, session: Session, entry: Entry.Entry, now: number): void => {
-  const hearsOthers = session.heardAt > Math.max(session.begunAt, entry.waitingSince)
+const doubt = (state: State, stream: KeepAliveStream, entry: Entry.Entry, now: number): void => {
+  const hearsOthers = stream.heardAt > Math.max(stream.begunAt, entry.waitingSince)
   if (hearsOthers && canRepeat(entry)) markDue(state, entry, now)
-  else stop(session, hearsOthers ? "passed over" : "silent")
+  else stop(stream, hearsOthers ? "passed over" : "silent")
 }
 
 /**
@@ -170,17 +170,17 @@ const doubt = (state: State, session: Session, entry: Entry.Entry, now: number):
  */
 const check = (state: State, entry: Entry.Entry, now: number, hasRead: boolean): boolean => {
   if (entry.loss !== undefined) return false
-  const { session } = state
+  const { stream } = state
   if (isOver(entry, now)) {
     if (hasRead) settle(state, entry, notRenewed(state))
     return true
   }
   if (entry.dueAt <= now + quantum) markDue(state, entry, now)
-  const isGrave = session !== undefined && isSuspicious(session, entry, now)
+  const isGrave = stream !== undefined && isSuspicious(stream, entry, now)
   if (isGrave && !hasRead) return true
-  if (isGrave) doubt(state, session, entry, now)
+  if (isGrave) doubt(state, stream, entry, now)
   const next = Math.min(entry.expiresAt, entry.dueAt) - quantum
-  checkBy(state, entry, Math.max(Math.min(next, suspiciousAt(session, entry)), now + grain))
+  checkBy(state, entry, Math.max(Math.min(next, suspiciousAt(stream, entry)), now + grain))
   return isGrave
 }
 
@@ -236,12 +236,12 @@ const lossOf = (state: State, entry: Entry.Entry): Effect.Effect<Loss | undefine
     })
   })
 
-const excuseStandstill = ({ session, time, wakeAt }: State): void => {
+const excuseStandstill = ({ stream, time, wakeAt }: State): void => {
   const late = time.now() - wakeAt
-  if (session !== undefined && late > standstill) session.excused += late
+  if (stream !== undefined && late > standstill) stream.excused += late
 }
 
-const watchTime = (state: State): Effect.Effect<never> =>
+const followTime = (state: State): Effect.Effect<never> =>
   Effect.gen(function* () {
     const { agenda, changed, time } = state
     changed.closeUnsafe()
@@ -263,55 +263,55 @@ type Duplex = EtcdClient.Duplex<
 >
 
 /** Remembers that a keep-alive goes out, unless its answer could not be told from others. */
-const note = (session: Session, entry: Entry.Entry, now: number): boolean => {
-  const asked = session.asked.get(entry.id)
+const note = (stream: KeepAliveStream, entry: Entry.Entry, now: number): boolean => {
+  const asked = stream.asked.get(entry.id)
   // The answers to come are for a lease that had the same id.
   if (asked !== undefined && asked !== entry) return false
   if (entry.sentAt === never) {
     entry.sentAt = now
   } else if (entry.sentAgainAt === never) {
     entry.sentAgainAt = now
-    session.hasRepeated = true
+    stream.hasRepeated = true
   } else {
     return false
   }
-  session.asked.delete(entry.id)
-  session.asked.set(entry.id, entry)
+  stream.asked.delete(entry.id)
+  stream.asked.set(entry.id, entry)
   return true
 }
 
 /** Sends what is due, for ever. */
-const sendDue = (state: State, session: Session, duplex: Duplex): Effect.Effect<never, EtcdError> =>
+const sendDue = (state: State, stream: KeepAliveStream, duplex: Duplex): Effect.Effect<never, EtcdError> =>
   Effect.gen(function* () {
     yield* state.hasDue.await
     for (const id of state.due) {
       state.due.delete(id)
       const entry = state.entries.get(id)
-      if (entry !== undefined && note(session, entry, state.time.now())) yield* duplex.send({ ID: id })
+      if (entry !== undefined && note(stream, entry, state.time.now())) yield* duplex.send({ ID: id })
     }
     if (state.due.size === 0) state.hasDue.closeUnsafe()
   }).pipe(Effect.forever)
 
 /** What was sent before is lost, where answers come in order: it is sent again, behind all that is under way. */
-const passOver = (state: State, session: Session, answered: Entry.Entry, now: number): void => {
-  for (const entry of session.asked.values()) {
+const passOver = (state: State, stream: KeepAliveStream, answered: Entry.Entry, now: number): void => {
+  for (const entry of stream.asked.values()) {
     if (entry === answered) return
-    session.asked.delete(entry.id)
-    session.asked.set(entry.id, entry)
-    session.passedOver.add(entry)
+    stream.asked.delete(entry.id)
+    stream.asked.set(entry.id, entry)
+    stream.passedOver.add(entry)
     if (entry.loss === undefined && entry.waitingSince !== never && canRepeat(entry)) markDue(state, entry, now)
   }
 }
 
 /** Takes the answer for the earliest keep-alive that it can be for, and says when that was sent. */
-const take = (session: Session, entry: Entry.Entry): number => {
+const take = (stream: KeepAliveStream, entry: Entry.Entry): number => {
   const { sentAt } = entry
   entry.sentAt = entry.sentAgainAt
   entry.sentAgainAt = never
   if (entry.sentAt === never) {
-    session.asked.delete(entry.id)
+    stream.asked.delete(entry.id)
     // It was passed over, and yet nothing was lost.
-    if (session.passedOver.delete(entry)) session.isOrdered = false
+    if (stream.passedOver.delete(entry)) stream.isOrdered = false
   }
   return sentAt
 }
@@ -326,20 +326,20 @@ const sendAgain = (state: State, id: bigint): void => {
 
 const hear = (
   state: State,
-  session: Session,
+  stream: KeepAliveStream,
   answer: { readonly ID: bigint; readonly TTL: bigint }
 ): Effect.Effect<void> =>
   Effect.sync(() => {
     const now = state.time.now()
-    session.heardAt = now
-    session.excused = 0
+    stream.heardAt = now
+    stream.excused = 0
     state.answers++
     state.failures = 0
     state.lastFailure = undefined
-    const entry = session.asked.get(answer.ID)
+    const entry = stream.asked.get(answer.ID)
     if (entry === undefined) return
-    if (session.isOrdered && entry.sentAgainAt === never) passOver(state, session, entry, now)
-    const sentAt = take(session, entry)
+    if (stream.isOrdered && entry.sentAgainAt === never) passOver(state, stream, entry, now)
+    const sentAt = take(stream, entry)
     if (entry.loss !== undefined) return sendAgain(state, entry.id)
     if (answer.TTL <= 0n) return settle(state, entry, notFound)
     Entry.renew(entry, answer.TTL, sentAt)
@@ -348,19 +348,19 @@ const hear = (
   })
 
 /** Opens the stream, elsewhere if it was no good where it was, and uses it until it ends or had better move. */
-const useStream = (state: State, session: Session): Effect.Effect<void, EtcdError> =>
+const useStream = (state: State, stream: KeepAliveStream): Effect.Effect<void, EtcdError> =>
   Effect.scoped(
     Effect.gen(function* () {
       const endpoint = state.next
-      session.endpoint = endpoint
+      stream.endpoint = endpoint
       const duplex = yield* state.client.bidirectional(
         LeaseRpc.method.leaseKeepAlive,
         endpoint === undefined ? {} : { endpoint, retry: Requests.once }
       )
-      session.endpoint = duplex.endpoint
+      stream.endpoint = duplex.endpoint
       yield* Effect.raceAllFirst([
-        sendDue(state, session, duplex),
-        Stream.runForEach(duplex.messages, (answer) => hear(state, session, answer)),
+        sendDue(state, stream, duplex),
+        Stream.runForEach(duplex.messages, (answer) => hear(state, stream, answer)),
         duplex.draining
       ])
     })
@@ -370,17 +370,17 @@ const useStream = (state: State, session: Session): Effect.Effect<void, EtcdErro
  * etcd refuses the whole stream for the sake of one lease whose keys the user may not write: the one whose turn it is.
  * Where the order does not tell which one that is, the next stream will.
  */
-const dropRefused = (state: State, session: Session, failure: EtcdError): void => {
-  if (failure.reason._tag !== "PermissionDenied" || session.hasRepeated || !session.isOrdered) return
-  for (const entry of session.asked.values()) {
+const dropRefused = (state: State, stream: KeepAliveStream, failure: EtcdError): void => {
+  if (failure.reason._tag !== "PermissionDenied" || stream.hasRepeated || !stream.isOrdered) return
+  for (const entry of stream.asked.values()) {
     if (entry.loss === undefined) settle(state, entry, { reason: "refused", cause: failure })
     return
   }
 }
 
 /** What was sent and not answered is due again. */
-const forget = (state: State, session: Session): void => {
-  for (const entry of session.asked.values()) {
+const forget = (state: State, stream: KeepAliveStream): void => {
+  for (const entry of stream.asked.values()) {
     entry.sentAt = never
     entry.sentAgainAt = never
     sendAgain(state, entry.id)
@@ -392,28 +392,28 @@ const pauseAfterFailure = (state: State): Effect.Effect<void> =>
   state.failures <= 1 ? Effect.void : Time.sleep(state.time, Math.min(25 * 2 ** (state.failures - 1), longestPause))
 
 /** The stream ended: with a failure, or by the server's will. */
-const ended = Effect.fnUntraced(function* (state: State, session: Session, exit: Exit.Exit<void, EtcdError>) {
+const ended = Effect.fnUntraced(function* (state: State, stream: KeepAliveStream, exit: Exit.Exit<void, EtcdError>) {
   const failure = Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
   // The client leaves an endpoint that it blames by itself, unless it is told which to take.
   const isLeft = state.next === undefined && (failure === undefined || decide(failure.reason) !== "fail")
-  const wasHeard = session.heardAt >= session.begunAt
-  state.next = wasHeard || isLeft ? undefined : yield* Requests.endpointAfter(state.client, session.endpoint)
+  const wasHeard = stream.heardAt >= stream.begunAt
+  state.next = wasHeard || isLeft ? undefined : yield* Requests.endpointAfter(state.client, stream.endpoint)
   state.failures++
   if (failure !== undefined) {
     state.lastFailure = failure
-    dropRefused(state, session, failure)
+    dropRefused(state, stream, failure)
   }
   if (Exit.isFailure(exit))
     yield* state.say(Effect.logDebug("etcd lease stream failed", failure?.message ?? exit.cause))
 })
 
-const stopped = Effect.fnUntraced(function* (state: State, session: Session, why: Stop) {
-  state.next = why === "idle" ? undefined : yield* Requests.endpointAfter(state.client, session.endpoint)
+const stopped = Effect.fnUntraced(function* (state: State, stream: KeepAliveStream, why: Stop) {
+  state.next = why === "idle" ? undefined : yield* Requests.endpointAfter(state.client, stream.endpoint)
   if (why !== "idle")
-    yield* state.say(Effect.logDebug(`etcd lease stream is ${why}`, session.endpoint ?? "", state.next ?? ""))
+    yield* state.say(Effect.logDebug(`etcd lease stream is ${why}`, stream.endpoint ?? "", state.next ?? ""))
 })
 
-const makeSession = (state: State): Session => ({
+const makeStream = (state: State): KeepAliveStream => ({
   begunAt: state.time.now(),
   heardAt: Number.NEGATIVE_INFINITY,
   excused: 0,
@@ -433,18 +433,18 @@ const holdStream = (state: State): Effect.Effect<never> =>
       state.hasDue.closeUnsafe()
       return
     }
-    const session = makeSession(state)
-    state.session = session
+    const stream = makeStream(state)
+    state.stream = stream
     for (const id of state.due) {
       const entry = state.entries.get(id)
-      if (entry !== undefined) checkBy(state, entry, suspiciousAt(session, entry))
+      if (entry !== undefined) checkBy(state, entry, suspiciousAt(stream, entry))
     }
     yield* Effect.raceFirst(
-      Effect.flatMap(Effect.exit(useStream(state, session)), (exit) => ended(state, session, exit)),
-      Effect.flatMap(Deferred.await(session.stop), (why) => stopped(state, session, why))
+      Effect.flatMap(Effect.exit(useStream(state, stream)), (exit) => ended(state, stream, exit)),
+      Effect.flatMap(Deferred.await(stream.stop), (why) => stopped(state, stream, why))
     )
-    state.session = undefined
-    forget(state, session)
+    state.stream = undefined
+    forget(state, stream)
     yield* pauseAfterFailure(state)
   }).pipe(Effect.forever)
 
@@ -492,13 +492,13 @@ export const make = (client: EtcdClient.Client, say: State["say"]): Effect.Effec
       hasDue: yield* Latch.make(),
       changed: yield* Latch.make(),
       wakeAt: never,
-      session: undefined,
+      stream: undefined,
       next: undefined,
       failures: 0,
       lastFailure: undefined,
       answers: 0
     }
-    yield* Effect.forkScoped(watchTime(state))
+    yield* Effect.forkScoped(followTime(state))
     yield* Effect.forkScoped(holdStream(state))
     return {
       keep: (id, ttlSeconds, renewedAt, origin) => keep(state, id, ttlSeconds, renewedAt, origin),

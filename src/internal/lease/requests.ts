@@ -113,7 +113,7 @@ export const timeToLive = (client: Client, id: bigint, keys: boolean, options: E
 export const list = (client: Client, options: EtcdClient.CallOptions) =>
   client.unary(Rpc.Lease.method.leaseLeases, {}, options)
 
-export interface Renewed {
+interface Renewed {
   readonly header: Rpc.ResponseHeader | undefined
   readonly ttl: bigint
   /** When the keep-alive was sent that was answered. */

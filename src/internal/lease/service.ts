@@ -67,7 +67,7 @@ const longestRest = longestEnd / 2
 const mostRevoking = 64
 
 /** What a request made sure of: the lease lives for `ttl` seconds from `renewedAt` on. */
-interface Term {
+interface Lifetime {
   readonly id: bigint
   readonly ttl: bigint
   readonly renewedAt: number
@@ -81,7 +81,7 @@ interface Granting {
   /** When its time is over, as far as is known. */
   expiresAt: number
   /** Granted, and not handed over yet. */
-  term: Term | undefined
+  lifetime: Lifetime | undefined
   isAbandoned: boolean
   readonly abandoned: Deferred.Deferred<void>
 }
@@ -219,7 +219,7 @@ const tryGrant = (state: State, granting: Granting, id: bigint, ttl: bigint, opt
     const before = granting.id
     if (granting.origin === "own") granting.id = id
     return Requests.grant(state.client, id, ttl, options).pipe(
-      Effect.map((answer): Term => {
+      Effect.map((answer): Lifetime => {
         granting.id = id
         granting.expiresAt = renewedAt + Number(answer.TTL) * 1000
         return { id, ttl: answer.TTL, renewedAt }
@@ -256,17 +256,17 @@ const grantOwn = (state: State, granting: Granting, ttl: bigint, options: EtcdCl
   })
 
 /** Whether so little time has passed that the keeper would not renew the lease yet. */
-const isFresh = (state: State, { renewedAt, ttl }: Term): boolean =>
+const isFresh = (state: State, { renewedAt, ttl }: Lifetime): boolean =>
   state.time.now() - renewedAt <= (Number(ttl) * 1000) / 3
 
 const renewed = (
   state: State,
-  { id }: Term,
+  { id }: Lifetime,
   options: EtcdClient.CallOptions
-): Effect.Effect<Term, EtcdError.EtcdError> =>
+): Effect.Effect<Lifetime, EtcdError.EtcdError> =>
   Effect.map(
     Requests.renewInTime(state.client, state.time, id, options),
-    ({ sentAt, ttl }): Term => ({ id, ttl, renewedAt: sentAt })
+    ({ sentAt, ttl }): Lifetime => ({ id, ttl, renewedAt: sentAt })
   )
 
 /** Grants a lease whose time has not passed when that is known. */
@@ -278,31 +278,31 @@ const grantInTime = Effect.fnUntraced(function* (
   options: EtcdClient.CallOptions
 ) {
   for (let round = 1; ; round++) {
-    const term = yield* id === undefined
+    const lifetime = yield* id === undefined
       ? grantOwn(state, granting, ttl, options)
       : tryGrant(state, granting, id, ttl, options)
-    if (granting.isAbandoned || isFresh(state, term)) return term
+    if (granting.isAbandoned || isFresh(state, lifetime)) return lifetime
     const result = yield* Effect.result(
-      Effect.raceFirst(renewed(state, term, options), Effect.as(Deferred.await(granting.abandoned), term))
+      Effect.raceFirst(renewed(state, lifetime, options), Effect.as(Deferred.await(granting.abandoned), lifetime))
     )
     if (Result.isSuccess(result)) return result.success
     const error = result.failure
     if (error.reason._tag === "LeaseNotFound") {
       // What is gone here may be there still: a member that lags behind says so too.
-      if (granting.origin === "own") yield* revokeUnwanted(state, granting, term.id, term.ttl)
+      if (granting.origin === "own") yield* revokeUnwanted(state, granting, lifetime.id, lifetime.ttl)
       granting.id = undefined
-    } else if (Requests.isRunning(state.time, term.ttl, term.renewedAt)) {
-      return term
+    } else if (Requests.isRunning(state.time, lifetime.ttl, lifetime.renewedAt)) {
+      return lifetime
     }
     if (error.reason._tag !== "LeaseNotFound" || round === Requests.mostRounds) return yield* Effect.fail(error)
   }
 })
 
 /** Hands the lease over, or sees to it that none is left. */
-const concluded = (state: State, granting: Granting, ttl: bigint, exit: Exit.Exit<Term, unknown>) =>
+const concluded = (state: State, granting: Granting, ttl: bigint, exit: Exit.Exit<Lifetime, unknown>) =>
   Effect.suspend(() => {
     if (Exit.isSuccess(exit) && !granting.isAbandoned) {
-      granting.term = exit.value
+      granting.lifetime = exit.value
       return Effect.void
     }
     return granting.id === undefined ? Effect.void : revokeUnwanted(state, granting, granting.id, ttl)
@@ -315,8 +315,8 @@ const abandon = (state: State, granting: Granting): Effect.Effect<unknown> =>
     granting.isAbandoned = true
     Deferred.doneUnsafe(granting.abandoned, Exit.void)
     state.grantings.delete(granting)
-    const { term } = granting
-    return term === undefined ? Effect.void : revokeUnwanted(state, granting, term.id, term.ttl)
+    const { lifetime } = granting
+    return lifetime === undefined ? Effect.void : revokeUnwanted(state, granting, lifetime.id, lifetime.ttl)
   })
 
 /** How long the answer to a grant is waited for at least when whoever asked for the lease has not the time. */
@@ -339,7 +339,7 @@ const obtain = (state: State, ttl: bigint, id: bigint | undefined, given: EtcdCl
         origin: id === undefined ? "own" : "named",
         id: undefined,
         expiresAt: Number.NEGATIVE_INFINITY,
-        term: undefined,
+        lifetime: undefined,
         isAbandoned: false,
         abandoned: Deferred.makeUnsafe()
       }
@@ -349,13 +349,13 @@ const obtain = (state: State, ttl: bigint, id: bigint | undefined, given: EtcdCl
       )
       const { fiber } = yield* background.run(asking, time.now() + Number(ttl) * 1000)
       const answer = orClosed(state, Fiber.join(fiber), "unknown")
-      const term = yield* restore(Requests.within(time, answer, deadline, "Lease.LeaseGrant")).pipe(
+      const lifetime = yield* restore(Requests.within(time, answer, deadline, "Lease.LeaseGrant")).pipe(
         Effect.onError(() => abandon(state, granting))
       )
       // From here on the keeper has it: there is no moment between in which the service could end without it.
       if (granting.isAbandoned) return yield* Effect.fail(closed("unknown"))
       grantings.delete(granting)
-      const entry = keeper.keep(term.id, term.ttl, term.renewedAt, granting.origin)
+      const entry = keeper.keep(lifetime.id, lifetime.ttl, lifetime.renewedAt, granting.origin)
       yield* Effect.addFinalizer(() => end(state, entry))
       return entry
     })

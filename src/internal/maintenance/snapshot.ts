@@ -36,7 +36,7 @@ const split = (tail: Uint8Array, bytes: Uint8Array): readonly [database: Array<U
   return [[joined.subarray(0, end)], joined.subarray(end)]
 }
 
-export interface Check {
+interface Check {
   readonly add: (bytes: Uint8Array) => void
   /** The digest in hexadecimal, if it is right. */
   readonly end: Effect.Effect<string, EtcdError.EtcdError>
