@@ -1,15 +1,35 @@
+import { delimiter, join } from "node:path"
+import process from "node:process"
 import { defineConfig } from "vitest/config"
+
+/** What stands in for etcd refuses to start. */
+const withoutEtcd = join(import.meta.dirname, "test", "support", "withoutEtcd")
+
+const unitTests = "test/**/*.unit.test.ts"
 
 export default defineConfig({
   resolve: { conditions: ["effect-etcd-source"] },
   ssr: { resolve: { conditions: ["effect-etcd-source"] } },
   test: {
-    include: ["test/**/*.test.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     maxWorkers: 2,
     // Elections and leases are decided by clocks: a machine that stands still for seconds can fail a test that is right.
     retry: process.env.CI === undefined ? 0 : 1,
-    silent: "passed-only"
+    silent: "passed-only",
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "unit",
+          include: [unitTests],
+          env: {
+            ETCD_BINARY: join(withoutEtcd, "etcd"),
+            PATH: [withoutEtcd, process.env.PATH].join(delimiter)
+          }
+        }
+      },
+      { extends: true, test: { name: "etcd", include: ["test/**/*.test.ts"], exclude: [unitTests] } }
+    ]
   }
 })

@@ -7,14 +7,14 @@
  * - `--deadline <minutes>`: start no version that would not be through by then; it is named as not tested;
  * - `--report <file>`: write the numbers to a JSON file, too.
  *
- * A test file that can start an etcd runs once for each version, with `ETCD_BINARY`, `ETCDCTL_BINARY` and
- * `ETCDUTL_BINARY` set to it. The others run once in all, with no etcd to be found, which proves that they need none.
+ * The unit tests run once in all, and all others once for each version, with `ETCD_BINARY`, `ETCDCTL_BINARY` and
+ * `ETCDUTL_BINARY` set to it. Which are which is in `vitest.config.ts`.
  *
  * It ends with what failed, what was not tested, and a table. The exit code is 1 where anything failed, where no version
  * was tested, and where a version that `--only` asks for was not.
  */
-import { globSync, readFileSync, writeFileSync } from "node:fs"
-import { dirname, join, relative, resolve } from "node:path"
+import { writeFileSync } from "node:fs"
+import { join, relative, resolve } from "node:path"
 import process from "node:process"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Clock from "effect/Clock"
@@ -77,35 +77,6 @@ const parseArguments = (words: ReadonlyArray<string>): Arguments | string => {
 }
 
 // -----------------------------------------------------------------------------
-// test files
-// -----------------------------------------------------------------------------
-
-/** What a test has to name in order to start an etcd. */
-const startsEtcd = /\b(EtcdBinary|EtcdCluster|EtcdLayer|EtcdProcess|ETCD_BINARY)\b/
-
-const relativeImports = /\bfrom\s+"(\.{1,2}\/[^"]+)"/g
-
-/** Whether a file of `test/`, or one there that it imports, names something that starts an etcd. */
-const canStartEtcd = (file: string, seen: Set<string> = new Set()): boolean => {
-  if (seen.has(file) || !file.startsWith(join(root, "test"))) return false
-  seen.add(file)
-  const text = readFileSync(file, "utf8")
-  if (startsEtcd.test(text)) return true
-  return [...text.matchAll(relativeImports)].some(([, path]) => canStartEtcd(resolve(dirname(file), path!), seen))
-}
-
-interface TestFiles {
-  readonly withEtcd: ReadonlyArray<string>
-  readonly withoutEtcd: ReadonlyArray<string>
-}
-
-const testFiles = (): TestFiles => {
-  const files = globSync("test/**/*.test.ts", { cwd: root }).sort()
-  const byEtcd = Object.groupBy(files, (file) => (canStartEtcd(join(root, file)) ? "withEtcd" : "withoutEtcd"))
-  return { withEtcd: byEtcd.withEtcd ?? [], withoutEtcd: byEtcd.withoutEtcd ?? [] }
-}
-
-// -----------------------------------------------------------------------------
 // one run
 // -----------------------------------------------------------------------------
 
@@ -162,15 +133,15 @@ const runTests = Effect.fnUntraced(
   function* (options: {
     readonly etcd: string
     readonly from: string
+    readonly project: "unit" | "etcd"
     readonly env: Record<string, string>
-    readonly exclude: ReadonlyArray<string>
     readonly args: ReadonlyArray<string>
   }) {
     const fs = yield* FileSystem.FileSystem
     const file = join(yield* fs.makeTempDirectoryScoped({ prefix: "effect-etcd-matrix-" }), "report.json")
-    const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${file}`, "--passWithNoTests"]
-    const exclude = options.exclude.map((path) => `--exclude=${path}`)
-    const [took, code] = yield* Effect.timed(vitest([...reporters, ...exclude, ...options.args], options.env))
+    const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${file}`]
+    const chosen = [`--project=${options.project}`, "--passWithNoTests", ...options.args]
+    const [took, code] = yield* Effect.timed(vitest([...reporters, ...chosen], options.env))
     const report: Report | undefined = (yield* fs.exists(file)) ? JSON.parse(yield* fs.readFileString(file)) : undefined
     const failures = report === undefined ? [] : [...failuresOf(report)]
     // An error outside of a test, or a file that could not be loaded, fails the run without failing a test.
@@ -192,27 +163,21 @@ const runTests = Effect.fnUntraced(
 
 const wasTested = (row: Row) => row.passed + row.failed > 0
 
-const withEtcd = (version: EtcdVersions.EtcdVersion, files: TestFiles, args: ReadonlyArray<string>) =>
+const withVersion = (version: EtcdVersions.EtcdVersion, args: ReadonlyArray<string>) =>
   runTests({
     etcd: SemVer.format(version.version),
     from: version.from.join("; "),
+    project: "etcd",
     env: {
       ETCD_BINARY: version.etcd,
       ...(version.etcdctl === undefined ? {} : { ETCDCTL_BINARY: version.etcdctl }),
       ...(version.etcdutl === undefined ? {} : { ETCDUTL_BINARY: version.etcdutl })
     },
-    exclude: files.withoutEtcd,
     args
   })
 
-const withoutEtcd = (files: TestFiles, args: ReadonlyArray<string>) =>
-  runTests({
-    etcd: "none",
-    from: `${files.withoutEtcd.length} files that start none`,
-    env: { ETCD_BINARY: join(root, "this-test-file-runs-without-an-etcd") },
-    exclude: files.withEtcd,
-    args
-  })
+const unitTests = (args: ReadonlyArray<string>) =>
+  runTests({ etcd: "none", from: "unit tests", project: "unit", env: {}, args })
 
 // -----------------------------------------------------------------------------
 // all runs
@@ -239,7 +204,6 @@ const header = (text: string) => Console.log(`\n=== ${text} ===`)
 const matrix = Effect.fnUntraced(function* (args: Arguments) {
   const start = yield* Clock.currentTimeMillis
   const { found, missing } = yield* EtcdVersions.get({ update: args.update, only: args.only })
-  const files = testFiles()
   const rows: Array<Row> = []
   const notTested = [...EtcdVersions.describeMissing(missing)]
   const unknown = (args.only ?? []).filter(
@@ -247,8 +211,8 @@ const matrix = Effect.fnUntraced(function* (args: Arguments) {
   )
   notTested.push(...unknown.map((wanted) => `${wanted}: no source of this machine has it`))
 
-  yield* header(`${files.withoutEtcd.length} test files that start no etcd`)
-  const once = yield* withoutEtcd(files, args.vitest)
+  yield* header("unit tests, which start no etcd")
+  const unit = yield* unitTests(args.vitest)
   let longest = 0
   for (const version of found) {
     const name = SemVer.format(version.version)
@@ -258,18 +222,18 @@ const matrix = Effect.fnUntraced(function* (args: Arguments) {
       continue
     }
     yield* header(`etcd ${name} (${version.from.join("; ")})`)
-    const row = yield* withEtcd(version, files, args.vitest)
+    const row = yield* withVersion(version, args.vitest)
     longest = Math.max(longest, row.seconds)
     if (wasTested(row)) rows.push(row)
     else notTested.push(`${name} (${row.from}): no test of it was chosen`)
   }
   const tested = rows.length
-  if (wasTested(once)) rows.push(once)
+  if (wasTested(unit)) rows.push(unit)
 
   const failed = rows.reduce((sum, row) => sum + row.failed, 0)
   const passed = rows.reduce((sum, row) => sum + row.passed, 0)
   for (const row of rows.filter((row) => row.failed > 0)) {
-    yield* header(row.etcd === "none" ? "failed without an etcd" : `failed with etcd ${row.etcd}`)
+    yield* header(row === unit ? "failed unit tests" : `failed with etcd ${row.etcd}`)
     for (const failure of row.failures) yield* Console.log(failure)
   }
   if (notTested.length > 0) {
@@ -278,14 +242,10 @@ const matrix = Effect.fnUntraced(function* (args: Arguments) {
   }
   yield* header(`${tested} versions of etcd tested`)
   yield* Console.log(table(rows))
-  yield* Console.log(
-    `\n${files.withEtcd.length} test files can start an etcd and ran with every version, ` +
-      `${files.withoutEtcd.length} start none and ran once.`
-  )
   if (args.report !== undefined) {
     writeFileSync(args.report, JSON.stringify({ passed, failed, rows, notTested }, undefined, 2))
   }
-  // Arguments for vitest may choose nothing but files that start no etcd.
+  // Arguments for vitest may choose nothing but unit tests.
   const nothingTested = rows.length === 0 || found.length === 0
   process.exitCode = failed > 0 || nothingTested || unknown.length > 0 ? 1 : 0
 })
