@@ -1,7 +1,13 @@
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Effect, Layer, Redacted } from "effect"
-import { EtcdClient, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
-import * as EtcdAuth from "effect-etcd/EtcdAuth"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as EtcdAuth from "../src/EtcdAuth.ts"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
+import * as KeyRange from "../src/KeyRange.ts"
 
 const reason = <A, R>(effect: Effect.Effect<A, { readonly reason: { readonly _tag: string } }, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason._tag)

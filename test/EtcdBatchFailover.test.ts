@@ -2,18 +2,22 @@
  * Batching while members of a cluster are killed, restarted and paused, and the leader is moved: nothing is applied
  * twice, nobody is told what is not so, nothing hangs.
  */
-import { NodeServices } from "@effect/platform-node"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, layer } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Layer, Option, Schedule } from "effect"
-import {
-  EtcdClient,
-  EtcdCluster,
-  type EtcdError,
-  EtcdKv,
-  EtcdMaintenance,
-  type EtcdProcess,
-  KeyRange
-} from "effect-etcd"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdCluster from "../src/EtcdCluster.ts"
+import type * as EtcdError from "../src/EtcdError.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
+import type * as EtcdProcess from "../src/EtcdProcess.ts"
+import * as KeyRange from "../src/KeyRange.ts"
 import * as Load from "./support/batch/load.ts"
 import * as Verdict from "./support/batch/verdict.ts"
 import { freeze } from "./support/machine.ts"

@@ -4,10 +4,19 @@
  * demanded here is known to hold for etcd itself.
  */
 import { assert, describe, layer } from "@effect/vitest"
-import { Arbitrary, Cause, Effect, Exit, Option, Schema } from "effect"
-import { EtcdClient, type EtcdError, EtcdKv, EtcdLayer, KeyRange } from "effect-etcd"
-import * as EtcdBatch from "effect-etcd/EtcdBatch"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as EtcdBatch from "../src/EtcdBatch.ts"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import type * as EtcdError from "../src/EtcdError.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
 import type * as EtcdResponse from "../src/EtcdResponse.ts"
+import * as KeyRange from "../src/KeyRange.ts"
 
 const Operation = Schema.Struct({
   _tag: Schema.Literals(["get", "put", "keep", "delete"]),

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Option } from "effect"
-import { EtcdId } from "effect-etcd"
+import * as Option from "effect/Option"
+import * as EtcdId from "../src/EtcdId.ts"
 
 describe("EtcdId", () => {
   it("makes the form that answers have of either one", () => {

@@ -1,6 +1,15 @@
 import { assert, describe, layer } from "@effect/vitest"
-import { Effect, Exit, Fiber, Option, Stream } from "effect"
-import { EtcdClient, EtcdId, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdId from "../src/EtcdId.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
+import * as KeyRange from "../src/KeyRange.ts"
 
 const reason = <A, R>(effect: Effect.Effect<A, { readonly reason: { readonly _tag: string } }, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason._tag)

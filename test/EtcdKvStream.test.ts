@@ -1,12 +1,20 @@
 import type { DescMethod } from "@bufbuild/protobuf"
 import { create } from "@bufbuild/protobuf"
-import { NodeServices } from "@effect/platform-node"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Effect, Ref, Stream } from "effect"
-import { EtcdClient, EtcdCluster, EtcdError, EtcdKv, EtcdLayer, EtcdProcess, KeyRange } from "effect-etcd"
+import * as Effect from "effect/Effect"
+import * as Ref from "effect/Ref"
+import * as Stream from "effect/Stream"
 import fc from "fast-check"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdCluster from "../src/EtcdCluster.ts"
+import * as EtcdError from "../src/EtcdError.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
 import type * as EtcdResponse from "../src/EtcdResponse.ts"
 import { KV, RangeStreamResponseSchema } from "../src/internal/proto/rpc_pb.ts"
+import * as KeyRange from "../src/KeyRange.ts"
 
 const text = (kv: EtcdResponse.KeyValue) => `${kv.keyString}=${kv.valueString}`
 const hex = (kv: EtcdResponse.KeyValue) => Buffer.from(kv.key).toString("hex")

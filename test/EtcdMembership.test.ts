@@ -1,8 +1,13 @@
-import { NodeServices } from "@effect/platform-node"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, FileSystem, Schedule } from "effect"
-import { EtcdClient, type EtcdConfig, EtcdId, EtcdProcess } from "effect-etcd"
-import * as EtcdMembership from "effect-etcd/EtcdMembership"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Schedule from "effect/Schedule"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import type * as EtcdConfig from "../src/EtcdConfig.ts"
+import * as EtcdId from "../src/EtcdId.ts"
+import * as EtcdMembership from "../src/EtcdMembership.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
 
 const reason = <A, R>(effect: Effect.Effect<A, { readonly reason: { readonly _tag: string } }, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason._tag)

@@ -2,24 +2,26 @@ import { execFileSync } from "node:child_process"
 import { existsSync, statSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { dirname, join } from "node:path"
-import { NodeServices } from "@effect/platform-node"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import {
-  Cause,
-  DateTime,
-  Effect,
-  Exit,
-  Fiber,
-  Logger,
-  Option,
-  References,
-  Schedule,
-  Scope,
-  Stream,
-  SubscriptionRef
-} from "effect"
-import { TestClock } from "effect/testing"
-import { EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError, Role } from "effect-etcd"
+import * as Cause from "effect/Cause"
+import * as DateTime from "effect/DateTime"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as References from "effect/References"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as TestClock from "effect/testing/TestClock"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
+import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
+import * as Role from "../src/Role.ts"
 import { freeze, isAlive, standStill, temporaryDirectory as temporary, until } from "./support/machine.ts"
 import { soon, wallClock } from "./support/time.ts"
 

@@ -4,24 +4,26 @@
 import { execFileSync, spawnSync } from "node:child_process"
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs"
 import { dirname, join, relative } from "node:path"
-import { NodeServices } from "@effect/platform-node"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import {
-  Array as Arr,
-  Effect,
-  Exit,
-  Fiber,
-  Logger,
-  Option,
-  Schedule,
-  Scheduler,
-  Scope,
-  Stream,
-  SubscriptionRef
-} from "effect"
+import * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as ChildProcess from "effect/process/ChildProcess"
 import * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
-import { EtcdCluster, EtcdKv, EtcdLayer, EtcdProcess, type EtcdProcessError } from "effect-etcd"
+import * as Schedule from "effect/Schedule"
+import * as Scheduler from "effect/Scheduler"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdCluster from "../src/EtcdCluster.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
+import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
 import { host } from "./support/host.ts"
 import * as Machine from "./support/machine.ts"
 import { freeze, isAlive, temporaryDirectory } from "./support/machine.ts"

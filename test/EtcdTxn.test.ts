@@ -1,13 +1,19 @@
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import { assert, describe, layer } from "@effect/vitest"
-import { Effect, Layer, Option } from "effect"
-import { EtcdClient, EtcdId, EtcdKv, EtcdLayer, KeyRange } from "effect-etcd"
-import * as EtcdTxn from "effect-etcd/EtcdTxn"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import fc from "fast-check"
 import { expectTypeOf } from "vitest"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdId from "../src/EtcdId.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
 import type * as EtcdResponse from "../src/EtcdResponse.ts"
+import * as EtcdTxn from "../src/EtcdTxn.ts"
 import { check, sizeOf } from "../src/internal/kv/txnCheck.ts"
 import { KV, Lease, type RequestOpSchema, type TxnRequestSchema } from "../src/internal/proto/rpc_pb.ts"
+import * as KeyRange from "../src/KeyRange.ts"
 
 const live = Layer.provideMerge(EtcdTxn.layer, EtcdLayer.ephemeral({}, { log: false }))
 

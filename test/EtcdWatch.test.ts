@@ -1,18 +1,25 @@
-import { NodeServices } from "@effect/platform-node"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Context, Effect, Exit, Fiber, Option, Queue, Redacted, Schedule, Scope, Stream } from "effect"
-import {
-  EtcdClient,
-  EtcdCluster,
-  type EtcdError,
-  EtcdKv,
-  EtcdLayer,
-  EtcdProcess,
-  EtcdWatch,
-  KeyRange
-} from "effect-etcd"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdCluster from "../src/EtcdCluster.ts"
+import type * as EtcdError from "../src/EtcdError.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
+import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { Auth, KV } from "../src/internal/proto/rpc_pb.ts"
 import { Settings } from "../src/internal/watch/settings.ts"
+import * as KeyRange from "../src/KeyRange.ts"
 import { freeze } from "./support/machine.ts"
 import { wallClock } from "./support/time.ts"
 import * as Cut from "./support/watch/cut.ts"

@@ -5,7 +5,7 @@
  * `WATCH_FIRE_SECONDS` says how long; 12 by default.
  */
 import process from "node:process"
-import { NodeServices } from "@effect/platform-node"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"

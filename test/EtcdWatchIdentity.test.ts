@@ -9,21 +9,24 @@ import { execFile, spawn } from "node:child_process"
 import * as NodeFs from "node:fs"
 import * as NodePath from "node:path"
 import process from "node:process"
-import { NodeServices } from "@effect/platform-node"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Fiber, Latch, Schedule, Stream } from "effect"
-import {
-  EtcdClient,
-  EtcdCluster,
-  EtcdConfig,
-  type EtcdError,
-  EtcdKv,
-  EtcdProcess,
-  EtcdWatch,
-  KeyRange
-} from "effect-etcd"
-import * as EtcdMaintenance from "effect-etcd/EtcdMaintenance"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdCluster from "../src/EtcdCluster.ts"
+import * as EtcdConfig from "../src/EtcdConfig.ts"
+import type * as EtcdError from "../src/EtcdError.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
+import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { Settings } from "../src/internal/watch/settings.ts"
+import * as KeyRange from "../src/KeyRange.ts"
 import { freePort, freeze, temporaryDirectory, until } from "./support/machine.ts"
 import * as Metrics from "./support/watch/metrics.ts"
 

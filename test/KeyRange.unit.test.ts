@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { KeyRange } from "effect-etcd"
 import fc from "fast-check"
+import * as KeyRange from "../src/KeyRange.ts"
 
 const bytes = fc.uint8Array({ minLength: 0, maxLength: 4 })
 

@@ -1,20 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
-import {
-  Cause,
-  DateTime,
-  Deferred,
-  Effect,
-  Exit,
-  Fiber,
-  Latch,
-  Logger,
-  Option,
-  Queue,
-  References,
-  Scope,
-  Stream,
-  SubscriptionRef
-} from "effect"
+import * as Cause from "effect/Cause"
+import * as DateTime from "effect/DateTime"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as References from "effect/References"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as fc from "fast-check"
 import * as EtcdId from "../src/EtcdId.ts"
 import * as EtcdLog from "../src/EtcdLog.ts"

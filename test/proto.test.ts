@@ -1,10 +1,15 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Stream } from "effect"
-import { EtcdClient, EtcdError, EtcdKv, EtcdLayer, EtcdLease } from "effect-etcd"
-import * as Proto from "effect-etcd/proto"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdError from "../src/EtcdError.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdLease from "../src/EtcdLease.ts"
 import { rpcs } from "../src/internal/client/rpcs.ts"
+import * as Proto from "../src/proto.ts"
 
 const bytes = (text: string) => new TextEncoder().encode(text)
 

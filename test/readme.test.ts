@@ -5,10 +5,10 @@ import { execFile, spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { NodeServices } from "@effect/platform-node"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
-import { EtcdProcess } from "effect-etcd"
+import * as Effect from "effect/Effect"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 

@@ -2,7 +2,7 @@
  * A program in a process of its own, for what befalls etcd when its host dies.
  */
 import { spawn } from "node:child_process"
-import { Effect } from "effect"
+import * as Effect from "effect/Effect"
 
 const preamble = `
 import { execFileSync } from "node:child_process"

@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, SemVer } from "effect"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as SemVer from "effect/SemVer"
 import * as EtcdConfig from "../../../src/EtcdConfig.ts"
 import * as EtcdLog from "../../../src/EtcdLog.ts"
 import * as Failures from "../../../src/internal/process/failures.ts"
