@@ -6,9 +6,9 @@
  * keys of etcd's own locks and elections. No request reaches a key outside: `KeyRange.all` and `KeyRange.from` end where
  * the namespace ends. Namespaces may be nested.
  *
- * What has no keys is as it is without a namespace: revisions and their compaction, leases (revoking one deletes its
- * keys wherever they are), members, users, and the snapshot of the whole store. A namespace keeps programs apart that
- * mean well; to keep others out, grant roles permissions on the prefix.
+ * What has no keys, or is none of etcd's API, is as it is without a namespace: revisions and their compaction, leases
+ * (revoking one deletes its keys wherever they are), members, users, and the snapshot of the whole store. A namespace
+ * keeps programs apart that mean well; to keep others out, grant roles permissions on the prefix.
  *
  * @since 0.1.0
  */
@@ -34,13 +34,16 @@ const noKey = (method: DescMethod): EtcdError.EtcdError => {
   )
 }
 
-/** A client of a namespace that cannot be. */
-const refusing = (client: EtcdClient.Client, wrong: Effect.Effect<never, EtcdError.EtcdError>): EtcdClient.Client => ({
-  ...client,
-  unary: () => wrong,
-  serverStream: () => Stream.fromEffect(wrong),
-  bidirectional: () => wrong
-})
+/**
+ * What of a client may have to do with keys: all that is not named here, so that something new does not compile before
+ * it has been thought of. The rest is inherited, what only this library knows of included.
+ */
+type Calls = Omit<EtcdClient.Client, "defaults" | "endpoints">
+
+type Messages<I extends DescMessage, O extends DescMessage> = Omit<
+  EtcdClient.Duplex<I, O>,
+  "end" | "endpoint" | "draining" | "renewToken"
+>
 
 /**
  * A client that sees the keys that begin with the prefix, without the prefix, and no others.
@@ -62,16 +65,16 @@ const refusing = (client: EtcdClient.Client, wrong: Effect.Effect<never, EtcdErr
  */
 export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): EtcdClient.Client => {
   const wrong = Options.wrongArgument("EtcdNamespace", "the prefix", Options.bytes, prefix)
-  if (wrong !== undefined) return refusing(client, wrong)
-  const bytes = Keys.own(prefix)
-  if (bytes.length === 0) return client
+  const bytes = wrong === undefined ? Keys.own(prefix) : new Uint8Array(0)
+  if (wrong === undefined && bytes.length === 0) return client
   const namespace = Namespace.make(bytes)
+
+  /** What is wrong before anything is sent. */
+  const refusal = (method: DescMethod, request: unknown): Effect.Effect<never, EtcdError.EtcdError> | undefined =>
+    wrong ?? (Namespace.rewriteOf(method)?.isKeyless?.(request) === true ? Effect.fail(noKey(method)) : undefined)
 
   const enter = <I extends DescMessage>(method: DescMethod, request: MessageInitShape<I>): MessageInitShape<I> =>
     Namespace.rewriteOf(method)?.request?.(namespace, request) ?? request
-
-  const isKeyless = (method: DescMethod, request: unknown): boolean =>
-    Namespace.rewriteOf(method)?.isKeyless?.(request) === true
 
   const leave = (method: DescMethod) => {
     const rewrite = Namespace.rewriteOf(method)?.response
@@ -81,23 +84,26 @@ export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): E
     }
   }
 
-  return {
-    ...client,
+  const inside: Calls = {
     unary: (method, request, options) =>
-      isKeyless(method, request)
-        ? Effect.fail(noKey(method))
-        : Effect.map(client.unary(method, enter(method, request), options), leave(method)),
-    serverStream: (method, request, options) =>
-      isKeyless(method, request)
-        ? Stream.fail(noKey(method))
-        : Stream.map(client.serverStream(method, enter(method, request), options), leave(method)),
+      refusal(method, request) ?? Effect.map(client.unary(method, enter(method, request), options), leave(method)),
+    serverStream: (method, request, options) => {
+      const refused = refusal(method, request)
+      return refused === undefined
+        ? Stream.map(client.serverStream(method, enter(method, request), options), leave(method))
+        : Stream.fromEffect(refused)
+    },
     bidirectional: (method, options) =>
-      Effect.map(client.bidirectional(method, options), (duplex) => ({
-        ...duplex,
-        send: (message) => duplex.send(enter(method, message)),
-        messages: Stream.map(duplex.messages, leave(method))
-      }))
+      wrong ??
+      Effect.map(client.bidirectional(method, options), (duplex) => {
+        const inside: Messages<typeof method.input, typeof method.output> = {
+          send: (message) => duplex.send(enter(method, message)),
+          messages: Stream.map(duplex.messages, leave(method))
+        }
+        return { ...duplex, ...inside }
+      })
   }
+  return { ...client, ...inside }
 }
 
 const layerClient = (prefix: KeyRange.Bytes): Layer.Layer<EtcdClient.EtcdClient, never, EtcdClient.EtcdClient> =>

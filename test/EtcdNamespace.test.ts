@@ -1,4 +1,3 @@
-import type { DescMessage } from "@bufbuild/protobuf"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -14,9 +13,9 @@ import type * as EtcdResponse from "../src/EtcdResponse.ts"
 import * as EtcdTxn from "../src/EtcdTxn.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
 import * as Namespace from "../src/internal/kv/namespace.ts"
-import { Election, file_election } from "../src/internal/proto/election_pb.ts"
-import { file_lock, Lock } from "../src/internal/proto/lock_pb.ts"
-import { Auth, file_rpc, KV, Lease } from "../src/internal/proto/rpc_pb.ts"
+import { Election } from "../src/internal/proto/election_pb.ts"
+import { Lock } from "../src/internal/proto/lock_pb.ts"
+import { Auth, KV, Lease } from "../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../src/KeyRange.ts"
 
 const compare = (a: Uint8Array, b: Uint8Array) => Buffer.compare(a, b)
@@ -82,31 +81,6 @@ describe("ranges in a namespace", () => {
       }),
       { numRuns: 10_000 }
     )
-  })
-})
-
-describe("the table of RPCs", () => {
-  const keyFields = new Set(["key", "keys", "range_end", "name"])
-
-  const carriesKeys = (message: DescMessage, seen = new Set<string>()): boolean => {
-    if (seen.has(message.typeName)) return false
-    seen.add(message.typeName)
-    return message.fields.some((field) => {
-      if (field.message !== undefined) return carriesKeys(field.message, seen)
-      // Scalar type 12 is bytes; the names of users, roles and members are text.
-      return field.scalar === 12 && keyFields.has(field.name)
-    })
-  }
-
-  it("has every RPC that carries keys, in each direction", () => {
-    for (const service of [file_rpc, file_lock, file_election].flatMap((file) => file.services)) {
-      for (const method of service.methods) {
-        const rewrite = Namespace.rewriteOf(method)
-        const name = `${service.name}.${method.name}`
-        assert.strictEqual(rewrite?.request !== undefined, carriesKeys(method.input), `request of ${name}`)
-        assert.strictEqual(rewrite?.response !== undefined, carriesKeys(method.output), `response of ${name}`)
-      }
-    }
   })
 })
 

@@ -1,12 +1,13 @@
 /**
  * Moves the keys in requests into a namespace, and those in answers out of it again.
  *
- * A table says where each RPC has keys; what is not in it has none. Requests are copied, because they are the caller's.
- * Answers are changed in place: they have just been decoded, nobody else has them, and there may be many keys in them.
+ * A table for each service says where the messages of its RPCs have keys. It does not compile where one is left out.
+ * Requests are copied, because they are the caller's. Answers are changed in place: they have just been decoded, nobody
+ * else has them, and there may be many keys in them.
  *
  * @internal
  */
-import type { MessageInitShape } from "@bufbuild/protobuf"
+import type { DescMessage, DescMethod, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
 import * as KeyRange from "../../KeyRange.ts"
 import * as Keys from "../keys.ts"
 import type * as Auth from "../proto/auth_pb.ts"
@@ -26,6 +27,10 @@ interface Keyed {
 
 interface Ranged extends Keyed {
   readonly rangeEnd?: Uint8Array
+}
+
+interface Led {
+  readonly leader?: LeaderKey | undefined
 }
 
 /** The keys of one namespace. */
@@ -72,7 +77,7 @@ const enterOperation = (namespace: Namespace, operation: RequestOp): RequestOp =
       return { request: { case: request.case, value: enterRange(namespace, request.value) } }
     case "requestTxn":
       return { request: { case: request.case, value: enterTxn(namespace, request.value) } }
-    default:
+    case undefined:
       return operation
   }
 }
@@ -91,11 +96,6 @@ const enterWatch = (namespace: Namespace, request: WatchRequest): WatchRequest =
   const value = enterRange(namespace, { ...union.value, key: key.length === 0 ? zero : key })
   return { requestUnion: { case: union.case, value } }
 }
-
-const enterLeader = (namespace: Namespace, leader: LeaderKey | undefined): { leader?: LeaderKey } =>
-  leader === undefined
-    ? {}
-    : { leader: { ...leader, name: enter(namespace, leader.name), key: enter(namespace, leader.key) } }
 
 const leaveKey = (namespace: Namespace, message: { key: Uint8Array } | undefined): void => {
   if (message !== undefined) message.key = leave(namespace, message.key)
@@ -152,8 +152,8 @@ const leavePermissions = (namespace: Namespace, response: Rpc.AuthRoleGetRespons
 
 const enterPermission = (
   namespace: Namespace,
-  request: MessageInitShape<typeof Rpc.AuthRoleGrantPermissionRequestSchema>
-) => (request.perm === undefined ? request : { ...request, perm: enterRange(namespace, request.perm) })
+  { name = "", perm }: MessageInitShape<typeof Rpc.AuthRoleGrantPermissionRequestSchema>
+) => (perm === undefined ? { name } : { name, perm: enterRange(namespace, perm) })
 
 const keyless = (message: Keyed | undefined): boolean => message !== undefined && (message.key ?? empty).length === 0
 
@@ -168,17 +168,9 @@ const txnKeyless = (request: TxnRequest): boolean =>
   (request.success ?? []).some(operationKeyless) ||
   (request.failure ?? []).some(operationKeyless)
 
-const leaderKeyless = (request: { readonly leader?: LeaderKey }): boolean => keyless(request.leader)
+const leaderKeyless = ({ leader }: Led): boolean => keyless(leader)
 
-/** How the messages of an RPC are changed. */
-export interface Rewrite {
-  /** Whether a request lacks a key that etcd would ask for, and would no longer miss once there is a prefix. */
-  readonly isKeyless?: (request: any) => boolean
-  readonly request?: (namespace: Namespace, request: any) => any
-  readonly response?: (namespace: Namespace, response: any) => void
-}
-
-const enterName = (namespace: Namespace, request: { readonly name?: Uint8Array }) => ({
+const enterName = <A extends { readonly name?: Uint8Array }>(namespace: Namespace, request: A): A => ({
   ...request,
   name: enter(namespace, request.name)
 })
@@ -193,62 +185,128 @@ const leaveLeader = (namespace: Namespace, { leader }: Election.CampaignResponse
   leader.key = leave(namespace, leader.key)
 }
 
-const enterLeaderOf = (namespace: Namespace, request: { readonly leader?: LeaderKey }) => ({
-  ...request,
-  ...enterLeader(namespace, request.leader)
-})
+const enterLeader = <A extends Led>(namespace: Namespace, request: A): A => {
+  const { leader } = request
+  return leader === undefined
+    ? request
+    : { ...request, leader: { ...leader, name: enter(namespace, leader.name), key: enter(namespace, leader.key) } }
+}
 
 const leaveLeaderValue = (namespace: Namespace, response: Election.LeaderResponse): void =>
   leaveKey(namespace, response.kv)
 
-const { range, rangeStream, put, deleteRange, txn } = Rpc.KV.method
-const { roleGrantPermission, roleRevokePermission, roleGet } = Rpc.Auth.method
-const { campaign, proclaim, leader, observe, resign } = Election.Election.method
-
-interface Method {
-  readonly name: string
-  readonly parent: { readonly typeName: string }
+/** How the messages of an RPC are changed. */
+interface Rewrite<I = any, O = any> {
+  /** Whether a request lacks a key that etcd would ask for, and would no longer miss once there is a prefix. */
+  readonly isKeyless?: (request: I) => boolean
+  readonly request?: (namespace: Namespace, request: I) => I
+  readonly response?: (namespace: Namespace, response: O) => void
 }
 
-const nameOf = (method: Method): string => `${method.parent.typeName}/${method.name}`
+interface Service {
+  readonly typeName: string
+  readonly method: { readonly [name: string]: { readonly input: DescMessage; readonly output: DescMessage } }
+}
 
-const entry = (method: Method, rewrite: Rewrite): readonly [string, Rewrite] => [nameOf(method), rewrite]
+/** What is done for every RPC of a service. */
+type Rewrites<S extends Service> = {
+  readonly [M in keyof S["method"]]: Rewrite<
+    MessageInitShape<S["method"][M]["input"]>,
+    MessageShape<S["method"][M]["output"]>
+  >
+}
 
-/** Every RPC that carries keys. */
-const rewrites: ReadonlyMap<string, Rewrite> = new Map([
-  entry(range, { isKeyless: keyless, request: enterRange, response: leaveRange }),
-  entry(rangeStream, {
-    isKeyless: keyless,
-    request: enterRange,
-    response: (namespace, response: Rpc.RangeStreamResponse) => leaveRange(namespace, response.rangeResponse)
+type Entry = readonly [service: string, { readonly [method: string]: Rewrite }]
+
+const rewritesOf = <S extends Service>({ typeName }: S, rewrites: Rewrites<S>): Entry => [typeName, rewrites]
+
+/** Of an RPC that has no keys, in either direction. */
+const noKeys: Rewrite = {}
+
+const services = new Map([
+  rewritesOf(Rpc.KV, {
+    range: { isKeyless: keyless, request: enterRange, response: leaveRange },
+    rangeStream: {
+      isKeyless: keyless,
+      request: enterRange,
+      response: (namespace, { rangeResponse }) => leaveRange(namespace, rangeResponse)
+    },
+    put: {
+      isKeyless: keyless,
+      request: enterKey,
+      response: (namespace, { prevKv }) => leaveKey(namespace, prevKv)
+    },
+    deleteRange: {
+      isKeyless: keyless,
+      request: enterRange,
+      response: (namespace, { prevKvs }) => leaveKeys(namespace, prevKvs)
+    },
+    txn: { isKeyless: txnKeyless, request: enterTxn, response: leaveTxn },
+    compact: noKeys
   }),
-  entry(put, {
-    isKeyless: keyless,
-    request: enterKey,
-    response: (namespace, response: Rpc.PutResponse) => leaveKey(namespace, response.prevKv)
+  rewritesOf(Rpc.Watch, {
+    watch: { request: enterWatch, response: leaveEvents }
   }),
-  entry(deleteRange, {
-    isKeyless: keyless,
-    request: enterRange,
-    response: (namespace, response: Rpc.DeleteRangeResponse) => leaveKeys(namespace, response.prevKvs)
+  rewritesOf(Rpc.Lease, {
+    leaseGrant: noKeys,
+    leaseRevoke: noKeys,
+    leaseKeepAlive: noKeys,
+    leaseTimeToLive: {
+      response: (namespace, response) => {
+        response.keys = response.keys.filter((key) => contains(namespace, key)).map((key) => leave(namespace, key))
+      }
+    },
+    leaseLeases: noKeys
   }),
-  entry(txn, { isKeyless: txnKeyless, request: enterTxn, response: leaveTxn }),
-  entry(Rpc.Watch.method.watch, { request: enterWatch, response: leaveEvents }),
-  entry(Rpc.Lease.method.leaseTimeToLive, {
-    response: (namespace, response: Rpc.LeaseTimeToLiveResponse) => {
-      response.keys = response.keys.filter((key) => contains(namespace, key)).map((key) => leave(namespace, key))
-    }
+  rewritesOf(Rpc.Cluster, {
+    memberAdd: noKeys,
+    memberRemove: noKeys,
+    memberUpdate: noKeys,
+    memberList: noKeys,
+    memberPromote: noKeys
   }),
-  entry(roleGrantPermission, { isKeyless: (request) => keyless(request.perm), request: enterPermission }),
-  entry(roleRevokePermission, { isKeyless: keyless, request: enterRange }),
-  entry(roleGet, { response: leavePermissions }),
-  entry(Lock.Lock.method.lock, { request: enterName, response: leaveKey }),
-  entry(Lock.Lock.method.unlock, { isKeyless: keyless, request: enterKey }),
-  entry(campaign, { request: enterName, response: leaveLeader }),
-  entry(proclaim, { isKeyless: leaderKeyless, request: enterLeaderOf }),
-  entry(leader, { request: enterName, response: leaveLeaderValue }),
-  entry(observe, { request: enterName, response: leaveLeaderValue }),
-  entry(resign, { isKeyless: leaderKeyless, request: enterLeaderOf })
+  rewritesOf(Rpc.Maintenance, {
+    alarm: noKeys,
+    status: noKeys,
+    defragment: noKeys,
+    hash: noKeys,
+    hashKV: noKeys,
+    snapshot: noKeys,
+    moveLeader: noKeys,
+    downgrade: noKeys
+  }),
+  rewritesOf(Rpc.Auth, {
+    authEnable: noKeys,
+    authDisable: noKeys,
+    authStatus: noKeys,
+    authenticate: noKeys,
+    userAdd: noKeys,
+    userGet: noKeys,
+    userList: noKeys,
+    userDelete: noKeys,
+    userChangePassword: noKeys,
+    userGrantRole: noKeys,
+    userRevokeRole: noKeys,
+    roleAdd: noKeys,
+    roleGet: { response: leavePermissions },
+    roleList: noKeys,
+    roleDelete: noKeys,
+    roleGrantPermission: { isKeyless: ({ perm }) => keyless(perm), request: enterPermission },
+    roleRevokePermission: { isKeyless: keyless, request: enterRange }
+  }),
+  rewritesOf(Lock.Lock, {
+    lock: { request: enterName, response: leaveKey },
+    unlock: { isKeyless: keyless, request: enterKey }
+  }),
+  rewritesOf(Election.Election, {
+    campaign: { request: enterName, response: leaveLeader },
+    proclaim: { isKeyless: leaderKeyless, request: enterLeader },
+    leader: { request: enterName, response: leaveLeaderValue },
+    observe: { request: enterName, response: leaveLeaderValue },
+    resign: { isKeyless: leaderKeyless, request: enterLeader }
+  })
 ])
 
-export const rewriteOf = (method: Method): Rewrite | undefined => rewrites.get(nameOf(method))
+/** Nothing is known of what is none of etcd's. */
+export const rewriteOf = ({ localName, parent }: DescMethod): Rewrite | undefined =>
+  services.get(parent.typeName)?.[localName]
