@@ -145,6 +145,24 @@ describe("the modules", () => {
     })
   )
 
+  it.live("leave what reads and writes messages of any kind to the first connection", () =>
+    Effect.gen(function* () {
+      const loaded = yield* loadedBy(`
+        const { EtcdClient } = await import("effect-etcd")
+        const Proto = await import("effect-etcd/proto")
+        console.log("imported")
+        const refused = await EtcdClient.make({ endpoints: ["127.0.0.1:1"] }).pipe(
+          Effect.flatMap((client) => Effect.flip(client.unary(Proto.Cluster.method.memberRemove, { ID: "1st" }))),
+          Effect.scoped,
+          Effect.runPromise
+        )
+        if (refused.reason._tag !== "InvalidArgument") throw refused
+      `)
+      const all = loaded.findIndex((url) => url.endsWith("/@bufbuild/protobuf/dist/esm/index.js"))
+      assert.isAbove(all, loaded.indexOf("imported"))
+    })
+  )
+
   it.live("take files, paths and processes of this machine to run an etcd, and leave its terminal alone", () =>
     Effect.gen(function* () {
       const loaded = yield* loadedBy(`

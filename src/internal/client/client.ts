@@ -187,9 +187,8 @@ const exchange =
     return connection.unary(method.path, bytes, options, read)
   }
 
-const makeUnary =
-  (engine: Engine.Engine, credentials: Credentials.Credentials): EtcdClient.Client["unary"] =>
-  <I extends DescMessage, O extends DescMessage>(
+const makeUnary = (engine: Engine.Engine, credentials: Credentials.Credentials): EtcdClient.Client["unary"] => {
+  const unary = <I extends DescMessage, O extends DescMessage>(
     descriptor: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
     options: EtcdClient.CallOptions = {}
@@ -197,7 +196,9 @@ const makeUnary =
     Effect.withFiber((fiber) => {
       const method = methodOf(descriptor)
       const encoded = Messages.encode(method, descriptor.input, request)
-      if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
+      // The first request that needs protobuf-es: begun again when that is there.
+      if (!Messages.isEncoded(encoded)) return Effect.andThen(encoded, unary(descriptor, request, options))
+      if (Exit.isFailure(encoded)) return Effect.failCause(encoded.cause)
       const kind = kindOf(method, request)
       const beginning = {
         engine,
@@ -219,11 +220,13 @@ const makeUnary =
           batched.doubt = () => Engine.doubt(engine, call)
           batched.heard = () => call.link?.connection.bytesHeard() ?? 0
         }
-        const run = exchange(engine, call, descriptor.output, encoded.success, fiber.context)
+        const run = exchange(engine, call, descriptor.output, encoded.value, fiber.context)
         return Engine.observed(fiber, engine, call, () => Engine.perform(engine, call, run, call.begunAt))
       }
       return Telemetry.isTraced(fiber) ? Telemetry.withSpan(method, start) : start(undefined)
     })
+  return unary
+}
 
 type Bytes = Arr.NonEmptyReadonlyArray<Uint8Array>
 
@@ -335,7 +338,7 @@ const makeServerStream =
     Stream.unwrap(
       Effect.gen(function* () {
         const method = methodOf(descriptor)
-        const bytes = yield* Effect.fromResult(Messages.encode(method, descriptor.input, request))
+        const bytes = yield* Messages.encode(method, descriptor.input, request)
         const kind = kindOf(method, request)
         const call = yield* beginScoped({
           engine,
@@ -385,14 +388,13 @@ const makeBidirectional =
       )
       const failed = (error: TransportError) => Engine.broke(engine, call, attempt, error)
       return {
-        send: (message: MessageInitShape<I>) => {
-          const encoded = Messages.encode(method, descriptor.input, message)
-          if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
-          return Effect.contextWith((context: Context.Context<never>) => {
-            Telemetry.sent(method, encoded.success.length, context)
-            return Effect.catch(duplex.send(encoded.success), failed)
-          })
-        },
+        send: (message: MessageInitShape<I>) =>
+          Effect.flatMap(Messages.encode(method, descriptor.input, message), (bytes) =>
+            Effect.contextWith((context: Context.Context<never>) => {
+              Telemetry.sent(method, bytes.length, context)
+              return Effect.catch(duplex.send(bytes), failed)
+            })
+          ),
         end: duplex.end,
         messages: decoding(engine, call, attempt, descriptor.output, duplex.messages),
         endpoint: attempt.subchannel.endpoint.address,

@@ -5,7 +5,7 @@
  * @internal
  */
 import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf"
+import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import * as EtcdError from "../../EtcdError.ts"
@@ -15,16 +15,35 @@ import { TransportError } from "../grpc/Transport.ts"
 import * as Codec from "./codec.ts"
 import type { Method } from "./rpcs.ts"
 
-/** Makes the call's request ready for the wire. */
-export const encode = <I extends DescMessage>(
-  method: Method,
-  schema: I,
-  request: MessageInitShape<I>
-): Result.Result<Uint8Array, EtcdError.EtcdError> => {
-  if (typeof request !== "object" || request === null) return Result.fail(unencodable(method, "it is no object"))
+type Protobuf = typeof import("./protobuf.ts")
+
+let protobuf: Protobuf | undefined
+
+const loadProtobuf = Effect.map(
+  Effect.promise(() => import("./protobuf.ts")),
+  (loaded) => {
+    protobuf = loaded
+    return loaded
+  }
+)
+
+/** Who waits for this before a connection is made can decode whatever comes over it. */
+export const ready: Effect.Effect<unknown> = Effect.suspend(() => (protobuf === undefined ? loadProtobuf : Effect.void))
+
+type Encoding = Effect.Effect<Uint8Array, EtcdError.EtcdError>
+type Encoded = Exit.Exit<Uint8Array, EtcdError.EtcdError>
+
+/** Makes the call's request ready for the wire: at once, but where protobuf-es has to be loaded for it. */
+export const encode = <I extends DescMessage>(method: Method, schema: I, request: MessageInitShape<I>): Encoding => {
+  if (typeof request !== "object" || request === null) return Exit.fail(unencodable(method, "it is no object"))
   const bytes = Codec.encode(schema, request)
-  return bytes === undefined ? encodeAny(method, schema, request) : Result.succeed(bytes)
+  if (bytes !== undefined) return Exit.succeed(bytes)
+  return protobuf === undefined
+    ? Effect.flatMap(loadProtobuf, (loaded) => encodeAny(loaded, method, schema, request))
+    : encodeAny(protobuf, method, schema, request)
 }
+
+export const isEncoded = (encoding: Encoding): encoding is Encoded => Exit.isExit(encoding)
 
 const unencodable = (method: Method, why: string): EtcdError.EtcdError =>
   EtcdError.make(
@@ -36,16 +55,18 @@ const unencodable = (method: Method, why: string): EtcdError.EtcdError =>
   )
 
 const encodeAny = <I extends DescMessage>(
+  { create, toBinary }: Protobuf,
   method: Method,
   schema: I,
   request: MessageInitShape<I>
-): Result.Result<Uint8Array, EtcdError.EtcdError> =>
-  Result.try({
-    try: () => toBinary(schema, create(schema, request)),
-    catch: (cause) => unencodable(method, messageOf(cause))
-  })
+): Encoded => {
+  const bytes = Result.try(() => toBinary(schema, create(schema, request)))
+  return Result.isSuccess(bytes)
+    ? Exit.succeed(bytes.success)
+    : Exit.fail(unencodable(method, messageOf(bytes.failure)))
+}
 
-/** Reads an answer of the server, which lies from `start` up to `end`. */
+/** Reads an answer of the server, which lies from `start` up to `end`, and came over a connection: see `ready`. */
 export const decode = <O extends DescMessage>(
   schema: O,
   bytes: Uint8Array,
@@ -57,7 +78,7 @@ export const decode = <O extends DescMessage>(
 }
 
 const decodeAny = <O extends DescMessage>(schema: O, bytes: Uint8Array): Exit.Exit<MessageShape<O>, TransportError> => {
-  const message = Result.try(() => fromBinary(schema, bytes))
+  const message = Result.try(() => protobuf!.fromBinary(schema, bytes))
   return Result.isSuccess(message)
     ? Exit.succeed(message.success)
     : Exit.fail(

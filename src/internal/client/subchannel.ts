@@ -31,6 +31,7 @@ import type { Call } from "./call.ts"
 import type * as Credentials from "./credentials.ts"
 import type { Endpoint } from "./endpoint.ts"
 import * as Identity from "./identity.ts"
+import * as Messages from "./messages.ts"
 import * as TlsMaterial from "./tls.ts"
 import * as View from "./view.ts"
 
@@ -325,6 +326,7 @@ const material = ({
 const open = Effect.fnUntraced(function* (subchannel: Subchannel, environment: Environment) {
   const { endpoint } = subchannel
   const { connection: options, time } = environment
+  yield* Messages.ready
   const began = time.now()
   const target = endpoint.secure ? { ...endpoint.target, tls: yield* material(environment) } : endpoint.target
   const scope = yield* Scope.fork(environment.scope)

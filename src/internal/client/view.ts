@@ -9,12 +9,11 @@
  *
  * @internal
  */
-import { fromBinary } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Result from "effect/Result"
 import type { CallOptions, Connection, Read, TransportError } from "../grpc/Transport.ts"
 import { StatusResponseSchema } from "../proto/rpc_pb.ts"
+import * as Messages from "./messages.ts"
 
 /** What a member said of itself. It is replaced as a whole, so that a call can keep the one that it began with. */
 export interface View {
@@ -35,9 +34,9 @@ const noBytes = new Uint8Array(0)
 const read =
   (now: () => number): Read<View | undefined> =>
   (bytes, start, end) => {
-    const answer = Result.try(() => fromBinary(StatusResponseSchema, bytes.subarray(start, end)))
-    if (Result.isFailure(answer) || answer.success.header === undefined) return Exit.succeed(undefined)
-    const { header, leader } = answer.success
+    const answer = Messages.decode(StatusResponseSchema, bytes, start, end)
+    if (Exit.isFailure(answer) || answer.value.header === undefined) return Exit.succeed(undefined)
+    const { header, leader } = answer.value
     return Exit.succeed({
       clusterId: header.clusterId,
       memberId: header.memberId,
