@@ -11,7 +11,7 @@ import {
 } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import fc from "fast-check"
-import * as Codec from "../src/internal/client/codec.ts"
+import * as Codec from "../src/internal/client/frequent.ts"
 import * as Rpc from "../src/internal/proto/rpc_pb.ts"
 
 const runs = { numRuns: 500 }

@@ -145,7 +145,7 @@ describe("the modules", () => {
     })
   )
 
-  it.live("leave what reads and writes messages of any kind to the first connection", () =>
+  it.live("leave what reads and writes messages of any kind to the first client", () =>
     Effect.gen(function* () {
       const loaded = yield* loadedBy(`
         const { EtcdClient } = await import("effect-etcd")

@@ -24,7 +24,7 @@ import type { EtcdError } from "../../EtcdError.ts"
 import { format } from "../../EtcdId.ts"
 import { type Holder, TransportError } from "../grpc/Transport.ts"
 import * as Time from "../time.ts"
-import type { Call } from "./call.ts"
+import type { Attempt } from "./attempt.ts"
 import type { Engine } from "./engine.ts"
 import * as Selection from "./selection.ts"
 import * as Subchannel from "./subchannel.ts"
@@ -231,8 +231,8 @@ const describeLeader = ({ leader, memberId, term }: View.View): string =>
   `the member ${format(memberId)} says that ${format(leader ?? 0n)} leads in term ${term}`
 
 /** Why a call will not be answered by the member that has it, as far as is known. */
-const evidence = (call: Call, { isLeaderLost, isSilent, last, newest, own }: Findings): string | undefined => {
-  const then = call.view
+const evidence = (attempt: Attempt, { isLeaderLost, isSilent, last, newest, own }: Findings): string | undefined => {
+  const then = attempt.view
   // Behind a load balancer it may be another member that answers.
   const itself = own?.memberId === then?.memberId ? own : undefined
   if (then !== undefined) {
@@ -255,17 +255,17 @@ const evidence = (call: Call, { isLeaderLost, isSilent, last, newest, own }: Fin
 
 // ── ending calls ──
 
-const isSent = (call: Call): boolean => call.begun?.isSent === true
+const isSent = (attempt: Attempt): boolean => attempt.begun?.isSent === true
 
-const end = ({ begun }: Call, kind: TransportError["kind"], code: number, message: string): void => {
+const end = ({ begun }: Attempt, kind: TransportError["kind"], code: number, message: string): void => {
   if (begun === undefined) return
   const { isSent, waitsFor: waitedFor } = begun
   begun.end(new TransportError({ kind, code, message, processed: isSent ? "unknown" : "no", waitedFor }))
 }
 
-const move = (call: Call, kind: TransportError["kind"], why: string): void => {
-  call.moves++
-  end(call, kind, 14, why)
+const move = (attempt: Attempt, kind: TransportError["kind"], why: string): void => {
+  attempt.isMoved = true
+  end(attempt, kind, 14, why)
 }
 
 const subchannelOfMember = ({ selection }: Engine, memberId: bigint | undefined): Subchannel.Subchannel | undefined =>
@@ -281,28 +281,29 @@ const turnTo = (engine: Engine, newest: View.View | undefined, now: number): voi
 const silence = "the member does not even answer who leads, and others do"
 
 /** Whether the call can be sent on: what surely was not applied, and not for ever. */
-const mayMove = ({ selection }: Engine, call: Call): boolean =>
-  (call.kind === "read" || !isSent(call)) && call.moves < Selection.all(selection).length
+const mayMove = ({ selection }: Engine, attempt: Attempt): boolean =>
+  (attempt.call.kind === "read" || !isSent(attempt)) && attempt.past.moves < Selection.all(selection).length
 
 /** Draws the conclusions for the calls that a member has. */
-const judge = (engine: Engine, link: Subchannel.Link, calls: ReadonlyArray<Call>, now: number): void => {
+const judge = (engine: Engine, link: Subchannel.Link, attempts: ReadonlyArray<Attempt>, now: number): void => {
   const findings = find(engine, link, now)
-  for (const call of calls) {
-    // The end of one call may be that of others, or their next try.
-    if (call.link !== link) continue
-    const why = evidence(call, findings)
+  for (const attempt of attempts) {
+    // The end of one may be that of others.
+    if (!attempt.isUnderWay) continue
+    const { call, past } = attempt
+    const why = evidence(attempt, findings)
     // What was decided before the change is answered in these moments.
-    call.doubtedAt = why === undefined ? undefined : (call.doubtedAt ?? now)
-    if (why !== undefined && now - call.doubtedAt! >= lookMillis) {
+    attempt.doubtedAt = why === undefined ? undefined : (attempt.doubtedAt ?? now)
+    if (why !== undefined && now - attempt.doubtedAt! >= lookMillis) {
       turnTo(engine, findings.newest, now)
-      if (mayMove(engine, call)) move(call, "LeaderLost", why)
-      else if (call.kind === "write" && isSent(call)) end(call, "LeaderLost", 14, why)
+      if (mayMove(engine, attempt)) move(attempt, "LeaderLost", why)
+      else if (call.kind === "write" && isSent(attempt)) end(attempt, "LeaderLost", 14, why)
     } else if (
       findings.isLeft &&
-      mayMove(engine, call) &&
-      Selection.hasOther(engine.selection, call, link.subchannel)
+      mayMove(engine, attempt) &&
+      Selection.hasOther(engine.selection, call, past, link.subchannel)
     ) {
-      move(call, "ConnectionLost", silence)
+      move(attempt, "ConnectionLost", silence)
     }
   }
 }
@@ -318,25 +319,29 @@ const leaveSilent = (engine: Engine, link: Subchannel.Link, now: number): Effect
 
 // ── calls that are out for long ──
 
-/** The calls that have been out for so long. */
-const olderThan = (link: Subchannel.Link, millis: number, now: number): ReadonlyArray<Call> => {
-  const calls: Array<Call> = []
-  for (let call = link.first; call !== undefined && now - call.sentAt >= millis; call = call.next) calls.push(call)
-  return calls
+/** What has been out for so long. */
+const olderThan = (link: Subchannel.Link, millis: number, now: number): ReadonlyArray<Attempt> => {
+  const attempts: Array<Attempt> = []
+  let attempt = link.first
+  while (attempt !== undefined && now - attempt.sentAt >= millis) {
+    attempts.push(attempt)
+    attempt = attempt.next
+  }
+  return attempts
 }
 
 /**
  * A call is measured by what its member knew when it was sent. Where that is not known, the member's next word counts,
  * which comes soon after.
  */
-const takeBearings = (engine: Engine, link: Subchannel.Link, calls: ReadonlyArray<Call>): void => {
+const takeBearings = (engine: Engine, link: Subchannel.Link, attempts: ReadonlyArray<Attempt>): void => {
   const { subchannel } = link
-  for (const call of calls) {
-    const { view } = call
+  for (const attempt of attempts) {
+    const { sentAt, view } = attempt
     if (view?.leader !== undefined) continue
     const own = subchannel.view
-    if (own === undefined || own.at < call.sentAt || own.leader === undefined) ask(engine, subchannel, link)
-    else if (view === undefined || view.term === own.term) call.view = own
+    if (own === undefined || own.at < sentAt || own.leader === undefined) ask(engine, subchannel, link)
+    else if (view === undefined || view.term === own.term) attempt.view = own
   }
 }
 
@@ -349,12 +354,13 @@ const lookAt = (engine: Engine, link: Subchannel.Link, now: number): number => {
   if (old.length === 0) return 0
   const { endAt, overAt } = engine.inquiry
   const limit = now >= endAt ? now : overAt
-  for (const call of old) {
-    if (call.link === link && !call.isTimed && call.deadlineAt <= limit) end(call, "Deadline", 4, "too late")
+  for (const attempt of old) {
+    const { deadlineAt, isTimed } = attempt.call
+    if (attempt.isUnderWay && !isTimed && deadlineAt <= limit) end(attempt, "Deadline", 4, "too late")
   }
-  const calls = old.filter((call) => call.begun !== undefined && !call.takesLong)
-  takeBearings(engine, link, calls)
-  const long = calls.filter((call) => now - call.sentAt >= longMillis + travel)
+  const left = old.filter(({ begun, call }) => begun !== undefined && !call.method.takesLong)
+  takeBearings(engine, link, left)
+  const long = left.filter(({ sentAt }) => now - sentAt >= longMillis + travel)
   if (long.length === 0) return 0
   judge(engine, link, long, now)
   return now - long[0]!.sentAt

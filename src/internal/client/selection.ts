@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
-import type { Call } from "./call.ts"
+import type { Call, Past } from "./call.ts"
 import type { Endpoint } from "./endpoint.ts"
 import * as Subchannel from "./subchannel.ts"
 
@@ -48,14 +48,14 @@ const distance = (subchannel: Subchannel.Subchannel): number =>
 const bestOf = (
   subchannels: ReadonlyArray<Subchannel.Subchannel>,
   start: number,
-  tried: ReadonlySet<Subchannel.Subchannel> | undefined,
+  tried: ReadonlySet<Subchannel.Subchannel>,
   now: number
 ): Subchannel.Subchannel | undefined => {
   let nearest: Subchannel.Subchannel | undefined
   let least: Subchannel.Subchannel | undefined
   for (let offset = 0; offset < subchannels.length; offset++) {
     const subchannel = subchannels[(start + offset) % subchannels.length]!
-    if (tried?.has(subchannel)) continue
+    if (tried.has(subchannel)) continue
     if (subchannel.avoidUntil > now) least = better(subchannel, least) ? subchannel : least
     else if (nearest === undefined || distance(subchannel) < distance(nearest)) nearest = subchannel
   }
@@ -70,10 +70,10 @@ const isAtHand = ({ avoidUntil, dialing }: Subchannel.Subchannel, now: number): 
 const choose = (
   { seeds, subchannels, turn }: Selection,
   first: Subchannel.Subchannel,
-  tried: ReadonlySet<Subchannel.Subchannel> | undefined,
+  tried: ReadonlySet<Subchannel.Subchannel>,
   now: number
 ): Subchannel.Subchannel => {
-  if (isAtHand(first, now) && tried?.has(first) !== true) return first
+  if (isAtHand(first, now) && !tried.has(first)) return first
   const listed = bestOf(subchannels, Math.max(0, subchannels.indexOf(first)), tried, now)
   if (listed !== undefined && (seeds.length === 0 || isAtHand(listed, now))) return listed
   const seed = bestOf(seeds, turn, tried, now)
@@ -84,7 +84,7 @@ const choose = (
 /** An endpoint that the call has not tried. When all are tried, the one in use. */
 export const pick = (
   selection: Selection,
-  tried: ReadonlySet<Subchannel.Subchannel> | undefined,
+  tried: ReadonlySet<Subchannel.Subchannel>,
   now: number
 ): Subchannel.Subchannel => {
   if (selection.policy === "spread") {
@@ -92,7 +92,7 @@ export const pick = (
     return choose(selection, first, tried, now)
   }
   const { current } = selection
-  if (current.avoidUntil === 0 && tried === undefined) return current
+  if (current.avoidUntil === 0 && tried.size === 0) return current
   selection.current = choose(selection, current, tried, now)
   return selection.current
 }
@@ -102,9 +102,8 @@ export const all = ({ seeds, subchannels }: Selection): ReadonlyArray<Subchannel
   seeds.length === 0 ? subchannels : [...subchannels, ...seeds]
 
 /** Whether a call that is at this endpoint, or was, has another one to go to before it has tried them all. */
-export const hasOther = (selection: Selection, call: Call, than: Subchannel.Subchannel): boolean =>
-  call.pinned === undefined &&
-  all(selection).some((subchannel) => subchannel !== than && call.tried?.has(subchannel) !== true)
+export const hasOther = (selection: Selection, call: Call, { tried }: Past, than: Subchannel.Subchannel): boolean =>
+  call.named === undefined && all(selection).some((subchannel) => subchannel !== than && !tried.has(subchannel))
 
 /** Takes up a new list: what stays keeps its connection, what goes is closed when its calls have ended. */
 export const update = (

@@ -27,11 +27,10 @@ import {
   TransportError
 } from "../grpc/Transport.ts"
 import * as Time from "../time.ts"
-import type { Call } from "./call.ts"
+import type { Attempt } from "./attempt.ts"
 import type * as Credentials from "./credentials.ts"
 import type { Endpoint } from "./endpoint.ts"
 import * as Identity from "./identity.ts"
-import * as Messages from "./messages.ts"
 import * as TlsMaterial from "./tls.ts"
 import * as View from "./view.ts"
 
@@ -51,8 +50,8 @@ export interface Link {
   /** The streams that use it. */
   streams: number
   /** The single exchanges under way, in the order in which they were sent. */
-  first: Call | undefined
-  last: Call | undefined
+  first: Attempt | undefined
+  last: Attempt | undefined
   /** Whether one of them was answered since the last one was sent. */
   isConfirmed: boolean
   /** When the last one was sent, and when one was that was answered before it. */
@@ -227,36 +226,36 @@ export const listen = (link: Link, now: number): void => {
 const idleMillis = 300
 
 /** A single exchange begins. */
-export const enter = (link: Link, call: Call): void => {
+export const enter = (attempt: Attempt): void => {
+  const { link, sentAt } = attempt
   // Where nothing was asked for, nothing had to come.
-  if (link.last === undefined && call.sentAt - link.sentAt >= idleMillis) link.heard = nothingAsked
+  if (link.last === undefined && sentAt - link.sentAt >= idleMillis) link.heard = nothingAsked
   if (link.isConfirmed) {
     link.isConfirmed = false
     link.confirmedAt = link.sentAt
   }
-  link.sentAt = call.sentAt
-  call.view = call.sentAt - link.confirmedAt < freshMillis ? link.subchannel.view : undefined
-  call.doubtedAt = undefined
-  call.link = link
-  call.previous = link.last
-  if (link.last === undefined) link.first = call
-  else link.last.next = call
-  link.last = call
-  listen(link, call.sentAt)
+  link.sentAt = sentAt
+  attempt.view = sentAt - link.confirmedAt < freshMillis ? link.subchannel.view : undefined
+  attempt.isUnderWay = true
+  attempt.previous = link.last
+  if (link.last === undefined) link.first = attempt
+  else link.last.next = attempt
+  link.last = attempt
+  listen(link, sentAt)
 }
 
 /** The exchange has ended. What it pointed to is let go of, since it may be kept by somebody who is old. */
-export const leave = (call: Call): Effect.Effect<void> | undefined => {
-  const { link, next, previous } = call
-  if (link === undefined) return undefined
+export const leave = (attempt: Attempt): Effect.Effect<void> | undefined => {
+  const { isUnderWay, link, next, previous } = attempt
+  if (!isUnderWay) return undefined
   if (previous === undefined) link.first = next
   else previous.next = next
   if (next === undefined) link.last = previous
   else next.previous = previous
-  call.link = undefined
-  call.previous = undefined
-  call.next = undefined
-  call.begun = undefined
+  attempt.isUnderWay = false
+  attempt.previous = undefined
+  attempt.next = undefined
+  attempt.begun = undefined
   return freed(link)
 }
 
@@ -326,7 +325,6 @@ const material = ({
 const open = Effect.fnUntraced(function* (subchannel: Subchannel, environment: Environment) {
   const { endpoint } = subchannel
   const { connection: options, time } = environment
-  yield* Messages.ready
   const began = time.now()
   const target = endpoint.secure ? { ...endpoint.target, tls: yield* material(environment) } : endpoint.target
   const scope = yield* Scope.fork(environment.scope)

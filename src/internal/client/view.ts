@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { CallOptions, Connection, Read, TransportError } from "../grpc/Transport.ts"
 import { StatusResponseSchema } from "../proto/rpc_pb.ts"
-import * as Messages from "./messages.ts"
+import * as Codec from "./codec.ts"
 
 /** What a member said of itself. It is replaced as a whole, so that a call can keep the one that it began with. */
 export interface View {
@@ -34,7 +34,7 @@ const noBytes = new Uint8Array(0)
 const read =
   (now: () => number): Read<View | undefined> =>
   (bytes, start, end) => {
-    const answer = Messages.decode(StatusResponseSchema, bytes, start, end)
+    const answer = Codec.decode(StatusResponseSchema, bytes, start, end)
     if (Exit.isFailure(answer) || answer.value.header === undefined) return Exit.succeed(undefined)
     const { header, leader } = answer.value
     return Exit.succeed({

@@ -95,7 +95,7 @@ const endable = <A>(call: Effect.Effect<A, TransportError>, isSent: boolean, opt
 
 /** Whether the client asks for itself, and not for its caller. */
 const isQuestion = (path: string, options: CallOptions | undefined): boolean =>
-  path.endsWith("Maintenance/Status") && !(options?.holder !== undefined && "method" in options.holder)
+  path.endsWith("Maintenance/Status") && !(options?.holder !== undefined && "call" in options.holder)
 
 const tellStatus = (server: Server, question: CallOptions = {}): Effect.Effect<Uint8Array, TransportError> =>
   server.status === undefined

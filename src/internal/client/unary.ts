@@ -1,0 +1,86 @@
+/**
+ * Calls with one request and one answer.
+ *
+ * @internal
+ */
+import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import type * as Tracer from "effect/Tracer"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import type * as EtcdError from "../../EtcdError.ts"
+import * as Attempt from "./attempt.ts"
+import { Batched } from "./batched.ts"
+import * as Call from "./call.ts"
+import * as Codec from "./codec.ts"
+import type * as Credentials from "./credentials.ts"
+import type { Engine } from "./engine.ts"
+import * as Inquiry from "./inquiry.ts"
+import { kindOf, type Method, methodOf } from "./rpcs.ts"
+import * as Subchannel from "./subchannel.ts"
+import * as Telemetry from "./telemetry.ts"
+
+const exchange =
+  <O extends DescMessage>(
+    engine: Engine,
+    method: Method,
+    output: O,
+    request: Uint8Array,
+    context: Context.Context<never>
+  ): Attempt.Run<MessageShape<O>, never> =>
+  (attempt, options) => {
+    Telemetry.sent(method, request.length, context)
+    Subchannel.enter(attempt)
+    Inquiry.notice(engine)
+    return attempt.link.connection.unary(method.path, request, options, (bytes, start, end) =>
+      Attempt.read(engine, attempt, output, bytes, start, end, context)
+    )
+  }
+
+/** One of those who share a call has waited for as long as it could; the call goes on. What he does next goes elsewhere. */
+const doubt = (engine: Engine, { attempt }: Call.Call): void => {
+  if (attempt?.isUnderWay !== true || !Inquiry.isQuiet(engine, attempt.link)) return
+  const blaming = Effect.asVoid(Subchannel.blame(attempt.link.subchannel, engine.environment, undefined))
+  Subchannel.fork(engine.environment, blaming, { startImmediately: true })
+}
+
+const bytesHeard = ({ attempt }: Call.Call): number =>
+  attempt?.isUnderWay === true ? attempt.link.connection.bytesHeard() : 0
+
+export const make =
+  (engine: Engine, credentials: Credentials.Credentials): EtcdClient.Client["unary"] =>
+  <I extends DescMessage, O extends DescMessage>(
+    descriptor: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    options: EtcdClient.CallOptions = {}
+  ): Effect.Effect<MessageShape<O>, EtcdError.EtcdError> =>
+    Effect.withFiber((fiber) => {
+      const method = methodOf(descriptor)
+      const encoded = Codec.encode(method, descriptor.input, request)
+      if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
+      const beginning = {
+        engine,
+        credentials,
+        method,
+        kind: kindOf(method, request),
+        request: request as object,
+        options,
+        isStream: false,
+        isAnswered: true
+      }
+      engine.environment.caller.context = fiber.context
+      const start = (span: Tracer.Span | undefined) => {
+        const begun = Call.begin(beginning, span)
+        if (Result.isFailure(begun)) return Effect.fail(begun.failure)
+        const call = begun.success
+        const batched = (options as Batched)[Batched]
+        if (batched !== undefined) {
+          batched.doubt = () => doubt(engine, call)
+          batched.heard = () => bytesHeard(call)
+        }
+        const run = exchange(engine, method, descriptor.output, encoded.success, fiber.context)
+        return Call.performOnce(fiber, engine, call, run)
+      }
+      return Telemetry.isTraced(fiber) ? Telemetry.withSpan(method, start) : start(undefined)
+    })
