@@ -1,9 +1,10 @@
 /**
  * Who may do what: users, roles, permissions, and whether etcd asks at all.
  *
- * A user has roles, a role has permissions to read or write keys and ranges of keys. Nothing is enforced until
- * authentication is enabled, for which there must be a user `root` with the role `root`, who may do everything. After
- * that every client must say who it is: see the `credentials` of `EtcdClient`.
+ * A user has roles, a role has permissions to read or write keys and ranges of keys. (What a node is in its cluster,
+ * follower or leader, is told by the module `Role`.) Nothing is enforced until authentication is enabled, for which there
+ * must be a user `root` with the role `root`, who may do everything. After that every client must say who it is: see the
+ * `credentials` of `EtcdClient`.
  *
  * @since 0.1.0
  */
@@ -44,7 +45,7 @@ export interface Permission {
  * @category models
  * @since 0.1.0
  */
-export interface AuthStatus {
+export interface Status {
   readonly header: Header
   readonly enabled: boolean
   /** Grows with every change of users, roles and permissions. */
@@ -63,7 +64,7 @@ export interface Service {
   /** From now on everybody may do everything. Users and roles are kept. */
   readonly disable: (options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
   /** Whether authentication is enabled. etcd 3.5 and newer; fails with `Unsupported` before. */
-  readonly status: (options?: CallOptions | undefined) => Effect.Effect<AuthStatus, EtcdError.EtcdError>
+  readonly status: (options?: CallOptions | undefined) => Effect.Effect<Status, EtcdError.EtcdError>
   /**
    * Asks for a token, as the client does by itself when it has credentials: to check a password, or for a program that
    * speaks to etcd in another way. More at {@link authenticate}.
@@ -401,7 +402,7 @@ export const disable = (options?: CallOptions | undefined): Effect.Effect<Header
  * @category switching
  * @since 0.1.0
  */
-export const status = (options?: CallOptions | undefined): Effect.Effect<AuthStatus, EtcdError.EtcdError, EtcdAuth> =>
+export const status = (options?: CallOptions | undefined): Effect.Effect<Status, EtcdError.EtcdError, EtcdAuth> =>
   EtcdAuth.use((auth) => auth.status(options))
 
 /**

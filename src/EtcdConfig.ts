@@ -419,8 +419,8 @@ const ofContext: Options.Checks<Context> = {
  * @category resolving
  * @since 0.1.0
  */
-export const resolve = (options: Input, context: Context): Effect.Effect<Resolved, EtcdProcessError.EtcdProcessError> =>
-  Effect.flatMap(decode(options), (given) => {
+export const resolve = (input: Input, context: Context): Effect.Effect<Resolved, EtcdProcessError.EtcdProcessError> =>
+  Effect.flatMap(decode(input), (given) => {
     const wrong =
       Read.wrongArgument("EtcdConfig.resolve", "the context", aContext, context) ??
       Read.wrongOptions("EtcdConfig.resolve", ofContext, context) ??
@@ -493,8 +493,8 @@ const toEndpoint = (text: string, workingDirectory: string): string =>
   })
 
 /**
- * Whether the role of the node can be followed in its log: lines of level `info` or more detailed, in any format, on
- * standard output.
+ * Whether the role that the node has in raft can be followed in its log: lines of level `info` or more detailed, in any
+ * format, on standard output.
  *
  * @category resolving
  * @since 0.1.0

@@ -264,7 +264,7 @@ export class UserNotFound extends Schema.TaggedError<UserNotFound>()("UserNotFou
 export class UserNameEmpty extends Schema.TaggedError<UserNameEmpty>()("UserNameEmpty", details) {}
 
 /**
- * A role of this name exists already.
+ * A role of this name, which users can have, exists already.
  *
  * @category reasons
  * @since 0.1.0
@@ -272,7 +272,7 @@ export class UserNameEmpty extends Schema.TaggedError<UserNameEmpty>()("UserName
 export class RoleExists extends Schema.TaggedError<RoleExists>()("RoleExists", details) {}
 
 /**
- * There is no role of this name.
+ * There is no role of this name, which users could have.
  *
  * @category reasons
  * @since 0.1.0

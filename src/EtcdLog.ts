@@ -119,7 +119,7 @@ export interface Ready extends Common {
 export type RaftRole = "follower" | "pre-candidate" | "candidate" | "leader"
 
 /**
- * The node took a role. It writes this for every term, also when the role is the one that it had.
+ * The node took one of raft's roles. It writes this for every term, also when the role is the one that it had.
  *
  * @category models
  * @since 0.1.0

@@ -504,7 +504,7 @@ export const make: {
 
   /** That a key held before what does not decode is no reason to pass over what it holds now, or that it is gone. */
   const event = (
-    change: EtcdWatch.WatchEvent,
+    change: EtcdWatch.Event,
     onInvalid: InvalidOptions["onInvalid"]
   ): Effect.Effect<Event<A>, EtcdSchemaError, RD> =>
     Effect.flatMap(previousEntry(change.previous, onInvalid), (previous) =>

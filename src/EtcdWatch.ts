@@ -93,7 +93,7 @@ export class Delete extends Data.TaggedClass("Delete")<{
  * @category models
  * @since 0.1.0
  */
-export type WatchEvent = Put | Delete
+export type Event = Put | Delete
 
 /**
  * All changes of a range at one revision, which is what one request or transaction did there, in the order in which it
@@ -104,7 +104,7 @@ export type WatchEvent = Put | Delete
  */
 export class Revision extends Data.TaggedClass("Revision")<{
   readonly revision: bigint
-  readonly events: Arr.NonEmptyReadonlyArray<WatchEvent>
+  readonly events: Arr.NonEmptyReadonlyArray<Event>
 }> {}
 
 /**
@@ -227,7 +227,7 @@ export interface Service {
   readonly watch: (
     range: KeyRange.Input,
     options?: WatchOptions | undefined
-  ) => Stream.Stream<WatchEvent, EtcdError.EtcdError>
+  ) => Stream.Stream<Event, EtcdError.EtcdError>
   /**
    * The changes of a key or a range, one revision at a time, with what else is asked for: where the watch began, how
    * far it is when nothing happens, and the whole range at first or when its history is gone. Fails as {@link watch}
@@ -238,10 +238,7 @@ export interface Service {
     options?: ChangesOptions | undefined
   ) => Stream.Stream<Change, EtcdError.EtcdError>
   /** Waits for the next change of a key (or range), and answers with it. More at {@link next}. */
-  readonly next: (
-    key: KeyRange.Input,
-    options?: WatchOptions | undefined
-  ) => Effect.Effect<WatchEvent, EtcdError.EtcdError>
+  readonly next: (key: KeyRange.Input, options?: WatchOptions | undefined) => Effect.Effect<Event, EtcdError.EtcdError>
   /**
    * Asks the servers how far the watches of this service are, all at once. Those with `progress` deliver the answer as
    * {@link Progress}; a server does not answer while one of the watches that share the call is not up to date, so ask
@@ -270,13 +267,13 @@ export const defaultRetry: Schedule.Schedule<unknown, EtcdError.EtcdError> = Sch
   Schedule.jittered
 )
 
-const watchEvent = (event: Proto.Event): WatchEvent => {
+const watchEvent = (event: Proto.Event): Event => {
   const fields = { kv: Wire.keyValue(event.kv!), previous: Wire.optionalKeyValue(event.prevKv) }
   return event.type === Event_EventType.DELETE ? new Delete(fields) : new Put(fields)
 }
 
-const eventsOf = (deliveries: Arr.NonEmptyReadonlyArray<Delivery>): ReadonlyArray<WatchEvent> => {
-  const events: Array<WatchEvent> = []
+const eventsOf = (deliveries: Arr.NonEmptyReadonlyArray<Delivery>): ReadonlyArray<Event> => {
+  const events: Array<Event> = []
   for (const delivery of deliveries) {
     if (delivery._tag === "Events") for (const event of delivery.events) events.push(watchEvent(event))
   }
@@ -285,12 +282,12 @@ const eventsOf = (deliveries: Arr.NonEmptyReadonlyArray<Delivery>): ReadonlyArra
 
 const addRevisions = (events: ReadonlyArray<Proto.Event>, changes: Array<Change>): void => {
   let revision = 0n
-  let together: Array<WatchEvent> = []
+  let together: Array<Event> = []
   for (const event of events) {
     if (event.kv!.modRevision !== revision) {
       revision = event.kv!.modRevision
       together = []
-      changes.push(new Revision({ revision, events: together as unknown as Arr.NonEmptyReadonlyArray<WatchEvent> }))
+      changes.push(new Revision({ revision, events: together as unknown as Arr.NonEmptyReadonlyArray<Event> }))
     }
     together.push(watchEvent(event))
   }
@@ -404,7 +401,7 @@ export const layer: Layer.Layer<EtcdWatch, never, EtcdClient.EtcdClient> = Layer
 export const watch = (
   range: KeyRange.Input,
   options?: WatchOptions | undefined
-): Stream.Stream<WatchEvent, EtcdError.EtcdError, EtcdWatch> =>
+): Stream.Stream<Event, EtcdError.EtcdError, EtcdWatch> =>
   Stream.unwrap(EtcdWatch.useSync((service) => service.watch(range, options)))
 
 /**
@@ -453,7 +450,7 @@ export const changes = (
 export const next = (
   key: KeyRange.Input,
   options?: WatchOptions | undefined
-): Effect.Effect<WatchEvent, EtcdError.EtcdError, EtcdWatch> => EtcdWatch.use((service) => service.next(key, options))
+): Effect.Effect<Event, EtcdError.EtcdError, EtcdWatch> => EtcdWatch.use((service) => service.next(key, options))
 
 /**
  * Asks the servers how far the watches of this service are, all at once. Those with `progress` deliver the answer as

@@ -1,6 +1,9 @@
 /**
  * The part that a node plays in its cluster, and work that lives while it plays it.
  *
+ * Roles are raft's here: a node is a follower, a candidate or the leader. (The roles that users have, and that permissions
+ * are granted to, are those of `EtcdAuth`.)
+ *
  * A {@link RoleState} is a fold: {@link fold} takes the events of the node's log, {@link fromStatus} what the node
  * answers when asked, {@link stopped} its end. For a running node, {@link changes} is the role as a stream,
  * {@link whileLeader} runs an effect as long as the node leads, and {@link onTransition} calls back on each transition.

@@ -25,7 +25,7 @@ import { wallClock } from "./support/time.ts"
 import * as Cut from "./support/watch/cut.ts"
 import * as Metrics from "./support/watch/metrics.ts"
 
-const describeEvent = (event: EtcdWatch.WatchEvent) =>
+const describeEvent = (event: EtcdWatch.Event) =>
   event._tag === "Put" ? `${event.kv.keyString}=${event.kv.valueString}` : `${event.kv.keyString} deleted`
 
 describe("EtcdWatch", () => {

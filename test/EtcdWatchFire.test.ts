@@ -182,10 +182,10 @@ const record = (
 }
 
 /** Turns single events into revisions, as far as they are there. */
-const byEvent = (events: Stream.Stream<EtcdWatch.WatchEvent, EtcdError.EtcdError>) =>
+const byEvent = (events: Stream.Stream<EtcdWatch.Event, EtcdError.EtcdError>) =>
   Stream.mapArray(events, (batch) => {
     const [first, ...rest] = batch
-    const groups: Array<[EtcdWatch.WatchEvent, ...Array<EtcdWatch.WatchEvent>]> = [[first]]
+    const groups: Array<[EtcdWatch.Event, ...Array<EtcdWatch.Event>]> = [[first]]
     for (const event of rest) {
       if (event.kv.modRevision === groups.at(-1)![0].kv.modRevision) groups.at(-1)!.push(event)
       else groups.push([event])

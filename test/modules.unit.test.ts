@@ -71,16 +71,73 @@ const loadedBy = (program: string) =>
     }
   )
 
+const sourceOf = (module: string): string => readFileSync(join(root, "src", `${module}.ts`), "utf8")
+
+/** Those that have a service, each with the name of its shape. */
+const withService = Object.keys(All).flatMap((module) => {
+  const service = /^export class (\w+) extends Context\.Service<\1, (\w+)>\(\)\("effect-etcd\/(\w+)"\) \{\}$/gm
+  return Array.from(sourceOf(module).matchAll(service), ([, name, shape, key]) => {
+    assert.deepStrictEqual([name, key], [module, module])
+    return { module, shape: shape! }
+  })
+})
+
 /** Those whose service is made over a client. */
-const overClient = ["EtcdAuth", "EtcdKv", "EtcdLease", "EtcdMaintenance", "EtcdMembership", "EtcdTxn", "EtcdWatch"]
+const overClient = withService.filter(({ shape }) => shape === "Service").map(({ module }) => module)
+
+const exportsOf = (module: string): ReadonlyMap<string, unknown> =>
+  new Map(Object.entries(new Map<string, object>(Object.entries(All)).get(module)!))
+
+const functionsOf = (module: string) =>
+  new Map(
+    Declarations.functionsOf(module)
+      .filter(({ name }) => exportsOf(module).has(name))
+      .map(({ name, parameters }) => [name, parameters])
+  )
 
 describe("the modules", () => {
-  it("with a service over a client have one manner", () => {
-    const all = new Map<string, object>(Object.entries(All))
+  it("with a service have one manner", () => {
+    const sources = Object.keys(All).filter((module) => /\bContext\.Service\b/.test(sourceOf(module)))
+    assert.sameMembers(
+      withService.map(({ module }) => module),
+      sources
+    )
+    for (const { module, shape } of withService) {
+      for (const name of [module, "layer", shape === "Service" ? "fromClient" : "make"]) {
+        assert.isTrue(exportsOf(module).has(name), `${module}.${name}`)
+      }
+      assert.include(Declarations.names, `${module}.${shape}`)
+      // A layer takes what makes its service takes.
+      const { layer = [], make } = Object.fromEntries(functionsOf(module))
+      assert.deepStrictEqual(layer, shape === "Service" ? [] : make, `${module}.layer`)
+    }
+  })
+
+  it("make everything that stands over a client with fromClient, which begins with the client", () => {
+    const client = { name: "client", type: "EtcdClient.Client", isOptional: false }
+    for (const module of Object.keys(All)) {
+      for (const [name, [first]] of functionsOf(module)) {
+        const what = `${module}.${name}`
+        assert.strictEqual(first?.type === client.type, name === "fromClient", what)
+        if (name === "fromClient") assert.deepStrictEqual(first, client, what)
+      }
+    }
+  })
+
+  it("say how something is done in options, the last argument", () => {
+    for (const module of Object.keys(All)) {
+      for (const [name, parameters] of functionsOf(module)) {
+        const at = parameters.findIndex((parameter) => parameter.name === "options")
+        assert.include([-1, parameters.length - 1], at, `${module}.${name}`)
+      }
+    }
+  })
+
+  it("with a service over a client have its functions at hand", () => {
+    assert.isAtLeast(overClient.length, 7)
     for (const module of overClient) {
-      const exported = new Map(Object.entries(all.get(module)!))
-      for (const name of ["fromClient", "layer", module]) assert.isTrue(exported.has(name), `${module}.${name}`)
-      const functions = new Map(Declarations.functionsOf(module).map((one) => [one.name, one.parameters]))
+      const exported = exportsOf(module)
+      const functions = functionsOf(module)
       for (const property of Declarations.propertiesOf(`${module}.Service`)) {
         const what = `${module}.${property.name}`
         assert.isTrue(exported.has(property.name), `${what} is there without its service at hand`)

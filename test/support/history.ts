@@ -2,7 +2,7 @@
  * Says whether what a watch delivered is what the store's history asks for: every revision once, in order, complete and
  * undivided, and no word of progress or snapshot that is not true.
  */
-import type { Change, Revision, WatchEvent } from "../../src/EtcdWatch.ts"
+import type * as EtcdWatch from "../../src/EtcdWatch.ts"
 
 /** One change of one key. */
 export interface Event {
@@ -128,20 +128,20 @@ export const check = (expected: Expectation, observed: ReadonlyArray<Observation
   return violations
 }
 
-export const event = (event: WatchEvent): Event => ({
+export const event = (event: EtcdWatch.Event): Event => ({
   type: event._tag === "Put" ? "put" : "delete",
   key: event.kv.keyString,
   value: event.kv.valueString
 })
 
-const entry = (change: Revision): Observation => ({
+const entry = (change: EtcdWatch.Revision): Observation => ({
   _tag: "Revision",
   revision: change.revision,
   events: change.events.map(event)
 })
 
 /** What a change is to the checker. That a watch was created is nothing to it. */
-export const observation = (change: Change): ReadonlyArray<Observation> => {
+export const observation = (change: EtcdWatch.Change): ReadonlyArray<Observation> => {
   switch (change._tag) {
     case "Revision":
       return [entry(change)]
@@ -161,7 +161,7 @@ export const observation = (change: Change): ReadonlyArray<Observation> => {
 }
 
 /** What single events, one after the other, are to the checker. */
-export const together = (events: ReadonlyArray<WatchEvent>): ReadonlyArray<Observation> => {
+export const together = (events: ReadonlyArray<EtcdWatch.Event>): ReadonlyArray<Observation> => {
   const entries: Array<{ _tag: "Revision"; revision: bigint; events: Array<Event> }> = []
   for (const one of events) {
     const revision = one.kv.modRevision
