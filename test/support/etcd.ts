@@ -46,20 +46,26 @@ const accepts = (target: Target): Effect.Effect<void, string> =>
     socket.once("error", (error) => resume(Effect.fail(error.message)))
   })
 
-const exited = (child: ChildProcess): Effect.Effect<void> =>
+export const exited = (child: ChildProcess): Effect.Effect<void> =>
   Effect.callback((resume) => {
     if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
     child.once("exit", () => resume(Effect.void))
   })
 
+/** Starts the etcd that the tests are about. */
+export const spawnEtcd = (args: ReadonlyArray<string>, cwd: string): Effect.Effect<ChildProcess> =>
+  Effect.callback((resume) => {
+    const child = spawn(process.env.ETCD_BINARY ?? "etcd", args, { cwd, env: {}, stdio: "ignore" })
+    child.once("error", (error) => resume(Effect.die(error)))
+    child.once("spawn", () => resume(Effect.succeed(child)))
+  })
+
 const start = (args: ReadonlyArray<string>, cwd: string): Effect.Effect<ChildProcess, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.sync(() => spawn(process.env.ETCD_BINARY ?? "etcd", args, { cwd, env: {}, stdio: "ignore" })),
-    (child) =>
-      Effect.suspend(() => {
-        child.kill("SIGKILL")
-        return exited(child)
-      })
+  Effect.acquireRelease(spawnEtcd(args, cwd), (child) =>
+    Effect.suspend(() => {
+      child.kill("SIGKILL")
+      return exited(child)
+    })
   )
 
 /** The client certificate that etcd wants when it listens with TLS. */
@@ -82,7 +88,7 @@ export const etcd = Effect.fnUntraced(function* (listener: Listener, more: Reado
           ...more
         ])
   const child = yield* start(args, directory)
-  yield* accepts(target).pipe(Effect.retry({ schedule: Schedule.spaced(10), times: 1000 }), Effect.orDie)
+  yield* accepts(target).pipe(Effect.retry(Schedule.spaced(10)), Effect.orDie)
   const node: Etcd = { target, signal: (signal) => void child.kill(signal) }
   return node
 })

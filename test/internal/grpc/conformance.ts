@@ -1,12 +1,10 @@
 /**
- * What every gRPC transport must do, whatever it is made of: against real etcd, against servers of `node:http2` that
- * break the rules of gRPC, and against servers of raw frames that break the rules of HTTP/2.
+ * What every gRPC transport must do, whatever it is made of, against servers of `node:http2` that break the rules of gRPC, and
+ * against servers of raw frames that break the rules of HTTP/2.
  */
-import { execFile, spawnSync } from "node:child_process"
-import * as fs from "node:fs"
+import { execFile } from "node:child_process"
 import type * as http2 from "node:http2"
 import * as net from "node:net"
-import * as os from "node:os"
 import * as path from "node:path"
 import process from "node:process"
 import { getDefaultHighWaterMark, setDefaultHighWaterMark } from "node:stream"
@@ -25,42 +23,34 @@ import {
   type ConnectionOptions,
   type Holder,
   type Target,
-  type Tls,
   type Transport,
   TransportError
 } from "../../../src/internal/grpc/Transport.ts"
-import { clientTls, etcd, type Listener } from "../../support/etcd.ts"
+import {
+  brokenOff,
+  bytes,
+  check,
+  defaults,
+  empty,
+  lostNo,
+  lostUnknown,
+  protocol,
+  requestsLeave,
+  tcp,
+  unreachable,
+  unreachableForGood
+} from "../../support/grpc/conformance.ts"
 import * as Frames from "../../support/http2/frames.ts"
 import { fuzzedFrames } from "../../support/http2/fuzz.ts"
 import { independentServer } from "../../support/http2/independentServer.ts"
 import * as Node from "../../support/http2/nodeServer.ts"
 import { type Peer, rawServer } from "../../support/http2/rawServer.ts"
-import { standStill, until } from "../../support/machine.ts"
+import { standStill, temporaryDirectory, until } from "../../support/machine.ts"
 import { makeRandom } from "../../support/random.ts"
 import { certificateOf, fixture, trusted } from "../../support/tls.ts"
 
-const defaults: ConnectionOptions = {
-  connectTimeoutMillis: 10_000,
-  keepAliveIntervalMillis: 0,
-  keepAliveTimeoutMillis: 10_000,
-  maxReceiveMessageBytes: 4 * 1024 * 1024
-}
-
-const bytes = (...values: ReadonlyArray<number>): Uint8Array => Uint8Array.from(values)
-const empty = bytes()
 const request = bytes(1, 2, 3)
 const method = "/test.Service/Method"
-
-/** Messages of etcd, by hand: field number and wire type, length, value. */
-const put = (key: number, value: Uint8Array): Uint8Array =>
-  Uint8Array.from([0x0a, 1, key, 0x12, ...varint(value.length), ...value])
-const range = (key: number): Uint8Array => bytes(0x0a, 1, key)
-const watchFrom = (key: number): Uint8Array => bytes(0x0a, 3, 0x0a, 1, key)
-
-const varint = (value: number): ReadonlyArray<number> =>
-  value < 128 ? [value] : [(value & 127) | 128, ...varint(value >>> 7)]
-
-const tcp = (port: number, tls?: Tls): Target => ({ _tag: "Tcp", host: "127.0.0.1", port, ...(tls && { tls }) })
 
 const listening = <Server extends net.Server>(server: Server): Effect.Effect<Server, never, Scope.Scope> =>
   Effect.acquireRelease(
@@ -68,40 +58,7 @@ const listening = <Server extends net.Server>(server: Server): Effect.Effect<Ser
     (server) => Effect.sync(() => void server.close())
   )
 
-const temporaryDirectory = Effect.acquireRelease(
-  Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "effect-etcd-test-"))),
-  (directory) => Effect.sync(() => fs.rmSync(directory, { recursive: true, force: true }))
-)
-
 const portOf = (server: net.Server): number => (server.address() as net.AddressInfo).port
-
-/**
- * Writes while this process stands still, so that nothing that comes meanwhile is read before it goes on. Returns how
- * many writes were answered.
- */
-const writeFromAnotherProcess = (target: Target, message: Uint8Array, times: number): Effect.Effect<number> =>
-  Effect.sync(() => {
-    const script = fileURLToPath(new URL("../../support/http2/writer.ts", import.meta.url))
-    const input = JSON.stringify({ target, message: [...message], times })
-    const { status, stdout, stderr } = spawnSync(process.execPath, [script], { input, encoding: "utf8" })
-    assert.strictEqual(status, 0, stderr)
-    return Number(stdout)
-  })
-
-/** Waits until what was sent in this turn of the event loop has gone out, and for no answer. */
-const requestsLeave = Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
-
-/** Waits until something holds. */
-const check = (
-  error: TransportError,
-  expected: Pick<TransportError, "kind" | "code" | "processed" | "lasting">,
-  message?: RegExp
-): void => {
-  assert.strictEqual(error._tag, "TransportError")
-  const { code, kind, lasting, processed } = error
-  assert.deepStrictEqual({ kind, code, processed, ...(lasting && { lasting }) }, expected, error.message)
-  if (message !== undefined) assert.match(error.message, message)
-}
 
 /** For servers that leave a client in doubt whether anything will ever come. */
 const watchedClosely = { keepAliveIntervalMillis: 16, keepAliveTimeoutMillis: 32 }
@@ -112,13 +69,6 @@ const howItEnds = <A>(call: Effect.Effect<A, TransportError>): Effect.Effect<str
       cause.reasons.map((reason) => (Cause.isFailReason(reason) ? reason.error._tag : reason)).join(),
     onSuccess: () => "ok"
   })
-
-const lostUnknown = { kind: "ConnectionLost", code: 14, processed: "unknown" } as const
-const lostNo = { kind: "ConnectionLost", code: 14, processed: "no" } as const
-const unreachable = { kind: "Unreachable", code: 14, processed: "no" } as const
-const unreachableForGood = { ...unreachable, lasting: true } as const
-const brokenOff = (code: number) => ({ kind: "ConnectionLost", code, processed: "unknown" }) as const
-const protocol = (code: number) => ({ kind: "Protocol", code, processed: "unknown" }) as const
 
 export const transportConformance = (name: string, transport: Transport): void => {
   const connect = (target: Target, options: Partial<ConnectionOptions> = {}) =>
@@ -166,133 +116,6 @@ export const transportConformance = (name: string, transport: Transport): void =
     Effect.map(connection.unary(method, request), (answer) => assert.deepStrictEqual(answer, request))
 
   describe(`transport conformance: ${name}`, { timeout: 60_000 }, () => {
-    describe.each<Listener>(["tcp", "unix", "tls"])("real etcd over %s", (listener) => {
-      it.live("reads and writes, and hands on etcd's errors", () =>
-        Effect.gen(function* () {
-          const { target } = yield* etcd(listener)
-          const connection = yield* connect(target)
-          assert.isAbove((yield* connection.unary("/etcdserverpb.Maintenance/Status", empty)).length, 20)
-          yield* connection.unary("/etcdserverpb.KV/Put", put(97, bytes(42, 43, 44)))
-          const found = yield* connection.unary("/etcdserverpb.KV/Range", range(97))
-          assert.include(Buffer.from(found).toString("hex"), "2a2b2c")
-          assert.strictEqual(Object.getPrototypeOf(found), Uint8Array.prototype)
-          const denied = yield* Effect.flip(connection.unary("/etcdserverpb.KV/Range", empty))
-          check(denied, { kind: "Status", code: 3, processed: "yes" }, /^etcdserver: key is not provided$/)
-          const unknown = yield* Effect.flip(connection.unary("/etcdserverpb.KV/Nothing", empty))
-          check(unknown, { kind: "Status", code: 12, processed: "yes" }, /unknown method/)
-        })
-      )
-
-      it.live("moves a megabyte, and refuses one that is over the limit without harm to the next call", () =>
-        Effect.gen(function* () {
-          const { target } = yield* etcd(listener)
-          const value = new Uint8Array(1024 * 1024).fill(7)
-          const connection = yield* connect(target)
-          yield* connection.unary("/etcdserverpb.KV/Put", put(98, value))
-          const found = yield* connection.unary("/etcdserverpb.KV/Range", range(98))
-          assert.isTrue(Buffer.from(found).includes(Buffer.from(value)))
-          const small = yield* connect(target, { maxReceiveMessageBytes: 1000 })
-          const error = yield* Effect.flip(small.unary("/etcdserverpb.KV/Range", range(98)))
-          check(error, protocol(8), /limit is 1000/)
-          yield* small.unary("/etcdserverpb.KV/Range", range(97))
-        })
-      )
-
-      it.live("watches, and streams a snapshot to its end", () =>
-        Effect.gen(function* () {
-          const { target } = yield* etcd(listener)
-          const connection = yield* connect(target)
-          yield* Effect.scoped(
-            Effect.gen(function* () {
-              const watch = yield* connection.bidirectional("/etcdserverpb.Watch/Watch")
-              yield* watch.send(watchFrom(99))
-              const writer = Effect.forEach([1, 2, 3], (n) =>
-                connection.unary("/etcdserverpb.KV/Put", put(99, bytes(n)))
-              )
-              const seen = yield* watch.messages.pipe(
-                Stream.zipWithIndex,
-                Stream.tap(([, index]) => (index === 0 ? writer : Effect.void)),
-                Stream.map(([message]) => message),
-                Stream.takeUntil((message) => Buffer.from(message).toString("hex").endsWith("2a0103")),
-                Stream.runCollect
-              )
-              assert.isAtLeast(seen.length, 2)
-            })
-          )
-          const snapshot = yield* Stream.runFold(
-            connection.serverStream("/etcdserverpb.Maintenance/Snapshot", empty),
-            () => 0,
-            (size, message) => size + message.length
-          )
-          assert.isAbove(snapshot, 1000)
-        })
-      )
-
-      it.live("is not thrown out for watching an idle connection closely", () =>
-        Effect.gen(function* () {
-          const { target } = yield* etcd(listener)
-          const connection = yield* connect(target, { keepAliveIntervalMillis: 20, keepAliveTimeoutMillis: 5000 })
-          const closed = yield* Effect.forkChild(connection.closed)
-          yield* Effect.sleep(600)
-          assert.isUndefined(closed.pollUnsafe())
-          yield* connection.unary("/etcdserverpb.KV/Range", range(97))
-        })
-      )
-
-      it.live("is not blamed for time in which this process stood still", () =>
-        Effect.gen(function* () {
-          const { target } = yield* etcd(listener)
-          const dial = yield* Effect.forkScoped(
-            connect(target, {
-              connectTimeoutMillis: 250,
-              keepAliveIntervalMillis: 20,
-              keepAliveTimeoutMillis: 50
-            }),
-            { startImmediately: true }
-          )
-          yield* standStill(400)
-          const connection = yield* Fiber.join(dial)
-          const closed = yield* Effect.forkChild(connection.closed)
-          for (let round = 0; round < 3; round++) {
-            connection.probe()
-            yield* requestsLeave
-            yield* standStill(150)
-            yield* Effect.sleep(1)
-          }
-          for (let round = 0; round < 3; round++) {
-            const call = yield* Effect.forkChild(
-              connection.unary("/etcdserverpb.KV/Range", range(97), { timeoutMillis: 100 }),
-              { startImmediately: true }
-            )
-            yield* requestsLeave
-            yield* standStill(150)
-            yield* Fiber.join(call)
-          }
-          assert.isUndefined(closed.pollUnsafe())
-        })
-      )
-
-      it.live("notices that etcd is paused, and that it was killed", () =>
-        Effect.gen(function* () {
-          const node = yield* etcd(listener)
-          const paused = yield* connect(node.target, { keepAliveIntervalMillis: 40, keepAliveTimeoutMillis: 200 })
-          yield* paused.unary("/etcdserverpb.KV/Range", range(97))
-          const killed = yield* connect(node.target)
-          node.signal("SIGSTOP")
-          const call = yield* Effect.flip(Effect.forever(paused.unary("/etcdserverpb.KV/Put", put(97, empty))))
-          check(call, lostUnknown, /not answered for 200 ms when asked/)
-          check(yield* paused.closed, lostNo, /not answered/)
-          const waiting = yield* Effect.forkChild(Effect.flip(killed.unary("/etcdserverpb.KV/Put", put(97, empty))), {
-            startImmediately: true
-          })
-          node.signal("SIGKILL")
-          check(yield* Fiber.join(waiting), lostUnknown)
-          check(yield* killed.closed, lostNo)
-          check(yield* Effect.flip(killed.unary("/etcdserverpb.KV/Range", range(97))), lostNo, /was not sent/)
-        })
-      )
-    })
-
     describe("calls", () => {
       it.live("a message may come in any pieces", () =>
         Effect.gen(function* () {
@@ -1143,25 +966,6 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
-      it.live("a watch that is closed behind 24,000 small events harms no other call", () =>
-        Effect.gen(function* () {
-          const { target } = yield* etcd("tcp")
-          const connection = yield* connect(target)
-          const watches = 200
-          const puts = 120
-          yield* Effect.scoped(
-            Effect.gen(function* () {
-              const watch = yield* connection.bidirectional("/etcdserverpb.Watch/Watch")
-              for (let count = 0; count < watches; count++) yield* watch.send(watchFrom(99))
-              yield* Stream.runDrain(Stream.take(Stream.rechunk(watch.messages, 1), watches))
-              const written = yield* writeFromAnotherProcess(target, put(99, empty), puts)
-              assert.strictEqual(written, puts)
-            })
-          )
-          for (let call = 0; call < 3; call++) yield* connection.unary("/etcdserverpb.KV/Range", range(97))
-        })
-      )
-
       it.live("answers that were on their way to cancelled calls use up no window of the others", () =>
         Effect.gen(function* () {
           let window = 65_535
@@ -1189,24 +993,6 @@ export const transportConformance = (name: string, transport: Transport): void =
             yield* Fiber.interrupt(call)
             yield* echo(connection)
           }
-        })
-      )
-
-      it.live("calls of a megabyte run in flat memory", () =>
-        Effect.gen(function* () {
-          const { target } = yield* etcd("unix")
-          const connection = yield* connect(target)
-          yield* connection.unary("/etcdserverpb.KV/Put", put(98, new Uint8Array(1024 * 1024)))
-          const calls = (count: number) =>
-            Effect.forEach(Array.from({ length: count }), () => connection.unary("/etcdserverpb.KV/Range", range(98)), {
-              concurrency: 8,
-              discard: true
-            })
-          yield* calls(100)
-          const before = process.memoryUsage().arrayBuffers
-          yield* calls(megabyteCalls)
-          yield* calls(8)
-          assert.isBelow(process.memoryUsage().arrayBuffers - before, 128 * 1024 * 1024)
         })
       )
     })
@@ -1829,35 +1615,6 @@ export const transportConformance = (name: string, transport: Transport): void =
         })
       )
 
-      it.live("etcd, which wants a client certificate", () =>
-        Effect.gen(function* () {
-          const { target } = yield* etcd("tls")
-          yield* connect({ ...target, tls: clientTls })
-          check(
-            yield* failToConnect({ ...target, tls: trusted() }),
-            unreachableForGood,
-            /requires a client certificate, and none was given/
-          )
-          const other = { ...trusted(), ...certificateOf("other-client") }
-          const rejected = yield* failToConnect({ ...target, tls: other })
-          assert.match(rejected.message, /rejected the client certificate \([a-z0-9/ ]+\); use one that its CA signed/)
-          check(yield* failToConnect({ ...target, tls: undefined }), unreachable, /may require TLS \(use https\)/)
-        })
-      )
-
-      it.live("etcd, which has no TLS", () =>
-        Effect.gen(function* () {
-          const { target } = yield* etcd("tcp")
-          for (const tls of [trusted(), clientTls]) {
-            check(
-              yield* failToConnect({ ...target, tls }),
-              unreachable,
-              /may not speak TLS on this address \(use http\)/
-            )
-          }
-        })
-      )
-
       it.live("keys that are none, or belong to another certificate", () =>
         Effect.gen(function* () {
           const { port } = yield* secure("server")
@@ -2118,6 +1875,3 @@ export const transportConformance = (name: string, transport: Transport): void =
 /** How many fuzzed frames are sent, and where their randomness starts. */
 const fuzzFrames = Number(process.env.EFFECT_ETCD_FUZZED_FRAMES ?? "100000")
 const fuzzSeed = Number(process.env.EFFECT_ETCD_FUZZ_SEED ?? "1")
-
-/** How many calls of a megabyte the memory test makes. */
-const megabyteCalls = Number(process.env.EFFECT_ETCD_MEGABYTE_CALLS ?? "1000")

@@ -1,15 +1,14 @@
 /**
  * Real etcd nodes for the client's tests, with the faults that the client must live through.
  */
-
-import { type ChildProcess, spawn } from "node:child_process"
+import type { ChildProcess } from "node:child_process"
 import { join } from "node:path"
-import process from "node:process"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as EtcdClient from "../../../src/EtcdClient.ts"
 import { Maintenance } from "../../../src/internal/proto/rpc_pb.ts"
+import { exited, spawnEtcd } from "../etcd.ts"
 import { freePort, standing, temporaryDirectory } from "../machine.ts"
 
 export interface Node {
@@ -32,14 +31,6 @@ export interface Options {
   /** How the test itself asks whether the node serves. */
   readonly client?: Partial<EtcdClient.Options> | undefined
 }
-
-const executable = process.env.ETCD_BINARY ?? "etcd"
-
-const exited = (child: ChildProcess): Effect.Effect<void> =>
-  Effect.callback((resume) => {
-    if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
-    child.once("exit", () => resume(Effect.void))
-  })
 
 interface Ports {
   readonly name: string
@@ -82,13 +73,8 @@ const makeNode = Effect.fnUntraced(function* (ports: Ports, initialCluster: stri
   const node: Node = {
     name: ports.name,
     endpoint,
-    start: Effect.callback((resume) => {
-      const starting = spawn(executable, flags, { cwd: directory, env: {}, stdio: "ignore" })
-      starting.once("error", (error) => resume(Effect.die(error)))
-      starting.once("spawn", () => {
-        child = starting
-        resume(Effect.void)
-      })
+    start: Effect.map(spawnEtcd(flags, directory), (started) => {
+      child = started
     }),
     kill: end("SIGKILL"),
     stop: end("SIGTERM"),
