@@ -9,9 +9,11 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
-import type { Begun, Caller, CallListener, Outgoing } from "./calls.ts"
-import { lost, nameOf, unsent } from "./errors.ts"
+import type { CallListener, Outgoing } from "./CallListener.ts"
+import { lost, unsent } from "./errors.ts"
 import { detach } from "./framing.ts"
+import type { GrpcCall } from "./GrpcCall.ts"
+import type { GrpcConnection } from "./GrpcConnection.ts"
 import { type CallOptions, TransportError } from "./Transport.ts"
 import { waitIn, wake } from "./waiting.ts"
 
@@ -27,9 +29,7 @@ const alreadyEnded = "the server has already ended the call"
 const brokeOff = "the call broke off, behind messages that are still to be read"
 
 export class StreamingCall implements CallListener {
-  readonly call: Begun
-  private readonly caller: Caller
-  private readonly path: string
+  private readonly call: GrpcCall
   private readonly request: Uint8Array | undefined
   private stream: Outgoing | undefined
   private arrived: Array<Uint8Array> = []
@@ -40,11 +40,14 @@ export class StreamingCall implements CallListener {
   private readonly writers = new Set<() => void>()
 
   /** With a request, it is the only one: it is sent and the sending side ended as soon as the call is on the wire. */
-  constructor(caller: Caller, path: string, options: CallOptions | undefined, request: Uint8Array | undefined) {
-    this.caller = caller
-    this.path = path
+  constructor(
+    connection: GrpcConnection,
+    path: string,
+    options: CallOptions | undefined,
+    request: Uint8Array | undefined
+  ) {
     this.request = request
-    this.call = caller.begin(path, options, this)
+    this.call = connection.begin(path, options, this)
   }
 
   onStart(stream: Outgoing): void {
@@ -128,14 +131,10 @@ export class StreamingCall implements CallListener {
   }
 
   private unsent(why: string): TransportError {
-    return unsent(`${this.name}: the message was not sent, because ${why}`)
+    return unsent(`${this.call.name}: the message was not sent, because ${why}`)
   }
 
   private get lost(): TransportError {
-    return lost(this.name, `the message was not sent, because ${brokeOff}`, "no")
-  }
-
-  private get name(): string {
-    return nameOf(this.path, this.caller.peer)
+    return lost(this.call.name, `the message was not sent, because ${brokeOff}`, "no")
   }
 }

@@ -6,35 +6,33 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { Begun, Caller, CallListener, Outgoing } from "./calls.ts"
-import { nameOf, protocolError } from "./errors.ts"
+import type { CallListener, Outgoing } from "./CallListener.ts"
+import { protocolError } from "./errors.ts"
 import { readBytes } from "./framing.ts"
+import type { GrpcCall } from "./GrpcCall.ts"
+import type { GrpcConnection } from "./GrpcConnection.ts"
 import { Code } from "./status.ts"
 import type { CallOptions, Connection, Read, TransportError } from "./Transport.ts"
 
 class UnaryCall<A> implements CallListener {
-  readonly call: Begun
-  private readonly caller: Caller
-  private readonly path: string
+  readonly call: GrpcCall
   private readonly request: Uint8Array
   private readonly read: Read<A>
   private readonly resume: (exit: Exit.Exit<A, TransportError>) => void
   private answer: Exit.Exit<A, TransportError> | undefined
 
   constructor(
-    caller: Caller,
+    connection: GrpcConnection,
     path: string,
     request: Uint8Array,
     options: CallOptions | undefined,
     read: Read<A>,
     resume: (exit: Exit.Exit<A, TransportError>) => void
   ) {
-    this.caller = caller
-    this.path = path
     this.request = request
     this.read = read
     this.resume = resume
-    this.call = caller.begin(path, options, this)
+    this.call = connection.begin(path, options, this)
     if (options?.holder !== undefined) options.holder.begun = this.call
   }
 
@@ -56,14 +54,14 @@ class UnaryCall<A> implements CallListener {
   onWritable(): void {}
 
   private wrongCount(code: number, what: string): TransportError {
-    return protocolError(nameOf(this.path, this.caller.peer), code, `the server ${what}, and one was due`)
+    return protocolError(this.call.name, code, `the server ${what}, and one was due`)
   }
 }
 
 export const unary =
-  (caller: Caller): Connection["unary"] =>
+  (connection: GrpcConnection): Connection["unary"] =>
   <A>(path: string, request: Uint8Array, options?: CallOptions | undefined, read: Read<A> = readBytes as Read<any>) =>
     Effect.callback<A, TransportError>((resume) => {
-      const { call } = new UnaryCall(caller, path, request, options, read, resume)
+      const { call } = new UnaryCall(connection, path, request, options, read, resume)
       return Effect.sync(() => call.cancel())
     })

@@ -4,13 +4,11 @@
  *
  * @internal
  */
-import type * as net from "node:net"
 import type { TLSSocket } from "node:tls"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { patience } from "../time.ts"
-import type { Caller } from "./calls.ts"
 import { openSocket } from "./dial.ts"
 import {
   badTlsMaterial,
@@ -24,7 +22,7 @@ import {
   timedOut,
   unreachable
 } from "./dialFailure.ts"
-import type { KeepAlive } from "./KeepAlive.ts"
+import type { Dialled, GrpcConnection } from "./GrpcConnection.ts"
 import { streaming } from "./streaming.ts"
 import type { ConnectionOptions, Target, Transport, TransportError } from "./Transport.ts"
 import { unary } from "./UnaryCall.ts"
@@ -35,22 +33,10 @@ const lastComfortableStreamId = 0x7fff0000
 /** How much of what a server says first is kept for messages. */
 const greetingBytes = 200
 
-/** What a transport's connection is for this. */
-interface Dialable extends Caller {
-  readonly closed: Deferred.Deferred<TransportError>
-  readonly bytesHeard: number
-  readonly keepAlive: KeepAlive
-  readonly shutdown: Effect.Effect<void>
-}
-
 /** A dial that has its socket, as HTTP/2 is started on it. */
-export interface Dial<C> {
-  readonly target: Target
-  readonly options: ConnectionOptions
-  readonly retireAfterStreamId: number
-  readonly socket: net.Socket
+export interface Dial extends Dialled {
   /** The server has sent its settings: the dial ends with the connection that is made now, unless it has ended. */
-  readonly ready: (makeConnection: () => C) => void
+  readonly ready: (makeConnection: () => GrpcConnection) => void
   readonly fail: (why: string) => void
   readonly failWith: (error: unknown) => void
   /** What the server says is not HTTP/2. */
@@ -60,7 +46,7 @@ export interface Dial<C> {
 }
 
 /** Starts HTTP/2 on a dial's socket. Returns what ends it again when the dial fails. */
-export type StartHttp2<C> = (dial: Dial<C>) => () => void
+export type StartHttp2 = (dial: Dial) => () => void
 
 /** For tests of what happens when a connection has used up its stream ids. */
 export interface Options {
@@ -68,17 +54,17 @@ export interface Options {
 }
 
 /** Where a dial leaves its connection, so that a finalizer that is there before sees it. */
-interface Dialled<C> {
-  connection: C | undefined
+interface Made {
+  connection: GrpcConnection | undefined
 }
 
 /** Connects, and waits until TLS is verified and the server has sent its settings. */
-const dial = <C>(
-  startHttp2: StartHttp2<C>,
+const dial = (
+  startHttp2: StartHttp2,
   target: Target,
   options: ConnectionOptions,
   retireAfterStreamId: number,
-  dialled: Dialled<C>
+  made: Made
 ): Effect.Effect<void, TransportError> =>
   Effect.callback((resume) => {
     const opened = Result.try(() => openSocket(target, options.connectTimeoutMillis))
@@ -108,9 +94,9 @@ const dial = <C>(
       settle(Effect.fail(unreachable(target, failure, cause)))
     }
     const failWith = (error: unknown) => fail(socketFailed(target, phase, error, greeting), error)
-    const ready = (makeConnection: () => C) => {
+    const ready = (makeConnection: () => GrpcConnection) => {
       if (settled) return
-      dialled.connection = makeConnection()
+      made.connection = makeConnection()
       settle(Effect.void)
     }
     const stopWaiting = patience(options.connectTimeoutMillis, () =>
@@ -152,20 +138,14 @@ const dial = <C>(
 
 /** Makes a transport of how it starts HTTP/2. */
 export const transportOf =
-  <C extends Dialable>(name: string, startHttp2: StartHttp2<C>) =>
+  (name: string, startHttp2: StartHttp2) =>
   (options?: Options): Transport => ({
     name,
     connect: Effect.fnUntraced(function* (target, connectionOptions) {
-      const dialled: Dialled<C> = { connection: undefined }
-      yield* Effect.addFinalizer(() => Effect.suspend(() => dialled.connection?.shutdown ?? Effect.void))
-      yield* dial(
-        startHttp2,
-        target,
-        connectionOptions,
-        options?.retireAfterStreamId ?? lastComfortableStreamId,
-        dialled
-      )
-      const connection = dialled.connection!
+      const made: Made = { connection: undefined }
+      yield* Effect.addFinalizer(() => Effect.suspend(() => made.connection?.shutdown ?? Effect.void))
+      yield* dial(startHttp2, target, connectionOptions, options?.retireAfterStreamId ?? lastComfortableStreamId, made)
+      const connection = made.connection!
       return {
         unary: unary(connection),
         ...streaming(connection),

@@ -150,9 +150,9 @@ export const tooLate = (name: string): TransportError =>
 export const unsent = (message: string): TransportError =>
   new TransportError({ kind: "Protocol", code: Code.internal, message, processed: "no" })
 
-export const unsendable = (name: string, what: string): TransportError =>
+export const unsendable = (name: string, header: string): TransportError =>
   unsent(
-    `${name} was not sent: gRPC cannot carry ${what}; header names are lower-case letters, digits, "-", "_" and ".", and values are printable ASCII`
+    `${name} was not sent: gRPC cannot carry its header "${header}"; header names are lower-case letters, digits, "-", "_" and ".", and values are printable ASCII`
   )
 
 export const headersTooLarge = (name: string, bytes: number, limit: number): TransportError =>

@@ -5,17 +5,17 @@
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import type { Caller } from "./calls.ts"
+import type { GrpcConnection } from "./GrpcConnection.ts"
 import { StreamingCall } from "./StreamingCall.ts"
 import type { CallOptions, Connection, RawDuplex, TransportError } from "./Transport.ts"
 
 const messagesOf = (call: StreamingCall): Stream.Stream<Uint8Array, TransportError> =>
   Stream.fromPull(Effect.succeed(call.pull))
 
-export const streaming = (caller: Caller): Pick<Connection, "serverStream" | "bidirectional"> => {
+export const streaming = (connection: GrpcConnection): Pick<Connection, "serverStream" | "bidirectional"> => {
   const open = (path: string, options: CallOptions | undefined, request: Uint8Array | undefined) =>
     Effect.acquireRelease(
-      Effect.sync(() => new StreamingCall(caller, path, options, request)),
+      Effect.sync(() => new StreamingCall(connection, path, options, request)),
       ({ close }) => close
     )
   return {

@@ -7,14 +7,11 @@
  *
  * @internal
  */
+import type { HeaderSection } from "../grpc/answer.ts"
 import { fieldBytes } from "../grpc/metadata.ts"
 import { HpackDecoder } from "./HpackDecoder.ts"
 
-/** The headers or trailers of an answer. */
-export interface HeaderBlock {
-  readonly headers: Record<string, string>
-  /** The value of `:status` as a number; `undefined` in trailers. */
-  readonly status: number | undefined
+export interface HeaderBlock extends HeaderSection {
   /** What makes the answer malformed, if anything does. */
   readonly malformed: string | undefined
 }

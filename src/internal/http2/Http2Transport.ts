@@ -18,10 +18,10 @@ import { resetName } from "../grpc/status.ts"
 import { Http2Connection } from "./Http2Connection.ts"
 import { Http2GrpcConnection } from "./Http2GrpcConnection.ts"
 
-const startHttp2 = (dial: Dial<Http2GrpcConnection>): (() => void) => {
-  const { fail, failAsOther, hear, options, ready, retireAfterStreamId, socket, target } = dial
+const startHttp2 = (dial: Dial): (() => void) => {
+  const { fail, failAsOther, hear, ready, socket } = dial
   const http2 = new Http2Connection(socket, {
-    onSettings: () => ready(() => new Http2GrpcConnection(target, http2, socket, options, retireAfterStreamId)),
+    onSettings: () => ready(() => new Http2GrpcConnection(dial, http2)),
     onGoaway: (_, code) => fail(`the server closed the connection at once (GOAWAY ${resetName(code)})`),
     onBroken: (what) => failAsOther(`it sent ${what}`),
     onRoom: () => {}

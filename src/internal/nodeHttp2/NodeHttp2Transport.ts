@@ -35,17 +35,15 @@ const sessionOptions = {
   maxSendHeaderBlockLength: largestHeaderList
 }
 
-const startHttp2 = (dial: Dial<NodeGrpcConnection>): (() => void) => {
-  const { fail, failWith, options, ready, retireAfterStreamId, socket, target } = dial
+const startHttp2 = (dial: Dial): (() => void) => {
+  const { fail, failWith, ready, socket } = dial
   // Loaded when it is needed, since it is not the transport that is used by default.
   const http2 = NodeProcess.getBuiltinModule("node:http2")
   const session = http2.connect("http://localhost", { ...sessionOptions, createConnection: () => socket })
   session.on("error", failWith)
   session.once("connect", () => session.setLocalWindowSize(connectionWindowBytes))
   session.once("goaway", (code) => fail(`the server closed the connection at once (GOAWAY, error code ${code})`))
-  session.once("remoteSettings", () =>
-    ready(() => new NodeGrpcConnection(target, session, socket, options, retireAfterStreamId))
-  )
+  session.once("remoteSettings", () => ready(() => new NodeGrpcConnection(dial, session)))
   return () => session.destroy()
 }
 

@@ -1,8 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { TransportError } from "../../../src/internal/grpc/Transport.ts"
-import { type Host, Http2Call } from "../../../src/internal/http2/Http2Call.ts"
+import { Http2Call, type Http2CallHost } from "../../../src/internal/http2/Http2Call.ts"
 
-const host: Host = {
+const host: Http2CallHost = {
   peer: "http://127.0.0.1:1",
   maxReceiveMessageBytes: 1000,
   bytesHeard: 0,

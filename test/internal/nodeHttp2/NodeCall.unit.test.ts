@@ -3,10 +3,10 @@ import type * as http2 from "node:http2"
 import { assert, describe, it } from "@effect/vitest"
 import { lost } from "../../../src/internal/grpc/errors.ts"
 import type { TransportError } from "../../../src/internal/grpc/Transport.ts"
-import { type Host, NodeCall } from "../../../src/internal/nodeHttp2/NodeCall.ts"
+import { NodeCall, type NodeCallHost } from "../../../src/internal/nodeHttp2/NodeCall.ts"
 import { message } from "../../support/http2/frames.ts"
 
-const host: Host = {
+const host: NodeCallHost = {
   peer: "http://127.0.0.1:1",
   maxReceiveMessageBytes: 1000,
   bytesHeard: 0,
@@ -25,13 +25,14 @@ const started = (options: { readonly id: number | undefined } = { id: 1 }) => {
   const call = new NodeCall(
     host,
     "/test.Service/Method",
-    {},
+    undefined,
     {
       onStart: () => {},
       onMessage: (bytes, start, end) => void messages.push(bytes.slice(start, end)),
       onWritable: () => {},
       onEnd: (error) => void ends.push(error)
-    }
+    },
+    {}
   )
   call.start(stream as unknown as http2.ClientHttp2Stream)
   return { call, stream, messages, ends }

@@ -1,9 +1,9 @@
 /**
- * What a unary and a streaming call need of the transport that they go over.
+ * What a call tells whoever made it: {@link UnaryCall} and {@link StreamingCall} are what its messages are for.
  *
  * @internal
  */
-import type { CallOptions, TransportError } from "./Transport.ts"
+import type { TransportError } from "./Transport.ts"
 
 /** This side's half of a call's stream. */
 export interface Outgoing {
@@ -27,25 +27,4 @@ export interface CallListener {
   readonly onEnd: (error: TransportError | undefined) => void
   /** All that was to be sent is with the socket. */
   readonly onWritable: () => void
-}
-
-/** A call that was begun. */
-export interface Begun {
-  /** Whether the request may have left. */
-  readonly isSent: boolean
-  /** What it waits for while it is not sent. */
-  readonly waitsFor: string | undefined
-  /** Ends the call, and resets its stream unless both sides have ended it. */
-  readonly end: (error: TransportError | undefined) => void
-  /** Nobody wants the call any more. */
-  readonly cancel: () => void
-  /** The server is not told of room for more until {@link Begun.resume}. */
-  readonly pause: () => void
-  readonly resume: () => void
-}
-
-/** Begins calls on a connection. */
-export interface Caller {
-  readonly peer: string
-  readonly begin: (path: string, options: CallOptions | undefined, listener: CallListener) => Begun
 }
