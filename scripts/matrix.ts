@@ -3,6 +3,7 @@
  * `npm run test:matrix [-- --only 3.5.30] [arguments for vitest]`.
  *
  * - `--only <versions>`: these versions or release lines (`3.5`) only, separated by commas;
+ * - `--others`: what `npm test` leaves: all versions but the one that it runs with, and no unit tests;
  * - `--update`: ask for the newest versions again, also where there are some in the cache;
  * - `--deadline <minutes>`: start no version that would not be through by then; it is named as not tested;
  * - `--report <file>`: write the numbers to a JSON file, too.
@@ -11,7 +12,7 @@
  * `ETCDUTL_BINARY` set to it. Which are which is in `vitest.config.ts`.
  *
  * It ends with what failed, what was not tested, and a table. The exit code is 1 where anything failed, where no version
- * was tested, and where a version that `--only` asks for was not.
+ * was tested (but with `--others`), and where a version that `--only` asks for was not.
  */
 import { writeFileSync } from "node:fs"
 import { join, relative, resolve } from "node:path"
@@ -24,6 +25,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as ChildProcess from "effect/process/ChildProcess"
 import * as SemVer from "effect/SemVer"
+import * as EtcdBinary from "../src/EtcdBinary.ts"
 import * as EtcdVersions from "./etcd-versions.ts"
 
 const root = resolve(import.meta.dirname, "..")
@@ -37,6 +39,7 @@ const versionTimeout = Duration.minutes(20)
 
 interface Arguments {
   only: ReadonlyArray<string> | undefined
+  others: boolean
   update: boolean
   deadline: Duration.Duration
   report: string | undefined
@@ -48,6 +51,7 @@ const versionOrLine = /^\d+\.\d+(\.\d+)?$/
 const parseArguments = (words: ReadonlyArray<string>): Arguments | string => {
   const parsed: Arguments = {
     only: undefined,
+    others: false,
     update: false,
     deadline: Duration.infinity,
     report: undefined,
@@ -60,6 +64,7 @@ const parseArguments = (words: ReadonlyArray<string>): Arguments | string => {
   )
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
     if (word === "--update") parsed.update = true
+    else if (word === "--others") parsed.others = true
     else if (word === "--only") {
       parsed.only = [...(parsed.only ?? []), ...(rest.shift() ?? "").split(",")]
       const wrong = parsed.only.find((version) => !versionOrLine.test(version))
@@ -201,18 +206,26 @@ const table = (rows: ReadonlyArray<Row>): string => {
 
 const header = (text: string) => Console.log(`\n=== ${text} ===`)
 
+/** The version that `npm test` runs with. */
+const ofTest = Effect.map(EtcdBinary.find(), ({ version }) => SemVer.format(version))
+
 const matrix = Effect.fnUntraced(function* (args: Arguments) {
   const start = yield* Clock.currentTimeMillis
-  const { found, missing } = yield* EtcdVersions.get({ update: args.update, only: args.only })
+  const { found: all, missing } = yield* EtcdVersions.get({ update: args.update, only: args.only })
+  const tested = args.others ? yield* ofTest : undefined
+  const found = all.filter(({ version }) => SemVer.format(version) !== tested)
   const rows: Array<Row> = []
   const notTested = [...EtcdVersions.describeMissing(missing)]
   const unknown = (args.only ?? []).filter(
-    (wanted) => !found.some(({ version }) => EtcdVersions.isWanted([wanted], SemVer.format(version)))
+    (wanted) => !all.some(({ version }) => EtcdVersions.isWanted([wanted], SemVer.format(version)))
   )
   notTested.push(...unknown.map((wanted) => `${wanted}: no source of this machine has it`))
 
-  yield* header("unit tests, which start no etcd")
-  const unit = yield* unitTests(args.vitest)
+  const once: Array<Row> = []
+  if (!args.others) {
+    yield* header("unit tests, which start no etcd")
+    once.push(yield* unitTests(args.vitest))
+  }
   let longest = 0
   for (const version of found) {
     const name = SemVer.format(version.version)
@@ -227,26 +240,26 @@ const matrix = Effect.fnUntraced(function* (args: Arguments) {
     if (wasTested(row)) rows.push(row)
     else notTested.push(`${name} (${row.from}): no test of it was chosen`)
   }
-  const tested = rows.length
-  if (wasTested(unit)) rows.push(unit)
+  const versions = rows.length
+  rows.push(...once.filter(wasTested))
 
   const failed = rows.reduce((sum, row) => sum + row.failed, 0)
   const passed = rows.reduce((sum, row) => sum + row.passed, 0)
   for (const row of rows.filter((row) => row.failed > 0)) {
-    yield* header(row === unit ? "failed unit tests" : `failed with etcd ${row.etcd}`)
+    yield* header(once.includes(row) ? "failed unit tests" : `failed with etcd ${row.etcd}`)
     for (const failure of row.failures) yield* Console.log(failure)
   }
   if (notTested.length > 0) {
     yield* header("not tested")
     for (const line of notTested) yield* Console.log(line)
   }
-  yield* header(`${tested} versions of etcd tested`)
+  yield* header(`${versions} versions of etcd tested${tested === undefined ? "" : `, besides ${tested}`}`)
   yield* Console.log(table(rows))
   if (args.report !== undefined) {
     writeFileSync(args.report, JSON.stringify({ passed, failed, rows, notTested }, undefined, 2))
   }
   // Arguments for vitest may choose nothing but unit tests.
-  const nothingTested = rows.length === 0 || found.length === 0
+  const nothingTested = !args.others && (rows.length === 0 || found.length === 0)
   process.exitCode = failed > 0 || nothingTested || unknown.length > 0 ? 1 : 0
 })
 
