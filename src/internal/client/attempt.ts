@@ -29,6 +29,7 @@ import * as Inquiry from "./inquiry.ts"
 import { tooLate as tooLateText } from "./limit.ts"
 import * as Named from "./named.ts"
 import * as Reasons from "./reasons.ts"
+import type { Method } from "./rpcs.ts"
 import * as Selection from "./selection.ts"
 import * as Subchannel from "./subchannel.ts"
 import * as Telemetry from "./telemetry.ts"
@@ -313,3 +314,21 @@ export const read = <O extends DescMessage>(
   const wrong = header === undefined ? undefined : judge(engine, link, header)
   return wrong === undefined ? decoded : Exit.fail(wrong)
 }
+
+/** A single exchange: one request, one answer. */
+export const exchange =
+  <O extends DescMessage>(
+    engine: Engine,
+    method: Method,
+    output: O,
+    request: Uint8Array,
+    context: Context.Context<never>
+  ): Run<MessageShape<O>, never> =>
+  (attempt, options) => {
+    Telemetry.sent(method, request.length, context)
+    Subchannel.enter(attempt)
+    Inquiry.notice(engine)
+    return attempt.link.connection.unary(method.path, request, options, (bytes, start, end) =>
+      read(engine, attempt, output, bytes, start, end, context)
+    )
+  }

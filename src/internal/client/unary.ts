@@ -4,7 +4,6 @@
  * @internal
  */
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
-import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type * as Tracer from "effect/Tracer"
@@ -17,26 +16,9 @@ import * as Codec from "./codec.ts"
 import type * as Credentials from "./credentials.ts"
 import type { Engine } from "./engine.ts"
 import * as Inquiry from "./inquiry.ts"
-import { kindOf, type Method, methodOf } from "./rpcs.ts"
+import { kindOf, methodOf } from "./rpcs.ts"
 import * as Subchannel from "./subchannel.ts"
 import * as Telemetry from "./telemetry.ts"
-
-const exchange =
-  <O extends DescMessage>(
-    engine: Engine,
-    method: Method,
-    output: O,
-    request: Uint8Array,
-    context: Context.Context<never>
-  ): Attempt.Run<MessageShape<O>, never> =>
-  (attempt, options) => {
-    Telemetry.sent(method, request.length, context)
-    Subchannel.enter(attempt)
-    Inquiry.notice(engine)
-    return attempt.link.connection.unary(method.path, request, options, (bytes, start, end) =>
-      Attempt.read(engine, attempt, output, bytes, start, end, context)
-    )
-  }
 
 /** One of those who share a call has waited for as long as it could; the call goes on. What he does next goes elsewhere. */
 const doubt = (engine: Engine, { attempt }: Call.Call): void => {
@@ -79,7 +61,7 @@ export const make =
           batched.doubt = () => doubt(engine, call)
           batched.heard = () => bytesHeard(call)
         }
-        const run = exchange(engine, method, descriptor.output, encoded.success, fiber.context)
+        const run = Attempt.exchange(engine, method, descriptor.output, encoded.success, fiber.context)
         return Call.performOnce(fiber, engine, call, run)
       }
       return Telemetry.isTraced(fiber) ? Telemetry.withSpan(method, start) : start(undefined)
