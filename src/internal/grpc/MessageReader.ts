@@ -19,7 +19,7 @@ export type FramingFailure =
 const firstAllocation = 256 * 1024
 const growth = 4
 
-export interface MessageSink {
+interface MessageSink {
   readonly onMessage: (bytes: Uint8Array, start: number, end: number) => void
 }
 

@@ -43,9 +43,12 @@ export interface ConnectionOptions {
   readonly maxReceiveMessageBytes: number
 }
 
+/** Headers by their lower-case names. */
+export type Metadata = Readonly<Record<string, string>>
+
 export interface CallOptions {
-  /** More request headers: lower-case names, values of printable ASCII. */
-  readonly metadata?: Readonly<Record<string, string>> | undefined
+  /** More request headers: values are of printable ASCII. */
+  readonly metadata?: Metadata | undefined
   /** From now: sent as `grpc-timeout`, and enforced here as well. */
   readonly timeoutMillis?: number | undefined
   /** Who may end a unary call from outside: is given the call when it begins. Each call needs one of its own. */
@@ -57,7 +60,7 @@ export interface Holder {
   begun: Held | undefined
 }
 
-export interface Held {
+interface Held {
   /** Whether the request may have left; if not, the server surely did not act on it. */
   readonly isSent: boolean
   /** What it waits for while it is not sent. */
@@ -108,7 +111,7 @@ export class TransportError extends Data.TaggedError("TransportError")<{
   readonly lasting?: true | undefined
   /** Of a `Deadline` of a request that was never sent: what it waited for. */
   readonly waitedFor?: string | undefined
-  readonly metadata?: Readonly<Record<string, string>> | undefined
+  readonly metadata?: Metadata | undefined
   /** Of an `Identity`: the cluster that was expected, and the one that answered. */
   readonly clusters?: { readonly expected: bigint; readonly found: bigint } | undefined
   readonly cause?: unknown

@@ -46,10 +46,10 @@ export interface Dial extends Dialled {
 }
 
 /** Starts HTTP/2 on a dial's socket. Returns what ends it again when the dial fails. */
-export type StartHttp2 = (dial: Dial) => () => void
+type StartHttp2 = (dial: Dial) => () => void
 
 /** For tests of what happens when a connection has used up its stream ids. */
-export interface Options {
+interface Options {
   readonly retireAfterStreamId?: number | undefined
 }
 

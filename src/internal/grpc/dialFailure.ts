@@ -18,7 +18,7 @@ export interface DialFailure {
 
 export const passing = (why: string): DialFailure => ({ why, lasting: false })
 
-export const lasting = (why: string): DialFailure => ({ why, lasting: true })
+const lasting = (why: string): DialFailure => ({ why, lasting: true })
 
 export const unreachable = (target: Target, failure: DialFailure, cause?: unknown): TransportError =>
   new TransportError({

@@ -24,18 +24,10 @@ import { TransportError } from "./Transport.ts"
 
 export const nameOf = (path: string, peer: string): string => `${path} to ${peer}`
 
-const causedBy = (cause: unknown): { readonly cause?: unknown } => (cause === undefined ? {} : { cause })
-
 // ── answers ──
 
-export const protocolError = (name: string, code: number, what: string, cause?: unknown): TransportError =>
-  new TransportError({
-    kind: "Protocol",
-    code,
-    message: `${name}: ${what}`,
-    processed: "unknown",
-    ...causedBy(cause)
-  })
+export const protocolError = (name: string, code: number, what: string): TransportError =>
+  new TransportError({ kind: "Protocol", code, message: `${name}: ${what}`, processed: "unknown" })
 
 /** What came is not a message that can be taken. */
 export const framingError = (name: string, failure: FramingFailure, maxMessageBytes: number): TransportError => {
@@ -167,7 +159,14 @@ const connectionLost = (
   processed: "no" | "unknown",
   cause?: unknown,
   code: number = Code.unavailable
-): TransportError => new TransportError({ kind: "ConnectionLost", code, message, processed, ...causedBy(cause) })
+): TransportError =>
+  new TransportError({
+    kind: "ConnectionLost",
+    code,
+    message,
+    processed,
+    ...(cause === undefined ? {} : { cause })
+  })
 
 /** A stream broke off under its call. */
 const brokenOff = (

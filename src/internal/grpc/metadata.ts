@@ -4,9 +4,7 @@
  * @internal
  */
 import { shorten } from "./status.ts"
-import type { CallOptions } from "./Transport.ts"
-
-export type Metadata = CallOptions["metadata"]
+import type { Metadata } from "./Transport.ts"
 
 /** The largest list of headers that is sent, whatever the server takes. */
 export const largestHeaderList = 1024 * 1024
@@ -25,7 +23,7 @@ export const isSendable = (name: string, value: string): boolean =>
   /^[0-9a-z_.-]+$/.test(name) && /^[\x20-\x7e]*$/.test(value) && !ownNames.test(name)
 
 /** The first header that cannot be sent, shortened for an error. */
-export const unsendableName = (metadata: Metadata): string | undefined => {
+export const unsendableName = (metadata: Metadata | undefined): string | undefined => {
   for (const name in metadata) {
     if (!isSendable(name, metadata[name]!)) return shorten(name, 40)
   }

@@ -20,15 +20,14 @@ export const Code = {
   unauthenticated: 16
 } as const
 
-export type HeaderValue = string | ReadonlyArray<string> | undefined
-export type Headers = Readonly<Record<string, HeaderValue>>
+export type Headers = Readonly<Record<string, string | ReadonlyArray<string> | undefined>>
 
 export const header = (headers: Headers, name: string): string | undefined => {
   const value = headers[name]
   return value === undefined || typeof value === "string" ? value : value.join(", ")
 }
 
-export interface Status {
+interface Status {
   readonly code: number
   readonly message: string
 }
@@ -43,7 +42,7 @@ export const readStatus = (headers: Headers): Status | undefined => {
 }
 
 /** `grpc-message` as the specification wants it read: what is not a valid escape stays as it came. */
-export const percentDecode = (text: string): string => {
+const percentDecode = (text: string): string => {
   if (!text.includes("%")) return text
   return Result.getOrElse(
     Result.try(() => decodeURIComponent(text)),

@@ -26,7 +26,7 @@ const keptBlocks = 64
 const forbidden = new Set(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"])
 
 export class HeaderReader {
-  private readonly decoder: HpackDecoder
+  private readonly decoder = new HpackDecoder()
   private readonly kept = new Map<number, HeaderBlock>()
   private keptVersion = 0
   private headers: Record<string, string> = {}
@@ -34,10 +34,6 @@ export class HeaderReader {
   private status: number | undefined
   private malformed: string | undefined
   private hasFields = false
-
-  constructor(decoder: HpackDecoder = new HpackDecoder()) {
-    this.decoder = decoder
-  }
 
   /** A text says that the block cannot be decoded, which ends the connection. */
   read(bytes: Uint8Array, start: number, end: number): HeaderBlock | string {

@@ -8,24 +8,17 @@ import { DynamicTable, defaultTableSize, type HeaderField, staticTable } from ".
 import * as Huffman from "./huffman.ts"
 
 /** Who takes the fields of a block, in their order. */
-export type FieldSink = (name: string, value: string) => void
+type FieldSink = (name: string, value: string) => void
 
 /** The largest integer that is taken: nothing in a block can be larger than this. */
 const largestInteger = 0xffffff
 
 export class HpackDecoder {
-  readonly table: DynamicTable
-  private readonly largestTable: number
+  readonly table = new DynamicTable(defaultTableSize)
   private bytes: Uint8Array = new Uint8Array(0)
   private at = 0
   private end = 0
   private failure: string | undefined
-
-  /** `largestTable` is what this side allows with SETTINGS_HEADER_TABLE_SIZE. */
-  constructor(largestTable: number = defaultTableSize) {
-    this.largestTable = largestTable
-    this.table = new DynamicTable(largestTable)
-  }
 
   /** Hands on the fields in `bytes` from `start` to `end`, and returns what is wrong with them, if anything is. */
   decode(bytes: Uint8Array, start: number, end: number, sink: FieldSink): string | undefined {
@@ -51,8 +44,7 @@ export class HpackDecoder {
   private changeSize(allowed: boolean): void {
     const size = this.integer(5)
     if (!allowed) this.fail("the table's size changes in the middle of a header block")
-    else if (size > this.largestTable)
-      this.fail(`the table's size of ${size} is over the limit of ${this.largestTable}`)
+    else if (size > defaultTableSize) this.fail(`the table's size of ${size} is over the limit of ${defaultTableSize}`)
     else if (this.failure === undefined) this.table.resize(size)
   }
 

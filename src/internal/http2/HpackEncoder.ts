@@ -30,24 +30,18 @@ const shareOfTable = 0.5
 const shareOfName = 1 / 32
 
 export class HpackEncoder {
-  readonly table: DynamicTable
+  readonly table = new DynamicTable(defaultTableSize, (field, number) => this.forget(field, number))
   /** The number (see `DynamicTable.inserted`) of the newest field with this name and value, and with this name. */
   private readonly fields = new Map<string, number>()
   private readonly names = new Map<string, number>()
   private readonly lastValues = new Map<string, string>()
   private pendingSizes: Array<number> = []
-  private readonly largestTable: number
   /** How many fields of the block so far were written out, and not by their index. */
   literals = 0
   private buffer = Buffer.allocUnsafe(1024)
   private at = 0
 
-  constructor(largestTable: number = defaultTableSize) {
-    this.largestTable = largestTable
-    this.table = new DynamicTable(Math.min(largestTable, defaultTableSize), this.forget)
-  }
-
-  private readonly forget = (field: HeaderField, number: number): void => {
+  private forget(field: HeaderField, number: number): void {
     const key = keyOf(field.name, field.value)
     if (this.fields.get(key) === number) this.fields.delete(key)
     if (this.names.get(field.name) === number) this.names.delete(field.name)
@@ -55,7 +49,7 @@ export class HpackEncoder {
 
   /** The peer's SETTINGS_HEADER_TABLE_SIZE: the next block begins by saying what is made of it (RFC 7541, 4.2). */
   limitTable(size: number): void {
-    const next = Math.min(size, this.largestTable)
+    const next = Math.min(size, defaultTableSize)
     if (next === this.table.maxSize) return
     const smallest = Math.min(next, ...this.pendingSizes)
     this.table.resize(next)

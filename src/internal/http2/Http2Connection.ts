@@ -20,6 +20,7 @@
  * @internal
  */
 import type * as net from "node:net"
+import { connectionWindowBytes, streamWindowBytes } from "../grpc/flow.ts"
 import { largestHeaderList } from "../grpc/metadata.ts"
 import { Reset } from "../grpc/status.ts"
 import { type FrameHandler, FrameReader } from "./FrameReader.ts"
@@ -42,9 +43,6 @@ export interface Http2ConnectionListener {
   /** The server broke a rule that concerns the whole connection; GOAWAY is on its way. */
   readonly onBroken: (what: string) => void
 }
-
-const streamWindowBytes = 2 * 1024 * 1024
-const connectionWindowBytes = 16 * 1024 * 1024
 
 /** A block's bytes on the wire, and the frames that it may be cut into. */
 const maxHeaderBlockBytes = maxHeaderListBytes
@@ -73,7 +71,6 @@ export class Http2Connection implements FrameHandler {
   listener: Http2ConnectionListener
   readonly outbox: Outbox
   readonly encoder = new HpackEncoder()
-  readonly streamWindowBytes = streamWindowBytes
   maxConcurrentStreams = Number.POSITIVE_INFINITY
   /** The largest list of headers that the server takes, as far as it says, and nothing absurd. */
   maxSendHeaderListBytes = largestHeaderList
@@ -91,7 +88,6 @@ export class Http2Connection implements FrameHandler {
   private initialSendWindow = initialWindow
   /** The connection's send window when nothing is under way. */
   private fullSendWindow = initialWindow
-  private maxSendFrame = maxFrameBytes
   private nextStreamId = 1
   private hasServerSettings = false
   private openBlock: OpenBlock | undefined
@@ -214,7 +210,7 @@ export class Http2Connection implements FrameHandler {
   private pumpAll(): void {
     for (const stream of this.blocked) {
       if (this.outbox.isFullForQueued) return
-      const allowed = Math.min(this.sendWindow.size, stream.sendWindow.size, this.maxSendFrame)
+      const allowed = Math.min(this.sendWindow.size, stream.sendWindow.size, maxFrameBytes)
       if (allowed <= 0 && stream.isBlocked && !stream.isEndAllThatWaits) continue
       this.blocked.delete(stream)
       if (!stream.isBlocked) continue
@@ -414,9 +410,6 @@ export class Http2Connection implements FrameHandler {
         return
       case SettingId.initialWindowSize:
         this.changeInitialWindow(value)
-        return
-      case SettingId.maxFrameSize:
-        this.maxSendFrame = Math.min(value, maxFrameBytes)
         return
       case SettingId.maxHeaderListSize:
         this.maxSendHeaderListBytes = Math.min(value, largestHeaderList)

@@ -7,10 +7,6 @@
  * loop into few writes. `Http2GrpcConnection` is the connection as gRPC sees it and `Http2Call` a call; `hearOut` keeps
  * what a server said before it went. What does not depend on the HTTP/2 underneath is in `internal/grpc`.
  *
- * **Windows.** A stream may have 2 MiB under way, which carries 100 MB/s over a round trip of 20 ms, and is also the most
- * that a reader who does not read can hold up, together with the messages that wait for it. The connection may have
- * 16 MiB under way. The frame size stays at 16 KiB, because grpc-go never sends larger ones.
- *
  * @internal
  */
 import { type Dial, transportOf } from "../grpc/connect.ts"

@@ -4,12 +4,13 @@
  *
  * @internal
  */
-import { fieldBytes, type Metadata, unsendableName } from "../grpc/metadata.ts"
+import { fieldBytes, unsendableName } from "../grpc/metadata.ts"
 import { formatTimeout } from "../grpc/status.ts"
+import type { Metadata } from "../grpc/Transport.ts"
 import type { HpackEncoder } from "./HpackEncoder.ts"
 
 interface KeptBlock {
-  readonly metadata: Metadata
+  readonly metadata: Metadata | undefined
   readonly version: number
   readonly bytes: Uint8Array
 }
@@ -30,7 +31,7 @@ export class RequestHeaders {
   private readonly own: ReadonlyArray<readonly [name: string, value: string]>
   private readonly ownBytes: number
   private readonly kept = new Map<string, KeptBlock>()
-  private sendable: Metadata
+  private sendable: Metadata | undefined
   private sendableBytes = 0
 
   constructor(encoder: HpackEncoder, scheme: string, authority: string) {
@@ -47,7 +48,7 @@ export class RequestHeaders {
   }
 
   /** The first header that cannot be sent. Metadata that was looked at last is not looked at again. */
-  unsendable(metadata: Metadata): string | undefined {
+  unsendable(metadata: Metadata | undefined): string | undefined {
     if (metadata === this.sendable) return undefined
     const bad = unsendableName(metadata)
     if (bad !== undefined) return bad
@@ -70,7 +71,7 @@ export class RequestHeaders {
   /** Hands on the block in one part or two, which are valid until the next call. */
   encode<A>(
     path: string,
-    metadata: Metadata,
+    metadata: Metadata | undefined,
     timeoutMillis: number | undefined,
     take: (block: Uint8Array, more: Uint8Array | undefined) => A
   ): A {
@@ -85,7 +86,7 @@ export class RequestHeaders {
     return take(known.bytes, encoder.finish())
   }
 
-  private build(path: string, metadata: Metadata, timeoutMillis: number | undefined): Uint8Array {
+  private build(path: string, metadata: Metadata | undefined, timeoutMillis: number | undefined): Uint8Array {
     const { encoder } = this
     const isPlain = encoder.start()
     encoder.steady(":path", path)
@@ -98,7 +99,7 @@ export class RequestHeaders {
     return encoder.finish()
   }
 
-  private keep(path: string, metadata: Metadata, bytes: Uint8Array): void {
+  private keep(path: string, metadata: Metadata | undefined, bytes: Uint8Array): void {
     if (this.kept.size >= keptBlocks) this.kept.clear()
     this.kept.set(path, { metadata, version: this.encoder.table.version, bytes })
   }

@@ -5,6 +5,7 @@
  *
  * @internal
  */
+import { streamWindowBytes } from "../grpc/flow.ts"
 import { messagePrefixBytes } from "../grpc/framing.ts"
 import { Reset } from "../grpc/status.ts"
 import { Flag, FrameType, maxFrameBytes } from "./frames.ts"
@@ -142,14 +143,14 @@ export class Stream {
   /** DATA came: `frameLength` counts against the window, padding included. Returns whether the window allowed it. */
   receive(frameLength: number): boolean {
     if (frameLength === 0) return true
-    this.receiveWindow ??= new ReceiveWindow(this.connection.streamWindowBytes)
+    this.receiveWindow ??= new ReceiveWindow(streamWindowBytes)
     return this.receiveWindow.receive(frameLength)
   }
 
   /** How much DATA the server may send yet. */
   private get roomLeft(): number {
     if (this.isRemoteEnded) return 0
-    return this.receiveWindow === undefined ? this.connection.streamWindowBytes : this.receiveWindow.available
+    return this.receiveWindow === undefined ? streamWindowBytes : this.receiveWindow.available
   }
 
   /** Bytes that came take no more room here, so the server may send as many more. */
@@ -172,7 +173,7 @@ export class Stream {
    */
   fail(code: number, what: string): void {
     if (this.isClosed) return
-    this.resetFromHere(code, this.connection.streamWindowBytes)
+    this.resetFromHere(code, streamWindowBytes)
     this.handler.onReset(code, what)
   }
 
@@ -183,7 +184,7 @@ export class Stream {
    */
   breakOff(): void {
     if (this.isClosed) return
-    this.resetFromHere(Reset.protocolError, this.connection.streamWindowBytes)
+    this.resetFromHere(Reset.protocolError, streamWindowBytes)
     this.handler.onReset(Reset.protocolError, undefined)
   }
 

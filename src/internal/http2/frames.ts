@@ -21,7 +21,10 @@ export const Flag = { ack: 0x1, endStream: 0x1, endHeaders: 0x4, padded: 0x8, pr
 
 export const frameHeaderBytes = 9
 
-/** What SETTINGS_MAX_FRAME_SIZE is until a side says otherwise, and what we leave it at (RFC 9113, 6.5.2). */
+/**
+ * What SETTINGS_MAX_FRAME_SIZE is until a side says otherwise, and what we leave it at; what is sent is not larger either,
+ * since a server can only allow more (RFC 9113, 6.5.2).
+ */
 export const maxFrameBytes = 16_384
 
 /** The client's connection preface (RFC 9113, 3.4); its SETTINGS follow. */

@@ -80,11 +80,11 @@ const parseLine = (line: string): HeaderField => {
 
 export const staticTable: ReadonlyArray<HeaderField> = staticText.split("\n").map(parseLine)
 
-/** The size that the table has until one side says otherwise, in bytes (RFC 9113, 6.5.2). */
+/** The size that the table has until one side says otherwise, in bytes (RFC 9113, 6.5.2); here it is never larger. */
 export const defaultTableSize = 4096
 
 /** What an entry counts besides its name and value (RFC 7541, 4.1). */
-export const entryOverhead = 32
+const entryOverhead = 32
 
 export const sizeOfField = (name: string, value: string): number => name.length + value.length + entryOverhead
 

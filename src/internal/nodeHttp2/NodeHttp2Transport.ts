@@ -1,10 +1,8 @@
 /**
  * The gRPC transport over `node:http2`: the one that is short and obviously right, and the reference for any other.
  *
- * **Windows.** A stream may have 2 MiB under way, which carries 100 MB/s over a round trip of 20 ms, and is also the most
- * that a reader who does not read can hold up, together with the messages that wait for it. The connection may have
- * 16 MiB under way; `node:http2` gives that window back as soon as data is read from the socket, so a slow stream never
- * holds up the others. The frame size stays at 16 KiB, because grpc-go never sends larger ones.
+ * **Windows.** `node:http2` gives the window of the connection back as soon as data is read from the socket, so a slow
+ * stream never holds up the others.
  *
  * **Limits of `node:http2` that are lifted.** `maxSessionMemory` (10 MB by default) counts what is queued to be sent and
  * would reject large requests; memory is bounded here by flow control and by `maxReceiveMessageBytes`. Request headers may
@@ -21,11 +19,9 @@
  */
 import * as NodeProcess from "node:process"
 import { type Dial, transportOf } from "../grpc/connect.ts"
+import { connectionWindowBytes, streamWindowBytes } from "../grpc/flow.ts"
 import { largestHeaderList } from "../grpc/metadata.ts"
 import { NodeGrpcConnection } from "./NodeGrpcConnection.ts"
-
-const streamWindowBytes = 2 * 1024 * 1024
-const connectionWindowBytes = 16 * 1024 * 1024
 
 const sessionOptions = {
   settings: { enablePush: false, initialWindowSize: streamWindowBytes },

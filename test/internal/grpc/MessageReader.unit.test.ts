@@ -2,7 +2,7 @@ import process from "node:process"
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
 import { detach } from "../../../src/internal/grpc/framing.ts"
-import { MessageReader, type MessageSink } from "../../../src/internal/grpc/MessageReader.ts"
+import { MessageReader } from "../../../src/internal/grpc/MessageReader.ts"
 import { message } from "../../support/http2/frames.ts"
 
 const frame = (bytes: Uint8Array) => message(bytes)
@@ -10,8 +10,8 @@ const frame = (bytes: Uint8Array) => message(bytes)
 const decode = (pieces: ReadonlyArray<Uint8Array>, limit = 1 << 20) => {
   const reader = new MessageReader(limit)
   const messages: Array<Uint8Array> = []
-  const sink: MessageSink = {
-    onMessage: (bytes, start, end) => void messages.push(detach(bytes, start, end))
+  const sink = {
+    onMessage: (bytes: Uint8Array, start: number, end: number) => void messages.push(detach(bytes, start, end))
   }
   for (const piece of pieces) {
     const failure = reader.push(piece, 0, piece.length, sink)
