@@ -297,10 +297,7 @@ const makeWith = Effect.fnUntraced(function* (
       interval
     })
     const logged = Logging.make({ log: options.log, version: binary.version, endpoints })
-    const run = yield* Run.start(child, withoutSecrets, (event) => {
-      history.publish(event)
-      return Effect.andThen(watched.take(event), logged.take(event))
-    })
+    const run = yield* Run.start(child, { withoutSecrets, history, watched, logged })
     return { ...run, watched, logged }
   })
 

@@ -16,6 +16,9 @@ import type { ExitStatus } from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as LogFailures from "../log/failures.ts"
 import * as Child from "./child.ts"
+import type { History } from "./history.ts"
+import type { Logging } from "./logging.ts"
+import type { WatchRole } from "./watchRole.ts"
 
 const lastLinesKept = 20
 
@@ -66,6 +69,14 @@ export interface Run {
 /** For so long after the end of the process what it has printed is read, if somebody still holds its pipes. */
 const readOn = "1 second"
 
+/** Who takes the events of the run, one after the other: nothing that a logger does comes before the role. */
+export interface Takers {
+  readonly withoutSecrets: (event: EtcdLog.Event) => EtcdLog.Event
+  readonly history: History<EtcdLog.Event>
+  readonly watched: WatchRole
+  readonly logged: Logging
+}
+
 /**
  * Starts etcd. Whatever befalls an event, the next one is read: an etcd whose pipe is full answers nobody.
  *
@@ -73,8 +84,7 @@ const readOn = "1 second"
  */
 export const start = (
   options: Child.Options,
-  withoutSecrets: (event: EtcdLog.Event) => EtcdLog.Event,
-  onEvent: (event: EtcdLog.Event) => Effect.Effect<void>
+  { history, logged, watched, withoutSecrets }: Takers
 ): Effect.Effect<Run, EtcdProcessError.EtcdProcessError, ChildProcessSpawner.ChildProcessSpawner> =>
   Effect.gen(function* () {
     const scope = yield* Scope.make()
@@ -87,7 +97,8 @@ export const start = (
       Effect.suspend(() => {
         const event = withoutSecrets(EtcdLog.fromLine(line))
         remember(output, event)
-        return onEvent(event)
+        history.publish(event)
+        return Effect.andThen(watched.take(event), logged.take(event))
       }).pipe(Effect.ignoreCause)
     const read = (bytes: Stream.Stream<Uint8Array, PlatformError.PlatformError>) => {
       const reader = EtcdLog.makeLineReader()
