@@ -1,6 +1,6 @@
 /**
  * Holds `src/` against its map in `docs/ARCHITECTURE.md`: every module and every room has its line there, and every line
- * names what there is; nothing is imported, types neither, from a part of the map that is further up; no rooms load each
+ * names what there is, or what is to come; nothing is imported, types neither, from a part of the map that is further up; no rooms load each
  * other in a circle (of modules, Biome's `noImportCycles` finds it); what of Node.js belongs to one room is imported in no
  * other. The index does nothing but export modules, and no module outside `internal/` exports what it calls internal.
  *
@@ -15,15 +15,20 @@ interface Line {
   readonly name: string
   /** Which part of the map it is in, from the top. */
   readonly part: number
+  readonly isToCome: boolean
 }
 
 const readMap = (text: string): ReadonlyArray<Line> => {
   const [, map = ""] = /^src\/\n((?: {2}.*\n)+)/m.exec(text) ?? []
   // Above the first heading, where the index and the front door are, each line is a part.
   const [top = "", ...parts] = map.split(/^ {2}── .*\n/m)
-  const namesIn = (lines: string) => Array.from(lines.matchAll(/^ {2}(\S+)/gm), ([, name]) => name!)
-  return [...namesIn(top).map((name) => [name]), ...parts.map(namesIn)].flatMap((names, part) =>
-    names.map((name) => ({ name, part }))
+  const linesIn = (lines: string) =>
+    Array.from(lines.matchAll(/^ {2}(\S+)( +to come: )?/gm), ([, name, toCome]) => ({
+      name: name!,
+      isToCome: toCome !== undefined
+    }))
+  return [...linesIn(top).map((line) => [line]), ...parts.map(linesIn)].flatMap((lines, part) =>
+    lines.map((line) => ({ ...line, part }))
   )
 }
 
@@ -112,11 +117,12 @@ export const problemsOf = (root: string): ReadonlyArray<string> => {
   for (const module of modules) {
     if (lineOf(module) === undefined) problems.push(`src/${module} is not on the map, nor is its room.`)
   }
-  for (const { name } of lines.values()) {
+  for (const { isToCome, name } of lines.values()) {
     const isThere = name.endsWith("/")
       ? modules.some((module) => `${dirname(module)}/` === name)
       : modules.includes(name)
-    if (!isThere) problems.push(`The map names src/${name}, and there is no such thing.`)
+    if (!isThere && !isToCome) problems.push(`The map names src/${name}, and there is no such thing.`)
+    if (isThere && isToCome) problems.push(`The map says that src/${name} is to come, and it is there.`)
   }
   for (const [, path] of text.matchAll(/`(internal\/[\w./-]+)`/g)) {
     if (!existsSync(join(source, path!))) problems.push(`The page tells of src/${path}, and there is no such thing.`)

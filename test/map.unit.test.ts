@@ -142,6 +142,26 @@ describe("the map", () => {
     })
   )
 
+  it.effect("has room for what is to come, above all that is loaded with the library", () =>
+    Effect.gen(function* () {
+      const toCome = page.replace("  index.ts", "  coordination/          to come: locks\n  index.ts")
+      const lock = { "src/coordination/EtcdLock.ts": 'import { get } from "../EtcdKv.ts"\nexport const lock = get\n' }
+      assert.deepStrictEqual(yield* problemsWith({ "docs/ARCHITECTURE.md": toCome }), [])
+      assert.deepStrictEqual(yield* problemsWith({ "docs/ARCHITECTURE.md": toCome, ...lock }), [
+        "The map says that src/coordination/ is to come, and it is there."
+      ])
+      const come = { "docs/ARCHITECTURE.md": toCome.replace("to come: ", ""), ...lock }
+      assert.deepStrictEqual(yield* problemsWith(come), [])
+      for (const below of ["index.ts", "EtcdLayer.ts", "EtcdKv.ts"]) {
+        const text = 'export * as EtcdLock from "./coordination/EtcdLock.ts"\n'
+        assert.include(
+          yield* problemsWith({ ...come, [`src/${below}`]: text }),
+          `src/${below} imports src/coordination/EtcdLock.ts, which is above it on the map.`
+        )
+      }
+    })
+  )
+
   it.effect("keeps what both transports share free of either, and of node:http2", () =>
     Effect.gen(function* () {
       const transports = ["internal/http2/Http2Transport.ts", "internal/nodeHttp2/NodeHttp2Transport.ts"]
