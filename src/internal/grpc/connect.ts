@@ -49,7 +49,7 @@ export interface Dial extends Dialled {
 type StartHttp2 = (dial: Dial) => () => void
 
 /** For tests of what happens when a connection has used up its stream ids. */
-interface Options {
+export interface Options {
   readonly retireAfterStreamId?: number | undefined
 }
 
