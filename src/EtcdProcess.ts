@@ -107,7 +107,7 @@ export interface Node {
    * is found not to answer (see `Role`) until it does.
    */
   readonly ready: SubscriptionRef.SubscriptionRef<boolean>
-  readonly role: SubscriptionRef.SubscriptionRef<Role.RoleState>
+  readonly role: SubscriptionRef.SubscriptionRef<Role.State>
   /**
    * What etcd logs, from the start of the node (as far back as the buffer reaches) until it has stopped for good.
    * Readers do not slow etcd or each other. One that falls behind by more than the buffer gets a {@link Missed} in
@@ -271,7 +271,7 @@ const makeWith = Effect.fnUntraced(function* (
     Effect.sync(() => History.make<EtcdLog.Event>(options.eventBuffer ?? 4096)),
     (history) => Effect.sync(history.end)
   )
-  const role = yield* SubscriptionRef.make<Role.RoleState>(Role.initial(yield* DateTime.now))
+  const role = yield* SubscriptionRef.make<Role.State>(Role.initial(yield* DateTime.now))
   const ready = yield* SubscriptionRef.make(false)
   yield* Sockets.claim(sockets)
   const connect = Readiness.connectTo(endpoints[0], options.client)

@@ -4,7 +4,7 @@
  * Roles are raft's here: a node is a follower, a candidate or the leader. (The roles that users have, and that permissions
  * are granted to, are those of `EtcdAuth`.)
  *
- * A {@link RoleState} is a fold: {@link fold} takes the events of the node's log, {@link fromStatus} what the node
+ * A {@link State} is a fold: {@link fold} takes the events of the node's log, {@link fromStatus} what the node
  * answers when asked, {@link stopped} its end. For a running node, {@link changes} is the role as a stream,
  * {@link whileLeader} runs an effect as long as the node leads, and {@link onTransition} calls back on each transition.
  *
@@ -69,7 +69,7 @@ export type Role = EtcdLog.RaftRole | "stopped"
  * @category models
  * @since 0.1.0
  */
-export interface RoleState {
+export interface State {
   readonly role: Role
   /** Raft's term: it never decreases while the node keeps its data, and has at most one leader. 0 before the first. */
   readonly term: bigint
@@ -106,7 +106,7 @@ export interface Status {
  * @since 0.1.0
  */
 export interface Node {
-  readonly role: SubscriptionRef.SubscriptionRef<RoleState>
+  readonly role: SubscriptionRef.SubscriptionRef<State>
 }
 
 /**
@@ -115,7 +115,7 @@ export interface Node {
  * @category constructors
  * @since 0.1.0
  */
-export const initial = (now: DateTime.Utc): RoleState => ({
+export const initial = (now: DateTime.Utc): State => ({
   role: "stopped",
   term: 0n,
   leader: Option.none(),
@@ -125,21 +125,20 @@ export const initial = (now: DateTime.Utc): RoleState => ({
 
 const sameLeader = Option.makeEquivalence<EtcdId.MemberId>((a, b) => a === b)
 
-const isOwn = (state: RoleState, member: bigint): boolean =>
-  Option.isNone(state.member) || state.member.value === member
+const isOwn = (state: State, member: bigint): boolean => Option.isNone(state.member) || state.member.value === member
 
 // A new process may have lost its data and start again at term 0.
-const isPast = (state: RoleState, term: bigint): boolean => state.role !== "stopped" && term < state.term
+const isPast = (state: State, term: bigint): boolean => state.role !== "stopped" && term < state.term
 
 /** The next state, or the same object if nothing is different. */
 const next = (
-  state: RoleState,
+  state: State,
   role: Role,
   term: bigint,
   leader: Option.Option<EtcdId.MemberId>,
   member: Option.Option<EtcdId.MemberId>,
   time: Option.Option<DateTime.Utc>
-): RoleState => {
+): State => {
   const changed = state.role !== role || state.term !== term
   if (!changed && sameLeader(state.leader, leader) && sameLeader(state.member, member)) {
     return state
@@ -164,12 +163,12 @@ const withinTerm: Readonly<Record<EtcdLog.RaftRole, ReadonlyArray<EtcdLog.RaftRo
 
 // Into a later term a node may come by lines that were not read, so every role is taken there, as it is from a new
 // process.
-const mayBecome = (state: RoleState, role: EtcdLog.RaftRole, term: bigint): boolean =>
+const mayBecome = (state: State, role: EtcdLog.RaftRole, term: bigint): boolean =>
   state.role === "stopped" ||
   term > state.term ||
   (term === state.term && (role === state.role || withinTerm[state.role].includes(role)))
 
-const leaderAfter = (state: RoleState, event: EtcdLog.RoleChange): Option.Option<EtcdId.MemberId> => {
+const leaderAfter = (state: State, event: EtcdLog.RoleChange): Option.Option<EtcdId.MemberId> => {
   switch (event.role) {
     case "leader":
       return Option.some(event.member)
@@ -182,13 +181,13 @@ const leaderAfter = (state: RoleState, event: EtcdLog.RoleChange): Option.Option
   }
 }
 
-const foldRole = (state: RoleState, event: EtcdLog.RoleChange): RoleState =>
+const foldRole = (state: State, event: EtcdLog.RoleChange): State =>
   isOwn(state, event.member) && mayBecome(state, event.role, event.term)
     ? next(state, event.role, event.term, leaderAfter(state, event), Option.some(event.member), event.time)
     : state
 
 // Who campaigns knows no leader, and who leads knows itself.
-const foldLeader = (state: RoleState, event: EtcdLog.LeaderChange): RoleState =>
+const foldLeader = (state: State, event: EtcdLog.LeaderChange): State =>
   state.role === "follower" && isOwn(state, event.member) && event.term === state.term
     ? next(state, state.role, state.term, event.leader, state.member, event.time)
     : state
@@ -213,9 +212,9 @@ const foldLeader = (state: RoleState, event: EtcdLog.LeaderChange): RoleState =>
  * @since 0.1.0
  */
 export const fold: {
-  (event: EtcdLog.Event): (state: RoleState) => RoleState
-  (state: RoleState, event: EtcdLog.Event): RoleState
-} = dual(2, (state: RoleState, event: EtcdLog.Event): RoleState => {
+  (event: EtcdLog.Event): (state: State) => State
+  (state: State, event: EtcdLog.Event): State
+} = dual(2, (state: State, event: EtcdLog.Event): State => {
   switch (event._tag) {
     case "RoleChange":
       return foldRole(state, event)
@@ -235,21 +234,21 @@ export const fold: {
  * @since 0.1.0
  */
 export const stopped: {
-  (now: DateTime.Utc): (state: RoleState) => RoleState
-  (state: RoleState, now: DateTime.Utc): RoleState
+  (now: DateTime.Utc): (state: State) => State
+  (state: State, now: DateTime.Utc): State
 } = dual(
   2,
-  (state: RoleState, now: DateTime.Utc): RoleState =>
+  (state: State, now: DateTime.Utc): State =>
     next(state, "stopped", state.term, Option.none(), state.member, Option.some(now))
 )
 
 // Who has followed in a term does not lead it afterwards; it has applied nothing of the term that it leads.
-const leadsLaterTerm = (state: RoleState, status: Status): boolean =>
+const leadsLaterTerm = (state: State, status: Status): boolean =>
   status.leader === status.memberId &&
   status.raftTerm === state.term &&
   (state.role === "follower" || state.role === "pre-candidate")
 
-const roleFromStatus = (state: RoleState, status: Status): Role => {
+const roleFromStatus = (state: State, status: Status): Role => {
   if (status.leader === status.memberId) {
     return "leader"
   }
@@ -275,9 +274,9 @@ const roleFromStatus = (state: RoleState, status: Status): Role => {
  * @since 0.1.0
  */
 export const fromStatus: {
-  (status: Status, now: DateTime.Utc): (state: RoleState) => RoleState
-  (state: RoleState, status: Status, now: DateTime.Utc): RoleState
-} = dual(3, (state: RoleState, status: Status, now: DateTime.Utc): RoleState => {
+  (status: Status, now: DateTime.Utc): (state: State) => State
+  (state: State, status: Status, now: DateTime.Utc): State
+} = dual(3, (state: State, status: Status, now: DateTime.Utc): State => {
   const isAnother = state.role !== "stopped" && !isOwn(state, status.memberId)
   if (isAnother || isPast(state, status.raftTerm) || leadsLaterTerm(state, status)) {
     return state
@@ -292,7 +291,7 @@ export const fromStatus: {
   )
 })
 
-const sameRole = (a: RoleState, b: RoleState): boolean => a.role === b.role && a.term === b.term
+const sameRole = (a: State, b: State): boolean => a.role === b.role && a.term === b.term
 
 /**
  * The role of the node: first the current one, then each change of role or term. None is lost, however slow the
@@ -315,10 +314,10 @@ const sameRole = (a: RoleState, b: RoleState): boolean => a.role === b.role && a
  * @category observing
  * @since 0.1.0
  */
-export const changes = (node: Node): Stream.Stream<RoleState> =>
+export const changes = (node: Node): Stream.Stream<State> =>
   Stream.changesWith(SubscriptionRef.changes(node.role), sameRole)
 
-const awaitState = (node: Node, holds: (state: RoleState) => boolean): Effect.Effect<RoleState> =>
+const awaitState = (node: Node, holds: (state: State) => boolean): Effect.Effect<State> =>
   SubscriptionRef.changes(node.role).pipe(
     Stream.filter(holds),
     Stream.runHead,
@@ -409,19 +408,19 @@ export const whileLeader: {
  */
 export interface Callbacks<R1 = never, R2 = never, R3 = never> {
   /** The node has become the leader, of whichever term. */
-  readonly onLeader?: ((state: RoleState) => Effect.Effect<unknown, unknown, R1>) | undefined
+  readonly onLeader?: ((state: State) => Effect.Effect<unknown, unknown, R1>) | undefined
   /** The node has become a follower and was none before. A follower that only learns of a new term stays one. */
-  readonly onFollower?: ((state: RoleState) => Effect.Effect<unknown, unknown, R2>) | undefined
+  readonly onFollower?: ((state: State) => Effect.Effect<unknown, unknown, R2>) | undefined
   /** The role or the term is another one, whichever. It is called in addition to the other two. */
-  readonly onChange?: ((state: RoleState) => Effect.Effect<unknown, unknown, R3>) | undefined
+  readonly onChange?: ((state: State) => Effect.Effect<unknown, unknown, R3>) | undefined
 }
 
-const leads = (state: RoleState): boolean => state.role === "leader"
+const leads = (state: State): boolean => state.role === "leader"
 
-const becameFollower = (previous: Option.Option<RoleState>, state: RoleState): boolean =>
+const becameFollower = (previous: Option.Option<State>, state: State): boolean =>
   state.role === "follower" && Option.match(previous, { onNone: () => true, onSome: ({ role }) => role !== "follower" })
 
-const reportFailure = (name: keyof Callbacks, state: RoleState) => (cause: Cause.Cause<unknown>) =>
+const reportFailure = (name: keyof Callbacks, state: State) => (cause: Cause.Cause<unknown>) =>
   Cause.hasInterruptsOnly(cause)
     ? Effect.void
     : Effect.logError(`${name} failed`, cause).pipe(Effect.annotateLogs({ role: state.role, term: String(state.term) }))
@@ -465,8 +464,8 @@ export const onTransition: {
   ): Effect.fn.Return<void, never, Scope.Scope | R1 | R2 | R3> {
     const call = <R>(
       name: keyof Callbacks,
-      callback: ((state: RoleState) => Effect.Effect<unknown, unknown, R>) | undefined,
-      state: RoleState
+      callback: ((state: State) => Effect.Effect<unknown, unknown, R>) | undefined,
+      state: State
     ): Effect.Effect<void, never, R | Scope.Scope> =>
       callback === undefined
         ? Effect.void
@@ -482,7 +481,7 @@ export const onTransition: {
       Stream.changesWith(sameRole),
       Stream.zipWithPrevious,
       Stream.runForEach(
-        Effect.fnUntraced(function* ([previous, state]: [Option.Option<RoleState>, RoleState]) {
+        Effect.fnUntraced(function* ([previous, state]: [Option.Option<State>, State]) {
           if (leads(state)) {
             yield* call("onLeader", callbacks.onLeader, state)
           }

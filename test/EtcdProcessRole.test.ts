@@ -17,7 +17,7 @@ import { fixture } from "./support/tls.ts"
 
 const quiet = { log: false } as const
 
-const awaitState = (node: EtcdProcess.Node, holds: (state: Role.RoleState) => boolean) =>
+const awaitState = (node: EtcdProcess.Node, holds: (state: Role.State) => boolean) =>
   Effect.asVoid(Stream.runHead(Stream.filter(SubscriptionRef.changes(node.role), holds)))
 
 const awaitReady = (node: EtcdProcess.Node, is: boolean) =>

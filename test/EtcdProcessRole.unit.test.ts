@@ -20,7 +20,7 @@ const other = 0xbn
 const became = (role: string, term: number) =>
   EtcdLog.parse(JSON.stringify({ level: "info", ts: 1, msg: `a became ${role} at term ${term}` }))
 
-const named = ({ leader, role, term }: Role.RoleState) =>
+const named = ({ leader, role, term }: Role.State) =>
   `${role}@${term}${role === "follower" && Option.isSome(leader) ? ` of ${leader.value.toString(16)}` : ""}`
 
 const failure = (reason: EtcdError.Reason) => Effect.fail(EtcdError.make(reason))

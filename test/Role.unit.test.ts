@@ -30,7 +30,7 @@ const became = (role: string, term: number, seconds = 1, id = "a") =>
 
 const folded = (...events: ReadonlyArray<EtcdLog.Event>) => events.reduce(Role.fold, Role.initial(at(0)))
 
-const state = (role: Role.Role, term: bigint, leader?: EtcdId.MemberId): Role.RoleState => ({
+const state = (role: Role.Role, term: bigint, leader?: EtcdId.MemberId): Role.State => ({
   role,
   term,
   leader: Option.fromUndefinedOr(leader),
@@ -147,7 +147,7 @@ describe("Role.fold", () => {
 
   it("a leader that each line is told of twice leads once", () => {
     const lines = [became("candidate", 2, 1), became("leader", 2, 2), became("candidate", 2, 1), became("leader", 2, 2)]
-    const states: Array<Role.RoleState> = []
+    const states: Array<Role.State> = []
     lines.reduce(
       (before, event) => {
         const now = Role.fold(before, event)
@@ -347,7 +347,7 @@ const makeNode = Effect.map(SubscriptionRef.make(state("follower", 1n)), (role) 
   become: (next: Role.Role, term: bigint) => SubscriptionRef.set(role, state(next, term))
 }))
 
-const named = ({ role, term }: Role.RoleState) => `${role}@${term}`
+const named = ({ role, term }: Role.State) => `${role}@${term}`
 
 describe("Role.changes", () => {
   it.effect("begins with the current role, and gives a slow consumer each change, without repeats", () =>
@@ -597,7 +597,7 @@ describe("Role.whileLeader", () => {
 
 describe("Role.onTransition", () => {
   const recorder = Effect.map(Queue.unbounded<string>(), (calls) => ({
-    record: (name: string) => (at: Role.RoleState) => Queue.offer(calls, `${name} ${named(at)}`),
+    record: (name: string) => (at: Role.State) => Queue.offer(calls, `${name} ${named(at)}`),
     take: (count: number) => Effect.map(Queue.takeN(calls, count), (array) => [...array].sort()),
     rest: Queue.clear(calls)
   }))

@@ -63,7 +63,7 @@ describe("cl-etcd", () => {
   it.live("on-leader and on-follower", () =>
     Effect.gen(function* () {
       const etcd = yield* EtcdProcess.ephemeral({}, quiet)
-      const led = yield* Deferred.make<Role.RoleState>()
+      const led = yield* Deferred.make<Role.State>()
       yield* Role.onTransition(etcd, { onLeader: (state) => Deferred.succeed(led, state) })
       assert.strictEqual((yield* Deferred.await(led)).role, "leader")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))

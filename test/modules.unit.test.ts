@@ -133,6 +133,16 @@ describe("the modules", () => {
     }
   })
 
+  it("do not repeat their name in those of their types", () => {
+    const repeated = Declarations.names.filter((name) => {
+      const [module = "", type = ""] = name.split(".")
+      const thing = module.replace(/^Etcd/, "")
+      const isOfFunction = functionsOf(module).has(type.replace(/Options$/, "").toLowerCase())
+      return type !== thing && type.startsWith(thing) && !isOfFunction
+    })
+    assert.deepStrictEqual(repeated, [])
+  })
+
   it("with a service over a client have its functions at hand", () => {
     assert.isAtLeast(overClient.length, 7)
     for (const module of overClient) {

@@ -8,7 +8,7 @@ import { EtcdId, type Role } from "effect-etcd"
 export interface View {
   readonly say: (line: string) => Effect.Effect<void>
   /** A new state: a line if the role or term is another one, and in a terminal the block. */
-  readonly state: (name: string, state: Role.RoleState) => Effect.Effect<void>
+  readonly state: (name: string, state: Role.State) => Effect.Effect<void>
   readonly end: Effect.Effect<void>
 }
 
@@ -20,7 +20,7 @@ const colors: Record<Role.Role, string> = {
   stopped: "\x1b[31m"
 }
 
-const describe = (state: Role.RoleState) =>
+const describe = (state: Role.State) =>
   `${state.role.padEnd(13)} term ${String(state.term).padEnd(3)} leader ${Option.match(state.leader, {
     onNone: () => "-",
     onSome: EtcdId.format
@@ -30,7 +30,7 @@ export const makeView = (names: ReadonlyArray<string>): Effect.Effect<View> =>
   Effect.gen(function* () {
     const terminal = process.stdout.isTTY === true
     const start = yield* Clock.currentTimeMillis
-    const states = new Map<string, Role.RoleState>()
+    const states = new Map<string, Role.State>()
     let drawn = 0
 
     const stamp = Effect.map(Clock.currentTimeMillis, (now) => `${String(now - start).padStart(6)} ms  `)

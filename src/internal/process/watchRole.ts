@@ -29,7 +29,7 @@ import * as Role from "../../Role.ts"
 import * as Time from "../time.ts"
 
 export interface Options {
-  readonly role: SubscriptionRef.SubscriptionRef<Role.RoleState>
+  readonly role: SubscriptionRef.SubscriptionRef<Role.State>
   readonly ready: SubscriptionRef.SubscriptionRef<boolean>
   /** Gives what asks the node for its `Status`; a connection lives as long as the scope. */
   readonly connect: Effect.Effect<Effect.Effect<Role.Status, EtcdError.EtcdError>, EtcdError.EtcdError, Scope.Scope>
@@ -70,7 +70,7 @@ const isSilence = ({ reason }: EtcdError.EtcdError): boolean =>
   reason._tag === "ConnectionLost" ||
   (reason._tag === "Unreachable" && reason.lasting !== true)
 
-const sameState = (a: Role.RoleState, b: Role.RoleState): boolean =>
+const sameState = (a: Role.State, b: Role.State): boolean =>
   a.role === b.role &&
   a.term === b.term &&
   a.since === b.since &&
@@ -106,7 +106,7 @@ export const make = (options: Options): WatchRole => {
 
   const isLeaderByAnswers = () => told.role === "leader" && !isLogged
 
-  const shown = (): Role.RoleState =>
+  const shown = (): Role.State =>
     silentSince === undefined || told.role === "stopped"
       ? told
       : told.role === "leader"
@@ -145,7 +145,7 @@ export const make = (options: Options): WatchRole => {
     return Role.fromStatus(Role.stopped(told, now), status, now)
   }
 
-  const answered = (status: Role.Status, asked: { readonly state: Role.RoleState; readonly at: number }) =>
+  const answered = (status: Role.Status, asked: { readonly state: Role.State; readonly at: number }) =>
     update((now) => {
       const itself = status.leader === status.memberId
       const isKnown = told.role === "leader" && told.term === status.raftTerm
@@ -187,7 +187,7 @@ export const make = (options: Options): WatchRole => {
     claim = undefined
   })
 
-  const onOutcome = (outcome: Outcome, asked: { readonly state: Role.RoleState; readonly at: number }) =>
+  const onOutcome = (outcome: Outcome, asked: { readonly state: Role.State; readonly at: number }) =>
     outcome === "silence"
       ? Effect.andThen(silent, setReady(false))
       : Effect.andThen(outcome === "withheld" ? refused : answered(outcome, asked), setReady(true))
