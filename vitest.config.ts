@@ -11,8 +11,9 @@ export default defineConfig({
   resolve: { conditions: ["effect-etcd-source"] },
   ssr: { resolve: { conditions: ["effect-etcd-source"] } },
   test: {
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // What takes longer hangs, however busy the machine is.
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     maxWorkers: 2,
     silent: "passed-only",
     projects: [

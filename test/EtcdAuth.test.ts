@@ -20,7 +20,7 @@ const ranges = (permissions: ReadonlyArray<EtcdAuth.Permission>) =>
 const expected = (access: EtcdAuth.Access, range: KeyRange.KeyRange) => [access, [...range.key], [...range.end]]
 
 describe("EtcdAuth", () => {
-  layer(node, { excludeTestServices: true, timeout: "30 seconds" })((it) => {
+  layer(node, { excludeTestServices: true })((it) => {
     it.effect("users", () =>
       Effect.gen(function* () {
         yield* EtcdAuth.addUser("ann", Redacted.make("one"))

@@ -62,7 +62,7 @@ const shape = (sent: ReadonlyArray<Watched.Sent>) => sent.map((one) => `${one.na
 
 /** Until it holds, turn after turn of the event loop. */
 const node = Layer.provideMerge(EtcdLease.layer, EtcdLayer.ephemeral({}, { log: false }))
-const live = { excludeTestServices: true, timeout: "30 seconds" } as const
+const live = { excludeTestServices: true } as const
 
 describe("EtcdBatch", () => {
   layer(

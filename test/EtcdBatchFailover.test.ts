@@ -145,7 +145,7 @@ const conclude = Effect.fnUntraced(function* (plain: EtcdClient.Client, load: Lo
 const cluster = Layer.effect(EtcdCluster.EtcdCluster, EtcdCluster.ephemeral({ log: false }))
 
 describe("EtcdBatch, in a cluster whose members fail", () => {
-  layer(Layer.provide(cluster, NodeServices.layer), { excludeTestServices: true, timeout: "30 seconds" })((it) => {
+  layer(Layer.provide(cluster, NodeServices.layer), { excludeTestServices: true })((it) => {
     it.effect("keeps its promises", () =>
       Effect.gen(function* () {
         const cluster = yield* EtcdCluster.EtcdCluster

@@ -204,7 +204,7 @@ const isInOrder = (told: ReadonlyArray<Told>) => {
 }
 
 describe("EtcdBatch", () => {
-  layer(EtcdLayer.ephemeral({}, { log: false }), { excludeTestServices: true, timeout: "30 seconds" })((it) => {
+  layer(EtcdLayer.ephemeral({}, { log: false }), { excludeTestServices: true })((it) => {
     const check = Effect.fnUntraced(function* (kv: EtcdKv.Service, lists: ReadonlyArray<ReadonlyArray<Operation>>) {
       const { first, last, prefix, told } = yield* run(kv, lists)
       const states = yield* historyOf(prefix, first, last)

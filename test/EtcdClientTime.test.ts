@@ -243,7 +243,7 @@ describe("a program that keeps the event loop", () => {
 
   it.live("gets the answer that has come meanwhile, however long it is, though nobody has set a deadline", () =>
     Effect.gen(function* () {
-      const port = yield* independentServer(16 * 1024 * 1024)
+      const { port } = yield* independentServer(16 * 1024 * 1024)
       for (const transport of ["http2", "node:http2"] as const) {
         let stoodStill = 0
         const time: Time.Time = { now: () => performance.now() + stoodStill, clock: Clock.Clock.defaultValue() }

@@ -15,7 +15,7 @@ const reason = <A, R>(effect: Effect.Effect<A, { readonly reason: { readonly _ta
   Effect.map(Effect.flip(effect), (error) => error.reason._tag)
 
 describe("EtcdKv", () => {
-  layer(EtcdLayer.ephemeral({}, { log: false }), { timeout: "30 seconds" })((it) => {
+  layer(EtcdLayer.ephemeral({}, { log: false }))((it) => {
     it.effect("put, get and getString", () =>
       Effect.gen(function* () {
         const first = yield* EtcdKv.put("kv/a", "one")

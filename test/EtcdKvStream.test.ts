@@ -82,7 +82,7 @@ const failure = (
 ) => EtcdError.make(new Reason({ message: "on purpose", outcome: "not-applied", feature: "KV.RangeStream" }))
 
 describe("EtcdKv.stream", () => {
-  layer(EtcdLayer.ephemeral({}, { log: false }), { timeout: "30 seconds" })((it) => {
+  layer(EtcdLayer.ephemeral({}, { log: false }))((it) => {
     it.effect("gives each key once, in order, as all were at one revision", () =>
       Effect.gen(function* () {
         yield* putAll(yield* EtcdClient.EtcdClient, "s/", 3000)

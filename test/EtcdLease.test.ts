@@ -45,7 +45,7 @@ const isLost = (lease: EtcdLease.Lease) =>
 describe("EtcdLease", () => {
   const node = Layer.provideMerge(EtcdLease.layer, EtcdLayer.ephemeral({}, { log: false }))
 
-  layer(node, { excludeTestServices: true, timeout: "30 seconds" })((it) => {
+  layer(node, { excludeTestServices: true })((it) => {
     it.effect("grant, time to live, list, renew, revoke", () =>
       Effect.gen(function* () {
         const granted = yield* EtcdLease.grant("99.5 seconds")

@@ -52,7 +52,7 @@ describe("EtcdMaintenance", () => {
     Layer.provideMerge(NodeServices.layer)
   )
 
-  layer(node, { excludeTestServices: true, timeout: "30 seconds" })((it) => {
+  layer(node, { excludeTestServices: true })((it) => {
     it.effect("status", () =>
       Effect.gen(function* () {
         const etcd = yield* EtcdProcess.EtcdProcess

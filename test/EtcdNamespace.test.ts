@@ -85,7 +85,7 @@ describe("ranges in a namespace", () => {
 })
 
 describe("EtcdNamespace", () => {
-  layer(live, { timeout: "30 seconds" })((it) => {
+  layer(live)((it) => {
     const fresh = EtcdKv.delete(KeyRange.all)
 
     it.effect("reads, writes and deletes below the prefix, and nothing else", () =>

@@ -29,7 +29,7 @@ const bob = new User({ name: "Bob", since: new Date(2), id: 2n, mail: Option.non
 const live = Layer.provideMerge(EtcdTxn.layer, EtcdLayer.ephemeral({}, { log: false }))
 
 describe("EtcdStore.make", () => {
-  layer(live, { timeout: "30 seconds" })((it) => {
+  layer(live)((it) => {
     it.effect("get, put, list, stream and delete", () =>
       Effect.gen(function* () {
         const users = EtcdStore.make("a/", User)

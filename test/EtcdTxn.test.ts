@@ -27,7 +27,7 @@ const holds = (...compare: ReadonlyArray<EtcdTxn.Compare>) =>
   Effect.map(EtcdTxn.commit(EtcdTxn.make({ compare })), (result) => result.succeeded)
 
 describe("EtcdTxn", () => {
-  layer(live, { timeout: "30 seconds" })((it) => {
+  layer(live)((it) => {
     it.effect("runs one branch, and gives its results in the branch's shape", () =>
       Effect.gen(function* () {
         const claim = EtcdTxn.make({
@@ -310,7 +310,7 @@ describe("EtcdTxn", () => {
   const maxOps = 6
   const small = Layer.fresh(EtcdLayer.ephemeral({ maxTxnOps: maxOps }, { log: false }))
 
-  layer(small, { timeout: "30 seconds" })((it) => {
+  layer(small)((it) => {
     type Txn = MessageInitShape<typeof TxnRequestSchema>
     type Operation = MessageInitShape<typeof RequestOpSchema>
 

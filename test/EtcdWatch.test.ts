@@ -29,7 +29,7 @@ const describeEvent = (event: EtcdWatch.Event) =>
   event._tag === "Put" ? `${event.kv.keyString}=${event.kv.valueString}` : `${event.kv.keyString} deleted`
 
 describe("EtcdWatch", () => {
-  layer(EtcdLayer.ephemeral({}, { log: false }), { timeout: "30 seconds" })((it) => {
+  layer(EtcdLayer.ephemeral({}, { log: false }))((it) => {
     it.effect("delivers all changes of a range, in order, from the revision asked for", () =>
       Effect.gen(function* () {
         const { header } = yield* EtcdKv.put("w/a", "1")
@@ -136,7 +136,7 @@ describe("EtcdWatch.changes", () => {
       { watchProgressNotifyInterval: "100 millis" },
       { log: false, client: { deadline: "200 millis" } }
     ),
-    { timeout: "30 seconds", excludeTestServices: true }
+    { excludeTestServices: true }
   )((it) => {
     it.effect("delivers the events of one revision together", () =>
       Effect.gen(function* () {
@@ -327,7 +327,7 @@ describe("EtcdWatch.changes", () => {
 })
 
 describe("EtcdWatch and its server", () => {
-  layer(EtcdLayer.ephemeral({}, { log: false }), { timeout: "30 seconds", excludeTestServices: true })((it) => {
+  layer(EtcdLayer.ephemeral({}, { log: false }), { excludeTestServices: true })((it) => {
     it.effect("ten thousand watches on one client", () =>
       Effect.gen(function* () {
         const node = yield* EtcdProcess.EtcdProcess

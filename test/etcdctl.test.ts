@@ -69,7 +69,7 @@ const node = Layer.mergeAll(EtcdAuth.layer, EtcdLease.layer, EtcdMembership.laye
 const missing = etcdctl === undefined ? " (skipped: no etcdctl in ETCDCTL_BINARY or the PATH)" : ""
 
 describe.skipIf(etcdctl === undefined)(`etcdctl agrees${missing}`, () => {
-  layer(node, { excludeTestServices: true, timeout: "30 seconds" })((it) => {
+  layer(node, { excludeTestServices: true })((it) => {
     it.effect("on keys", () =>
       Effect.gen(function* () {
         yield* ctl("put", "ctl/theirs", "größer")

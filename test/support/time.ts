@@ -14,7 +14,7 @@ export const byTestClock = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Eff
 export const soon = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.gen(function* () {
     const fiber = yield* Effect.forkDetach(effect, { startImmediately: true })
-    const hanging = Effect.andThen(Effect.sleep("20 seconds"), Effect.die("it hangs"))
+    const hanging = Effect.andThen(Effect.sleep("1 minute"), Effect.die("it hangs"))
     return yield* Effect.raceFirst(Fiber.join(fiber), TestClock.withLive(hanging))
   })
 

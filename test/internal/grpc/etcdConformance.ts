@@ -62,9 +62,9 @@ export const etcdConformance = (name: string, transport: Transport): void => {
   const failToConnect = (target: Target, options: Partial<ConnectionOptions> = {}) =>
     Effect.flip(Effect.scoped(connect(target, options)))
 
-  describe(`conformance with a real etcd: ${name}`, { timeout: 60_000 }, () => {
+  describe(`conformance with a real etcd: ${name}`, () => {
     describe.each<Listener>(["tcp", "unix", "tls"])("over %s", (listener) => {
-      layer(Layer.effect(Node, etcd(listener)), { excludeTestServices: true, timeout: "30 seconds" })((it) => {
+      layer(Layer.effect(Node, etcd(listener)), { excludeTestServices: true })((it) => {
         it.effect("reads and writes, and hands on etcd's errors", () =>
           Effect.gen(function* () {
             const { target } = yield* Node

@@ -149,7 +149,7 @@ const resultsOver = Effect.fnUntraced(function* (transport: Transport) {
   return { results, requests }
 })
 
-describe("equivalence", { timeout: 60_000 }, () => {
+describe("equivalence", () => {
   it.live(`${exchanges} random exchanges have the same results over node:http2`, () =>
     Effect.gen(function* () {
       const expected = yield* resultsOver(nodeHttp2Transport)
