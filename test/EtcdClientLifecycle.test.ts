@@ -213,15 +213,18 @@ describe("a connection", () => {
         const client = yield* Scope.provide(makeWith(fake.transport, { endpoints: ["a:1"] }), scope)
         yield* put(client)
         const watch = Effect.scoped(client.bidirectional(Watch.method.watch))
+        // The fewest operations with which a fiber gets on: it gives way before each of them, but for the first ones.
         const calls = yield* Effect.forEach([put(client), watch], (call) =>
-          Effect.forkChild(call as Effect.Effect<unknown, EtcdError>, { startImmediately: true }).pipe(
-            Effect.provideService(References.MaxOpsBeforeYield, 4)
+          Effect.andThen(Effect.yieldNow, call as Effect.Effect<unknown, EtcdError>).pipe(
+            Effect.provideService(References.MaxOpsBeforeYield, 3),
+            Effect.forkChild({ startImmediately: true })
           )
         )
         for (let turn = 0; turn < step; turn++) yield* Effect.yieldNow
         yield* Effect.forEach(calls, (call) => Fiber.interrupt(call))
         fake.drop("a:1")
-        yield* Effect.repeat(Effect.yieldNow, { while: () => fake.open() > 0 })
+        yield* Effect.repeat(Effect.yieldNow, { while: () => fake.open() > 0, times: 1000 })
+        assert.strictEqual(fake.open(), 0, `after ${step} steps`)
         yield* Scope.close(scope, Exit.void)
       }
     })

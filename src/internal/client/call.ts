@@ -325,14 +325,20 @@ export const tell = (engine: Engine, call: Call, code: number, context: Fiber.Fi
   if (call.span !== undefined) Telemetry.answered(call.span, code, tries)
 }
 
-/** Performs a call with one answer from its beginning to its end. */
+/**
+ * Performs a call with one answer from its beginning to its end. Nothing is begun before it is sure that it is ended: a
+ * fiber may give way, and be interrupted, between any two steps.
+ */
 export const performOnce = <A, R>(
   fiber: Fiber.Fiber<unknown, unknown>,
   engine: Engine,
   call: Call,
   run: Run<A, R>
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
-  Effect.onExitPrimitive(perform(engine, call, run, call.begunAt), (exit) => {
-    tell(engine, call, Exit.hasInterrupts(exit) ? Telemetry.cancelled : call.code, fiber.context)
-    return call.attempt === undefined ? undefined : Subchannel.leave(call.attempt)
-  })
+  Effect.onExitPrimitive(
+    Effect.suspend(() => perform(engine, call, run, call.begunAt)),
+    (exit) => {
+      tell(engine, call, Exit.hasInterrupts(exit) ? Telemetry.cancelled : call.code, fiber.context)
+      return call.attempt === undefined ? undefined : Subchannel.leave(call.attempt)
+    }
+  )
