@@ -20,7 +20,7 @@ export interface Outgoing {
 
 /** Who hears of a call. `onEnd` comes once and last; `undefined` is OK. */
 export interface CallListener {
-  /** The stream exists: requests can go out from now on. */
+  /** The stream of a call that was begun without its request exists: requests can go out from now on. */
   readonly onStart: (stream: Outgoing) => void
   /** A message, where it lies. */
   readonly onMessage: (bytes: Uint8Array, start: number, end: number) => void

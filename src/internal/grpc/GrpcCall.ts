@@ -10,7 +10,7 @@
  * @internal
  */
 import { type HeaderSection, type Judgement, judge } from "./answer.ts"
-import type { CallListener } from "./CallListener.ts"
+import type { CallListener, Outgoing } from "./CallListener.ts"
 import { Deadline } from "./Deadline.ts"
 import { deadlinePassed, errorOfTrailers, foreignAnswer, framingError, missingStatus, nameOf } from "./errors.ts"
 import { ForeignAnswer } from "./ForeignAnswer.ts"
@@ -33,6 +33,8 @@ export abstract class GrpcCall {
   readonly options: CallOptions | undefined
   readonly listener: CallListener
   done = false
+  /** The only message that it sends, until it is sent. */
+  request: Uint8Array | undefined
 
   protected answer: HeaderSection | undefined
   protected trailers: HeaderSection | undefined
@@ -79,6 +81,16 @@ export abstract class GrpcCall {
   /** The answer has begun, so the server has acted on the request. */
   get isAnswered(): boolean {
     return this.answer !== undefined
+  }
+
+  /** Its stream exists: a call with one message ends its half with that, and any other one is told. */
+  protected sendOn(stream: Outgoing): void {
+    const { request } = this
+    if (request === undefined) this.listener.onStart(stream)
+    else {
+      this.request = undefined
+      stream.write(request, true)
+    }
   }
 
   // ── its end ──

@@ -102,9 +102,13 @@ export abstract class GrpcConnection<Call extends GrpcCall = GrpcCall> implement
 
   // ── calls ──
 
-  /** Puts a call on the wire, now or as soon as the server takes another one. */
-  begin(path: string, options: CallOptions | undefined, listener: CallListener): Call {
+  /**
+   * Puts a call on the wire, now or as soon as the server takes another one. With a request, it is the only one: it is sent
+   * and the sending side ended as soon as the call is on the wire.
+   */
+  begin(path: string, options: CallOptions | undefined, request: Uint8Array | undefined, listener: CallListener): Call {
     const call = this.makeCall(path, options, listener)
+    call.request = request
     const timeoutMillis = finite(options?.timeoutMillis)
     const wrong = this.checkHeaders(call)
     if (wrong !== undefined) call.end(wrong)

@@ -30,7 +30,6 @@ const brokeOff = "the call broke off, behind messages that are still to be read"
 
 export class StreamingCall implements CallListener {
   private readonly call: GrpcCall
-  private readonly request: Uint8Array | undefined
   private stream: Outgoing | undefined
   private arrived: Array<Uint8Array> = []
   private arrivedBytes = 0
@@ -39,20 +38,17 @@ export class StreamingCall implements CallListener {
   private readonly readers = new Set<() => void>()
   private readonly writers = new Set<() => void>()
 
-  /** With a request, it is the only one: it is sent and the sending side ended as soon as the call is on the wire. */
   constructor(
     connection: GrpcConnection,
     path: string,
     options: CallOptions | undefined,
     request: Uint8Array | undefined
   ) {
-    this.request = request
-    this.call = connection.begin(path, options, this)
+    this.call = connection.begin(path, options, request, this)
   }
 
   onStart(stream: Outgoing): void {
     this.stream = stream
-    if (this.request !== undefined) stream.write(this.request, true)
     wake(this.writers)
   }
 

@@ -6,7 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { CallListener, Outgoing } from "./CallListener.ts"
+import type { CallListener } from "./CallListener.ts"
 import { protocolError } from "./errors.ts"
 import { readBytes } from "./framing.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
@@ -16,7 +16,6 @@ import type { CallOptions, Connection, Read, TransportError } from "./Transport.
 
 class UnaryCall<A> implements CallListener {
   readonly call: GrpcCall
-  private readonly request: Uint8Array
   private readonly read: Read<A>
   private readonly resume: (exit: Exit.Exit<A, TransportError>) => void
   private answer: Exit.Exit<A, TransportError> | undefined
@@ -29,16 +28,13 @@ class UnaryCall<A> implements CallListener {
     read: Read<A>,
     resume: (exit: Exit.Exit<A, TransportError>) => void
   ) {
-    this.request = request
     this.read = read
     this.resume = resume
-    this.call = connection.begin(path, options, this)
+    this.call = connection.begin(path, options, request, this)
     if (options?.holder !== undefined) options.holder.begun = this.call
   }
 
-  onStart(stream: Outgoing): void {
-    stream.write(this.request, true)
-  }
+  onStart(): void {}
 
   onMessage(bytes: Uint8Array, start: number, end: number): void {
     if (this.answer === undefined) this.answer = this.read(bytes, start, end)

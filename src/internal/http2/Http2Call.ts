@@ -45,7 +45,7 @@ export class Http2Call extends GrpcCall implements StreamHandler {
   /** The call goes out on `stream`. */
   start(stream: Stream): void {
     this.stream = stream
-    this.listener.onStart(stream)
+    this.sendOn(stream)
   }
 
   /** Ends the call as soon as what came before is read. */

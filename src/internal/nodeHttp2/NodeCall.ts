@@ -69,7 +69,7 @@ export class NodeCall extends GrpcCall {
     stream.on("drain", () => this.onWritable())
     // The server has closed it, which shows as its end only when what came before is read.
     stream.on("aborted", () => this.onWritable())
-    this.listener.onStart(new NodeOutgoing(stream))
+    this.sendOn(new NodeOutgoing(stream))
   }
 
   protected leaveStream(): void {
