@@ -1,5 +1,6 @@
 /**
- * Calls that are out for long: what the members say decides what becomes of them, and no clock does.
+ * Calls that are out for long: what the members say decides what becomes of them, and no clock does. Most of a test is
+ * turns of the event loop, so that they run side by side.
  */
 import type { ServerOptions } from "node:http2"
 import { create, toBinary } from "@bufbuild/protobuf"
@@ -126,7 +127,7 @@ const elect = (members: ReadonlyArray<{ leader: bigint; term: bigint }>, leader:
   for (const member of members) Object.assign(member, { leader, term })
 }
 
-describe("a call that is out for long", () => {
+describe("a call that is out for long", { concurrent: true }, () => {
   it.effect("goes on as long as the members say the same", () =>
     Effect.gen(function* () {
       const { client, mine, others } = yield* connected()
@@ -342,7 +343,7 @@ const passUntilOver = <A, E>(call: Fiber.Fiber<A, E>, most: number) =>
     return exit!
   })
 
-describe("what takes its time to read", () => {
+describe("what takes its time to read", { concurrent: true }, () => {
   it.effect("is answered in the end where each member says nothing while it works on it", () =>
     Effect.gen(function* () {
       for (const selection of ["leader", "sticky", "spread"] as const) {
@@ -426,7 +427,7 @@ describe("what takes its time to read", () => {
   )
 })
 
-describe("who is believed", () => {
+describe("who is believed", { concurrent: true }, () => {
   it.effect("is not who alone has lost a leader that is silent", () =>
     Effect.gen(function* () {
       const { client, mine, others } = yield* connected()
@@ -477,7 +478,7 @@ describe("who is believed", () => {
   )
 })
 
-describe("a deadline", () => {
+describe("a deadline", { concurrent: true }, () => {
   it.effect("is told as the call's, whatever was left of it for the last try", () =>
     Effect.gen(function* () {
       let tries = 0
@@ -530,29 +531,7 @@ describe("a deadline", () => {
   )
 })
 
-describe("a call that ran out of time while this process stood still", () => {
-  it.live("does not make the client leave a member that had no time to answer", () =>
-    Effect.gen(function* () {
-      for (let round = 0; round < 3; round++) {
-        const { all, fake } = members()
-        const endpoints = ["a:1", "b:1", "c:1"]
-        const client = yield* makeWith(fake.transport, { endpoints, selection: "sticky" })
-        yield* put(client)
-        const used = fake.sent.at(-1)!.address as Address
-        all[used].holds = true
-        const call = yield* start(reasonOf(put(client, { deadline: "50 millis" })))
-        if (round > 0) yield* Effect.sleep(10 * round)
-        yield* standStill(700)
-        assert.strictEqual((yield* Fiber.join(call))._tag, "DeadlineExceeded")
-        all[used].holds = false
-        yield* put(client)
-        assert.strictEqual(fake.sent.at(-1)!.address, used)
-      }
-    })
-  )
-})
-
-describe("a load balancer", () => {
+describe("a load balancer", { concurrent: true }, () => {
   it.effect("may ask another member than the one that has the call: what that one lacks says nothing", () =>
     Effect.gen(function* () {
       const { client, mine } = yield* connected({ endpoints: ["a:1"] })
@@ -575,7 +554,7 @@ describe("a load balancer", () => {
   )
 })
 
-describe("many calls that are out for long", () => {
+describe("many calls that are out for long", { concurrent: true }, () => {
   it.effect("make the client ask as often as one does", () =>
     Effect.gen(function* () {
       const askedBy = (count: number) =>
@@ -619,7 +598,7 @@ describe("many calls that are out for long", () => {
   )
 })
 
-describe("impatient callers", () => {
+describe("impatient callers", { concurrent: true }, () => {
   /** A call that its caller gives up, with a deadline or without. */
   const impatient = (client: EtcdClient.Client, mine: { holds: boolean }, millis: number) =>
     Effect.gen(function* () {
@@ -653,7 +632,7 @@ describe("impatient callers", () => {
   )
 })
 
-describe("a member that was slow to greet", () => {
+describe("a member that was slow to greet", { concurrent: true }, () => {
   it.effect("is asked as soon as any other when a call is out for long", () =>
     Effect.gen(function* () {
       const { fake, all, servers } = members()
@@ -684,7 +663,7 @@ describe("a member that was slow to greet", () => {
   )
 })
 
-describe("a member that is far away", () => {
+describe("a member that is far away", { concurrent: true }, () => {
   it.effect("has the time that the way takes, also where it tells who leads only to those whom it knows", () =>
     Effect.gen(function* () {
       const { fake, servers } = members()
@@ -719,7 +698,7 @@ describe("a member that is far away", () => {
   const token = toBinary(AuthenticateResponseSchema, create(AuthenticateResponseSchema, { token: "t" }))
 })
 
-describe("a member that falls silent", () => {
+describe("a member that falls silent", { concurrent: true }, () => {
   it.effect("is not left for somebody who tells nobody who leads, and may be no etcd", () =>
     Effect.gen(function* () {
       const { all, fake, servers } = members()
@@ -790,7 +769,7 @@ describe("a member that falls silent", () => {
     toBinary(AuthenticateResponseSchema, create(AuthenticateResponseSchema, { token }))
 })
 
-describe("a member that takes no connection", () => {
+describe("a member that takes no connection", { concurrent: true }, () => {
   const withoutLeader = Fake.status(14, "etcdserver: no leader")
 
   it.effect("is not waited for by a call that the others, asked again, would answer", () =>
@@ -818,7 +797,7 @@ describe("a member that takes no connection", () => {
   )
 })
 
-describe("a leader", () => {
+describe("a leader", { concurrent: true }, () => {
   for (const [how, dial] of [
     ["takes no connection", () => Effect.never],
     ["refuses connections", () => Effect.fail(Fake.failure("Unreachable", "no", "connect ECONNREFUSED"))]
@@ -869,7 +848,7 @@ describe("a leader", () => {
   )
 })
 
-describe("a server that answers HTTP/2, and the greeting,", () => {
+describe("a server that answers HTTP/2, and the greeting,", { concurrent: true }, () => {
   const greeting = Frames.message(
     toBinary(
       StatusResponseSchema,
@@ -933,6 +912,28 @@ describe("a server that answers HTTP/2, and the greeting,", () => {
         assert.strictEqual(reason.outcome, outcome)
         assert.match(reason.message, /30000 ms/)
         assert.match(reason.message, why)
+      }
+    })
+  )
+})
+
+describe("a call that ran out of time while this process stood still", () => {
+  it.live("does not make the client leave a member that had no time to answer", () =>
+    Effect.gen(function* () {
+      for (let round = 0; round < 3; round++) {
+        const { all, fake } = members()
+        const endpoints = ["a:1", "b:1", "c:1"]
+        const client = yield* makeWith(fake.transport, { endpoints, selection: "sticky" })
+        yield* put(client)
+        const used = fake.sent.at(-1)!.address as Address
+        all[used].holds = true
+        const call = yield* start(reasonOf(put(client, { deadline: "400 millis" })))
+        if (round > 0) yield* Effect.sleep(10 * round)
+        yield* standStill(1000)
+        assert.strictEqual((yield* Fiber.join(call))._tag, "DeadlineExceeded")
+        all[used].holds = false
+        yield* put(client)
+        assert.strictEqual(fake.sent.at(-1)!.address, used)
       }
     })
   )

@@ -421,16 +421,14 @@ describe("EtcdProcess", () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
-  it.live("two hundred ephemeral nodes, one after another", () =>
-    Effect.forEach(Array.from({ length: 200 }), () => Effect.scoped(Effect.asVoid(EtcdProcess.ephemeral({}, quiet))), {
-      discard: true
-    }).pipe(Effect.provide(NodeServices.layer))
-  )
+  const ephemeralNodes = (count: number, concurrency: number) =>
+    Effect.forEach(
+      Array.from({ length: count }),
+      () => Effect.scoped(Effect.asVoid(EtcdProcess.ephemeral({}, quiet))),
+      { concurrency, discard: true }
+    ).pipe(Effect.provide(NodeServices.layer))
 
-  it.live("two hundred ephemeral nodes, eight at a time", () =>
-    Effect.forEach(Array.from({ length: 200 }), () => Effect.scoped(Effect.asVoid(EtcdProcess.ephemeral({}, quiet))), {
-      discard: true,
-      concurrency: 8
-    }).pipe(Effect.provide(NodeServices.layer))
-  )
+  it.live("twenty ephemeral nodes, one after another", () => ephemeralNodes(20, 1))
+
+  it.live("two hundred ephemeral nodes, one after another in eight places at a time", () => ephemeralNodes(200, 8))
 })

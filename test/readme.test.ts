@@ -54,19 +54,30 @@ const run = (file: string) =>
   })
 
 describe("README", () => {
-  it.live("its programs compile and run", () =>
+  it.live("its programs, and the examples of the API's documentation, compile; and its programs run", () =>
     Effect.gen(function* () {
       const readme = readFileSync(join(root, "README.md"), "utf8")
       const sources = programs(readme)
       assert.isAbove(sources.length, 4)
       const node = yield* EtcdProcess.ephemeral({}, { log: false })
       const place = yield* directory
-      const files = sources.map((source, index) => {
-        const file = join(place, `program${index}.ts`)
-        writeFileSync(file, source.replaceAll("http://127.0.0.1:2379", node.endpoints[0]))
+      const write = (name: string, source: string) => {
+        const file = join(place, name)
+        writeFileSync(file, source)
         return file
-      })
-      compile(place, files)
+      }
+      const files = sources.map((source, index) =>
+        write(`program${index}.ts`, source.replaceAll("http://127.0.0.1:2379", node.endpoints[0]))
+      )
+      const exampleFiles = readdirSync(join(root, "src"))
+        .filter((name) => name.endsWith(".ts"))
+        .flatMap((name) =>
+          examples(readFileSync(join(root, "src", name), "utf8")).map((source, index) =>
+            write(name.replace(/\.ts$/, `.${index}.ts`), `${source}\nexport {}\n`)
+          )
+        )
+      assert.isAbove(exampleFiles.length, 30)
+      compile(place, [...files, ...exampleFiles])
       const results = yield* Effect.forEach(files, run, { concurrency: 2 })
       for (const [index, result] of results.entries()) {
         assert.strictEqual(result.code, 0, `program ${index}:\n${sources[index]}\n${result.output}`)
@@ -78,23 +89,6 @@ describe("README", () => {
       assert.include(results[4]!.output, "tries: 0")
       assert.include(results[5]!.output, "not-applied")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
-  )
-
-  it.live("the examples of the API's documentation compile", () =>
-    Effect.gen(function* () {
-      const place = yield* directory
-      const files = readdirSync(join(root, "src"))
-        .filter((name) => name.endsWith(".ts"))
-        .flatMap((name) =>
-          examples(readFileSync(join(root, "src", name), "utf8")).map((source, index) => {
-            const file = join(place, name.replace(/\.ts$/, `.${index}.ts`))
-            writeFileSync(file, `${source}\nexport {}\n`)
-            return file
-          })
-        )
-      assert.isAbove(files.length, 30)
-      compile(place, files)
-    }).pipe(Effect.scoped)
   )
 
   it("its links lead somewhere", () => {
