@@ -1,5 +1,5 @@
 /**
- * The second half of `npm run build`: marks the calls that the modules in `dist/` make when they are loaded as `PURE`, so
+ * The second part of `npm run build`: marks the calls that the modules in `dist/` make when they are loaded as `PURE`, so
  * that a bundler leaves out what a program does not use. It is what Babel's `annotate-pure-calls` does, with which `effect`
  * is built, and keeps the source maps true.
  *
