@@ -18,7 +18,6 @@ import { nodeHttp2Transport } from "../nodeHttp2/NodeHttp2Transport.ts"
 import * as RequestOptions from "../options.ts"
 import { Auth } from "../proto/rpc_pb.ts"
 import { MessageLimit } from "./batched.ts"
-import * as Codec from "./codec.ts"
 import * as Credentials from "./credentials.ts"
 import * as Engine from "./engine.ts"
 import * as Inquiry from "./inquiry.ts"
@@ -63,7 +62,6 @@ const authenticate = (engine: Engine.Engine, given: NonNullable<Options["credent
 /** A client over a transport of the caller's choice. */
 export const makeWith = Effect.fnUntraced(function* (transport: Transport, options: Options) {
   const settings = yield* Effect.fromResult(ClientOptions.settings(options))
-  yield* Codec.ready
   const { first, rest } = yield* Resolver.lists(options.endpoints)
   const engine = yield* Engine.make(transport, settings, options.tls, first)
   const { scope } = engine.environment

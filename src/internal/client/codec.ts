@@ -17,7 +17,9 @@ import type { Method } from "./rpcs.ts"
 
 let protobuf: typeof import("./protobuf.ts") | undefined
 
-/** Loads protobuf-es, which each client waits for when it is made: from then on messages are written and read at once. */
+export const isReady = (): boolean => protobuf !== undefined
+
+/** Loads protobuf-es, which calls wait for until it is there: from then on messages are written and read at once. */
 export const ready: Effect.Effect<void> = Effect.suspend(() =>
   protobuf === undefined
     ? Effect.map(

@@ -1,6 +1,6 @@
 /**
- * What is needed of protobuf-es to read and write messages, beyond what their descriptors need: `codec.ts` loads it when
- * the first client is made, and not with the library.
+ * What is needed of protobuf-es to read and write messages, beyond what their descriptors need: `codec.ts` loads it for
+ * the first call, and not with the library.
  *
  * @internal
  */

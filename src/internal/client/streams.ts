@@ -157,6 +157,7 @@ export const makeServerStream =
   ) =>
     Stream.unwrap(
       Effect.gen(function* () {
+        yield* Codec.ready
         const method = methodOf(descriptor)
         const bytes = yield* Effect.fromResult(Codec.encode(method, descriptor.input, request))
         const kind = kindOf(method, request)
@@ -191,6 +192,7 @@ export const makeBidirectional =
     options: EtcdClient.CallOptions = {}
   ) =>
     Effect.gen(function* () {
+      yield* Codec.ready
       const method = methodOf(descriptor)
       const kind = kindOf(method, undefined)
       const call = yield* begin({ engine, credentials, method, kind, request: undefined, options, isAnswered: false })

@@ -30,14 +30,14 @@ const doubt = (engine: Engine, { attempt }: Call.Call): void => {
 const bytesHeard = ({ attempt }: Call.Call): number =>
   attempt?.isUnderWay === true ? attempt.link.connection.bytesHeard() : 0
 
-export const make =
-  (engine: Engine, credentials: Credentials.Credentials): EtcdClient.Client["unary"] =>
-  <I extends DescMessage, O extends DescMessage>(
+export const make = (engine: Engine, credentials: Credentials.Credentials): EtcdClient.Client["unary"] => {
+  const unary = <I extends DescMessage, O extends DescMessage>(
     descriptor: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
     options: EtcdClient.CallOptions = {}
   ): Effect.Effect<MessageShape<O>, EtcdError.EtcdError> =>
     Effect.withFiber((fiber) => {
+      if (!Codec.isReady()) return Effect.andThen(Codec.ready, unary(descriptor, request, options))
       const method = methodOf(descriptor)
       const encoded = Codec.encode(method, descriptor.input, request)
       if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
@@ -66,3 +66,5 @@ export const make =
       }
       return Telemetry.isTraced(fiber) ? Telemetry.withSpan(method, start) : start(undefined)
     })
+  return unary
+}
