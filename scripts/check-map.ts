@@ -1,6 +1,6 @@
 /**
  * Holds `src/` against its map in `docs/ARCHITECTURE.md`: every module and every room has its line there, and every line
- * names what there is, or what is to come; nothing is imported, types neither, from a part of the map that is further up; no rooms load each
+ * names what there is, or what is to come, and so do its walks; nothing is imported, types neither, from a part of the map that is further up; no rooms load each
  * other in a circle (of modules, Biome's `noImportCycles` finds it); what of Node.js belongs to one room is imported in no
  * other. The index does nothing but export modules, and no module outside `internal/` exports what it calls internal.
  *
@@ -126,6 +126,15 @@ export const problemsOf = (root: string): ReadonlyArray<string> => {
   }
   for (const [, path] of text.matchAll(/`(internal\/[\w./-]+)`/g)) {
     if (!existsSync(join(source, path!))) problems.push(`The page tells of src/${path}, and there is no such thing.`)
+  }
+
+  for (const [, walk] of text.matchAll(/^```walk\n([\s\S]*?)^```/gm)) {
+    for (const [, name, path] of walk!.matchAll(/(\w+) +(\S+\.ts)$/gm)) {
+      const module = join(source, path!)
+      if (!existsSync(module) || !new RegExp(`\\b${name}\\b`).test(readFileSync(module, "utf8"))) {
+        problems.push(`A walk goes to ${name} in src/${path}, and there is no such thing.`)
+      }
+    }
   }
 
   const edges = new Map<string, Set<string>>()

@@ -142,6 +142,19 @@ describe("the map", () => {
     })
   )
 
+  it.effect("has walks that go from one function to another that there is", () =>
+    Effect.gen(function* () {
+      const walk = (...hops: ReadonlyArray<string>) => `${page}\n\`\`\`walk\n${hops.join("\n")}\n\`\`\`\n`
+      const sound = walk("get           EtcdKv.ts", "└─ range      internal/kv/requests.ts")
+      assert.deepStrictEqual(yield* problemsWith({ "docs/ARCHITECTURE.md": sound }), [])
+      const lost = walk("put           EtcdKv.ts", "└─ range      internal/kv/gone.ts")
+      assert.deepStrictEqual(yield* problemsWith({ "docs/ARCHITECTURE.md": lost }), [
+        "A walk goes to put in src/EtcdKv.ts, and there is no such thing.",
+        "A walk goes to range in src/internal/kv/gone.ts, and there is no such thing."
+      ])
+    })
+  )
+
   it.effect("has room for what is to come, above all that is loaded with the library", () =>
     Effect.gen(function* () {
       const toCome = page.replace("  index.ts", "  coordination/          to come: locks\n  index.ts")
