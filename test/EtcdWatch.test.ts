@@ -236,7 +236,7 @@ describe("EtcdWatch.changes", () => {
             yield* Stream.runDrain(read(counting))
             return pages
           })
-        const ofStream = yield* pagesOf((client) => EtcdKv.fromClient(client).stream(range))
+        const ofStream = yield* pagesOf((client) => EtcdKv.fromClient(client).stream(range, { deadline: "30 seconds" }))
         const ofSnapshot = yield* pagesOf((client) =>
           Stream.unwrap(
             Effect.map(EtcdWatch.fromClient(client), (service) =>
