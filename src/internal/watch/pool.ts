@@ -10,8 +10,8 @@
  * - A *call* is one gRPC call of `Watch.Watch`, from its opening to its end (`watchCall.ts`).
  * - A *watcher*, as in etcd's server, is a subscription as the server of one call knows it: by an id.
  * - The *pool* puts subscriptions on streams, and makes the reads that they need (`reading.ts`, `identity.ts`).
- * - A *position* is how far a store was, by revision and raft term. A store that is behind one has *regressed*, or lags
- *   (`identity.ts`).
+ * - A *position* is how far a store was, by revision and raft term. A store that is behind one has *regressed*, or its
+ *   member lags (`identity.ts`); which of them, the *verification* of each call finds out (`verification.ts`).
  * - An *outage* is the time in which no server does what watches need of one (`outage.ts`).
  *
  * `options.ts` checks what a program gives, `settings.ts` has what only tests set, and `rules.ts` what failures mean for

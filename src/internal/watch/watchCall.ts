@@ -14,7 +14,6 @@
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
-import * as Latch from "effect/Latch"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../EtcdClient.ts"
@@ -27,9 +26,10 @@ import type { Pool } from "./pool.ts"
 import * as Progress from "./progress.ts"
 import * as Rules from "./rules.ts"
 import type { Sharing, StreamOptions, Subscription } from "./subscription.ts"
+import { Verification } from "./verification.ts"
 
 type WatchRequest = MessageInitShape<typeof Rpc.WatchRequestSchema>
-export type Duplex = EtcdClient.Duplex<typeof Rpc.WatchRequestSchema, typeof Rpc.WatchResponseSchema>
+type Duplex = EtcdClient.Duplex<typeof Rpc.WatchRequestSchema, typeof Rpc.WatchResponseSchema>
 
 const maxCancels = 1000
 
@@ -43,7 +43,7 @@ const firstId = 1n << 32n
 const unansweredInARow = 2
 
 /** A watch as the server of this call knows it. */
-interface Watcher {
+export interface Watcher {
   id: bigint
   readonly subscription: Subscription
   /** How far the store was when the server took the watch. */
@@ -55,19 +55,6 @@ interface Watcher {
   readonly isTrusted: boolean
   /** Whether events came while that was not certain, and were not taken. */
   hasMissed: boolean
-}
-
-/** What a watch had seen of the store when something was asked about it. */
-interface Expectation {
-  readonly watcher: Watcher
-  readonly seen: Identity.Position
-}
-
-/** What is to be looked up: a write, or, where there was none, only how far the store is. */
-interface Lookup {
-  readonly write: Identity.Write | undefined
-  /** Whom it is about, if not all. */
-  readonly of: Subscription | undefined
 }
 
 /** How a call ends that is only to be made again: its server takes no more calls, or it was made in the wrong way. */
@@ -145,21 +132,17 @@ export class WatchCall {
   private version: string | undefined
   /** Whether the server has said anything since it was asked for progress, or would have been. */
   private isHeard = false
-  /** Those whose server may have another store than the one that they have seen. */
-  private readonly doubted = new Set<Watcher>()
-  private readonly lookups: Array<Lookup> = []
-  /** Open when there is something to be looked up. */
-  private readonly doubt = Latch.makeUnsafe(false)
+  private readonly verification: Verification
 
   /** Asks for the watches that there are. */
   constructor(host: Host, duplex: Duplex, subscriptions: Iterable<Subscription>) {
     this.host = host
     this.duplex = duplex
     this.endpoint = duplex.endpoint
-    for (const subscription of subscriptions) this.create(this.watcher(subscription, false))
+    this.verification = new Verification(host, duplex.endpoint, this.watchers, (watcher) => this.trust(watcher))
+    for (const subscription of subscriptions) this.create(this.newWatcher(subscription, false))
     host.expect(true)
-    const write = this.latestWrite()
-    if (write !== undefined) this.lookUp({ write, of: undefined })
+    this.verification.begin()
   }
 
   /** How much is remembered, for tests. */
@@ -174,9 +157,8 @@ export class WatchCall {
 
   /** Asks for a watch. */
   join(subscription: Subscription): void {
-    this.create(this.watcher(subscription, false))
-    const { write } = subscription
-    if (write !== undefined) this.lookUp({ write, of: subscription })
+    this.create(this.newWatcher(subscription, false))
+    this.verification.join(subscription)
   }
 
   /** Lets go of a watch, and tells the server. */
@@ -192,12 +174,12 @@ export class WatchCall {
     // A server that stops in good order waits for its calls to end. What has come is read before: where the connection is
     // lost, that ends with the reason.
     const draining: Effect.Effect<Ending> = Effect.as(Effect.andThen(this.duplex.draining, Time.reading), "draining")
-    return Effect.raceAllFirst([this.read, draining, this.write, this.verify, this.keepUp])
+    return Effect.raceAllFirst([this.read, draining, this.write, this.verification.run, this.keepUp])
   }
 
   // What is asked
 
-  private watcher(subscription: Subscription, isTrusted: boolean): Watcher {
+  private newWatcher(subscription: Subscription, isTrusted: boolean): Watcher {
     const watcher: Watcher = {
       id: this.nextId++,
       subscription,
@@ -229,7 +211,7 @@ export class WatchCall {
   /** What comes for the watcher from now on is for nobody. */
   private vacate(watcher: Watcher): void {
     watcher.left = true
-    this.doubted.delete(watcher)
+    this.verification.forget(watcher)
     if (this.byId.delete(watcher.id)) this.cancel(watcher.id)
   }
 
@@ -300,7 +282,7 @@ export class WatchCall {
     if (watcher === undefined) return
     const { subscription } = watcher
     if (answer.canceled) this.onCanceled(watcher, answer)
-    else if (this.doubted.has(watcher)) watcher.hasMissed = true
+    else if (this.verification.doubts(watcher)) watcher.hasMissed = true
     else if (answer.events.length > 0) {
       subscription.events(answer.events, answer.fragment, Identity.positionOf(answer.header))
     } else subscription.progress(Identity.positionOf(answer.header))
@@ -327,8 +309,7 @@ export class WatchCall {
     watcher.askedBefore = this.asked
     this.byId.set(watcher.id, watcher)
     if (!watcher.isTrusted && Identity.isBehind(takenAt, watcher.subscription.seen)) {
-      this.doubted.add(watcher)
-      this.doubt.openUnsafe()
+      this.verification.doubt(watcher)
     } else {
       this.serve(watcher, takenAt)
     }
@@ -358,7 +339,7 @@ export class WatchCall {
   /** Lets go of a watch that the server has ended. */
   private drop(watcher: Watcher): void {
     watcher.left = true
-    this.doubted.delete(watcher)
+    this.verification.forget(watcher)
     this.byId.delete(watcher.id)
     this.watchers.delete(watcher.subscription)
     this.host.dropped(watcher.subscription)
@@ -374,76 +355,8 @@ export class WatchCall {
     this.answered++
     for (const watcher of [...this.byId.values()]) {
       const { askedBefore, subscription, takenAt } = watcher
-      if (takenAt === undefined || watcher.left || this.doubted.has(watcher)) continue
+      if (takenAt === undefined || watcher.left || this.verification.doubts(watcher)) continue
       if (this.answered > askedBefore || now.revision > takenAt.revision) subscription.progress(now)
-    }
-  }
-
-  // Whether the store is the one that was watched
-
-  private latestWrite(): Identity.Write | undefined {
-    let latest: Identity.Write | undefined
-    for (const { write } of this.watchers.keys()) {
-      if (write !== undefined && (latest === undefined || write.revision > latest.revision)) latest = write
-    }
-    return latest
-  }
-
-  private lookUp(lookup: Lookup): void {
-    this.lookups.push(lookup)
-    this.doubt.openUnsafe()
-  }
-
-  /** Looks up what is doubtful, one thing after the other. */
-  private readonly verify: Effect.Effect<never> = Effect.forever(
-    Effect.suspend(() => {
-      const lookup = this.lookups.shift()
-      const [doubted] = this.doubted
-      if (lookup !== undefined) return this.verifyWrite(lookup)
-      if (doubted !== undefined) return this.verifyPosition(doubted)
-      this.doubt.closeUnsafe()
-      return this.doubt.await
-    })
-  )
-
-  /** Where that cannot be looked up for good, one goes on without. */
-  private verifyWrite({ of, write }: Lookup): Effect.Effect<void> {
-    const expectations = this.expectations.filter(({ watcher }) => of === undefined || of === watcher.subscription)
-    const key = write?.key ?? expectations[0]?.watcher.subscription.request.range.key
-    return key === undefined ? Effect.void : Effect.catch(this.look(key, write, expectations), () => Effect.void)
-  }
-
-  /** What is behind cannot be left at that. */
-  private verifyPosition(doubted: Watcher): Effect.Effect<void> {
-    const { subscription } = doubted
-    return Effect.catch(this.look(subscription.request.range.key, undefined, this.expectations), (error) =>
-      Effect.sync(() => {
-        if (!doubted.left) this.host.expel(subscription, (one) => one.fail(error))
-      })
-    )
-  }
-
-  private get expectations(): ReadonlyArray<Expectation> {
-    return Array.from(this.watchers.values(), (watcher) => ({ watcher, seen: watcher.subscription.seen }))
-  }
-
-  private look(key: Uint8Array, write: Identity.Write | undefined, expectations: ReadonlyArray<Expectation>) {
-    const { endpoint } = this
-    const { options, pool } = this.host
-    const { term } = expectations.map(({ seen }) => seen).reduce(Identity.later, Identity.unknown)
-    return Effect.flatMap(pool.look(options, { endpoint, key, write, term }), (evidence) => {
-      this.compare(expectations, evidence)
-      return this.host.tellOfService
-    })
-  }
-
-  private compare(expectations: ReadonlyArray<Expectation>, evidence: Identity.Evidence): void {
-    for (const { seen, watcher } of expectations) {
-      const { subscription } = watcher
-      if (this.watchers.get(subscription) !== watcher) continue
-      const regression = Identity.regressionOf(seen, evidence)
-      if (regression !== undefined) this.host.expel(subscription, (one) => one.regressed(regression))
-      else if (this.doubted.delete(watcher)) this.trust(watcher)
     }
   }
 
@@ -451,7 +364,7 @@ export class WatchCall {
   private trust(watcher: Watcher): void {
     if (watcher.hasMissed) {
       this.vacate(watcher)
-      this.create(this.watcher(watcher.subscription, true))
+      this.create(this.newWatcher(watcher.subscription, true))
     } else {
       this.serve(watcher, watcher.takenAt!)
     }
@@ -497,15 +410,6 @@ export class WatchCall {
     }
   }
 
-  /**
-   * The call may be kept by a proxy, and the store behind it have gone back: then it is silent. What still waits to be
-   * looked up, since the store cannot be read now, will do for that.
-   */
-  private suspectSilence(): void {
-    if (!this.isHeard && this.lookups.length === 0) this.lookUp({ write: this.latestWrite(), of: undefined })
-    this.isHeard = false
-  }
-
   /** A watch whose keys are quiet learns how far it is, so that it can go on from there when the call has broken. */
   private readonly keepUp: Effect.Effect<never> = Effect.suspend(() => {
     const { settings, time } = this.host.pool
@@ -514,7 +418,8 @@ export class WatchCall {
     )
     const ask = Effect.suspend(() => {
       this.separateEarly()
-      this.suspectSilence()
+      if (!this.isHeard) this.verification.suspectSilence()
+      this.isHeard = false
       return this.version === undefined ? this.askProgress : this.askAs(this.version)
     })
     return Effect.forever(Effect.andThen(interval, Effect.ignore(ask)))
