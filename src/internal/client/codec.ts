@@ -19,17 +19,25 @@ let protobuf: typeof import("./protobuf.ts") | undefined
 
 export const isReady = (): boolean => protobuf !== undefined
 
-/** Loads protobuf-es, which calls wait for until it is there: from then on messages are written and read at once. */
-export const ready: Effect.Effect<void> = Effect.suspend(() =>
-  protobuf === undefined
-    ? Effect.map(
-        Effect.promise(() => import("./protobuf.ts")),
-        (loaded) => {
-          protobuf = loaded
-        }
-      )
-    : Effect.void
+const load = Effect.map(
+  Effect.promise(() => import("./protobuf.ts")),
+  (loaded) => {
+    protobuf = loaded
+  }
 )
+
+/** What its caller does with it meanwhile is no part of the call. What cannot be copied cannot be encoded either. */
+const keep = <A>(request: A): A =>
+  Result.getOrElse(
+    Result.try(() => structuredClone(request)),
+    () => request
+  )
+
+/**
+ * Waits until protobuf-es is loaded, from when on messages are written and read at once. Gives the request as it is now.
+ */
+export const ready = <A>(request: A): Effect.Effect<A> =>
+  Effect.suspend(() => (protobuf === undefined ? Effect.as(load, keep(request)) : Effect.succeed(request)))
 
 /** Makes the call's request ready for the wire. */
 export const encode = <I extends DescMessage>(

@@ -157,9 +157,8 @@ export const makeServerStream =
   ) =>
     Stream.unwrap(
       Effect.gen(function* () {
-        yield* Codec.ready
         const method = methodOf(descriptor)
-        const bytes = yield* Effect.fromResult(Codec.encode(method, descriptor.input, request))
+        const bytes = yield* Effect.fromResult(Codec.encode(method, descriptor.input, yield* Codec.ready(request)))
         const kind = kindOf(method, request)
         const call = yield* begin({
           engine,
@@ -192,7 +191,7 @@ export const makeBidirectional =
     options: EtcdClient.CallOptions = {}
   ) =>
     Effect.gen(function* () {
-      yield* Codec.ready
+      yield* Codec.ready(undefined)
       const method = methodOf(descriptor)
       const kind = kindOf(method, undefined)
       const call = yield* begin({ engine, credentials, method, kind, request: undefined, options, isAnswered: false })

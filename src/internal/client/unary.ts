@@ -37,7 +37,9 @@ export const make = (engine: Engine, credentials: Credentials.Credentials): Etcd
     options: EtcdClient.CallOptions = {}
   ): Effect.Effect<MessageShape<O>, EtcdError.EtcdError> =>
     Effect.withFiber((fiber) => {
-      if (!Codec.isReady()) return Effect.andThen(Codec.ready, unary(descriptor, request, options))
+      if (!Codec.isReady()) {
+        return Effect.flatMap(Codec.ready(request), (request) => unary(descriptor, request, options))
+      }
       const method = methodOf(descriptor)
       const encoded = Codec.encode(method, descriptor.input, request)
       if (Result.isFailure(encoded)) return Effect.fail(encoded.failure)
