@@ -14,10 +14,8 @@ import type * as EtcdError from "../src/EtcdError.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as KeyRange from "../src/KeyRange.ts"
 import * as Etcd from "./support/client/etcd.ts"
+import { reasonOf } from "./support/effects.ts"
 import * as Spans from "./support/spans.ts"
-
-const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason)
 
 /** An etcd with the users root and app, whose passwords are "r" and "a"; authentication is not enabled yet. */
 const setUp = Effect.fnUntraced(function* (flags: ReadonlyArray<string> = []) {

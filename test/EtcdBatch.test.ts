@@ -27,11 +27,12 @@ import type { Limit } from "../src/internal/client/limit.ts"
 import { KV, TxnResponseSchema } from "../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../src/KeyRange.ts"
 import * as Watched from "./support/batch/watched.ts"
+import { bytes, text } from "./support/bytes.ts"
+import { start } from "./support/effects.ts"
 import { freeze, standStill, until } from "./support/machine.ts"
 import { recorder } from "./support/spans.ts"
+import { turns } from "./support/time.ts"
 
-const bytes = (text: string) => new TextEncoder().encode(text)
-const text = (value: Uint8Array) => new TextDecoder().decode(value)
 const numbers = (count: number) => Array.from({ length: count }, (_, index) => index)
 
 const batched = Effect.fnUntraced(function* (options?: EtcdBatch.Options) {
@@ -39,8 +40,6 @@ const batched = Effect.fnUntraced(function* (options?: EtcdBatch.Options) {
   const client = yield* EtcdBatch.fromClient(watched.client, options)
   return { watched, sent: watched.sent, client, kv: EtcdKv.fromClient(client) }
 })
-
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 /** Starts the first call while nothing is in flight, and the others while it is. */
 const together = <A, E>(watched: Watched.Watched, calls: ReadonlyArray<Effect.Effect<A, E>>) =>
@@ -1045,9 +1044,7 @@ describe("EtcdBatch", () => {
         Effect.andThen(
           Effect.sync(() => vi.advanceTimersByTime(millis)),
           // What is overdue lets the sockets be read first.
-          Effect.forEach(numbers(20), () =>
-            Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
-          )
+          turns(20)
         )
       yield* start(kv.put("a", "1"))
       const behind = yield* start(Effect.flip(kv.put("a", "2")))

@@ -33,8 +33,8 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdBinary from "../src/EtcdBinary.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
-import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
 import { unpack } from "../src/internal/binary/unpack.ts"
+import { reasonOf } from "./support/effects.ts"
 import { recorder } from "./support/spans.ts"
 import { byTestClock, soon } from "./support/time.ts"
 
@@ -58,9 +58,6 @@ const settings = (values: Record<string, string>) =>
       { preserveEmptyStrings: true }
     )
   )
-
-const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdProcessError.EtcdProcessError, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason)
 
 /** Everything that is logged while `effect` runs. */
 const logged = <A, E, R>(effect: Effect.Effect<A, E, R>) =>

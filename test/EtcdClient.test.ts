@@ -11,9 +11,9 @@ import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import { KV, Lease, Maintenance, Watch } from "../src/internal/proto/rpc_pb.ts"
+import { bytes } from "./support/bytes.ts"
 import * as Etcd from "./support/client/etcd.ts"
 
-const bytes = (text: string) => new TextEncoder().encode(text)
 const key = bytes("key")
 const value = bytes("value")
 

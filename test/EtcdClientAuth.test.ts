@@ -12,7 +12,6 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
-import type * as EtcdError from "../src/EtcdError.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import type { CallOptions, TransportError } from "../src/internal/grpc/Transport.ts"
@@ -25,17 +24,16 @@ import {
   Maintenance,
   Watch
 } from "../src/internal/proto/rpc_pb.ts"
+import { bytes } from "./support/bytes.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
+import { reasonOf } from "./support/effects.ts"
 import { byTestClock } from "./support/time.ts"
 
-const bytes = (text: string) => new TextEncoder().encode(text)
 const credentials = (password = "hunter2") => ({ username: "root", password: Redacted.make(password) })
 const nothing = new Uint8Array(0)
 const key = bytes("k")
 const put = (client: EtcdClient.Client) => client.unary(KV.method.put, { key })
-const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason)
 
 const tokenBytes = (token: string) =>
   toBinary(AuthenticateResponseSchema, create(AuthenticateResponseSchema, { token }))

@@ -25,6 +25,7 @@ import * as Endpoint from "../src/internal/client/endpoint.ts"
 import { invalid } from "../src/internal/options.ts"
 import { Auth, Cluster, KV, Lease, Maintenance, MemberListResponseSchema, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
+import { reasonOf } from "./support/effects.ts"
 import { byTestClock } from "./support/time.ts"
 
 /** The test's clock is its time. */
@@ -40,9 +41,6 @@ const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
   client.unary(KV.method.put, { key: nothing }, options)
 
 const addresses = (fake: Fake.Fake) => fake.sent.map((call) => call.address)
-
-const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason)
 
 describe("an endpoint", () => {
   it("is a host and port, a URL, or a socket", () => {

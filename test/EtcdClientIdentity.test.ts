@@ -27,14 +27,13 @@ import {
 } from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
+import { reasonOf } from "./support/effects.ts"
 
 const key = new Uint8Array([1])
 const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
   client.unary(KV.method.put, { key }, options)
 const retry = Schedule.spaced("20 millis")
 const get = (client: EtcdClient.Client) => client.unary(KV.method.range, { key })
-const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason)
 
 const clusterOf = (endpoint: string) =>
   Effect.gen(function* () {

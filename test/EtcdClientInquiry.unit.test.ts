@@ -13,7 +13,6 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
-import type { EtcdError } from "../src/EtcdError.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import type { TransportError } from "../src/internal/grpc/Transport.ts"
 import {
@@ -26,6 +25,7 @@ import {
 } from "../src/internal/proto/rpc_pb.ts"
 import * as Time from "../src/internal/time.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
+import { reasonOf, start } from "./support/effects.ts"
 import * as Frames from "./support/http2/frames.ts"
 import * as Http2 from "./support/http2/nodeServer.ts"
 import { standStill } from "./support/machine.ts"
@@ -38,10 +38,6 @@ const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
   client.unary(KV.method.put, { key }, options)
 const get = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
   client.unary(KV.method.range, { key }, options)
-const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason)
-
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 /** Lets so much of the client's time pass, a little at a time, with the turns of the event loop that it takes. */
 const pass = (millis: number) =>

@@ -10,10 +10,9 @@ import * as Schedule from "effect/Schedule"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import type { EtcdError } from "../src/EtcdError.ts"
 import { KV, Maintenance } from "../src/internal/proto/rpc_pb.ts"
+import { bytes } from "./support/bytes.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import { slowLink } from "./support/client/slowLink.ts"
-
-const bytes = (text: string) => new TextEncoder().encode(text)
 
 const put = (client: EtcdClient.Client, key: string, options?: EtcdClient.CallOptions) =>
   client.unary(KV.method.put, { key: bytes(key) }, options)

@@ -21,14 +21,13 @@ import { makeWith } from "../src/internal/client/client.ts"
 import { KV, Maintenance, MemberListResponseSchema, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
+import { reasonOf } from "./support/effects.ts"
 import { byTestClock } from "./support/time.ts"
 
 const nothing = new Uint8Array(0)
 const ok = () => Effect.succeed(nothing)
 const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
   client.unary(KV.method.put, { key: nothing }, options)
-const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason)
 
 /** Gives what runs in the background its turns. */
 const turns = Effect.forEach(

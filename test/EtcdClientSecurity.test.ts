@@ -12,17 +12,15 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "../src/EtcdClient.ts"
-import type * as EtcdError from "../src/EtcdError.ts"
 import { Auth, KV, Maintenance } from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
+import { reasonOf } from "./support/effects.ts"
 import * as Http2 from "./support/http2/nodeServer.ts"
 import { freePort, temporaryDirectory, until } from "./support/machine.ts"
+import { fixture } from "./support/tls.ts"
 
-const fixture = (name: string) => join(import.meta.dirname, "fixtures", "tls", name)
-const file = (name: string) => ({ file: fixture(name) })
-
-const secureFlags = ["--cert-file", fixture("server.pem"), "--key-file", fixture("server.key")]
-const tls = { ca: file("ca.pem") }
+const secureFlags = ["--cert-file", fixture.path("server.pem"), "--key-file", fixture.path("server.key")]
+const tls = { ca: fixture.file("ca.pem") }
 const credentials = { username: "root", password: Redacted.make("hunter2") }
 const key = new Uint8Array([1])
 const value = new TextEncoder().encode("a secret")
@@ -30,8 +28,6 @@ const value = new TextEncoder().encode("a secret")
 const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
   client.unary(KV.method.put, { key, value }, options)
 const once = { retry: Schedule.recurs(0) }
-const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason)
 
 /** Answers every call as if it were etcd, or as one without a leader, and keeps what it was told. */
 const recording = (hasLeader = true) => {

@@ -11,7 +11,6 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
-import type * as EtcdError from "../src/EtcdError.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import { makeWith } from "../src/internal/client/client.ts"
@@ -22,6 +21,7 @@ import { nodeHttp2Transport } from "../src/internal/nodeHttp2/NodeHttp2Transport
 import { KV } from "../src/internal/proto/rpc_pb.ts"
 import * as Time from "../src/internal/time.ts"
 import * as Etcd from "./support/client/etcd.ts"
+import { reasonOf } from "./support/effects.ts"
 import { independentServer } from "./support/http2/independentServer.ts"
 import { freePort, standStill } from "./support/machine.ts"
 import { wallClock } from "./support/time.ts"
@@ -30,8 +30,6 @@ const hour = 3_600_000
 const key = new Uint8Array([1])
 const put = (client: EtcdClient.Client, options?: EtcdClient.CallOptions) =>
   client.unary(KV.method.put, { key }, options)
-const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason)
 
 /** A transport, and where it was asked to connect to. */
 const counting = (transport: Transport) => {

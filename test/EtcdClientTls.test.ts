@@ -3,7 +3,7 @@
  */
 
 import { execFileSync } from "node:child_process"
-import { closeSync, copyFileSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { closeSync, copyFileSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
@@ -15,27 +15,25 @@ import * as EtcdClient from "../src/EtcdClient.ts"
 import type * as EtcdError from "../src/EtcdError.ts"
 import { KV } from "../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "./support/client/etcd.ts"
+import { reasonOf } from "./support/effects.ts"
 import { standStill } from "./support/machine.ts"
-
-const fixture = (name: string) => join(import.meta.dirname, "fixtures", "tls", name)
-const text = (name: string) => readFileSync(fixture(name), "utf8")
-const file = (name: string) => ({ file: fixture(name) })
+import { fixture } from "./support/tls.ts"
 
 const put = (client: EtcdClient.Client) => client.unary(KV.method.put, { key: new Uint8Array([1]) })
-const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdError.EtcdError, R>) =>
-  Effect.map(Effect.flip(effect), (error) => error.reason)
 
 const node = (certificate: string, flags: ReadonlyArray<string> = []) =>
   Etcd.node({
     scheme: "https",
-    flags: ["--cert-file", fixture(`${certificate}.pem`), "--key-file", fixture("server.key"), ...flags],
-    client: { tls: { insecureSkipVerify: true, certificate: file("client.pem"), key: file("client.key") } }
+    flags: ["--cert-file", fixture.path(`${certificate}.pem`), "--key-file", fixture.path("server.key"), ...flags],
+    client: {
+      tls: { insecureSkipVerify: true, certificate: fixture.file("client.pem"), key: fixture.file("client.key") }
+    }
   })
 
 const connect = (to: Etcd.Node, tls: EtcdClient.Tls) =>
   EtcdClient.make({ endpoints: [to.endpoint], tls, retry: Schedule.recurs(0), reconnect: Schedule.spaced("1 milli") })
 
-const ca = file("ca.pem")
+const ca = fixture.file("ca.pem")
 
 const temporary = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "effect-etcd-test-"))),
@@ -53,11 +51,11 @@ describe("a server's certificate", () => {
     Effect.gen(function* () {
       const good = yield* node("server")
       yield* put(yield* connect(good, { ca }))
-      yield* put(yield* connect(good, { ca: text("ca.pem"), minVersion: "TLSv1.3" }))
+      yield* put(yield* connect(good, { ca: fixture.text("ca.pem"), minVersion: "TLSv1.3" }))
       yield* put(yield* connect(good, { ca, serverName: "localhost" }))
       assertUnreachable(yield* reasonOf(put(yield* connect(good, {}))), /CA that is not trusted/)
       assertUnreachable(
-        yield* reasonOf(put(yield* connect(good, { ca: file("other-ca.pem") }))),
+        yield* reasonOf(put(yield* connect(good, { ca: fixture.file("other-ca.pem") }))),
         /CA that is not trusted/
       )
       yield* put(yield* connect(good, { insecureSkipVerify: true }))
@@ -81,16 +79,16 @@ describe("a server's certificate", () => {
 })
 
 describe("a client's certificate", () => {
-  const demanding = node("server", ["--client-cert-auth", "--trusted-ca-file", fixture("ca.pem")])
+  const demanding = node("server", ["--client-cert-auth", "--trusted-ca-file", fixture.path("ca.pem")])
 
   it.live("is shown to a server that asks for one", () =>
     Effect.gen(function* () {
       const strict = yield* demanding
-      const key = Redacted.make(text("client.key"))
-      yield* put(yield* connect(strict, { ca, certificate: text("client.pem"), key }))
+      const key = Redacted.make(fixture.text("client.key"))
+      yield* put(yield* connect(strict, { ca, certificate: fixture.text("client.pem"), key }))
       const without = yield* reasonOf(put(yield* connect(strict, { ca })))
       assertUnreachable(without, /certificate/i)
-      const others = { certificate: file("other-client.pem"), key: file("other-client.key") }
+      const others = { certificate: fixture.file("other-client.pem"), key: fixture.file("other-client.key") }
       assertUnreachable(yield* reasonOf(put(yield* connect(strict, { ca, ...others }))), /certificate|unknown ca/i)
     })
   )
@@ -102,8 +100,8 @@ describe("a client's certificate", () => {
       const certificate = { file: join(directory, "client.pem") }
       const key = { file: join(directory, "client.key") }
       const use = (name: string) => {
-        copyFileSync(fixture(`${name}.pem`), certificate.file)
-        copyFileSync(fixture(`${name}.key`), key.file)
+        copyFileSync(fixture.path(`${name}.pem`), certificate.file)
+        copyFileSync(fixture.path(`${name}.key`), key.file)
       }
       const restart = Effect.andThen(strict.stop, strict.start)
       const client = yield* connect(strict, { ca, certificate, key })
@@ -128,7 +126,7 @@ describe("a client's certificate", () => {
       use("client")
       yield* Effect.retry(put(client), Schedule.spaced("20 millis"))
       // What cannot be read does no harm to the connection that there is, and none to the next one when it is there again.
-      writeFileSync(key.file, text("client.key").slice(0, 60))
+      writeFileSync(key.file, fixture.text("client.key").slice(0, 60))
       yield* put(client)
       yield* restart
       const halfWritten = yield* Effect.flip(put(client)).pipe(
@@ -147,7 +145,7 @@ describe("a client's certificate", () => {
     Effect.gen(function* () {
       const strict = yield* demanding
       const text = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
-      const certificate = file("client.pem")
+      const certificate = fixture.file("client.pem")
       const given = yield* reasonOf(connect(strict, { ca, certificate, key: Redacted.make(text) }))
       assert.strictEqual(given._tag, "InvalidArgument")
       const directory = yield* temporary
@@ -166,11 +164,11 @@ describe("a client's certificate", () => {
   it.live("without its key, an authority that is a path, and an empty one are refused when the client is made", () =>
     Effect.gen(function* () {
       const options: ReadonlyArray<[EtcdClient.Tls, RegExp]> = [
-        [{ certificate: file("client.pem") }, /without its key/],
-        [{ key: file("client.key") }, /without tls\.certificate/],
-        [{ ca: fixture("ca.pem") }, /name of a file/],
+        [{ certificate: fixture.file("client.pem") }, /without its key/],
+        [{ key: fixture.file("client.key") }, /without tls\.certificate/],
+        [{ ca: fixture.path("ca.pem") }, /name of a file/],
         [{ ca: "" }, /is empty/],
-        [{ ca: text("client.key") }, /certificate is due/],
+        [{ ca: fixture.text("client.key") }, /certificate is due/],
         [{ minVersion: "TLSv1.1" as never }, /TLSv1\.2/],
         [{ serverName: "" }, /serverName/]
       ]
@@ -225,7 +223,7 @@ describe("what cannot mend itself", () => {
       const good = yield* node("server")
       // With the client's own schedule, which goes on for seconds.
       const client = (tls: EtcdClient.Tls) => EtcdClient.make({ endpoints: [good.endpoint], tls })
-      for (const tls of [{}, { ca: file("other-ca.pem") }, { ca, serverName: "other.example" }]) {
+      for (const tls of [{}, { ca: fixture.file("other-ca.pem") }, { ca, serverName: "other.example" }]) {
         const reason = yield* reasonOf(put(yield* client(tls)))
         if (reason._tag !== "Unreachable") return assert.fail(reason.message)
         assert.strictEqual(reason.lasting, true)
@@ -233,7 +231,7 @@ describe("what cannot mend itself", () => {
       // A file may be there in a moment.
       const missing = yield* EtcdClient.make({
         endpoints: [good.endpoint],
-        tls: { ca: { file: fixture("none.pem") } },
+        tls: { ca: { file: fixture.path("none.pem") } },
         retry: Schedule.recurs(1)
       })
       const reason = yield* reasonOf(put(missing))

@@ -10,6 +10,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as SemVer from "effect/SemVer"
 import * as EtcdConfig from "../src/EtcdConfig.ts"
 import * as Table from "../src/internal/config/table.ts"
+import { exited } from "./support/etcd.ts"
 import { freePort } from "./support/machine.ts"
 import { fixture } from "./support/tls.ts"
 
@@ -346,10 +347,9 @@ const start = Effect.fnUntraced(function* (input: (current: SemVer.SemVer) => Et
 })
 
 const kill = (child: ChildProcess) =>
-  Effect.callback<void>((resume) => {
-    if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
-    child.once("exit", () => resume(Effect.void))
+  Effect.suspend(() => {
     child.kill("SIGKILL")
+    return exited(child)
   })
 
 const serving = (child: ChildProcess) =>

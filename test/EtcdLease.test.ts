@@ -23,13 +23,12 @@ import * as EtcdProcess from "../src/EtcdProcess.ts"
 import * as EtcdTxn from "../src/EtcdTxn.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
 import * as KeyRange from "../src/KeyRange.ts"
+import { text } from "./support/bytes.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import { freeze } from "./support/machine.ts"
 
 const reason = <A, R>(effect: Effect.Effect<A, { readonly reason: { readonly _tag: string } }, R>) =>
   Effect.map(Effect.flip(effect), (error) => error.reason._tag)
-
-const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes)
 
 const isThere = (leases: EtcdLease.Service, id: EtcdId.LeaseId) => Effect.map(leases.list(), (ids) => ids.includes(id))
 

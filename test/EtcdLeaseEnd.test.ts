@@ -22,14 +22,9 @@ import { Lease as LeaseRpc } from "../src/internal/proto/rpc_pb.ts"
 import * as Time from "../src/internal/time.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import * as Stub from "./support/lease/stubClient.ts"
+import { turns } from "./support/time.ts"
 
 const id = LeaseId(7n)
-
-const turns = (count: number) =>
-  Effect.callback<void>((resume) => {
-    const turn = (left: number): unknown => (left === 0 ? resume(Effect.void) : setImmediate(turn, left - 1))
-    turn(count)
-  })
 
 /** Lets the fibers of the service do what is to be done now. */
 const settle = Effect.andThen(TestClock.adjust(0), turns(10))

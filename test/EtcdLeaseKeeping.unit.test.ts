@@ -17,6 +17,7 @@ import { LeaseId } from "../src/EtcdId.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as Time from "../src/internal/time.ts"
 import * as Stub from "./support/lease/stubClient.ts"
+import { turns } from "./support/time.ts"
 
 const id = LeaseId(7n)
 
@@ -31,13 +32,7 @@ const setUp = Effect.fnUntraced(function* (endpoints?: ReadonlyArray<string>) {
 })
 
 /** Lets the fibers of the service do what is to be done now, and read what has come. */
-const settle = Effect.andThen(
-  TestClock.adjust(0),
-  Effect.callback<void>((resume) => {
-    const turn = (left: number): unknown => (left === 0 ? resume(Effect.void) : setImmediate(turn, left - 1))
-    turn(10)
-  })
-)
+const settle = Effect.andThen(TestClock.adjust(0), turns(10))
 
 const remaining = (lease: EtcdLease.Lease) => Effect.map(lease.remaining, Duration.toMillis)
 

@@ -12,16 +12,10 @@ import { LeaseId } from "../src/EtcdId.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as Stub from "./support/lease/stubClient.ts"
 import { makeRandom, type Random } from "./support/random.ts"
-import { byTestClock } from "./support/time.ts"
+import { byTestClock, turns } from "./support/time.ts"
 
 /** Lets the fibers of the service do what is to be done now, and read what has come. */
-const settle = Effect.andThen(
-  TestClock.adjust(0),
-  Effect.callback<void>((resume) => {
-    const turn = (left: number): unknown => (left === 0 ? resume(Effect.void) : setImmediate(turn, left - 1))
-    turn(8)
-  })
-)
+const settle = Effect.andThen(TestClock.adjust(0), turns(8))
 
 const stepMillis = 100
 

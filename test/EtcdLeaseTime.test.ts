@@ -19,14 +19,9 @@ import * as EtcdLease from "../src/EtcdLease.ts"
 import * as Time from "../src/internal/time.ts"
 import * as Etcd from "./support/client/etcd.ts"
 import * as Stub from "./support/lease/stubClient.ts"
+import { standStill } from "./support/machine.ts"
 
 const real = Context.get(Context.empty(), Time.Time)
-
-/** Keeps the event loop for so many milliseconds. */
-const standStill = (millis: number): void => {
-  const end = performance.now() + millis
-  while (performance.now() < end);
-}
 
 const service = Effect.fnUntraced(function* (endpoint: string) {
   const client = yield* EtcdClient.make({ endpoints: [endpoint] })
@@ -167,7 +162,7 @@ describe("a process that stands still", () => {
       setTimeout(() => {
         // The keep-alive is on its way by now.
         Effect.runSync(node.resume)
-        standStill(millis)
+        Effect.runSync(standStill(millis))
         stoodStill = performance.now()
       }, 20)
     })
@@ -210,7 +205,7 @@ describe("a process that stands still", () => {
         const calling = yield* Effect.forkChild(call, { startImmediately: true })
         // It is sent in this turn of the event loop, or in one of the next.
         for (let turn = 0; turn < 3; turn++) yield* Time.reading
-        standStill(600)
+        yield* standStill(600)
         assert.isTrue(Exit.isSuccess(yield* Fiber.await(calling)))
       }
     })
@@ -230,7 +225,7 @@ describe("a process that stands still", () => {
       const node = yield* Etcd.node()
       const { leases } = yield* service(node.endpoint)
       const lease = yield* leases.make("1 seconds")
-      const lost = yield* Effect.flip(lease.whileHeld(Effect.sync(() => standStill(1100))))
+      const lost = yield* Effect.flip(lease.whileHeld(standStill(1100)))
       assert.strictEqual(lost.reason, "not-renewed")
     })
   )

@@ -24,16 +24,18 @@ import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
 import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
+import { reasonOf, start } from "./support/effects.ts"
 import { host } from "./support/host.ts"
 import * as Machine from "./support/machine.ts"
 import { freeze, isAlive, temporaryDirectory } from "./support/machine.ts"
 import { makeRandom } from "./support/random.ts"
+import { turns } from "./support/time.ts"
 
 const quiet = { log: false } as const
 
 /** It must not take long, and a slow machine is no reason to fail. */
 const soon = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.timeoutOrElse(effect, { duration: "20 seconds", orElse: () => Effect.die("it hangs") })
+  Effect.timeoutOrElse(effect, { duration: "1 minute", orElse: () => Effect.die("it hangs") })
 
 const until = (condition: () => boolean) => soon(Machine.until(condition))
 
@@ -54,11 +56,6 @@ const isUp = (node: EtcdProcess.Node) => until(() => SubscriptionRef.getUnsafe(n
 
 const put = (node: EtcdProcess.Node, key = "key") =>
   Effect.provide(EtcdKv.put(key, "value"), EtcdLayer.connect({ endpoints: node.endpoints }))
-
-const reasonOf = <A, R>(effect: Effect.Effect<A, EtcdProcessError.EtcdProcessError, R>) =>
-  Effect.map(Effect.flip(effect), ({ reason }) => reason)
-
-const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
 
 /** Cannot serve, since the other member is not there. */
 const alone = (name: string) => ({
@@ -205,13 +202,12 @@ describe("what has failed to start", () => {
     Effect.gen(function* () {
       const directory = yield* ownTemporaryDirectory
       for (const make of [EtcdProcess.ephemeral({}, quiet), EtcdCluster.ephemeral({ ...quiet, size: 2 })]) {
-        for (const turns of [0, 1, 2, 4, 8, 16, 32]) {
+        for (const count of [0, 1, 2, 4, 8, 16, 32]) {
           const scope = yield* Scope.make()
-          const starting = yield* start(reasonOf(Scope.provide(Effect.asVoid<unknown, any, any>(make), scope)))
-          yield* Effect.repeat(
-            Effect.promise(() => new Promise(setImmediate)),
-            { times: turns }
+          const starting = yield* start(
+            reasonOf(Scope.provide(Effect.asVoid<unknown, EtcdProcessError.EtcdProcessError, any>(make), scope))
           )
+          yield* turns(count + 1)
           yield* soon(Scope.close(scope, Exit.void))
           assert.strictEqual((yield* soon(Fiber.join(starting)))._tag, "Stopped")
           assert.deepStrictEqual(readdirSync(directory), [])

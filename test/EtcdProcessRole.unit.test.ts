@@ -12,7 +12,7 @@ import * as EtcdLog from "../src/EtcdLog.ts"
 import * as WatchRole from "../src/internal/process/watchRole.ts"
 import * as Role from "../src/Role.ts"
 import { standStill } from "./support/machine.ts"
-import { byTestClock } from "./support/time.ts"
+import { byTestClock, turns } from "./support/time.ts"
 
 const own = 0xan
 const other = 0xbn
@@ -86,7 +86,7 @@ const pass = (millis: number) =>
     for (let passed = 0; passed < millis; passed += 50) {
       yield* TestClock.adjust(Math.min(50, millis - passed))
       // A verdict waits until what has come is read.
-      yield* Effect.callback<void>((resume) => void setImmediate(() => setImmediate(() => resume(Effect.void))))
+      yield* turns(2)
       yield* TestClock.adjust(0)
     }
   })

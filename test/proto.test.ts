@@ -10,8 +10,7 @@ import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import { rpcs } from "../src/internal/client/rpcs.ts"
 import * as Proto from "../src/proto.ts"
-
-const bytes = (text: string) => new TextEncoder().encode(text)
+import { bytes } from "./support/bytes.ts"
 
 describe("the wire contract", () => {
   it("has every service and method that the client knows, and every message", () => {

@@ -18,6 +18,13 @@ export const soon = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, 
     return yield* Effect.raceFirst(Fiber.join(fiber), TestClock.withLive(hanging))
   })
 
+/** Lets the event loop turn so often: what is to be done now is done, and what has come is read. */
+export const turns = (count: number): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const turn = (left: number): unknown => (left === 0 ? resume(Effect.void) : setImmediate(turn, left - 1))
+    turn(count)
+  })
+
 /** The wall clock, which a test can set, until its scope closes. */
 export const wallClock = Effect.acquireRelease(
   Effect.sync(() => {

@@ -12,7 +12,8 @@ const pathOf = (name: string): string => fileURLToPath(new URL(name, directory))
 
 export const fixture = {
   path: pathOf,
-  text: (name: string): string => fs.readFileSync(pathOf(name), "utf8")
+  text: (name: string): string => fs.readFileSync(pathOf(name), "utf8"),
+  file: (name: string) => ({ file: pathOf(name) })
 }
 
 /** What a client needs to trust the test CA, and to be known as `client` if it wants to. */

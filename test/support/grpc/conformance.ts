@@ -2,8 +2,8 @@
  * What the suites of a transport's conformance stand on: how they connect, and what a failure has to be.
  */
 import { assert } from "@effect/vitest"
-import * as Effect from "effect/Effect"
 import type { ConnectionOptions, Target, Tls, TransportError } from "../../../src/internal/grpc/Transport.ts"
+import { turns } from "../time.ts"
 
 export const defaults: ConnectionOptions = {
   connectTimeoutMillis: 10_000,
@@ -18,7 +18,7 @@ export const empty = bytes()
 export const tcp = (port: number, tls?: Tls): Target => ({ _tag: "Tcp", host: "127.0.0.1", port, ...(tls && { tls }) })
 
 /** Waits until what was sent in this turn of the event loop has gone out, and for no answer. */
-export const requestsLeave = Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
+export const requestsLeave = turns(1)
 
 export const check = (
   error: TransportError,
