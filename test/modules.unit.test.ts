@@ -209,6 +209,17 @@ describe("the modules", () => {
     })
   )
 
+  it.live("leave Node's own modules to who needs them", () =>
+    Effect.gen(function* () {
+      const loaded = yield* loadedBy(`await import("effect-etcd")`)
+      assert.include(loaded, `${source}EtcdBinary.ts`)
+      assert.deepStrictEqual(
+        loaded.filter((url) => url.startsWith("node:")),
+        []
+      )
+    })
+  )
+
   it.live("leave what reads and writes messages of any kind to the first call", () =>
     Effect.gen(function* () {
       const loaded = yield* loadedBy(`

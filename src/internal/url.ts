@@ -7,7 +7,6 @@
  *
  * @internal
  */
-import { isIP } from "node:net"
 import * as Result from "effect/Result"
 
 /** A URL that etcd accepts in some option. */
@@ -94,7 +93,8 @@ const parseUnix = (text: string, scheme: "unix" | "unixs", rest: string): Result
  * Whether the host is an IP address, and not a name; etcd takes none with a zone for one. Asks Node.js only where it may be
  * one: its first answer is slow.
  */
-export const isIp = (host: string): boolean => /^\d|:/.test(host) && !host.includes("%") && isIP(host) !== 0
+export const isIp = (host: string): boolean =>
+  /^\d|:/.test(host) && !host.includes("%") && globalThis.process.getBuiltinModule("node:net").isIP(host) !== 0
 
 /** Whether only this machine can reach the URL. */
 export const isLocal = (url: EtcdUrl): boolean =>

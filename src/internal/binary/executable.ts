@@ -3,7 +3,6 @@
  *
  * @internal
  */
-import * as NodeFs from "node:fs"
 import * as ByteSize from "effect/ByteSize"
 import * as Cache from "effect/Cache"
 import * as Duration from "effect/Duration"
@@ -58,7 +57,10 @@ export const executableAt = Effect.fnUntraced(function* (path: string) {
 
 /** Whether this user may run it: who owns it, access lists and how its file system is mounted have a say in that. */
 const mayRun = (path: string): Effect.Effect<boolean> =>
-  Effect.callback((resume) => NodeFs.access(path, NodeFs.constants.X_OK, (error) => resume(Effect.succeed(!error))))
+  Effect.callback((resume) => {
+    const { access, constants } = globalThis.process.getBuiltinModule("node:fs")
+    access(path, constants.X_OK, (error) => resume(Effect.succeed(!error)))
+  })
 
 /** The executable at `path` that this user can run. */
 export const runnableAt = Effect.fnUntraced(function* (path: string) {

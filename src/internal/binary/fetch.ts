@@ -4,7 +4,6 @@
  *
  * @internal
  */
-import * as NodeProcess from "node:process"
 import * as Cache from "effect/Cache"
 import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -53,7 +52,10 @@ const plan = (options: FetchOptions): Effect.Effect<Plan, EtcdProcessError.EtcdP
   const platform = options.platform ?? Releases.hostPlatform()
   if (platform === undefined) {
     return Effect.fail(
-      fetchFailed(baseUrl, `there is no release for this platform (${NodeProcess.platform}, ${NodeProcess.arch})`)
+      fetchFailed(
+        baseUrl,
+        `there is no release for this platform (${globalThis.process.platform}, ${globalThis.process.arch})`
+      )
     )
   }
   const version = options.version ?? Releases.defaultRelease(platform)?.version

@@ -5,7 +5,6 @@
  * Names and layout: https://github.com/etcd-io/etcd/blob/main/scripts/build-binary.sh. Every release also carries a
  * file SHA256SUMS, which the checksums below are from.
  */
-import * as NodeProcess from "node:process"
 
 /** Where a person finds them. */
 export const releasesPage = "https://github.com/etcd-io/etcd/releases"
@@ -57,8 +56,8 @@ const arches: Record<string, Arch> = { x64: "amd64", arm64: "arm64" }
 
 /** The platform of this machine, if etcd is published for it. */
 export const hostPlatform = (): Platform | undefined => {
-  const os = oses[NodeProcess.platform]
-  const arch = arches[NodeProcess.arch]
+  const os = oses[globalThis.process.platform]
+  const arch = arches[globalThis.process.arch]
   return os === undefined || arch === undefined ? undefined : `${os}-${arch}`
 }
 

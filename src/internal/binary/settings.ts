@@ -3,15 +3,15 @@
  *
  * @internal
  */
-import * as NodeOs from "node:os"
-import * as NodeProcess from "node:process"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 
-export const isWindows = NodeProcess.platform === "win32"
+const homedir = (): string => globalThis.process.getBuiltinModule("node:os").homedir()
+
+export const isWindows = globalThis.process.platform === "win32"
 
 /** Without it, etcd refuses to say even its version where its makers do not support the architecture. */
 export const architectureVariable = "ETCD_UNSUPPORTED_ARCH"
@@ -21,7 +21,7 @@ const isWithheld = (name: string): boolean => name.startsWith("ETCD_") && name !
 /** The options of etcd in the environment of this process, which are not for an etcd that it starts. */
 export const withheldVariables = (): Record<string, undefined> =>
   Object.fromEntries(
-    Object.keys(NodeProcess.env)
+    Object.keys(globalThis.process.env)
       .filter(isWithheld)
       .map((name) => [name, undefined])
   )
@@ -33,7 +33,7 @@ export const withheldVariables = (): Record<string, undefined> =>
 export const setting = (name: string): Effect.Effect<string | undefined, EtcdProcessError.EtcdProcessError> =>
   Effect.gen(function* () {
     const configured = yield* Config.option(Config.String(name))
-    const value = Option.getOrElse(configured, () => NodeProcess.env[name])
+    const value = Option.getOrElse(configured, () => globalThis.process.env[name])
     return value === "" ? undefined : value
   }).pipe(
     Effect.mapError((cause) =>
@@ -54,10 +54,10 @@ export const cacheDirectory: Effect.Effect<string, EtcdProcessError.EtcdProcessE
     if (xdg !== undefined && path.isAbsolute(xdg)) return path.join(xdg, "effect-etcd")
     if (isWindows) {
       const local = yield* setting("LOCALAPPDATA")
-      return path.join(local ?? path.join(NodeOs.homedir(), "AppData", "Local"), "effect-etcd")
+      return path.join(local ?? path.join(homedir(), "AppData", "Local"), "effect-etcd")
     }
-    const home = (yield* setting("HOME")) ?? NodeOs.homedir()
-    return NodeProcess.platform === "darwin"
+    const home = (yield* setting("HOME")) ?? homedir()
+    return globalThis.process.platform === "darwin"
       ? path.join(home, "Library", "Caches", "effect-etcd")
       : path.join(home, ".cache", "effect-etcd")
   }

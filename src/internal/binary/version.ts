@@ -3,7 +3,6 @@
  *
  * @internal
  */
-import * as NodeProcess from "node:process"
 import * as Cache from "effect/Cache"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -96,7 +95,7 @@ const outputOf = Effect.fnUntraced(function* (path: string) {
         path,
         "",
         `${path} could not be run (${cause.message}). Is it an etcd for this platform ` +
-          `(${NodeProcess.platform}, ${NodeProcess.arch})?`
+          `(${globalThis.process.platform}, ${globalThis.process.arch})?`
       )
     ),
     Effect.timeoutOrElse({
@@ -128,12 +127,12 @@ const refusedArchitecture = (output: string): string | undefined =>
   output.includes(architectureVariable)
     ? (new RegExp(`${architectureVariable}=(\\w+)`).exec(output)?.[1] ??
       /"arch":\s*"(\w+)"/.exec(output)?.[1] ??
-      architectures[NodeProcess.arch] ??
-      NodeProcess.arch)
+      architectures[globalThis.process.arch] ??
+      globalThis.process.arch)
     : undefined
 
 const refuses = (path: string, said: string, architecture: string) => {
-  const given = NodeProcess.env[architectureVariable]
+  const given = globalThis.process.env[architectureVariable]
   return unsupported(
     path,
     said,

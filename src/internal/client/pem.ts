@@ -6,7 +6,7 @@
  *
  * @internal
  */
-import { createPrivateKey, X509Certificate } from "node:crypto"
+import type * as NodeCrypto from "node:crypto"
 import * as Result from "effect/Result"
 
 /** What is due in a text: certificates, or a private key. */
@@ -80,9 +80,14 @@ const problemOfKey = (blocks: ReadonlyArray<Block>): Problem | undefined => {
   return Result.isFailure(keyIn(key.text)) ? problem("cannot be read") : undefined
 }
 
-const certificateIn = (text: string) => Result.try(() => new X509Certificate(text.replace("X509 CERT", "CERT")))
+const loadCrypto = (): typeof NodeCrypto => globalThis.process.getBuiltinModule("node:crypto")
 
-const keyIn = (text: string) => Result.try(() => createPrivateKey(text))
+const certificateIn = (text: string) => {
+  const { X509Certificate } = loadCrypto()
+  return Result.try(() => new X509Certificate(text.replace("X509 CERT", "CERT")))
+}
+
+const keyIn = (text: string) => Result.try(() => loadCrypto().createPrivateKey(text))
 
 /** Whether the key belongs to the first certificate, which is the one that is shown; both texts are good. */
 export const belongTogether = (certificates: string, keys: string): boolean => {

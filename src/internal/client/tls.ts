@@ -8,7 +8,6 @@
  * @internal
  */
 
-import { readFile } from "node:fs/promises"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { Pem, Tls } from "../../EtcdClient.ts"
@@ -116,7 +115,8 @@ const read = (part: Part, pem: Pem | undefined): Effect.Effect<string | undefine
   if (pem === undefined) return Effect.undefined
   if (!isFile(pem)) return Effect.succeed(textOf(pem))
   const text = Effect.tryPromise({
-    try: (signal) => readFile(pem.file, { encoding: "utf8", signal }),
+    try: (signal) =>
+      globalThis.process.getBuiltinModule("node:fs/promises").readFile(pem.file, { encoding: "utf8", signal }),
     catch: (cause) => unreadable(part, pem.file, cause)
   })
   return Effect.flatMap(text, (text) => checked(part, pem.file, text))

@@ -9,8 +9,7 @@
  *
  * @internal
  */
-import * as net from "node:net"
-import * as NodeProcess from "node:process"
+import type * as net from "node:net"
 import type * as tls from "node:tls"
 import * as Redacted from "effect/Redacted"
 import type { Target, Tls } from "./Transport.ts"
@@ -37,8 +36,13 @@ const attemptTimeoutMillis = (connectTimeoutMillis: number): number =>
 /** How much waits for a socket before it says that it is full: as Node.js has it, whatever the program makes of that. */
 const buffering = { highWaterMark: 64 * 1024 }
 
-/** Loaded when it is needed: it takes as long as dozens of modules, and a Unix socket has no use for it. */
-const loadTls = (): typeof tls => NodeProcess.getBuiltinModule("node:tls")
+// Node.js's own modules are loaded where they are needed: to import one reads all that it exports, and so loads all that
+// this stands on. `node:process` even opens standard input.
+
+const loadNet = (): typeof net => globalThis.process.getBuiltinModule("node:net")
+
+/** Not with `node:net`: it takes as long as dozens of modules, and a Unix socket has no use for it. */
+const loadTls = (): typeof tls => globalThis.process.getBuiltinModule("node:tls")
 
 /** Starts to connect. Throws where `node:tls` does: on a certificate, key or CA that is not PEM, or do not match. */
 export const openSocket = (target: Target, connectTimeoutMillis: number): net.Socket => {
@@ -52,7 +56,7 @@ export const openSocket = (target: Target, connectTimeoutMillis: number): net.So
           autoSelectFamilyAttemptTimeout: attemptTimeoutMillis(connectTimeoutMillis)
         }
   return target.tls === undefined
-    ? net.connect({ ...address, ...buffering, noDelay: true })
+    ? loadNet().connect({ ...address, ...buffering, noDelay: true })
     : loadTls()
         .connect({ ...address, ...buffering, ...tlsOptions(target, target.tls) })
         .setNoDelay(true)
@@ -66,7 +70,7 @@ const tlsOptions = (target: Target, options: Tls): tls.ConnectionOptions => {
     rejectUnauthorized: options.insecureSkipVerify !== true,
     checkServerIdentity: (_, certificate) => loadTls().checkServerIdentity(name, certificate)
   }
-  if (net.isIP(name) === 0) connection.servername = name
+  if (loadNet().isIP(name) === 0) connection.servername = name
   // `node:tls` takes an empty text, unless it is in a list, for the authorities of the system.
   if (options.ca !== undefined) connection.ca = [options.ca]
   if (options.certificate !== undefined) connection.cert = options.certificate

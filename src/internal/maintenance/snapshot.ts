@@ -6,7 +6,6 @@
  *
  * @internal
  */
-import * as NodeCrypto from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as EtcdError from "../../EtcdError.ts"
 
@@ -43,7 +42,7 @@ interface Check {
 }
 
 export const makeCheck = (): Check => {
-  const hash = NodeCrypto.createHash("sha256")
+  const hash = globalThis.process.getBuiltinModule("node:crypto").createHash("sha256")
   let tail: Uint8Array = noBytes
   let received = 0
   return {

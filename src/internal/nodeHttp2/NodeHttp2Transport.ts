@@ -17,7 +17,6 @@
  *
  * @internal
  */
-import * as NodeProcess from "node:process"
 import { type Dial, transportOf } from "../grpc/connect.ts"
 import { connectionWindowBytes, streamWindowBytes } from "../grpc/flow.ts"
 import { largestHeaderList } from "../grpc/metadata.ts"
@@ -34,7 +33,7 @@ const sessionOptions = {
 const startHttp2 = (dial: Dial): (() => void) => {
   const { fail, failWith, ready, socket } = dial
   // Loaded when it is needed, since it is not the transport that is used by default.
-  const http2 = NodeProcess.getBuiltinModule("node:http2")
+  const http2 = globalThis.process.getBuiltinModule("node:http2")
   const session = http2.connect("http://localhost", { ...sessionOptions, createConnection: () => socket })
   session.on("error", failWith)
   session.once("connect", () => session.setLocalWindowSize(connectionWindowBytes))

@@ -3,8 +3,6 @@
  *
  * @internal
  */
-import { randomBytes } from "node:crypto"
-import { tmpdir } from "node:os"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
@@ -56,8 +54,9 @@ export const makeRunDirectory = (names: ReadonlyArray<string>): Making<Guarded> 
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
+    const { randomBytes } = globalThis.process.getBuiltinModule("node:crypto")
     const name = `${prefix}${randomBytes(6).toString("base64url")}`
-    const usual = path.resolve(tmpdir())
+    const usual = path.resolve(globalThis.process.getBuiltinModule("node:os").tmpdir())
     const fits = Sockets.excess(path.join(usual, name), names) === 0
     const parent = fits || !(yield* Effect.orElseSucceed(fs.exists(short), () => false)) ? usual : short
     const made = yield* guarded(path.join(parent, name), true)

@@ -3,8 +3,7 @@
  *
  * @internal
  */
-import { randomBytes } from "node:crypto"
-import * as net from "node:net"
+import type * as net from "node:net"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Record from "effect/Record"
@@ -19,6 +18,8 @@ import * as Url from "../url.ts"
  * `unix(7)` of Linux, `unix(4)` of macOS and the BSDs.)
  */
 export const longestPath = globalThis.process.platform === "linux" ? 107 : 103
+
+const loadNet = (): typeof net => globalThis.process.getBuiltinModule("node:net")
 
 const bytesOf = (text: string): number => new TextEncoder().encode(text).length
 
@@ -42,7 +43,7 @@ export const excess = (directory: string, names: ReadonlyArray<string>): number 
 
 const isListenedTo = (path: string): Effect.Effect<boolean> =>
   Effect.callback((resume) => {
-    const socket = net.connect({ path })
+    const socket = loadNet().connect({ path })
     const end = (answer: boolean) => {
       socket.destroy()
       resume(Effect.succeed(answer))
@@ -87,7 +88,9 @@ const exclusive = true
 /** Keeps nobody alive. */
 const listen = (path: string): Effect.Effect<net.Server, NodeJS.ErrnoException> =>
   Effect.callback((resume) => {
-    const server = net.createServer((socket) => socket.destroy()).unref()
+    const server = loadNet()
+      .createServer((socket) => socket.destroy())
+      .unref()
     server.on("error", (error) => resume(Effect.fail(error)))
     server.listen({ path, exclusive }, () => resume(Effect.succeed(server)))
     return Effect.sync(() => server.close())
@@ -98,6 +101,7 @@ const takeOver = (path: string, claim: string) =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     if (yield* isListenedTo(claim)) return yield* Effect.fail(inUse(path))
+    const { randomBytes } = globalThis.process.getBuiltinModule("node:crypto")
     const aside = claim.replace(/[^/]*$/, `.${randomBytes(6).toString("base64url")}`)
     yield* Effect.ignore(fs.rename(claim, aside))
     if (yield* isListenedTo(aside)) {
@@ -130,7 +134,7 @@ export const claim = (
 
 const freePort = (host: string): Effect.Effect<number | undefined> =>
   Effect.callback((resume) => {
-    const server = net.createServer()
+    const server = loadNet().createServer()
     // etcd will say what is wrong with the address.
     server.once("error", () => resume(Effect.undefined))
     server.listen({ port: 0, host, exclusive }, () => {
