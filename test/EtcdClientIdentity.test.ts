@@ -3,10 +3,12 @@
  */
 import * as net from "node:net"
 import { create, toBinary } from "@bufbuild/protobuf"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, layer } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
+import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
@@ -60,6 +62,24 @@ const header = (clusterId: bigint) => ({ clusterId, memberId: 1n, revision: 7n, 
 const putAnswer = (clusterId: bigint) =>
   toBinary(PutResponseSchema, create(PutResponseSchema, { header: header(clusterId) }))
 
+/** Two clusters that know nothing of each other. */
+const twoClusters = Effect.gen(function* () {
+  return { mine: yield* Etcd.node(), strange: yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] }) }
+})
+
+/** Those that tests share. */
+class Clusters extends Context.Service<Clusters, Effect.Success<typeof twoClusters>>()("test/Clusters") {}
+
+/** The same, where the key was never written. */
+const untouched = Effect.gen(function* () {
+  const clusters = yield* Clusters
+  for (const { endpoint } of Object.values(clusters)) {
+    const client = yield* EtcdClient.make({ endpoints: [endpoint] })
+    yield* client.unary(KV.method.deleteRange, { key })
+  }
+  return clusters
+})
+
 /** A port whose connections go to one endpoint or another, as a test says. */
 const switchboard = (first: string) =>
   Effect.gen(function* () {
@@ -95,36 +115,104 @@ const switchboard = (first: string) =>
   })
 
 describe("an endpoint of another cluster", () => {
-  for (const selection of ["sticky", "spread", "leader"] as const) {
-    it.live(`gets nothing, and the others are used (${selection})`, () =>
-      Effect.gen(function* () {
-        const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
-        const client = yield* EtcdClient.make({ endpoints: [mine.endpoint, strange.endpoint], selection })
-        yield* put(client)
-        const [first, second] = (yield* versionAt(mine.endpoint)) === 1n ? [mine, strange] : [strange, mine]
-        for (let call = 0; call < 20; call++) yield* put(client)
-        assert.strictEqual(yield* versionAt(first.endpoint), 21n)
-        assert.strictEqual(yield* versionAt(second.endpoint), 0n)
+  layer(Layer.effect(Clusters, twoClusters), { excludeTestServices: true })((it) => {
+    for (const selection of ["sticky", "spread", "leader"] as const) {
+      it.effect(`gets nothing, and the others are used (${selection})`, () =>
+        Effect.gen(function* () {
+          const { mine, strange } = yield* untouched
+          const client = yield* EtcdClient.make({ endpoints: [mine.endpoint, strange.endpoint], selection })
+          yield* put(client)
+          const [first, second] = (yield* versionAt(mine.endpoint)) === 1n ? [mine, strange] : [strange, mine]
+          for (let call = 0; call < 20; call++) yield* put(client)
+          assert.strictEqual(yield* versionAt(first.endpoint), 21n)
+          assert.strictEqual(yield* versionAt(second.endpoint), 0n)
 
-        const [expected, found] = [yield* clusterOf(first.endpoint), yield* clusterOf(second.endpoint)]
-        const { endpoint } = second
-        for (let call = 0; call < 3; call++) {
-          const reason = yield* reasonOf(put(client, { endpoint }))
-          assertNamesBoth(reason, expected, found)
-          assert.strictEqual(reason.outcome, "not-applied")
-        }
-        const snapshot = client.serverStream(Maintenance.method.snapshot, {}, { endpoint })
-        assertNamesBoth(yield* reasonOf(Stream.runDrain(snapshot)), expected, found)
-        const watch = Effect.scoped(client.bidirectional(Watch.method.watch, { endpoint }))
-        assertNamesBoth(yield* reasonOf(watch), expected, found)
+          const [expected, found] = [yield* clusterOf(first.endpoint), yield* clusterOf(second.endpoint)]
+          const { endpoint } = second
+          for (let call = 0; call < 3; call++) {
+            const reason = yield* reasonOf(put(client, { endpoint }))
+            assertNamesBoth(reason, expected, found)
+            assert.strictEqual(reason.outcome, "not-applied")
+          }
+          const snapshot = client.serverStream(Maintenance.method.snapshot, {}, { endpoint })
+          assertNamesBoth(yield* reasonOf(Stream.runDrain(snapshot)), expected, found)
+          const watch = Effect.scoped(client.bidirectional(Watch.method.watch, { endpoint }))
+          assertNamesBoth(yield* reasonOf(watch), expected, found)
+          assert.strictEqual(yield* versionAt(endpoint), 0n)
+        })
+      )
+    }
+
+    it.effect("is told of in one warning", () =>
+      Effect.gen(function* () {
+        const { mine, strange } = yield* untouched
+        const warnings: Array<string> = []
+        const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+          if (logLevel === "Warn") warnings.push(String(message))
+        })
+        const client = yield* EtcdClient.make({ endpoints: [mine.endpoint] })
+        yield* put(client)
+        // Not where the client was made, but where it is used.
+        const calls = Effect.forEach([1, 2, 3], () => reasonOf(put(client, { endpoint: strange.endpoint })))
+        yield* Effect.provide(calls, Logger.layer([logger]))
+        assert.strictEqual(warnings.length, 1)
+        assert.include(warnings[0], strange.endpoint)
+        assert.include(warnings[0], format(yield* clusterOf(mine.endpoint)))
+        assert.include(warnings[0], format(yield* clusterOf(strange.endpoint)))
+      })
+    )
+
+    it.effect("takes the place of the only one: calls fail at once, and nothing is written there", () =>
+      Effect.gen(function* () {
+        const { mine, strange } = yield* untouched
+        const door = yield* switchboard(mine.endpoint)
+        const client = yield* EtcdClient.make({ endpoints: [door.endpoint] })
+        yield* put(client)
+        const [expected, found] = [yield* clusterOf(mine.endpoint), yield* clusterOf(strange.endpoint)]
+        door.connect(strange.endpoint)
+        const reason = yield* Effect.repeat(reasonOf(put(client)), {
+          while: (reason) => reason._tag === "ConnectionLost"
+        })
+        assertNamesBoth(reason, expected, found)
+        assert.strictEqual(reason.outcome, "not-applied")
+        assertNamesBoth(yield* reasonOf(get(client)), expected, found)
+        assert.strictEqual(yield* versionAt(strange.endpoint), 0n)
+        door.connect(mine.endpoint)
+        yield* put(client, { retry })
+        assert.strictEqual(yield* versionAt(mine.endpoint), 2n)
+      })
+    )
+
+    it.effect("is left when it is known whose client this is", () =>
+      Effect.gen(function* () {
+        const { mine, strange } = yield* untouched
+        const client = yield* EtcdClient.make({ endpoints: [mine.endpoint] })
+        const { endpoint } = strange
+        yield* client.unary(Maintenance.method.status, {}, { endpoint })
+        const watch = yield* client.bidirectional(Watch.method.watch, { endpoint })
+        yield* put(client)
+        yield* watch.draining
+        const reason = yield* reasonOf(put(client, { endpoint }))
+        assertNamesBoth(reason, yield* clusterOf(mine.endpoint), yield* clusterOf(endpoint))
+        assert.strictEqual(reason.outcome, "not-applied")
         assert.strictEqual(yield* versionAt(endpoint), 0n)
       })
     )
-  }
+
+    it.effect("may be named by the first call, and does not become the client's", () =>
+      Effect.gen(function* () {
+        const { mine, strange } = yield* untouched
+        const client = yield* EtcdClient.make({ endpoints: [mine.endpoint] })
+        yield* client.unary(Maintenance.method.status, {}, { endpoint: strange.endpoint })
+        yield* put(client)
+        assert.strictEqual((yield* reasonOf(put(client, { endpoint: strange.endpoint })))._tag, "ClusterIdMismatch")
+      })
+    )
+  })
 
   it.live("does not end calls while the right one is only down", () =>
     Effect.gen(function* () {
-      const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
+      const { mine, strange } = yield* twoClusters
       const door = yield* switchboard(mine.endpoint)
       const client = yield* EtcdClient.make({ endpoints: [mine.endpoint, door.endpoint], selection: "spread" })
       for (let call = 0; call < 2; call++) yield* put(client)
@@ -139,62 +227,6 @@ describe("an endpoint of another cluster", () => {
       yield* mine.start
       assert.isTrue(Result.isSuccess(yield* Fiber.join(read)))
       assert.strictEqual(yield* versionAt(strange.endpoint), 0n)
-    })
-  )
-
-  it.live("is told of in one warning", () =>
-    Effect.gen(function* () {
-      const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
-      const warnings: Array<string> = []
-      const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
-        if (logLevel === "Warn") warnings.push(String(message))
-      })
-      const client = yield* EtcdClient.make({ endpoints: [mine.endpoint] })
-      yield* put(client)
-      // Not where the client was made, but where it is used.
-      const calls = Effect.forEach([1, 2, 3], () => reasonOf(put(client, { endpoint: strange.endpoint })))
-      yield* Effect.provide(calls, Logger.layer([logger]))
-      assert.strictEqual(warnings.length, 1)
-      assert.include(warnings[0], strange.endpoint)
-      assert.include(warnings[0], format(yield* clusterOf(mine.endpoint)))
-      assert.include(warnings[0], format(yield* clusterOf(strange.endpoint)))
-    })
-  )
-
-  it.live("takes the place of the only one: calls fail at once, and nothing is written there", () =>
-    Effect.gen(function* () {
-      const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
-      const door = yield* switchboard(mine.endpoint)
-      const client = yield* EtcdClient.make({ endpoints: [door.endpoint] })
-      yield* put(client)
-      const [expected, found] = [yield* clusterOf(mine.endpoint), yield* clusterOf(strange.endpoint)]
-      door.connect(strange.endpoint)
-      const reason = yield* Effect.repeat(reasonOf(put(client)), {
-        while: (reason) => reason._tag === "ConnectionLost"
-      })
-      assertNamesBoth(reason, expected, found)
-      assert.strictEqual(reason.outcome, "not-applied")
-      assertNamesBoth(yield* reasonOf(get(client)), expected, found)
-      assert.strictEqual(yield* versionAt(strange.endpoint), 0n)
-      door.connect(mine.endpoint)
-      yield* put(client, { retry })
-      assert.strictEqual(yield* versionAt(mine.endpoint), 2n)
-    })
-  )
-
-  it.live("is left when it is known whose client this is", () =>
-    Effect.gen(function* () {
-      const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
-      const client = yield* EtcdClient.make({ endpoints: [mine.endpoint] })
-      const { endpoint } = strange
-      yield* client.unary(Maintenance.method.status, {}, { endpoint })
-      const watch = yield* client.bidirectional(Watch.method.watch, { endpoint })
-      yield* put(client)
-      yield* watch.draining
-      const reason = yield* reasonOf(put(client, { endpoint }))
-      assertNamesBoth(reason, yield* clusterOf(mine.endpoint), yield* clusterOf(endpoint))
-      assert.strictEqual(reason.outcome, "not-applied")
-      assert.strictEqual(yield* versionAt(endpoint), 0n)
     })
   )
 
@@ -255,16 +287,6 @@ describe("an endpoint of another cluster", () => {
         yield* Fiber.join(old)
         assert.strictEqual((yield* put(client)).header?.clusterId, 2n)
       }
-    })
-  )
-
-  it.live("may be named by the first call, and does not become the client's", () =>
-    Effect.gen(function* () {
-      const [mine, strange] = [yield* Etcd.node(), yield* Etcd.node({ flags: ["--initial-cluster-token", "other"] })]
-      const client = yield* EtcdClient.make({ endpoints: [mine.endpoint] })
-      yield* client.unary(Maintenance.method.status, {}, { endpoint: strange.endpoint })
-      yield* put(client)
-      assert.strictEqual((yield* reasonOf(put(client, { endpoint: strange.endpoint })))._tag, "ClusterIdMismatch")
     })
   )
 })

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "../src/EtcdClient.ts"
@@ -31,31 +31,33 @@ describe("the wire contract", () => {
     assert.sameMembers(Array.from(known.keys()), values)
   })
 
-  it.live("makes the calls that no service has: etcd's own lock and election", () =>
-    Effect.gen(function* () {
-      const client = yield* EtcdClient.EtcdClient
-      const { id: lease } = yield* EtcdLease.make("10 seconds")
+  layer(EtcdLayer.ephemeral({}, { log: false }), { excludeTestServices: true })((it) => {
+    it.effect("makes the calls that no service has: etcd's own lock and election", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdClient.EtcdClient
+        const { id: lease } = yield* EtcdLease.make("10 seconds")
 
-      const { key } = yield* client.unary(Proto.Lock.method.lock, { name: bytes("jobs"), lease })
-      assert.strictEqual((yield* EtcdKv.get(key))._tag, "Some")
-      yield* client.unary(Proto.Lock.method.unlock, { key })
-      assert.strictEqual((yield* EtcdKv.get(key))._tag, "None")
+        const { key } = yield* client.unary(Proto.Lock.method.lock, { name: bytes("jobs"), lease })
+        assert.strictEqual((yield* EtcdKv.get(key))._tag, "Some")
+        yield* client.unary(Proto.Lock.method.unlock, { key })
+        assert.strictEqual((yield* EtcdKv.get(key))._tag, "None")
 
-      const name = bytes("leaders")
-      const { leader } = yield* client.unary(Proto.Election.method.campaign, { name, lease, value: bytes("me") })
-      const [told] = yield* client
-        .serverStream(Proto.Election.method.observe, { name })
-        .pipe(Stream.take(1), Stream.runCollect)
-      assert.deepStrictEqual(told?.kv?.key, leader?.key)
-    }).pipe(Effect.scoped, Effect.provide(EtcdLayer.ephemeral({}, { log: false })))
-  )
+        const name = bytes("leaders")
+        const { leader } = yield* client.unary(Proto.Election.method.campaign, { name, lease, value: bytes("me") })
+        const [told] = yield* client
+          .serverStream(Proto.Election.method.observe, { name })
+          .pipe(Stream.take(1), Stream.runCollect)
+        assert.deepStrictEqual(told?.kv?.key, leader?.key)
+      }).pipe(Effect.scoped)
+    )
 
-  it.live("fails as every other call does", () =>
-    Effect.gen(function* () {
-      const client = yield* EtcdClient.EtcdClient
-      const error = yield* Effect.flip(client.unary(Proto.Lock.method.lock, { name: bytes("jobs"), lease: 1n }))
-      assert.instanceOf(error, EtcdError.EtcdError)
-      assert.strictEqual(error.reason._tag, "LeaseNotFound")
-    }).pipe(Effect.scoped, Effect.provide(EtcdLayer.ephemeral({}, { log: false })))
-  )
+    it.effect("fails as every other call does", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdClient.EtcdClient
+        const error = yield* Effect.flip(client.unary(Proto.Lock.method.lock, { name: bytes("jobs"), lease: 1n }))
+        assert.instanceOf(error, EtcdError.EtcdError)
+        assert.strictEqual(error.reason._tag, "LeaseNotFound")
+      }).pipe(Effect.scoped)
+    )
+  })
 })
