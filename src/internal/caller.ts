@@ -8,6 +8,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as References from "effect/References"
+import * as Stream from "effect/Stream"
 import type { Client } from "../EtcdClient.ts"
 
 /** Who asked last. */
@@ -54,5 +55,11 @@ export const say = (caller: Caller, saying: Effect.Effect<void>): Effect.Effect<
 export const client = (caller: Caller, self: Client): Client => ({
   ...self,
   unary: (method, request, options) => as(caller, self.unary(method, request, options)),
+  serverStream: (method, request, options) =>
+    Stream.suspend(() =>
+      Stream.updateContext(self.serverStream(method, request, options), (context: Context.Context<never>) =>
+        withLogging(context, caller.context)
+      )
+    ),
   bidirectional: (method, options) => as(caller, self.bidirectional(method, options))
 })

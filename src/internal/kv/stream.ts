@@ -37,7 +37,7 @@ const largestGrowth = 16
 /** Where a page has been too large. */
 const cautiousGrowth = 2
 const targetBytes = 2 * 1024 * 1024
-export const defaultPageSize = 16_384
+const defaultPageSize = 16_384
 
 /** What a key costs on the wire besides its bytes and those of its value, about. */
 const overhead = 24
