@@ -695,6 +695,19 @@ describe("a member that is far away", { concurrent: true }, () => {
 })
 
 describe("a member that falls silent", { concurrent: true }, () => {
+  it.effect("is left by its streams too, also where all calls that it had have gone elsewhere", () =>
+    Effect.gen(function* () {
+      const { client, mine, used } = yield* connected()
+      const watch = yield* client.bidirectional(Watch.method.watch)
+      assert.strictEqual(watch.endpoint, `http://${used}`)
+      const draining = yield* start(watch.draining)
+      Object.assign(mine, { holds: true, isSilent: true })
+      const read = yield* start(get(client))
+      assert.isTrue(Exit.isSuccess(yield* passUntilOver(read, 1000)))
+      assert.isTrue(Exit.isSuccess(yield* passUntilOver(draining, 100)))
+    })
+  )
+
   it.effect("is not left for somebody who tells nobody who leads, and may be no etcd", () =>
     Effect.gen(function* () {
       const { all, fake, servers } = members()

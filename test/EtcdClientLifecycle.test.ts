@@ -206,14 +206,15 @@ describe("an endpoint", () => {
 describe("a connection", () => {
   it.effect("does not outlast calls that were interrupted, wherever they were", () =>
     Effect.gen(function* () {
-      for (let step = 0; step < 150; step++) {
+      for (let step = 0; step < 200; step++) {
         const fake = Fake.make({ "a:1": { answer: () => Effect.as(Effect.yieldNow, nothing) } })
         const scope = yield* Scope.make()
         const client = yield* Scope.provide(makeWith(fake.transport, { endpoints: ["a:1"] }), scope)
         yield* put(client)
         const watch = Effect.scoped(client.bidirectional(Watch.method.watch))
+        const snapshot = Stream.runDrain(client.serverStream(Maintenance.method.snapshot, {}))
         // The fewest operations with which a fiber gets on: it gives way before each of them, but for the first ones.
-        const calls = yield* Effect.forEach([put(client), watch], (call) =>
+        const calls = yield* Effect.forEach([put(client), watch, snapshot], (call) =>
           Effect.andThen(Effect.yieldNow, call as Effect.Effect<unknown, EtcdError>).pipe(
             Effect.provideService(References.MaxOpsBeforeYield, 3),
             Effect.forkChild({ startImmediately: true })
