@@ -94,7 +94,7 @@ const retold = (call: Call, error: TransportError): TransportError => {
   })
 }
 
-/** The error of a try, as its caller may get it. */
+/** The error of a try, as its caller may get it. Its code is from now on that of the call. */
 export const errorOf = (
   call: Call,
   { endpoint }: Subchannel.Subchannel,

@@ -16,6 +16,7 @@
  *
  * @internal
  */
+import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -319,7 +320,7 @@ export const perform = <A, R>(
 // ── the end ──
 
 /** Tells of a call that has ended. */
-export const tell = (engine: Engine, call: Call, code: number, context: Fiber.Fiber<unknown>["context"]): void => {
+export const tell = (engine: Engine, call: Call, code: number, context: Context.Context<never>): void => {
   const tries = call.attempt?.number ?? 0
   Telemetry.ended(call.method, code, engine.environment.time.now() - call.begunAt, tries, context)
   if (call.span !== undefined) Telemetry.answered(call.span, code, tries)
@@ -329,7 +330,7 @@ export const tell = (engine: Engine, call: Call, code: number, context: Fiber.Fi
  * Performs a call with one answer from its beginning to its end. Nothing is begun before it is sure that it is ended: a
  * fiber may give way, and be interrupted, between any two steps.
  */
-export const performOnce = <A, R>(
+export const performUnary = <A, R>(
   fiber: Fiber.Fiber<unknown, unknown>,
   engine: Engine,
   call: Call,

@@ -24,11 +24,11 @@ export const limitOf = (deadline: Duration.Input | undefined): Limit => {
 }
 
 /** What is told of a call whose time is up. */
-export const tooLate = ({ isTimed, millis }: Limit, wasSent: boolean, tries: string): string => {
+export const tooLate = ({ isTimed, millis }: Limit, wasSent: boolean, details: string): string => {
   const whose = isTimed
     ? `the deadline of ${Math.round(millis)} ms`
     : `${Math.round(millis)} ms, the limit where no deadline is set`
   return wasSent
-    ? `no answer within ${whose}${tries}`
-    : `${whose}${isTimed ? "" : ","} passed before the request could be sent${tries}`
+    ? `no answer within ${whose}${details}`
+    : `${whose}${isTimed ? "" : ","} passed before the request could be sent${details}`
 }

@@ -35,7 +35,7 @@ const letGo = (engine: Engine, subchannel: Subchannel.Subchannel): Effect.Effect
   })
 }
 
-/** The endpoint that a call names, if the client may connect to it. */
+/** The endpoint that a call names, if the client may connect to it. One that is not among its own is kept for a while. */
 export const find = (engine: Engine, text: string): Result.Result<Subchannel.Subchannel, EtcdError.EtcdError> => {
   const admitted = Resolver.admit(engine.configured, text)
   if (Result.isFailure(admitted)) return Result.fail(Options.invalid(admitted.failure))

@@ -64,7 +64,7 @@ export const make = (engine: Engine, credentials: Credentials.Credentials): Etcd
           batched.heard = () => bytesHeard(call)
         }
         const run = Attempt.exchange(engine, method, descriptor.output, encoded.success, fiber.context)
-        return Call.performOnce(fiber, engine, call, run)
+        return Call.performUnary(fiber, engine, call, run)
       }
       return Telemetry.isTraced(fiber) ? Telemetry.withSpan(method, start) : start(undefined)
     })
