@@ -1,5 +1,5 @@
 /**
- * What a call tells whoever made it: {@link UnaryCall} and {@link StreamingCall} are what its messages are for.
+ * What a call tells whoever made it, which is a `UnaryCall` or a `StreamingCall`.
  *
  * @internal
  */

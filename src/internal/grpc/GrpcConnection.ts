@@ -6,11 +6,11 @@
  * - A call waits, or it is on the wire, or it is over. It waits while there is no room for its stream, behind those that
  *   waited before; one that waits has surely not been seen by the server. Calls wait here and not inside HTTP/2, so that
  *   it can be said of each whether the server can have seen it: not if it never left, nor above the last id of a GOAWAY.
- * - It takes calls until there is a reason not to. The first one stays, ends the calls that wait, is what `closed` tells,
- *   and is what calls are refused with that are begun later. Those on the wire go on.
+ * - It takes calls until there is a reason not to. The first reason stays: it ends the calls that wait, `closed` tells
+ *   it, and calls that are begun later are refused with it. Those on the wire go on.
  * - It is lost once, and every call on the wire with it. Where the server has said why (GOAWAY), that is the reason,
  *   whatever breaks then.
- * - While nothing is heard the peer is watched ({@link KeepAlive}) until the connection is lost or shut.
+ * - The peer is watched ({@link KeepAlive}) until the connection is lost or shut.
  * - The socket keeps the process alive while a call is outstanding; an idle connection does not.
  *
  * How streams are opened, counted and closed is its transport's own.

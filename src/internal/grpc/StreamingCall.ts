@@ -9,12 +9,13 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Pull from "effect/Pull"
+import * as Stream from "effect/Stream"
 import type { CallListener, Outgoing } from "./CallListener.ts"
 import { lost, unsent } from "./errors.ts"
 import { detach } from "./framing.ts"
 import type { GrpcCall } from "./GrpcCall.ts"
 import type { GrpcConnection } from "./GrpcConnection.ts"
-import { type CallOptions, TransportError } from "./Transport.ts"
+import { type CallOptions, type Connection, type RawDuplex, TransportError } from "./Transport.ts"
 import { waitIn, wake } from "./waiting.ts"
 
 type Messages = Arr.NonEmptyReadonlyArray<Uint8Array>
@@ -28,7 +29,7 @@ const messageOverhead = 128
 const alreadyEnded = "the server has already ended the call"
 const brokeOff = "the call broke off, behind messages that are still to be read"
 
-export class StreamingCall implements CallListener {
+class StreamingCall implements CallListener {
   private readonly call: GrpcCall
   private stream: Outgoing | undefined
   private arrived: Array<Uint8Array> = []
@@ -132,5 +133,25 @@ export class StreamingCall implements CallListener {
 
   private get lost(): TransportError {
     return lost(this.call.name, `the message was not sent, because ${brokeOff}`, "no")
+  }
+}
+
+const messagesOf = (call: StreamingCall): Stream.Stream<Uint8Array, TransportError> =>
+  Stream.fromPull(Effect.succeed(call.pull))
+
+/** The streaming calls of a connection. */
+export const streaming = (connection: GrpcConnection): Pick<Connection, "serverStream" | "bidirectional"> => {
+  const open = (path: string, options: CallOptions | undefined, request: Uint8Array | undefined) =>
+    Effect.acquireRelease(
+      Effect.sync(() => new StreamingCall(connection, path, options, request)),
+      ({ close }) => close
+    )
+  return {
+    serverStream: (path, request, options) => Stream.unwrap(Effect.map(open(path, options, request), messagesOf)),
+    bidirectional: (path, options) =>
+      Effect.map(
+        open(path, options, undefined),
+        (call): RawDuplex => ({ send: call.send, end: call.end, messages: messagesOf(call) })
+      )
   }
 }

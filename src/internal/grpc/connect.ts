@@ -23,7 +23,7 @@ import {
   unreachable
 } from "./dialFailure.ts"
 import type { Dialled, GrpcConnection } from "./GrpcConnection.ts"
-import { streaming } from "./streaming.ts"
+import { streaming } from "./StreamingCall.ts"
 import type { ConnectionOptions, Target, Transport, TransportError } from "./Transport.ts"
 import { unary } from "./UnaryCall.ts"
 
