@@ -12,8 +12,8 @@ export default defineConfig({
   ssr: { resolve: { conditions: ["effect-etcd-source"] } },
   test: {
     // What takes longer hangs, however busy the machine is.
-    testTimeout: 180_000,
-    hookTimeout: 180_000,
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     maxWorkers: 2,
     silent: "passed-only",
     projects: [
