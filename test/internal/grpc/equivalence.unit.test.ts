@@ -7,13 +7,11 @@ import { http2Transport } from "../../../src/internal/http2/Http2Transport.ts"
 import { nodeHttp2Transport } from "../../../src/internal/nodeHttp2/NodeHttp2Transport.ts"
 import * as Frames from "../../support/http2/frames.ts"
 import { type Peer, rawServer } from "../../support/http2/rawServer.ts"
-import { makeRandom } from "../../support/random.ts"
+import { makeRandom, type Random } from "../../support/random.ts"
 
 const exchanges = Number(process.env.EFFECT_ETCD_EXCHANGES ?? "400")
 const seed = Number(process.env.EFFECT_ETCD_FUZZ_SEED ?? "1")
 const { endHeaders, endStream, padded } = Frames.Flag
-
-type Random = (below: number) => number
 
 const filled = (random: Random, length: number): Uint8Array => new Uint8Array(length).fill(random(256))
 const oneOf = <A>(random: Random, choices: ReadonlyArray<A>): A => choices[random(choices.length)]!
