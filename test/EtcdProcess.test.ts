@@ -46,6 +46,12 @@ const awaitRole = (node: EtcdProcess.Node, role: Role.Role) =>
 
 const keys = (node: EtcdProcess.Node) => EtcdLayer.connect({ endpoints: node.endpoints })
 
+const ephemeralNodes = (count: number, concurrency: number) =>
+  Effect.forEach(Array.from({ length: count }), () => Effect.scoped(Effect.asVoid(EtcdProcess.ephemeral({}, quiet))), {
+    concurrency,
+    discard: true
+  }).pipe(Effect.provide(NodeServices.layer))
+
 describe("EtcdProcess", () => {
   it.live("without a configuration: a private node that leads, and nothing left of it afterwards", () =>
     Effect.gen(function* () {
@@ -130,22 +136,6 @@ describe("EtcdProcess", () => {
         assert.strictEqual(reason.exitCode, 1)
         assert.isAbove(reason.lastLines.length, 0)
       }
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
-  )
-
-  it.live("a data directory in use is named, and a corrupt one", () =>
-    Effect.gen(function* () {
-      const dataDir = join(yield* temporary, "data")
-      yield* Effect.scoped(
-        Effect.gen(function* () {
-          yield* EtcdProcess.ephemeral({ dataDir }, quiet)
-          const reason = yield* reasonOf(EtcdProcess.ephemeral({ dataDir }, quiet))
-          assert.strictEqual(reason._tag, "DataDirInUse")
-        })
-      )
-      writeFileSync(join(dataDir, "member/snap/db"), "not a database")
-      const reason = yield* reasonOf(EtcdProcess.ephemeral({ dataDir }, quiet))
-      assert.strictEqual(reason._tag, "DataDirCorrupt")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
@@ -421,14 +411,26 @@ describe("EtcdProcess", () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
-  const ephemeralNodes = (count: number, concurrency: number) =>
-    Effect.forEach(
-      Array.from({ length: count }),
-      () => Effect.scoped(Effect.asVoid(EtcdProcess.ephemeral({}, quiet))),
-      { concurrency, discard: true }
-    ).pipe(Effect.provide(NodeServices.layer))
-
   it.live("twenty ephemeral nodes, one after another", () => ephemeralNodes(20, 1))
+})
 
-  it.live("two hundred ephemeral nodes, one after another in eight places at a time", () => ephemeralNodes(200, 8))
+// etcd says after ten seconds that a directory is in use.
+describe("EtcdProcess, several at a time", { concurrent: true }, () => {
+  it.live("a data directory in use is named, and a corrupt one", () =>
+    Effect.gen(function* () {
+      const dataDir = join(yield* temporary, "data")
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* EtcdProcess.ephemeral({ dataDir }, quiet)
+          const reason = yield* reasonOf(EtcdProcess.ephemeral({ dataDir }, quiet))
+          assert.strictEqual(reason._tag, "DataDirInUse")
+        })
+      )
+      writeFileSync(join(dataDir, "member/snap/db"), "not a database")
+      const reason = yield* reasonOf(EtcdProcess.ephemeral({ dataDir }, quiet))
+      assert.strictEqual(reason._tag, "DataDirCorrupt")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("two hundred ephemeral nodes, one after another in eight places", () => ephemeralNodes(200, 8))
 })

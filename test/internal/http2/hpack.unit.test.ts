@@ -8,7 +8,7 @@ import type { DynamicTable } from "../../../src/internal/http2/headerTables.ts"
 import * as Huffman from "../../../src/internal/http2/huffman.ts"
 import * as Frames from "../../support/http2/frames.ts"
 import { rawServer } from "../../support/http2/rawServer.ts"
-import { makeRandom } from "../../support/random.ts"
+import { makeRandom, type Random } from "../../support/random.ts"
 
 type Fields = ReadonlyArray<readonly [name: string, value: string]>
 
@@ -217,12 +217,12 @@ describe("HpackDecoder", () => {
   })
 })
 
-const randomText = (random: (below: number) => number, max: number): string =>
+const randomText = (random: Random, max: number): string =>
   Array.from({ length: random(max) }, () => String.fromCharCode(33 + random(94))).join("")
 
 const names = ["token", "traceparent", "x-a", "x-b", "x-c", "authorization", "hasleader", "user-agent", ":path"]
 
-const randomFields = (random: (below: number) => number): Fields =>
+const randomFields = (random: Random): Fields =>
   Array.from({ length: random(12) }, () => {
     const value = random(3) === 0 ? randomText(random, random(8) === 0 ? 3000 : 30) : ["a", "bb", "/etcd"][random(3)]!
     return [names[random(names.length)]!, value] as const

@@ -10,14 +10,14 @@ import { StreamTable } from "../../../src/internal/http2/StreamTable.ts"
 import { readSettings } from "../../../src/internal/http2/settings.ts"
 import { ReceiveWindow, SendWindow } from "../../../src/internal/http2/windows.ts"
 import * as Frames from "../../support/http2/frames.ts"
-import { makeRandom } from "../../support/random.ts"
+import { makeRandom, type Random } from "../../support/random.ts"
 
 const bytes = (...values: ReadonlyArray<number>): Uint8Array => Uint8Array.from(values)
 const plain = (buffer: Uint8Array): Uint8Array => new Uint8Array(buffer)
 const filled = (length: number): Uint8Array => new Uint8Array(length).map((_, index) => index)
 
 /** Cuts bytes into random pieces. */
-const cut = (random: (below: number) => number, whole: Uint8Array, longest: number): ReadonlyArray<Uint8Array> => {
+const cut = (random: Random, whole: Uint8Array, longest: number): ReadonlyArray<Uint8Array> => {
   const pieces: Array<Uint8Array> = []
   for (let at = 0; at < whole.length; ) {
     const length = 1 + random(longest)
