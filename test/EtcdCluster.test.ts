@@ -50,9 +50,12 @@ describe("EtcdCluster", () => {
     Effect.gen(function* () {
       const dataDir = join(yield* temporaryDirectory, "a/b")
       const script = `
-        import { NodeRuntime, NodeServices } from "@effect/platform-node"
-        import { Effect } from "effect"
-        import { EtcdCluster, EtcdKv, EtcdLayer } from "effect-etcd"
+        import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+        import * as NodeServices from "@effect/platform-node/NodeServices"
+        import * as Effect from "effect/Effect"
+        import * as EtcdCluster from "effect-etcd/EtcdCluster"
+        import * as EtcdKv from "effect-etcd/EtcdKv"
+        import * as EtcdLayer from "effect-etcd/EtcdLayer"
         const program = Effect.gen(function*() {
           const cluster = yield* EtcdCluster.ephemeral({ dataDir: ${JSON.stringify(dataDir)}, log: false })
           yield* Effect.provide(EtcdKv.put("a", "1"), EtcdLayer.connect({ endpoints: cluster.endpoints }))

@@ -518,8 +518,8 @@ describe("a host that dies by SIGKILL", () => {
         const directory = yield* temporaryDirectory
         yield* host(
           `
-          const { FileSystem } = yield* Effect.promise(() => import("effect"))
-          const { ${module}: module } = yield* Effect.promise(() => import("effect-etcd"))
+          const FileSystem = yield* Effect.promise(() => import("effect/FileSystem"))
+          const module = yield* Effect.promise(() => import("effect-etcd/${module}"))
           const fs = yield* FileSystem.FileSystem
           const die = Effect.sync(() => {
             say({})

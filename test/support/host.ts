@@ -6,9 +6,13 @@ import * as Effect from "effect/Effect"
 
 const preamble = `
 import { execFileSync } from "node:child_process"
-import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Effect, Option, Schedule, SubscriptionRef } from "effect"
-import { EtcdProcess } from "effect-etcd"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdProcess from "effect-etcd/EtcdProcess"
 const say = (value) => console.log("said " + JSON.stringify(value))
 const pidOf = (node) => Effect.map(node.pid, Option.getOrThrow)
 const program = Effect.gen(function*() {
