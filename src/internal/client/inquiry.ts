@@ -392,8 +392,9 @@ const look = (engine: Engine): Effect.Effect<boolean> =>
   })
 
 /** This process did not listen until now. */
-const stoodStill = (inquiry: Inquiry, now: number): void => {
+const stoodStill = ({ environment, inquiry }: Engine, now: number): void => {
   for (const question of inquiry.asked.values()) question.since = now
+  for (const link of environment.links) link.quietSince = now
   inquiry.endAt = now + readingMillis
   if (now < inquiry.stoodAt + readingMillis) return
   inquiry.overAt = inquiry.stoodAt
@@ -409,7 +410,7 @@ const watchCalls = (engine: Engine): Effect.Effect<void> =>
       yield* Time.sleep(environment.time, lookMillis)
       yield* Time.reading
       const now = environment.time.now()
-      if (now - before > standstillMillis) stoodStill(inquiry, now)
+      if (now - before > standstillMillis) stoodStill(engine, now)
       inquiry.lookedAt = now
     } while (yield* look(engine))
   }).pipe(
@@ -428,12 +429,14 @@ export const notice = (engine: Engine): void => {
 }
 
 /**
- * Whether a member has said nothing for longer than is usual. Where calls were not looked at since it was asked, this
- * process stood still, and what it asked may not have left before.
+ * Whether a member has said nothing for longer than is usual. What counts is time in which calls were looked at: where they
+ * were not, this process stood still, and neither has what it asked left nor what came been read.
  */
-export const isQuiet = ({ environment, inquiry }: Engine, link: Subchannel.Link): boolean =>
-  Subchannel.silence(link, environment.time.now()) >= longMillis &&
-  (!inquiry.isWatching || inquiry.lookedAt > link.quietSince)
+export const isQuiet = ({ environment, inquiry }: Engine, link: Subchannel.Link): boolean => {
+  const now = environment.time.now()
+  const until = inquiry.isWatching ? Math.min(now, inquiry.lookedAt + standstillMillis) : now
+  return Subchannel.silence(link, until) >= longMillis
+}
 
 // ── who leads ──
 
