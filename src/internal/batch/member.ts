@@ -18,9 +18,10 @@ import type * as Time from "../time.ts"
 import type { Place } from "./queue.ts"
 import type { Unhurried } from "./unhurried.ts"
 
-type Call = Effect.Effect<Message, EtcdError.EtcdError>
-
 export type Message = Rpc.RangeResponse | Rpc.PutResponse | Rpc.DeleteRangeResponse
+
+/** What its caller waits for. */
+export type Answer = Effect.Effect<Message, EtcdError.EtcdError>
 
 /** A kind of call that a transaction may have as an operation. */
 export type Operation =
@@ -99,7 +100,7 @@ export class Member {
   older: Member | undefined = undefined
   younger: Member | undefined = undefined
 
-  private resume: ((effect: Effect.Effect<Message, EtcdError.EtcdError>) => void) | undefined = undefined
+  private resume: ((effect: Answer) => void) | undefined = undefined
   private deadline: Deadline | undefined = undefined
   private unhurried: Unhurried | undefined = undefined
 
@@ -120,12 +121,7 @@ export class Member {
   }
 
   /** Its caller waits from now on, and may use the arrays of its key and value for something else meanwhile. */
-  suspend(
-    context: Context.Context<never>,
-    now: number,
-    unhurried: Unhurried,
-    resume: (effect: Effect.Effect<Message, EtcdError.EtcdError>) => void
-  ): void {
+  suspend(context: Context.Context<never>, now: number, unhurried: Unhurried, resume: (effect: Answer) => void): void {
     this.context = context
     this.resume = resume
     this.request = owned(this.request)
@@ -150,12 +146,12 @@ export class Member {
   }
 
   /** Goes on with its caller. */
-  settle(effect: Effect.Effect<Message, EtcdError.EtcdError>): void {
+  settle(effect: Answer): void {
     this.state = "ended"
     this.wake(effect)
   }
 
-  wake(effect: Effect.Effect<Message, EtcdError.EtcdError>): void {
+  wake(effect: Answer): void {
     this.disarm()
     this.resume?.(effect)
   }
@@ -169,14 +165,14 @@ export class Member {
   }
 
   /** The call as it is without batching, with the time that is left. */
-  direct(client: EtcdClient.Client, time: Time.Time): Call {
+  direct(client: EtcdClient.Client, time: Time.Time): Answer {
     const method = methods[this.operation.name]
-    if (this.deadlineAt === Number.POSITIVE_INFINITY) return client.unary(method, this.request, this.options) as Call
+    if (this.deadlineAt === Number.POSITIVE_INFINITY) return client.unary(method, this.request, this.options) as Answer
     const left = this.timeLeft(time)
     const options = left.isTimed
       ? { ...this.options, deadline: left.millis }
       : { ...this.options, [Batched]: { limit: left, doubt: undefined, heard: undefined } }
-    return Effect.mapError(client.unary(method, this.request, options) as Call, (error) =>
+    return Effect.mapError(client.unary(method, this.request, options) as Answer, (error) =>
       this.ranOut(error, time.now()) ? this.tooLate(error.reason) : error
     )
   }

@@ -24,7 +24,7 @@ import * as Time from "../time.ts"
 import { answers, valueBytes } from "./answers.ts"
 import { mayHaveOneCulprit, retold } from "./errors.ts"
 import type { KeyOrder } from "./keyOrder.ts"
-import type { Member, Message, Operation, Request, Shared } from "./member.ts"
+import type { Answer, Member, Operation, Request, Shared } from "./member.ts"
 import type { Unhurried } from "./unhurried.ts"
 
 /** What a transaction may hold. The first two sink when a server shows that it takes less. */
@@ -42,7 +42,7 @@ type TxnRequest = MessageInitShape<typeof Rpc.TxnRequestSchema>
 interface Requested {
   readonly request: { readonly case: Operation["request"]; value: Request | undefined }
 }
-type Call = Effect.Effect<Message, EtcdError.EtcdError>
+
 type Options = EtcdClient.CallOptions & Batched
 
 /** A transaction smaller than this is not made just because there is another place. */
@@ -103,7 +103,7 @@ export class Queue {
     this.admit = admit
   }
 
-  call(member: Member): Call {
+  call(member: Member): Answer {
     return Effect.onExitPrimitive(
       Effect.withFiber((fiber) => (this.mayGoAlone(member) ? this.alone(member) : this.wait(member, fiber))),
       () => {
@@ -123,14 +123,14 @@ export class Queue {
     return this.inFlight === 0 && !this.settling && this.head === this.members.length && this.order.isFree(member.key)
   }
 
-  private alone(member: Member): Call {
+  private alone(member: Member): Answer {
     this.order.enter(member)
     member.place = this.takePlace()
     member.state = "alone"
     return member.direct(this.client, this.time)
   }
 
-  private wait(member: Member, fiber: Fiber.Fiber<unknown, unknown>): Call {
+  private wait(member: Member, fiber: Fiber.Fiber<unknown, unknown>): Answer {
     return Telemetry.isTraced(fiber)
       ? Effect.withSpan(
           Effect.withFiber((inner) => this.park(member, inner)),
@@ -139,7 +139,7 @@ export class Queue {
       : this.park(member, fiber)
   }
 
-  private park(member: Member, fiber: Fiber.Fiber<unknown, unknown>): Call {
+  private park(member: Member, fiber: Fiber.Fiber<unknown, unknown>): Answer {
     return Effect.callback((resume) => {
       member.state = "waiting"
       member.suspend(fiber.context, this.time.now(), this.unhurried, resume)
@@ -360,7 +360,7 @@ export class Queue {
     }
   }
 
-  private tell(member: Member, effect: Call): void {
+  private tell(member: Member, effect: Answer): void {
     this.leave(member)
     if (member.state === "shared") member.settle(effect)
   }
