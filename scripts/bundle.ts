@@ -4,15 +4,17 @@
  * read a hundred files takes Node.js longer than to evaluate what is in them.
  */
 import { globSync } from "node:fs"
-import { join } from "node:path"
+import { basename, join } from "node:path"
 import { rolldown } from "rolldown"
 
 const root = join(import.meta.dirname, "..")
-const index = join(root, "src", "index.ts")
+const source = join(root, "src")
+const modules = globSync(["*.ts", "coordination/*.ts"], { cwd: source })
+const indexes = modules.filter((module) => basename(module) === "index.ts").map((module) => join(source, module))
 
 const build = await rolldown({
   cwd: root,
-  input: globSync("src/*.ts", { cwd: root }),
+  input: Object.fromEntries(modules.map((module) => [module.replace(/\.ts$/, ""), join(source, module)])),
   external: /^[^./]/,
   platform: "node",
   plugins: [
@@ -20,7 +22,7 @@ const build = await rolldown({
       // Bundlers see through an index that names modules, and not through one that makes objects of them.
       name: "index",
       resolveId: (id, importer) =>
-        importer === index ? { id: id.replace(/\.ts$/, ".js"), external: "relative" } : undefined
+        indexes.includes(importer ?? "") ? { id: id.replace(/\.ts$/, ".js"), external: "relative" } : undefined
     }
   ]
 })

@@ -1,0 +1,6 @@
+/**
+ * What is built on a client alone, for programs that run in several places at once.
+ *
+ * @since 0.1.0
+ */
+export {}
