@@ -54,6 +54,7 @@ import type { EtcdError } from "./EtcdError.ts"
 import * as Batch from "./internal/batch/batch.ts"
 import * as internal from "./internal/client/client.ts"
 import * as defaults from "./internal/client/options.ts"
+import * as Origin from "./internal/client/origin.ts"
 
 /**
  * How one call is made.
@@ -353,7 +354,8 @@ export const defaultReconnect: Schedule.Schedule<unknown, unknown> = defaults.de
 export const make = (options: Options): Effect.Effect<Client, EtcdError, Scope.Scope> =>
   Effect.flatMap(internal.make(options), (client) => {
     const { batching = false } = options
-    return batching === false ? Effect.succeed(client) : Batch.make(client, batching === true ? {} : batching)
+    const made = batching === false ? Effect.succeed(client) : Batch.make(client, batching === true ? {} : batching)
+    return Effect.map(made, Origin.ground)
   })
 
 /**

@@ -82,7 +82,11 @@ export class NoSpace extends Schema.TaggedError<NoSpace>()("NoSpace", details) {
  * @category reasons
  * @since 0.1.0
  */
-export class TooManyOps extends Schema.TaggedError<TooManyOps>()("TooManyOps", details) {}
+export class TooManyOps extends Schema.TaggedError<TooManyOps>()("TooManyOps", {
+  ...details,
+  /** How many of those that the server takes were needed for the fences of locks, if any were. */
+  fence: Schema.optionalKey(Schema.Int)
+}) {}
 
 /**
  * A transaction puts the same key twice.
@@ -574,6 +578,15 @@ export class ProtocolViolation extends Schema.TaggedError<ProtocolViolation>()("
 }) {}
 
 /**
+ * A write was made under a lock, or as a leader, and etcd refused it, because the lock is not held any more: what marks
+ * its holder in etcd is gone. Nothing of it was written, and nothing that is written under that hold will be.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class Fenced extends Schema.TaggedError<Fenced>()("Fenced", details) {}
+
+/**
  * Something answered that does not speak gRPC, such as a proxy.
  *
  * @category reasons
@@ -664,6 +677,7 @@ export const Reason = Schema.Union([
   DeadlineExceeded,
   Canceled,
   ProtocolViolation,
+  Fenced,
   NotGrpc,
   GrpcStatus
 ])

@@ -16,6 +16,7 @@ import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
 import type { LeaseId } from "./EtcdId.ts"
 import type { Header, KeyValue } from "./EtcdResponse.ts"
+import * as Origin from "./internal/client/origin.ts"
 import * as Wire from "./internal/client/wire.ts"
 import * as Keys from "./internal/keys.ts"
 import * as Requests from "./internal/kv/requests.ts"
@@ -278,7 +279,7 @@ export const fromClient = (client: EtcdClient.Client): Service => {
           : Effect.succeed(Requests.deleteResult(response, Wire.header(response.header)))
     )
 
-  return {
+  const service: Service = {
     get: getAs("EtcdKv.get"),
     getString: (key, options) =>
       Effect.map(
@@ -319,6 +320,7 @@ export const fromClient = (client: EtcdClient.Client): Service => {
         (response) => Wire.header(response.header)
       )
   }
+  return Origin.remember(service, client)
 }
 
 /**

@@ -18,6 +18,7 @@ import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
 import * as EtcdError from "./EtcdError.ts"
+import * as Origin from "./internal/client/origin.ts"
 import * as Keys from "./internal/keys.ts"
 import * as Namespace from "./internal/kv/namespace.ts"
 import * as Options from "./internal/options.ts"
@@ -63,10 +64,11 @@ type Messages<I extends DescMessage, O extends DescMessage> = Omit<
  * @category constructors
  * @since 0.1.0
  */
-export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): EtcdClient.Client => {
+export const fromClient = (outside: EtcdClient.Client, prefix: KeyRange.Bytes): EtcdClient.Client => {
   const wrong = Options.wrongArgument("EtcdNamespace", "the prefix", Options.bytes, prefix)
   const bytes = wrong === undefined ? Keys.own(prefix) : new Uint8Array(0)
-  if (wrong === undefined && bytes.length === 0) return client
+  if (wrong === undefined && bytes.length === 0) return outside
+  const client = Origin.ground(outside)
   const namespace = Namespace.make(bytes)
 
   /** What is wrong before anything is sent. */
@@ -103,7 +105,7 @@ export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): E
         return { ...duplex, ...inside }
       })
   }
-  return { ...client, ...inside }
+  return Origin.within({ ...client, ...inside }, bytes)
 }
 
 const layerClient = (prefix: KeyRange.Bytes): Layer.Layer<EtcdClient.EtcdClient, never, EtcdClient.EtcdClient> =>

@@ -25,19 +25,20 @@ import * as EtcdError from "./EtcdError.ts"
 import { LeaseId } from "./EtcdId.ts"
 import type * as EtcdKv from "./EtcdKv.ts"
 import type * as EtcdResponse from "./EtcdResponse.ts"
+import * as Origin from "./internal/client/origin.ts"
 import { kindOf, methodOf } from "./internal/client/rpcs.ts"
 import * as Wire from "./internal/client/wire.ts"
 import * as Keys from "./internal/keys.ts"
+import * as Comparisons from "./internal/kv/comparisons.ts"
 import * as Requests from "./internal/kv/requests.ts"
 import * as Check from "./internal/kv/txnCheck.ts"
 import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as KeyRange from "./KeyRange.ts"
 
-const CompareTypeId = "~effect-etcd/EtcdTxn/Compare"
+const CompareTypeId: Comparisons.TypeId = Comparisons.TypeId
 const OpTypeId = "~effect-etcd/EtcdTxn/Op"
 
-type CompareRequest = MessageInitShape<typeof Rpc.CompareSchema>
 type RequestOp = MessageInitShape<typeof Rpc.RequestOpSchema>
 type TxnRequest = MessageInitShape<typeof Rpc.TxnRequestSchema>
 
@@ -178,16 +179,6 @@ export class EtcdTxn extends Context.Service<EtcdTxn, Service>()("effect-etcd/Et
 // What is in them, which is nobody else's business
 // -----------------------------------------------------------------------------
 
-interface CompareParts {
-  readonly request: CompareRequest
-  /** What is wrong with it, if anything is: said when the transaction is to be sent. */
-  readonly problem: string | undefined
-}
-
-const makeCompare = (parts: CompareParts): Compare => ({ [CompareTypeId]: parts }) as unknown as Compare
-
-const partsOfCompare = (compare: Compare): CompareParts => compare[CompareTypeId] as unknown as CompareParts
-
 interface OpParts<out A> {
   readonly request: RequestOp
   readonly decode: (response: Rpc.ResponseOp, header: EtcdResponse.Header) => A
@@ -218,7 +209,7 @@ export interface Comparison<in A> {
   readonly lessThan: (other: A) => Compare
 }
 
-type Target = Pick<CompareRequest, "target" | "targetUnion">
+type Target = Pick<Comparisons.Request, "target" | "targetUnion">
 
 const { EQUAL, GREATER, LESS, NOT_EQUAL } = Rpc.Compare_CompareResult
 const { CREATE, LEASE, MOD, VALUE, VERSION } = Rpc.Compare_CompareTarget
@@ -237,7 +228,7 @@ const comparison = <A>(
     (other: A): Compare => {
       const problem = wrongRange ?? Options.problemOfArgument(who, "what is compared with", check, other)
       const request = { key, rangeEnd: end, result, ...(problem === undefined ? target(other) : {}) }
-      return makeCompare({ request, problem })
+      return Comparisons.make({ requests: [request], problem: problem === undefined ? undefined : { at: "", problem } })
     }
   return {
     equals: compare(EQUAL),
@@ -248,6 +239,13 @@ const comparison = <A>(
 }
 
 const isCompare = (input: unknown): input is Compare => Predicate.hasProperty(input, CompareTypeId)
+
+const areCompares = (input: unknown): input is ReadonlyArray<Compare> => Array.isArray(input) && input.every(isCompare)
+
+const severalCompares: Options.Check = {
+  accepts: areCompares,
+  due: "a list of comparisons, such as EtcdTxn.exists(key)"
+}
 
 /**
  * Compares the value of a key, byte by byte.
@@ -334,6 +332,29 @@ export const exists = (key: KeyRange.Input): Compare => createRevision(key).notE
  * @since 0.1.0
  */
 export const missing = (key: KeyRange.Input): Compare => createRevision(key).equals(0n)
+
+/**
+ * Several comparisons as one, which holds if all of them do. Without any it always holds.
+ *
+ * A server counts each of them (`--max-txn-ops`).
+ *
+ * @example
+ * ```ts
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * const isMine = EtcdTxn.every([EtcdTxn.exists("owner"), EtcdTxn.value("owner").equals("me")])
+ * const claim = EtcdTxn.make({ compare: [isMine, EtcdTxn.missing("done")], success: EtcdTxn.put("done", "yes") })
+ * ```
+ *
+ * @category comparisons
+ * @since 0.1.0
+ */
+export const every = (compares: ReadonlyArray<Compare>): Compare => {
+  const problem = Options.problemOfArgument("EtcdTxn.every", "what it is given", severalCompares, compares)
+  return problem === undefined
+    ? Comparisons.every(compares)
+    : Comparisons.make({ requests: [], problem: { at: "", problem } })
+}
 
 // -----------------------------------------------------------------------------
 // Operations
@@ -588,7 +609,7 @@ const resultsOf = (shape: Shape, responses: ReadonlyArray<Rpc.ResponseOp>, heade
 
 const ofTransaction: Options.Checks<Transaction<Branch, Branch>> = {
   compare: {
-    accepts: (value) => isCompare(value) || (Array.isArray(value) && value.every(isCompare)),
+    accepts: (value) => isCompare(value) || areCompares(value),
     due: "a comparison, such as EtcdTxn.exists(key), or a list of them"
   },
   success: branch,
@@ -638,7 +659,7 @@ export const make = <const Success extends Branch = readonly [], const Failure e
     {
       case: "requestTxn",
       value: {
-        compare: compares.map((compare) => partsOfCompare(compare).request),
+        compare: compares.flatMap(Comparisons.requestsOf),
         success: requestsOf(success),
         failure: requestsOf(failure)
       }
@@ -650,7 +671,7 @@ export const make = <const Success extends Branch = readonly [], const Failure e
       return { succeeded, header, results } as Succeeded<Results<Success>> | Failed<Results<Failure>>
     },
     {
-      compare: compares.map((compare) => partsOfCompare(compare).problem),
+      compare: compares.map(Comparisons.problemOf),
       success: namesOf(success),
       failure: namesOf(failure)
     }
@@ -706,28 +727,31 @@ const noAnswer = (request: TxnRequest) => {
  * @category constructors
  * @since 0.1.0
  */
-export const fromClient = (client: EtcdClient.Client): Service => ({
-  commit: (op, options) =>
-    Effect.suspend(() => {
-      const wrong =
-        Options.wrongArgument("EtcdTxn.commit", "what is committed", anOp, op) ??
-        Options.wrongCall("EtcdTxn.commit", options)
-      if (wrong !== undefined) return wrong
-      const { problem } = partsOfOp(op)
-      if (problem !== undefined) return Effect.fail(Options.invalid(problem))
-      const { decode, parts, txn } = requestOf(op)
-      const refused = Check.check(txn, parts)
-      if (refused !== undefined) return Effect.fail(refused)
-      return client.unary(Rpc.KV.method.txn, txn, options).pipe(
-        Effect.catchReason("EtcdError", "TooManyOps", (reason) => Effect.fail(Check.tooManyOps(txn, reason))),
-        Effect.flatMap((response) =>
-          Check.isAnswerTo(txn, response)
-            ? Effect.sync(() => decode(asOperation(response), Wire.header(response.header)))
-            : Effect.fail(noAnswer(txn))
+export const fromClient = (client: EtcdClient.Client): Service => {
+  const service: Service = {
+    commit: (op, options) =>
+      Effect.suspend(() => {
+        const wrong =
+          Options.wrongArgument("EtcdTxn.commit", "what is committed", anOp, op) ??
+          Options.wrongCall("EtcdTxn.commit", options)
+        if (wrong !== undefined) return wrong
+        const { problem } = partsOfOp(op)
+        if (problem !== undefined) return Effect.fail(Options.invalid(problem))
+        const { decode, parts, txn } = requestOf(op)
+        const refused = Check.check(txn, parts)
+        if (refused !== undefined) return Effect.fail(refused)
+        return client.unary(Rpc.KV.method.txn, txn, options).pipe(
+          Effect.catchReason("EtcdError", "TooManyOps", (reason) => Effect.fail(Check.tooManyOps(txn, reason))),
+          Effect.flatMap((response) =>
+            Check.isAnswerTo(txn, response)
+              ? Effect.sync(() => decode(asOperation(response), Wire.header(response.header)))
+              : Effect.fail(noAnswer(txn))
+          )
         )
-      )
-    })
-})
+      })
+  }
+  return Origin.remember(service, client)
+}
 
 const asOperation = (response: Rpc.TxnResponse): Rpc.ResponseOp => ({
   $typeName: "etcdserverpb.ResponseOp",

@@ -200,6 +200,49 @@ describe("EtcdTxn", () => {
       })
     )
 
+    it.effect("several comparisons as one hold if all of them do, whatever is in them", () =>
+      Effect.gen(function* () {
+        yield* EtcdKv.put("e/a", "1")
+        const [yes, no] = [EtcdTxn.exists("e/a"), EtcdTxn.missing("e/a")]
+        const { every } = EtcdTxn
+        assert.isTrue(yield* holds(every([])))
+        assert.isTrue(yield* holds(every([yes, EtcdTxn.value("e/a").equals("1"), EtcdTxn.missing("e/b")])))
+        assert.isFalse(yield* holds(every([yes, no])))
+        assert.isFalse(yield* holds(yes, every([every([]), every([yes, every([no])])])))
+        assert.isTrue(yield* holds(every([every([yes]), every([yes, every([yes])])]), yes))
+        const single = EtcdTxn.make({ compare: every([yes, no]), success: [], failure: EtcdTxn.getString("e/a") })
+        const result = yield* EtcdTxn.commit(single)
+        assert.deepStrictEqual(result.results, Option.some("1"))
+        const given = [yes]
+        const copied = every(given)
+        given.push(no)
+        assert.isTrue(yield* holds(copied))
+        expectTypeOf(every([yes])).toEqualTypeOf<EtcdTxn.Compare>()
+        // @ts-expect-error: an operation is no comparison
+        every([EtcdTxn.get("e/a")])
+      })
+    )
+
+    it.effect("what is wrong with one of several comparisons is told with its place", () =>
+      Effect.gen(function* () {
+        const yes = EtcdTxn.missing("w/a")
+        const wrong = EtcdTxn.version("w/a").equals(-1n)
+        const told = (...compare: ReadonlyArray<EtcdTxn.Compare>) => message(holds(...compare))
+        const { every } = EtcdTxn
+        assert.match(yield* told(yes, wrong), /^compare\[1\]: EtcdTxn\.version: /)
+        assert.match(yield* told(every([yes, yes, yes]), wrong), /^compare\[1\]: EtcdTxn\.version: /)
+        assert.match(yield* told(yes, every([yes, yes, wrong])), /^compare\[1\]\[2\]: EtcdTxn\.version: /)
+        assert.match(yield* told(every([yes, every([yes, wrong])])), /^compare\[0\]\[1\]\[1\]: EtcdTxn\.version: /)
+        const noList = yes as unknown as ReadonlyArray<EtcdTxn.Compare>
+        assert.match(yield* told(yes, every(noList)), /^compare\[1\]: EtcdTxn\.every: .*a list of comparisons/)
+        const noCompare = [yes, EtcdTxn.get("w/a")] as unknown as ReadonlyArray<EtcdTxn.Compare>
+        assert.match(yield* told(every(noCompare)), /^compare\[0\]: EtcdTxn\.every: .*a list of comparisons/)
+        const inner = EtcdTxn.make({ compare: every([wrong]), success: EtcdTxn.put("w/a", "") })
+        const within = EtcdTxn.commit(EtcdTxn.make({ compare: yes, failure: { inner } }))
+        assert.match(yield* message(within), /^failure\.inner\.compare\[0\]\[0\]: EtcdTxn\.version: /)
+      })
+    )
+
     it.effect("a single operation may be committed, and map changes what comes back", () =>
       Effect.gen(function* () {
         yield* EtcdTxn.commit(EtcdTxn.put("s/a", "1"))

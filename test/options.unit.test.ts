@@ -121,6 +121,7 @@ const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
     { compare: [], failure: [null] },
     { compare: [], sucess: [EtcdTxn.put("a", "b")] }
   ],
+  "ReadonlyArray<Compare>": [null, 5, "text", {}, new Map(), [null], [EtcdTxn.exists("a"), EtcdTxn.get("a")]],
   "LeaseId | 0n": [huge, 7, "7", null],
   "EtcdConfig.Input": [...noObject, { nam: "a" }, { electionTimeout: "soon" }],
   "Array.NonEmptyReadonlyArray<EtcdConfig.Input>": [5, null, {}, [], [null], [{}, { nam: "a" }]],

@@ -17,6 +17,7 @@ import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
 import { MessageLimit } from "../client/batched.ts"
 import { limitOf } from "../client/limit.ts"
+import { Detour, type Detoured } from "../client/origin.ts"
 import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
@@ -67,10 +68,11 @@ const isSingle = (request: { readonly key?: Uint8Array; readonly rangeEnd?: Uint
   request.key.length > 0 &&
   (request.rangeEnd === undefined || request.rangeEnd.length === 0)
 
-/** Who chooses more than how long the call may take wants a call of its own. */
-const isPlain = (options: EtcdClient.CallOptions | undefined, requireLeader: boolean): boolean =>
+/** Who chooses more than how long the call may take, or what becomes of it further down, wants a call of its own. */
+const isPlain = (options: (EtcdClient.CallOptions & Detoured) | undefined, requireLeader: boolean): boolean =>
   options === undefined ||
-  (options.endpoint === undefined &&
+  (options[Detour] === undefined &&
+    options.endpoint === undefined &&
     options.metadata === undefined &&
     options.retry === undefined &&
     (options.requireLeader === undefined || options.requireLeader === requireLeader))

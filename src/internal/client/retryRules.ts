@@ -88,7 +88,8 @@ export const rules: { readonly [Tag in Reason["_tag"]]: Decision | "unavailable"
   Unsupported: "fail",
   DeadlineExceeded: "fail",
   Canceled: "fail",
-  ProtocolViolation: "fail"
+  ProtocolViolation: "fail",
+  Fenced: "fail"
 }
 
 const unavailable = 14

@@ -26,9 +26,15 @@ export interface Part {
   readonly problem: string | undefined
 }
 
+/** What is wrong with a comparison, and which of several it is that were given as one: `[0]`. */
+export interface Wrong {
+  readonly at: string
+  readonly problem: string
+}
+
 export interface Parts {
-  /** What is wrong with each comparison. */
-  readonly compare: ReadonlyArray<string | undefined>
+  /** What is wrong with each comparison that was given, which may stand for several. */
+  readonly compare: ReadonlyArray<Wrong | undefined>
   readonly success: ReadonlyArray<Part>
   readonly failure: ReadonlyArray<Part>
 }
@@ -116,7 +122,9 @@ const first = <A>(
 const checkShape = (request: TxnRequest, parts: Parts | undefined, path: string): EtcdError.EtcdError | undefined => {
   const { failure, success } = branches(request, parts, path)
   return (
-    first(parts?.compare ?? [], (problem, index) => told(`${inside(path, "compare")}[${index}]`, problem)) ??
+    first(parts?.compare ?? [], (wrong, index) =>
+      told(`${inside(path, "compare")}[${index}]${wrong?.at ?? ""}`, wrong?.problem)
+    ) ??
     first(success, checkOperation) ??
     first(failure, checkOperation)
   )
@@ -230,15 +238,17 @@ export const sizeOf = ({ compare = [], failure = [], success = [] }: TxnRequest)
 }
 
 /** What a server says that takes fewer, with how many there are. */
-export const tooManyOps = (request: TxnRequest, reason: EtcdError.TooManyOps): EtcdError.EtcdError =>
-  EtcdError.make(
+export const tooManyOps = (request: TxnRequest, reason: EtcdError.TooManyOps): EtcdError.EtcdError => {
+  const fence = reason.fence === undefined ? "" : `, besides ${reason.fence} for the lock that it is made under`
+  return EtcdError.make(
     new EtcdError.TooManyOps({
       ...reason,
       message:
         `The transaction has ${sizeOf(request)} comparisons or operations in a branch, those of transactions inside of ` +
-        "it included, and the server takes fewer. Split it, or raise the server's --max-txn-ops (128 by default)."
+        `it included${fence}, and the server takes fewer. Split it, or raise the server's --max-txn-ops (128 by default).`
     })
   )
+}
 
 const answers = {
   requestRange: "responseRange",

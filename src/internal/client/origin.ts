@@ -1,0 +1,89 @@
+/**
+ * Where the calls of a client go: to which client below all namespaces, and below which prefix. And how what is above
+ * namespaces, batching and whatever else stands between has a call made in another way at the very bottom, where keys are
+ * what they are in etcd: with a *detour*, which goes along with the options of the call.
+ *
+ * Both are properties under names that nobody else can use. They stay in copies (`{ ...client, unary }`) and go through
+ * every client that passes the options of a call on.
+ *
+ * @internal
+ */
+import type { CallOptions, Client } from "../../EtcdClient.ts"
+import * as Keys from "../keys.ts"
+
+export interface Origin {
+  /** The client below all namespaces: the same one for all clients that go to the same place. */
+  readonly root: Client
+  /** What comes before each key. */
+  readonly prefix: Uint8Array
+}
+
+const OriginKey = Symbol("effect-etcd/Origin")
+
+interface Known {
+  readonly [OriginKey]?: Origin
+}
+
+const nothing = new Uint8Array(0)
+
+/** Where the calls of a client go. One that nobody has said it of is a root itself. */
+export const of = (client: Client & Known): Origin => client[OriginKey] ?? { root: client, prefix: nothing }
+
+type Unary = Client["unary"]
+
+/** A way to make calls with one answer, by means of another. */
+export type Detour = (unary: Unary) => Unary
+
+/** The option of a call that has its detour. */
+export const Detour = Symbol("effect-etcd/Detour")
+
+export interface Detoured {
+  readonly [Detour]?: Detour | undefined
+}
+
+type Options = (CallOptions & Detoured) | undefined
+
+/** The options of a call that is to make a detour, besides those that it is to make already. */
+export const withDetour = <O extends object>(options: O | undefined, detour: Detour): O => {
+  const other = (options as Detoured | undefined)?.[Detour]
+  const all: Detour = other === undefined ? detour : (unary) => other(detour(unary))
+  return { ...(options as O), [Detour]: all }
+}
+
+/** A client that knows that it is a root, and lets calls make their detours, unless it is one, or is above one. */
+export const ground = (client: Client & Known): Client => {
+  if (client[OriginKey] !== undefined) return client
+  const grounded: Client & Known = {
+    ...client,
+    [OriginKey]: of(client),
+    unary: (method, request, options?: Options) => {
+      const detour = options?.[Detour]
+      if (detour === undefined) return client.unary(method, request, options)
+      const rest: Options = { ...options, [Detour]: undefined }
+      return detour(client.unary)(method, request, rest)
+    }
+  }
+  return grounded
+}
+
+/** A client, made of a grounded one, whose keys get one more prefix. */
+export const within = (client: Client, prefix: Uint8Array): Client => {
+  const outer = of(client)
+  const inner: Client & Known = {
+    ...client,
+    [OriginKey]: { root: outer.root, prefix: Keys.concat(outer.prefix, prefix) }
+  }
+  return inner
+}
+
+const ClientKey = Symbol("effect-etcd/Client")
+
+interface Remembering {
+  readonly [ClientKey]?: Client
+}
+
+/** A service that remembers its client. */
+export const remember = <S extends object>(service: S, client: Client): S => ({ ...service, [ClientKey]: client })
+
+/** The client of a service that has one. */
+export const clientOf = (service: object): Client | undefined => (service as Remembering)[ClientKey]

@@ -1,0 +1,211 @@
+/**
+ * The fence of a lock: what is written under it is written by etcd only while the lock is held.
+ *
+ * Each put, delete and writing transaction is sent as a transaction which has it as its only operation, under the
+ * condition that the key that marks the holder is still the one that it was. So the writes of a holder who has lost the
+ * lock, whether it knows or not, cannot come to pass, however late they arrive. The answer is taken out of that of the
+ * transaction again. It is done below all namespaces, where keys are what they are in etcd, and above everything that
+ * says when and where a call is sent (`Origin.Detour`).
+ *
+ * What tells it from a plain call:
+ *
+ * - A server counts the comparisons of a fence, at least one for each, towards what a transaction may have
+ *   (`--max-txn-ops`).
+ * - Of a transaction within another one etcd does not ask whether there is space for what it puts (`costTxnReq` in
+ *   `server/storage/quota.go`), so that a full store refuses puts under a lock, and not transactions; nor puts under two.
+ * - For the same reason older servers do not ask whether the user may do what such a transaction does
+ *   (GHSA-rfx7-8w68-q57q), nor whether a put may read the value before, or attach the lease (GHSA-x35m-3gp4-4fh5).
+ * - A put that is to keep the value of a key that is not there, and names a lease that is not there either, fails because of
+ *   the key and not of the lease, as in any transaction.
+ * - A user needs the permission to read the key that marks the holder.
+ * - Puts and deletes are not batched.
+ *
+ * @internal
+ */
+import type { DescMethod, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as EtcdClient from "../../EtcdClient.ts"
+import * as EtcdError from "../../EtcdError.ts"
+import * as EtcdKv from "../../EtcdKv.ts"
+import * as EtcdTxn from "../../EtcdTxn.ts"
+import * as Origin from "../client/origin.ts"
+import { kindOf, methodOf } from "../client/rpcs.ts"
+import * as Comparisons from "../kv/comparisons.ts"
+import * as Namespace from "../kv/namespace.ts"
+import * as Rpc from "../proto/rpc_pb.ts"
+
+export interface Fence {
+  /** What has to hold for a write to land, with keys as they are in etcd. */
+  readonly compares: ReadonlyArray<Comparisons.Request>
+  /** Where those keys are: what goes elsewhere is left alone. */
+  readonly root: EtcdClient.Client
+  /** A write was refused. It is called before whoever wrote is told. */
+  readonly onFenced: () => void
+}
+
+/** The comparisons of a client as they are below its namespaces. */
+export const below = (client: EtcdClient.Client, compare: EtcdTxn.Compare): ReadonlyArray<Comparisons.Request> => {
+  const namespace = Namespace.make(Origin.of(client).prefix)
+  return Comparisons.requestsOf(compare).map((request) => Namespace.enterRange(namespace, request))
+}
+
+type RequestOp = MessageInitShape<typeof Rpc.RequestOpSchema>
+
+/** A write as an operation of a transaction. */
+const operationOf = (method: DescMethod, request: unknown): RequestOp | undefined => {
+  switch (method) {
+    case Rpc.KV.method.put:
+      return { request: { case: "requestPut", value: request as Rpc.PutRequest } }
+    case Rpc.KV.method.deleteRange:
+      return { request: { case: "requestDeleteRange", value: request as Rpc.DeleteRangeRequest } }
+    case Rpc.KV.method.txn:
+      return kindOf(methodOf(method), request as Rpc.TxnRequest) === "write"
+        ? { request: { case: "requestTxn", value: request as Rpc.TxnRequest } }
+        : undefined
+    default:
+      return undefined
+  }
+}
+
+const answers = {
+  requestRange: "responseRange",
+  requestPut: "responsePut",
+  requestDeleteRange: "responseDeleteRange",
+  requestTxn: "responseTxn"
+} as const
+
+const fenced = (method: string): EtcdError.EtcdError =>
+  EtcdError.make(
+    new EtcdError.Fenced({
+      message:
+        `${method} was refused, and nothing of it was written: the lock that it was made under is not held any more. ` +
+        "Acquire the lock again, and look at what others have done meanwhile, before writing.",
+      outcome: "not-applied",
+      method
+    })
+  )
+
+const noAnswer = (method: string): EtcdError.EtcdError =>
+  EtcdError.make(
+    new EtcdError.ProtocolViolation({
+      message:
+        `The answer to ${method} under a lock is not that of the transaction that was sent. Is there something between ` +
+        "client and server that changes what they send? Whether it was applied is unknown.",
+      outcome: "unknown",
+      method
+    })
+  )
+
+/** How many of the operations that a server takes the fence needs. */
+const sizeOf = ({ compares }: Fence): number => Math.max(1, compares.length)
+
+/** The failure of the transaction as one of the call that is in it. */
+const retold = ({ reason }: EtcdError.EtcdError, method: string, fence: Fence): EtcdError.EtcdError => {
+  const Reason = reason.constructor as new (fields: object) => EtcdError.Reason
+  const message = reason.message.replace("KV.Txn", method)
+  const cause = reason.cause === undefined ? {} : { cause: reason.cause }
+  const size = reason._tag === "TooManyOps" ? { fence: (reason.fence ?? 0) + sizeOf(fence) } : {}
+  return EtcdError.make(new Reason({ ...reason, ...cause, ...size, message, method }))
+}
+
+/** The answer to the operation, as it is to the call: in a transaction it has no header but the revision. */
+const answerOf = (operation: RequestOp, response: Rpc.TxnResponse): object | undefined => {
+  const answer = response.responses[0]?.response
+  const due = operation.request?.case
+  if (due === undefined || answer === undefined || answer.case !== answers[due] || response.responses.length !== 1) {
+    return undefined
+  }
+  answer.value.header = response.header
+  return answer.value
+}
+
+const detour =
+  (fence: Fence): Origin.Detour =>
+  (unary) =>
+  (method, request, options) => {
+    const operation = operationOf(method, request)
+    if (operation === undefined) return unary(method, request, options)
+    const { name } = methodOf(method)
+    const txn = { compare: [...fence.compares], success: [operation], failure: [] }
+    return unary(Rpc.KV.method.txn, txn, options).pipe(
+      Effect.mapError((error) => retold(error, name, fence)),
+      Effect.flatMap((response): Effect.Effect<MessageShape<typeof method.output>, EtcdError.EtcdError> => {
+        if (!response.succeeded) {
+          fence.onFenced()
+          return Effect.fail(fenced(name))
+        }
+        const answer = answerOf(operation, response)
+        return answer === undefined
+          ? Effect.fail(noAnswer(name))
+          : Effect.succeed(answer as MessageShape<typeof method.output>)
+      })
+    )
+  }
+
+const goesTo = (client: EtcdClient.Client | undefined, { root }: Fence): client is EtcdClient.Client =>
+  client !== undefined && Origin.of(client).root === root
+
+/** A client that writes only while the fence holds. One that goes elsewhere is given back as it is. */
+export const client = (self: EtcdClient.Client, fence: Fence): EtcdClient.Client => {
+  if (!goesTo(self, fence)) return self
+  const grounded = Origin.ground(self)
+  const around = detour(fence)
+  return {
+    ...grounded,
+    unary: (method, request, options) =>
+      operationOf(method, request) === undefined
+        ? grounded.unary(method, request, options)
+        : grounded.unary(method, request, Origin.withDetour(options, around))
+  }
+}
+
+/** What of {@link EtcdKv} may write: all that is not named here, so that something new does not compile unnoticed. */
+type Writes = Omit<EtcdKv.Service, "get" | "getString" | "range" | "stream" | "compact">
+
+const kv = (self: EtcdKv.Service, around: Origin.Detour): EtcdKv.Service => {
+  const writes: Writes = {
+    put: (key, value, options) => self.put(key, value, within(options, around)),
+    delete: (range, options) => self.delete(range, within(options, around)),
+    deletePrefix: (prefix, options) => self.deletePrefix(prefix, within(options, around))
+  }
+  return { ...self, ...writes }
+}
+
+const txn = (self: EtcdTxn.Service, around: Origin.Detour): EtcdTxn.Service => {
+  const writes: EtcdTxn.Service = { commit: (op, options) => self.commit(op, within(options, around)) }
+  return { ...self, ...writes }
+}
+
+/** What are no options is for the service to refuse. */
+const within = <O extends object>(options: O | undefined, around: Origin.Detour): O | undefined =>
+  options === undefined || (typeof options === "object" && options !== null)
+    ? Origin.withDetour(options, around)
+    : options
+
+/**
+ * A context whose client, and the services of it that write keys, do so only while the fence holds, where they go to where
+ * the fence is.
+ */
+export const services = <R>(context: Context.Context<R>, fence: Fence): Context.Context<R> => {
+  const around = detour(fence)
+  const replaced = <I, S extends object>(
+    all: Context.Context<R>,
+    key: Context.Key<I, S>,
+    clientOf: (service: S) => EtcdClient.Client | undefined,
+    wrap: (service: S) => S
+  ): Context.Context<R> => {
+    const service = Option.getOrUndefined(Context.getOption(all, key))
+    if (service === undefined || !goesTo(clientOf(service), fence)) return all
+    return Context.add(all, key, wrap(service)) as Context.Context<R>
+  }
+  const withClient = replaced(
+    context,
+    EtcdClient.EtcdClient,
+    (self) => self,
+    (self) => client(self, fence)
+  )
+  const withKv = replaced(withClient, EtcdKv.EtcdKv, Origin.clientOf, (self) => kv(self, around))
+  return replaced(withKv, EtcdTxn.EtcdTxn, Origin.clientOf, (self) => txn(self, around))
+}
