@@ -64,11 +64,11 @@ type Messages<I extends DescMessage, O extends DescMessage> = Omit<
  * @category constructors
  * @since 0.1.0
  */
-export const fromClient = (outside: EtcdClient.Client, prefix: KeyRange.Bytes): EtcdClient.Client => {
+export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): EtcdClient.Client => {
   const wrong = Options.wrongArgument("EtcdNamespace", "the prefix", Options.bytes, prefix)
   const bytes = wrong === undefined ? Keys.own(prefix) : new Uint8Array(0)
-  if (wrong === undefined && bytes.length === 0) return outside
-  const client = Origin.ground(outside)
+  if (wrong === undefined && bytes.length === 0) return client
+  const outside = Origin.ground(client)
   const namespace = Namespace.make(bytes)
 
   /** What is wrong before anything is sent. */
@@ -88,16 +88,16 @@ export const fromClient = (outside: EtcdClient.Client, prefix: KeyRange.Bytes): 
 
   const inside: Calls = {
     unary: (method, request, options) =>
-      refusal(method, request) ?? Effect.map(client.unary(method, enter(method, request), options), leave(method)),
+      refusal(method, request) ?? Effect.map(outside.unary(method, enter(method, request), options), leave(method)),
     serverStream: (method, request, options) => {
       const refused = refusal(method, request)
       return refused === undefined
-        ? Stream.map(client.serverStream(method, enter(method, request), options), leave(method))
+        ? Stream.map(outside.serverStream(method, enter(method, request), options), leave(method))
         : Stream.fromEffect(refused)
     },
     bidirectional: (method, options) =>
       wrong ??
-      Effect.map(client.bidirectional(method, options), (duplex) => {
+      Effect.map(outside.bidirectional(method, options), (duplex) => {
         const inside: Messages<typeof method.input, typeof method.output> = {
           send: (message) => duplex.send(enter(method, message)),
           messages: Stream.map(duplex.messages, leave(method))
@@ -105,7 +105,7 @@ export const fromClient = (outside: EtcdClient.Client, prefix: KeyRange.Bytes): 
         return { ...duplex, ...inside }
       })
   }
-  return Origin.within({ ...client, ...inside }, bytes)
+  return Origin.within({ ...outside, ...inside }, bytes)
 }
 
 const layerClient = (prefix: KeyRange.Bytes): Layer.Layer<EtcdClient.EtcdClient, never, EtcdClient.EtcdClient> =>
