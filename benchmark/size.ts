@@ -15,7 +15,8 @@ const modules = [
   "effect-etcd",
   "effect-etcd/EtcdLayer",
   "effect-etcd/EtcdClient",
-  "effect-etcd/EtcdTxn"
+  "effect-etcd/EtcdTxn",
+  "effect-etcd/coordination"
 ] as const
 
 /** The milliseconds that importing the module takes in a process of its own, on the clock and of the processor. */

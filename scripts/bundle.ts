@@ -3,18 +3,17 @@
  * is internal, is put together in as few files as there can be without a module loading what it does not use: to find and
  * read a hundred files takes Node.js longer than to evaluate what is in them.
  */
-import { globSync } from "node:fs"
-import { basename, join } from "node:path"
+import { join } from "node:path"
 import { rolldown } from "rolldown"
+import { indexes, modules, source } from "./modules.ts"
 
 const root = join(import.meta.dirname, "..")
-const source = join(root, "src")
-const modules = globSync(["*.ts", "coordination/*.ts"], { cwd: source })
-const indexes = modules.filter((module) => basename(module) === "index.ts").map((module) => join(source, module))
+const fileOf = (place: string): string => join(source, `${place}.ts`)
+const indexFiles = indexes.map(fileOf)
 
 const build = await rolldown({
   cwd: root,
-  input: Object.fromEntries(modules.map((module) => [module.replace(/\.ts$/, ""), join(source, module)])),
+  input: Object.fromEntries([...indexes, ...modules].map((place) => [place, fileOf(place)])),
   external: /^[^./]/,
   platform: "node",
   plugins: [
@@ -22,7 +21,7 @@ const build = await rolldown({
       // Bundlers see through an index that names modules, and not through one that makes objects of them.
       name: "index",
       resolveId: (id, importer) =>
-        indexes.includes(importer ?? "") ? { id: id.replace(/\.ts$/, ".js"), external: "relative" } : undefined
+        indexFiles.includes(importer ?? "") ? { id: id.replace(/\.ts$/, ".js"), external: "relative" } : undefined
     }
   ]
 })

@@ -2,12 +2,12 @@
  * Holds `src/` against its map in `docs/ARCHITECTURE.md`: every module and every room has its line there, and every line
  * names what there is, or what is to come, and so do its walks; nothing is imported, types neither, from a part of the map that is further up; no rooms load each
  * other in a circle (of modules, Biome's `noImportCycles` finds it); what of Node.js belongs to one room is imported in no
- * other. The index does nothing but export modules, and no module outside `internal/` exports what it calls internal.
+ * other. An index does nothing but export modules, and no module outside `internal/` exports what it calls internal.
  *
  * It reads imports as Biome formats them.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs"
-import { dirname, join, normalize, sep } from "node:path"
+import { basename, dirname, join, normalize, sep } from "node:path"
 import process from "node:process"
 
 /** A line of the map: a module, or a room, whose name ends with a slash. */
@@ -100,7 +100,7 @@ const onlyExports = (index: string): boolean =>
   index
     .replace(/\/\*[\s\S]*?\*\//g, "")
     .split("\n")
-    .every((line) => line === "" || /^export \* as (\w+) from "\.\/\1\.ts"$/.test(line))
+    .every((line) => line === "" || line === "export {}" || /^export \* as (\w+) from "\.\/\1\.ts"$/.test(line))
 
 /** What of the sources below `root` is not as their map says, in words. */
 export const problemsOf = (root: string): ReadonlyArray<string> => {
@@ -157,8 +157,10 @@ export const problemsOf = (root: string): ReadonlyArray<string> => {
       problems.push(`src/${module} exports what it calls internal.`)
     }
   }
-  if (!onlyExports(readFileSync(join(source, "index.ts"), "utf8"))) {
-    problems.push("src/index.ts has more than modules that it exports by their names.")
+  for (const index of modules.filter((module) => basename(module) === "index.ts")) {
+    if (!onlyExports(readFileSync(join(source, index), "utf8"))) {
+      problems.push(`src/${index} has more than modules that it exports by their names.`)
+    }
   }
   return problems
 }

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
 import { programs, sizeOf } from "../benchmark/bundle.ts"
+import { indexes, indexOf, modules, nameOf, source, specifierOf } from "./modules.ts"
 
 const temporary = mkdtempSync(join(tmpdir(), "effect-etcd-check-"))
 process.on("exit", () => rmSync(temporary, { recursive: true, force: true }))
@@ -15,20 +16,20 @@ process.on("exit", () => rmSync(temporary, { recursive: true, force: true }))
 const run = (command: string, args: ReadonlyArray<string>): boolean =>
   spawnSync(command, args, { stdio: "inherit", shell: process.platform === "win32" }).status === 0
 
-/** Every module but the index. */
-const modules = readdirSync("src")
-  .filter((name) => name.endsWith(".ts") && name !== "index.ts")
-  .map((name) => name.slice(0, -3))
+/** The name that what an index exports has in the library. */
+const namespaceOf = (index: string): string => (index === "index" ? "All" : index.replace("/index", "Index"))
 
 /** A function for each interface of a module, in whose result it is written out, with the types of all that it has. */
-const writtenOut = (module: string): ReadonlyArray<string> =>
-  Array.from(
-    readFileSync(join("src", `${module}.ts`), "utf8").matchAll(/^export interface (\w+)(?:<(.*?)>)? /gm),
+const writtenOut = (place: string): ReadonlyArray<string> => {
+  const module = nameOf(place)
+  return Array.from(
+    readFileSync(join(source, `${place}.ts`), "utf8").matchAll(/^export interface (\w+)(?:<(.*?)>)? /gm),
     ([, name, parameters]) => {
       const type = parameters === undefined ? name : `${name}<${parameters.replaceAll(/[^,]+/g, "any")}>`
-      return `export const ${module}${name} = (value: All.${module}.${type}) => ({ ...value })`
+      return `export const ${module}${name} = (value: ${namespaceOf(indexOf(place))}.${module}.${type}) => ({ ...value })`
     }
   )
+}
 
 /**
  * A library that is built on the package: what it infers of the package's types goes into its own declarations, so they
@@ -36,9 +37,9 @@ const writtenOut = (module: string): ReadonlyArray<string> =>
  */
 const library = `
 import { Effect } from "effect"
-import * as All from "effect-etcd"
+${indexes.map((index) => `import * as ${namespaceOf(index)} from "${specifierOf(index)}"`).join("\n")}
 import * as Proto from "effect-etcd/proto"
-${modules.map((name) => `export * as ${name} from "effect-etcd/${name}"`).join("\n")}
+${modules.map((place) => `export * as ${nameOf(place)} from "${specifierOf(place)}"`).join("\n")}
 
 export const range = (key: Uint8Array) =>
   All.EtcdClient.EtcdClient.use((client) => client.unary(Proto.KV.method.range, { key }))
@@ -84,8 +85,8 @@ const packed = (): boolean => {
 /** Of what has just been built to be packed. */
 const small = async (): Promise<boolean> => {
   let passed = true
-  for (const [name, { limit, source }] of Object.entries(programs)) {
-    const { effect, whole } = await sizeOf(source)
+  for (const [name, { limit, source: program }] of Object.entries(programs)) {
+    const { effect, whole } = await sizeOf(program)
     if (whole - effect <= limit) continue
     passed = false
     console.error(`${name}: ${whole - effect} bytes beyond Effect, more than ${limit} (npm run bench -- size)`)

@@ -220,12 +220,24 @@ test/`
     })
   )
 
-  it.effect("has an index that does nothing but export modules", () =>
+  it.effect("has indexes that do nothing but export modules", () =>
     Effect.gen(function* () {
       const index = 'export * as EtcdKv from "./EtcdKv.ts"\nexport * from "./EtcdKv.ts"\n'
       assert.deepStrictEqual(yield* problemsWith({ "src/index.ts": index }), [
         "src/index.ts has more than modules that it exports by their names."
       ])
+      const files = {
+        "docs/ARCHITECTURE.md": page.replace("  index.ts", "  coordination/          locks\n  index.ts"),
+        "src/coordination/EtcdLock.ts": 'import { get } from "../EtcdKv.ts"\nexport const lock = get\n'
+      }
+      const problemsOfLocks = (index: string) => problemsWith({ ...files, "src/coordination/index.ts": index })
+      const exports = '/**\n * Locks.\n */\nexport * as EtcdLock from "./EtcdLock.ts"\n'
+      assert.deepStrictEqual(yield* problemsOfLocks(exports), [])
+      for (const more of ['export { lock } from "./EtcdLock.ts"\n', 'export * as Lock from "./EtcdLock.ts"\n']) {
+        assert.deepStrictEqual(yield* problemsOfLocks(exports + more), [
+          "src/coordination/index.ts has more than modules that it exports by their names."
+        ])
+      }
     })
   )
 })

@@ -1,14 +1,20 @@
 import { execFile } from "node:child_process"
-import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as All from "../src/index.ts"
+import { indexes, indexOf, modules, nameOf, specifierOf } from "../scripts/modules.ts"
+import * as Coordination from "../src/coordination/index.ts"
+import * as Library from "../src/index.ts"
 import * as Declarations from "./support/declarations.ts"
 
 const root = join(import.meta.dirname, "..")
+
+/** What each index names. */
+const rooms: { readonly [index: string]: object } = { index: Library, "coordination/index": Coordination }
+
+const All: { readonly [module: string]: object } = { ...Library, ...Coordination }
 
 /**
  * Imports each module as if it were the first of this package that is imported: all that it imports of the package is
@@ -16,7 +22,7 @@ const root = join(import.meta.dirname, "..")
  */
 const importer = `
   import { registerHooks } from "node:module"
-  const [source, ...names] = process.argv.slice(1)
+  const [source, ...specifiers] = process.argv.slice(1)
   registerHooks({
     resolve: (specifier, context, next) => {
       const resolved = next(specifier, context)
@@ -26,10 +32,10 @@ const importer = `
         : resolved
     }
   })
-  for (const name of names) {
-    const url = import.meta.resolve(name === "index" ? "effect-etcd" : "effect-etcd/" + name)
-    await import(url + "?" + name).catch((error) => console.error(name, error))
-    if (url !== source + name + ".ts") console.error(name, url)
+  for (const specifier of specifiers) {
+    const url = import.meta.resolve(specifier)
+    await import(url + "?" + specifier).catch((error) => console.error(specifier, error))
+    console.log(url)
   }
 `
 
@@ -46,9 +52,6 @@ const evaluate = (module: string, ...args: ReadonlyArray<string>) =>
     )
     return Effect.sync(() => child.kill())
   })
-
-const importAlone = (names: ReadonlyArray<string>) =>
-  Effect.map(evaluate(importer, source, ...names), ({ problems }) => problems)
 
 /** What is loaded for a program, as addresses below `src/` and as specifiers. */
 const loadedBy = (program: string) =>
@@ -71,22 +74,27 @@ const loadedBy = (program: string) =>
     }
   )
 
-const sourceOf = (module: string): string => readFileSync(join(root, "src", `${module}.ts`), "utf8")
+const { textOf } = Declarations
 
-/** Those that have a service, each with the name of its shape. */
-const withService = Object.keys(All).flatMap((module) => {
-  const service = /^export class (\w+) extends Context\.Service<\1, (\w+)>\(\)\("effect-etcd\/(\w+)"\) \{\}$/gm
-  return Array.from(sourceOf(module).matchAll(service), ([, name, shape, key]) => {
-    assert.deepStrictEqual([name, key], [module, module])
-    return { module, shape: shape! }
+/** Those that have a service of their name, each with the name of its shape. */
+const withService = modules.flatMap((place) => {
+  const service = /^export class (\w+) extends Context\.Service<\1, (\w+)>\(\)\("effect-etcd\/([\w/]+)"\) \{\}$/gm
+  const module = nameOf(place)
+  return Array.from(textOf(module).matchAll(service)).flatMap(([, name, shape, key]) => {
+    if (name !== module) return []
+    assert.strictEqual(key, place)
+    return [{ module, shape: shape! }]
   })
 })
+
+/** What there is to run an etcd. */
+const forRunning =
+  /src\/(?:Role|Etcd(?:Process|ProcessError|Cluster|Config|Binary|Log))\.ts|src\/internal\/(?:process|binary|config|log)\/|platform-node|child_process/
 
 /** Those whose service is made over a client. */
 const overClient = withService.filter(({ shape }) => shape === "Service").map(({ module }) => module)
 
-const exportsOf = (module: string): ReadonlyMap<string, unknown> =>
-  new Map(Object.entries(new Map<string, object>(Object.entries(All)).get(module)!))
+const exportsOf = (module: string): ReadonlyMap<string, unknown> => new Map(Object.entries(All[module] ?? {}))
 
 const functionsOf = (module: string) =>
   new Map(
@@ -96,9 +104,19 @@ const functionsOf = (module: string) =>
   )
 
 describe("the modules", () => {
+  it("are named by the index of their folder, with names that no other folder has", () => {
+    assert.sameMembers(Object.keys(rooms), [...indexes])
+    const named = modules.filter((place) => place !== "proto")
+    for (const [index, exported] of Object.entries(rooms)) {
+      assert.sameMembers(Object.keys(exported), named.filter((place) => indexOf(place) === index).map(nameOf), index)
+    }
+    assert.strictEqual(new Set(modules.map(nameOf)).size, modules.length)
+  })
+
   it("with a service have one manner", () => {
-    const sources = Object.keys(All).filter((module) => /\bContext\.Service\b/.test(sourceOf(module)))
-    assert.sameMembers(
+    // Above the library some have services of other names, which what they run may use.
+    const sources = Object.keys(Library).filter((module) => /\bContext\.Service\b/.test(textOf(module)))
+    assert.includeMembers(
       withService.map(({ module }) => module),
       sources
     )
@@ -154,7 +172,8 @@ describe("the modules", () => {
         const parameters = Declarations.parametersOf(property)
         if (parameters === undefined) continue
         assert.deepStrictEqual(functions.get(property.name), parameters, what)
-        // How it is done comes last, and may be left out.
+        // How it is done comes last, and may be left out; with what is built on the calls of etcd that is settled before.
+        if (!Object.hasOwn(Library, module)) continue
         const last = parameters.at(-1)!
         assert.strictEqual(last.name, "options", what)
         assert.isTrue(last.isOptional, what)
@@ -164,8 +183,7 @@ describe("the modules", () => {
 
   it("say what each member of a service does", () => {
     const silent = overClient.flatMap((module) => {
-      const source = readFileSync(join(root, "src", `${module}.ts`), "utf8")
-      const [, members = ""] = /^export interface Service \{\n([\s\S]*?)^\}/m.exec(source) ?? []
+      const [, members = ""] = /^export interface Service \{\n([\s\S]*?)^\}/m.exec(textOf(module)) ?? []
       assert.isNotEmpty(members)
       return Array.from(members.matchAll(/^(?<!\*\/\n) {2}readonly (\w+)/gm), ([, name]) => `${module}.${name}`)
     })
@@ -173,7 +191,7 @@ describe("the modules", () => {
   })
 
   it("of errors have reasons, and nothing that only this library makes errors with", () => {
-    for (const module of [All.EtcdError, All.EtcdProcessError]) {
+    for (const module of [Library.EtcdError, Library.EtcdProcessError]) {
       const functions = Object.entries(module).filter(([, value]) => !Schema.isSchema(value))
       assert.deepStrictEqual(
         functions.map(([name]) => name),
@@ -184,11 +202,36 @@ describe("the modules", () => {
 
   it.live("can each be imported alone", () =>
     Effect.gen(function* () {
-      const names = readdirSync(join(root, "src"))
-        .filter((name) => name.endsWith(".ts"))
-        .map((name) => name.replace(/\.ts$/, ""))
-      assert.isAbove(names.length, 20)
-      assert.strictEqual(yield* importAlone(names), "")
+      const places = [...indexes, ...modules]
+      assert.isAbove(places.length, 20)
+      const { problems, stdout } = yield* evaluate(importer, source, ...places.map(specifierOf))
+      assert.strictEqual(problems, "")
+      assert.deepStrictEqual(
+        stdout.trim().split("\n"),
+        places.map((place) => `${source}${place}.ts`)
+      )
+    })
+  )
+
+  it.live("load nothing of what is built on them", () =>
+    Effect.gen(function* () {
+      const loaded = yield* loadedBy(`await import("effect-etcd")`)
+      assert.include(loaded, `${source}EtcdKv.ts`)
+      assert.deepStrictEqual(
+        loaded.filter((url) => /src\/(?:internal\/)?coordination\//.test(url)),
+        []
+      )
+    })
+  )
+
+  it.live("that are built on a client alone load nothing that runs an etcd", () =>
+    Effect.gen(function* () {
+      const loaded = yield* loadedBy(`await import("effect-etcd/coordination")`)
+      assert.include(loaded, `${source}coordination/index.ts`)
+      assert.deepStrictEqual(
+        loaded.filter((url) => forRunning.test(url)),
+        []
+      )
     })
   )
 
@@ -200,8 +243,6 @@ describe("the modules", () => {
         await Effect.runPromise(Effect.scoped(connected))
       `)
       assert.include(loaded, `${source}EtcdKv.ts`)
-      const forRunning =
-        /src\/(?:Role|Etcd(?:Process|ProcessError|Cluster|Config|Binary|Log))\.ts|src\/internal\/(?:process|binary|config|log)\/|platform-node|child_process/
       assert.deepStrictEqual(
         loaded.filter((url) => forRunning.test(url)),
         []

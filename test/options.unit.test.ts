@@ -1,5 +1,5 @@
 /**
- * Every option and every argument of every module, by the types that the sources declare: what makes no sense is refused
+ * Every option and every argument of every module of the library itself, by the types that the sources declare: what makes no sense is refused
  * with what would be right, before anything is sent, and is never a defect.
  */
 

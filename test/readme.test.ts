@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { indexes, modules, source } from "../scripts/modules.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
@@ -69,13 +70,11 @@ describe("README", () => {
       const files = sources.map((source, index) =>
         write(`program${index}.ts`, source.replaceAll("http://127.0.0.1:2379", node.endpoints[0]))
       )
-      const exampleFiles = readdirSync(join(root, "src"))
-        .filter((name) => name.endsWith(".ts"))
-        .flatMap((name) =>
-          examples(readFileSync(join(root, "src", name), "utf8")).map((source, index) =>
-            write(name.replace(/\.ts$/, `.${index}.ts`), `${source}\nexport {}\n`)
-          )
+      const exampleFiles = [...indexes, ...modules].flatMap((place) =>
+        examples(readFileSync(join(source, `${place}.ts`), "utf8")).map((example, index) =>
+          write(`${place.replaceAll("/", ".")}.${index}.ts`, `${example}\nexport {}\n`)
         )
+      )
       assert.isAbove(exampleFiles.length, 30)
       compile(place, [...files, ...exampleFiles])
       const results = yield* Effect.forEach(files, run, { concurrency: 2 })

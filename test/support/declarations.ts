@@ -2,10 +2,9 @@
  * The interfaces and functions that this library's modules export, as their sources declare them: for tests that walk through all of
  * them, so that nobody has to remember to add what is new.
  */
-import { readdirSync, readFileSync } from "node:fs"
+import { readFileSync } from "node:fs"
 import { join } from "node:path"
-
-const src = join(import.meta.dirname, "..", "..", "src")
+import { modules, nameOf, source } from "../../scripts/modules.ts"
 
 /** A property, or a parameter. */
 export interface Property {
@@ -52,12 +51,16 @@ const property = (text: string): Property => {
 const properties = (body: string): ReadonlyArray<Property> =>
   split(body, "\n  readonly ").map((member) => property(member.replace(/^readonly /, "")))
 
-const sourceOf = (file: string): string => readFileSync(join(src, file), "utf8").replace(/\/\*[\s\S]*?\*\//g, "")
+const places: ReadonlyMap<string, string> = new Map(modules.map((place) => [nameOf(place), place]))
 
-const readModule = (file: string): ReadonlyArray<readonly [string, Declared]> => {
-  const module = file.replace(/\.ts$/, "")
-  return Array.from(
-    sourceOf(file).matchAll(/^export interface (\w+)(?:<[^{]*>)?(?: extends ([^{]+))? \{(\}|[\s\S]*?\n\})/gm),
+/** The source of a module, as it stands. */
+export const textOf = (module: string): string => readFileSync(join(source, `${places.get(module)}.ts`), "utf8")
+
+const sourceOf = (module: string): string => textOf(module).replace(/\/\*[\s\S]*?\*\//g, "")
+
+const readModule = (module: string): ReadonlyArray<readonly [string, Declared]> =>
+  Array.from(
+    sourceOf(module).matchAll(/^export interface (\w+)(?:<[^{]*>)?(?: extends ([^{]+))? \{(\}|[\s\S]*?\n\})/gm),
     ([, name, bases = "", body]) => [
       `${module}.${name}`,
       {
@@ -68,18 +71,13 @@ const readModule = (file: string): ReadonlyArray<readonly [string, Declared]> =>
       }
     ]
   )
-}
 
 const helpers = new Set(["Omit", "Pick"])
 
 /** Within its module, an interface has no prefix. */
 const qualified = (module: string, word: string): string => (helpers.has(word) ? word : `${module}.${word}`)
 
-const declared: ReadonlyMap<string, Declared> = new Map(
-  readdirSync(src)
-    .filter((file) => file.endsWith(".ts"))
-    .flatMap(readModule)
-)
+const declared: ReadonlyMap<string, Declared> = new Map([...places.keys()].flatMap(readModule))
 
 /** The names of all exported interfaces: `EtcdKv.PutOptions`. */
 export const names: ReadonlyArray<string> = [...declared.keys()]
@@ -107,9 +105,7 @@ export const propertiesOf = (name: string): ReadonlyArray<Property> => {
 export const resolve = (module: string, type: string): string => {
   const here = `${module}.${type}`
   if (declared.has(here)) return here
-  const other = new RegExp(`^export type ${type.replace(/\W/g, "\\$&")} = ([\\w.]+)$`, "m").exec(
-    sourceOf(`${module}.ts`)
-  )
+  const other = new RegExp(`^export type ${type.replace(/\W/g, "\\$&")} = ([\\w.]+)$`, "m").exec(sourceOf(module))
   if (other !== null && declared.has(other[1]!)) return other[1]!
   return type === "CallOptions" ? "EtcdClient.CallOptions" : type
 }
@@ -140,7 +136,7 @@ export interface Function {
 
 /** The functions of a module with one signature. */
 export const functionsOf = (module: string): ReadonlyArray<Function> => {
-  const text = sourceOf(`${module}.ts`)
+  const text = sourceOf(module)
   return Array.from(text.matchAll(/^(?:export )?const (\w+) = (?:<.*>)?\(/gm), (match) => {
     const [inside, end] = bracketed(text, match.index + match[0].length - 1)
     const [, result = ""] = /^: ([\w.]+)/.exec(text.slice(end)) ?? []
