@@ -27,7 +27,8 @@ const patient: Settings = {
   progressIntervalMillis: 3_600_000,
   createdMillis: 3_600_000,
   readMillis: 3_600_000,
-  askMillis: 3_600_000
+  askMillis: 3_600_000,
+  lingerMillis: 0
 }
 
 /** A service on a server of the test, with as much patience as a test has. */

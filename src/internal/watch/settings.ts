@@ -14,6 +14,8 @@ export interface Settings {
   readonly readMillis: number
   /** How long a server may take to say which version it is, when it is asked for progress. */
   readonly askMillis: number
+  /** How long a call is kept that has no watch. */
+  readonly lingerMillis: number
 }
 
 export const Settings: Context.Reference<Settings> = Context.Reference("effect-etcd/WatchSettings", {
@@ -21,6 +23,7 @@ export const Settings: Context.Reference<Settings> = Context.Reference("effect-e
     progressIntervalMillis: 30_000,
     createdMillis: 10_000,
     readMillis: 30_000,
-    askMillis: 5_000
+    askMillis: 5_000,
+    lingerMillis: 1_000
   })
 })

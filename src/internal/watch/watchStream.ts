@@ -12,6 +12,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as EtcdError from "../../EtcdError.ts"
@@ -54,7 +55,9 @@ export class WatchStream implements Host {
 
   private readonly outage: Outage
   private readonly subscriptions = new Set<Subscription>()
-  private readonly emptied = Deferred.makeUnsafe<void>()
+  /** Open while there is no watch. */
+  private readonly emptied = Latch.makeUnsafe()
+  private emptiedAt = 0
   /** Whether the stream has had its last watch. */
   private isClosed = false
   /** The call that there is. */
@@ -97,6 +100,7 @@ export class WatchStream implements Host {
   join(subscription: Subscription): void {
     subscription.stream = this
     this.subscriptions.add(subscription)
+    this.emptied.closeUnsafe()
     this.call?.join(subscription)
   }
 
@@ -120,14 +124,21 @@ export class WatchStream implements Host {
   /** Ends what is left of it. */
   end(exit: Exit.Exit<unknown>): void {
     this.outage.forget()
+    this.close()
     this.endAll(Exit.isFailure(exit) && Cause.hasDies(exit.cause) ? exit.cause : Cause.fail(Rules.closed))
   }
 
+  /** A call that is good is kept for a while: whoever waits for one change after another asks for a watch again and again. */
   private closeIfEmpty(): void {
     if (this.subscriptions.size > 0) return
+    if (this.call === undefined || !this.isServed || !this.hasRoom) this.close()
+    this.emptiedAt = this.pool.time.now()
+    this.emptied.openUnsafe()
+  }
+
+  private close(): void {
     this.isClosed = true
     this.pool.gone(this)
-    Deferred.doneUnsafe(this.emptied, Exit.void)
   }
 
   private endAll(cause: Cause.Cause<EtcdError.EtcdError>): void {
@@ -303,13 +314,25 @@ export class WatchStream implements Host {
   private readonly callAgainAndAgain: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     while (true) {
       const end = yield* Effect.result(this.callOnce)
+      if (this.subscriptions.size === 0) return
       if (Result.isSuccess(end) && (this.isServed || end.success === "again")) yield* this.move
       else if (!(yield* this.survive(Result.isSuccess(end) ? Reasons.watchEnded() : end.failure))) return
     }
   })
 
+  /** Waits until there have been no watches for a while, or there can be none any more. */
+  private readonly disuse: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    const { settings, time } = this.pool
+    while (true) {
+      yield* this.emptied.await
+      const left = this.emptiedAt + settings.lingerMillis - time.now()
+      if (this.isClosed || left <= 0) return this.close()
+      yield* Time.sleep(time, left)
+    }
+  })
+
   /** Carries its watches until there are none. */
   get run(): Effect.Effect<void> {
-    return Effect.raceFirst(this.callAgainAndAgain, Deferred.await(this.emptied))
+    return Effect.raceFirst(this.callAgainAndAgain, this.disuse)
   }
 }
