@@ -42,6 +42,10 @@ export interface Keeper {
   readonly find: (id: bigint) => Entry.Entry | undefined
   /** Why the lease is lost, if it is. Who asks first after its time has passed settles it. */
   readonly lossOf: (entry: Entry.Entry) => Effect.Effect<Loss | undefined>
+  /** Lets be read what has come, before somebody says that there was no answer. */
+  readonly read: (entry: Entry.Entry) => Effect.Effect<void>
+  /** Sends a keep-alive now, unless one is under way. */
+  readonly hasten: (entry: Entry.Entry) => void
   /** One holder less: the last one ends the keeping. */
   readonly release: (entry: Entry.Entry) => void
   /** The lease is no more. Nothing is changed where that was known already. */
@@ -226,6 +230,12 @@ const afterReading = (state: State, entries: ReadonlyArray<Entry.Entry>): Effect
     let waiting = setImmediate(turn)
     return Effect.sync(() => clearImmediate(waiting))
   })
+
+const hasten = (state: State, entry: Entry.Entry): void => {
+  if (entry.loss !== undefined || entry.waitingSince !== never) return
+  markDue(state, entry, state.time.now())
+  checkBy(state, entry, suspiciousAt(state.stream, entry))
+}
 
 const lossOf = (state: State, entry: Entry.Entry): Effect.Effect<Loss | undefined> =>
   Effect.suspend(() => {
@@ -504,6 +514,8 @@ export const make = (client: EtcdClient.Client, say: State["say"]): Effect.Effec
       keep: (id, ttlSeconds, renewedAt, origin) => keep(state, id, ttlSeconds, renewedAt, origin),
       find: (id) => state.entries.get(id),
       lossOf: (entry) => lossOf(state, entry),
+      read: (entry) => afterReading(state, [entry]),
+      hasten: (entry) => hasten(state, entry),
       release: (entry) => release(state, entry),
       settle: (entry, loss) => {
         if (entry.loss === undefined) settle(state, entry, loss)

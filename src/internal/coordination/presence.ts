@@ -1,0 +1,168 @@
+/**
+ * A key that is there as long as a scope is open: each incarnation of the session puts it again.
+ *
+ * @internal
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { EtcdError } from "../../EtcdError.ts"
+import { LeaseId } from "../../EtcdId.ts"
+import type * as KeyRange from "../../KeyRange.ts"
+import * as Caller from "../caller.ts"
+import * as Keys from "../keys.ts"
+import * as Time from "../time.ts"
+import * as Removal from "./removal.ts"
+import * as Session from "./session.ts"
+
+interface Presence extends Session.Dependent {
+  readonly session: Session.Session
+  readonly key: Uint8Array
+  readonly value: Uint8Array
+  /** The incarnation that has put the key, or may have. */
+  incarnation: Session.Incarnation | undefined
+  /** Whether a put of this incarnation may still arrive: its outcome is unknown, or it is under way. */
+  isUncertain: boolean
+}
+
+/** How long the end of a presence waits for etcd to know of it, in milliseconds. */
+const longestLeave = 2000
+
+/** The presence stands on another incarnation now. */
+const move = (presence: Presence, incarnation: Session.Incarnation): void => {
+  const before = presence.incarnation
+  if (before === incarnation) return
+  presence.incarnation = incarnation
+  presence.isUncertain = false
+  Session.lean(incarnation, presence)
+  if (before !== undefined) Session.release(before, presence)
+}
+
+/** Puts the key, with the lease of the incarnation that is held, and answers with the revision. */
+const put = (presence: Presence): Effect.Effect<bigint, EtcdError> =>
+  Effect.gen(function* () {
+    const { key, session, value } = presence
+    while (true) {
+      const incarnation = yield* Session.current(session)
+      move(presence, incarnation)
+      const { isUncertain } = presence
+      presence.isUncertain = true
+      const result = yield* Effect.result(session.kv.put(key, value, { lease: LeaseId(incarnation.lease.id) }))
+      const isKnown = Result.isSuccess(result) || result.failure.outcome === "not-applied"
+      if (isKnown) presence.isUncertain = isUncertain
+      if (Result.isSuccess(result)) return result.success.header.revision
+      const error = result.failure
+      if (error.reason._tag !== "LeaseNotFound") return yield* Effect.fail(error)
+      Session.lose(session, incarnation, { reason: "not-found", cause: error })
+    }
+  })
+
+/** Waits until the key has to be put again: it was deleted, or its lease is lost. What others put there stays. */
+const absence = ({ incarnation, key, session }: Presence, after: bigint): Effect.Effect<void> => {
+  if (incarnation === undefined) return Effect.void
+  const deleted = Effect.andThen(
+    session.watch.next(key, { startRevision: after + 1n, ignore: "puts" }),
+    // It may be the lease that is gone.
+    Effect.sync(() => session.leases.keeper.hasten(incarnation.lease))
+  )
+  return Effect.raceFirst(Effect.asVoid(Deferred.await(incarnation.lost)), Effect.ignore(deleted))
+}
+
+/** Puts the key as often as it takes. */
+const putAgain = Effect.fnUntraced(function* (presence: Presence) {
+  const {
+    key,
+    session: { caller, time }
+  } = presence
+  const step = yield* Schedule.toStep(Removal.pauses)
+  for (let tries = 1; ; tries++) {
+    const result = yield* Effect.result(put(presence))
+    if (Result.isSuccess(result)) return result.success
+    const warning = Effect.logWarning("etcd key is not kept at the moment", Keys.show(key), result.failure.message)
+    if (tries === 1) yield* Caller.say(caller, warning)
+    yield* Time.sleep(time, (yield* Time.nextPause(time, step, undefined)) ?? 1000)
+  }
+})
+
+const keepUp = Effect.fnUntraced(function* (presence: Presence, first: bigint) {
+  let revision = first
+  while (true) {
+    yield* absence(presence, revision)
+    revision = yield* putAgain(presence)
+  }
+})
+
+const end = (presence: Presence): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const { incarnation, isUncertain, key, session } = presence
+    if (incarnation === undefined || session.options.onClose === "leave") return
+    yield* Removal.untilDone(session, incarnation, Removal.deleteOwn(session, incarnation, key))
+    if (!isUncertain || incarnation.lease.loss !== undefined) return
+    const stop = Deferred.makeUnsafe<void>()
+    session.sweeping.set(nameOf(key), stop)
+    yield* Removal.sweep(session, incarnation, [key], Deferred.await(stop))
+  })
+
+const leave = (presence: Presence): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { session } = presence
+    const until = session.time.now() + longestLeave
+    return session.background.run(Caller.as(session.caller, end(presence)), until).pipe(
+      Effect.flatMap((task) => session.background.await(task, until)),
+      Effect.andThen(
+        Effect.sync(() => {
+          if (presence.incarnation !== undefined) Session.release(presence.incarnation, presence)
+        })
+      )
+    )
+  })
+
+/** A key as the name of something. */
+const nameOf = (key: Uint8Array): string => String.fromCharCode(...key)
+
+/** What was to be deleted when it turns up is wanted again. */
+const wanted = (session: Session.Session, key: Uint8Array): boolean => {
+  const stop = session.sweeping.get(nameOf(key))
+  if (stop === undefined) return false
+  session.sweeping.delete(nameOf(key))
+  Deferred.doneUnsafe(stop, Exit.void)
+  return true
+}
+
+/** Keeps a key until the scope closes. It is there when this succeeds. */
+export const keep = (
+  session: Session.Session,
+  key: KeyRange.Bytes,
+  value: KeyRange.Bytes
+): Effect.Effect<void, EtcdError, Scope.Scope> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const presence: Presence = {
+        session,
+        key: Keys.own(key),
+        value: Keys.own(value),
+        incarnation: undefined,
+        isUncertain: false,
+        // A session that is closed does not wait for what it keeps.
+        onLoss: ({ reason }) => {
+          if (reason === "closed" && presence.incarnation !== undefined) {
+            Session.release(presence.incarnation, presence)
+          }
+        }
+      }
+      const isUncertain = wanted(session, presence.key)
+      // It is let end, whoever waits for it, since only its answer tells what there is to remove.
+      const { fiber } = yield* session.background.run(put(presence), Number.NEGATIVE_INFINITY)
+      const gone = Effect.andThen(Fiber.await(fiber), leave(presence))
+      const first = yield* Effect.onError(restore(Fiber.join(fiber)), () =>
+        session.background.run(gone, Number.NEGATIVE_INFINITY)
+      )
+      if (isUncertain) presence.isUncertain = true
+      const keeping = yield* session.background.run(keepUp(presence, first), Number.NEGATIVE_INFINITY)
+      yield* Effect.addFinalizer(() => Effect.andThen(Fiber.interrupt(keeping.fiber), leave(presence)))
+    })
+  )

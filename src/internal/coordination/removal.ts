@@ -1,0 +1,75 @@
+/**
+ * Removing what a session has put: for as long as its lease lives, since what is left when that is gone goes with it.
+ *
+ * @internal
+ */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import type { EtcdError } from "../../EtcdError.ts"
+import { LeaseId } from "../../EtcdId.ts"
+import * as EtcdTxn from "../../EtcdTxn.ts"
+import * as Time from "../time.ts"
+import type * as Session from "./session.ts"
+
+/** Between tries of what is to be done as long as it takes. */
+export const pauses: Schedule.Schedule<unknown> = Schedule.exponential("25 millis").pipe(
+  Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.seconds(1)))),
+  Schedule.jittered
+)
+
+/** Does something again and again until it succeeds, or the lease is gone. */
+export const untilDone = <A>(
+  { time }: Session.Session,
+  { lease }: Session.Incarnation,
+  attempt: Effect.Effect<A, EtcdError>
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const step = yield* Schedule.toStep(pauses)
+    while (lease.loss === undefined) {
+      const result = yield* Effect.result(attempt)
+      if (Result.isSuccess(result)) return
+      const pause = yield* Time.nextPause(time, step, undefined)
+      yield* Effect.raceFirst(Time.sleep(time, pause ?? 1000), Deferred.await(lease.lost))
+    }
+  })
+
+/** Deletes a key if it has the lease of the incarnation. */
+export const deleteOwn = ({ txn }: Session.Session, { lease }: Session.Incarnation, key: string | Uint8Array) =>
+  txn.commit(EtcdTxn.make({ compare: EtcdTxn.lease(key).equals(LeaseId(lease.id)), success: EtcdTxn.delete(key) }))
+
+/** Deletes a key whenever it turns up with the lease of the incarnation, until that is lost. */
+const sweepKey = (session: Session.Session, incarnation: Session.Incarnation, key: string | Uint8Array) => {
+  const sweeping: Effect.Effect<void> = session.watch.changes(key, { ignore: "deletes", snapshot: "first" }).pipe(
+    Stream.mapEffect(() => deleteOwn(session, incarnation, key)),
+    Stream.runDrain,
+    Effect.catch(() =>
+      Effect.andThen(
+        Time.sleep(session.time, 1000),
+        Effect.suspend(() => sweeping)
+      )
+    )
+  )
+  return sweeping
+}
+
+/**
+ * Deletes what requests put there whose outcome is unknown, should they arrive when nobody wants the keys any more.
+ * `stop` ends that.
+ */
+export const sweep = (
+  session: Session.Session,
+  incarnation: Session.Incarnation,
+  keys: ReadonlyArray<string | Uint8Array>,
+  stop: Effect.Effect<void> = Effect.never
+): Effect.Effect<void> => {
+  const sweeping = Effect.forEach(keys, (key) => sweepKey(session, incarnation, key), {
+    concurrency: "unbounded",
+    discard: true
+  })
+  const over = Effect.raceAllFirst([Deferred.await(incarnation.lease.lost), Deferred.await(incarnation.lost), stop])
+  return Effect.asVoid(session.background.run(Effect.raceFirst(sweeping, over), Number.NEGATIVE_INFINITY))
+}
