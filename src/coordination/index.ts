@@ -3,4 +3,6 @@
  *
  * @since 0.1.0
  */
-export {}
+
+export * as EtcdLock from "./EtcdLock.ts"
+export * as EtcdSession from "./EtcdSession.ts"

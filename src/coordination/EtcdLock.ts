@@ -1,0 +1,658 @@
+/**
+ * Locks: one holder at a time in the whole cluster, or many who only share.
+ *
+ * A lock is a value, made of a name; {@link withLock} runs an effect while it is held. Whoever wants it puts a key into the
+ * line of the lock, `<name>/`, in the order of whose revisions they get it: first come, first served, and who leaves wakes
+ * one. The keys are those of etcd's own locks, so that Go programs (`concurrency.Mutex`) and `etcdctl lock` stand in the
+ * same line. They hang on the lease of the program's session (`EtcdSession`).
+ *
+ * A lock is **held** until the session is lost, which is before its lease can expire (see `EtcdSession`), or its key is
+ * deleted, or changed hands in any other way: the key is watched. Then the effect is interrupted, and when it has ended
+ * `withLock` fails with {@link LockLost}. It never returns before the effect has ended, and the key is never given back
+ * before that.
+ *
+ * No lock of this kind keeps a program from acting that was stopped after it had last looked: another one may hold the lock
+ * when it goes on. What does is a **fence**. Inside of `withLock`, `EtcdKv`, `EtcdTxn` and `EtcdClient` write through one:
+ * each put, delete and transaction is carried out by etcd only if the key of the holder is still there, in the same step.
+ * So a write by a past holder cannot land at all, however late it arrives; it fails with the reason `Fenced`, and the lock
+ * is known as lost. It costs one comparison for a write. For what is outside of etcd there is the `token`, which rises along
+ * the line: a resource that remembers the highest it has seen, and refuses lower ones, is safe as well.
+ *
+ * | what happens | outcome |
+ * | --- | --- |
+ * | etcd fails over within the time to live less the margin | nothing, the order is kept |
+ * | no keep-alive is answered until then | `LockLost`, the effect is interrupted, and has the margin to end |
+ * | the lease is revoked, or the key deleted, by whomever | `LockLost` at that moment |
+ * | the lease is gone although keep-alives are answered (etcd-io/etcd 14758, 20590) | the same: the key is gone |
+ * | this process stood still, the machine slept | on waking, at the next look; writes to etcd fail by the fence |
+ * | the store goes back (a backup is restored), or is another cluster's | `LockLost` |
+ * | interrupted while it waits, at whatever moment | no key stays |
+ * | giving back is not acknowledged | two seconds are waited for it; the session repeats it as long as its lease lives |
+ * | the space quota is used up | acquiring fails with `NoSpace`; what is held stays held, and can be given back |
+ * | the history is compacted while it waits | the place in the line is kept |
+ *
+ * An effect that goes on when somebody else could have the lock runs `overrun`; see {@link Options}.
+ *
+ * Joining a line reads who stands there, keys only: about 100 bytes for each, and a tenth of a millisecond for a hundred of
+ * them. Waiting costs nothing; when the one before leaves, the line is read once more unless there was nobody else.
+ *
+ * There are no lock delays, as in Consul: no delay is long enough for a holder that is stopped, and the fence needs none.
+ * etcd's own lock RPCs are not used: they wait on one member, and do not tell of a loss. Nor are there queues, whose items
+ * such a lock could lose with their consumer, or counters (`EtcdStore.update`).
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type * as EtcdError from "../EtcdError.ts"
+import type { LeaseId } from "../EtcdId.ts"
+import * as EtcdKv from "../EtcdKv.ts"
+import * as EtcdTxn from "../EtcdTxn.ts"
+import * as Origin from "../internal/client/origin.ts"
+import * as Fence from "../internal/coordination/fence.ts"
+import * as Hold from "../internal/coordination/hold.ts"
+import * as Line from "../internal/coordination/line.ts"
+import * as Parts_ from "../internal/coordination/parts.ts"
+import * as Session from "../internal/coordination/session.ts"
+import * as Checks from "../internal/options.ts"
+import { EtcdSession } from "./EtcdSession.ts"
+
+const TypeId = "~effect-etcd/coordination/EtcdLock"
+
+/**
+ * A lock was lost, so that somebody else may have it.
+ *
+ * - `not-renewed`: no keep-alive of the session was answered in time.
+ * - `not-found`: etcd does not have the lease of the session any more; it expired, or somebody revoked it.
+ * - `deleted`: the key was deleted, with its lease or by itself.
+ * - `fenced`: etcd refused a write, since the key is not there any more.
+ * - `refused`: the user may not renew the lease of the session.
+ * - `regressed`: the store has gone back, or is that of another cluster.
+ * - `unwatched`: whether the key is there cannot be seen any more, as the user may not read it.
+ * - `closed`, `revoked`: the session was closed.
+ * - `released`: it was given back; who still uses what was acquired learns that.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class LockLost extends Data.TaggedError("LockLost")<{
+  /** The names of what was locked. */
+  readonly names: ReadonlyArray<string>
+  readonly token: bigint
+  readonly reason: Session.Loss["reason"]
+  readonly message: string
+  /**
+   * For how long the effect went on when somebody else could have the lock. Zero where it ended in time, and where it did
+   * not run yet.
+   */
+  readonly overrun: Duration.Duration
+  /** What went wrong between this program and etcd, where that is known. */
+  readonly cause?: EtcdError.EtcdError
+}> {}
+
+/**
+ * Whether a lock is for one, or for all who share it.
+ *
+ * - `exclusive`: nobody else has it. As Go's `Mutex` and `etcdctl lock`.
+ * - `shared`: nobody has it exclusively. As `RLock` of Go's `RWMutex`.
+ * - `write`: as `exclusive`, in the way of `Lock` of Go's `RWMutex`: its readers do not see the keys of a `Mutex`.
+ *
+ * These see each other in any order, but for readers of Go's `RWMutex`, which see `write` only.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Mode = "exclusive" | "shared" | "write"
+
+/**
+ * What is locked, and how. It is a value, which may be used as often as need be, at the same time as well.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Lock {
+  readonly [TypeId]: typeof TypeId
+  /** What is locked: one name, or several at once. */
+  readonly places: ReadonlyArray<{ readonly name: string; readonly mode: Mode }>
+}
+
+/**
+ * How something is locked.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Default: `exclusive`. */
+  readonly mode?: Mode | undefined
+  /**
+   * Lets etcd carry out what is written inside of `withLock` only while the lock is held. Default: true. Without it the
+   * writes of a holder that was stopped may land when somebody else has the lock.
+   */
+  readonly fence?: boolean | undefined
+  /**
+   * What is done, once, when the effect goes on though it was interrupted and somebody else could have the lock: when the
+   * lease has run out, or the margin of the session has passed since the key went. `process.exit` is an option. Default: an
+   * error in the log, and one more in the metric `etcd_lock_overruns`.
+   */
+  readonly overrun?: ((lost: LockLost) => Effect.Effect<unknown>) | undefined
+  /** What others find in the line about who holds it, or waits. Default: JSON with `host` and `pid`. */
+  readonly owner?: string | undefined
+}
+
+/**
+ * The claim to hold a lock, which can be shown to others (it can be encoded as JSON); they ask etcd whether it is true
+ * ({@link check}).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Sequencer extends Schema.Schema.Type<typeof Sequencer> {}
+
+/**
+ * @category models
+ * @since 0.1.0
+ */
+export const Sequencer = Schema.Struct({
+  /** The key of the holder, with all namespaces. */
+  key: Schema.String,
+  /** Its create revision, which is the token. */
+  revision: Schema.BigInt,
+  clusterId: Schema.BigInt
+})
+
+/**
+ * A lock that is held, until its scope closes or it is lost. Inside of `withLock` it is a service.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Held {
+  /** The key in the line: the first one, where several things are locked. */
+  readonly key: string
+  /** The keys in all lines. */
+  readonly keys: ReadonlyArray<string>
+  /** The create revision of the key. Who comes later in the line has a higher one. For resources outside of etcd. */
+  readonly token: bigint
+  /**
+   * The revision of the store at which the lock was known to be held: `ETCD_LOCK_REV` of `etcdctl lock`, and the header's
+   * revision of Go's `Mutex`. It rises along the line as well; where Go programs fence a resource with that, everybody has
+   * to.
+   */
+  readonly acquiredRevision: bigint
+  /** Waits until it is lost, or given back (`released`), and tells why. */
+  readonly lost: Effect.Effect<LockLost>
+  /** For how long it is held unless the session is renewed. Zero once it is lost. */
+  readonly remaining: Effect.Effect<Duration.Duration>
+  /** Whether it is held now, as far as this program can know. To be asked right before what must not happen otherwise. */
+  readonly isHeldUnsafe: () => boolean
+  /** Holds only while the lock is held. A transaction with it cannot be carried out by a past holder. */
+  readonly fence: EtcdTxn.Compare
+  /** Sends a transaction, or an operation of one, that is carried out only while the lock is held. */
+  readonly commit: <A>(op: EtcdTxn.Op<A>) => Effect.Effect<A, EtcdError.EtcdError | LockLost>
+  /** What shows others that this program holds the lock. */
+  readonly sequencer: Sequencer
+}
+
+/**
+ * @category services
+ * @since 0.1.0
+ */
+export const Held: Context.Service<Held, Held> = Context.Service("effect-etcd/coordination/EtcdLock/Held")
+
+/**
+ * Who stands in the line of a lock.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Waiter {
+  readonly name: string
+  readonly key: string
+  readonly mode: Mode
+  /** The create revision of the key, in the order of which they stand. */
+  readonly token: bigint
+  readonly lease: LeaseId
+  /** What it says of itself: JSON with `host` and `pid`, unless it chose something else. Go's are empty. */
+  readonly owner: string
+}
+
+// -----------------------------------------------------------------------------
+// Locks as values
+// -----------------------------------------------------------------------------
+
+type Parts = Parts_.Parts<LockLost>
+
+const makeLock = (parts: Parts): Lock => ({
+  [TypeId]: parts as never,
+  places: parts.places.map(({ kind, name }) => ({ name, mode: modes[kind] }))
+})
+
+const partsOf = (lock: Lock): Parts => lock[TypeId] as never
+
+const kinds: { readonly [M in Mode]: Line.Kind } = { exclusive: "own", shared: "read", write: "write" }
+
+const modes: { readonly [K in Line.Kind]: Mode } = { own: "exclusive", read: "shared", write: "write" }
+
+const isLock = (input: unknown): input is Lock => Predicate.hasProperty(input, TypeId)
+
+const aLock: Checks.Check = { accepts: isLock, due: "a lock, as EtcdLock.make gives it" }
+
+const ofLock: Checks.Checks<Options> = {
+  mode: Checks.oneOf("exclusive", "shared", "write"),
+  fence: Checks.flag,
+  overrun: Checks.callback,
+  owner: { accepts: (value) => typeof value === "string" && value.isWellFormed(), due: "text" }
+}
+
+const nothing: Omit<Parts, "problem"> = {
+  places: [],
+  fence: true,
+  overrun: undefined,
+  owner: undefined,
+  confirms: false
+}
+
+const impossible = (problem: string): Lock => makeLock({ ...nothing, problem })
+
+/**
+ * A lock of that name.
+ *
+ * A name is text without NUL, and without a slash at its beginning or end; its last part is neither `read` nor `write`. What
+ * makes no sense is said when the lock is to be acquired (`InvalidArgument`). Locks `a` and `a/b` have nothing to do with
+ * each other.
+ *
+ * @example
+ * ```ts
+ * import { EtcdLock } from "effect-etcd/coordination"
+ *
+ * const migration = EtcdLock.make("db/migration")
+ * const reading = EtcdLock.make("catalog", { mode: "shared" })
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (name: string, options?: Options | undefined): Lock => {
+  const problem =
+    Checks.problemOfArgument("EtcdLock.make", "the name", Line.nameCheck, name) ??
+    Checks.problemOf("EtcdLock.make", ofLock, options)
+  if (problem !== undefined) return impossible(problem)
+  const { fence = true, mode = "exclusive", overrun, owner } = options ?? {}
+  const rule = mode === "shared" ? Line.noWriter : Line.first
+  return makeLock({
+    ...nothing,
+    places: [{ name, kind: kinds[mode], rule }],
+    fence,
+    overrun,
+    owner,
+    problem: undefined
+  })
+}
+
+/**
+ * Several locks as one. All lines are joined in one step, so that no two who lock several things wait for each other,
+ * whatever the order in which they name them.
+ *
+ * It is fenced unless none of them is; `overrun` and `owner` are those of the first that has them.
+ *
+ * @example
+ * ```ts
+ * import { EtcdLock } from "effect-etcd/coordination"
+ *
+ * const both = EtcdLock.all([EtcdLock.make("accounts/a"), EtcdLock.make("accounts/b")])
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const all = (locks: ReadonlyArray<Lock>): Lock => {
+  const who = "EtcdLock.all"
+  if (!Array.isArray(locks) || locks.length === 0 || !locks.every(isLock)) {
+    return impossible(`${who}: what it is given has to be a list of locks that is not empty.`)
+  }
+  const parts = locks.map(partsOf)
+  const wrong = parts.find(({ problem }) => problem !== undefined)
+  if (wrong?.problem !== undefined) return impossible(wrong.problem)
+  const places = parts.flatMap((part) => part.places)
+  const twice = places.find(({ name }, index) => places.findIndex((place) => place.name === name) < index)
+  if (twice !== undefined) {
+    return impossible(`${who}: ${JSON.stringify(twice.name)} is among the locks twice, and would wait for itself.`)
+  }
+  return makeLock({
+    ...nothing,
+    places,
+    fence: parts.some(({ fence }) => fence),
+    overrun: parts.find(({ overrun }) => overrun !== undefined)?.overrun,
+    owner: parts.find(({ owner }) => owner !== undefined)?.owner,
+    problem: undefined
+  })
+}
+
+// -----------------------------------------------------------------------------
+// What is held
+// -----------------------------------------------------------------------------
+
+const lostBecause: { readonly [reason in LockLost["reason"]]: string } = {
+  "not-renewed": "no keep-alive of the session was answered in time",
+  "not-found": "etcd does not have the lease of the session any more: it expired, or somebody revoked it",
+  deleted: "its key was deleted",
+  fenced: "etcd refused a write under it, since its key is not there any more",
+  refused: "the user may not renew the lease of the session",
+  regressed: "the store has gone back, or is that of another cluster",
+  unwatched: "whether its key is there cannot be seen any more",
+  closed: "the session was closed",
+  revoked: "the session was closed",
+  released: "it was given back"
+}
+
+const namesOf = ({ spec }: Line.Entry): ReadonlyArray<string> => spec.places.map(({ name }) => name)
+
+const show = (names: ReadonlyArray<string>): string => names.map((name) => JSON.stringify(name)).join(" and ")
+
+const lockLost = (entry: Line.Entry, { cause, reason }: Session.Loss, overrunMillis = 0): LockLost => {
+  const names = namesOf(entry)
+  const overrun = Duration.millis(overrunMillis)
+  const tooLong =
+    overrunMillis === 0
+      ? ""
+      : ` What ran under it went on for ${Duration.format(overrun)} when somebody else could have it.`
+  const because = cause === undefined ? "" : ` ${cause.message}`
+  return new LockLost({
+    names,
+    token: entry.revision,
+    reason,
+    message: `The lock ${show(names)} is lost: ${lostBecause[reason]}.${tooLong}${because}`,
+    overrun,
+    ...(cause === undefined ? {} : { cause })
+  })
+}
+
+/** A write was refused, which nothing but the loss of the key explains. */
+const onFenced = (entry: Line.Entry) => () => Line.settle(entry, { reason: "fenced", cause: undefined })
+
+const heldBy = (entry: Line.Entry): Held => {
+  const { keys, revision, session } = entry
+  const fence = EtcdTxn.every(keys.map((key) => EtcdTxn.createRevision(key).equals(revision)))
+  const lossNow = Effect.suspend(() =>
+    entry.loss === undefined ? Effect.void : Effect.fail(lockLost(entry, entry.loss))
+  )
+  return {
+    key: keys[0]!,
+    keys,
+    token: revision,
+    acquiredRevision: entry.acquiredRevision,
+    lost: Effect.map(Deferred.await(entry.lost), (loss) => lockLost(entry, loss)),
+    remaining: Effect.sync(() => Duration.millis(Line.remaining(entry))),
+    isHeldUnsafe: () => Line.isHeld(entry),
+    fence,
+    commit: (op) =>
+      Effect.andThen(
+        lossNow,
+        Effect.flatMap(session.txn.commit(EtcdTxn.make({ compare: fence, success: op })), (result) => {
+          if (result.succeeded) return Effect.succeed(result.results as never)
+          onFenced(entry)()
+          return Effect.fail(lockLost(entry, { reason: "fenced", cause: undefined }))
+        })
+      ),
+    sequencer: {
+      key: Line.absolute(session, keys[0]!),
+      revision,
+      clusterId: entry.clusterId
+    }
+  }
+}
+
+const reentrant = (names: string) =>
+  Checks.invalid(
+    `EtcdLock: ${names} is held already by this fiber, or by the work that it is a part of, which would wait for itself. ` +
+      "Use the lock that is held, or another name for what is inside of it."
+  )
+
+const specOf = ({ confirms, owner, places }: Parts): Line.Spec => ({ places, value: owner ?? Parts_.self(), confirms })
+
+/** What is locked, by a session; or what is wrong. */
+const prepared = Effect.fnUntraced(function* (who: string, lock: Lock) {
+  const wrong = Checks.wrongArgument(who, "the lock", aLock, lock)
+  if (wrong !== undefined) return yield* wrong
+  const parts = partsOf(lock)
+  if (parts.problem !== undefined) return yield* Effect.fail(Checks.invalid(parts.problem))
+  const session = Session.of(yield* EtcdSession)
+  for (const { name } of parts.places) {
+    if (yield* Hold.holdsAlready(session, name)) return yield* Effect.fail(reentrant(JSON.stringify(name)))
+  }
+  return { parts, session }
+})
+
+/**
+ * Acquires a lock, waiting for it, and holds it until the scope closes.
+ *
+ * What depends on it is not interrupted by itself when it is lost: race with `lost`, or use {@link withLock}. Neither is
+ * there a fence but that of the transactions that `commit` sends, or that compare `fence`. Closing the scope gives it back,
+ * and waits for two seconds at most until etcd has acknowledged that; otherwise the session goes on with it.
+ *
+ * Where the session is lost while it waits, it stands in line anew. To wait no longer than some time, use
+ * `Effect.timeout`.
+ *
+ * Fails with `InvalidArgument` where the lock makes no sense, or this fiber (or, within {@link withLock}, what it is a part
+ * of) holds it already; with `NoSpace` and `PermissionDenied`; and with the reasons of a call when etcd cannot be reached.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdTxn } from "effect-etcd"
+ * import { EtcdLock } from "effect-etcd/coordination"
+ *
+ * const once = Effect.gen(function*() {
+ *   const held = yield* EtcdLock.acquire(EtcdLock.make("jobs/cleanup"))
+ *   yield* held.commit(EtcdTxn.put("jobs/cleanup-done", "yes"))
+ * }).pipe(Effect.scoped)
+ * ```
+ *
+ * @category locking
+ * @since 0.1.0
+ */
+export const acquire = (lock: Lock): Effect.Effect<Held, EtcdError.EtcdError, Scope.Scope | EtcdSession> =>
+  Effect.gen(function* () {
+    const { parts, session } = yield* prepared("EtcdLock.acquire", lock)
+    const entry = yield* Line.enter(session, specOf(parts), "waits")
+    return heldBy(entry!)
+  })
+
+const overruns = Metric.counter("etcd_lock_overruns", {
+  description: "How often work went on under a lock when somebody else could have it.",
+  incremental: true
+})
+
+const tellOfOverrun = (lost: LockLost): Effect.Effect<void> =>
+  Effect.andThen(
+    Metric.update(overruns, 1),
+    Effect.logError("etcd lock is lost, and what runs under it goes on", show(lost.names), lost.message)
+  )
+
+/** Runs an effect under an entry, and gives that back. */
+const runUnder = <A, E, R>(
+  entry: Line.Entry,
+  parts: Parts,
+  self: Effect.Effect<A, E, R>,
+  restore: Line.Restore
+): Effect.Effect<A, E | LockLost, Exclude<R, Held>> => {
+  const { session } = entry
+  const held = heldBy(entry)
+  const fence: Fence.Fence = {
+    compares: Fence.below(session.client, held.fence),
+    root: Origin.of(session.client).root,
+    onFenced: onFenced(entry)
+  }
+  const inside = Effect.updateContext(self, (context: Context.Context<Exclude<R, Held>>) => {
+    const own = Context.add(context, Held, held) as Context.Context<R>
+    return parts.fence ? Fence.services(own, fence) : own
+  })
+  const overrun = parts.overrun ?? tellOfOverrun
+  return Hold.run(entry, inside, (loss) => overrun(lockLost(entry, loss)), restore).pipe(
+    Effect.ensuring(Line.leave(entry)),
+    Effect.flatMap((end) => Hold.conclude(end, ({ overrunMillis }, loss) => lockLost(entry, loss, overrunMillis)))
+  )
+}
+
+const runLocked = <A, E, R>(
+  who: string,
+  self: Effect.Effect<A, E, R>,
+  lock: Lock,
+  patience: Line.Patience
+): Effect.Effect<Option.Option<A>, E | LockLost | EtcdError.EtcdError, Exclude<R, Held> | EtcdSession> =>
+  Effect.flatMap(prepared(who, lock), ({ parts, session }) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(restore(Effect.void), () =>
+        Effect.flatMap(Line.take(session, specOf(parts), patience, restore), (entry) =>
+          entry === undefined ? Effect.succeedNone : Effect.map(runUnder(entry, parts, self, restore), Option.some)
+        )
+      )
+    )
+  )
+
+/**
+ * Runs an effect while a lock is held. It waits for the lock, and gives it back when the effect has ended, however it ends.
+ *
+ * When the lock is lost, the effect is interrupted, and the whole fails with {@link LockLost} when the effect has ended. So
+ * it does where the effect has succeeded nevertheless. The effect has `Held` as a service, and what it writes with `EtcdKv`,
+ * `EtcdTxn` and `EtcdClient` is fenced. Of a namespace too; what goes to another etcd is not.
+ *
+ * Waiting and failing is as with {@link acquire}.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ * import { EtcdLock } from "effect-etcd/coordination"
+ *
+ * const migrate = Effect.gen(function*() {
+ *   const { token } = yield* EtcdLock.Held
+ *   yield* Effect.log(`migrating, as number ${token}`)
+ *   yield* EtcdKv.put("db/version", "2") // not at all, if the lock is lost
+ * }).pipe(EtcdLock.withLock(EtcdLock.make("db/migration")))
+ * ```
+ *
+ * @category locking
+ * @since 0.1.0
+ */
+export const withLock: {
+  (
+    lock: Lock
+  ): <A, E, R>(
+    self: Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | LockLost | EtcdError.EtcdError, Exclude<R, Held> | EtcdSession>
+  <A, E, R>(
+    self: Effect.Effect<A, E, R>,
+    lock: Lock
+  ): Effect.Effect<A, E | LockLost | EtcdError.EtcdError, Exclude<R, Held> | EtcdSession>
+} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, lock: Lock) =>
+  Effect.map(runLocked("EtcdLock.withLock", self, lock, "waits"), Option.getOrThrow)
+)
+
+/**
+ * As {@link withLock}, if nobody else has the lock, nor waits for it: otherwise the effect is not run, and the result is
+ * `None`.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { EtcdLock } from "effect-etcd/coordination"
+ *
+ * const once = Effect.log("done here").pipe(
+ *   EtcdLock.withLockIfAvailable(EtcdLock.make("jobs/hourly")),
+ *   Effect.tap((done) => Option.isNone(done) ? Effect.log("somebody else is at it") : Effect.void)
+ * )
+ * ```
+ *
+ * @category locking
+ * @since 0.1.0
+ */
+export const withLockIfAvailable: {
+  (
+    lock: Lock
+  ): <A, E, R>(
+    self: Effect.Effect<A, E, R>
+  ) => Effect.Effect<Option.Option<A>, E | LockLost | EtcdError.EtcdError, Exclude<R, Held> | EtcdSession>
+  <A, E, R>(
+    self: Effect.Effect<A, E, R>,
+    lock: Lock
+  ): Effect.Effect<Option.Option<A>, E | LockLost | EtcdError.EtcdError, Exclude<R, Held> | EtcdSession>
+} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, lock: Lock) =>
+  runLocked("EtcdLock.withLockIfAvailable", self, lock, "leaves")
+)
+
+/**
+ * Who stands in the line of a lock, in their order: who has it, and who waits for it. Of several locks one line after the
+ * other.
+ *
+ * @category observing
+ * @since 0.1.0
+ */
+export const line = (lock: Lock): Effect.Effect<ReadonlyArray<Waiter>, EtcdError.EtcdError, EtcdKv.EtcdKv> =>
+  Effect.gen(function* () {
+    const wrong = Checks.wrongArgument("EtcdLock.line", "the lock", aLock, lock)
+    if (wrong !== undefined) return yield* wrong
+    const { places, problem } = partsOf(lock)
+    if (problem !== undefined) return yield* Effect.fail(Checks.invalid(problem))
+    const lines = yield* Effect.forEach(places, ({ name }) =>
+      Effect.map(EtcdKv.range(Line.prefixOf(name)), ({ kvs }) =>
+        Line.standings(name, kvs).map(
+          ({ key, kind, kv, lease, revision }): Waiter => ({
+            name,
+            key,
+            mode: modes[kind],
+            token: revision,
+            lease,
+            owner: kv.valueString
+          })
+        )
+      )
+    )
+    return lines.flat()
+  })
+
+/**
+ * Asks etcd whether a claim is true: whether its key is there, as it was put, in that cluster. It says nothing of the next
+ * moment; where a fence is possible, use one.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schema } from "effect"
+ * import { EtcdLock } from "effect-etcd/coordination"
+ *
+ * const claim = Schema.decodeEffect(Schema.fromJsonString(Schema.toCodecJson(EtcdLock.Sequencer)))
+ *
+ * // In a server that is shown what `held.sequencer` says.
+ * const mayWrite = (header: string) => Effect.flatMap(claim(header), EtcdLock.check)
+ * ```
+ *
+ * @category observing
+ * @since 0.1.0
+ */
+export const check = (sequencer: Sequencer): Effect.Effect<boolean, EtcdError.EtcdError, EtcdKv.EtcdKv> =>
+  Effect.suspend(() => {
+    const problem = Checks.problemOfArgument("EtcdLock.check", "the sequencer", aSequencer, sequencer)
+    if (problem !== undefined) return Effect.fail(Checks.invalid(problem))
+    const { clusterId, key, revision } = sequencer
+    return Effect.map(
+      EtcdKv.range(key, { keysOnly: true }),
+      ({ header, kvs }) => header.clusterId === clusterId && kvs[0]?.createRevision === revision
+    )
+  })
+
+const isSequencer = Schema.is(Sequencer)
+
+const aSequencer: Checks.Check = {
+  accepts: (value) => isSequencer(value) && value.key !== "",
+  due: "what a lock that was held has as its sequencer"
+}

@@ -1,0 +1,120 @@
+/**
+ * Work that lives while an entry is held: it is interrupted when that is lost, and the entry is not given back before it
+ * has ended.
+ *
+ * @internal
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { EtcdError } from "../../EtcdError.ts"
+import * as Time from "../time.ts"
+import * as Line from "./line.ts"
+import * as Session from "./session.ts"
+
+/** What the work that is running holds, by which it shows that it would wait for itself. */
+export const Holding: Context.Reference<ReadonlyArray<Line.Entry>> = Context.Reference(
+  "effect-etcd/coordination/Holding",
+  { defaultValue: (): ReadonlyArray<Line.Entry> => [] }
+)
+
+/** Whether this fiber holds a place in a line already, or the work that it is a part of does. */
+export const holdsAlready = (session: Session.Session, name: string): Effect.Effect<boolean> =>
+  Effect.withFiber((fiber) => {
+    const isAround = Context.get(fiber.context, Holding).some(
+      (entry) => entry.session === session && entry.isHeld && entry.spec.places.some((place) => place.name === name)
+    )
+    return Effect.succeed(isAround || Line.holds(session, name, fiber.id))
+  })
+
+/** How the work ended. */
+export interface End<out A, out E> {
+  readonly exit: Exit.Exit<A, E>
+  /** Why the entry was lost meanwhile. */
+  readonly loss: Session.Loss | undefined
+  /** For how many milliseconds it went on when somebody else could have had the place. */
+  readonly overrunMillis: number
+}
+
+/** Work that has to end. */
+interface Ending {
+  readonly entry: Line.Entry
+  readonly loss: Session.Loss
+  readonly lostAt: number
+  readonly ended: Deferred.Deferred<void>
+}
+
+/** Whether the key goes when the time of its lease is over; otherwise it is gone already. */
+const isRunningOut = ({ reason }: Session.Loss): boolean =>
+  reason === "not-renewed" || reason === "refused" || reason === "closed" || reason === "revoked"
+
+/** When somebody else may have the place; where they may already, when the work should have ended. */
+const limitOf = ({ entry: { incarnation }, loss, lostAt }: Ending): number =>
+  isRunningOut(loss) ? Math.max(lostAt, Session.expiresAt(incarnation)) : lostAt + incarnation.marginMillis
+
+/** Waits until the limit is over, which moves on where the lease is still renewed. */
+const untilLimit = (ending: Ending): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { time } = ending.entry.session
+    const left = limitOf(ending) - time.now()
+    return left <= 0 ? Effect.void : Effect.andThen(Time.sleep(time, left), untilLimit(ending))
+  })
+
+/**
+ * Runs work while an entry is held. `overrun` is done if the work goes on when somebody else could have the place.
+ */
+export const run = <A, E, R>(
+  entry: Line.Entry,
+  work: Effect.Effect<A, E, R>,
+  overrun: (loss: Session.Loss) => Effect.Effect<unknown>,
+  restore: Line.Restore
+): Effect.Effect<End<A, E>, never, R> =>
+  Effect.gen(function* () {
+    const { session } = entry
+    const ended = Deferred.makeUnsafe<void>()
+    let exit: Exit.Exit<A, E> | undefined
+    let ending: Ending | undefined
+    const inside = Effect.updateService(work, Holding, (others) => [...others, entry])
+    // A race leaves out how the one ended that it interrupts.
+    const working = Effect.onExit(inside, (result) =>
+      Effect.sync(() => {
+        exit = result
+      })
+    )
+    const losing = Effect.flatMap(Deferred.await(entry.lost), (loss) => {
+      ending = { entry, loss, lostAt: session.time.now(), ended }
+      const late = Effect.andThen(untilLimit(ending), Effect.ignoreCause(overrun(loss)))
+      return session.background.run(Effect.raceFirst(late, Deferred.await(ended)), Number.NEGATIVE_INFINITY)
+    })
+    yield* Effect.exit(restore(Effect.raceFirst(Effect.exit(working), losing)))
+    yield* Session.checkTime(session, entry.incarnation)
+    Deferred.doneUnsafe(ended, Exit.void)
+    const overrunMillis = ending === undefined ? 0 : Math.max(0, session.time.now() - limitOf(ending))
+    return {
+      exit: exit ?? Exit.interrupt(),
+      loss: entry.loss,
+      overrunMillis
+    }
+  })
+
+const isFenced = (error: unknown): boolean => error instanceof EtcdError && error.reason._tag === "Fenced"
+
+/** What a failure says beyond that the work was interrupted, and refused by the fence, because of the loss. */
+const ownReasons = <E>(cause: Cause.Cause<E>): ReadonlyArray<Cause.Reason<E>> =>
+  cause.reasons.filter(
+    (reason) => !Cause.isInterruptReason(reason) && !(Cause.isFailReason(reason) && isFenced(reason.error))
+  )
+
+/** The result of work: where its entry was lost that is the failure, beside what else went wrong. */
+export const conclude = <A, E, L>(
+  end: End<A, E>,
+  lost: (end: End<A, E>, loss: Session.Loss) => L
+): Exit.Exit<A, E | L> => {
+  const { exit, loss } = end
+  if (loss === undefined) return exit
+  const failure = Cause.makeFailReason(lost(end, loss))
+  const others = Exit.isFailure(exit) ? ownReasons(exit.cause) : []
+  return Exit.failCause(Cause.fromReasons<E | L>([failure, ...others]))
+}

@@ -1,0 +1,28 @@
+/**
+ * What is in a lock, which is nobody else's business.
+ *
+ * @internal
+ */
+import type * as Effect from "effect/Effect"
+import type * as Line from "./line.ts"
+
+export interface Parts<Lost> {
+  readonly places: ReadonlyArray<Line.Place>
+  readonly fence: boolean
+  readonly overrun: ((lost: Lost) => Effect.Effect<unknown>) | undefined
+  /** What its keys hold. Undefined: who this program is. */
+  readonly owner: string | undefined
+  /** Whether it is looked at once more after waiting, before it counts as held, whether the own key is still there. */
+  readonly confirms: boolean
+  /** What is wrong with it, if anything is: said when it is to be acquired. */
+  readonly problem: string | undefined
+}
+
+let known: string | undefined
+
+/** Who this program is. */
+export const self = (): string => {
+  const { pid } = globalThis.process
+  known ??= JSON.stringify({ host: globalThis.process.getBuiltinModule("node:os").hostname(), pid })
+  return known
+}

@@ -1,0 +1,370 @@
+import { assert, describe, layer } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
+import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
+import type * as EtcdError from "../../src/EtcdError.ts"
+import * as EtcdKv from "../../src/EtcdKv.ts"
+import * as EtcdLayer from "../../src/EtcdLayer.ts"
+import * as EtcdLease from "../../src/EtcdLease.ts"
+import * as EtcdTxn from "../../src/EtcdTxn.ts"
+import * as KeyRange from "../../src/KeyRange.ts"
+import { reasonOf, start } from "../support/effects.ts"
+
+const etcd = EtcdLayer.ephemeral({}, { log: false })
+
+/** Until the line of a lock has so many. */
+const queued = (lock: EtcdLock.Lock, count: number) =>
+  EtcdLock.line(lock).pipe(Effect.repeat({ until: (line) => line.length === count }))
+
+const keysBelow = (name: string) =>
+  Effect.map(EtcdKv.range(KeyRange.prefix(`${name}/`), { keysOnly: true }), ({ kvs }) => kvs.map((kv) => kv.keyString))
+
+/** Another program: the effect has a session of its own. */
+const elsewhere = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provide(effect, Layer.fresh(EtcdSession.layer))
+
+describe("EtcdLock", () => {
+  layer(Layer.provideMerge(EtcdSession.layer, etcd), { excludeTestServices: true })((it) => {
+    it.effect("runs one at a time, in the order in which they came, and leaves no key", () =>
+      Effect.gen(function* () {
+        const lock = EtcdLock.make("one/at-a-time")
+        const order: Array<string> = []
+        let inside = 0
+        const work = (name: string) =>
+          Effect.gen(function* () {
+            inside++
+            assert.strictEqual(inside, 1)
+            order.push(name)
+            yield* Effect.yieldNow
+            yield* EtcdKv.put("one/last", name)
+            inside--
+          })
+        const gate = yield* Deferred.make<void>()
+        const scope = yield* Effect.scope
+        const first = yield* start(EtcdLock.withLock(Effect.andThen(Deferred.await(gate), work("0")), lock))
+        yield* queued(lock, 1)
+        for (let n = 1; n <= 8; n++) {
+          const locked = EtcdLock.withLock(work(String(n)), lock)
+          const own = n % 2 === 0 ? Layer.empty : Layer.fresh(EtcdSession.layer)
+          yield* Effect.forkIn(Effect.provide(locked, own), scope, { startImmediately: true })
+          yield* queued(lock, n + 1)
+        }
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.join(first)
+        yield* queued(lock, 0)
+        assert.deepStrictEqual(order, ["0", "1", "2", "3", "4", "5", "6", "7", "8"])
+        assert.deepStrictEqual(yield* keysBelow("one/at-a-time"), [])
+      })
+    )
+
+    it.effect("says who holds it, and the token rises along the line", () =>
+      Effect.gen(function* () {
+        const lock = EtcdLock.make("one/tokens", { owner: "me" })
+        let before = 0n
+        for (let n = 0; n < 3; n++) {
+          yield* Effect.gen(function* () {
+            const held = yield* EtcdLock.acquire(lock)
+            assert.isTrue(held.isHeldUnsafe())
+            assert.isTrue(held.token > before)
+            assert.isTrue(held.acquiredRevision >= held.token)
+            before = held.token
+            const [waiter] = yield* EtcdLock.line(lock)
+            const { id } = yield* EtcdSession.current
+            assert.deepStrictEqual(waiter, {
+              name: "one/tokens",
+              key: held.key,
+              mode: "exclusive",
+              token: held.token,
+              lease: id,
+              owner: "me"
+            })
+            assert.isTrue(yield* EtcdLock.check(held.sequencer))
+            const codec = Schema.fromJsonString(Schema.toCodecJson(EtcdLock.Sequencer))
+            const text = yield* Schema.encodeEffect(codec)(held.sequencer)
+            assert.deepStrictEqual(yield* Schema.decodeEffect(codec)(text), held.sequencer)
+          }).pipe(Effect.scoped)
+        }
+      })
+    )
+
+    it.effect("is lost when its key is deleted: the work is interrupted, and has ended when that is told", () =>
+      Effect.gen(function* () {
+        const lock = EtcdLock.make("one/deleted")
+        const inside = yield* Deferred.make<EtcdLock.Held>()
+        let hasEnded = false
+        const work = Effect.gen(function* () {
+          yield* Deferred.succeed(inside, yield* EtcdLock.Held)
+          yield* Effect.never
+        }).pipe(
+          Effect.onInterrupt(() =>
+            Effect.andThen(
+              Effect.sleep(20),
+              Effect.sync(() => (hasEnded = true))
+            )
+          )
+        )
+        const fiber = yield* start(EtcdLock.withLock(work, lock))
+        const held = yield* Deferred.await(inside)
+        yield* EtcdKv.delete(held.key)
+        const error = yield* Effect.flip(Fiber.join(fiber))
+        assert.isTrue(hasEnded)
+        assert.instanceOf(error, EtcdLock.LockLost)
+        if (error._tag !== "LockLost") return
+        assert.strictEqual(error.reason, "deleted")
+        assert.strictEqual(error.token, held.token)
+        assert.isTrue(Duration.isZero(error.overrun))
+        assert.isFalse(held.isHeldUnsafe())
+        assert.isFalse(yield* EtcdLock.check(held.sequencer))
+        const refused: EtcdLock.LockLost | EtcdError.EtcdError = yield* Effect.flip(
+          held.commit(EtcdTxn.put("one/late", ""))
+        )
+        assert.strictEqual(refused._tag, "LockLost")
+        assert.isTrue(Option.isNone(yield* EtcdKv.get("one/late")))
+      })
+    )
+
+    it.effect("lets nothing be written that comes after its loss", () =>
+      Effect.gen(function* () {
+        const lock = EtcdLock.make("one/fenced")
+        const result = yield* Effect.result(
+          EtcdLock.withLock(
+            Effect.gen(function* () {
+              const held = yield* EtcdLock.Held
+              yield* EtcdKv.put("one/written", "in time")
+              // Nothing interrupts it before it has tried.
+              yield* Effect.uninterruptible(
+                Effect.gen(function* () {
+                  yield* EtcdTxn.EtcdTxn.use((txn) =>
+                    txn.commit(
+                      EtcdTxn.make({
+                        compare: [],
+                        success: [EtcdTxn.delete(held.key), EtcdTxn.put("one/written", "last")]
+                      })
+                    )
+                  )
+                  const reason = yield* reasonOf(EtcdKv.put("one/written", "late"))
+                  assert.strictEqual(reason._tag, "Fenced")
+                  assert.strictEqual(reason.outcome, "not-applied")
+                })
+              )
+            }),
+            lock
+          )
+        )
+        assert.isTrue(Result.isFailure(result) && result.failure instanceof EtcdLock.LockLost)
+        assert.deepStrictEqual(yield* EtcdKv.getString("one/written"), Option.some("last"))
+      })
+    )
+
+    it.effect("fails with the failure of the work, and gives back", () =>
+      Effect.gen(function* () {
+        const lock = EtcdLock.make("one/failing")
+        assert.strictEqual(yield* Effect.flip(EtcdLock.withLock(Effect.fail("broken"), lock)), "broken")
+        const died = yield* Effect.exit(EtcdLock.withLock(Effect.die("defect"), lock))
+        assert.isTrue(Exit.isFailure(died) && Exit.hasDies(died))
+        assert.deepStrictEqual(yield* keysBelow("one/failing"), [])
+        assert.strictEqual(yield* EtcdLock.withLock(Effect.succeed(1), lock), 1)
+      })
+    )
+
+    it.effect("that is not available is not waited for", () =>
+      Effect.gen(function* () {
+        const lock = EtcdLock.make("one/available")
+        const scope = yield* Scope.make()
+        yield* Scope.provide(elsewhere(Effect.andThen(EtcdLock.acquire(lock), Effect.never)), scope).pipe(start)
+        yield* queued(lock, 1)
+        const run = Effect.succeed("ran").pipe(EtcdLock.withLockIfAvailable(lock))
+        assert.deepStrictEqual(yield* run, Option.none())
+        assert.strictEqual((yield* EtcdLock.line(lock)).length, 1)
+        const [holder] = yield* EtcdLock.line(lock)
+        yield* EtcdKv.delete(holder!.key)
+        assert.deepStrictEqual(yield* run, Option.some("ran"))
+        yield* Scope.close(scope, Exit.void)
+      })
+    )
+
+    it.effect("is shared by those who share it, in the order in which they come", () =>
+      Effect.gen(function* () {
+        const order: Array<string> = []
+        const shared = EtcdLock.make("rw/a", { mode: "shared" })
+        const exclusive = EtcdLock.make("rw/a")
+        const gates: Array<Deferred.Deferred<void>> = []
+        const locked = Effect.fnUntraced(function* (name: string, lock: EtcdLock.Lock) {
+          const gate = yield* Deferred.make<void>()
+          gates.push(gate)
+          const work = Effect.andThen(
+            Effect.sync(() => order.push(name)),
+            Deferred.await(gate)
+          )
+          const fiber = yield* start(elsewhere(EtcdLock.withLock(work, lock)))
+          yield* queued(exclusive, gates.length)
+          return fiber
+        })
+        const isInside = (names: ReadonlyArray<string>) =>
+          Effect.sync(() => order.join()).pipe(Effect.repeat({ until: (now) => now === names.join() }), Effect.asVoid)
+        const fibers = [
+          yield* locked("r1", shared),
+          yield* locked("r2", shared),
+          yield* locked("w1", exclusive),
+          yield* locked("r3", shared),
+          yield* locked("w2", EtcdLock.make("rw/a", { mode: "write" })),
+          yield* locked("r4", shared)
+        ]
+        yield* isInside(["r1", "r2"])
+        yield* Deferred.succeed(gates[1]!, undefined)
+        yield* Fiber.join(fibers[1]!)
+        yield* Deferred.succeed(gates[0]!, undefined)
+        yield* isInside(["r1", "r2", "w1"])
+        yield* Deferred.succeed(gates[2]!, undefined)
+        yield* isInside(["r1", "r2", "w1", "r3"])
+        yield* Deferred.succeed(gates[3]!, undefined)
+        yield* isInside(["r1", "r2", "w1", "r3", "w2"])
+        yield* Deferred.succeed(gates[4]!, undefined)
+        yield* isInside(["r1", "r2", "w1", "r3", "w2", "r4"])
+        yield* Deferred.succeed(gates[5]!, undefined)
+        yield* Effect.forEach(fibers, Fiber.join)
+      })
+    )
+
+    it.effect("of several names are joined at once, so that nobody waits in a circle", () =>
+      Effect.gen(function* () {
+        const [a, b, c] = ["many/a", "many/b", "many/c"].map((name) => EtcdLock.make(name))
+        const pairs = [
+          [a, b],
+          [b, a],
+          [b, c],
+          [c, a],
+          [a, b, c],
+          [c, b, a]
+        ]
+        let count = 0
+        const work = Effect.gen(function* () {
+          const held = yield* EtcdLock.Held
+          yield* EtcdKv.put("many/count", String(++count))
+          assert.isTrue(yield* EtcdLock.check(held.sequencer))
+        })
+        yield* Effect.forEach(
+          Array.from({ length: 30 }, (_, n) => pairs[n % pairs.length]!),
+          (pair) => EtcdLock.withLock(work, EtcdLock.all(pair as ReadonlyArray<EtcdLock.Lock>)),
+          { concurrency: "unbounded" }
+        )
+        assert.strictEqual(count, 30)
+        assert.deepStrictEqual(yield* keysBelow("many/a"), [])
+      })
+    )
+
+    it.effect("that is held is not waited for by the work under it", () =>
+      Effect.gen(function* () {
+        const lock = EtcdLock.make("one/again")
+        const again = EtcdLock.withLock(Effect.void, lock)
+        const reasonIn = <A, E, R>(self: Effect.Effect<A, E, R>) =>
+          Effect.map(Effect.flip(self), (error) =>
+            error instanceof EtcdLock.LockLost || !("reason" in (error as object))
+              ? "other"
+              : (error as unknown as { readonly reason: { readonly _tag: string } }).reason._tag
+          )
+        assert.strictEqual(yield* EtcdLock.withLock(reasonIn(again), lock), "InvalidArgument")
+        assert.strictEqual(
+          yield* EtcdLock.withLock(Effect.flatMap(Effect.forkChild(reasonIn(again)), Fiber.join), lock),
+          "InvalidArgument"
+        )
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* EtcdLock.acquire(lock)
+            assert.strictEqual(yield* reasonIn(EtcdLock.acquire(lock)), "InvalidArgument")
+          })
+        )
+        assert.strictEqual(
+          yield* EtcdLock.withLock(EtcdLock.withLock(Effect.succeed(1), EtcdLock.make("one/other")), lock),
+          1
+        )
+      })
+    )
+
+    it.effect("that makes no sense is refused, and so is what is no lock", () =>
+      Effect.gen(function* () {
+        const wrong: ReadonlyArray<EtcdLock.Lock> = [
+          ...["", "/a", "a/", "a\0b", "a/read", "write", "\ud800"].map((name) => EtcdLock.make(name)),
+          EtcdLock.make("a", { mode: "both" as never }),
+          EtcdLock.make("a", { fence: 1 as never }),
+          EtcdLock.make("a", { overrun: "exit" as never }),
+          EtcdLock.make("a", { patience: 1 } as never),
+          EtcdLock.all([]),
+          EtcdLock.all([EtcdLock.make("a"), EtcdLock.make("b"), EtcdLock.make("a", { mode: "shared" })]),
+          EtcdLock.all([EtcdLock.make("a"), EtcdLock.make("")]),
+          {} as never,
+          undefined as never
+        ]
+        for (const lock of wrong) {
+          const refused = (self: Effect.Effect<unknown, unknown, EtcdSession.EtcdSession | EtcdKv.EtcdKv>) =>
+            Effect.map(Effect.flip(self), (error) => {
+              assert.strictEqual(
+                (error as { readonly reason?: { readonly _tag: string } }).reason?._tag,
+                "InvalidArgument"
+              )
+            })
+          yield* refused(EtcdLock.withLock(Effect.void, lock))
+          yield* refused(EtcdLock.withLockIfAvailable(Effect.void, lock))
+          yield* refused(Effect.scoped(EtcdLock.acquire(lock)))
+          yield* refused(EtcdLock.line(lock))
+        }
+        assert.strictEqual((yield* reasonOf(EtcdLock.check({} as never)))._tag, "InvalidArgument")
+      })
+    )
+
+    it.effect("of a program that ends is given back, and its lease revoked", () =>
+      Effect.gen(function* () {
+        const lock = EtcdLock.make("one/ending")
+        const id = yield* elsewhere(
+          Effect.gen(function* () {
+            const { id } = yield* EtcdSession.current
+            yield* EtcdLock.withLock(Effect.void, lock)
+            return id
+          })
+        )
+        const leases = yield* EtcdLease.list()
+        assert.notInclude(leases, id)
+        assert.deepStrictEqual(yield* keysBelow("one/ending"), [])
+      })
+    )
+
+    it.effect("loses its place with its session, and stands in line anew", () =>
+      Effect.gen(function* () {
+        const lock = EtcdLock.make("one/anew")
+        const scope = yield* Scope.make()
+        yield* Scope.provide(EtcdLock.acquire(lock), scope)
+        const waiting = yield* start(
+          elsewhere(
+            Effect.gen(function* () {
+              const before = yield* EtcdSession.current
+              const token = yield* EtcdLock.withLock(
+                Effect.map(EtcdLock.Held, (held) => held.token),
+                lock
+              )
+              const after = yield* EtcdSession.current
+              return { before, token, after }
+            })
+          )
+        )
+        const [, waiter] = yield* queued(lock, 2)
+        yield* EtcdLease.revoke(waiter!.lease)
+        const [, again] = yield* EtcdLock.line(lock).pipe(
+          Effect.repeat({ until: (line) => line.length === 2 && line[1]!.token > waiter!.token })
+        )
+        yield* Scope.close(scope, Exit.void)
+        const { after, before, token } = yield* Fiber.join(waiting)
+        assert.strictEqual(before.incarnation, 1)
+        assert.strictEqual(after.incarnation, 2)
+        assert.strictEqual(token, again!.token)
+      })
+    )
+  })
+})
