@@ -21,6 +21,8 @@ import * as Schema from "effect/Schema"
 import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import { expectTypeOf } from "vitest"
+import * as EtcdLock from "../src/coordination/EtcdLock.ts"
+import * as EtcdSession from "../src/coordination/EtcdSession.ts"
 import * as EtcdAuth from "../src/EtcdAuth.ts"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdConfig from "../src/EtcdConfig.ts"
@@ -104,6 +106,7 @@ const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
     new Headers({ a: "b" })
   ],
   Access: noWord,
+  Mode: noWord,
   "EtcdMaintenance.Alarm": [null, 5, { memberId: 1n, type: "Full" }, { memberId: 0n, type: "NoSpace" }, {}],
   "Op<A>": [null, {}, "get"],
   // URLs of members.
@@ -244,6 +247,7 @@ const services = Effect.gen(function* () {
   writeFileSync(file, "[etcd]\n")
   const fake = Fake.make({ "a:1": { answer: () => Effect.fail(Fake.status(12, "unknown method")) } })
   const client = yield* makeWith(fake.transport, { endpoints: ["a:1"] })
+  const session = yield* EtcdSession.fromClient(client)
   const store = EtcdStore.make("store/", Schema.Struct({ a: Schema.Number }))
   const made = {
     EtcdAuth: EtcdAuth.fromClient(client),
@@ -274,6 +278,7 @@ const services = Effect.gen(function* () {
       Effect.provideService(EtcdTxn.EtcdTxn, made.EtcdTxn),
       Effect.provideService(EtcdWatch.EtcdWatch, made.EtcdWatch),
       Effect.provideService(EtcdClient.EtcdClient, client),
+      Effect.provideService(EtcdSession.EtcdSession, session),
       Effect.provide([NodeServices.layer, FetchHttpClient.layer]),
       Effect.scoped
     ) as Effect.Effect<A, E>
@@ -347,6 +352,10 @@ const services = Effect.gen(function* () {
     takingOptions("batching", "EtcdClient.BatchingOptions", (batching) =>
       makeWith(fake.transport, { endpoints: ["a:1"], batching })
     ),
+    takingOptions("EtcdSession.fromClient", "EtcdSession.Options", (options) =>
+      EtcdSession.fromClient(client, options)
+    ),
+    takingOptions("EtcdLock.make", "EtcdLock.Options", (options) => EtcdLock.acquire(EtcdLock.make("name", options))),
     {
       name: "EtcdStore.make",
       run: (...args) => (EtcdStore.make as any)(...args).list(),
@@ -714,6 +723,8 @@ const senseForOption = ({ name, type }: Declarations.Property): unknown => {
   const named: { readonly [name: string]: unknown } = {
     sha256: "a".repeat(64),
     version: "3.6.14",
+    margin: "1 second",
+    mode: "shared",
     baseUrl: "http://127.0.0.1:1",
     endpoint: "a:1"
   }

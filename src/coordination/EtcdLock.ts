@@ -251,7 +251,7 @@ const ofLock: Checks.Checks<Options> = {
   mode: Checks.oneOf("exclusive", "shared", "write"),
   fence: Checks.flag,
   overrun: Checks.callback,
-  owner: { accepts: (value) => typeof value === "string" && value.isWellFormed(), due: "text" }
+  owner: Checks.text("what is said of who holds it")
 }
 
 const nothing: Omit<Parts, "problem"> = {

@@ -236,7 +236,7 @@ export const fromClient = (
   options?: Options | undefined
 ): Effect.Effect<Service, EtcdError.EtcdError, Scope.Scope> =>
   Effect.gen(function* () {
-    const session = yield* Internal.make(client, yield* settingsOf(options ?? {}))
+    const session = yield* Internal.make(client, yield* settingsOf(options === undefined ? {} : options))
     const service: Service = {
       current: Effect.map(Internal.current(session), (incarnation) => handle(session, incarnation)),
       keep: (key, value) => wrongKey(key) ?? wrongValue(value) ?? Presence.keep(session, key, value)
