@@ -436,20 +436,16 @@ const isPast = (error: EtcdError): boolean =>
   error.reason._tag === "RevisionRegressed" || error.reason._tag === "ClusterIdMismatch"
 
 /** Waits until an entry is admitted in all of its lines; it may be lost before. */
-const awaitAdmission = (entry: Entry, look: Look): Effect.Effect<"admitted" | "lost", EtcdError> => {
+const awaitAdmission = (entry: Entry, look: Look): Effect.Effect<void, EtcdError> => {
   const admitted = Effect.gen(function* () {
     for (let index = 0; index < entry.keys.length; index++) {
       const revision = yield* admission(entry, index, look)
       if (revision > entry.acquiredRevision) entry.acquiredRevision = revision
     }
-    return entry.loss === undefined ? "admitted" : "lost"
   })
-  return Effect.raceFirst(admitted, Effect.as(Deferred.await(entry.lost), "lost" as const)).pipe(
+  return Effect.raceFirst(admitted, Effect.asVoid(Deferred.await(entry.lost))).pipe(
     Effect.catchIf(isPast, (error) =>
-      Effect.sync(() => {
-        Session.lose(entry.session, entry.incarnation, lossBecause(error))
-        return "lost" as const
-      })
+      Effect.sync(() => Session.lose(entry.session, entry.incarnation, lossBecause(error)))
     )
   )
 }
@@ -457,16 +453,13 @@ const awaitAdmission = (entry: Entry, look: Look): Effect.Effect<"admitted" | "l
 // ── leaving ──
 
 /** Deletes its keys where they are its own. */
-const deleteOnce = ({ keys, revision, session }: Entry) => {
+const deleteOnce = ({ keys, revision, session }: Entry): Effect.Effect<unknown, EtcdError> => {
   const op = EtcdTxn.all(
     keys.map((key) =>
       EtcdTxn.make({ compare: EtcdTxn.createRevision(key).equals(revision), success: EtcdTxn.delete(key) })
     )
   )
-  return Effect.catchReason(session.txn.commit(op), "EtcdError", "NoSpace", () =>
-    // etcd 3.4 refuses every transaction then, and no deletion. Nobody else has keys of these names.
-    Effect.forEach(keys, (key) => session.kv.delete(key), { discard: true })
-  )
+  return Removal.evenWithoutSpace(session, keys, session.txn.commit(op))
 }
 
 const isLeaseGone = ({ incarnation: { lease } }: Entry): boolean => lease.loss !== undefined
@@ -476,7 +469,9 @@ const end = (entry: Entry): Effect.Effect<void> =>
     const { incarnation, isUncertain, keys, session } = entry
     if (entry.revision !== 0n) yield* Removal.untilDone(session, incarnation, deleteOnce(entry))
     if (isLeaseGone(entry)) return
-    if (isUncertain) yield* Removal.sweep(session, incarnation, keys)
+    const removeOwn = (key: string) =>
+      Removal.evenWithoutSpace(session, [key], Removal.deleteOwn(session, incarnation, key))
+    if (isUncertain) yield* Removal.sweep(session, incarnation, keys, removeOwn)
     else for (const key of keys) incarnation.keys.delete(key)
   })
 
@@ -554,8 +549,9 @@ const settleIn = (entry: Entry, look: Look, patience: Patience, restore: Restore
       yield* leave(entry)
       return "left" satisfies Outcome
     }
-    const admitted = yield* Effect.onError(restore(awaitAdmission(entry, look)), () => leave(entry))
-    if (admitted === "lost") {
+    const waiting = Effect.andThen(awaitAdmission(entry, look), Session.settled(entry.session, entry.incarnation))
+    yield* Effect.onError(restore(waiting), () => leave(entry))
+    if (entry.loss !== undefined) {
       yield* leave(entry)
       return "lost" satisfies Outcome
     }

@@ -100,11 +100,12 @@ const end = (presence: Presence): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { incarnation, isUncertain, key, session } = presence
     if (incarnation === undefined || session.options.onClose === "leave") return
-    yield* Removal.untilDone(session, incarnation, Removal.deleteOwn(session, incarnation, key))
+    const remove = Removal.deleteOwn(session, incarnation, key)
+    yield* Removal.untilDone(session, incarnation, remove)
     if (!isUncertain || incarnation.lease.loss !== undefined) return
     const stop = Deferred.makeUnsafe<void>()
     session.sweeping.set(nameOf(key), stop)
-    yield* Removal.sweep(session, incarnation, [key], Deferred.await(stop))
+    yield* Removal.sweep(session, incarnation, [key], () => remove, Deferred.await(stop))
   })
 
 const leave = (presence: Presence): Effect.Effect<void> =>

@@ -37,14 +37,27 @@ export const untilDone = <A>(
     }
   })
 
+/**
+ * Deletes keys with a transaction, or without one where that is refused because the space is used up: etcd 3.4 then refuses
+ * every transaction, and no deletion. Only for keys that nobody else has the names of.
+ */
+export const evenWithoutSpace = (
+  { kv }: Session.Session,
+  keys: ReadonlyArray<string>,
+  transaction: Effect.Effect<unknown, EtcdError>
+): Effect.Effect<unknown, EtcdError> =>
+  Effect.catchReason(transaction, "EtcdError", "NoSpace", () =>
+    Effect.forEach(keys, (key) => kv.delete(key), { discard: true })
+  )
+
 /** Deletes a key if it has the lease of the incarnation. */
 export const deleteOwn = ({ txn }: Session.Session, { lease }: Session.Incarnation, key: string | Uint8Array) =>
   txn.commit(EtcdTxn.make({ compare: EtcdTxn.lease(key).equals(LeaseId(lease.id)), success: EtcdTxn.delete(key) }))
 
-/** Deletes a key whenever it turns up with the lease of the incarnation, until that is lost. */
-const sweepKey = (session: Session.Session, incarnation: Session.Incarnation, key: string | Uint8Array) => {
+/** Does something about a key whenever it turns up, until the lease of the incarnation is lost, or it is stopped. */
+const sweepKey = (session: Session.Session, key: string | Uint8Array, remove: Effect.Effect<unknown, EtcdError>) => {
   const sweeping: Effect.Effect<void> = session.watch.changes(key, { ignore: "deletes", snapshot: "first" }).pipe(
-    Stream.mapEffect(() => deleteOwn(session, incarnation, key)),
+    Stream.mapEffect(() => remove),
     Stream.runDrain,
     Effect.catch(() =>
       Effect.andThen(
@@ -60,13 +73,14 @@ const sweepKey = (session: Session.Session, incarnation: Session.Incarnation, ke
  * Deletes what requests put there whose outcome is unknown, should they arrive when nobody wants the keys any more.
  * `stop` ends that.
  */
-export const sweep = (
+export const sweep = <K extends string | Uint8Array>(
   session: Session.Session,
   incarnation: Session.Incarnation,
-  keys: ReadonlyArray<string | Uint8Array>,
+  keys: ReadonlyArray<K>,
+  remove: (key: K) => Effect.Effect<unknown, EtcdError>,
   stop: Effect.Effect<void> = Effect.never
 ): Effect.Effect<void> => {
-  const sweeping = Effect.forEach(keys, (key) => sweepKey(session, incarnation, key), {
+  const sweeping = Effect.forEach(keys, (key) => sweepKey(session, key, remove(key)), {
     concurrency: "unbounded",
     discard: true
   })

@@ -207,16 +207,27 @@ export const checkTime = (session: Session, incarnation: Incarnation): Effect.Ef
     if (loss !== undefined) lose(session, incarnation, loss)
   })
 
+/** How soon it is looked again at what is in doubt, in milliseconds. */
+const doubtfulPause = ({ marginMillis }: Incarnation): number => Math.max(1, Math.min(100, marginMillis / 8))
+
+/** Waits until it is held beyond doubt, or lost. */
+export const settled = (session: Session, incarnation: Incarnation): Effect.Effect<void> =>
+  Effect.andThen(checkTime(session, incarnation), () =>
+    incarnation.loss !== undefined || remaining(session, incarnation) > 0
+      ? Effect.void
+      : Effect.andThen(Time.sleep(session.time, doubtfulPause(incarnation)), settled(session, incarnation))
+  )
+
 const follow = (session: Session, incarnation: Incarnation): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const { lease, marginMillis } = incarnation
+    const { lease } = incarnation
     const { time } = session
     while (incarnation.loss === undefined) {
       yield* checkTime(session, incarnation)
       if (incarnation.loss !== undefined) break
       const isDoubted = incarnation.doubtedSince !== undefined
       if (isDoubted) session.leases.keeper.hasten(lease)
-      const tick = Math.min(longestTick, isDoubted ? marginMillis / 8 : lease.ttl / 10)
+      const tick = isDoubted ? doubtfulPause(incarnation) : Math.min(longestTick, lease.ttl / 10)
       const pause = Math.max(1, Math.min(tick, heldUntil(incarnation) - time.now()))
       yield* Effect.raceAllFirst([
         Time.sleep(time, pause),
