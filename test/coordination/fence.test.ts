@@ -405,6 +405,12 @@ describe("a fence", () => {
           assert.strictEqual(yield* valueOf(name), "1")
           assert.strictEqual(yield* valueOf(`in/${name}`), "1")
         }
+        // More than a server takes at once, whose count includes the fence.
+        const again = yield* lock("batch/lock")
+        const kv = EtcdKv.fromClient(yield* EtcdBatch.fromClient(yield* fenced(again)))
+        const many = Array.from({ length: 300 }, (_, index) => `batch/many/${index}`)
+        yield* Effect.forEach(many, (name) => kv.put(name, ""), { concurrency: "unbounded" })
+        assert.lengthOf((yield* EtcdKv.range(KeyRange.prefix("batch/many/"))).kvs, 300)
       }).pipe(Effect.scoped)
     )
 
@@ -489,6 +495,36 @@ describe("a fence", () => {
         yield* held.release
         for (const kv of clients) assert.strictEqual((yield* reason(kv.put("k", "soft")))._tag, "Fenced")
         assert.isUndefined(yield* valueOf("copy/k"))
+      })
+    )
+
+    it.effect("refuses what makes no sense as the client does, and looks at a request when it is sent", () =>
+      Effect.gen(function* () {
+        const held = yield* lock("odd/lock")
+        const client = yield* fenced(held)
+        const plain = yield* EtcdClient.EtcdClient
+        for (const request of [null, 5, "text"] as ReadonlyArray<any>) {
+          for (const write of [{ put: request }, { remove: request }, { txn: request }]) {
+            assert.strictEqual((yield* reason(send(client, write)))._tag, "InvalidArgument")
+          }
+        }
+        for (const options of [5, "text", null, ["a"], new Map([["deadline", 5]]), { deadline: "soon" }]) {
+          const write = client.unary(KV.method.put, { key: bytes("odd/k") }, options as EtcdClient.CallOptions)
+          assert.strictEqual((yield* reason(write))._tag, "InvalidArgument")
+          const services = Fence.services(Context.make(EtcdKv.EtcdKv, EtcdKv.fromClient(plain)), held.fence)
+          const put = Context.get(services, EtcdKv.EtcdKv).put("odd/k", "", options as EtcdKv.PutOptions)
+          assert.strictEqual((yield* reason(put))._tag, "InvalidArgument")
+        }
+        const late = client.unary(KV.method.put, { key: bytes("odd/k") }, { deadline: 0 })
+        assert.deepInclude(yield* reason(late), { _tag: "DeadlineExceeded", method: "KV.Put" })
+        assert.isUndefined(yield* valueOf("odd/k"))
+
+        const request: { success: Array<Operation> } = { success: [get(bytes("odd/k"))] }
+        const changed = client.unary(KV.method.txn, request)
+        request.success.push(put({ key: bytes("odd/k") }))
+        yield* held.release
+        assert.strictEqual((yield* reason(changed))._tag, "Fenced")
+        assert.isUndefined(yield* valueOf("odd/k"))
       })
     )
 

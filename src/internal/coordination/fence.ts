@@ -11,10 +11,10 @@
  *
  * - A server counts the comparisons of a fence, at least one for each, towards what a transaction may have
  *   (`--max-txn-ops`).
- * - Of a transaction within another one etcd does not ask whether there is space for what it puts (`costTxnReq` in
- *   `server/storage/quota.go`), so that a full store refuses puts under a lock, and not transactions; nor puts under two.
- * - For the same reason older servers do not ask whether the user may do what such a transaction does
- *   (GHSA-rfx7-8w68-q57q), nor whether a put may read the value before, or attach the lease (GHSA-x35m-3gp4-4fh5).
+ * - Servers up to 3.5.30 do not ask whether there is space for what a transaction within another one puts: where the store
+ *   is full they refuse puts under a lock, and not transactions, nor puts under two locks.
+ * - Nor do servers without the fixes of GHSA-rfx7-8w68-q57q and GHSA-x35m-3gp4-4fh5 ask whether the user may do what such a
+ *   transaction does, nor whether a put in a transaction may read the value before, or attach the lease.
  * - A put that is to keep the value of a key that is not there, and names a lease that is not there either, fails because of
  *   the key and not of the lease, as in any transaction.
  * - A user needs the permission to read the key that marks the holder.
@@ -26,6 +26,7 @@ import type { DescMethod, MessageInitShape, MessageShape } from "@bufbuild/proto
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import * as EtcdKv from "../../EtcdKv.ts"
@@ -34,6 +35,7 @@ import * as Origin from "../client/origin.ts"
 import { kindOf, methodOf } from "../client/rpcs.ts"
 import * as Comparisons from "../kv/comparisons.ts"
 import * as Namespace from "../kv/namespace.ts"
+import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 
 export interface Fence {
@@ -53,6 +55,16 @@ export const below = (client: EtcdClient.Client, compare: EtcdTxn.Compare): Read
 
 type RequestOp = MessageInitShape<typeof Rpc.RequestOpSchema>
 
+const mayWrite = (method: DescMethod): boolean =>
+  method === Rpc.KV.method.put || method === Rpc.KV.method.deleteRange || method === Rpc.KV.method.txn
+
+/** What is no transaction is for the client to refuse. */
+const isWrite = (request: Rpc.TxnRequest): boolean =>
+  Result.getOrElse(
+    Result.try(() => kindOf(methodOf(Rpc.KV.method.txn), request) === "write"),
+    () => false
+  )
+
 /** A write as an operation of a transaction. */
 const operationOf = (method: DescMethod, request: unknown): RequestOp | undefined => {
   switch (method) {
@@ -61,7 +73,7 @@ const operationOf = (method: DescMethod, request: unknown): RequestOp | undefine
     case Rpc.KV.method.deleteRange:
       return { request: { case: "requestDeleteRange", value: request as Rpc.DeleteRangeRequest } }
     case Rpc.KV.method.txn:
-      return kindOf(methodOf(method), request as Rpc.TxnRequest) === "write"
+      return isWrite(request as Rpc.TxnRequest)
         ? { request: { case: "requestTxn", value: request as Rpc.TxnRequest } }
         : undefined
     default:
@@ -124,25 +136,31 @@ const answerOf = (operation: RequestOp, response: Rpc.TxnResponse): object | und
 const detour =
   (fence: Fence): Origin.Detour =>
   (unary) =>
-  (method, request, options) => {
-    const operation = operationOf(method, request)
-    if (operation === undefined) return unary(method, request, options)
-    const { name } = methodOf(method)
-    const txn = { compare: [...fence.compares], success: [operation], failure: [] }
-    return unary(Rpc.KV.method.txn, txn, options).pipe(
-      Effect.mapError((error) => retold(error, name, fence)),
-      Effect.flatMap((response): Effect.Effect<MessageShape<typeof method.output>, EtcdError.EtcdError> => {
-        if (!response.succeeded) {
-          fence.onFenced()
-          return Effect.fail(fenced(name))
-        }
-        const answer = answerOf(operation, response)
-        return answer === undefined
-          ? Effect.fail(noAnswer(name))
-          : Effect.succeed(answer as MessageShape<typeof method.output>)
-      })
-    )
-  }
+  (method, request, options) =>
+    // What is asked for is what there is when it is sent.
+    Effect.suspend(() => {
+      const operation = operationOf(method, request)
+      if (operation === undefined) return unary(method, request, options)
+      const { name } = methodOf(method)
+      const txn = { compare: [...fence.compares], success: [operation], failure: [] }
+      return unary(Rpc.KV.method.txn, txn, options).pipe(
+        Effect.mapError((error) => retold(error, name, fence)),
+        Effect.flatMap((response): Effect.Effect<MessageShape<typeof method.output>, EtcdError.EtcdError> => {
+          if (!response.succeeded) {
+            fence.onFenced()
+            return Effect.fail(fenced(name))
+          }
+          const answer = answerOf(operation, response)
+          return answer === undefined
+            ? Effect.fail(noAnswer(name))
+            : Effect.succeed(answer as MessageShape<typeof method.output>)
+        })
+      )
+    })
+
+/** What are no options is for the service to refuse. */
+const within = <O extends object>(options: O | undefined, around: Origin.Detour): O | undefined =>
+  options === undefined || Options.isObject(options) ? Origin.withDetour(options, around) : options
 
 const goesTo = (client: EtcdClient.Client | undefined, { root }: Fence): client is EtcdClient.Client =>
   client !== undefined && Origin.of(client).root === root
@@ -155,9 +173,7 @@ export const client = (self: EtcdClient.Client, fence: Fence): EtcdClient.Client
   return {
     ...grounded,
     unary: (method, request, options) =>
-      operationOf(method, request) === undefined
-        ? grounded.unary(method, request, options)
-        : grounded.unary(method, request, Origin.withDetour(options, around))
+      grounded.unary(method, request, mayWrite(method) ? within(options, around) : options)
   }
 }
 
@@ -177,12 +193,6 @@ const txn = (self: EtcdTxn.Service, around: Origin.Detour): EtcdTxn.Service => {
   const writes: EtcdTxn.Service = { commit: (op, options) => self.commit(op, within(options, around)) }
   return { ...self, ...writes }
 }
-
-/** What are no options is for the service to refuse. */
-const within = <O extends object>(options: O | undefined, around: Origin.Detour): O | undefined =>
-  options === undefined || (typeof options === "object" && options !== null)
-    ? Origin.withDetour(options, around)
-    : options
 
 /**
  * A context whose client, and the services of it that write keys, do so only while the fence holds, where they go to where
