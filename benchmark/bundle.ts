@@ -26,11 +26,28 @@ export const programs = {
     const client = EtcdClient.layer({ endpoints: ["127.0.0.1:2379"] })
     Effect.runPromise(Effect.provide(EtcdKv.put("a", "b"), Layer.provide(EtcdKv.layer, client)))`
   },
+  "EtcdClient and EtcdLock": {
+    limit: 110_000,
+    source: `
+    import * as Effect from "effect/Effect"
+    import * as Layer from "effect/Layer"
+    import { EtcdClient } from "effect-etcd"
+    import { EtcdLock, EtcdSession } from "effect-etcd/coordination"
+    const client = EtcdClient.layer({ endpoints: ["127.0.0.1:2379"] })
+    const work = EtcdLock.withLock(Effect.void, EtcdLock.make("a"))
+    Effect.runPromise(Effect.provide(work, Layer.provideMerge(EtcdSession.layer, client)))`
+  },
   "a condition of EtcdTxn": {
     limit: 3_000,
     source: `
     import { EtcdTxn } from "effect-etcd"
     console.log(EtcdTxn.missing("a"))`
+  },
+  "a value of EtcdLock": {
+    limit: 3_000,
+    source: `
+    import { EtcdLock } from "effect-etcd/coordination"
+    console.log(EtcdLock.make("a"))`
   }
 } as const
 

@@ -100,7 +100,7 @@ const onlyExports = (index: string): boolean =>
   index
     .replace(/\/\*[\s\S]*?\*\//g, "")
     .split("\n")
-    .every((line) => line === "" || line === "export {}" || /^export \* as (\w+) from "\.\/\1\.ts"$/.test(line))
+    .every((line) => line === "" || /^export \* as (\w+) from "\.\/\1\.ts"$/.test(line))
 
 /** What of the sources below `root` is not as their map says, in words. */
 export const problemsOf = (root: string): ReadonlyArray<string> => {
