@@ -1,5 +1,5 @@
 /**
- * The README's programs, compiled and run as they stand.
+ * The programs of the README and of the guides, compiled and run as they stand.
  */
 import { execFile, spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -55,44 +55,48 @@ const run = (file: string) =>
   })
 
 describe("README", () => {
-  it.live("its programs, and the examples of the API's documentation, compile; and its programs run", () =>
-    Effect.gen(function* () {
-      const readme = readFileSync(join(root, "README.md"), "utf8")
-      const sources = programs(readme)
-      assert.isAbove(sources.length, 4)
-      const node = yield* EtcdProcess.ephemeral({}, { log: false })
-      const place = yield* directory
-      const write = (name: string, source: string) => {
-        const file = join(place, name)
-        writeFileSync(file, source)
-        return file
-      }
-      const files = sources.map((source, index) =>
-        write(`program${index}.ts`, source.replaceAll("http://127.0.0.1:2379", node.endpoints[0]))
-      )
-      const exampleFiles = [...indexes, ...modules].flatMap((place) =>
-        examples(readFileSync(join(source, `${place}.ts`), "utf8")).map((example, index) =>
-          write(`${place.replaceAll("/", ".")}.${index}.ts`, `${example}\nexport {}\n`)
+  it.live(
+    "its programs, those of the guides, and the examples of the API's documentation, compile; and its programs run",
+    () =>
+      Effect.gen(function* () {
+        const guides = readdirSync(join(root, "docs")).map((name) => join("docs", name))
+        const sources = ["README.md", ...guides].flatMap((page) => programs(readFileSync(join(root, page), "utf8")))
+        assert.isAbove(sources.length, 4)
+        const node = yield* EtcdProcess.ephemeral({}, { log: false })
+        const place = yield* directory
+        const write = (name: string, source: string) => {
+          const file = join(place, name)
+          writeFileSync(file, source)
+          return file
+        }
+        const files = sources.map((source, index) =>
+          write(`program${index}.ts`, source.replaceAll("http://127.0.0.1:2379", node.endpoints[0]))
         )
-      )
-      assert.isAbove(exampleFiles.length, 30)
-      compile(place, [...files, ...exampleFiles])
-      const results = yield* Effect.forEach(files, run, { concurrency: 2 })
-      for (const [index, result] of results.entries()) {
-        assert.strictEqual(result.code, 0, `program ${index}:\n${sources[index]}\n${result.output}`)
-      }
-      assert.include(results[0]!.output, "world")
-      assert.include(results[1]!.output, "Put settings/color green")
-      assert.include(results[2]!.output, "the leader's work")
-      assert.include(results[3]!.output, "node")
-      assert.include(results[4]!.output, "tries: 0")
-      assert.include(results[5]!.output, "not-applied")
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+        const exampleFiles = [...indexes, ...modules].flatMap((place) =>
+          examples(readFileSync(join(source, `${place}.ts`), "utf8")).map((example, index) =>
+            write(`${place.replaceAll("/", ".")}.${index}.ts`, `${example}\nexport {}\n`)
+          )
+        )
+        assert.isAbove(exampleFiles.length, 30)
+        compile(place, [...files, ...exampleFiles])
+        const results = yield* Effect.forEach(files, run, { concurrency: 2 })
+        for (const [index, result] of results.entries()) {
+          assert.strictEqual(result.code, 0, `program ${index}:\n${sources[index]}\n${result.output}`)
+        }
+        assert.include(results[0]!.output, "world")
+        assert.include(results[1]!.output, "Put settings/color green")
+        assert.include(results[2]!.output, "the leader's work")
+        assert.include(results[3]!.output, "node")
+        assert.include(results[4]!.output, "tries: 0")
+        assert.include(results[5]!.output, "not-applied")
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
-  it("its links lead somewhere", () => {
-    for (const [, target] of readFileSync(join(root, "README.md"), "utf8").matchAll(/\]\(([^)#]+)\)/g)) {
-      if (!target!.startsWith("http")) assert.isTrue(existsSync(join(root, target!)), target)
+  it("its links, and those of the guides, lead somewhere", () => {
+    for (const page of ["README.md", "docs/coordination.md", "docs/from-etcd3.md"]) {
+      for (const [, target] of readFileSync(join(root, page), "utf8").matchAll(/\]\(([^)#]+)\)/g)) {
+        if (!target!.startsWith("http")) assert.isTrue(existsSync(join(root, dirname(page), target!)), target)
+      }
     }
   })
 })

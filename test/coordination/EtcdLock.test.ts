@@ -175,6 +175,26 @@ describe("EtcdLock", () => {
       })
     )
 
+    it.effect("gives back when the work has ended, not before, also where it is interrupted", () =>
+      Effect.gen(function* () {
+        const lock = EtcdLock.make("one/slow-end")
+        const inside = yield* Deferred.make<void>()
+        const ending = yield* Deferred.make<void>()
+        const mayEnd = yield* Deferred.make<void>()
+        const work = Effect.andThen(Deferred.succeed(inside, undefined), Effect.never).pipe(
+          Effect.onInterrupt(() => Effect.andThen(Deferred.succeed(ending, undefined), Deferred.await(mayEnd)))
+        )
+        const fiber = yield* start(EtcdLock.withLock(work, lock))
+        yield* Deferred.await(inside)
+        const stopping = yield* start(Fiber.interrupt(fiber))
+        yield* Deferred.await(ending)
+        assert.strictEqual((yield* EtcdLock.line(lock)).length, 1)
+        yield* Deferred.succeed(mayEnd, undefined)
+        yield* Fiber.join(stopping)
+        assert.deepStrictEqual(yield* keysBelow("one/slow-end"), [])
+      })
+    )
+
     it.effect("that is not available is not waited for", () =>
       Effect.gen(function* () {
         const lock = EtcdLock.make("one/available")
