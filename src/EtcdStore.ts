@@ -13,6 +13,7 @@ import * as Arr from "effect/Array"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -136,6 +137,56 @@ export interface Delete<out A> {
 export type Event<A> = Put<A> | Delete<A>
 
 /**
+ * The entries of a store as they were at one revision, that of the header.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ListResult<out A> {
+  readonly header: EtcdResponse.Header
+  /** Without those that were passed over, since they do not decode. */
+  readonly entries: ReadonlyArray<Entry<A>>
+  /** Whether the limit left entries out. */
+  readonly more: boolean
+  /** How many keys the store has, whatever the limit. */
+  readonly count: bigint
+}
+
+/**
+ * All changes of a store at one revision, which is what one request or transaction did there. There may be none where
+ * what does not decode is passed over.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Revision<out A> {
+  readonly _tag: "Revision"
+  readonly revision: bigint
+  readonly events: ReadonlyArray<Event<A>>
+}
+
+/**
+ * All entries as they were at one revision, as `EtcdWatch.Snapshot`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Snapshot<out A> {
+  readonly _tag: "Snapshot"
+  readonly revision: bigint
+  readonly entries: ReadonlyArray<Entry<A>>
+  readonly cause: EtcdWatch.Snapshot["cause"]
+}
+
+/**
+ * What a store's `changes` deliver: whole revisions, and the rest where it is asked for.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Change<A> = Revision<A> | Snapshot<A> | EtcdWatch.Progress | EtcdWatch.Created
+
+/**
  * How values are written as bytes.
  *
  * - `json`: as JSON text, by what `Schema.toCodecJson` makes of the schema.
@@ -202,6 +253,14 @@ export interface StreamOptions extends EtcdKv.StreamOptions, InvalidOptions {
 export interface WatchOptions extends EtcdWatch.WatchOptions, InvalidOptions {}
 
 /**
+ * Which changes are delivered, and how.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ChangesOptions extends EtcdWatch.ChangesOptions, InvalidOptions {}
+
+/**
  * How an entry is written.
  *
  * @category options
@@ -225,6 +284,8 @@ export interface Expected {
 
 type Failure = EtcdError.EtcdError | EtcdSchemaError
 
+const TypeId = "~effect-etcd/EtcdStore"
+
 /**
  * The keys below a prefix, with values of type `A`. `RD` and `RE` are what the schema needs to decode and encode.
  *
@@ -232,6 +293,13 @@ type Failure = EtcdError.EtcdError | EtcdSchemaError
  * @since 0.1.0
  */
 export interface Store<in out A, out RD = never, out RE = never> {
+  readonly [TypeId]: {
+    readonly range: KeyRange.KeyRange
+    readonly prefixLength: number
+    readonly entry: (kv: EtcdResponse.KeyValue) => Effect.Effect<Entry<A>, EtcdSchemaError, RD>
+    /** What is wrong with the way in which the store was made. */
+    readonly problem: Option.Option<EtcdError.EtcdError>
+  }
   /** The prefix as text. */
   readonly prefix: string
   /** The entry, or `None` if there is no such key. */
@@ -280,15 +348,35 @@ export interface Store<in out A, out RD = never, out RE = never> {
     key: KeyRange.Bytes,
     options: EtcdClient.CallOptions & Expected
   ) => Effect.Effect<void, EtcdError.EtcdError | EtcdConflict, EtcdTxn.EtcdTxn>
-  /** All entries, in one answer. */
-  readonly list: (
-    options?: ListOptions | undefined
-  ) => Effect.Effect<ReadonlyArray<Entry<A>>, Failure, EtcdKv.EtcdKv | RD>
+  /**
+   * All entries, in one answer, with its header: a watch from `header.revision + 1n` on misses nothing. To follow a store
+   * from a list on, {@link Store.changes} with `snapshot: "first"` is simpler, and `EtcdMirror.make` simpler still.
+   */
+  readonly list: (options?: ListOptions | undefined) => Effect.Effect<ListResult<A>, Failure, EtcdKv.EtcdKv | RD>
   /** All entries, with flat memory, as `EtcdKv.stream`. */
   readonly stream: (options?: StreamOptions | undefined) => Stream.Stream<Entry<A>, Failure, EtcdKv.EtcdKv | RD>
   /** The changes of all entries, as `EtcdWatch.watch`. */
   readonly watch: (options?: WatchOptions | undefined) => Stream.Stream<Event<A>, Failure, EtcdWatch.EtcdWatch | RD>
+  /**
+   * The changes of all entries, one revision at a time, with what else is asked for, as `EtcdWatch.changes`: all entries
+   * at first, say, and again when the history is gone.
+   *
+   * Whoever keeps a copy does not learn with `onInvalid: "skip"` that an entry is no longer what it was, where it was
+   * overwritten with what does not decode. `EtcdMirror.make` tells of such entries.
+   */
+  readonly changes: (
+    options?: ChangesOptions | undefined
+  ) => Stream.Stream<Change<A>, Failure, EtcdWatch.EtcdWatch | RD>
 }
+
+/**
+ * Whether it is a store.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isStore = (input: unknown): input is Store<unknown, unknown, unknown> =>
+  Predicate.hasProperty(input, TypeId)
 
 /** What makes no sense for values that are to be decoded. */
 const leftOut: Checks.Check = { accepts: (value) => value === false, due: "left out, since an entry has its value" }
@@ -312,6 +400,8 @@ const ofStream: Checks.Checks<Checks.Own<StreamOptions>> = {
 
 const ofWatch: Checks.Checks<WatchOptions> = { ...WatchChecks.ofWatch, ...ofInvalid }
 
+const ofChanges: Checks.Checks<ChangesOptions> = { ...WatchChecks.ofChanges, ...ofInvalid }
+
 const ofPut: Checks.Checks<Checks.Own<PutOptions>> = { lease: Checks.lease }
 
 const ofExpected: Checks.Checks<Expected> = { revision: Checks.revision }
@@ -331,6 +421,7 @@ const impossible = (problem: string): Store<any, any, any> => {
   const failing = () => Effect.fail(error)
   const failingStream = () => Stream.fail(error)
   return {
+    [TypeId]: { range: KeyRange.all, prefixLength: 0, entry: () => Effect.die(error), problem: Option.some(error) },
     prefix: "",
     get: failing,
     put: failing,
@@ -341,7 +432,8 @@ const impossible = (problem: string): Store<any, any, any> => {
     compareAndDelete: failing,
     list: failing,
     stream: failingStream,
-    watch: failingStream
+    watch: failingStream,
+    changes: failingStream
   }
 }
 
@@ -518,6 +610,31 @@ export const make: {
           })
     )
 
+  const change = (
+    change: EtcdWatch.Change,
+    onInvalid: InvalidOptions["onInvalid"]
+  ): Effect.Effect<Change<A>, EtcdSchemaError, RD> => {
+    switch (change._tag) {
+      case "Revision":
+        return Effect.map(
+          Effect.forEach(change.events, (one) => orSkip(event(one, onInvalid), onInvalid)),
+          (events): Change<A> => ({ _tag: "Revision", revision: change.revision, events: Arr.getSomes(events) })
+        )
+      case "Snapshot":
+        return Effect.map(
+          Effect.forEach(change.kvs, (kv) => orSkip(entry(kv), onInvalid)),
+          (entries): Change<A> => ({
+            _tag: "Snapshot",
+            revision: change.revision,
+            entries: Arr.getSomes(entries),
+            cause: change.cause
+          })
+        )
+      default:
+        return Effect.succeed(change)
+    }
+  }
+
   const ifAt = <B>(key: Uint8Array, expectedRevision: bigint, op: EtcdTxn.Op<B>, options: EtcdClient.CallOptions) =>
     Effect.flatMap(
       EtcdTxn.commit(
@@ -568,6 +685,7 @@ export const make: {
   }
 
   return {
+    [TypeId]: { range, prefixLength: prefixBytes.length, entry, problem: Option.none() },
     prefix: decoder.decode(prefixBytes),
     get: (key, options) =>
       wrongKey("EtcdStore's get", key) ??
@@ -614,7 +732,12 @@ export const make: {
         return Effect.flatMap(EtcdKv.range(range, read), (result) =>
           Effect.map(
             Effect.forEach(result.kvs, (kv) => orSkip(entry(kv), onInvalid)),
-            Arr.getSomes
+            (entries) => ({
+              header: result.header,
+              entries: Arr.getSomes(entries),
+              more: result.more,
+              count: result.count
+            })
           )
         )
       }),
@@ -635,6 +758,12 @@ export const make: {
         Stream.mapEffect((change) => orSkip(event(change, onInvalid), onInvalid)),
         somes
       )
+    },
+    changes: (options) => {
+      const problem = Checks.problemOf("EtcdStore's changes", ofChanges, options)
+      if (problem !== undefined) return Stream.fail(Checks.invalid(problem))
+      const { onInvalid, ...changes } = options ?? {}
+      return Stream.mapEffect(EtcdWatch.changes(range, changes), (one) => change(one, onInvalid))
     }
   }
 }

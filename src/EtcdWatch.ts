@@ -138,6 +138,12 @@ export class Created extends Data.TaggedClass("Created")<{
 export class Snapshot extends Data.TaggedClass("Snapshot")<{
   readonly revision: bigint
   readonly kvs: ReadonlyArray<KeyValue>
+  /**
+   * - `first`: the watch begins with it.
+   * - `compacted`: the changes since the last one that was delivered are gone, in the same history.
+   * - `regressed`: the store has gone back, and has another history now.
+   */
+  readonly cause: "first" | "compacted" | "regressed"
 }> {}
 
 /**
@@ -293,6 +299,9 @@ const addRevisions = (events: ReadonlyArray<Proto.Event>, changes: Array<Change>
   }
 }
 
+const snapshotOf = ({ cause, kvs, revision }: Extract<Delivery, { _tag: "Snapshot" }>): Snapshot =>
+  new Snapshot({ revision, kvs: kvs.map(Wire.keyValue), cause })
+
 const changesOf = (deliveries: Arr.NonEmptyReadonlyArray<Delivery>): ReadonlyArray<Change> => {
   const changes: Array<Change> = []
   for (const delivery of deliveries) {
@@ -307,7 +316,7 @@ const changesOf = (deliveries: Arr.NonEmptyReadonlyArray<Delivery>): ReadonlyArr
         changes.push(new Created({ startRevision: delivery.revision }))
         break
       case "Snapshot":
-        changes.push(new Snapshot({ revision: delivery.revision, kvs: delivery.kvs.map(Wire.keyValue) }))
+        changes.push(snapshotOf(delivery))
         break
     }
   }

@@ -46,14 +46,14 @@ describe("EtcdStore.make", () => {
         const json = Option.getOrThrow(yield* EtcdKv.getString("a/bob"))
         assert.strictEqual(JSON.parse(json).name, "Bob")
         assert.deepStrictEqual(
-          (yield* users.list()).map((entry) => [entry.key, entry.value]),
+          (yield* users.list()).entries.map((entry) => [entry.key, entry.value]),
           [
             ["ann", ann],
             ["bob", bob]
           ]
         )
         assert.deepStrictEqual(
-          (yield* users.list({ order: "descending", limit: 1 })).map((entry) => entry.key),
+          (yield* users.list({ order: "descending", limit: 1 })).entries.map((entry) => entry.key),
           ["bob"]
         )
         const streamed = yield* Stream.runCollect(users.stream({ pageSize: 1 }))
@@ -74,7 +74,7 @@ describe("EtcdStore.make", () => {
         yield* store.put("a", "1")
         assert.deepStrictEqual(Option.isSome(yield* EtcdKv.get("k/a")), true)
         assert.deepStrictEqual(
-          (yield* store.list()).map(({ key, value }) => [key, value]),
+          (yield* store.list()).entries.map(({ key, value }) => [key, value]),
           [["a", "1"]]
         )
       })
@@ -127,11 +127,11 @@ describe("EtcdStore.make", () => {
         yield* counters.compareAndSet("b", 1, { lease, revision: 0n })
         yield* counters.update("c", () => 1, { lease })
         assert.deepStrictEqual(
-          (yield* counters.list()).map((entry) => entry.lease),
+          (yield* counters.list()).entries.map((entry) => entry.lease),
           [Option.some(lease), Option.some(lease), Option.some(lease)]
         )
         yield* client.unary(Lease.method.leaseRevoke, { ID: lease })
-        assert.deepStrictEqual(yield* counters.list(), [])
+        assert.deepStrictEqual((yield* counters.list()).entries, [])
       })
     )
 
@@ -145,9 +145,9 @@ describe("EtcdStore.make", () => {
         const told = (entries: ReadonlyArray<EtcdStore.Entry<number>>) =>
           entries.map(({ keyBytes, value }) => [keyBytes, value])
         const expected = keys.map((key, index) => [key, index])
-        assert.deepStrictEqual(told(yield* store.list()), expected)
+        assert.deepStrictEqual(told((yield* store.list()).entries), expected)
         assert.deepStrictEqual(told(yield* Stream.runCollect(store.stream())), expected)
-        for (const { keyBytes, value } of yield* store.list()) {
+        for (const { keyBytes, value } of (yield* store.list()).entries) {
           assert.strictEqual(Option.getOrThrow(yield* store.get(keyBytes)).value, value)
         }
         yield* store.delete(keys[1]!)
@@ -193,7 +193,7 @@ describe("EtcdStore.make", () => {
         assert.strictEqual((yield* Effect.flip(users.list()))._tag, "EtcdSchemaError")
         assert.strictEqual((yield* Effect.flip(Stream.runDrain(users.stream())))._tag, "EtcdSchemaError")
         const keys = (entries: ReadonlyArray<EtcdStore.Entry<User>>) => entries.map((entry) => entry.key)
-        assert.deepStrictEqual(keys(yield* users.list({ onInvalid: "skip" })), ["good"])
+        assert.deepStrictEqual(keys((yield* users.list({ onInvalid: "skip" })).entries), ["good"])
         assert.deepStrictEqual(keys(yield* Stream.runCollect(users.stream({ onInvalid: "skip" }))), ["good"])
         const unsent = yield* Effect.flip(users.put("new", { ...ann, name: "" } as User))
         assert(unsent._tag === "EtcdSchemaError")
@@ -231,6 +231,54 @@ describe("EtcdStore.make", () => {
         const error = yield* Effect.flip(Stream.runDrain(counters.watch(options)))
         assert(error._tag === "EtcdSchemaError")
         assert.strictEqual(error.key, "watch/bad")
+      })
+    )
+
+    it.effect("a list says at which revision it is, and goes on with a watch from there", () =>
+      Effect.gen(function* () {
+        const counters = EtcdStore.make("from/", Schema.Int)
+        yield* counters.put("a", 1)
+        yield* counters.put("b", 2)
+        const { count, entries, header, more } = yield* counters.list({ limit: 1 })
+        assert.deepStrictEqual([entries.length, more, count], [1, true, 2n])
+        yield* counters.put("c", 3)
+        const [event] = yield* counters
+          .watch({ startRevision: header.revision + 1n })
+          .pipe(Stream.take(1), Stream.runCollect)
+        assert.strictEqual(event?._tag === "Put" && event.entry.key, "c")
+      })
+    )
+
+    it.effect("changes are all entries first, and then one revision after the other", () =>
+      Effect.gen(function* () {
+        const counters = EtcdStore.make("changes/", Schema.Int)
+        yield* counters.put("a", 1)
+        yield* EtcdKv.put("changes/bad", "x")
+        const error = yield* Effect.flip(Stream.runDrain(counters.changes({ snapshot: "first" })))
+        assert.strictEqual(error._tag, "EtcdSchemaError")
+        const seen = yield* Latch.make()
+        const changes = yield* counters.changes({ snapshot: "first", onInvalid: "skip" }).pipe(
+          Stream.tap(() => seen.open),
+          Stream.take(2),
+          Stream.runCollect,
+          Effect.forkChild
+        )
+        yield* seen.await
+        const both = yield* EtcdTxn.commit(
+          EtcdTxn.all([EtcdTxn.put("changes/b", "2"), EtcdTxn.put("changes/worse", "x"), EtcdTxn.delete("changes/a")])
+        )
+        const [snapshot, revision] = yield* Fiber.join(changes)
+        assert(snapshot?._tag === "Snapshot" && revision?._tag === "Revision")
+        assert.strictEqual(snapshot.cause, "first")
+        assert.deepStrictEqual(
+          snapshot.entries.map(({ key, value }) => [key, value]),
+          [["a", 1]]
+        )
+        assert.strictEqual(revision.revision, both[0].header.revision)
+        assert.deepStrictEqual(
+          revision.events.map((event) => (event._tag === "Put" ? [event.entry.key, event.entry.value] : event.key)),
+          [["b", 2], "a"]
+        )
       })
     )
 
@@ -281,7 +329,7 @@ describe("EtcdStore.make", () => {
         yield* users.put("ann", ann)
         yield* users.put("bob", bob)
         assert.deepStrictEqual(
-          (yield* users.list()).map((entry) => entry.value),
+          (yield* users.list()).entries.map((entry) => entry.value),
           [ann, bob]
         )
         // @ts-expect-error: the schema does not encode to text

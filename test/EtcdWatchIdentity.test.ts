@@ -239,6 +239,7 @@ describe("a store that goes back", () => {
             yield* until(() => got.length >= before[index]! + 2)
             const [snapshot, change] = got.slice(before[index]!)
             assert.isTrue(snapshot?._tag === "Snapshot" && snapshot.revision === (what === "is wiped" ? 1n : 2n))
+            assert.isTrue(snapshot?._tag === "Snapshot" && snapshot.cause === "regressed")
             assert.deepStrictEqual(
               snapshot?._tag === "Snapshot" && snapshot.kvs.map(({ valueString }) => valueString),
               what === "is wiped" ? [] : ["kept"]

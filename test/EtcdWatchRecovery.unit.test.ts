@@ -1082,6 +1082,10 @@ describe("the beginning of a watch", () => {
       again.created(0, 30n)
       yield* until(() => got.length === 3)
       assert.deepStrictEqual(tags(got), ["Created", "Snapshot", "Snapshot"])
+      assert.deepStrictEqual(
+        got.flatMap((change) => (change._tag === "Snapshot" ? [change.cause] : [])),
+        ["first", "compacted"]
+      )
     })
   )
 })

@@ -26,7 +26,15 @@ export type Delivery =
   | { readonly _tag: "Events"; readonly events: ReadonlyArray<Event> }
   | { readonly _tag: "Progress"; readonly revision: bigint }
   | { readonly _tag: "Created"; readonly revision: bigint }
-  | { readonly _tag: "Snapshot"; readonly revision: bigint; readonly kvs: ReadonlyArray<KeyValue> }
+  | {
+      readonly _tag: "Snapshot"
+      readonly revision: bigint
+      readonly kvs: ReadonlyArray<KeyValue>
+      readonly cause: SnapshotCause
+    }
+
+/** Why a snapshot takes the place of the changes. */
+export type SnapshotCause = "first" | "compacted" | "regressed"
 
 /** How the calls of a watch stream are made. Watches that agree in it can share one. */
 export interface StreamOptions {
@@ -95,9 +103,10 @@ export class Subscription {
   private size = 0
   private failure: Cause.Cause<EtcdError.EtcdError> | undefined
   private wake: (() => void) | undefined
-  private wantsSnapshot: boolean
+  /** Why the reader is to have a snapshot, if it is to have one. */
+  private wantsSnapshot: SnapshotCause | undefined
   /** A snapshot that waits until the reader has been told that a server has the watch. */
-  private held: Delivery | undefined
+  private held: Extract<Delivery, { _tag: "Snapshot" }> | undefined
   /** What is to be looked into before the watch goes on. */
   private gap: Gap | undefined
   /** Where such a gap ended that could not be looked into. One that is told of again ends the watch. */
@@ -109,7 +118,7 @@ export class Subscription {
     this.pool = pool
     this.request = request
     this.cursor = new Cursor(request.startRevision)
-    this.wantsSnapshot = request.snapshot === "first"
+    this.wantsSnapshot = request.snapshot === "first" ? "first" : undefined
   }
 
   /** Whether any server has done anything for it. */
@@ -121,7 +130,7 @@ export class Subscription {
   readonly pull: Arrived = Effect.suspend(() => {
     if (Arr.isArrayNonEmpty(this.waiting)) return Effect.succeed(this.handOver(this.waiting))
     if (this.failure !== undefined) return Effect.failCause(this.failure)
-    if (this.wantsSnapshot) return this.snapshot
+    if (this.wantsSnapshot !== undefined) return this.snapshot(this.wantsSnapshot)
     if (this.gap !== undefined) return this.goOnIfQuiet(this.gap)
     return this.stream === undefined ? Effect.andThen(this.pool.place(this), this.awaitArrival) : this.awaitArrival
   })
@@ -145,21 +154,32 @@ export class Subscription {
   )
 
   private get hasNews(): boolean {
-    return this.waiting.length > 0 || this.failure !== undefined || this.wantsSnapshot || this.stream === undefined
+    return (
+      this.waiting.length > 0 ||
+      this.failure !== undefined ||
+      this.wantsSnapshot !== undefined ||
+      this.stream === undefined
+    )
   }
 
-  private readonly snapshot: Arrived = Effect.suspend(() =>
-    Effect.flatMap(this.pool.readSnapshot(this), ({ kvs, last, revision, term }) => {
-      this.wantsSnapshot = false
+  private snapshot(cause: SnapshotCause): Arrived {
+    return Effect.flatMap(this.pool.readSnapshot(this), ({ kvs, last, revision, term }) => {
+      const snapshot = { _tag: "Snapshot", revision, kvs, cause: this.causeNow(cause, revision) } as const
+      this.wantsSnapshot = undefined
       this.cursor.next = revision + 1n
       this.seen = { revision, term }
       this.write = last
-      const snapshot = { _tag: "Snapshot", revision, kvs } as const
       if (this.announced || !this.request.created) return Effect.succeed(Arr.of(snapshot))
       this.held = snapshot
       return this.pull
     })
-  )
+  }
+
+  /** What the reader was not told is no news, and a compacted history may be another one as well. */
+  private causeNow(cause: SnapshotCause, revision: bigint): SnapshotCause {
+    if (this.held !== undefined) return this.held.cause
+    return cause === "compacted" && revision < this.seen.revision ? "regressed" : cause
+  }
 
   /**
    * The history is gone that tells what has happened to the key. But as it was at the revision that the history begins
@@ -240,7 +260,7 @@ export class Subscription {
     this.stream = undefined
     if (error.reason._tag === "Compacted") {
       const revision = error.reason.compactedRevision
-      if (this.request.snapshot !== "never") this.wantsSnapshot = true
+      if (this.request.snapshot !== "never") this.wantsSnapshot ??= "compacted"
       else if (this.request.range.end.length === 0 && revision !== undefined) this.gap = { error, revision }
       else this.fail(error)
     } else if (Rules.isTokenRefused(error) && this.renewals < Rules.maxRenewals) {
@@ -268,7 +288,7 @@ export class Subscription {
   regressed(error: EtcdError.EtcdError): void {
     this.stream = undefined
     if (this.request.snapshot === "never") this.fail(error)
-    else this.wantsSnapshot = true
+    else this.wantsSnapshot = "regressed"
     this.tell()
   }
 
