@@ -22,6 +22,7 @@ import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import { expectTypeOf } from "vitest"
 import * as EtcdLock from "../src/coordination/EtcdLock.ts"
+import * as EtcdMirror from "../src/coordination/EtcdMirror.ts"
 import * as EtcdSession from "../src/coordination/EtcdSession.ts"
 import * as EtcdAuth from "../src/EtcdAuth.ts"
 import * as EtcdClient from "../src/EtcdClient.ts"
@@ -222,6 +223,7 @@ const cannotRefuse = new Set([
   ...["toBytes", "prefixEnd", "isKeyRange", "fromInput"].map((name) => `KeyRange.${name}`),
   ...["toFlags", "toEnvironment", "endpoints", "showsRole", "ephemeral"].map((name) => `EtcdConfig.${name}`),
   ...["parse", "makeLineReader", "fromLine", "decode", "decodeWith", "explain"].map((name) => `EtcdLog.${name}`),
+  "EtcdStore.isStore",
   "EtcdTxn.isOp",
   // Errors.
   "EtcdError.make",
@@ -355,6 +357,7 @@ const services = Effect.gen(function* () {
     takingOptions("EtcdSession.fromClient", "EtcdSession.Options", (options) =>
       EtcdSession.fromClient(client, options)
     ),
+    takingOptions("EtcdMirror.make", "EtcdMirror.Options", (options) => EtcdMirror.make("a/", options)),
     takingOptions("EtcdLock.make", "EtcdLock.Options", (options) => EtcdLock.acquire(EtcdLock.make("name", options))),
     {
       name: "EtcdStore.make",

@@ -5,4 +5,5 @@
  */
 
 export * as EtcdLock from "./EtcdLock.ts"
+export * as EtcdMirror from "./EtcdMirror.ts"
 export * as EtcdSession from "./EtcdSession.ts"

@@ -1,0 +1,241 @@
+/**
+ * What a mirror does in the background: three fibers, which live as long as its scope.
+ *
+ * - One *follows* a watch, which begins with a snapshot, and hands what it delivers to the copy (`mirrorCopy.ts`).
+ * - One *proves*, where somebody waits for a revision, that the view is at it although nothing comes: it asks for the
+ *   progress of the watch. Where a server's answer could not be relied on, or none comes, the number of keys and the
+ *   latest change among them tell. Those are read in one answer of another revision; if nothing was changed since the
+ *   view's, and there are as many keys, then none was deleted either, and the view is what the store was then.
+ * - One *looks*, from time to time, how far the store is, by a linearizable read, and waits until the view is there. So
+ *   it is known when the view was current last, and noticed if the store has gone back.
+ *
+ * All of it is real time.
+ *
+ * @internal
+ */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Latch from "effect/Latch"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import * as EtcdError from "../../EtcdError.ts"
+import type * as EtcdKv from "../../EtcdKv.ts"
+import type * as EtcdWatch from "../../EtcdWatch.ts"
+import * as Time from "../time.ts"
+import { Copy, type Kind } from "./mirrorCopy.ts"
+
+export interface Request<A> {
+  readonly kind: Kind<A>
+  readonly kv: EtcdKv.Service
+  readonly watch: EtcdWatch.Service
+  readonly call: Pick<EtcdClient.CallOptions, "endpoint" | "metadata" | "requireLeader">
+  /** How often the store is looked at. */
+  readonly intervalMillis: number
+  readonly time: Time.Time
+}
+
+/** The pauses between tries to prove something, in milliseconds. */
+const firstPause = 50
+const longestPause = 1000
+
+/** After so many requests for progress in vain the keys are compared. */
+const patientTries = 3
+
+/** How long a look may take until the mirror counts as cut off, and the pause until the next one. */
+const lookMillis = 5000
+const lookAgainMillis = 1000
+
+const regressed = (seen: bigint, current: bigint): EtcdError.EtcdError =>
+  EtcdError.make(
+    new EtcdError.RevisionRegressed({
+      message:
+        `The store has gone back while revision ${seen} was waited for: the view is at revision ${current} of another ` +
+        "history now, in which that revision means something else.",
+      outcome: "not-applied",
+      seen,
+      current
+    })
+  )
+
+const closed = EtcdError.make(
+  new EtcdError.Unreachable({
+    message: "The mirror has ended, because its scope was closed.",
+    outcome: "not-applied"
+  })
+)
+
+const isUnsupported = (exit: Exit.Exit<unknown, EtcdError.EtcdError>): boolean =>
+  Exit.isFailure(exit) &&
+  exit.cause.reasons.some((reason) => Cause.isFailReason(reason) && reason.error.reason._tag === "Unsupported")
+
+export class Follower<A> {
+  readonly copy: Copy<A>
+  /** When the view was surely current last. */
+  currentAt = Number.NEGATIVE_INFINITY
+  isConnected = false
+  private readonly request: Request<A>
+  /** Open while somebody waits for a revision. */
+  private readonly hasWants = Latch.makeUnsafe(false)
+  /** Completes when the watch is to be begun anew. */
+  private abandoned = Deferred.makeUnsafe<void>()
+
+  constructor(request: Request<A>) {
+    this.request = request
+    this.copy = new Copy(request.kind)
+  }
+
+  get age(): number {
+    return this.request.time.now() - this.currentAt
+  }
+
+  // ── for those who use the mirror ──
+
+  private get failing(): Effect.Effect<void, EtcdError.EtcdError> {
+    const { failure } = this.copy
+    return failure === undefined ? Effect.void : Effect.failCause(failure)
+  }
+
+  /** Waits until the view is at a revision of the history that it is in now. */
+  readonly awaitRevision = Effect.fnUntraced(function* (
+    this: Follower<A>,
+    revision: bigint
+  ): Effect.fn.Return<void, EtcdError.EtcdError> {
+    const { copy } = this
+    const { history } = copy
+    yield* copy.reach(revision, () => this.hasWants.openUnsafe())
+    yield* this.failing
+    if (copy.history !== history) yield* Effect.fail(regressed(revision, copy.revision))
+  })
+
+  /** Asks how far the store is, and waits until the view is there. */
+  readonly confirm: Effect.Effect<void, EtcdError.EtcdError> = Effect.suspend(() => {
+    const { copy, request } = this
+    const { history, revision } = copy
+    const asked = request.time.now()
+    const again = () => this.confirm
+    return Effect.flatMap(this.readRevision, (now) => {
+      if (copy.history !== history) return again()
+      if (now < revision) return Effect.andThen(this.startOver(history), again)
+      return this.awaitRevision(now).pipe(
+        Effect.andThen(
+          Effect.sync(() => {
+            this.currentAt = Math.max(this.currentAt, asked)
+            this.isConnected = true
+            copy.tell()
+          })
+        ),
+        Effect.catchReason("EtcdError", "RevisionRegressed", again)
+      )
+    })
+  })
+
+  /** Waits until it has failed. */
+  readonly failed: Effect.Effect<never, EtcdError.EtcdError> = Effect.suspend(() =>
+    Effect.andThen(
+      this.copy.until(() => this.copy.failure !== undefined),
+      Effect.suspend(() => Effect.failCause(this.copy.failure!))
+    )
+  )
+
+  // ── the background ──
+
+  /** Begins, and goes on when the view is known to be current. If it does not come to that, nothing is left. */
+  readonly start: Effect.Effect<void, EtcdError.EtcdError, Scope.Scope> = Effect.uninterruptibleMask((restore) =>
+    Effect.gen({ self: this }, function* () {
+      const scope = yield* Scope.fork(yield* Effect.scope)
+      yield* Scope.addFinalizer(
+        scope,
+        Effect.sync(() => this.copy.fail(Cause.fail(closed)))
+      )
+      for (const fiber of [this.follow, this.prove, this.look]) yield* Effect.forkIn(Effect.interruptible(fiber), scope)
+      const first = this.copy.until(() => Number.isFinite(this.currentAt) || this.copy.failure !== undefined)
+      yield* restore(Effect.andThen(first, () => this.failing)).pipe(
+        Effect.onError(() => Scope.close(scope, Exit.void))
+      )
+    })
+  )
+
+  private get readRevision(): Effect.Effect<bigint, EtcdError.EtcdError> {
+    const { call, kind, kv } = this.request
+    return Effect.map(kv.range(kind.range.key, { ...call, countOnly: true }), ({ header }) => header.revision)
+  }
+
+  private readonly follow: Effect.Effect<void> = Effect.suspend(() => {
+    const { call, kind, watch } = this.request
+    const changes = watch.changes(kind.range, { ...call, snapshot: "first", progress: true, fragment: true })
+    const takeAll = Stream.runForEachArray(changes, (changes) => this.copy.take(changes))
+    return Effect.forever(
+      Effect.suspend(() => {
+        this.abandoned = Deferred.makeUnsafe()
+        return Effect.raceFirst(takeAll, Deferred.await(this.abandoned))
+      })
+    )
+  }).pipe(Effect.catchCause((cause) => Effect.sync(() => this.copy.fail(cause))))
+
+  /** The store has gone back, and the watch has not noticed yet. */
+  private startOver(history: number): Effect.Effect<void, EtcdError.EtcdError> {
+    const { copy } = this
+    return Effect.suspend(() => {
+      if (copy.history === history) Deferred.doneUnsafe(this.abandoned, Exit.void)
+      return Effect.andThen(
+        copy.until(() => copy.history !== history || copy.failure !== undefined),
+        () => this.failing
+      )
+    })
+  }
+
+  private readonly prove: Effect.Effect<never> = Effect.forever(
+    Effect.suspend(() => {
+      if (this.copy.isWanting) return this.proveAll
+      this.hasWants.closeUnsafe()
+      return this.hasWants.await
+    })
+  )
+
+  private readonly proveAll: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    const { copy, request } = this
+    const isDone = copy.until(() => !copy.isWanting)
+    for (let tries = 1; copy.isWanting; tries++) {
+      const asked = Effect.exit(request.watch.requestProgress)
+      const exit = yield* Effect.raceFirst(asked, Effect.as(isDone, Exit.void))
+      const mustCompare = isUnsupported(exit) || tries % patientTries === 0
+      if (mustCompare && copy.isWanting) yield* Effect.ignore(this.compare)
+      if (!copy.isWanting) return
+      yield* Effect.raceFirst(isDone, Time.sleep(request.time, Math.min(firstPause * 2 ** (tries - 1), longestPause)))
+    }
+  })
+
+  /** Whether the keys are as they are in the view, at a later revision. */
+  private readonly compare: Effect.Effect<void, EtcdError.EtcdError> = Effect.gen({ self: this }, function* () {
+    const { copy, request } = this
+    // A server reads all of the range for it, which is for nothing where it is not as far as anybody wants.
+    if ((yield* this.readRevision) <= copy.revision) return
+    const { sequence, history, revision } = copy
+    const { count, header, kvs } = yield* request.kv.range(request.kind.range, {
+      ...request.call,
+      minModRevision: revision + 1n,
+      limit: 1,
+      keysOnly: true
+    })
+    const isSame = kvs.length === 0 && count === BigInt(copy.size)
+    if (isSame && copy.sequence === sequence && copy.history === history) copy.advance(header.revision)
+  })
+
+  private readonly look: Effect.Effect<never> = Effect.suspend(() => {
+    const { intervalMillis, time } = this.request
+    const once = Time.patiently(time, Effect.map(Effect.exit(this.confirm), Exit.isSuccess), lookMillis, () =>
+      Effect.succeed(false)
+    )
+    const looking = Effect.flatMap(once, (isConnected) => {
+      this.isConnected = isConnected
+      return Time.sleep(time, this.isConnected ? intervalMillis : Math.min(intervalMillis, lookAgainMillis))
+    })
+    return Effect.andThen(
+      this.copy.until(() => this.copy.history > 0),
+      Effect.forever(looking)
+    )
+  })
+}
