@@ -24,6 +24,7 @@ import { expectTypeOf } from "vitest"
 import * as EtcdLock from "../src/coordination/EtcdLock.ts"
 import * as EtcdMirror from "../src/coordination/EtcdMirror.ts"
 import * as EtcdSession from "../src/coordination/EtcdSession.ts"
+import * as EtcdStm from "../src/coordination/EtcdStm.ts"
 import * as EtcdAuth from "../src/EtcdAuth.ts"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdConfig from "../src/EtcdConfig.ts"
@@ -108,6 +109,9 @@ const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
   ],
   Access: noWord,
   Mode: noWord,
+  Isolation: noWord,
+  // The schedule of a transaction.
+  S: [{}, 3, "1 second", null],
   "EtcdMaintenance.Alarm": [null, 5, { memberId: 1n, type: "Full" }, { memberId: 0n, type: "NoSpace" }, {}],
   "Op<A>": [null, {}, "get"],
   // URLs of members.
@@ -359,6 +363,8 @@ const services = Effect.gen(function* () {
     ),
     takingOptions("EtcdMirror.make", "EtcdMirror.Options", (options) => EtcdMirror.make("a/", options)),
     takingOptions("EtcdLock.make", "EtcdLock.Options", (options) => EtcdLock.acquire(EtcdLock.make("name", options))),
+    takingOptions("EtcdStm.tx", "EtcdStm.Options", (options) => EtcdStm.tx(EtcdStm.get("a"), options)),
+    takingOptions("EtcdStm.put", "EtcdStm.PutOptions", (options) => EtcdStm.tx(EtcdStm.put("a", "b", options))),
     {
       name: "EtcdStore.make",
       run: (...args) => (EtcdStore.make as any)(...args).list(),
@@ -746,6 +752,8 @@ const senseForOption = ({ name, type }: Declarations.Property): unknown => {
     "Readonly<Record<string, string>>": { "x-tenant": "a" },
     Platform: "linux-amd64",
     F: "json",
+    Isolation: "serializable",
+    S: Schedule.recurs(0),
     Endpoints: ["a:1"],
     Tls: {},
     "Credentials | Effect.Effect<Credentials, EtcdError>": { username: "a", password: Redacted.make("b") },

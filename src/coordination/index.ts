@@ -7,3 +7,4 @@
 export * as EtcdLock from "./EtcdLock.ts"
 export * as EtcdMirror from "./EtcdMirror.ts"
 export * as EtcdSession from "./EtcdSession.ts"
+export * as EtcdStm from "./EtcdStm.ts"

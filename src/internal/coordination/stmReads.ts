@@ -1,0 +1,141 @@
+/**
+ * What a try of a transaction reads: all of it at one revision, each key and each range once.
+ *
+ * The first read is linearizable and says the revision. Those after it ask for what there was at that revision, which is
+ * the same on whatever member: so any member may answer by itself, unless it is not there yet, and then it is asked once
+ * more to catch up first. Where a try before has lost its comparisons, the values that came along are the first read.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Semaphore from "effect/Semaphore"
+import type { EtcdError } from "../../EtcdError.ts"
+import type * as EtcdKv from "../../EtcdKv.ts"
+import type { KeyValue } from "../../EtcdResponse.ts"
+import * as KeyRange from "../../KeyRange.ts"
+import * as Keys from "../keys.ts"
+
+// Maps different bytes to different text, which UTF-8 does not.
+const bytesAsText = new TextDecoder("latin1")
+
+/** The key, for a `Map`. */
+export const nameOf = (key: Uint8Array): string => bytesAsText.decode(key)
+
+const nameOfRange = ({ end, key }: KeyRange.KeyRange): string => `${key.length}:${nameOf(key)}${nameOf(end)}`
+
+export const isSingle = ({ end }: KeyRange.KeyRange): boolean => end.length === 0
+
+export const contains = ({ end, key: first }: KeyRange.KeyRange, key: Uint8Array): boolean => {
+  if (end.length === 0) return Keys.compare(first, key) === 0
+  return Keys.compare(first, key) <= 0 && (Keys.isUnbounded(end) || Keys.compare(key, end) < 0)
+}
+
+/** Whether every key of the one range is in the other one. */
+export const covers = (outer: KeyRange.KeyRange, inner: KeyRange.KeyRange): boolean => {
+  if (!contains(outer, inner.key)) return false
+  if (isSingle(inner) || Keys.isUnbounded(outer.end)) return true
+  return !isSingle(outer) && !Keys.isUnbounded(inner.end) && Keys.compare(inner.end, outer.end) <= 0
+}
+
+/** A range, which may be that of one key, and what there is in it. */
+export interface Reading {
+  readonly range: KeyRange.KeyRange
+  readonly kvs: ReadonlyArray<KeyValue>
+}
+
+/** What was read. */
+export class Readings {
+  private readonly byRange = new Map<string, Reading>()
+  private readonly wide: Array<Reading> = []
+
+  get isEmpty(): boolean {
+    return this.byRange.size === 0
+  }
+
+  add(reading: Reading): void {
+    const name = nameOfRange(reading.range)
+    if (this.byRange.has(name)) return
+    this.byRange.set(name, reading)
+    if (!isSingle(reading.range)) this.wide.push(reading)
+  }
+
+  /** What is known of a range, where it was read as such or is that of one key in one that was read. */
+  find(range: KeyRange.KeyRange): Reading | undefined {
+    const own = this.byRange.get(nameOfRange(range))
+    if (own !== undefined || !isSingle(range)) return own
+    const around = this.around(range.key)
+    return around === undefined
+      ? undefined
+      : { range, kvs: around.kvs.filter((kv) => Keys.compare(kv.key, range.key) === 0) }
+  }
+
+  /** A range of more than one key that was read, and in which the key is. */
+  private around(key: Uint8Array): Reading | undefined {
+    return this.wide.find(({ range }) => contains(range, key))
+  }
+
+  /** Without keys that are in ranges anyway. */
+  get all(): ReadonlyArray<Reading> {
+    return [...this.byRange.values()].filter(({ range }) => !isSingle(range) || this.around(range.key) === undefined)
+  }
+
+  /** The key as it was read, if it was; `None` inside where it did not exist. */
+  keyOf(key: Uint8Array): Option.Option<KeyValue> | undefined {
+    const reading = this.find(KeyRange.single(key))
+    return reading === undefined ? undefined : Option.fromUndefinedOr(reading.kvs[0])
+  }
+}
+
+/** Values that came along with an answer. */
+export interface Fresh {
+  readonly revision: bigint
+  readonly readings: Readings
+}
+
+/** The reads of one try. */
+export class Snapshot {
+  /** At which everything is read; unknown before the first read. */
+  revision: bigint | undefined
+  /** What this try has read. */
+  readonly readings = new Readings()
+  private readonly kv: EtcdKv.Service
+  private readonly known: Readings | undefined
+  private readonly first = Semaphore.makeUnsafe(1)
+
+  constructor(kv: EtcdKv.Service, fresh: Fresh | undefined) {
+    this.kv = kv
+    this.known = fresh?.readings
+    this.revision = fresh?.revision
+  }
+
+  read(range: KeyRange.KeyRange): Effect.Effect<Reading, EtcdError> {
+    const known = this.readings.find(range) ?? this.known?.find(range)
+    const reading = known === undefined ? this.fetch(range) : Effect.succeed(known)
+    return Effect.tap(reading, (reading) => Effect.sync(() => this.readings.add(reading)))
+  }
+
+  private fetch(range: KeyRange.KeyRange): Effect.Effect<Reading, EtcdError> {
+    return this.revision === undefined
+      ? this.first.withPermit(this.fetchFirst(range))
+      : this.fetchAt(range, this.revision)
+  }
+
+  /** Of those that are asked at the same time, one is the first. */
+  private fetchFirst(range: KeyRange.KeyRange): Effect.Effect<Reading, EtcdError> {
+    return Effect.suspend(() => {
+      if (this.revision !== undefined) return this.fetchAt(range, this.revision)
+      return Effect.map(this.kv.range(range), ({ header, kvs }) => {
+        this.revision = header.revision
+        return { range, kvs }
+      })
+    })
+  }
+
+  private fetchAt(range: KeyRange.KeyRange, revision: bigint): Effect.Effect<Reading, EtcdError> {
+    return this.kv.range(range, { revision, serializable: true }).pipe(
+      Effect.catchReason("EtcdError", "FutureRevision", () => this.kv.range(range, { revision })),
+      Effect.map(({ kvs }) => ({ range, kvs }))
+    )
+  }
+}
