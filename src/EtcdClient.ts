@@ -355,7 +355,7 @@ export const make = (options: Options): Effect.Effect<Client, EtcdError, Scope.S
   Effect.flatMap(internal.make(options), (client) => {
     const { batching = false } = options
     const made = batching === false ? Effect.succeed(client) : Batch.make(client, batching === true ? {} : batching)
-    return Effect.map(made, Origin.ground)
+    return Effect.map(made, Origin.made)
   })
 
 /**

@@ -460,14 +460,53 @@ describe("a fence", () => {
         const noOptions = 5 as unknown as EtcdKv.PutOptions
         assert.strictEqual((yield* reason(kv.put("k", "", noOptions)))._tag, "InvalidArgument")
 
-        // Another client to the same etcd may as well go to another one.
-        const other = yield* EtcdClient.make({ endpoints: yield* client.endpoints })
-        const elsewhere = Context.make(EtcdClient.EtcdClient, other).pipe(
-          Context.add(EtcdKv.EtcdKv, EtcdKv.fromClient(other)),
-          Context.add(EtcdTxn.EtcdTxn, { commit: () => Effect.die("not called") })
-        )
-        assert.deepStrictEqual(Fence.services(elsewhere, held.fence), elsewhere)
         assert.deepStrictEqual(Fence.services(Context.empty(), held.fence), Context.empty())
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("is there for other clients of the same etcd, and not for those of another", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdClient.EtcdClient
+        const held = yield* lock("others/lock")
+        const [endpoint = ""] = yield* client.endpoints
+        const same = yield* EtcdClient.make({ endpoints: [endpoint, "http://127.0.0.1:1"], batching: true })
+        const elsewhere = yield* node
+        const foreign: EtcdClient.Client = {
+          unary: (...call) => client.unary(...call),
+          serverStream: (...call) => client.serverStream(...call),
+          bidirectional: (...call) => client.bidirectional(...call),
+          defaults: client.defaults,
+          endpoints: client.endpoints
+        }
+        const write = (client: EtcdClient.Client, value: string) => {
+          const services = Context.make(EtcdClient.EtcdClient, client).pipe(
+            Context.add(EtcdKv.EtcdKv, EtcdKv.fromClient(client)),
+            Context.add(EtcdTxn.EtcdTxn, EtcdTxn.fromClient(EtcdNamespace.fromClient(client, "others/")))
+          )
+          const put = { key: bytes("others/3"), value: bytes(value) }
+          type Services = EtcdClient.EtcdClient | EtcdKv.EtcdKv | EtcdTxn.EtcdTxn
+          const all: ReadonlyArray<Effect.Effect<unknown, EtcdError.EtcdError, Services>> = [
+            EtcdKv.put("others/1", value),
+            EtcdTxn.commit(EtcdTxn.put("2", value)),
+            EtcdClient.EtcdClient.use((client) => client.unary(KV.method.put, put))
+          ]
+          const one = (write: (typeof all)[number]) =>
+            Effect.match(Effect.provide(write, Fence.services(services, held.fence)), {
+              onFailure: (error) => error.reason._tag,
+              onSuccess: () => "landed"
+            })
+          return Effect.forEach(all, one)
+        }
+        const landed = ["landed", "landed", "landed"]
+        const refused = ["Fenced", "Fenced", "Fenced"]
+        for (const each of [client, same, elsewhere, foreign]) assert.deepStrictEqual(yield* write(each, "1"), landed)
+        yield* held.release
+        assert.deepStrictEqual(yield* write(same, "2"), refused)
+        assert.deepStrictEqual(yield* write(client, "2"), refused)
+        assert.strictEqual(yield* valueOf("others/1"), "1")
+        assert.deepStrictEqual(yield* write(elsewhere, "2"), landed)
+        // Of somebody else's making, it may do with keys whatever it likes.
+        assert.deepStrictEqual(yield* write(foreign, "2"), landed)
       }).pipe(Effect.scoped)
     )
 

@@ -16,6 +16,8 @@ export interface Origin {
   readonly root: Client
   /** What comes before each key. */
   readonly prefix: Uint8Array
+  /** Whether the root is one that `EtcdClient.make` has made, and not somebody else, so that its keys are those of etcd. */
+  readonly isMade: boolean
 }
 
 const OriginKey = Symbol("effect-etcd/Origin")
@@ -27,7 +29,8 @@ interface Known {
 const nothing = new Uint8Array(0)
 
 /** Where the calls of a client go. One that nobody has said it of is a root itself. */
-export const of = (client: Client & Known): Origin => client[OriginKey] ?? { root: client, prefix: nothing }
+export const of = (client: Client & Known): Origin =>
+  client[OriginKey] ?? { root: client, prefix: nothing, isMade: false }
 
 type Unary = Client["unary"]
 
@@ -50,12 +53,10 @@ export const withDetour = <O extends object>(options: O | undefined, detour: Det
   return { ...(options as O), [Detour]: all }
 }
 
-/** A client that knows that it is a root, and lets calls make their detours, unless it is one, or is above one. */
-export const ground = (client: Client & Known): Client => {
-  if (client[OriginKey] !== undefined) return client
-  const grounded: Client & Known = {
+const grounded = (client: Client, isMade: boolean): Client => {
+  const self: Client & Known = {
     ...client,
-    [OriginKey]: of(client),
+    [OriginKey]: { root: client, prefix: nothing, isMade },
     unary: (method, request, options?: Options) => {
       const detour = options?.[Detour]
       if (detour === undefined) return client.unary(method, request, options)
@@ -63,15 +64,22 @@ export const ground = (client: Client & Known): Client => {
       return detour(client.unary)(method, request, rest)
     }
   }
-  return grounded
+  return self
 }
+
+/** A client that `EtcdClient.make` has made, as a root: it lets calls make their detours. */
+export const made = (client: Client): Client => grounded(client, true)
+
+/** A client that is a root, unless it is above one. */
+export const ground = (client: Client & Known): Client =>
+  client[OriginKey] === undefined ? grounded(client, false) : client
 
 /** A client, made of a grounded one, whose keys get one more prefix. */
 export const within = (client: Client, prefix: Uint8Array): Client => {
   const outer = of(client)
   const inner: Client & Known = {
     ...client,
-    [OriginKey]: { root: outer.root, prefix: Keys.concat(outer.prefix, prefix) }
+    [OriginKey]: { ...outer, prefix: Keys.concat(outer.prefix, prefix) }
   }
   return inner
 }

@@ -7,6 +7,9 @@
  * transaction again. It is done below all namespaces, where keys are what they are in etcd, and above everything that
  * says when and where a call is sent (`Origin.Detour`).
  *
+ * Another client goes to the same etcd if it has an endpoint in common with the one of the lock. Two clients that name
+ * different members of a cluster are not known to: to the wire they are what two clusters with equal names would be.
+ *
  * What tells it from a plain call:
  *
  * - A server counts the comparisons of a fence, at least one for each, towards what a transaction may have
@@ -41,7 +44,7 @@ import * as Rpc from "../proto/rpc_pb.ts"
 export interface Fence {
   /** What has to hold for a write to land, with keys as they are in etcd. */
   readonly compares: ReadonlyArray<Comparisons.Request>
-  /** Where those keys are: what goes elsewhere is left alone. */
+  /** Where those keys are: what goes to another etcd is left alone. */
   readonly root: EtcdClient.Client
   /** A write was refused. It is called before whoever wrote is told. */
   readonly onFenced: () => void
@@ -162,14 +165,34 @@ const detour =
 const within = <O extends object>(options: O | undefined, around: Origin.Detour): O | undefined =>
   options === undefined || Options.isObject(options) ? Origin.withDetour(options, around) : options
 
-const goesTo = (client: EtcdClient.Client | undefined, { root }: Fence): client is EtcdClient.Client =>
-  client !== undefined && Origin.of(client).root === root
+/** Whether two clients have an endpoint in common: then they talk to the same etcd. */
+const meet = (one: EtcdClient.Client, other: EtcdClient.Client): Effect.Effect<boolean> =>
+  Effect.zipWith(one.endpoints, other.endpoints, (some, others) => some.some((endpoint) => others.includes(endpoint)))
+
+/** A detour for what turns out to go to where the fence is. */
+const detourIfThere =
+  (fence: Fence, self: EtcdClient.Client): Origin.Detour =>
+  (unary) => {
+    const fenced = detour(fence)(unary)
+    return (method, request, options) =>
+      Effect.flatMap(meet(self, fence.root), (isThere) =>
+        isThere ? fenced(method, request, options) : unary(method, request, options)
+      )
+  }
+
+/** What becomes of the writes of a client, if they may go to where the fence is. */
+const detourOf = (self: EtcdClient.Client | undefined, fence: Fence): Origin.Detour | undefined => {
+  if (self === undefined) return undefined
+  const { isMade, root } = Origin.of(self)
+  if (root === fence.root) return detour(fence)
+  return isMade ? detourIfThere(fence, self) : undefined
+}
 
 /** A client that writes only while the fence holds. One that goes elsewhere is given back as it is. */
 export const client = (self: EtcdClient.Client, fence: Fence): EtcdClient.Client => {
-  if (!goesTo(self, fence)) return self
+  const around = detourOf(self, fence)
+  if (around === undefined) return self
   const grounded = Origin.ground(self)
-  const around = detour(fence)
   return {
     ...grounded,
     unary: (method, request, options) =>
@@ -199,23 +222,18 @@ const txn = (self: EtcdTxn.Service, around: Origin.Detour): EtcdTxn.Service => {
  * the fence is.
  */
 export const services = <R>(context: Context.Context<R>, fence: Fence): Context.Context<R> => {
-  const around = detour(fence)
-  const replaced = <I, S extends object>(
-    all: Context.Context<R>,
-    key: Context.Key<I, S>,
-    clientOf: (service: S) => EtcdClient.Client | undefined,
-    wrap: (service: S) => S
-  ): Context.Context<R> => {
-    const service = Option.getOrUndefined(Context.getOption(all, key))
-    if (service === undefined || !goesTo(clientOf(service), fence)) return all
-    return Context.add(all, key, wrap(service)) as Context.Context<R>
-  }
-  const withClient = replaced(
-    context,
-    EtcdClient.EtcdClient,
-    (self) => self,
-    (self) => client(self, fence)
-  )
-  const withKv = replaced(withClient, EtcdKv.EtcdKv, Origin.clientOf, (self) => kv(self, around))
-  return replaced(withKv, EtcdTxn.EtcdTxn, Origin.clientOf, (self) => txn(self, around))
+  const replaced = <I, S>(all: Context.Context<R>, key: Context.Key<I, S>, wrap: (service: S) => S) =>
+    Option.match(Context.getOption(all, key), {
+      onNone: () => all,
+      onSome: (service) => Context.add(all, key, wrap(service)) as Context.Context<R>
+    })
+  const over =
+    <S extends object>(wrap: (self: S, around: Origin.Detour) => S) =>
+    (self: S): S => {
+      const around = detourOf(Origin.clientOf(self), fence)
+      return around === undefined ? self : wrap(self, around)
+    }
+  const withClient = replaced(context, EtcdClient.EtcdClient, (self) => client(self, fence))
+  const withKv = replaced(withClient, EtcdKv.EtcdKv, over(kv))
+  return replaced(withKv, EtcdTxn.EtcdTxn, over(txn))
 }
