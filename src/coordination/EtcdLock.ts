@@ -74,7 +74,7 @@ const TypeId = "~effect-etcd/coordination/EtcdLock"
  *
  * - `not-renewed`: no keep-alive of the session was answered in time.
  * - `not-found`: etcd does not have the lease of the session any more; it expired, or somebody revoked it.
- * - `deleted`: the key was deleted, with its lease or by itself.
+ * - `deleted`: the key was deleted, with its lease or by itself, or somebody else put it with another lease, or none.
  * - `fenced`: etcd refused a write, since the key is not there any more.
  * - `refused`: the user may not renew the lease of the session.
  * - `regressed`: the store has gone back, or is that of another cluster.
@@ -346,7 +346,7 @@ export const all = (locks: ReadonlyArray<Lock>): Lock => {
 const lostBecause: { readonly [reason in LockLost["reason"]]: string } = {
   "not-renewed": "no keep-alive of the session was answered in time",
   "not-found": "etcd does not have the lease of the session any more: it expired, or somebody revoked it",
-  deleted: "its key was deleted",
+  deleted: "its key was deleted, or somebody else has put it",
   fenced: "etcd refused a write under it, since its key is not there any more",
   refused: "the user may not renew the lease of the session",
   regressed: "the store has gone back, or is that of another cluster",

@@ -213,7 +213,7 @@ const handle = (session: Internal.Session, incarnation: Internal.Incarnation): S
     whileHeld: (effect) =>
       Effect.andThen(
         held,
-        Effect.tap(Effect.raceFirst(effect, Effect.flatMap(later, Effect.fail)), () =>
+        Effect.tap(Internal.leaning(incarnation, Effect.raceFirst(effect, Effect.flatMap(later, Effect.fail))), () =>
           Effect.andThen(Internal.checkTime(session, incarnation), held)
         )
       )

@@ -24,7 +24,8 @@ export const Holding: Context.Reference<ReadonlyArray<Line.Entry>> = Context.Ref
 export const holdsAlready = (session: Session.Session, name: string): Effect.Effect<boolean> =>
   Effect.withFiber((fiber) => {
     const isAround = Context.get(fiber.context, Holding).some(
-      (entry) => entry.session === session && entry.isHeld && entry.spec.places.some((place) => place.name === name)
+      (entry) =>
+        entry.isHeld && entry.spec.places.some((place) => Line.isSame(entry.session, place.name, session, name))
     )
     return Effect.succeed(isAround || Line.holds(session, name, fiber.id))
   })
@@ -43,6 +44,8 @@ interface Ending {
   readonly entry: Line.Entry
   readonly loss: Session.Loss
   readonly lostAt: number
+  /** When its lease was given up. */
+  goneAt: number
   readonly ended: Deferred.Deferred<void>
 }
 
@@ -51,15 +54,29 @@ const isRunningOut = ({ reason }: Session.Loss): boolean =>
   reason === "not-renewed" || reason === "refused" || reason === "closed" || reason === "revoked"
 
 /** When somebody else may have the place; where they may already, when the work should have ended. */
-const limitOf = ({ entry: { incarnation }, loss, lostAt }: Ending): number =>
-  isRunningOut(loss) ? Math.max(lostAt, Session.expiresAt(incarnation)) : lostAt + incarnation.marginMillis
+const limitOf = ({ entry: { incarnation }, goneAt, loss, lostAt }: Ending): number =>
+  isRunningOut(loss)
+    ? Math.min(goneAt, Math.max(lostAt, Session.expiresAt(incarnation)))
+    : lostAt + incarnation.marginMillis
+
+/** Waits until the lease is not there any more, although its time is not over. */
+const endOfLease = (ending: Ending): Effect.Effect<void> => {
+  const { incarnation, session } = ending.entry
+  return Effect.flatMap(Deferred.await(incarnation.lease.lost), ({ reason }) => {
+    if (reason !== "revoked" && reason !== "not-found") return Effect.never
+    ending.goneAt = Math.min(ending.goneAt, session.time.now())
+    return Effect.void
+  })
+}
 
 /** Waits until the limit is over, which moves on where the lease is still renewed. */
 const untilLimit = (ending: Ending): Effect.Effect<void> =>
   Effect.suspend(() => {
     const { time } = ending.entry.session
     const left = limitOf(ending) - time.now()
-    return left <= 0 ? Effect.void : Effect.andThen(Time.sleep(time, left), untilLimit(ending))
+    return left <= 0
+      ? Effect.void
+      : Effect.andThen(Effect.raceFirst(Time.sleep(time, left), endOfLease(ending)), untilLimit(ending))
   })
 
 /**
@@ -84,9 +101,10 @@ export const run = <A, E, R>(
       })
     )
     const losing = Effect.flatMap(Deferred.await(entry.lost), (loss) => {
-      ending = { entry, loss, lostAt: session.time.now(), ended }
-      const late = Effect.andThen(untilLimit(ending), Effect.ignoreCause(overrun(loss)))
-      return session.background.run(Effect.raceFirst(late, Deferred.await(ended)), Number.NEGATIVE_INFINITY)
+      ending = { entry, loss, lostAt: session.time.now(), goneAt: Number.POSITIVE_INFINITY, ended }
+      const late = Effect.andThen(untilLimit(ending), Effect.ignoreCause(Effect.suspend(() => overrun(loss))))
+      // The session may end before the work does.
+      return Effect.forkDetach(Effect.raceFirst(late, Deferred.await(ended)), { startImmediately: true })
     })
     yield* Effect.exit(restore(Effect.raceFirst(Effect.exit(working), losing)))
     yield* Session.checkTime(session, entry.incarnation)

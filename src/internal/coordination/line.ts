@@ -18,7 +18,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -32,6 +32,7 @@ import * as EtcdTxn from "../../EtcdTxn.ts"
 import * as KeyRange from "../../KeyRange.ts"
 import * as Caller from "../caller.ts"
 import * as Origin from "../client/origin.ts"
+import { decide } from "../client/retryRules.ts"
 import * as Keys from "../keys.ts"
 import { isMendable } from "../lease/requests.ts"
 import * as Time from "../time.ts"
@@ -158,6 +159,12 @@ export const absolute = ({ client }: Session.Session, key: string): string =>
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
+/** Whether two lines, seen by two sessions, are the same one. */
+export const isSame = (one: Session.Session, name: string, other: Session.Session, otherName: string): boolean =>
+  one === other
+    ? name === otherName
+    : Origin.of(one.client).root === Origin.of(other.client).root && absolute(one, name) === absolute(other, otherName)
+
 // ── the life of an entry ──
 
 export const settle = (entry: Entry, loss: Session.Loss): void => {
@@ -173,15 +180,16 @@ export const isHeld = ({ incarnation, isHeld, loss, session }: Entry): boolean =
 export const remaining = (entry: Entry): number =>
   entry.isHeld && entry.loss === undefined ? Session.remaining(entry.session, entry.incarnation) : 0
 
+/** A number that no other session that has the same lease comes upon. */
+const randomNumber = (): bigint => BigInt.asUintN(53, globalThis.crypto.getRandomValues(new BigUint64Array(1))[0]!)
+
 /** Names of an entry's keys that nobody has had while the lease lives, unless they were given back for certain. */
 const chooseKeys = (incarnation: Session.Incarnation, { places }: Spec): ReadonlyArray<string> => {
   const lease = EtcdId.format(incarnation.lease.id)
   const keysWith = (suffix: string) => places.map(({ kind, name }) => `${name}/${directories[kind]}${lease}${suffix}`)
+  if (incarnation.isShared) return keysWith(`.${randomNumber()}`)
   const plain = keysWith("")
-  const keys =
-    incarnation.isShared || plain.some((key) => incarnation.keys.has(key)) ? keysWith(`.${++incarnation.count}`) : plain
-  for (const key of keys) incarnation.keys.add(key)
-  return keys
+  return plain.some((key) => incarnation.keys.has(key)) ? keysWith(`.${++incarnation.count}`) : plain
 }
 
 const makeEntry = (session: Session.Session, incarnation: Session.Incarnation, spec: Spec, fiberId: number): Entry => {
@@ -202,6 +210,7 @@ const makeEntry = (session: Session.Session, incarnation: Session.Incarnation, s
     leaving: undefined,
     onLoss: (loss) => settle(entry, loss)
   }
+  for (const key of entry.keys) incarnation.keys.set(key, entry)
   Session.lean(incarnation, entry)
   if (incarnation.loss !== undefined) settle(entry, incarnation.loss)
   return entry
@@ -305,11 +314,13 @@ const join = Effect.fnUntraced(function* (
 
 const missing: Session.Loss = { reason: "deleted", cause: undefined }
 
-const lossBecause = (error: EtcdError): Session.Loss => {
-  const { _tag } = error.reason
-  const isRegressed = _tag === "RevisionRegressed" || _tag === "ClusterIdMismatch"
-  return { reason: isRegressed ? "regressed" : "unwatched", cause: error }
-}
+const isPast = ({ reason: { _tag } }: EtcdError): boolean =>
+  _tag === "RevisionRegressed" || _tag === "ClusterIdMismatch"
+
+const lossBecause = (error: EtcdError): Session.Loss => ({
+  reason: isPast(error) ? "regressed" : "unwatched",
+  cause: error
+})
 
 /**
  * Waits until a key is deleted, and says at which revision, or what was found instead. The watch begins when a server has
@@ -333,23 +344,41 @@ const deletion = <A>(
     Effect.flatMap((found) => (Option.isSome(found) ? Effect.succeed(found.value.value) : Effect.never))
   )
 
-/** Waits until one of its keys is not there any more as it was put, and says why. */
-const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> =>
-  Effect.catch(
-    Effect.as(
-      deletion(entry, key, entry.revision, () => isMissing(entry, key)),
-      missing
-    ),
-    (error) =>
-      error.reason._tag === "Compacted"
-        ? Effect.suspend(() => disappearance(entry, key))
-        : Effect.succeed(lossBecause(error))
-  )
+/** Whether a key is the entry's still. One that lost its lease would stay for ever, and nobody takes it for a place. */
+const isOwn = ({ incarnation, revision }: Entry, { createRevision, lease }: KeyValue): boolean =>
+  createRevision === revision && Option.contains(lease, incarnation.lease.id)
 
-const isMissing = ({ revision, session }: Entry, key: string): Effect.Effect<Option.Option<true>, EtcdError> =>
-  Effect.map(session.kv.range(key, { keysOnly: true }), ({ kvs }) =>
-    kvs[0]?.createRevision === revision ? Option.none() : Option.some(true)
+const isMissing = (entry: Entry, key: string): Effect.Effect<boolean, EtcdError> =>
+  Effect.map(entry.session.kv.range(key, { keysOnly: true }), ({ kvs }) => !kvs.some((kv) => isOwn(entry, kv)))
+
+/** How long it is waited, in milliseconds, before it is looked again where that was not possible. */
+const lookPause = 100
+
+/** Waits until one of its keys is not there any more as it was put, and says why. */
+const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> => {
+  const { session } = entry
+  const again = Effect.andThen(
+    Time.sleep(session.time, lookPause),
+    Effect.suspend(() => disappearance(entry, key))
   )
+  return session.watch.changes(key, { created: true }).pipe(
+    Stream.mapEffect((change) => {
+      if (change._tag === "Revision") {
+        return Effect.succeed(change.events.some(({ _tag, kv }) => _tag === "Delete" || !isOwn(entry, kv)))
+      }
+      const isAfter = change._tag === "Created" && change.startRevision > entry.revision + 1n
+      return isAfter ? isMissing(entry, key) : Effect.succeed(false)
+    }),
+    Stream.filter((isGone) => isGone),
+    Stream.runHead,
+    Effect.as(missing),
+    Effect.catch((error) => (isPassing(error) ? again : Effect.succeed(lossBecause(error))))
+  )
+}
+
+/** Whether a failure says nothing about the key. */
+const isPassing = (error: EtcdError): boolean =>
+  error.reason._tag === "Compacted" || (!isPast(error) && decide(error.reason) !== "fail")
 
 /** What is over before that is not worth a watch; what has happened until then is found when the watch begins. */
 const shortMillis = 20
@@ -376,6 +405,16 @@ const watchKeys = (entry: Entry): Effect.Effect<void> => {
 /** Those whom an entry has to wait for in a line. */
 const ahead = ({ keys, revision, spec }: Entry, index: number, line: ReadonlyArray<Standing>) =>
   spec.places[index]!.rule(line.filter((one) => one.revision < revision && one.key !== keys[index]))
+
+/**
+ * Whether whoever is gone from the line gave its place back. Of those with another lease it does not matter; but where it
+ * is the lease that is gone, the own key went with it.
+ */
+const hasLeft = ({ incarnation }: Entry, { key, lease }: Standing): boolean => {
+  if (lease !== incarnation.lease.id) return true
+  const holder = incarnation.keys.get(key)
+  return holder === undefined ? !incarnation.isShared : holder.leaving !== undefined
+}
 
 const hasOwn = ({ keys, revision }: Entry, index: number, line: ReadonlyArray<Standing>): boolean =>
   line.some((standing) => standing.key === keys[index] && standing.revision === revision)
@@ -418,22 +457,20 @@ const admission = Effect.fnUntraced(function* (entry: Entry, index: number, { li
   let hasWaited = false
   while (true) {
     const waitsFor = ahead(entry, index, now.line)
-    if (hasWaited && entry.spec.confirms && !hasOwn(entry, index, now.line)) return yield* awaitLoss(entry)
+    if (hasWaited && !hasOwn(entry, index, now.line)) return yield* awaitLoss(entry)
     const last = waitsFor.at(-1)
     if (last === undefined) return now.revision
     const left = yield* departure(entry, index, last, now.revision)
     hasWaited = true
     // There was nobody else, and nobody comes in before.
-    if (typeof left === "bigint" && waitsFor.length === 1 && !entry.spec.confirms) return left
+    const isSure = waitsFor.length === 1 && !entry.spec.confirms && hasLeft(entry, last)
+    if (typeof left === "bigint" && isSure) return left
     now = typeof left === "bigint" ? yield* lookAtLeast(entry, index, left) : left
   }
 })
 
 /** The own key is gone, which will be heard of. */
 const awaitLoss = (entry: Entry): Effect.Effect<never> => Effect.andThen(Deferred.await(entry.lost), Effect.never)
-
-const isPast = (error: EtcdError): boolean =>
-  error.reason._tag === "RevisionRegressed" || error.reason._tag === "ClusterIdMismatch"
 
 /** Waits until an entry is admitted in all of its lines; it may be lost before. */
 const awaitAdmission = (entry: Entry, look: Look): Effect.Effect<void, EtcdError> => {
@@ -486,7 +523,7 @@ export const leave = (entry: Entry): Effect.Effect<void> =>
     entry.isHeld = false
     settle(entry, { reason: "released", cause: undefined })
     entry.watching?.interruptUnsafe()
-    for (const { name } of entry.spec.places) session.holders.get(name)?.delete(entry)
+    letGo(entry)
     const left = Deferred.makeUnsafe<void>()
     entry.leaving = Effect.asVoid(Deferred.await(left))
     const until = session.time.now() + longestLeave
@@ -514,6 +551,14 @@ const hold = (entry: Entry): void => {
   }
 }
 
+const letGo = (entry: Entry): void => {
+  const { holders } = entry.session
+  for (const { name } of entry.spec.places) {
+    const known = holders.get(name)
+    if (known?.delete(entry) && known.size === 0) holders.delete(name)
+  }
+}
+
 /** Whether a fiber holds a place in a line. */
 export const holds = (session: Session.Session, name: string, fiberId: number): boolean => {
   for (const holder of session.holders.get(name) ?? []) if (holder.fiberId === fiberId) return true
@@ -528,7 +573,7 @@ const joinUnlessLeft = (session: Session.Session, spec: Spec, fiberId: number, r
       Effect.tap(({ entry }) => (isWanted ? Effect.void : leave(entry)))
     )
     const { fiber } = yield* session.background.run(joining, Number.NEGATIVE_INFINITY)
-    return yield* Effect.onInterrupt(restore(Fiber.join(fiber)), () =>
+    return yield* Effect.onInterrupt(restore(Session.answerOf(fiber)), () =>
       Effect.suspend(() => {
         isWanted = false
         const exit = fiber.pollUnsafe()

@@ -19,14 +19,14 @@ import * as Time from "../time.ts"
 import * as Removal from "./removal.ts"
 import * as Session from "./session.ts"
 
-interface Presence extends Session.Dependent {
+interface Presence extends Session.Presence {
   readonly session: Session.Session
   readonly key: Uint8Array
   readonly value: Uint8Array
   /** The incarnation that has put the key, or may have. */
   incarnation: Session.Incarnation | undefined
-  /** Whether a put of this incarnation may still arrive: its outcome is unknown, or it is under way. */
-  isUncertain: boolean
+  /** Whether this incarnation has put the key. */
+  isPut: boolean
 }
 
 /** How long the end of a presence waits for etcd to know of it, in milliseconds. */
@@ -37,9 +37,11 @@ const move = (presence: Presence, incarnation: Session.Incarnation): void => {
   const before = presence.incarnation
   if (before === incarnation) return
   presence.incarnation = incarnation
-  presence.isUncertain = false
   Session.lean(incarnation, presence)
-  if (before !== undefined) Session.release(before, presence)
+  if (before === undefined) return
+  presence.isPut = false
+  presence.isUncertain = false
+  Session.release(before, presence)
 }
 
 /** Puts the key, with the lease of the incarnation that is held, and answers with the revision. */
@@ -54,7 +56,10 @@ const put = (presence: Presence): Effect.Effect<bigint, EtcdError> =>
       const result = yield* Effect.result(session.kv.put(key, value, { lease: LeaseId(incarnation.lease.id) }))
       const isKnown = Result.isSuccess(result) || result.failure.outcome === "not-applied"
       if (isKnown) presence.isUncertain = isUncertain
-      if (Result.isSuccess(result)) return result.success.header.revision
+      if (Result.isSuccess(result)) {
+        presence.isPut = true
+        return result.success.header.revision
+      }
       const error = result.failure
       if (error.reason._tag !== "LeaseNotFound") return yield* Effect.fail(error)
       Session.lose(session, incarnation, { reason: "not-found", cause: error })
@@ -69,7 +74,11 @@ const absence = ({ incarnation, key, session }: Presence, after: bigint): Effect
     // It may be the lease that is gone.
     Effect.sync(() => session.leases.keeper.hasten(incarnation.lease))
   )
-  return Effect.raceFirst(Effect.asVoid(Deferred.await(incarnation.lost)), Effect.ignore(deleted))
+  const over = Effect.catch(deleted, ({ reason }) =>
+    // What cannot be watched is put from time to time.
+    reason._tag === "Compacted" ? Effect.void : Time.sleep(session.time, incarnation.lease.ttl)
+  )
+  return Effect.raceFirst(Effect.asVoid(Deferred.await(incarnation.lost)), over)
 }
 
 /** Puts the key as often as it takes. */
@@ -98,11 +107,16 @@ const keepUp = Effect.fnUntraced(function* (presence: Presence, first: bigint) {
 
 const end = (presence: Presence): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const { incarnation, isUncertain, key, session } = presence
-    if (incarnation === undefined || session.options.onClose === "leave") return
+    const { incarnation, isPut, isUncertain, key, session } = presence
+    if (incarnation === undefined || session.options.onClose === "leave" || !(isPut || isUncertain)) return
     const remove = Removal.deleteOwn(session, incarnation, key)
     yield* Removal.untilDone(session, incarnation, remove)
     if (!isUncertain || incarnation.lease.loss !== undefined) return
+    const [other] = session.presences.get(nameOf(key)) ?? []
+    if (other !== undefined) {
+      other.isUncertain = true
+      return
+    }
     const stop = Deferred.makeUnsafe<void>()
     session.sweeping.set(nameOf(key), stop)
     yield* Removal.sweep(session, incarnation, [key], () => remove, Deferred.await(stop))
@@ -111,6 +125,7 @@ const end = (presence: Presence): Effect.Effect<void> =>
 const leave = (presence: Presence): Effect.Effect<void> =>
   Effect.suspend(() => {
     const { session } = presence
+    withdraw(presence)
     const until = session.time.now() + longestLeave
     return session.background.run(Caller.as(session.caller, end(presence)), until).pipe(
       Effect.flatMap((task) => session.background.await(task, until)),
@@ -124,6 +139,21 @@ const leave = (presence: Presence): Effect.Effect<void> =>
 
 /** A key as the name of something. */
 const nameOf = (key: Uint8Array): string => String.fromCharCode(...key)
+
+const announce = (presence: Presence): void => {
+  const { presences } = presence.session
+  const name = nameOf(presence.key)
+  const known = presences.get(name)
+  if (known === undefined) presences.set(name, new Set([presence]))
+  else known.add(presence)
+}
+
+const withdraw = (presence: Presence): void => {
+  const { presences } = presence.session
+  const name = nameOf(presence.key)
+  const known = presences.get(name)
+  if (known?.delete(presence) && known.size === 0) presences.delete(name)
+}
 
 /** What was to be deleted when it turns up is wanted again. */
 const wanted = (session: Session.Session, key: Uint8Array): boolean => {
@@ -142,12 +172,14 @@ export const keep = (
 ): Effect.Effect<void, EtcdError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
+      const ownKey = Keys.own(key)
       const presence: Presence = {
         session,
-        key: Keys.own(key),
+        key: ownKey,
         value: Keys.own(value),
         incarnation: undefined,
-        isUncertain: false,
+        isPut: false,
+        isUncertain: wanted(session, ownKey),
         // A session that is closed does not wait for what it keeps.
         onLoss: ({ reason }) => {
           if (reason === "closed" && presence.incarnation !== undefined) {
@@ -155,14 +187,13 @@ export const keep = (
           }
         }
       }
-      const isUncertain = wanted(session, presence.key)
+      announce(presence)
       // It is let end, whoever waits for it, since only its answer tells what there is to remove.
       const { fiber } = yield* session.background.run(put(presence), Number.NEGATIVE_INFINITY)
       const gone = Effect.andThen(Fiber.await(fiber), leave(presence))
-      const first = yield* Effect.onError(restore(Fiber.join(fiber)), () =>
+      const first = yield* Effect.onError(restore(Session.answerOf(fiber)), () =>
         session.background.run(gone, Number.NEGATIVE_INFINITY)
       )
-      if (isUncertain) presence.isUncertain = true
       const keeping = yield* session.background.run(keepUp(presence, first), Number.NEGATIVE_INFINITY)
       yield* Effect.addFinalizer(() => Effect.andThen(Fiber.interrupt(keeping.fiber), leave(presence)))
     })

@@ -15,6 +15,7 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Scope from "effect/Scope"
 import type { Client } from "../../EtcdClient.ts"
@@ -29,6 +30,7 @@ import type * as LeaseEntry from "../lease/entry.ts"
 import { quantum } from "../lease/entry.ts"
 import * as LeaseRequests from "../lease/requests.ts"
 import * as Leases from "../lease/service.ts"
+import * as Checks from "../options.ts"
 import * as Time from "../time.ts"
 
 /** Why an incarnation, or what stands on it, is held no longer. */
@@ -57,6 +59,14 @@ export interface Dependent {
 export interface Holder {
   /** The fiber that asked for it. */
   readonly fiberId: number
+  /** It gives its place back, or has done so. */
+  readonly leaving: Effect.Effect<void> | undefined
+}
+
+/** Who keeps a key. */
+export interface Presence extends Dependent {
+  /** Whether a put of the incarnation that it stands on may still arrive: its outcome is unknown, or it is under way. */
+  isUncertain: boolean
 }
 
 export interface Incarnation {
@@ -72,8 +82,8 @@ export interface Incarnation {
   readonly idle: Latch.Latch
   /** Whether somebody else may have keys with this lease. */
   readonly isShared: boolean
-  /** The keys with its lease that are there, or may be. */
-  readonly keys: Set<string>
+  /** The keys with its lease that are there, or may be, and whose they are. */
+  readonly keys: Map<string, Holder>
   /** How many keys have had a number. */
   count: number
   /** How far the wall clock was ahead of real time when that was looked at last. */
@@ -104,6 +114,8 @@ export interface Session {
   readonly options: Options
   readonly leases: Leases.Service
   readonly incarnations: Set<Incarnation>
+  /** Who keeps a key, by its name. */
+  readonly presences: Map<string, Set<Presence>>
   /** Keys that are deleted when they turn up, with what stops that. */
   readonly sweeping: Map<string, Deferred.Deferred<void>>
   /** Who holds a place in which line, by its name. */
@@ -129,6 +141,14 @@ const closed = EtcdError.make(
     outcome: "not-applied"
   })
 )
+
+/** How something ended that nothing interrupts but the end of the session. */
+const orClosed = <A>(exit: Exit.Exit<A, EtcdError.EtcdError>): Exit.Exit<A, EtcdError.EtcdError> =>
+  Exit.hasInterrupts(exit) ? Exit.fail(closed) : exit
+
+/** The answer of what runs in the background, or that the session was closed. */
+export const answerOf = <A>(fiber: Fiber.Fiber<A, EtcdError.EtcdError>): Effect.Effect<A, EtcdError.EtcdError> =>
+  Effect.flatMap(Fiber.await(fiber), orClosed)
 
 // ── its time ──
 
@@ -249,6 +269,17 @@ export const release = (incarnation: Incarnation, dependent: Dependent): void =>
   if (incarnation.dependents.size === 0) incarnation.idle.openUnsafe()
 }
 
+/** Runs an effect whose end the lease waits for. */
+export const leaning = <A, E, R>(incarnation: Incarnation, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.suspend(() => {
+    const dependent: Dependent = { onLoss: () => {} }
+    lean(incarnation, dependent)
+    return Effect.ensuring(
+      effect,
+      Effect.sync(() => release(incarnation, dependent))
+    )
+  })
+
 // ── its beginning ──
 
 /** A lease that is to outlive the session is only kept by it. */
@@ -265,9 +296,21 @@ const leaseOf = Effect.fnUntraced(function* (session: Session) {
 const marginOf = ({ margin }: Options, lease: LeaseEntry.Entry): number =>
   Math.max(quantum, margin === undefined ? lease.ttl / 5 : Duration.toMillis(margin))
 
+/** The margin of a lease that is there already can be checked only when that is known. */
+const marginCheck = ({ margin }: Options, { ttl }: LeaseEntry.Entry): Effect.Effect<void, EtcdError.EtcdError> => {
+  if (margin === undefined || Duration.toMillis(margin) < ttl) return Effect.void
+  const given = `${Duration.format(Duration.millis(ttl))}, and not ${Duration.format(margin)}`
+  return Effect.fail(
+    Checks.invalid(`EtcdSession: the option margin has to be shorter than the time to live of the lease, ${given}.`)
+  )
+}
+
 const grant = Effect.fnUntraced(function* (session: Session) {
   const scope = yield* Scope.make()
-  const lease = yield* Scope.provide(leaseOf(session), scope).pipe(Effect.onError(() => Scope.close(scope, Exit.void)))
+  const lease = yield* Scope.provide(leaseOf(session), scope).pipe(
+    Effect.tap((lease) => marginCheck(session.options, lease)),
+    Effect.onError(() => Scope.close(scope, Exit.void))
+  )
   const isShared = session.options.leaseId !== undefined && session.granted === 0
   session.granted++
   const incarnation: Incarnation = {
@@ -279,7 +322,7 @@ const grant = Effect.fnUntraced(function* (session: Session) {
     dependents: new Set(),
     idle: Latch.makeUnsafe(true),
     isShared,
-    keys: new Set(),
+    keys: new Map(),
     count: 0,
     drift: driftOf(session.time),
     renewedAt: lease.expiresAt - lease.ttl,
@@ -302,7 +345,7 @@ const granting = (session: Session): Effect.Effect<Incarnation, EtcdError.EtcdEr
     const asking = Effect.onExit(grant(session), (exit) =>
       Effect.sync(() => {
         session.granting = undefined
-        Deferred.doneUnsafe(answer, exit)
+        Deferred.doneUnsafe(answer, orClosed(exit))
       })
     )
     return Effect.andThen(session.background.run(asking, Number.NEGATIVE_INFINITY), restore(Deferred.await(answer)))
@@ -339,17 +382,20 @@ export const make = (given: Client, options: Options): Effect.Effect<Session, ne
   Effect.gen(function* () {
     const caller = yield* Caller.make
     const time = yield* Time.Time
+    // They live on while the session is being closed.
+    const scope = yield* Scope.fork(yield* Effect.scope)
     const session: Session = {
       client: given,
       kv: EtcdKv.fromClient(given),
       txn: EtcdTxn.fromClient(given),
-      watch: yield* EtcdWatch.fromClient(given),
+      watch: yield* Scope.provide(EtcdWatch.fromClient(given), scope),
       caller,
       time,
       background: Background.make(time),
       options,
-      leases: yield* Leases.make(given),
+      leases: yield* Scope.provide(Leases.make(given), scope),
       incarnations: new Set(),
+      presences: new Map(),
       sweeping: new Map(),
       holders: new Map(),
       current: undefined,
