@@ -6,5 +6,6 @@
 
 export * as EtcdLock from "./EtcdLock.ts"
 export * as EtcdMirror from "./EtcdMirror.ts"
+export * as EtcdRegistry from "./EtcdRegistry.ts"
 export * as EtcdSession from "./EtcdSession.ts"
 export * as EtcdStm from "./EtcdStm.ts"
