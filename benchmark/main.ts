@@ -8,6 +8,7 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect } from "effect"
 import { failover } from "./failover.ts"
 import { kv } from "./kv.ts"
+import { mirror } from "./mirror.ts"
 import { scan, watch } from "./reading.ts"
 import { selection } from "./selection.ts"
 import { size } from "./size.ts"
@@ -19,7 +20,7 @@ const scenarioNames = ["startup", "get", "put", "watch", "scan"] as const
 
 type Scenario = (typeof scenarioNames)[number]
 
-const usage = `usage: npm run bench [-- [failover | selection | tls | size] [--quick] [--only SCENARIO]... [--json FILE]]
+const usage = `usage: npm run bench [-- [failover | mirror | selection | tls | size] [--quick] [--only SCENARIO]... [--json FILE]]
 
 Measures this library beside other clients: etcd3, @grpc/grpc-js and node:http2 and, where there is a Go toolchain,
 etcd's own Go client. All of them in one run, in interleaved rounds, against one etcd, which is the one that the tests
@@ -27,6 +28,8 @@ use (ETCD_BINARY names another one).
 
   failover         measures how long clients need when the leader of a cluster of three is killed or paused, and
                    nothing else: 20 times each, in about twenty minutes
+  mirror           measures what a mirror of 100,000 keys takes: time of a read, memory, and changes applied, and nothing
+                   else; it has no rows for --json
   selection        measures what it is worth to keep to the leader of a cluster of three, and nothing else
   tls              measures what it is worth to serve HTTP apart where there is TLS, and nothing else
   size             measures what it costs to have this library in a program: bytes of a bundle, time of an import, and
@@ -82,7 +85,7 @@ const ensureWritable = (file: string) => {
   if (!existed) rmSync(file)
 }
 
-const special = { failover, selection, size, tls }
+const special = { failover, mirror, selection, size, tls }
 
 type Special = keyof typeof special
 

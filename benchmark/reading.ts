@@ -10,12 +10,12 @@ import { Etcd3 } from "etcd3"
 import { spawnLines } from "./lines.ts"
 import { BenchError, benchError, makeNode, median, type Row, rounded, spread, stopwatch, table } from "./support.ts"
 
-const valueBytes = 64
+export const valueBytes = 64
 
 const node = makeNode({ quotaBackendBytes: "4 GiB" })
 
 /** A process that writes so many keys below a prefix. */
-const makeWriter = (endpoint: string) =>
+export const makeWriter = (endpoint: string) =>
   Effect.map(
     spawnLines("the writer", process.execPath, [
       "--conditions=effect-etcd-source",
