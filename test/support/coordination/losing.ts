@@ -23,8 +23,12 @@ const lost = EtcdError.make(
 const writes = (request: Partial<TxnRequest>): boolean =>
   (request.success ?? []).some(({ request }) => request.case === "requestPut" || request.case === "requestDeleteRange")
 
-/** The first transactions have the fates given, one after another; all others are answered. */
-export const losing = (client: EtcdClient.Client, fates: ReadonlyArray<Fate>) => {
+/** The first transactions have the fates given, one after another; all others are answered. `meanwhile`: after each loss. */
+export const losing = (
+  client: EtcdClient.Client,
+  fates: ReadonlyArray<Fate>,
+  meanwhile: Effect.Effect<unknown, unknown> = Effect.void
+) => {
   const left = [...fates]
   /** How many transactions were sent that write. */
   const counts = { sent: 0 }
@@ -37,9 +41,10 @@ export const losing = (client: EtcdClient.Client, fates: ReadonlyArray<Fate>) =>
       const fate = left.shift() ?? "answered"
       const due = late
       late = fate === "late" ? Effect.ignore(call) : Effect.void
-      if (fate === "lost" || fate === "late") return Effect.andThen(due, Effect.fail(lost))
+      const failing = Effect.andThen(Effect.orDie(meanwhile), Effect.fail(lost))
+      if (fate === "lost" || fate === "late") return Effect.andThen(due, failing)
       const answered = Effect.tap(call, () => due)
-      return fate === "applied" ? Effect.andThen(answered, Effect.fail(lost)) : answered
+      return fate === "applied" ? Effect.andThen(answered, failing) : answered
     })
   }
   const own: EtcdClient.Client = { ...client, unary }
