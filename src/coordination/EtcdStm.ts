@@ -43,13 +43,21 @@
  * which it is told what became of it, and which keeps it from being applied twice or late; so every commit is sent again,
  * and the outcome is known unless the cluster cannot be asked for longer than the client's `retry` says. A receipt costs
  * a put in the same transaction. It is not deleted but goes with its lease, which a thousand transactions of a minute
- * share and which ends two minutes after it was granted. The user has to be allowed to read and write these keys.
+ * share and which ends two minutes after it was granted. The user has to be allowed to read and write these keys; a
+ * transaction never deletes one, and nobody else should. A range that has them, such as `KeyRange.all`, is changed by each
+ * transaction with a receipt: do not read such a one where much is written. Where the store is full, what only deletes is
+ * refused too, since a receipt is put.
+ *
+ * **Contention.** Whoever commits first wins; the others begin again with the values that came along when they lost. Those
+ * of one client that have lost to the same key or range try again one after another, so that a thousand fibers which write
+ * one key are no more than one to other programs, and each comes through at its second try; a body that takes longer than
+ * 100 ms is not waited for. Between programs there are the pauses of a schedule.
  *
  * **Waiting.** {@link retry} gives up a try, and waits until something changes that it has read.
  *
  * Pauses run in real time, whatever `Clock` the program has. A transaction may be interrupted at any time; whether it was
  * committed is not known then if it was just being sent. All of a transaction goes through one client, so that it stays
- * in its namespace.
+ * in its namespace, and within a lock behind its fence (`EtcdLock`), which counts towards `--max-txn-ops` besides.
  *
  * @since 0.1.0
  */

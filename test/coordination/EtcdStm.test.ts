@@ -10,9 +10,12 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/testing/TestClock"
 import { expectTypeOf } from "vitest"
+import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
+import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
 import * as EtcdStm from "../../src/coordination/EtcdStm.ts"
+import * as EtcdBatch from "../../src/EtcdBatch.ts"
 import * as EtcdClient from "../../src/EtcdClient.ts"
-import type * as EtcdError from "../../src/EtcdError.ts"
+import * as EtcdError from "../../src/EtcdError.ts"
 import { LeaseId } from "../../src/EtcdId.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
@@ -98,6 +101,26 @@ layer(live)((it) => {
         assert.deepStrictEqual(value, [Option.some("1"), Option.some("1"), Option.some("1")])
         assert.strictEqual(revision, before.header.revision)
         assert.deepStrictEqual(counts, { reads: 2, transactions: 0, serializable: 1 })
+      })
+    )
+
+    it.effect("asks a member that is not there yet to catch up, and reads nothing older from it", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdClient.EtcdClient
+        const kv = yield* EtcdKv.EtcdKv
+        yield* kv.put("lag/a", "1")
+        yield* kv.put("lag/b", "1")
+        const future = new EtcdError.FutureRevision({ message: "a future revision", outcome: "not-applied" })
+        const lagging: EtcdClient.Client["unary"] = (method, request, options) =>
+          (request as { readonly serializable?: boolean }).serializable === true
+            ? Effect.fail(EtcdError.make(future))
+            : client.unary(method, request, options)
+        const both = Effect.all([EtcdStm.getString("lag/a"), EtcdStm.getString("lag/b")])
+        const values = yield* Effect.provideService(EtcdStm.tx(both), EtcdClient.EtcdClient, {
+          ...client,
+          unary: lagging
+        })
+        assert.deepStrictEqual(values, [Option.some("1"), Option.some("1")])
       })
     )
 
@@ -427,6 +450,32 @@ layer(live)((it) => {
       })
     )
 
+    it.effect("waits its turn among those of its client, but for no body that waits", () =>
+      Effect.gen(function* () {
+        const kv = yield* EtcdKv.EtcdKv
+        const gate = yield* Latch.make()
+        let waiting = 0
+        let tries = 0
+        const slow = Effect.gen(function* () {
+          const n = yield* numberAt("turn")
+          tries++
+          // The first try is lost; then one after the other has its turn, and keeps it.
+          if (n === 0) yield* Effect.orDie(kv.put("turn", "10"))
+          else {
+            waiting++
+            yield* gate.await
+          }
+          yield* EtcdStm.put("turn", String(n + 1))
+        })
+        const all = yield* start(Effect.all([EtcdStm.tx(slow), EtcdStm.tx(slow)], { concurrency: "unbounded" }))
+        yield* until(() => waiting === 2)
+        yield* gate.open
+        yield* Fiber.join(all)
+        assert.deepStrictEqual(yield* kv.getString("turn"), Option.some("12"))
+        assert.isAtMost(tries, 5)
+      })
+    )
+
     it.effect("by a compaction begins anew", () =>
       Effect.gen(function* () {
         const kv = yield* EtcdKv.EtcdKv
@@ -450,13 +499,13 @@ layer(live)((it) => {
       })
     )
 
-    it.effect("makes room for the others: a hundred writers of one key all come through", () =>
+    it.effect("makes room for the others: a thousand writers of one key all come through", () =>
       Effect.gen(function* () {
-        yield* Effect.forEach(Array.from({ length: 100 }), () => EtcdStm.tx(increment("counter")), {
+        yield* Effect.forEach(Array.from({ length: 1000 }), () => EtcdStm.tx(increment("counter")), {
           concurrency: "unbounded",
           discard: true
         })
-        assert.deepStrictEqual(yield* EtcdKv.getString("counter"), Option.some("100"))
+        assert.deepStrictEqual(yield* EtcdKv.getString("counter"), Option.some("1000"))
       })
     )
   })
@@ -722,6 +771,45 @@ layer(live)((it) => {
           assert.isTrue(kvs.length === 0 || kvs[0]!.valueString === kvs[1]!.valueString, texts(kvs).join())
         }
         yield* EtcdStm.tx(body)
+      })
+    )
+
+    it.effect("under a lock is written through its fence, with its receipt, and not at all when the lock is lost", () =>
+      Effect.gen(function* () {
+        const kv = yield* EtcdKv.EtcdKv
+        yield* kv.put("fenced", "1")
+        const meanwhile = once(kv.put("fenced", "10"))
+        const body = Effect.gen(function* () {
+          const n = yield* numberAt("fenced")
+          yield* meanwhile
+          yield* EtcdStm.put("fenced", String(n + 1))
+        })
+        const lock = EtcdLock.make("stm/lock")
+        const locked = EtcdLock.withLock(lock)
+        const { revision } = yield* locked(EtcdStm.txWithRevision(body, { receipt: true }))
+        const written = Option.getOrThrow(yield* kv.get("fenced"))
+        assert.deepStrictEqual([written.valueString, written.modRevision], ["11", revision])
+        const losing = Effect.andThen(kv.deletePrefix("stm/lock/"), EtcdStm.tx(EtcdStm.put("fenced", "never")))
+        assert.strictEqual((yield* Effect.flip(locked(losing)))._tag, "LockLost")
+        assert.deepStrictEqual(yield* kv.getString("fenced"), Option.some("11"))
+      }).pipe(Effect.provide(EtcdSession.layer))
+    )
+
+    it.effect("reads one state of the store also where calls share transactions", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdBatch.fromClient(yield* EtcdClient.EtcdClient)
+        yield* EtcdKv.put("batched/a", "100")
+        yield* EtcdKv.put("batched/b", "0")
+        const move = Effect.gen(function* () {
+          const [a, b] = [yield* numberAt("batched/a"), yield* numberAt("batched/b")]
+          assert.strictEqual(a + b, 100)
+          yield* EtcdStm.put("batched/a", String(a - 1))
+          yield* EtcdStm.put("batched/b", String(b + 1))
+        })
+        yield* Effect.forEach(Array.from({ length: 50 }), () => EtcdStm.tx(move), { concurrency: 16 }).pipe(
+          Effect.provideService(EtcdClient.EtcdClient, client)
+        )
+        assert.deepStrictEqual(yield* EtcdKv.getString("batched/b"), Option.some("50"))
       })
     )
 

@@ -5,14 +5,18 @@
 import { assert, describe, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as EtcdStm from "../../src/coordination/EtcdStm.ts"
 import * as EtcdClient from "../../src/EtcdClient.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
+import * as EtcdProcess from "../../src/EtcdProcess.ts"
 import { Lease } from "../../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { type Fate, losing } from "../support/coordination/losing.ts"
+import { silencing } from "../support/coordination/silencing.ts"
+import { start } from "../support/effects.ts"
 
 const live = EtcdLayer.ephemeral({}, { log: false })
 
@@ -180,6 +184,44 @@ layer(live)((it) => {
         }
         // Nobody was harmed by leases that there are none of.
         yield* EtcdStm.tx(add("orphan", 1), { receipt: true })
+      })
+    )
+  })
+  describe("a transaction whose connection is lost between request and answer", () => {
+    const throughTheCut = (key: string, options: EtcdStm.Options<undefined>) =>
+      Effect.gen(function* () {
+        yield* EtcdKv.put(key, "0")
+        const node = yield* EtcdProcess.EtcdProcess
+        const way = yield* silencing(node.endpoints[0])
+        const client = yield* EtcdClient.make({ endpoints: [way.endpoint] })
+        // What the receipts of a client need is there already, and read is what is to be read.
+        yield* through(client)(EtcdStm.tx(add(key, 1), options))
+        let tries = 0
+        const body = Effect.gen(function* () {
+          yield* add(key, 1)
+          if (++tries === 1) yield* way.silence
+        })
+        const transaction = yield* start(Effect.exit(through(client)(EtcdStm.tx(body, options))))
+        yield* EtcdKv.getString(key).pipe(
+          Effect.filterOrFail(Option.contains("2")),
+          Effect.retry({ while: (error) => error._tag === "NoSuchElementError" })
+        )
+        yield* way.cut
+        const exit = yield* Fiber.join(transaction)
+        assert.strictEqual(tries, 1)
+        assert.deepStrictEqual(yield* EtcdKv.getString(key), Option.some("2"))
+        return exit
+      })
+
+    it.effect("has happened, as its receipt tells", () =>
+      Effect.gen(function* () {
+        assert.isTrue(Exit.isSuccess(yield* throughTheCut("cut/receipt", { receipt: true })))
+      })
+    )
+
+    it.effect("is not known to have happened without a receipt, and happens once", () =>
+      Effect.gen(function* () {
+        assert.isTrue(isUnknown(yield* throughTheCut("cut/none", {})))
       })
     )
   })

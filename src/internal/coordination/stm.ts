@@ -24,6 +24,7 @@ import * as Options from "../options.ts"
 import * as Time from "../time.ts"
 import * as Commit from "./stmCommit.ts"
 import { type Fresh, type Reading, Snapshot } from "./stmReads.ts"
+import { inTurn } from "./stmTurns.ts"
 import { untilChanged } from "./stmWaiting.ts"
 import { Writes } from "./stmWrites.ts"
 
@@ -173,6 +174,25 @@ const waitFor = (client: Client, { snapshot }: Try): Effect.Effect<void, EtcdErr
     snapshot.revision!
   )
 
+/** Makes one try, and commits it. */
+const tryOnce = <A, E>(
+  client: Client,
+  kv: EtcdKv.Service,
+  body: (attempt: Try) => Effect.Effect<A, E>,
+  settings: Settings,
+  fresh: Fresh | undefined
+): Effect.Effect<{ readonly attempt: Try; readonly next: After<A> }, E | EtcdError> =>
+  Effect.suspend(() => {
+    const attempt = new Try(kv, fresh)
+    const close = Effect.sync(() => {
+      attempt.isOpen = false
+    })
+    return Effect.exit(Effect.ensuring(body(attempt), close)).pipe(
+      Effect.flatMap((exit) => after(client, attempt, exit, settings)),
+      Effect.map((next) => ({ attempt, next }))
+    )
+  })
+
 /** Tries until there is an end of it; `body` is what a try does. `exhausted`: the schedule has ended. */
 export const run = <A, E, E2>(
   client: Client,
@@ -186,15 +206,14 @@ export const run = <A, E, E2>(
     let step = yield* Schedule.toStep(settings.schedule)
     let tries = 0
     let fresh: Fresh | undefined
+    let line: string | undefined
     while (true) {
-      const attempt = new Try(kv, fresh)
-      const close = Effect.sync(() => {
-        attempt.isOpen = false
-      })
-      const exit = yield* Effect.exit(Effect.ensuring(body(attempt), close))
-      const next = yield* after(client, attempt, exit, settings)
+      const { attempt, next } = yield* inTurn(client, time, line, (hasWaited) =>
+        tryOnce(client, kv, body, settings, hasWaited ? undefined : fresh)
+      )
       if (next._tag === "Done") return next.done
       fresh = undefined
+      line = undefined
       if (next._tag === "Retry") {
         yield* waitFor(client, attempt)
         tries = 0
@@ -204,6 +223,7 @@ export const run = <A, E, E2>(
         const conflict: Conflict = { tries, reason: next.reason }
         const pause = yield* Time.nextPause(time, step, conflict)
         if (pause === undefined) return yield* Effect.fail(exhausted(conflict))
+        if (next.fresh !== undefined) line = attempt.snapshot.readings.changedIn(next.fresh.readings)
         // After a pause the values that came along are old.
         if (pause === 0) fresh = next.fresh
         else yield* Time.sleep(time, pause)

@@ -80,6 +80,15 @@ export class Readings {
     return [...this.byRange.values()].filter(({ range }) => !isSingle(range) || this.around(range.key) === undefined)
   }
 
+  /** Something that is not as it is in other readings of the same, by a name. */
+  changedIn(other: Readings): string | undefined {
+    const changed = this.all.find(({ kvs, range }) => {
+      const now = other.find(range)?.kvs ?? []
+      return now.length !== kvs.length || kvs.some((kv, index) => now[index]!.modRevision !== kv.modRevision)
+    })
+    return changed === undefined ? undefined : nameOfRange(changed.range)
+  }
+
   /** The key as it was read, if it was; `None` inside where it did not exist. */
   keyOf(key: Uint8Array): Option.Option<KeyValue> | undefined {
     const reading = this.find(KeyRange.single(key))
