@@ -510,6 +510,20 @@ describe("a fence", () => {
       }).pipe(Effect.scoped)
     )
 
+    it.effect("holds for a layer that is provided inside, also where it was built outside already", () =>
+      Effect.gen(function* () {
+        const held = yield* lock("layers/lock")
+        const writing = Effect.provide(EtcdKv.put("layers/k", "v"), EtcdKv.layer)
+        const inside = Effect.updateContext(writing, (context: Context.Context<EtcdClient.EtcdClient>) =>
+          Fence.services(context, held.fence)
+        )
+        yield* inside
+        yield* held.release
+        assert.strictEqual((yield* reason(inside))._tag, "Fenced")
+        assert.strictEqual(held.refusals(), 1)
+      }).pipe(Effect.provide(EtcdKv.layer))
+    )
+
     it.effect("holds for a client that is made of the fenced one, and for one that it is made of", () =>
       Effect.gen(function* () {
         const client = yield* EtcdClient.EtcdClient

@@ -28,6 +28,7 @@
 import type { DescMethod, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as EtcdClient from "../../EtcdClient.ts"
@@ -235,5 +236,14 @@ export const services = <R>(context: Context.Context<R>, fence: Fence): Context.
     }
   const withClient = replaced(context, EtcdClient.EtcdClient, (self) => client(self, fence))
   const withKv = replaced(withClient, EtcdKv.EtcdKv, over(kv))
-  return replaced(withKv, EtcdTxn.EtcdTxn, over(txn))
+  return builtInside(replaced(withKv, EtcdTxn.EtcdTxn, over(txn)))
 }
+
+/**
+ * A layer that is provided inside is built there, over what is fenced: what was built of it outside would be taken for it
+ * otherwise, and write past the fence.
+ */
+const builtInside = <R>(context: Context.Context<R>): Context.Context<R> =>
+  Option.isNone(Context.getOption(context, Layer.CurrentMemoMap))
+    ? context
+    : (Context.add(context, Layer.CurrentMemoMap, Layer.makeMemoMapUnsafe()) as Context.Context<R>)
