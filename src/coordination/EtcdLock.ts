@@ -45,11 +45,9 @@
  */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
-import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
@@ -57,9 +55,8 @@ import type * as Scope from "effect/Scope"
 import type * as EtcdError from "../EtcdError.ts"
 import type { LeaseId } from "../EtcdId.ts"
 import * as EtcdKv from "../EtcdKv.ts"
-import * as EtcdTxn from "../EtcdTxn.ts"
-import * as Origin from "../internal/client/origin.ts"
-import * as Fence from "../internal/coordination/fence.ts"
+import type * as EtcdTxn from "../EtcdTxn.ts"
+import * as Held_ from "../internal/coordination/held.ts"
 import * as Hold from "../internal/coordination/hold.ts"
 import * as Line from "../internal/coordination/line.ts"
 import * as Parts_ from "../internal/coordination/parts.ts"
@@ -343,81 +340,8 @@ export const all = (locks: ReadonlyArray<Lock>): Lock => {
 // What is held
 // -----------------------------------------------------------------------------
 
-const lostBecause: { readonly [reason in LockLost["reason"]]: string } = {
-  "not-renewed": "no keep-alive of the session was answered in time",
-  "not-found": "etcd does not have the lease of the session any more: it expired, or somebody revoked it",
-  deleted: "its key was deleted, or somebody else has put it",
-  fenced: "etcd refused a write under it, since its key is not there any more",
-  refused: "the user may not renew the lease of the session",
-  regressed: "the store has gone back, or is that of another cluster",
-  unwatched: "whether its key is there cannot be seen any more",
-  closed: "the session was closed",
-  revoked: "the session was closed",
-  released: "it was given back"
-}
-
-const namesOf = ({ spec }: Line.Entry): ReadonlyArray<string> => spec.places.map(({ name }) => name)
-
-const show = (names: ReadonlyArray<string>): string => names.map((name) => JSON.stringify(name)).join(" and ")
-
-const lockLost = (entry: Line.Entry, { cause, reason }: Session.Loss, overrunMillis = 0): LockLost => {
-  const names = namesOf(entry)
-  const overrun = Duration.millis(overrunMillis)
-  const tooLong =
-    overrunMillis === 0
-      ? ""
-      : ` What ran under it went on for ${Duration.format(overrun)} when somebody else could have it.`
-  const because = cause === undefined ? "" : ` ${cause.message}`
-  return new LockLost({
-    names,
-    token: entry.revision,
-    reason,
-    message: `The lock ${show(names)} is lost: ${lostBecause[reason]}.${tooLong}${because}`,
-    overrun,
-    ...(cause === undefined ? {} : { cause })
-  })
-}
-
-/** A write was refused, which nothing but the loss of the key explains. */
-const onFenced = (entry: Line.Entry) => () => Line.settle(entry, { reason: "fenced", cause: undefined })
-
-const heldBy = (entry: Line.Entry): Held => {
-  const { keys, revision, session } = entry
-  const fence = EtcdTxn.every(keys.map((key) => EtcdTxn.createRevision(key).equals(revision)))
-  const lossNow = Effect.suspend(() =>
-    entry.loss === undefined ? Effect.void : Effect.fail(lockLost(entry, entry.loss))
-  )
-  return {
-    key: keys[0]!,
-    keys,
-    token: revision,
-    acquiredRevision: entry.acquiredRevision,
-    lost: Effect.map(Deferred.await(entry.lost), (loss) => lockLost(entry, loss)),
-    remaining: Effect.sync(() => Duration.millis(Line.remaining(entry))),
-    isHeldUnsafe: () => Line.isHeld(entry),
-    fence,
-    commit: (op) =>
-      Effect.andThen(
-        lossNow,
-        Effect.flatMap(session.txn.commit(EtcdTxn.make({ compare: fence, success: op })), (result) => {
-          if (result.succeeded) return Effect.succeed(result.results as never)
-          onFenced(entry)()
-          return Effect.fail(lockLost(entry, { reason: "fenced", cause: undefined }))
-        })
-      ),
-    sequencer: {
-      key: Line.absolute(session, keys[0]!),
-      revision,
-      clusterId: entry.clusterId
-    }
-  }
-}
-
-const reentrant = (names: string) =>
-  Checks.invalid(
-    `EtcdLock: ${names} is held already by this fiber, or by the work that it is a part of, which would wait for itself. ` +
-      "Use the lock that is held, or another name for what is inside of it."
-  )
+const lockLost: Held_.Tell<LockLost> = (entry, loss, overrunMillis) =>
+  new LockLost(Held_.lossOf("The lock", entry, loss, overrunMillis))
 
 const specOf = ({ confirms, owner, places }: Parts): Line.Spec => ({ places, value: owner ?? Parts_.self(), confirms })
 
@@ -428,9 +352,8 @@ const prepared = Effect.fnUntraced(function* (who: string, lock: Lock) {
   const parts = partsOf(lock)
   if (parts.problem !== undefined) return yield* Effect.fail(Checks.invalid(parts.problem))
   const session = Session.of(yield* EtcdSession)
-  for (const { name } of parts.places) {
-    if (yield* Hold.holdsAlready(session, name)) return yield* Effect.fail(reentrant(JSON.stringify(name)))
-  }
+  const names = parts.places.map(({ name }) => name)
+  yield* Held_.notAgain("EtcdLock", "lock", session, names)
   return { parts, session }
 })
 
@@ -466,44 +389,20 @@ export const acquire = (lock: Lock): Effect.Effect<Held, EtcdError.EtcdError, Sc
   Effect.gen(function* () {
     const { parts, session } = yield* prepared("EtcdLock.acquire", lock)
     const entry = yield* Line.enter(session, specOf(parts), "waits")
-    return heldBy(entry!)
+    return Held_.make(entry!, lockLost)
   })
-
-const overruns = Metric.counter("etcd_lock_overruns", {
-  description: "How often work went on under a lock when somebody else could have it.",
-  incremental: true
-})
-
-const tellOfOverrun = (lost: LockLost): Effect.Effect<void> =>
-  Effect.andThen(
-    Metric.update(overruns, 1),
-    Effect.logError("etcd lock is lost, and what runs under it goes on", show(lost.names), lost.message)
-  )
 
 /** Runs an effect under an entry, and gives that back. */
 const runUnder = <A, E, R>(
   entry: Line.Entry,
-  parts: Parts,
+  { fence, overrun }: Parts,
   self: Effect.Effect<A, E, R>,
   restore: Line.Restore
-): Effect.Effect<A, E | LockLost, Exclude<R, Held>> => {
-  const { session } = entry
-  const held = heldBy(entry)
-  const fence: Fence.Fence = {
-    compares: Fence.below(session.client, held.fence),
-    root: Origin.of(session.client).root,
-    onFenced: onFenced(entry)
-  }
-  const inside = Effect.updateContext(self, (context: Context.Context<Exclude<R, Held>>) => {
-    const own = Context.add(context, Held, held) as Context.Context<R>
-    return parts.fence ? Fence.services(own, fence) : own
-  })
-  const overrun = parts.overrun ?? tellOfOverrun
-  return Hold.run(entry, inside, (loss) => overrun(lockLost(entry, loss)), restore).pipe(
-    Effect.ensuring(Line.leave(entry)),
-    Effect.flatMap((end) => Hold.conclude(end, ({ overrunMillis }, loss) => lockLost(entry, loss, overrunMillis)))
+): Effect.Effect<A, E | LockLost, Exclude<R, Held>> =>
+  Effect.flatMap(
+    Held_.during(entry, { fence, overrun, tell: lockLost }, Held.context(Held_.make(entry, lockLost)), self, restore),
+    (end) => Hold.conclude(end, lockLost)
   )
-}
 
 const runLocked = <A, E, R>(
   who: string,

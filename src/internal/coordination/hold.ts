@@ -9,6 +9,7 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Predicate from "effect/Predicate"
 import { EtcdError } from "../../EtcdError.ts"
 import * as Time from "../time.ts"
 import * as Line from "./line.ts"
@@ -32,6 +33,7 @@ export const holdsAlready = (session: Session.Session, name: string): Effect.Eff
 
 /** How the work ended. */
 export interface End<out A, out E> {
+  readonly entry: Line.Entry
   readonly exit: Exit.Exit<A, E>
   /** Why the entry was lost meanwhile. */
   readonly loss: Session.Loss | undefined
@@ -111,6 +113,7 @@ export const run = <A, E, R>(
     Deferred.doneUnsafe(ended, Exit.void)
     const overrunMillis = ending === undefined ? 0 : Math.max(0, session.time.now() - limitOf(ending))
     return {
+      entry,
       exit: exit ?? Exit.interrupt(),
       loss: entry.loss,
       overrunMillis
@@ -119,20 +122,35 @@ export const run = <A, E, R>(
 
 const isFenced = (error: unknown): boolean => error instanceof EtcdError && error.reason._tag === "Fenced"
 
-/** What a failure says beyond that the work was interrupted, and refused by the fence, because of the loss. */
-const ownReasons = <E>(cause: Cause.Cause<E>): ReadonlyArray<Cause.Reason<E>> =>
-  cause.reasons.filter(
-    (reason) => !Cause.isInterruptReason(reason) && !(Cause.isFailReason(reason) && isFenced(reason.error))
-  )
+/** Whether an error tells the very loss, by which the work has learned of it. */
+const tells = ({ revision, spec }: Line.Entry, error: unknown): boolean => {
+  if (!Predicate.isTagged(error, "LockLost")) return false
+  const { names, token } = error as unknown as { readonly names: ReadonlyArray<string>; readonly token: bigint }
+  return token === revision && names.length === spec.places.length && names[0] === spec.places[0]!.name
+}
+
+/** Whether it says no more than that the entry was lost: the interruption, and what was refused under it. */
+const isOfLoss = <E>(entry: Line.Entry, reason: Cause.Reason<E>): boolean => {
+  if (Cause.isInterruptReason(reason)) return true
+  const error = Cause.isFailReason(reason) ? reason.error : reason.defect
+  return isFenced(error) || tells(entry, error)
+}
+
+/** What a failure says beside the loss of the entry. */
+const ownReasons = <E>(entry: Line.Entry, cause: Cause.Cause<E>): ReadonlyArray<Cause.Reason<E>> =>
+  cause.reasons.filter((reason) => !isOfLoss(entry, reason))
+
+/** Whether work ended because its entry was lost, and for no other reason. */
+export const isByLoss = <A, E>({ entry, exit, loss }: End<A, E>): boolean =>
+  loss !== undefined && Exit.isFailure(exit) && ownReasons(entry, exit.cause).length === 0
 
 /** The result of work: where its entry was lost that is the failure, beside what else went wrong. */
 export const conclude = <A, E, L>(
-  end: End<A, E>,
-  lost: (end: End<A, E>, loss: Session.Loss) => L
+  { entry, exit, loss, overrunMillis }: End<A, E>,
+  tell: (entry: Line.Entry, loss: Session.Loss, overrunMillis: number) => L
 ): Exit.Exit<A, E | L> => {
-  const { exit, loss } = end
   if (loss === undefined) return exit
-  const failure = Cause.makeFailReason(lost(end, loss))
-  const others = Exit.isFailure(exit) ? ownReasons(exit.cause) : []
+  const failure = Cause.makeFailReason(tell(entry, loss, overrunMillis))
+  const others = Exit.isFailure(exit) ? ownReasons(entry, exit.cause) : []
   return Exit.failCause(Cause.fromReasons<E | L>([failure, ...others]))
 }

@@ -75,7 +75,7 @@ export interface Place {
 export interface Spec {
   readonly places: ReadonlyArray<Place>
   /** What its keys hold. */
-  readonly value: string
+  readonly value: KeyRange.Bytes
   /** Whether the place is read again after waiting, together with the own key, before the entry counts as admitted. */
   readonly confirms: boolean
 }
@@ -136,7 +136,8 @@ const kindOf = (suffix: string, lease: EtcdId.LeaseId): Kind | undefined => {
   return own === hex || own.startsWith(`${hex}.`) ? "own" : undefined
 }
 
-const standingOf = (name: string, kv: KeyValue): Standing | undefined => {
+/** Who has a key in a line, if anybody stands there with it. */
+export const standingOf = (name: string, kv: KeyValue): Standing | undefined => {
   const lease = Option.getOrUndefined(kv.lease)
   if (lease === undefined) return undefined
   const key = kv.keyString

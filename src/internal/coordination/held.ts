@@ -1,0 +1,186 @@
+/**
+ * What whoever holds an entry is given, and work under it with the fence: the same for locks and elections, which differ in
+ * what they call it.
+ *
+ * @internal
+ */
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+import type { EtcdError } from "../../EtcdError.ts"
+import type { ClusterId } from "../../EtcdId.ts"
+import * as EtcdTxn from "../../EtcdTxn.ts"
+import * as Origin from "../client/origin.ts"
+import * as Checks from "../options.ts"
+import * as Fence from "./fence.ts"
+import * as Hold from "./hold.ts"
+import * as Line from "./line.ts"
+import type * as Session from "./session.ts"
+
+/** What the error is made of that tells of a loss. */
+export interface Lost {
+  readonly names: ReadonlyArray<string>
+  readonly token: bigint
+  readonly reason: Session.Loss["reason"]
+  readonly message: string
+  readonly overrun: Duration.Duration
+  readonly cause?: EtcdError
+}
+
+/** Makes that error. */
+export type Tell<L extends Lost> = (entry: Line.Entry, loss: Session.Loss, overrunMillis: number) => L
+
+/** What whoever holds an entry is given. What it says is said where it is given out. */
+export interface Held<L> {
+  readonly key: string
+  readonly keys: ReadonlyArray<string>
+  readonly token: bigint
+  readonly acquiredRevision: bigint
+  readonly lost: Effect.Effect<L>
+  readonly remaining: Effect.Effect<Duration.Duration>
+  readonly isHeldUnsafe: () => boolean
+  readonly fence: EtcdTxn.Compare
+  readonly commit: <A>(op: EtcdTxn.Op<A>) => Effect.Effect<A, EtcdError | L>
+  readonly sequencer: { readonly key: string; readonly revision: bigint; readonly clusterId: ClusterId }
+}
+
+const lostBecause: { readonly [reason in Lost["reason"]]: string } = {
+  "not-renewed": "no keep-alive of the session was answered in time",
+  "not-found": "etcd does not have the lease of the session any more: it expired, or somebody revoked it",
+  deleted: "its key was deleted, or somebody else has put it",
+  fenced: "etcd refused a write under it, since its key is not there any more",
+  refused: "the user may not renew the lease of the session",
+  regressed: "the store has gone back, or is that of another cluster",
+  unwatched: "whether its key is there cannot be seen any more",
+  closed: "the session was closed",
+  revoked: "the session was closed",
+  released: "it was given back"
+}
+
+const namesOf = ({ spec }: Line.Entry): ReadonlyArray<string> => spec.places.map(({ name }) => name)
+
+const show = (names: ReadonlyArray<string>): string => names.map((name) => JSON.stringify(name)).join(" and ")
+
+/** What is said of a loss. `what`: as in "The lock". */
+export const lossOf = (
+  what: string,
+  entry: Line.Entry,
+  { cause, reason }: Session.Loss,
+  overrunMillis: number
+): Lost => {
+  const names = namesOf(entry)
+  const overrun = Duration.millis(overrunMillis)
+  const tooLong =
+    overrunMillis === 0
+      ? ""
+      : ` What ran under it went on for ${Duration.format(overrun)} when somebody else could have it.`
+  const because = cause === undefined ? "" : ` ${cause.message}`
+  return {
+    names,
+    token: entry.revision,
+    reason,
+    message: `${what} ${show(names)} is lost: ${lostBecause[reason]}.${tooLong}${because}`,
+    overrun,
+    ...(cause === undefined ? {} : { cause })
+  }
+}
+
+/** A write was refused, which nothing but the loss of the key explains. */
+const onFenced = (entry: Line.Entry) => () => Line.settle(entry, { reason: "fenced", cause: undefined })
+
+/** Holds as long as all keys of an entry are there, as they were put. */
+const fenceOf = ({ keys, revision }: Line.Entry): EtcdTxn.Compare =>
+  EtcdTxn.every(keys.map((key) => EtcdTxn.createRevision(key).equals(revision)))
+
+export const make = <L extends Lost>(entry: Line.Entry, tell: Tell<L>): Held<L> => {
+  const { keys, revision, session } = entry
+  const fence = fenceOf(entry)
+  const lossNow = Effect.suspend(() =>
+    entry.loss === undefined ? Effect.void : Effect.fail(tell(entry, entry.loss, 0))
+  )
+  return {
+    key: keys[0]!,
+    keys,
+    token: revision,
+    acquiredRevision: entry.acquiredRevision,
+    lost: Effect.map(Deferred.await(entry.lost), (loss) => tell(entry, loss, 0)),
+    remaining: Effect.sync(() => Duration.millis(Line.remaining(entry))),
+    isHeldUnsafe: () => Line.isHeld(entry),
+    fence,
+    commit: (op) =>
+      Effect.andThen(
+        lossNow,
+        Effect.flatMap(session.txn.commit(EtcdTxn.make({ compare: fence, success: op })), (result) => {
+          if (result.succeeded) return Effect.succeed(result.results as never)
+          onFenced(entry)()
+          return Effect.fail(tell(entry, { reason: "fenced", cause: undefined }, 0))
+        })
+      ),
+    sequencer: {
+      key: Line.absolute(session, keys[0]!),
+      revision,
+      clusterId: entry.clusterId
+    }
+  }
+}
+
+/** Refuses whoever would wait for itself. `what`: as in "lock". */
+export const notAgain = Effect.fnUntraced(function* (
+  who: string,
+  what: string,
+  session: Session.Session,
+  names: ReadonlyArray<string>
+): Effect.fn.Return<void, EtcdError> {
+  for (const name of names) {
+    if (!(yield* Hold.holdsAlready(session, name))) continue
+    const message =
+      `${who}: ${JSON.stringify(name)} is held already by this fiber, or by the work that it is a part of, which would ` +
+      `wait for itself. Use the ${what} that is held, or another name for what is inside of it.`
+    return yield* Effect.fail(Checks.invalid(message))
+  }
+})
+
+const overruns = Metric.counter("etcd_lock_overruns", {
+  description: "How often work went on under a lock when somebody else could have it.",
+  incremental: true
+})
+
+const tellOfOverrun = (lost: Lost): Effect.Effect<void> =>
+  Effect.andThen(
+    Metric.update(overruns, 1),
+    Effect.logError("etcd lock is lost, and what runs under it goes on", show(lost.names), lost.message)
+  )
+
+/** How work is run. */
+export interface How<L extends Lost> {
+  readonly fence: boolean
+  /** Undefined: it is logged, and counted. */
+  readonly overrun: ((lost: L) => Effect.Effect<unknown>) | undefined
+  readonly tell: Tell<L>
+}
+
+/** Runs an effect under an entry, with services of its own, and gives the entry back. */
+export const during = <A, E, R, Provided, L extends Lost>(
+  entry: Line.Entry,
+  { fence, overrun = tellOfOverrun, tell }: How<L>,
+  services: Context.Context<Provided>,
+  self: Effect.Effect<A, E, R>,
+  restore: Line.Restore
+): Effect.Effect<Hold.End<A, E>, never, Exclude<R, Provided>> => {
+  const { session } = entry
+  const limits: Fence.Fence = {
+    compares: Fence.below(session.client, fenceOf(entry)),
+    root: Origin.of(session.client).root,
+    onFenced: onFenced(entry)
+  }
+  const inside = Effect.updateContext(self, (context: Context.Context<Exclude<R, Provided>>) => {
+    const own = Context.merge(context, services) as Context.Context<R>
+    return fence ? Fence.services(own, limits) : own
+  })
+  return Effect.ensuring(
+    Hold.run(entry, inside, (loss) => overrun(tell(entry, loss, 0)), restore),
+    Line.leave(entry)
+  )
+}
