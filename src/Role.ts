@@ -37,6 +37,9 @@
  * or the create revision of a key on a lease (`EtcdLease`), as etcd's own elections and locks have it. What is not etcd
  * takes that revision along with each request, and refuses one that is lower than it has seen.
  *
+ * A program that runs no node, or is to lead whichever node does, stands in an election of its own, whose leader's writes
+ * to etcd are fenced: `EtcdElection.whileElected` of `effect-etcd/coordination`, which says how the two differ.
+ *
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"

@@ -7,7 +7,6 @@
 import { execFile } from "node:child_process"
 import * as NodeFs from "node:fs"
 import * as NodePath from "node:path"
-import process from "node:process"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, layer } from "@effect/vitest"
 import * as Data from "effect/Data"
@@ -28,16 +27,8 @@ import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
 import * as KeyRange from "../src/KeyRange.ts"
+import { etcdctl, isExecutable, missing } from "./support/etcdctl.ts"
 
-const isExecutable = (file: string): boolean => NodeFs.statSync(file, { throwIfNoEntry: false })?.isFile() === true
-
-const inPath = (name: string): string | undefined =>
-  (process.env.PATH ?? "")
-    .split(NodePath.delimiter)
-    .map((directory) => NodePath.join(directory, name))
-    .find(isExecutable)
-
-const etcdctl = process.env.ETCDCTL_BINARY ?? inPath("etcdctl")
 const etcdutl = [etcdctl === undefined ? "" : NodePath.join(NodePath.dirname(etcdctl), "etcdutl")].find(isExecutable)
 
 class CommandFailed extends Data.TaggedError("CommandFailed")<{ readonly message: string }> {}
@@ -65,8 +56,6 @@ const node = Layer.mergeAll(EtcdAuth.layer, EtcdLease.layer, EtcdMembership.laye
   Layer.provideMerge(EtcdLayer.ephemeral({}, { log: false })),
   Layer.provideMerge(NodeServices.layer)
 )
-
-const missing = etcdctl === undefined ? " (skipped: no etcdctl in ETCDCTL_BINARY or the PATH)" : ""
 
 describe.skipIf(etcdctl === undefined)(`etcdctl agrees${missing}`, () => {
   layer(node, { excludeTestServices: true })((it) => {

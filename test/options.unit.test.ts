@@ -21,6 +21,7 @@ import * as Schema from "effect/Schema"
 import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import { expectTypeOf } from "vitest"
+import * as EtcdElection from "../src/coordination/EtcdElection.ts"
 import * as EtcdLock from "../src/coordination/EtcdLock.ts"
 import * as EtcdMirror from "../src/coordination/EtcdMirror.ts"
 import * as EtcdSession from "../src/coordination/EtcdSession.ts"
@@ -362,6 +363,9 @@ const services = Effect.gen(function* () {
       EtcdSession.fromClient(client, options)
     ),
     takingOptions("EtcdMirror.make", "EtcdMirror.Options", (options) => EtcdMirror.make("a/", options)),
+    takingOptions("EtcdElection.make", "EtcdElection.Options", (options) =>
+      EtcdElection.campaign(EtcdElection.make("name", options), "value")
+    ),
     takingOptions("EtcdLock.make", "EtcdLock.Options", (options) => EtcdLock.acquire(EtcdLock.make("name", options))),
     takingOptions("EtcdStm.tx", "EtcdStm.Options", (options) => EtcdStm.tx(EtcdStm.get("a"), options)),
     takingOptions("EtcdStm.put", "EtcdStm.PutOptions", (options) => EtcdStm.tx(EtcdStm.put("a", "b", options))),

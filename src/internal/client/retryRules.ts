@@ -95,7 +95,7 @@ export const rules: { readonly [Tag in Reason["_tag"]]: Decision | "unavailable"
 const unavailable = 14
 
 /** What to do about a failure, whatever its outcome: what the table says. */
-const worthwhile = (reason: Reason): Decision => {
+export const worthwhile = (reason: Reason): Decision => {
   if (reason._tag === "Unreachable" && reason.lasting === true) return "another"
   const rule = rules[reason._tag]
   if (rule !== "unavailable") return rule
