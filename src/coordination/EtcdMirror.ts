@@ -167,8 +167,8 @@ export interface Lag {
   /** How long ago the view was surely current: a linearizable read would have answered the same then. */
   readonly age: Duration.Duration
   /**
-   * Whether the last look at the store succeeded: within five seconds a server answered, and the view was found to be, or
-   * came to be, where the store was.
+   * Whether the last look at the store ended well: a server answered, and the view was found to be, or came to be, where
+   * the store was. Not while one takes longer than five seconds.
    */
   readonly connected: boolean
 }

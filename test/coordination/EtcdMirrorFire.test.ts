@@ -2,7 +2,7 @@
  * Mirrors under fire: writers at full speed on a cluster whose members are killed, paused and restarted, and whose history
  * is compacted. Each key is written together with another one, so that half a transaction would show.
  *
- * `MIRROR_FIRE_SECONDS` says how long, 3 by default, and `MIRROR_FIRE_KEYS` how many keys there are, 2000 by default:
+ * `MIRROR_FIRE_SECONDS` says how long, 2 by default, and `MIRROR_FIRE_KEYS` how many keys there are, 1000 by default:
  * `MIRROR_FIRE_SECONDS=60 MIRROR_FIRE_KEYS=100000 npx vitest run test/coordination/EtcdMirrorFire.test.ts`.
  */
 import process from "node:process"
@@ -28,8 +28,8 @@ import { freeze, until } from "../support/machine.ts"
 import { replaying } from "../support/mirror.ts"
 import { makeRandom, type Random } from "../support/random.ts"
 
-const seconds = Number(process.env.MIRROR_FIRE_SECONDS ?? 3)
-const keys = Number(process.env.MIRROR_FIRE_KEYS ?? 2000)
+const seconds = Number(process.env.MIRROR_FIRE_SECONDS ?? 2)
+const keys = Number(process.env.MIRROR_FIRE_KEYS ?? 1000)
 const pairs = keys / 2
 
 const keyOf = (pair: number, half: "a" | "b") => `fire/${String(pair).padStart(6, "0")}/${half}`

@@ -3,13 +3,22 @@ import { bytesOf, keyOf, SortedMap, textOf } from "../../src/internal/coordinati
 import * as Keys from "../../src/internal/keys.ts"
 import { makeRandom } from "../support/random.ts"
 
+type Entries = ReadonlyArray<readonly [string, unknown]>
+
+/** Whether these are the same keys, with the very same values. */
+const assertSame = (found: Entries, expected: Entries) => {
+  assert.strictEqual(found.length, expected.length)
+  const other = found.findIndex(([key, value], at) => key !== expected[at]![0] || value !== expected[at]![1])
+  assert.deepStrictEqual(found[other], expected[other])
+}
+
 const sorted = <A>(model: ReadonlyMap<string, A>) => [...model].sort(([a], [b]) => (a < b ? -1 : 1))
 
 describe("the map of a mirror", () => {
   it("is what a Map would be after the same changes, and its versions stay as they were", () => {
-    for (let seed = 0; seed < 6; seed++) {
+    for (let seed = 0; seed < 4; seed++) {
       const random = makeRandom(seed)
-      const keys = 1 + random(3000)
+      const keys = 1 + random(2000)
       // Of one kind more than of the other, so that it grows and shrinks.
       const inclinations = [8, 2, 5, 0]
       let map: SortedMap<{ n: number }> = SortedMap.empty()
@@ -34,17 +43,16 @@ describe("the map of a mirror", () => {
         assert.strictEqual(map.size, model.size)
         versions.push({ map, entries: sorted(model) })
       }
-      for (const { map, entries } of versions) assert.deepStrictEqual([...map.entries()], entries)
-      for (let n = 0; n < 50; n++) {
+      for (const { map, entries } of versions) assertSame([...map.entries()], entries)
+      const last = sorted(model)
+      for (let n = 0; n < 30; n++) {
         const key = `key/${random(keys)}`
         assert.strictEqual(map.get(key), model.get(key))
         const end = `key/${random(keys)}`
-        assert.deepStrictEqual(
-          [...map.entries(key, end)],
-          sorted(model).filter(([one]) => one >= key && one < end)
-        )
+        const expected = last.filter(([one]) => one >= key && one < end)
+        assertSame([...map.entries(key, end)], expected)
       }
-      for (let n = 0; n < 20; n++) {
+      for (let n = 0; n < 12; n++) {
         const older = versions[random(versions.length)]!
         const newer = versions[random(versions.length)]!
         const replayed = new Map(older.entries)
@@ -59,7 +67,7 @@ describe("the map of a mirror", () => {
           if (after === undefined) replayed.delete(key)
           else replayed.set(key, after)
         }
-        assert.deepStrictEqual(sorted(replayed), newer.entries)
+        assertSame(sorted(replayed), newer.entries)
       }
     }
   })

@@ -44,7 +44,7 @@ const longestPause = 1000
 /** After so many requests for progress in vain the keys are compared. */
 const patientTries = 3
 
-/** How long a look may take until the mirror counts as cut off, and the pause until the next one. */
+/** How long a look may take until the mirror counts as cut off, and the pause after one that has failed. */
 const lookMillis = 5000
 const lookAgainMillis = 1000
 
@@ -177,13 +177,13 @@ export class Follower<A> {
 
   /** The store has gone back, and the watch has not noticed yet. */
   private startOver(history: number): Effect.Effect<void, EtcdError.EtcdError> {
-    const { copy } = this
+    const { copy, request } = this
     return Effect.suspend(() => {
       if (copy.history === history) Deferred.doneUnsafe(this.abandoned, Exit.void)
-      return Effect.andThen(
-        copy.until(() => copy.history !== history || copy.failure !== undefined),
-        () => this.failing
-      )
+      // Two stores that answer in turns are not read without a pause.
+      return copy
+        .until(() => copy.history !== history || copy.failure !== undefined)
+        .pipe(Effect.andThen(Time.sleep(request.time, firstPause)), Effect.andThen(Effect.suspend(() => this.failing)))
     })
   }
 
@@ -225,16 +225,20 @@ export class Follower<A> {
   })
 
   private readonly look: Effect.Effect<never> = Effect.suspend(() => {
+    const { copy } = this
     const { intervalMillis, time } = this.request
-    const once = Time.patiently(time, Effect.map(Effect.exit(this.confirm), Exit.isSuccess), lookMillis, () =>
-      Effect.succeed(false)
-    )
-    const looking = Effect.flatMap(once, (isConnected) => {
-      this.isConnected = isConnected
+    const giveUp = () =>
+      Effect.suspend(() => {
+        this.isConnected = false
+        return Effect.never
+      })
+    const looking = Effect.flatMap(Time.patiently(time, Effect.exit(this.confirm), lookMillis, giveUp), (exit) => {
+      this.isConnected = Exit.isSuccess(exit)
+      if (copy.failure !== undefined) return Effect.never
       return Time.sleep(time, this.isConnected ? intervalMillis : Math.min(intervalMillis, lookAgainMillis))
     })
     return Effect.andThen(
-      this.copy.until(() => this.copy.history > 0),
+      copy.until(() => copy.history > 0),
       Effect.forever(looking)
     )
   })
