@@ -86,7 +86,7 @@ describe("README", () => {
         assert.include(results[0]!.output, "world")
         assert.include(results[1]!.output, "Put settings/color green")
         assert.include(results[2]!.output, "this one leads\ndb/version is 2")
-      assert.include(results[3]!.output, "the leader's work")
+        assert.include(results[3]!.output, "the leader's work")
         assert.include(results[4]!.output, "node")
         assert.include(results[5]!.output, "tries: 0")
         assert.include(results[6]!.output, "not-applied")
