@@ -66,7 +66,7 @@ describe("transfers between accounts, by several processes on three members", ()
         const count = Effect.gen(function* () {
           const { kvs } = yield* kv.range(KeyRange.prefix("bank/clerks/"))
           return new Map(kvs.map((kv) => [kv.keyString, Number(kv.valueString)]))
-        })
+        }).pipe(Effect.retry(Schedule.spaced("10 millis")))
         const total = Effect.map(count, (counts) => [...counts.values()].reduce((sum, n) => sum + n, 0))
         const progress = Effect.gen(function* () {
           const before = yield* total
