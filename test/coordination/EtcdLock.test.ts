@@ -359,6 +359,30 @@ describe("EtcdLock", () => {
       })
     )
 
+    it.effect("is not held by who waits for it with a lease that is gone, whoever held it with the same one", () =>
+      Effect.gen(function* () {
+        for (let round = 0; round < 10; round++) {
+          const lock = EtcdLock.make(`one/same-lease/${round}`)
+          const order: Array<string> = []
+          const { id } = yield* EtcdSession.current
+          const holder = yield* start(EtcdLock.withLock(Effect.never, lock))
+          yield* queued(lock, 1)
+          const note = (who: string) =>
+            EtcdLock.withLock(
+              Effect.sync(() => order.push(who)),
+              lock
+            )
+          const next = yield* start(note("of the same session"))
+          yield* queued(lock, 2)
+          const other = yield* start(elsewhere(note("of another one")))
+          yield* queued(lock, 3)
+          yield* EtcdLease.revoke(id)
+          yield* Fiber.awaitAll([holder, next, other])
+          assert.deepStrictEqual(order, ["of another one", "of the same session"])
+        }
+      })
+    )
+
     it.effect("loses its place with its session, and stands in line anew", () =>
       Effect.gen(function* () {
         const lock = EtcdLock.make("one/anew")
