@@ -1,0 +1,161 @@
+/**
+ * Contenders as processes that are watched over: what they say, and what befalls them.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { join } from "node:path"
+import process from "node:process"
+import type { Readable } from "node:stream"
+import * as Effect from "effect/Effect"
+import { until } from "../../support/machine.ts"
+import type { Link } from "./link.ts"
+import { eachLine, now, type Said, type Settings, sayingFd, stopBetween } from "./protocol.ts"
+import type { Stop, Work } from "./verdict.ts"
+
+/** What is known of all contenders. */
+export interface Record {
+  readonly works: Array<Work>
+  readonly stops: Array<Stop>
+  /** How works and acquisitions ended, and why, counted. */
+  readonly ends: Map<string, number>
+  readonly processes: Array<ChildProcess>
+}
+
+export const newRecord = (): Record => ({ works: [], stops: [], ends: new Map(), processes: [] })
+
+/** A process, and those that come after it. */
+export interface Contender {
+  readonly link: Link
+  /** The process that runs. Its works are said to be this one's. */
+  name: string
+  child: ChildProcess
+  isReady: boolean
+  /** The locks that it had read under, when it stopped itself, and with which token. */
+  stopped: { readonly token: number; readonly locks: ReadonlyArray<string>; readonly at: number } | undefined
+  /** Whether something befalls it. */
+  isBusy: boolean
+}
+
+export const make = (link: Link): Contender => ({
+  link,
+  name: "",
+  child: undefined!,
+  isReady: false,
+  stopped: undefined,
+  isBusy: false
+})
+
+const count = (counts: Map<string, number>, what: string): void => void counts.set(what, (counts.get(what) ?? 0) + 1)
+
+const hear = (contender: Contender, record: Record, open: Map<number, Work>, said: Said): void => {
+  const { name } = contender
+  switch (said._tag) {
+    case "Ready":
+      contender.isReady = true
+      return
+    case "Entered": {
+      const { at, locks, token } = said
+      const work: Work = {
+        contender: name,
+        token,
+        locks,
+        from: at,
+        to: Number.POSITIVE_INFINITY,
+        outcome: undefined
+      }
+      open.set(token, work)
+      record.works.push(work)
+      return
+    }
+    case "Stopping":
+      contender.stopped = said
+      return
+    case "Left":
+      open.get(said.token)!.to = said.at
+      return
+    case "Returned":
+      open.get(said.token)!.outcome = said.outcome
+      open.delete(said.token)
+      count(record.ends, said.why === "" ? said.outcome : `${said.outcome}: ${said.why}`)
+      return
+    case "NotAcquired":
+      count(record.ends, `not acquired: ${said.why}`)
+      return
+    case "Overrun":
+      count(record.ends, "overrun")
+      return
+    case "Stalled":
+      record.stops.push({ contender: name, from: said.from, to: said.to })
+  }
+}
+
+/** Starts its process; what came to nothing because that was killed ends then. */
+export const begin = (contender: Contender, record: Record, name: string, settings: Settings): void => {
+  const args = [join(import.meta.dirname, "contender.ts"), JSON.stringify(settings)]
+  const child = spawn(process.execPath, args, { stdio: ["pipe", "ignore", "inherit", "pipe"] })
+  const open = new Map<number, Work>()
+  record.processes.push(child)
+  contender.name = name
+  contender.child = child
+  contender.isReady = false
+  contender.stopped = undefined
+  child.stdin!.on("error", () => {})
+  eachLine(child.stdio[sayingFd] as Readable, (line) => hear(contender, record, open, JSON.parse(line) as Said))
+  child.once("exit", () => {
+    const at = now()
+    // What it has said is read first.
+    child.once("close", () => {
+      for (const work of open.values()) if (work.to === Number.POSITIVE_INFINITY) work.to = at
+    })
+  })
+}
+
+export const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null
+
+/** Kills its processes when the scope closes, or this process ends before. */
+export const killedAtLast = ({ processes }: Record) => {
+  const kill = () => {
+    for (const child of processes) child.kill("SIGKILL")
+  }
+  return Effect.acquireRelease(
+    Effect.sync(() => process.once("exit", kill)),
+    () =>
+      Effect.sync(() => {
+        process.off("exit", kill)
+        kill()
+      })
+  )
+}
+
+/** Lets something pass while it stands still, which it does since a time, and lets it go on. */
+const whileStopped = ({ child, name }: Contender, record: Record, from: number, passing: Effect.Effect<void>) =>
+  Effect.ensuring(
+    passing,
+    Effect.sync(() => {
+      record.stops.push({ contender: name, from, to: now() })
+      child.kill("SIGCONT")
+    })
+  )
+
+/** Sends SIGSTOP, and SIGCONT when something has passed. */
+export const freezeWhile = (contender: Contender, record: Record, passing: Effect.Effect<void>) =>
+  Effect.suspend(() => {
+    const from = now()
+    contender.child.kill("SIGSTOP")
+    return whileStopped(contender, record, from, passing)
+  })
+
+/** Lets it stop between reading and writing, until something has passed. */
+export const stopBetweenWhile = (
+  contender: Contender,
+  record: Record,
+  passing: (locks: ReadonlyArray<string>, token: number) => Effect.Effect<void>
+) =>
+  Effect.gen(function* () {
+    const { child } = contender
+    contender.stopped = undefined
+    child.stdin!.write(`${stopBetween}\n`)
+    yield* until(() => contender.stopped !== undefined || hasEnded(child))
+    if (contender.stopped === undefined) return
+    const { at, locks, token } = contender.stopped
+    yield* whileStopped(contender, record, at, passing(locks, token))
+  })

@@ -1,0 +1,79 @@
+/**
+ * What contenders and those who watch over them say to each other.
+ */
+import process from "node:process"
+
+/** What a contender is told when it starts. */
+export interface Settings {
+  /** What begins all keys of the run. */
+  readonly prefix: string
+  readonly endpoints: readonly [string, ...Array<string>]
+  /** The socket of the file server. */
+  readonly files: string
+  readonly locks: ReadonlyArray<string>
+  readonly fibers: number
+  readonly ttlMillis: number
+  readonly fence: boolean
+  readonly seed: number
+}
+
+/** How work under a lock ended: in the end with `withLock`, which says whether the lock was held all the time. */
+export type Outcome = "done" | "lost" | "refused" | "failed"
+
+/** What a contender says, each on a line of its own. Times are those of {@link now}. */
+export type Said =
+  | { readonly _tag: "Ready" }
+  /** The work has the locks. */
+  | { readonly _tag: "Entered"; readonly token: number; readonly locks: ReadonlyArray<string>; readonly at: number }
+  /** It has read, is about to write, and sends itself SIGSTOP. */
+  | { readonly _tag: "Stopping"; readonly token: number; readonly locks: ReadonlyArray<string>; readonly at: number }
+  /** The work has ended. */
+  | { readonly _tag: "Left"; readonly token: number; readonly at: number }
+  /** `withLock` has ended. */
+  | { readonly _tag: "Returned"; readonly token: number; readonly outcome: Outcome; readonly why: string }
+  /** Nothing could be locked. */
+  | { readonly _tag: "NotAcquired"; readonly why: string }
+  /** Work went on when somebody else could have the locks. */
+  | { readonly _tag: "Overrun" }
+  /** Its event loop stood still. */
+  | { readonly _tag: "Stalled"; readonly from: number; readonly to: number }
+
+/** The file descriptor that a contender says it on. */
+export const sayingFd = 3
+
+/** Tells the next work that comes between reading and writing to stop there. */
+export const stopBetween = "stop"
+
+/** How often each work writes. */
+export const steps = 3
+
+/** What is written under a lock. */
+export interface Written {
+  /** How many have written before, as who wrote first under this token had read it. */
+  readonly count: number
+  readonly token: number
+  readonly step: number
+}
+
+/** What the file server is asked. */
+export interface FileWrite {
+  readonly lock: string
+  readonly token: number
+}
+
+export const ledgerOf = (prefix: string, lock: string): string => `${prefix}ledger/${lock}`
+
+export const nameOf = (prefix: string, lock: string): string => `${prefix}locks/${lock}`
+
+/** Milliseconds on a clock that all processes of the machine share, and nobody sets. */
+export const now = (): number => Number(process.hrtime.bigint()) / 1e6
+
+/** Calls back with each line. */
+export const eachLine = (input: NodeJS.ReadableStream, onLine: (line: string) => void): void => {
+  let rest = ""
+  input.on("data", (data) => {
+    const lines = (rest + data).split("\n")
+    rest = lines.pop() ?? ""
+    for (const line of lines) onLine(line)
+  })
+}
