@@ -33,7 +33,7 @@
  *
  * An effect that goes on when somebody else could have the lock runs `overrun`; see {@link Options}.
  *
- * Joining a line reads who stands there, keys only: about 60 bytes for each, and half a millisecond more for a hundred of
+ * Joining a line reads who stands there: about 100 bytes for each, and half a millisecond more for a hundred of
  * them, six for a thousand. Waiting costs nothing; when the one before leaves, the line is read once more unless there was
  * nobody else.
  *

@@ -229,7 +229,8 @@ interface Joined extends Look {
   readonly entry: Entry
 }
 
-const linesOf = ({ places }: Spec) => places.map(({ name }) => EtcdTxn.range(prefixOf(name), { keysOnly: true }))
+// Not of their keys only: etcd 3.7 leaves out the leases then, which tell places from other keys.
+const linesOf = ({ places }: Spec) => places.map(({ name }) => EtcdTxn.range(prefixOf(name)))
 
 const lookOf = (
   { places }: Spec,
@@ -350,7 +351,7 @@ const isOwn = ({ incarnation, revision }: Entry, { createRevision, lease }: KeyV
   createRevision === revision && Option.contains(lease, incarnation.lease.id)
 
 const isMissing = (entry: Entry, key: string): Effect.Effect<boolean, EtcdError> =>
-  Effect.map(entry.session.kv.range(key, { keysOnly: true }), ({ kvs }) => !kvs.some((kv) => isOwn(entry, kv)))
+  Effect.map(entry.session.kv.range(key), ({ kvs }) => !kvs.some((kv) => isOwn(entry, kv)))
 
 /** How long it is waited, in milliseconds, before it is looked again where that was not possible. */
 const lookPause = 100
@@ -409,12 +410,12 @@ const ahead = ({ keys, revision, spec }: Entry, index: number, line: ReadonlyArr
 
 /**
  * Whether whoever is gone from the line gave its place back. Of those with another lease it does not matter; but where it
- * is the lease that is gone, the own key went with it.
+ * is the lease that is gone, the own key went with it, and the place of who leaves because of that was not given back.
  */
 const hasLeft = ({ incarnation }: Entry, { key, lease }: Standing): boolean => {
   if (lease !== incarnation.lease.id) return true
   const holder = incarnation.keys.get(key)
-  return holder === undefined ? !incarnation.isShared : holder.leaving !== undefined
+  return holder === undefined ? !incarnation.isShared : holder.loss?.reason === "released"
 }
 
 const hasOwn = ({ keys, revision }: Entry, index: number, line: ReadonlyArray<Standing>): boolean =>
@@ -424,11 +425,11 @@ const hasOwn = ({ keys, revision }: Entry, index: number, line: ReadonlyArray<St
 const lookAtLeast = Effect.fnUntraced(function* (entry: Entry, index: number, revision: bigint) {
   const { kv } = entry.session
   const { name } = entry.spec.places[index]!
-  const near = yield* kv.range(prefixOf(name), { keysOnly: true, serializable: true })
+  const near = yield* kv.range(prefixOf(name), { serializable: true })
   const { header, kvs } =
     near.header.revision >= revision && near.header.clusterId === entry.clusterId
       ? near
-      : yield* kv.range(prefixOf(name), { keysOnly: true })
+      : yield* kv.range(prefixOf(name))
   return { revision: header.revision, line: standings(name, kvs) } satisfies LineAt
 })
 

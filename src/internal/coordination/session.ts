@@ -59,8 +59,8 @@ export interface Dependent {
 export interface Holder {
   /** The fiber that asked for it. */
   readonly fiberId: number
-  /** It gives its place back, or has done so. */
-  readonly leaving: Effect.Effect<void> | undefined
+  /** Why it has the place no longer: it gives it back, or has done so (`released`), or lost it before. */
+  readonly loss: Loss | undefined
 }
 
 /** Who keeps a key. */
