@@ -31,6 +31,7 @@ export interface Contender {
   isReady: boolean
   /** The locks that it had read under, when it stopped itself, and with which token. */
   stopped: { readonly token: number; readonly locks: ReadonlyArray<string>; readonly at: number } | undefined
+  isStopAwaited: boolean
   /** Whether something befalls it. */
   isBusy: boolean
 }
@@ -41,6 +42,7 @@ export const make = (link: Link): Contender => ({
   child: undefined!,
   isReady: false,
   stopped: undefined,
+  isStopAwaited: false,
   isBusy: false
 })
 
@@ -68,6 +70,10 @@ const hear = (contender: Contender, record: Record, open: Map<number, Work>, sai
     }
     case "Stopping":
       contender.stopped = said
+      if (contender.isStopAwaited) return
+      // Whoever told it to is not there any more.
+      record.stops.push({ contender: name, from: said.at, to: now() })
+      contender.child.kill("SIGCONT")
       return
     case "Left":
       open.get(said.token)!.to = said.at
@@ -153,9 +159,16 @@ export const stopBetweenWhile = (
   Effect.gen(function* () {
     const { child } = contender
     contender.stopped = undefined
+    contender.isStopAwaited = true
     child.stdin!.write(`${stopBetween}\n`)
     yield* until(() => contender.stopped !== undefined || hasEnded(child))
     if (contender.stopped === undefined) return
     const { at, locks, token } = contender.stopped
     yield* whileStopped(contender, record, at, passing(locks, token))
-  })
+  }).pipe(
+    Effect.ensuring(
+      Effect.sync(() => {
+        contender.isStopAwaited = false
+      })
+    )
+  )
