@@ -1,14 +1,18 @@
-import { assert, describe, layer } from "@effect/vitest"
+import { type ChildProcess, spawn } from "node:child_process"
+import { assert, describe, it, layer } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
+import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { expectTypeOf } from "vitest"
 import * as EtcdElection from "../../src/coordination/EtcdElection.ts"
 import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
 import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
@@ -18,10 +22,14 @@ import * as EtcdId from "../../src/EtcdId.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
+import * as EtcdProcess from "../../src/EtcdProcess.ts"
 import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as EtcdWatch from "../../src/EtcdWatch.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { start } from "../support/effects.ts"
+import { etcdctl, missing } from "../support/etcdctl.ts"
+import { host } from "../support/host.ts"
+import { makeRandom } from "../support/random.ts"
 import { turns } from "../support/time.ts"
 
 // Leases end soon in a cluster that elects soon.
@@ -363,5 +371,230 @@ describe("EtcdElection", () => {
         assert.deepStrictEqual(yield* keysBelow("fine"), [])
       })
     )
+
+    it.effect("builds a layer whenever this program leads, and releases it when it does not any more", () =>
+      Effect.gen(function* () {
+        const election = EtcdElection.make("layer")
+        const events = yield* Queue.unbounded<string>()
+        let builds = 0
+        const inner = Layer.effectDiscard(
+          Effect.gen(function* () {
+            if (++builds === 3) return yield* Effect.fail("broken")
+            const { key } = yield* EtcdElection.Leadership
+            yield* Effect.addFinalizer(() => Queue.offer(events, "released"))
+            yield* Queue.offer(events, key)
+          })
+        )
+        const scope = yield* Scope.make()
+        yield* Layer.buildWithScope(EtcdElection.layerWhileElected(inner, election, "me"), scope).pipe(
+          Effect.provideService(References.MinimumLogLevel, "None")
+        )
+        for (let n = 0; n < 2; n++) {
+          const key = yield* Queue.take(events)
+          yield* EtcdKv.delete(key)
+          assert.strictEqual(yield* Queue.take(events), "released")
+        }
+        // The third one fails, and there is another try.
+        assert.match(yield* Queue.take(events), /^layer\//)
+        assert.strictEqual(builds, 4)
+        yield* Scope.close(scope, Exit.void)
+        assert.strictEqual(yield* Queue.take(events), "released")
+        assert.deepStrictEqual(yield* keysBelow("layer"), [])
+      })
+    )
+
+    it.effect("leaves no key of who is interrupted, at whatever step, and whoever leads", () =>
+      Effect.gen(function* () {
+        const election = EtcdElection.make("sweep")
+        const gone = (count: number) =>
+          keysBelow("sweep").pipe(Effect.repeat({ until: (keys) => keys.length === count }))
+        const steps = [0, 1, 2, 3, 4, 5, 6, 8, 10, 13, 20, 40]
+        const ways = [
+          Effect.scoped(Effect.andThen(EtcdElection.campaign(election, "me"), Effect.never)),
+          EtcdElection.whileElected(Effect.never, election, "me")
+        ]
+        const sweep = (others: number) =>
+          Effect.forEach(ways, (way) =>
+            Effect.forEach(steps, (step) =>
+              Effect.gen(function* () {
+                const fiber = yield* start(way)
+                yield* turns(step)
+                yield* Fiber.interrupt(fiber)
+                yield* gone(others)
+              })
+            )
+          )
+        yield* sweep(0)
+        const other = yield* candidate(election, "other")
+        yield* other.leads
+        yield* sweep(1)
+        yield* other.resign
+        assert.strictEqual(yield* EtcdElection.whileElected(Effect.succeed(1), election, "me"), 1)
+      })
+    )
+
+    it.effect(
+      "lets no write of a past leader land, nor two runs of a program overlap, whatever keys and leases go",
+      () =>
+        Effect.gen(function* () {
+          const election = EtcdElection.make("chaos/election")
+          const random = makeRandom(11)
+          const { header } = yield* EtcdKv.put("chaos/begin", "")
+          const scope = yield* Scope.make()
+          let runs = 0
+          const program = (name: string) => {
+            let inside = 0
+            const work = Effect.gen(function* () {
+              runs++
+              assert.strictEqual(++inside, 1)
+              const { token } = yield* EtcdElection.Leadership
+              while (true) yield* EtcdKv.put("chaos/ledger", String(token))
+            }).pipe(Effect.ensuring(Effect.sync(() => inside--)))
+            return EtcdElection.whileElected(work, election, name)
+          }
+          const fibers = yield* Effect.forEach([1, 2, 3], (n) =>
+            Effect.forkIn(elsewhere(program(String(n))), scope, { startImmediately: true })
+          )
+          for (let round = 0; round < 40; round++) {
+            const line = yield* EtcdLock.line(EtcdLock.make("chaos/election"))
+            const victim = line[random(Math.max(1, line.length))]
+            if (victim !== undefined) {
+              yield* random(3) === 0 ? Effect.ignore(EtcdLease.revoke(victim.lease)) : EtcdKv.delete(victim.key)
+            }
+            yield* turns(random(30))
+          }
+          assert.isAbove(runs, 10)
+          for (const fiber of fibers) assert.isUndefined(fiber.pollUnsafe())
+          yield* Scope.close(scope, Exit.void)
+          assert.deepStrictEqual(yield* keysBelow("chaos/election"), [])
+          yield* EtcdKv.put("chaos/ledger", "end")
+          const tokens = yield* EtcdWatch.watch("chaos/ledger", { startRevision: header.revision }).pipe(
+            Stream.map((event) => event.kv.valueString),
+            Stream.takeUntil((value) => value === "end"),
+            Stream.runCollect
+          )
+          const counted = tokens.slice(0, -1).map(BigInt)
+          assert.isAbove(counted.length, 20)
+          for (const [n, token] of counted.entries()) assert.isTrue(n === 0 || counted[n - 1]! <= token)
+        })
+    )
+
+    it.effect("passes on when its leader is killed", () =>
+      Effect.gen(function* () {
+        const [endpoint] = yield* EtcdProcess.EtcdProcess.use((node) => Effect.succeed(node.endpoints))
+        const election = EtcdElection.make("killed")
+        const leader = yield* host(`
+          const Layer = yield* Effect.promise(() => import("effect/Layer"))
+          const EtcdLayer = yield* Effect.promise(() => import("effect-etcd/EtcdLayer"))
+          const { EtcdElection, EtcdSession } = yield* Effect.promise(() => import("effect-etcd/coordination"))
+          const etcd = EtcdLayer.connect({ endpoints: ["${endpoint}"] })
+          const session = EtcdSession.layerWith({ ttl: "1 second" }).pipe(Layer.provide(etcd))
+          const lead = EtcdElection.whileElected(
+            Effect.andThen(Effect.sync(() => say("leads")), Effect.never),
+            EtcdElection.make("killed"),
+            "theirs"
+          )
+          yield* Effect.forkChild(Effect.provide(lead, session))
+        `)
+        assert.strictEqual(leader.said, "leads")
+        const next = yield* told(election)
+        assert.strictEqual(yield* next, "theirs")
+        const mine = yield* start(EtcdElection.whileElected(next, election, "mine"))
+        yield* standing("killed", 2)
+        yield* leader.kill
+        assert.strictEqual(yield* Fiber.join(mine), "mine")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect.skipIf(etcdctl === undefined)(`has one line with etcdctl elect${missing}`, () =>
+      Effect.gen(function* () {
+        const [endpoint = ""] = yield* EtcdProcess.EtcdProcess.use((node) => Effect.succeed(node.endpoints))
+        const election = EtcdElection.make("ctl")
+        const elect = (...args: ReadonlyArray<string>) =>
+          Effect.acquireRelease(
+            Effect.sync(() =>
+              spawn(etcdctl!, ["--endpoints", endpoint, "elect", ...args], {
+                env: { ETCDCTL_API: "3" },
+                stdio: ["ignore", "pipe", "ignore"]
+              })
+            ),
+            (child) => Effect.sync(() => child.kill("SIGKILL"))
+          )
+        /** Until it has printed so many lines. */
+        const lines = (child: ChildProcess, count: number) =>
+          Effect.callback<ReadonlyArray<string>>((resume) => {
+            let text = ""
+            child.stdout!.on("data", (data) => {
+              text += data
+              const whole = text.split("\n").slice(0, -1)
+              if (whole.length >= count) resume(Effect.succeed(whole))
+            })
+          })
+        const next = yield* told(election)
+        assert.strictEqual(yield* next, "nobody")
+        const ours = yield* candidate(election, "ours")
+        const leadership = yield* ours.leads
+        assert.strictEqual(yield* next, "ours")
+        const observer = yield* elect("-l", "ctl")
+        assert.deepStrictEqual(yield* lines(observer, 2), [leadership.key, "ours"])
+        const theirs = yield* elect("ctl", "theirs")
+        const line = yield* standing("ctl", 2)
+        assert.strictEqual(line[1]!.owner, "theirs")
+        const again = yield* start(EtcdElection.whileElected(next, election, "again"))
+        yield* standing("ctl", 3)
+        yield* ours.resign
+        assert.strictEqual(yield* next, "theirs")
+        assert.deepStrictEqual(textOf(yield* EtcdElection.leader(election)), Option.some("theirs"))
+        theirs.kill("SIGINT")
+        assert.strictEqual(yield* Fiber.join(again), "again")
+      }).pipe(Effect.scoped)
+    )
+  })
+
+  layer(etcd, { excludeTestServices: true })((it) => {
+    it.effect("is stood in through an outage, which is told once", () =>
+      Effect.gen(function* () {
+        const node = yield* EtcdProcess.EtcdProcess
+        const election = EtcdElection.make("outage")
+        const runs = yield* Queue.unbounded<bigint>()
+        const warnings: Array<string> = []
+        const logger = Logger.make(({ logLevel, message }) => {
+          if (logLevel === "Warn" && String(message).includes("election")) warnings.push(String(message))
+        })
+        const work = Effect.gen(function* () {
+          yield* Queue.offer(runs, (yield* EtcdElection.Leadership).token)
+          yield* Effect.never
+        })
+        yield* node.stop
+        const fiber = yield* start(
+          EtcdElection.whileElected(work, election, "me").pipe(
+            Effect.provide(EtcdSession.layer),
+            Effect.provide(Logger.layer([logger]))
+          )
+        )
+        yield* Effect.sync(() => warnings.length).pipe(Effect.repeat({ until: (n) => n === 1 }))
+        yield* node.start
+        const token = yield* Queue.take(runs)
+        assert.strictEqual(Option.getOrThrow(yield* EtcdElection.leader(election)).token, token)
+        assert.strictEqual(warnings.length, 1)
+        yield* Fiber.interrupt(fiber)
+      })
+    )
+  })
+})
+
+describe("the types", () => {
+  it("say what work needs that is run by who leads", () => {
+    const election = EtcdElection.make("a")
+    const work = Effect.gen(function* () {
+      yield* EtcdLock.Held
+      yield* EtcdElection.Leadership
+    })
+    const led = EtcdElection.whileElected(work, election, "me")
+    const locked = EtcdLock.withLock(work, EtcdLock.make("a"))
+    expectTypeOf<Effect.Services<typeof led>>().toEqualTypeOf<EtcdSession.EtcdSession>()
+    // A lock is no leadership.
+    expectTypeOf<Effect.Services<typeof locked>>().toEqualTypeOf<EtcdElection.Elected | EtcdSession.EtcdSession>()
+    expectTypeOf<Effect.Error<typeof led>>().toEqualTypeOf<EtcdError.EtcdError>()
   })
 })
