@@ -736,6 +736,10 @@ const senseForOption = ({ name, type }: Declarations.Property): unknown => {
   const named: { readonly [name: string]: unknown } = {
     sha256: "a".repeat(64),
     version: "3.6.14",
+    // Where nothing can be made.
+    dataDir: "/dev/null/data",
+    cacheDirectory: "/dev/null/cache",
+    runDirectory: "/dev/null/run",
     margin: "1 second",
     mode: "shared",
     baseUrl: "http://127.0.0.1:1",
