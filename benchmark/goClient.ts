@@ -6,7 +6,7 @@ import { Effect, FileSystem, Option, Path, type PlatformError, Schema, Stream } 
 import { ChildProcess } from "effect/process"
 import { EtcdBinary } from "effect-etcd"
 import { type Ask, spawnLines } from "./lines.ts"
-import type { Client } from "./round.ts"
+import type { Client, Measured } from "./round.ts"
 import { BenchError, benchError } from "./support.ts"
 
 const name = "go clientv3"
@@ -120,4 +120,12 @@ export const goFailover = (endpoints: ReadonlyArray<string>) =>
         ),
       stop: Effect.asVoid(request({ scenario: "stop" }))
     }
+  })
+
+/** The Go client, as it locks. */
+export const goLocks = (endpoint: string) =>
+  started([endpoint], (ask) => {
+    const request = requestOf(ask)
+    return (round: object) =>
+      Effect.map(request(round), ({ latencyMicros = [], ...answer }): Measured => ({ ...answer, latencyMicros }))
   })

@@ -6,6 +6,7 @@ import { resolve } from "node:path"
 import { parseArgs } from "node:util"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect } from "effect"
+import { coordination } from "./coordination.ts"
 import { failover } from "./failover.ts"
 import { kv } from "./kv.ts"
 import { mirror } from "./mirror.ts"
@@ -20,12 +21,13 @@ const scenarioNames = ["startup", "get", "put", "watch", "scan"] as const
 
 type Scenario = (typeof scenarioNames)[number]
 
-const usage = `usage: npm run bench [-- [failover | mirror | selection | tls | size] [--quick] [--only SCENARIO]... [--json FILE]]
+const usage = `usage: npm run bench [-- [coordination | failover | mirror | selection | tls | size] [--quick] [--only SCENARIO]... [--json FILE]]
 
 Measures this library beside other clients: etcd3, @grpc/grpc-js and node:http2 and, where there is a Go toolchain,
 etcd's own Go client. All of them in one run, in interleaved rounds, against one etcd, which is the one that the tests
 use (ETCD_BINARY names another one).
 
+  coordination     measures locks, with an etcd that syncs to disk, and nothing else
   failover         measures how long clients need when the leader of a cluster of three is killed or paused, and
                    nothing else: 20 times each, in about twenty minutes
   mirror           measures what a mirror of 100,000 keys takes: time of a read, memory, and changes applied, and nothing
@@ -85,7 +87,7 @@ const ensureWritable = (file: string) => {
   if (!existed) rmSync(file)
 }
 
-const special = { failover, mirror, selection, size, tls }
+const special = { coordination, failover, mirror, selection, size, tls }
 
 type Special = keyof typeof special
 

@@ -59,7 +59,7 @@ export class Latencies {
 
 /** Measures the callers of a client that runs in this process. They stop by themselves at `end`. */
 export const measure = <E, R>(
-  round: Round,
+  round: { readonly millis: number },
   callers: (latencies: Latencies, end: number) => Effect.Effect<unknown, E, R>
 ): Effect.Effect<Measured, E, R> =>
   Effect.suspend(() => {

@@ -95,6 +95,11 @@ func measure(client *clientv3.Client, asked request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	return measureCallers(asked, func(int) operation { return run })
+}
+
+// measureCallers lets each caller repeat its operation until the time is up.
+func measureCallers(asked request, runOf func(caller int) operation) (answer, error) {
 	latencies := make([][]int64, asked.InFlight)
 	failures := make([]error, asked.InFlight)
 	var callers sync.WaitGroup
@@ -103,7 +108,7 @@ func measure(client *clientv3.Client, asked request) (answer, error) {
 	end := start.Add(time.Duration(asked.Millis) * time.Millisecond)
 	for caller := range asked.InFlight {
 		callers.Go(func() {
-			latencies[caller], failures[caller] = call(run, keyOf(caller), end)
+			latencies[caller], failures[caller] = call(runOf(caller), keyOf(caller), end)
 		})
 	}
 	callers.Wait()
@@ -237,8 +242,15 @@ func answerTo(client *clientv3.Client, line []byte) answer {
 		return answer{}
 	}
 	handle := measure
-	if asked.Scenario == "check" {
+	switch asked.Scenario {
+	case "check":
 		handle = check
+	case "locks apart":
+		handle = lockApart
+	case "one lock":
+		handle = lockOne
+	case "handover":
+		handle = handover
 	}
 	answered, err := handle(client, asked)
 	if err != nil {
