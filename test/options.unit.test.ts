@@ -24,6 +24,7 @@ import { expectTypeOf } from "vitest"
 import * as EtcdElection from "../src/coordination/EtcdElection.ts"
 import * as EtcdLock from "../src/coordination/EtcdLock.ts"
 import * as EtcdMirror from "../src/coordination/EtcdMirror.ts"
+import * as EtcdSemaphore from "../src/coordination/EtcdSemaphore.ts"
 import * as EtcdSession from "../src/coordination/EtcdSession.ts"
 import * as EtcdStm from "../src/coordination/EtcdStm.ts"
 import * as EtcdAuth from "../src/EtcdAuth.ts"
@@ -204,7 +205,9 @@ const sense: { readonly [type: string]: unknown } = {
 
 /** What some options cannot do without. */
 const baseOf = (type: string): object | undefined =>
-  type.includes("Expected") ? { revision: 1n } : type === "EtcdClient.Options" ? { endpoints: ["a:1"] } : undefined
+  type.includes("Expected")
+    ? { revision: 1n }
+    : { "EtcdClient.Options": { endpoints: ["a:1"] }, "EtcdSemaphore.Options": { permits: 7 } }[type]
 
 type Run = (...args: Array<any>) => Effect.Effect<unknown, unknown, any> | Stream.Stream<unknown, unknown, any>
 
@@ -365,6 +368,9 @@ const services = Effect.gen(function* () {
     takingOptions("EtcdMirror.make", "EtcdMirror.Options", (options) => EtcdMirror.make("a/", options)),
     takingOptions("EtcdElection.make", "EtcdElection.Options", (options) =>
       EtcdElection.campaign(EtcdElection.make("name", options), "value")
+    ),
+    takingOptions("EtcdSemaphore.make", "EtcdSemaphore.Options", (options) =>
+      EtcdSemaphore.withPermit(Effect.void, EtcdSemaphore.make("name", options as EtcdSemaphore.Options))
     ),
     takingOptions("EtcdLock.make", "EtcdLock.Options", (options) => EtcdLock.acquire(EtcdLock.make("name", options))),
     takingOptions("EtcdStm.tx", "EtcdStm.Options", (options) => EtcdStm.tx(EtcdStm.get("a"), options)),

@@ -1,6 +1,6 @@
 /**
- * What whoever holds an entry is given, and work under it with the fence: the same for locks and elections, which differ in
- * what they call it.
+ * What whoever holds an entry is given, and work under it with the fence: the same for locks, elections,
+ * semaphores and barriers, which differ in what they call it.
  *
  * @internal
  */

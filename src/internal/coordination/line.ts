@@ -18,62 +18,75 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "../../EtcdClient.ts"
-import type { EtcdError } from "../../EtcdError.ts"
+import { EtcdError } from "../../EtcdError.ts"
 import * as EtcdId from "../../EtcdId.ts"
-import type { Header, KeyValue } from "../../EtcdResponse.ts"
+import type { KeyValue } from "../../EtcdResponse.ts"
 import * as EtcdTxn from "../../EtcdTxn.ts"
-import * as KeyRange from "../../KeyRange.ts"
+import type * as KeyRange from "../../KeyRange.ts"
 import * as Caller from "../caller.ts"
 import * as Origin from "../client/origin.ts"
 import { decide } from "../client/retryRules.ts"
 import * as Keys from "../keys.ts"
 import { isMendable } from "../lease/requests.ts"
 import * as Time from "../time.ts"
+import { deletion } from "./deletion.ts"
 import * as Removal from "./removal.ts"
 import * as Session from "./session.ts"
+import * as Standings from "./standings.ts"
+import * as View from "./view.ts"
 
-/** Who stands in a line. */
-export interface Standing {
-  readonly key: string
-  /** Its place: the revision that created the key. */
-  readonly revision: bigint
-  readonly lease: EtcdId.LeaseId
-  /** What kind of entry it is, by where its key is. */
-  readonly kind: Kind
-  readonly kv: KeyValue
+export { nameCheck, prefixOf, type Standing, standingOf, standings } from "./standings.ts"
+
+export type Kind = Standings.Kind
+
+/** Says whether an entry is admitted: by who stands before it, or by the whole line. */
+export type Rule<E = never> = Ahead | Whole<E>
+
+export interface Ahead {
+  readonly _tag: "Ahead"
+  /**
+   * Those of the line who keep an entry from being admitted, in their order. They stand before it, and that they go is
+   * enough.
+   */
+  readonly waitsFor: (before: ReadonlyArray<Standings.Standing>) => ReadonlyArray<Standings.Standing>
 }
 
-/**
- * Go's `RWMutex` puts the keys of readers and writers into directories of their own, and everybody else into the line
- * itself.
- */
-export type Kind = "own" | "read" | "write"
+/** A key beside the line matters as well. The line is watched, once for all of this process who stand there. */
+export interface Whole<out E = never> {
+  readonly _tag: "Whole"
+  /** The key beside the line: `<name>/<beside>`. */
+  readonly beside: string
+  /** Comes in only where that is allowed, and otherwise looks. */
+  readonly coming: (enter: EtcdTxn.Op<Coming>, look: EtcdTxn.Op<Coming>) => EtcdTxn.Op<Coming>
+  /** `own` is undefined for an entry that was not allowed to come in. */
+  readonly judge: (own: Standings.Standing | undefined, state: Standings.State) => Verdict<E>
+}
 
-const directories: { readonly [K in Kind]: string } = { own: "", read: "read/", write: "write/" }
+/** What of an entry that wants to come in. */
+export interface Coming {
+  readonly isIn: boolean
+  readonly ranges: ReadonlyArray<{ readonly kvs: ReadonlyArray<KeyValue> }>
+}
 
-/**
- * Those of the line who keep an entry from being admitted, in their order. They stand before it, and that they go is
- * enough.
- */
-export type Rule = (before: ReadonlyArray<Standing>) => ReadonlyArray<Standing>
+/** An effect has to be done first, before a later state of the line is judged; or it fails with why it is refused. */
+export type Verdict<E> = "admitted" | "waits" | Effect.Effect<void, E | EtcdError>
 
 /** A place in one line. */
-export interface Place {
+export interface Place<out E = never> {
   readonly name: string
   readonly kind: Kind
-  readonly rule: Rule
+  readonly rule: Rule<E>
 }
 
 /** What an entry is made of. */
-export interface Spec {
-  readonly places: ReadonlyArray<Place>
+export interface Spec<out E = never> {
+  readonly places: ReadonlyArray<Place<E>>
   /** What its keys hold. */
   readonly value: KeyRange.Bytes
   /** Whether the place is read again after waiting, together with the own key, before the entry counts as admitted. */
@@ -81,15 +94,18 @@ export interface Spec {
 }
 
 /** All who stand before wait, and are waited for. */
-export const first: Rule = (before) => before
+export const first: Ahead = { _tag: "Ahead", waitsFor: (before) => before }
 
 /** Only who writes is waited for. */
-export const noWriter: Rule = (before) => before.filter(({ kind }) => kind !== "read")
+export const noWriter: Ahead = {
+  _tag: "Ahead",
+  waitsFor: (before) => before.filter(({ kind }) => kind !== "read")
+}
 
 export interface Entry extends Session.Dependent, Session.Holder {
   readonly session: Session.Session
   readonly incarnation: Session.Incarnation
-  readonly spec: Spec
+  readonly spec: Spec<unknown>
   /** Its key in each of its lines. */
   readonly keys: ReadonlyArray<string>
   /** Its place in all of them. */
@@ -103,56 +119,17 @@ export interface Entry extends Session.Dependent, Session.Holder {
   /** Whether a request that may put its keys has an unknown outcome. */
   isUncertain: boolean
   isHeld: boolean
-  watching: Fiber.Fiber<void> | undefined
+  /** Ends that it is seen when its keys go. */
+  unwatch: () => void
+  /** Its line, where that is watched as a whole. */
+  view: View.View | undefined
   leaving: Effect.Effect<void> | undefined
 }
 
 /** How long the end of an entry waits for etcd to know of it, in milliseconds. It is tried on afterwards. */
 const longestLeave = 2000
 
-// ── reading a line ──
-
-const isText = (text: string): boolean => text !== "" && text.isWellFormed() && !text.includes("\0")
-
-/** What the name of a line has to be. */
-export const nameCheck = {
-  accepts: (name: unknown): boolean =>
-    typeof name === "string" && isText(name) && !/^\/|\/$|(?:^|\/)(?:read|write)$/.test(name),
-  due:
-    "text that is not empty, without a slash at its beginning or end and without NUL; the last part of it cannot be " +
-    '"read" or "write", where the keys of shared locks are'
-}
-
-export const prefixOf = (name: string): KeyRange.KeyRange => KeyRange.prefix(`${name}/`)
-
-const pattern = /^(?:(read|write)\/)?([^/]+)$/
-
-/** Keys of locks and elections are called after their lease; those of Go's shared locks have one. */
-const kindOf = (suffix: string, lease: EtcdId.LeaseId): Kind | undefined => {
-  const [, directory, own] = pattern.exec(suffix) ?? []
-  if (own === undefined) return undefined
-  if (directory !== undefined) return directory as Kind
-  const hex = EtcdId.format(lease)
-  return own === hex || own.startsWith(`${hex}.`) ? "own" : undefined
-}
-
-/** Who has a key in a line, if anybody stands there with it. */
-export const standingOf = (name: string, kv: KeyValue): Standing | undefined => {
-  const lease = Option.getOrUndefined(kv.lease)
-  if (lease === undefined) return undefined
-  const key = kv.keyString
-  const kind = kindOf(key.slice(name.length + 1), lease)
-  return kind === undefined ? undefined : { key, revision: kv.createRevision, lease, kind, kv }
-}
-
-const byPlace = (one: Standing, other: Standing): number => (one.revision < other.revision ? -1 : 1)
-
-/** Who stands in a line, in their order. */
-export const standings = (name: string, kvs: ReadonlyArray<KeyValue>): ReadonlyArray<Standing> =>
-  kvs
-    .map((kv) => standingOf(name, kv))
-    .filter((standing) => standing !== undefined)
-    .sort(byPlace)
+// ── its names ──
 
 /** A key as it is in etcd, below which namespace it may be. */
 export const absolute = ({ client }: Session.Session, key: string): string =>
@@ -185,15 +162,21 @@ export const remaining = (entry: Entry): number =>
 const randomNumber = (): bigint => BigInt.asUintN(53, globalThis.crypto.getRandomValues(new BigUint64Array(1))[0]!)
 
 /** Names of an entry's keys that nobody has had while the lease lives, unless they were given back for certain. */
-const chooseKeys = (incarnation: Session.Incarnation, { places }: Spec): ReadonlyArray<string> => {
+const chooseKeys = (incarnation: Session.Incarnation, { places }: Spec<unknown>): ReadonlyArray<string> => {
   const lease = EtcdId.format(incarnation.lease.id)
-  const keysWith = (suffix: string) => places.map(({ kind, name }) => `${name}/${directories[kind]}${lease}${suffix}`)
+  const keysWith = (suffix: string) =>
+    places.map(({ kind, name }) => `${name}/${Standings.directories[kind]}${lease}${suffix}`)
   if (incarnation.isShared) return keysWith(`.${randomNumber()}`)
   const plain = keysWith("")
   return plain.some((key) => incarnation.keys.has(key)) ? keysWith(`.${++incarnation.count}`) : plain
 }
 
-const makeEntry = (session: Session.Session, incarnation: Session.Incarnation, spec: Spec, fiberId: number): Entry => {
+const makeEntry = (
+  session: Session.Session,
+  incarnation: Session.Incarnation,
+  spec: Spec<unknown>,
+  fiberId: number
+): Entry => {
   const entry: Entry = {
     session,
     incarnation,
@@ -207,7 +190,8 @@ const makeEntry = (session: Session.Session, incarnation: Session.Incarnation, s
     isUncertain: false,
     fiberId,
     isHeld: false,
-    watching: undefined,
+    unwatch: () => {},
+    view: undefined,
     leaving: undefined,
     onLoss: (loss) => settle(entry, loss)
   }
@@ -220,71 +204,87 @@ const makeEntry = (session: Session.Session, incarnation: Session.Incarnation, s
 // ── coming in ──
 
 /** What the lines were like at a revision. */
-interface Look {
-  readonly revision: bigint
-  readonly lines: ReadonlyArray<ReadonlyArray<Standing>>
+type Look = ReadonlyArray<Standings.State>
+
+interface Joined {
+  readonly entry: Entry
+  readonly look: Look
 }
 
-interface Joined extends Look {
-  readonly entry: Entry
-}
+const besideOf = (name: string, { beside }: Whole<unknown>): string => `${name}/${beside}`
+
+const stateOf = ({ name, rule }: Place<unknown>, revision: bigint, kvs: ReadonlyArray<KeyValue>): Standings.State => ({
+  revision,
+  standings: Standings.standings(name, kvs),
+  beside: rule._tag === "Whole" ? kvs.find(({ keyString }) => keyString === besideOf(name, rule)) : undefined
+})
 
 // Not of their keys only: etcd 3.7 leaves out the leases then, which tell places from other keys.
-const linesOf = ({ places }: Spec) => places.map(({ name }) => EtcdTxn.range(prefixOf(name)))
+const linesOf = ({ places }: Spec<unknown>) =>
+  EtcdTxn.all(places.map(({ name }) => EtcdTxn.range(Standings.prefixOf(name))))
 
-const lookOf = (
-  { places }: Spec,
-  header: Header,
-  ranges: ReadonlyArray<{ readonly kvs: ReadonlyArray<KeyValue> }>
-): Look => ({
-  revision: header.revision,
-  lines: places.map(({ name }, index) => standings(name, ranges[index]!.kvs))
-})
+/** What has to be allowed by each line. */
+const coming = ({ places }: Spec<unknown>, enter: EtcdTxn.Op<Coming>, look: EtcdTxn.Op<Coming>): EtcdTxn.Op<Coming> =>
+  places.reduce((op, { rule }) => (rule._tag === "Whole" ? rule.coming(op, look) : op), enter)
 
 /** Puts the keys where none of them is there, and looks who stands in the lines. */
 const joinOnce = (entry: Entry) => {
   const { incarnation, keys, session, spec } = entry
-  const lines = EtcdTxn.all(linesOf(spec))
   const lease = EtcdId.LeaseId(incarnation.lease.id)
+  const lines = linesOf(spec)
+  const puts = EtcdTxn.all(keys.map((key) => EtcdTxn.put(key, spec.value, { lease })))
+  const look = EtcdTxn.map(lines, (ranges): Coming => ({ isIn: false, ranges }))
+  const enter = EtcdTxn.map(EtcdTxn.all({ puts, lines }), ({ lines: ranges }): Coming => ({ isIn: true, ranges }))
   return session.txn.commit(
     EtcdTxn.make({
       compare: keys.map((key) => EtcdTxn.missing(key)),
-      success: { puts: EtcdTxn.all(keys.map((key) => EtcdTxn.put(key, spec.value, { lease }))), lines },
-      failure: { lines }
+      success: coming(spec, enter, look),
+      failure: look
     })
   )
 }
 
+const ownOf = (key: string, { standings }: Standings.State) => standings.find((standing) => standing.key === key)
+
 /** The place of an entry whose keys were there already, if they are its own. */
-const ownPlace = ({ incarnation, keys }: Entry, { lines }: Look): bigint | undefined => {
-  const own = keys.map((key, index) => lines[index]!.find((standing) => standing.key === key))
+const ownPlace = ({ incarnation, keys }: Entry, look: Look): bigint | undefined => {
+  const own = keys.map((key, index) => ownOf(key, look[index]!))
   const place = own[0]?.revision
   const areOwn = own.every((one) => one?.revision === place && one?.lease === incarnation.lease.id)
   return areOwn ? place : undefined
 }
 
-type Attempt = "renamed" | "lost" | Joined
+/** A line may not let anybody in as it is. */
+interface Refused {
+  readonly refused: Look
+}
+
+type Attempt = "renamed" | "lost" | Refused | Joined
 
 /** Sends a join until its outcome is known. */
-const attemptToJoin = Effect.fnUntraced(function* (entry: Entry, isWanted: () => boolean) {
+const attemptToJoin = Effect.fnUntraced(function* (
+  entry: Entry,
+  isWanted: () => boolean
+): Effect.fn.Return<Attempt, EtcdError> {
   const { incarnation, session, spec } = entry
   const step = yield* Schedule.toStep(EtcdClient.defaultRetry)
   while (true) {
     const result = yield* Effect.result(joinOnce(entry))
     if (Result.isSuccess(result)) {
       const { header, results, succeeded } = result.success
-      const look = lookOf(spec, header, results.lines)
+      const look = spec.places.map((place, index) => stateOf(place, header.revision, results.ranges[index]!.kvs))
+      if (succeeded && !results.isIn) return { refused: look }
       // Keys that are there although nothing of ours may be on its way are of somebody who has the same lease.
       const place = succeeded ? header.revision : entry.isUncertain ? ownPlace(entry, look) : undefined
-      if (place === undefined) return "renamed" satisfies Attempt
+      if (place === undefined) return "renamed"
       entry.revision = place
       entry.clusterId = header.clusterId
-      return { ...look, entry } satisfies Attempt
+      return { entry, look }
     }
     const error = result.failure
     if (error.reason._tag === "LeaseNotFound") {
       Session.lose(session, incarnation, { reason: "not-found", cause: error })
-      return "lost" satisfies Attempt
+      return "lost"
     }
     if (error.outcome === "unknown") entry.isUncertain = true
     const pause = isMendable(error) && isWanted() ? yield* Time.nextPause(session.time, step, error) : undefined
@@ -293,10 +293,17 @@ const attemptToJoin = Effect.fnUntraced(function* (entry: Entry, isWanted: () =>
   }
 })
 
+/** Says why an entry was refused. */
+const refuse = <E>({ places }: Spec<E>, look: Look) =>
+  Effect.forEach(places, ({ rule }, index) => {
+    const verdict = rule._tag === "Whole" ? rule.judge(undefined, look[index]!) : "admitted"
+    return typeof verdict === "string" ? Effect.void : verdict
+  })
+
 /** Stands in line, at whatever place. */
-const join = Effect.fnUntraced(function* (
+const join = Effect.fnUntraced(function* <E>(
   session: Session.Session,
-  spec: Spec,
+  spec: Spec<E>,
   fiberId: number,
   isWanted: () => boolean
 ) {
@@ -304,11 +311,12 @@ const join = Effect.fnUntraced(function* (
     const incarnation = yield* Session.current(session)
     const entry = makeEntry(session, incarnation, spec, fiberId)
     const attempt = yield* Effect.onError(attemptToJoin(entry, isWanted), () => leave(entry))
-    if (attempt !== "renamed" && attempt !== "lost") {
+    if (typeof attempt === "object" && "entry" in attempt) {
       yield* watchKeys(entry)
       return attempt
     }
     yield* leave(entry)
+    if (typeof attempt === "object") yield* refuse(spec, attempt.refused)
   }
 })
 
@@ -316,35 +324,13 @@ const join = Effect.fnUntraced(function* (
 
 const missing: Session.Loss = { reason: "deleted", cause: undefined }
 
-const isPast = ({ reason: { _tag } }: EtcdError): boolean =>
+const isRegression = ({ reason: { _tag } }: EtcdError): boolean =>
   _tag === "RevisionRegressed" || _tag === "ClusterIdMismatch"
 
 const lossBecause = (error: EtcdError): Session.Loss => ({
-  reason: isPast(error) ? "regressed" : "unwatched",
+  reason: isRegression(error) ? "regressed" : "unwatched",
   cause: error
 })
-
-/**
- * Waits until a key is deleted, and says at which revision, or what was found instead. The watch begins when a server has
- * taken it, so that it is served at once: etcd lets watches from an earlier revision wait for a tenth of a second, however
- * little is between. What is between is looked at, if there is anything.
- */
-const deletion = <A>(
-  { session }: Entry,
-  key: string,
-  after: bigint,
-  look: (revision: bigint) => Effect.Effect<Option.Option<A>, EtcdError>
-): Effect.Effect<bigint | A, EtcdError> =>
-  session.watch.changes(key, { created: true, ignore: "puts" }).pipe(
-    Stream.mapEffect((change): Effect.Effect<Option.Option<bigint | A>, EtcdError> => {
-      if (change._tag === "Revision") return Effect.succeed(Option.some(change.revision))
-      const isAfter = change._tag === "Created" && change.startRevision > after + 1n
-      return isAfter ? look(change.startRevision - 1n) : Effect.succeedNone
-    }),
-    Stream.filter(Option.isSome),
-    Stream.runHead,
-    Effect.flatMap((found) => (Option.isSome(found) ? Effect.succeed(found.value.value) : Effect.never))
-  )
 
 /** Whether a key is the entry's still. One that lost its lease would stay for ever, and nobody takes it for a place. */
 const isOwn = ({ incarnation, revision }: Entry, { createRevision, lease }: KeyValue): boolean =>
@@ -380,105 +366,166 @@ const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> =
 
 /** Whether a failure says nothing about the key. */
 const isPassing = (error: EtcdError): boolean =>
-  error.reason._tag === "Compacted" || (!isPast(error) && decide(error.reason) !== "fail")
+  error.reason._tag === "Compacted" || (!isRegression(error) && decide(error.reason) !== "fail")
 
 /** What is over before that is not worth a watch; what has happened until then is found when the watch begins. */
 const shortMillis = 20
 
-/** Sees to it that the entry is known as lost when a key of it goes. */
-const watchKeys = (entry: Entry): Effect.Effect<void> => {
+/** It was seen that it is there no more. */
+const vanish = (entry: Entry, loss: Session.Loss): void => {
+  settle(entry, loss)
+  // It may be the lease that is gone.
+  entry.session.leases.keeper.hasten(entry.incarnation.lease)
+}
+
+/** Sees to it that the entry is known as lost when a key of it goes. To be run without interruption. */
+const watchKeys = (entry: Entry): Effect.Effect<void> =>
+  Effect.map(isWhole(entry) ? follow(entry, entry.spec.places[0]!) : watchEach(entry), (unwatch) => {
+    entry.unwatch = unwatch
+    if (entry.leaving !== undefined) unwatch()
+  })
+
+/** A line that is watched as a whole is joined by itself. */
+const isWhole = ({ spec: { places } }: Entry): boolean => places.length === 1 && places[0]!.rule._tag === "Whole"
+
+const watchEach = (entry: Entry): Effect.Effect<() => void> => {
   const { keys, session } = entry
   const gone = Effect.raceAllFirst(keys.map((key) => disappearance(entry, key)))
   const watching = Effect.flatMap(Effect.andThen(Time.sleep(session.time, shortMillis), gone), (loss) =>
-    Effect.sync(() => {
-      settle(entry, loss)
-      // It may be the lease that is gone.
-      session.leases.keeper.hasten(entry.incarnation.lease)
-    })
+    Effect.sync(() => vanish(entry, loss))
   )
-  return Effect.map(session.background.run(watching, Number.NEGATIVE_INFINITY), ({ fiber }) => {
-    entry.watching = fiber
-    if (entry.leaving !== undefined) fiber.interruptUnsafe()
+  return Effect.map(
+    session.background.run(watching, Number.NEGATIVE_INFINITY),
+    ({ fiber }) =>
+      () =>
+        fiber.interruptUnsafe()
+  )
+}
+
+const follow = (entry: Entry, { name, rule }: Place<unknown>): Effect.Effect<() => void> => {
+  const follower: View.Follower = {
+    key: entry.keys[0]!,
+    revision: entry.revision,
+    onGone: () => vanish(entry, missing),
+    onFailure: (error) => vanish(entry, lossBecause(error))
+  }
+  return Effect.map(View.attach(entry.session, name, besideOf(name, rule as Whole<unknown>), follower), (view) => {
+    entry.view = view
+    return () => View.detach(view, follower)
   })
 }
 
-// ── waiting ──
+// ── waiting, for who stands before ──
 
 /** Those whom an entry has to wait for in a line. */
-const ahead = ({ keys, revision, spec }: Entry, index: number, line: ReadonlyArray<Standing>) =>
-  spec.places[index]!.rule(line.filter((one) => one.revision < revision && one.key !== keys[index]))
+const waitsFor = ({ keys, revision }: Entry, index: number, rule: Ahead, { standings }: Standings.State) =>
+  rule.waitsFor(standings.filter((one) => one.revision < revision && one.key !== keys[index]))
 
 /**
  * Whether whoever is gone from the line gave its place back. Of those with another lease it does not matter; but where it
  * is the lease that is gone, the own key went with it, and the place of who leaves because of that was not given back.
  */
-const hasLeft = ({ incarnation }: Entry, { key, lease }: Standing): boolean => {
+const hasLeft = ({ incarnation }: Entry, { key, lease }: Standings.Standing): boolean => {
   if (lease !== incarnation.lease.id) return true
   const holder = incarnation.keys.get(key)
   return holder === undefined ? !incarnation.isShared : holder.loss?.reason === "released"
 }
 
-const hasOwn = ({ keys, revision }: Entry, index: number, line: ReadonlyArray<Standing>): boolean =>
-  line.some((standing) => standing.key === keys[index] && standing.revision === revision)
+const stands = ({ standings }: Standings.State, key: string, revision: bigint): boolean =>
+  standings.some((standing) => standing.key === key && standing.revision === revision)
 
 /** The line as some member has it, if that is not behind a revision; else as it is. */
 const lookAtLeast = Effect.fnUntraced(function* (entry: Entry, index: number, revision: bigint) {
   const { kv } = entry.session
-  const { name } = entry.spec.places[index]!
-  const near = yield* kv.range(prefixOf(name), { serializable: true })
+  const place = entry.spec.places[index]!
+  const line = Standings.prefixOf(place.name)
+  const near = yield* kv.range(line, { serializable: true })
   const { header, kvs } =
-    near.header.revision >= revision && near.header.clusterId === entry.clusterId
-      ? near
-      : yield* kv.range(prefixOf(name))
-  return { revision: header.revision, line: standings(name, kvs) } satisfies LineAt
+    near.header.revision >= revision && near.header.clusterId === entry.clusterId ? near : yield* kv.range(line)
+  return stateOf(place, header.revision, kvs)
 })
 
-/** A line, and the revision that it was so at. */
-interface LineAt {
-  readonly revision: bigint
-  readonly line: ReadonlyArray<Standing>
-}
-
 /** Waits until somebody has left the line, and says at which revision, or what it was like then. */
-const departure = (entry: Entry, index: number, who: Standing, after: bigint) => {
-  const left = deletion(entry, who.key, after, (revision) =>
-    Effect.map(
-      lookAtLeast(entry, index, revision),
-      (look): Option.Option<LineAt> =>
-        look.line.some(({ key, revision }) => key === who.key && revision === who.revision)
-          ? Option.none()
-          : Option.some(look)
+const departure = (entry: Entry, index: number, who: Standings.Standing, after: bigint) => {
+  const left = deletion(entry.session.watch, who.key, after, (revision) =>
+    Effect.map(lookAtLeast(entry, index, revision), (state) =>
+      stands(state, who.key, who.revision) ? Option.none() : Option.some(state)
     )
   )
   return Effect.catchReason(left, "EtcdError", "Compacted", () => lookAtLeast(entry, index, after))
 }
 
-/** Waits until an entry is admitted in one of its lines, and says by which revision it is. */
-const admission = Effect.fnUntraced(function* (entry: Entry, index: number, { lines, revision }: Look) {
-  let now: LineAt = { revision, line: lines[index]! }
+/** Waits until those before an entry have left, and says by which revision they had. */
+const admissionAfter = Effect.fnUntraced(function* (entry: Entry, index: number, rule: Ahead, look: Standings.State) {
+  let now = look
   let hasWaited = false
   while (true) {
-    const waitsFor = ahead(entry, index, now.line)
-    if (hasWaited && !hasOwn(entry, index, now.line)) return yield* awaitLoss(entry)
-    const last = waitsFor.at(-1)
+    const before = waitsFor(entry, index, rule, now)
+    const isThere = stands(now, entry.keys[index]!, entry.revision)
+    if (hasWaited && !isThere) return yield* awaitLoss(entry)
+    const last = before.at(-1)
     if (last === undefined) return now.revision
     const left = yield* departure(entry, index, last, now.revision)
     hasWaited = true
     // There was nobody else, and nobody comes in before.
-    const isSure = waitsFor.length === 1 && !entry.spec.confirms && hasLeft(entry, last)
+    const isSure = before.length === 1 && !entry.spec.confirms && hasLeft(entry, last)
     if (typeof left === "bigint" && isSure) return left
     now = typeof left === "bigint" ? yield* lookAtLeast(entry, index, left) : left
   }
 })
 
+// ── waiting, for a state of the line ──
+
+/** Where the own key is gone, that will be heard of. */
+const verdictOf = <E>({ keys, revision }: Entry, rule: Whole<E>, state: Standings.State): Verdict<E> => {
+  const own = ownOf(keys[0]!, state)
+  return own?.revision === revision ? rule.judge(own, state) : "waits"
+}
+
+interface Judged<E> {
+  readonly state: Standings.State
+  readonly verdict: Verdict<E>
+}
+
+const judgement = <E>(entry: Entry, rule: Whole<E>, from: bigint): Effect.Effect<Judged<E>, EtcdError> =>
+  View.until(entry.view!, from, (state) => {
+    const verdict = verdictOf(entry, rule, state)
+    return verdict === "waits" ? Option.none() : Option.some({ state, verdict })
+  })
+
+/** Waits until the line lets an entry in, and says by which revision it did. */
+const admissionBy = Effect.fnUntraced(function* <E>(entry: Entry, rule: Whole<E>, look: Standings.State) {
+  let now: Judged<E> = { state: look, verdict: verdictOf(entry, rule, look) }
+  while (now.verdict !== "admitted") {
+    if (now.verdict !== "waits") yield* now.verdict
+    now = yield* judgement(entry, rule, now.state.revision + 1n)
+  }
+  return now.state.revision
+})
+
+// ── being admitted ──
+
 /** The own key is gone, which will be heard of. */
 const awaitLoss = (entry: Entry): Effect.Effect<never> => Effect.andThen(Deferred.await(entry.lost), Effect.never)
 
+const isPast = (error: unknown): error is EtcdError => error instanceof EtcdError && isRegression(error)
+
+const admission = <E>(entry: Entry, index: number, { rule }: Place<E>, look: Standings.State) =>
+  rule._tag === "Ahead" ? admissionAfter(entry, index, rule, look) : admissionBy(entry, rule, look)
+
+/** Whether an entry is not admitted yet, when it has just come in. */
+const hasToWait = (entry: Entry, { places }: Spec<unknown>, look: Look): boolean =>
+  places.some(({ rule }, index) =>
+    rule._tag === "Ahead"
+      ? waitsFor(entry, index, rule, look[index]!).length > 0
+      : verdictOf(entry, rule, look[index]!) === "waits"
+  )
+
 /** Waits until an entry is admitted in all of its lines; it may be lost before. */
-const awaitAdmission = (entry: Entry, look: Look): Effect.Effect<void, EtcdError> => {
+const awaitAdmission = <E>(entry: Entry, { places }: Spec<E>, look: Look): Effect.Effect<void, E | EtcdError> => {
   const admitted = Effect.gen(function* () {
-    for (let index = 0; index < entry.keys.length; index++) {
-      const revision = yield* admission(entry, index, look)
+    for (const [index, place] of places.entries()) {
+      const revision: bigint = yield* admission(entry, index, place, look[index]!)
       if (revision > entry.acquiredRevision) entry.acquiredRevision = revision
     }
   })
@@ -524,7 +571,7 @@ export const leave = (entry: Entry): Effect.Effect<void> =>
     const { incarnation, session } = entry
     entry.isHeld = false
     settle(entry, { reason: "released", cause: undefined })
-    entry.watching?.interruptUnsafe()
+    entry.unwatch()
     letGo(entry)
     const left = Deferred.makeUnsafe<void>()
     entry.leaving = Effect.asVoid(Deferred.await(left))
@@ -568,7 +615,7 @@ export const holds = (session: Session.Session, name: string, fiberId: number): 
 }
 
 /** Joins in the background, so that whoever stops waiting leaves nothing behind: its answer is always heard. */
-const joinUnlessLeft = (session: Session.Session, spec: Spec, fiberId: number, restore: Restore) =>
+const joinUnlessLeft = <E>(session: Session.Session, spec: Spec<E>, fiberId: number, restore: Restore) =>
   Effect.gen(function* () {
     let isWanted = true
     const joining = join(session, spec, fiberId, () => isWanted).pipe(
@@ -589,14 +636,13 @@ export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect
 /** What becomes of an entry that has joined: it is held, has left because it is lost, or because that took too long. */
 type Outcome = "held" | "lost" | "left"
 
-const settleIn = (entry: Entry, look: Look, patience: Patience, restore: Restore) =>
+const settleIn = <E>({ entry, look }: Joined, spec: Spec<E>, patience: Patience, restore: Restore) =>
   Effect.gen(function* () {
-    const isAhead = entry.keys.some((_, index) => ahead(entry, index, look.lines[index]!).length > 0)
-    if (patience === "leaves" && isAhead) {
+    if (patience === "leaves" && hasToWait(entry, spec, look)) {
       yield* leave(entry)
       return "left" satisfies Outcome
     }
-    const waiting = Effect.andThen(awaitAdmission(entry, look), Session.settled(entry.session, entry.incarnation))
+    const waiting = Effect.andThen(awaitAdmission(entry, spec, look), Session.settled(entry.session, entry.incarnation))
     yield* Effect.onError(restore(waiting), () => leave(entry))
     if (entry.loss !== undefined) {
       yield* leave(entry)
@@ -613,28 +659,28 @@ export type Patience = "waits" | "leaves"
  * or its key is, another one is taken, at the end. Who leaves has no entry unless it is admitted at once. It is to be run
  * without interruption, but for where it is restored.
  */
-export const take = (
+export const take = <E>(
   session: Session.Session,
-  spec: Spec,
+  spec: Spec<E>,
   patience: Patience,
   restore: Restore
-): Effect.Effect<Entry | undefined, EtcdError> =>
+): Effect.Effect<Entry | undefined, E | EtcdError> =>
   Effect.gen(function* () {
     const fiberId = yield* Effect.fiberId
     while (true) {
-      const { entry, ...look } = yield* joinUnlessLeft(session, spec, fiberId, restore)
-      const outcome = yield* settleIn(entry, look, patience, restore)
-      if (outcome === "held") return entry
+      const joined = yield* joinUnlessLeft(session, spec, fiberId, restore)
+      const outcome = yield* settleIn(joined, spec, patience, restore)
+      if (outcome === "held") return joined.entry
       if (outcome === "left") return undefined
     }
   })
 
 /** As {@link take}, until the scope closes. */
-export const enter = (
+export const enter = <E>(
   session: Session.Session,
-  spec: Spec,
+  spec: Spec<E>,
   patience: Patience
-): Effect.Effect<Entry | undefined, EtcdError, Scope.Scope> =>
+): Effect.Effect<Entry | undefined, E | EtcdError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.tap(take(session, spec, patience, restore), (entry) =>
       entry === undefined ? Effect.void : Effect.addFinalizer(() => leave(entry))

@@ -18,11 +18,11 @@ export interface Parts<Lost> {
   readonly problem: string | undefined
 }
 
-let known: string | undefined
+let host: string | undefined
 
-/** Who this program is. */
-export const self = (): string => {
-  const { pid } = globalThis.process
-  known ??= JSON.stringify({ host: globalThis.process.getBuiltinModule("node:os").hostname(), pid })
-  return known
+/** Who this program is, and what more is to be said. */
+export const self = (more?: object | undefined): string => {
+  const { getBuiltinModule, pid } = globalThis.process
+  host ??= getBuiltinModule("node:os").hostname()
+  return JSON.stringify({ host, pid, ...more })
 }

@@ -32,6 +32,7 @@ import * as LeaseRequests from "../lease/requests.ts"
 import * as Leases from "../lease/service.ts"
 import * as Checks from "../options.ts"
 import * as Time from "../time.ts"
+import type { View } from "./view.ts"
 
 /** Why an incarnation, or what stands on it, is held no longer. */
 export interface Loss {
@@ -120,6 +121,8 @@ export interface Session {
   readonly sweeping: Map<string, Deferred.Deferred<void>>
   /** Who holds a place in which line, by its name. */
   readonly holders: Map<string, Set<Holder>>
+  /** Lines that are watched as a whole, by the key beside them. */
+  readonly views: Map<string, View>
   current: Incarnation | undefined
   granting: Deferred.Deferred<Incarnation, EtcdError.EtcdError> | undefined
   granted: number
@@ -143,11 +146,11 @@ const closed = EtcdError.make(
 )
 
 /** How something ended that nothing interrupts but the end of the session. */
-const orClosed = <A>(exit: Exit.Exit<A, EtcdError.EtcdError>): Exit.Exit<A, EtcdError.EtcdError> =>
+const orClosed = <A, E>(exit: Exit.Exit<A, E>): Exit.Exit<A, E | EtcdError.EtcdError> =>
   Exit.hasInterrupts(exit) ? Exit.fail(closed) : exit
 
 /** The answer of what runs in the background, or that the session was closed. */
-export const answerOf = <A>(fiber: Fiber.Fiber<A, EtcdError.EtcdError>): Effect.Effect<A, EtcdError.EtcdError> =>
+export const answerOf = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<A, E | EtcdError.EtcdError> =>
   Effect.flatMap(Fiber.await(fiber), orClosed)
 
 // ── its time ──
@@ -398,6 +401,7 @@ export const make = (given: Client, options: Options): Effect.Effect<Session, ne
       presences: new Map(),
       sweeping: new Map(),
       holders: new Map(),
+      views: new Map(),
       current: undefined,
       granting: undefined,
       granted: 0,

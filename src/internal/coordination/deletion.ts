@@ -1,0 +1,32 @@
+/**
+ * Waiting until a key goes.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import type { EtcdError } from "../../EtcdError.ts"
+import type * as EtcdWatch from "../../EtcdWatch.ts"
+
+/**
+ * Waits until a key is deleted, and says at which revision, or what was found instead. The watch begins when a server has
+ * taken it, so that it is served at once: etcd lets watches from an earlier revision wait for a tenth of a second, however
+ * little is between. What is between is looked at, if there is anything.
+ */
+export const deletion = <A>(
+  watch: EtcdWatch.Service,
+  key: string,
+  after: bigint,
+  look: (revision: bigint) => Effect.Effect<Option.Option<A>, EtcdError>
+): Effect.Effect<bigint | A, EtcdError> =>
+  watch.changes(key, { created: true, ignore: "puts" }).pipe(
+    Stream.mapEffect((change): Effect.Effect<Option.Option<bigint | A>, EtcdError> => {
+      if (change._tag === "Revision") return Effect.succeed(Option.some(change.revision))
+      const isAfter = change._tag === "Created" && change.startRevision > after + 1n
+      return isAfter ? look(change.startRevision - 1n) : Effect.succeedNone
+    }),
+    Stream.filter(Option.isSome),
+    Stream.runHead,
+    Effect.flatMap((found) => (Option.isSome(found) ? Effect.succeed(found.value.value) : Effect.never))
+  )
