@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 
+export * as EtcdBarrier from "./EtcdBarrier.ts"
 export * as EtcdElection from "./EtcdElection.ts"
 export * as EtcdLock from "./EtcdLock.ts"
 export * as EtcdMirror from "./EtcdMirror.ts"
