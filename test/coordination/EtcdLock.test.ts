@@ -164,6 +164,25 @@ describe("EtcdLock", () => {
       })
     )
 
+    it.effect("lets nothing be written when its key has lost its lease, with which nobody takes it for a place", () =>
+      Effect.gen(function* () {
+        const lock = EtcdLock.make("one/stripped")
+        const inside = Effect.gen(function* () {
+          const held = yield* EtcdLock.Held
+          yield* Effect.uninterruptible(
+            Effect.gen(function* () {
+              const stripped = EtcdTxn.make({ compare: [], success: EtcdTxn.put(held.key, "mine") })
+              yield* EtcdTxn.commit(stripped)
+              assert.strictEqual((yield* Effect.flip(EtcdKv.put("one/late", "late"))).reason._tag, "Fenced")
+            })
+          )
+        })
+        const error: unknown = yield* Effect.flip(EtcdLock.withLock(inside, lock))
+        assert.instanceOf(error, EtcdLock.LockLost)
+        assert.deepStrictEqual(yield* keysBelow("one/stripped"), [])
+      })
+    )
+
     it.effect("fails with the failure of the work, and gives back", () =>
       Effect.gen(function* () {
         const lock = EtcdLock.make("one/failing")

@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import type { EtcdError } from "../../EtcdError.ts"
 import type { ClusterId } from "../../EtcdId.ts"
+import { LeaseId } from "../../EtcdId.ts"
 import * as EtcdTxn from "../../EtcdTxn.ts"
 import * as Origin from "../client/origin.ts"
 import * as Checks from "../options.ts"
@@ -90,9 +91,13 @@ export const lossOf = (
 /** A write was refused, which nothing but the loss of the key explains. */
 const onFenced = (entry: Line.Entry) => () => Line.settle(entry, { reason: "fenced", cause: undefined })
 
-/** Holds as long as all keys of an entry are there, as they were put. */
-const fenceOf = ({ keys, revision }: Line.Entry): EtcdTxn.Compare =>
-  EtcdTxn.every(keys.map((key) => EtcdTxn.createRevision(key).equals(revision)))
+/** Holds as long as all keys of an entry are there, as they were put: one that has lost its lease is no place any more. */
+const fenceOf = ({ incarnation, keys, revision }: Line.Entry): EtcdTxn.Compare => {
+  const lease = LeaseId(incarnation.lease.id)
+  return EtcdTxn.every(
+    keys.flatMap((key) => [EtcdTxn.createRevision(key).equals(revision), EtcdTxn.lease(key).equals(lease)])
+  )
+}
 
 export const make = <L extends Lost>(entry: Line.Entry, tell: Tell<L>): Held<L> => {
   const { keys, revision, session } = entry
