@@ -30,7 +30,8 @@ const queued = (name: string, count: number) =>
 const elsewhere = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provide(effect, Layer.fresh(EtcdSession.layer))
 
 /** Until a condition holds. */
-const until = (holds: () => boolean) => Effect.asVoid(Effect.repeat(Effect.sync(holds), { until: (now) => now }))
+const until = (holds: () => boolean) =>
+  Effect.asVoid(Effect.repeat(Effect.andThen(Effect.sleep(1), Effect.sync(holds)), { until: (now) => now }))
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n)
 

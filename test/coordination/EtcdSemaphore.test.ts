@@ -1,4 +1,4 @@
-import type { DescMethodBiDiStreaming } from "@bufbuild/protobuf"
+import type { DescMethodBiDiStreaming, DescMethodUnary } from "@bufbuild/protobuf"
 import { assert, describe, layer } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -11,10 +11,11 @@ import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
 import * as EtcdSemaphore from "../../src/coordination/EtcdSemaphore.ts"
 import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
 import * as EtcdClient from "../../src/EtcdClient.ts"
+import * as EtcdError from "../../src/EtcdError.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
-import { Watch } from "../../src/internal/proto/rpc_pb.ts"
+import { KV, Watch } from "../../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { start } from "../support/effects.ts"
 import { makeRandom } from "../support/random.ts"
@@ -34,7 +35,8 @@ const queued = (name: string, count: number) => Effect.repeat(line(name), { unti
 const elsewhere = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provide(effect, Layer.fresh(EtcdSession.layer))
 
 /** Until a condition holds. */
-const until = (holds: () => boolean) => Effect.asVoid(Effect.repeat(Effect.sync(holds), { until: (now) => now }))
+const until = (holds: () => boolean) =>
+  Effect.asVoid(Effect.repeat(Effect.andThen(Effect.sleep(1), Effect.sync(holds)), { until: (now) => now }))
 
 const refusal = <A, E extends { readonly _tag: string }, R>(self: Effect.Effect<A, E, R>) =>
   Effect.map(Effect.flip(self), (error) => error)
@@ -76,6 +78,21 @@ const counting = (client: EtcdClient.Client) => {
   }
   return { counted, watches }
 }
+
+/** A client that does not hear some answers to its transactions. */
+const deaf = (client: EtcdClient.Client, random: (below: number) => number): EtcdClient.Client => ({
+  ...client,
+  unary: (method, request, options) =>
+    Effect.flatMap(client.unary(method, request, options), (answer) =>
+      (method as DescMethodUnary) === KV.method.txn && random(4) === 0
+        ? Effect.fail(
+            EtcdError.make(
+              new EtcdError.GrpcStatus({ message: "lost", outcome: "unknown", code: 14, status: "UNAVAILABLE" })
+            )
+          )
+        : Effect.succeed(answer)
+    )
+})
 
 describe("EtcdSemaphore", () => {
   layer(Layer.provideMerge(EtcdSession.layer, etcd), { excludeTestServices: true })((it) => {
@@ -176,6 +193,27 @@ describe("EtcdSemaphore", () => {
         yield* queued("interrupted", 0)
         assert.strictEqual(inside, 0)
         assert.strictEqual(yield* Effect.succeed(1).pipe(EtcdSemaphore.withPermits(semaphore, 3)), 1)
+      })
+    )
+
+    it.effect("loses no permit and leaves no key where answers are lost", () =>
+      Effect.gen(function* () {
+        const random = makeRandom(835)
+        const session = yield* EtcdSession.fromClient(deaf(yield* EtcdClient.EtcdClient, random))
+        const semaphore = EtcdSemaphore.make("deaf", { permits: 2 })
+        let inside = 0
+        const work = Effect.sync(() => {
+          inside++
+          assert.isAtMost(inside, 2)
+        }).pipe(Effect.andThen(Effect.yieldNow), Effect.ensuring(Effect.sync(() => inside--)))
+        const all = Effect.forEach(
+          Array.from({ length: 20 }, () => 0),
+          () => EtcdSemaphore.withPermit(work, semaphore),
+          { concurrency: 10, discard: true }
+        )
+        yield* Effect.provideService(all, EtcdSession.EtcdSession, session)
+        yield* queued("deaf", 0)
+        assert.strictEqual(yield* EtcdSemaphore.available(semaphore), 2)
       })
     )
 

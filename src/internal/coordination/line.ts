@@ -9,6 +9,9 @@
  * at those who stand before it; since nobody ever comes in before it, an entry that is admitted stays so. It waits for the
  * last of those who keep it waiting, and for nobody else, so that who leaves wakes one. Nobody asks again and again.
  *
+ * Where that is not enough, since values count, or several come in at once, a rule is asked about the whole line, which is
+ * watched (`view`).
+ *
  * A key names the lease, and no two entries ever have the same one. So a join whose outcome is unknown is sent again until
  * it is known, and finds its own place; and a request that may still arrive when the entry is over puts a key there that
  * nobody but the session that sent it can be meant by, which deletes it as long as it lives.
