@@ -34,7 +34,7 @@ import * as EtcdTxn from "../../EtcdTxn.ts"
 import type * as KeyRange from "../../KeyRange.ts"
 import * as Caller from "../caller.ts"
 import * as Origin from "../client/origin.ts"
-import { decide } from "../client/retryRules.ts"
+import { worthwhile } from "../client/retryRules.ts"
 import * as Keys from "../keys.ts"
 import { isMendable } from "../lease/requests.ts"
 import * as Time from "../time.ts"
@@ -223,28 +223,36 @@ const stateOf = ({ name, rule }: Place<unknown>, revision: bigint, kvs: Readonly
 })
 
 // Not of their keys only: etcd 3.7 leaves out the leases then, which tell places from other keys.
-const linesOf = ({ places }: Spec<unknown>) =>
-  EtcdTxn.all(places.map(({ name }) => EtcdTxn.range(Standings.prefixOf(name))))
+const linesOf = ({ places }: Spec<unknown>) => places.map(({ name }) => EtcdTxn.range(Standings.prefixOf(name)))
 
 /** What has to be allowed by each line. */
 const coming = ({ places }: Spec<unknown>, enter: EtcdTxn.Op<Coming>, look: EtcdTxn.Op<Coming>): EtcdTxn.Op<Coming> =>
   places.reduce((op, { rule }) => (rule._tag === "Whole" ? rule.coming(op, look) : op), enter)
 
-/** Puts the keys where none of them is there, and looks who stands in the lines. */
+const rangesOf = (results: ReadonlyArray<object | Coming["ranges"][number]>): Coming["ranges"] =>
+  results.filter((result) => "kvs" in result)
+
+/**
+ * Puts the keys where none of them is there, and looks who stands in the lines. Where a line asks for nothing else, the puts
+ * are no transaction of their own within this one, since older servers do not ask then whether there is space for them, nor
+ * whether the user may do that.
+ */
 const joinOnce = (entry: Entry) => {
   const { incarnation, keys, session, spec } = entry
   const lease = EtcdId.LeaseId(incarnation.lease.id)
+  const compare = keys.map((key) => EtcdTxn.missing(key))
   const lines = linesOf(spec)
-  const puts = EtcdTxn.all(keys.map((key) => EtcdTxn.put(key, spec.value, { lease })))
-  const look = EtcdTxn.map(lines, (ranges): Coming => ({ isIn: false, ranges }))
-  const enter = EtcdTxn.map(EtcdTxn.all({ puts, lines }), ({ lines: ranges }): Coming => ({ isIn: true, ranges }))
-  return session.txn.commit(
-    EtcdTxn.make({
-      compare: keys.map((key) => EtcdTxn.missing(key)),
-      success: coming(spec, enter, look),
-      failure: look
-    })
-  )
+  const puts = keys.map((key) => EtcdTxn.put(key, spec.value, { lease }))
+  const look = EtcdTxn.map(EtcdTxn.all(lines), (ranges): Coming => ({ isIn: false, ranges }))
+  const enter = EtcdTxn.map(EtcdTxn.all([...puts, ...lines]), (all): Coming => ({ isIn: true, ranges: rangesOf(all) }))
+  const success = coming(spec, enter, look)
+  if (success !== enter) return session.txn.commit(EtcdTxn.make({ compare, success, failure: look }))
+  const plain = EtcdTxn.make({ compare, success: [...puts, ...lines], failure: lines })
+  return Effect.map(session.txn.commit(plain), ({ header, results, succeeded }) => ({
+    header,
+    succeeded,
+    results: { isIn: succeeded, ranges: rangesOf(results) } satisfies Coming
+  }))
 }
 
 const ownOf = (key: string, { standings }: Standings.State) => standings.find((standing) => standing.key === key)
@@ -369,7 +377,9 @@ const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> =
 
 /** Whether a failure says nothing about the key. */
 const isPassing = (error: EtcdError): boolean =>
-  error.reason._tag === "Compacted" || (!isRegression(error) && decide(error.reason) !== "fail")
+  error.reason._tag === "Compacted" ||
+  error.reason._tag === "DeadlineExceeded" ||
+  (!isRegression(error) && worthwhile(error.reason) !== "fail")
 
 /** What is over before that is not worth a watch; what has happened until then is found when the watch begins. */
 const shortMillis = 20
@@ -561,7 +571,7 @@ const end = (entry: Entry): Effect.Effect<void> =>
     const removeOwn = (key: string) =>
       Removal.evenWithoutSpace(session, [key], Removal.deleteOwn(session, incarnation, key))
     if (isUncertain) yield* Removal.sweep(session, incarnation, keys, removeOwn)
-    else for (const key of keys) incarnation.keys.delete(key)
+    else if (entry.loss?.reason === "released") for (const key of keys) incarnation.keys.delete(key)
   })
 
 /**
@@ -621,15 +631,22 @@ export const holds = (session: Session.Session, name: string, fiberId: number): 
 const joinUnlessLeft = <E>(session: Session.Session, spec: Spec<E>, fiberId: number, restore: Restore) =>
   Effect.gen(function* () {
     let isWanted = true
-    const joining = join(session, spec, fiberId, () => isWanted).pipe(
-      Effect.tap(({ entry }) => (isWanted ? Effect.void : leave(entry)))
+    // It is handed over in one step: somebody leaves who was not to come, or is the one to see to it.
+    let handedOver: Entry | undefined
+    const handOver = ({ entry }: Joined): Effect.Effect<void> => {
+      if (!isWanted) return leave(entry)
+      handedOver = entry
+      return Effect.void
+    }
+    const joining = Effect.tap(
+      join(session, spec, fiberId, () => isWanted),
+      handOver
     )
     const { fiber } = yield* session.background.run(joining, Number.NEGATIVE_INFINITY)
     return yield* Effect.onInterrupt(restore(Session.answerOf(fiber)), () =>
       Effect.suspend(() => {
         isWanted = false
-        const exit = fiber.pollUnsafe()
-        return exit !== undefined && Exit.isSuccess(exit) ? leave(exit.value.entry) : Effect.void
+        return handedOver === undefined ? Effect.void : leave(handedOver)
       })
     )
   })

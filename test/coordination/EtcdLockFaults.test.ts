@@ -1,0 +1,435 @@
+/**
+ * Locks while things go wrong: between the program and etcd, in etcd, and in what runs under them.
+ */
+import { assert, describe, it, layer } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
+import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
+import * as EtcdClient from "../../src/EtcdClient.ts"
+import * as EtcdKv from "../../src/EtcdKv.ts"
+import * as EtcdLayer from "../../src/EtcdLayer.ts"
+import * as EtcdLease from "../../src/EtcdLease.ts"
+import * as EtcdTxn from "../../src/EtcdTxn.ts"
+import * as Inside from "../../src/internal/coordination/session.ts"
+import * as Etcd from "../support/client/etcd.ts"
+import { faulty, jumping } from "../support/coordination/faults.ts"
+import { reasonOf, start } from "../support/effects.ts"
+import { freePort } from "../support/machine.ts"
+import { relay } from "../support/relay.ts"
+
+const make = (options?: EtcdSession.Options, client?: EtcdClient.Client) =>
+  Effect.flatMap(EtcdClient.EtcdClient, (own) => EtcdSession.fromClient(client ?? own, options))
+
+const within = (session: EtcdSession.Service) => Effect.provideService(EtcdSession.EtcdSession, session)
+
+/** Until the line of a lock has so many. */
+const queued = (lock: EtcdLock.Lock, count: number) =>
+  EtcdLock.line(lock).pipe(Effect.repeat({ until: (line) => line.length === count }))
+
+/** Work that says what it holds, and goes on for ever. */
+const holding = (inside: Deferred.Deferred<EtcdLock.Held>) =>
+  Effect.andThen(
+    Effect.flatMap(EtcdLock.Held, (held) => Deferred.succeed(inside, held)),
+    Effect.never
+  )
+
+const lossOf = (fiber: Fiber.Fiber<unknown, unknown>) =>
+  Effect.map(Effect.flip(Fiber.join(fiber)), (error) => {
+    assert.instanceOf(error, EtcdLock.LockLost)
+    return error as EtcdLock.LockLost
+  })
+
+/** A session over a node of the test's own. */
+const connected = Effect.fnUntraced(function* (endpoint: string, options?: EtcdSession.Options) {
+  const client = yield* EtcdClient.make({ endpoints: [endpoint] })
+  return { kv: EtcdKv.fromClient(client), session: yield* EtcdSession.fromClient(client, options) }
+})
+
+describe("EtcdLock", () => {
+  layer(EtcdLayer.ephemeral({}, { log: false }), { excludeTestServices: true })((it) => {
+    it.effect("is lost when somebody puts its key without the lease, so that no two have it", () =>
+      Effect.gen(function* () {
+        const [one, other] = [yield* make(), yield* make()]
+        const lock = EtcdLock.make("faults/put-over")
+        const inside = yield* Deferred.make<EtcdLock.Held>()
+        let hasEnded = false
+        const work = Effect.ensuring(
+          holding(inside),
+          Effect.andThen(
+            Effect.sleep(20),
+            Effect.sync(() => {
+              hasEnded = true
+            })
+          )
+        )
+        const first = yield* start(EtcdLock.withLock(work, lock).pipe(within(one)))
+        const held = yield* Deferred.await(inside)
+        // As proclaiming a value does, which is no loss.
+        const { id } = yield* one.current
+        yield* EtcdKv.put(held.key, "another owner", { lease: id })
+        const second = yield* start(
+          EtcdLock.withLock(
+            Effect.sync(() => hasEnded),
+            lock
+          ).pipe(within(other))
+        )
+        yield* queued(lock, 2)
+        assert.isTrue(held.isHeldUnsafe())
+        yield* EtcdKv.put(held.key, "by hand")
+        assert.strictEqual((yield* lossOf(first)).reason, "deleted")
+        assert.isTrue(yield* Fiber.join(second))
+        yield* queued(lock, 0)
+      })
+    )
+
+    it.effect("is not given to who waited with the lease that is revoked, as all its keys are gone at once", () =>
+      Effect.gen(function* () {
+        for (let n = 0; n < 5; n++) {
+          const session = yield* make()
+          const lock = EtcdLock.make(`faults/revoked-${n}`)
+          const inside = yield* Deferred.make<EtcdLock.Held>()
+          const first = yield* start(EtcdLock.withLock(holding(inside), lock).pipe(within(session)))
+          yield* Deferred.await(inside)
+          const second = yield* start(
+            EtcdLock.withLock(
+              Effect.flatMap(EtcdLock.Held, ({ sequencer }) => EtcdLock.check(sequencer)),
+              lock
+            ).pipe(within(session))
+          )
+          yield* queued(lock, 2)
+          yield* Effect.sleep(n * 10)
+          const { id } = yield* session.current
+          yield* EtcdLease.EtcdLease.pipe(Effect.flatMap((leases) => leases.revoke(id)))
+          assert.include(["deleted", "not-found"], (yield* lossOf(first)).reason)
+          assert.isTrue(yield* Fiber.join(second))
+          assert.strictEqual((yield* session.current).incarnation, 2)
+        }
+      }).pipe(
+        Effect.provideServiceEffect(
+          EtcdLease.EtcdLease,
+          Effect.flatMap(EtcdClient.EtcdClient, (client) => EtcdLease.fromClient(client))
+        )
+      )
+    )
+
+    it.effect("is not lost when it cannot be looked at for a moment whether its key is there", () =>
+      Effect.gen(function* () {
+        const root = yield* EtcdClient.EtcdClient
+        const client = faulty(root)
+        const mayWatch = Latch.makeUnsafe()
+        const session = yield* make(
+          {},
+          {
+            ...client.client,
+            bidirectional: (method, options) => Effect.andThen(mayWatch.await, root.bidirectional(method, options))
+          }
+        )
+        const held = yield* EtcdLock.acquire(EtcdLock.make("faults/looked-at")).pipe(within(session))
+        client.fates.Range = ["never", "never"]
+        // There is something between the join and the watch, so that it is looked.
+        yield* EtcdKv.put("faults/other", "")
+        yield* mayWatch.open
+        yield* Effect.repeat(
+          Effect.sync(() => client.fates.Range),
+          { until: (fates) => fates?.length === 0 }
+        )
+        assert.isTrue(held.isHeldUnsafe())
+        yield* EtcdKv.delete(held.key)
+        assert.strictEqual((yield* held.lost).reason, "deleted")
+      })
+    )
+
+    it.effect("keeps the place in the line while the history is compacted", () =>
+      Effect.gen(function* () {
+        const [one, other] = [yield* make(), yield* make()]
+        const lock = EtcdLock.make("faults/compacted")
+        const scope = yield* Scope.make()
+        yield* Scope.provide(EtcdLock.acquire(lock), scope).pipe(within(one))
+        const waiting = yield* start(
+          EtcdLock.withLock(
+            Effect.map(EtcdLock.Held, ({ token }) => token),
+            lock
+          ).pipe(within(other))
+        )
+        const [, waiter] = yield* queued(lock, 2)
+        for (let n = 0; n < 10; n++) yield* EtcdKv.put("faults/other", String(n))
+        const { header } = yield* EtcdKv.put("faults/other", "")
+        yield* EtcdKv.compact(header.revision)
+        yield* Scope.close(scope, Exit.void)
+        assert.strictEqual(yield* Fiber.join(waiting), waiter?.token)
+      })
+    )
+
+    it.effect("does not begin its work when the time of its session was over while the process stood still", () =>
+      Effect.gen(function* () {
+        const clock = jumping()
+        const client = { ...(yield* EtcdClient.EtcdClient), bidirectional: () => Effect.never }
+        const session = yield* clock.by(make({}, client))
+        const other = yield* make()
+        const lock = EtcdLock.make("faults/stood-still")
+        const scope = yield* Scope.make()
+        yield* Scope.provide(EtcdLock.acquire(lock), scope).pipe(within(other))
+        const waiting = yield* start(
+          EtcdLock.withLock(
+            Effect.map(EtcdLock.Held, ({ token }) => token),
+            lock
+          ).pipe(within(session))
+        )
+        const [, waiter] = yield* queued(lock, 2)
+        clock.standStill(11_000)
+        yield* Scope.close(scope, Exit.void)
+        assert.isTrue((yield* Fiber.join(waiting)) > waiter!.token)
+        assert.strictEqual((yield* session.current).incarnation, 2)
+      })
+    )
+
+    it.effect("says for how long its work went on, and does then what is to be done about it, no sooner", () =>
+      Effect.gen(function* () {
+        const session = yield* make({ ttl: "5 seconds", margin: "50 millis" })
+        const told = yield* Deferred.make<EtcdLock.LockLost>()
+        let calls = 0
+        const lock = EtcdLock.make("faults/overrun", {
+          overrun: (lost) => {
+            calls++
+            return Effect.andThen(Deferred.succeed(told, lost), Effect.die("it breaks down itself"))
+          }
+        })
+        const inside = yield* Deferred.make<EtcdLock.Held>()
+        const quick = yield* start(EtcdLock.withLock(holding(inside), lock).pipe(within(session)))
+        yield* EtcdKv.delete((yield* Deferred.await(inside)).key)
+        assert.strictEqual(Duration.toMillis((yield* lossOf(quick)).overrun), 0)
+        assert.strictEqual(calls, 0)
+        const slow = yield* start(
+          EtcdLock.withLock(
+            Effect.uninterruptible(
+              Effect.gen(function* () {
+                yield* EtcdKv.delete((yield* EtcdLock.Held).key)
+                yield* Deferred.await(told)
+                yield* Effect.sleep(5)
+                return yield* Effect.fail("too late")
+              })
+            ),
+            EtcdLock.make("faults/overrun-fenced", {
+              fence: false,
+              overrun: (lost) => {
+                calls++
+                return Deferred.succeed(told, lost)
+              }
+            })
+          ).pipe(within(session))
+        )
+        const exit = yield* Fiber.await(slow)
+        assert.strictEqual(calls, 1)
+        assert.isTrue(Exit.isFailure(exit))
+        if (Exit.isSuccess(exit)) return
+        const [lost, own] = exit.cause.reasons.filter(Cause.isFailReason).map(({ error }) => error)
+        assert.instanceOf(lost, EtcdLock.LockLost)
+        assert.isTrue(Duration.toMillis((lost as EtcdLock.LockLost).overrun) > 0)
+        assert.strictEqual(own, "too late")
+      })
+    )
+
+    it.effect("tells of work that hangs when its session is closed", () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const session = yield* Scope.provide(make(), scope)
+        const told = yield* Deferred.make<EtcdLock.LockLost>()
+        const lock = EtcdLock.make("faults/closing", { overrun: (lost) => Deferred.succeed(told, lost) })
+        const inside = yield* Deferred.make<void>()
+        const work = Effect.andThen(Deferred.succeed(inside, undefined), Deferred.await(told))
+        const hanging = yield* start(EtcdLock.withLock(Effect.uninterruptible(work), lock).pipe(within(session)))
+        yield* Deferred.await(inside)
+        yield* Scope.close(scope, Exit.void)
+        assert.strictEqual((yield* Deferred.await(told)).reason, "closed")
+        assert.strictEqual((yield* lossOf(hanging)).reason, "closed")
+      })
+    )
+
+    it.effect("waits for finalizers of its work that break down, and gives back after them", () =>
+      Effect.gen(function* () {
+        const session = yield* make()
+        const lock = EtcdLock.make("faults/finalizers")
+        const inside = yield* Deferred.make<EtcdLock.Held>()
+        const line = yield* Deferred.make<number>()
+        const working = yield* holding(inside).pipe(
+          Effect.ensuring(Effect.die("broken")),
+          Effect.ensuring(
+            EtcdLock.line(lock).pipe(
+              Effect.flatMap(({ length }) => Deferred.succeed(line, length)),
+              Effect.orDie
+            )
+          ),
+          EtcdLock.withLock(lock),
+          within(session),
+          start
+        )
+        yield* Deferred.await(inside)
+        yield* Fiber.interrupt(working)
+        assert.strictEqual(yield* Deferred.await(line), 1)
+        assert.deepStrictEqual(yield* EtcdLock.line(lock), [])
+        assert.isTrue(Exit.hasDies(yield* Fiber.await(working)))
+      })
+    )
+
+    it.effect("is no use when it has been given back", () =>
+      Effect.gen(function* () {
+        const session = yield* make()
+        const held = yield* EtcdLock.acquire(EtcdLock.make("faults/after")).pipe(Effect.scoped, within(session))
+        assert.isFalse(held.isHeldUnsafe())
+        assert.isTrue(Duration.isZero(yield* held.remaining))
+        assert.strictEqual((yield* held.lost).reason, "released")
+        assert.isFalse(yield* EtcdLock.check(held.sequencer))
+        const refused = yield* Effect.flip(held.commit(EtcdTxn.put("faults/after-all", "")))
+        assert.strictEqual(refused._tag, "LockLost")
+        assert.isTrue(Option.isNone(yield* EtcdKv.get("faults/after-all")))
+      })
+    )
+
+    it.effect("is refused to work that would wait for itself, by another session too, and not when that is over", () =>
+      Effect.gen(function* () {
+        const [one, other] = [yield* make(), yield* make()]
+        const lock = EtcdLock.make("faults/again")
+        const again = EtcdLock.withLock(Effect.succeed("again"), lock)
+        const gate = yield* Deferred.make<void>()
+        const later = yield* EtcdLock.withLock(
+          Effect.gen(function* () {
+            for (const session of [one, other]) {
+              const refused = yield* Effect.flip(again.pipe(within(session)))
+              assert.strictEqual(refused._tag === "EtcdError" ? refused.reason._tag : "", "InvalidArgument")
+            }
+            return yield* Effect.forkDetach(Effect.andThen(Deferred.await(gate), again.pipe(within(one))))
+          }),
+          lock
+        ).pipe(within(one))
+        yield* Deferred.succeed(gate, undefined)
+        assert.strictEqual(yield* Fiber.join(later), "again")
+      })
+    )
+
+    it.effect("takes names and owners as they are", () =>
+      Effect.gen(function* () {
+        const [one, other] = [yield* make(), yield* make()]
+        for (const name of ["ä/日本/🔒", "\ufeffmark", " ", "a".repeat(4000), "a//b", "..", "%2F", "a.1", "1/2"]) {
+          const lock = EtcdLock.make(name, { owner: `${name}\0` })
+          yield* Effect.gen(function* () {
+            yield* EtcdLock.acquire(lock).pipe(within(one))
+            const [waiter] = yield* queued(lock, 1)
+            assert.strictEqual(waiter?.owner, `${name}\0`)
+            assert.isTrue(
+              Option.isNone(yield* EtcdLock.withLockIfAvailable(Effect.void, EtcdLock.make(name)).pipe(within(other)))
+            )
+          }).pipe(Effect.scoped)
+          assert.deepStrictEqual(yield* EtcdLock.line(lock), [])
+        }
+        const huge = EtcdLock.make("faults/huge", { owner: "x".repeat(3_000_000) })
+        const refused = yield* reasonOf(Effect.scoped(EtcdLock.acquire(huge)).pipe(within(one)))
+        assert.strictEqual(refused._tag, "RequestTooLarge")
+        assert.strictEqual(Inside.of(one).holders.size, 0)
+      })
+    )
+
+    it.effect("leaves nothing in the session, however often it was held, and however many waited in vain", () =>
+      Effect.gen(function* () {
+        const session = yield* make()
+        const { holders, incarnations, sweeping } = Inside.of(session)
+        yield* Effect.forEach(
+          Array.from({ length: 100 }, (_, n) => n),
+          (n) => EtcdLock.withLock(Effect.void, EtcdLock.make(`faults/often-${n % 75}`)).pipe(within(session)),
+          { concurrency: 20, discard: true }
+        )
+        const lock = EtcdLock.make("faults/many")
+        const first = yield* start(EtcdLock.withLock(Effect.never, lock).pipe(within(session)))
+        yield* queued(lock, 1)
+        const waiting = yield* Effect.forEach(Array.from({ length: 50 }), () =>
+          start(EtcdLock.withLock(Effect.never, lock).pipe(within(session)))
+        )
+        yield* queued(lock, 51)
+        yield* Fiber.interruptAll([...waiting, first])
+        yield* queued(lock, 0)
+        assert.strictEqual(holders.size, 0)
+        assert.strictEqual(sweeping.size, 0)
+        const [only, ...others] = [...incarnations]
+        assert.deepStrictEqual(others, [])
+        assert.strictEqual(only?.dependents.size, 0)
+        assert.strictEqual(only?.keys.size, 0)
+      })
+    )
+  })
+
+  it.live("is lost when etcd stands still for too long, and not for a moment", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node()
+      const { session } = yield* connected(node.endpoint, { ttl: "3 seconds" })
+      const patient = yield* connected(node.endpoint, { ttl: "1 minute" })
+      const inside = yield* Deferred.make<EtcdLock.Held>()
+      const first = yield* start(EtcdLock.withLock(holding(inside), EtcdLock.make("paused")).pipe(within(session)))
+      const held = yield* Deferred.await(inside)
+      const other = yield* EtcdLock.acquire(EtcdLock.make("patient")).pipe(within(patient.session))
+      yield* node.pause
+      yield* Effect.sleep(300)
+      assert.isTrue(held.isHeldUnsafe())
+      const lost = yield* lossOf(first)
+      assert.strictEqual(lost.reason, "not-renewed")
+      assert.isTrue(Duration.isZero(lost.overrun))
+      yield* node.resume
+      yield* EtcdLock.acquire(EtcdLock.make("paused")).pipe(within(patient.session))
+      assert.isTrue(other.isHeldUnsafe())
+      assert.strictEqual((yield* session.current).incarnation, 2)
+    })
+  )
+
+  it.live("is not to be had when the space is used up, and what is held can be kept and given back", () =>
+    Effect.gen(function* () {
+      const node = yield* Etcd.node({ flags: ["--quota-backend-bytes", String(4 * 1024 * 1024)] })
+      const { kv, session } = yield* connected(node.endpoint)
+      const other = yield* connected(node.endpoint)
+      const scope = yield* Scope.make()
+      const lock = EtcdLock.make("held")
+      const held = yield* Scope.provide(EtcdLock.acquire(lock), scope).pipe(within(session))
+      const waiting = yield* start(EtcdLock.withLock(Effect.succeed("mine"), lock).pipe(within(other.session)))
+      yield* EtcdLock.line(lock).pipe(
+        Effect.provideService(EtcdKv.EtcdKv, kv),
+        Effect.repeat({ until: (line) => line.length === 2 })
+      )
+      const value = "x".repeat(500_000)
+      const full = yield* reasonOf(Effect.forever(kv.put("filling", value)))
+      assert.strictEqual(full._tag, "NoSpace")
+      // What is small may find space, until the alarm is raised.
+      assert.strictEqual((yield* reasonOf(Effect.forever(kv.put("small", ""))))._tag, "NoSpace")
+      const refused = yield* reasonOf(Effect.scoped(EtcdLock.acquire(EtcdLock.make("new"))).pipe(within(session)))
+      assert.strictEqual(refused._tag, "NoSpace")
+      assert.isTrue(held.isHeldUnsafe())
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(yield* Fiber.join(waiting), "mine")
+      yield* EtcdLock.line(lock).pipe(
+        Effect.provideService(EtcdKv.EtcdKv, kv),
+        Effect.repeat({ until: (line) => line.length === 0 })
+      )
+    })
+  )
+
+  it.live("is lost when another cluster is found in the place of its own", () =>
+    Effect.gen(function* () {
+      const [one, two] = [yield* Etcd.node(), yield* Etcd.node()]
+      const port = yield* freePort
+      const to = { host: "127.0.0.1", port: Number(new URL(one.endpoint).port) }
+      yield* relay({ port, host: "127.0.0.1" }, to, (server, client) => server.pipe(client))
+      const { session } = yield* connected(`http://127.0.0.1:${port}`, { ttl: "1 minute" })
+      const inside = yield* Deferred.make<EtcdLock.Held>()
+      const first = yield* start(EtcdLock.withLock(holding(inside), EtcdLock.make("moved")).pipe(within(session)))
+      yield* Deferred.await(inside)
+      to.port = Number(new URL(two.endpoint).port)
+      yield* one.kill
+      const { reason } = yield* lossOf(first)
+      assert.include(["regressed", "not-found"], reason)
+    })
+  )
+})

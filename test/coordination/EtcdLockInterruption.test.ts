@@ -1,0 +1,189 @@
+/**
+ * Who waits for a lock, or holds it, is interrupted after any operation of any fiber that works for it. Nothing is left.
+ *
+ * Some of the operations are taken by chance; `SWEEP=all` takes them all, which takes minutes.
+ */
+import process from "node:process"
+import { assert, describe, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scheduler from "effect/Scheduler"
+import * as Scope from "effect/Scope"
+import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
+import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
+import * as EtcdClient from "../../src/EtcdClient.ts"
+import type * as EtcdError from "../../src/EtcdError.ts"
+import * as EtcdKv from "../../src/EtcdKv.ts"
+import * as EtcdLayer from "../../src/EtcdLayer.ts"
+import * as Inside from "../../src/internal/coordination/session.ts"
+import * as KeyRange from "../../src/KeyRange.ts"
+import { type Fate, type Faulty, faulty } from "../support/coordination/faults.ts"
+import { makeRandom } from "../support/random.ts"
+
+/** Counts the operations of the fibers that have it, and does something after the nth, when another fiber may run. */
+class CountingScheduler extends Scheduler.MixedScheduler {
+  count = 0
+  private readonly at: number
+  private readonly reached: () => void
+
+  constructor(at: number, reached: () => void) {
+    super()
+    this.at = at
+    this.reached = reached
+  }
+
+  override shouldYield(fiber: Fiber.Fiber<unknown, unknown>): boolean {
+    if (++this.count !== this.at) return super.shouldYield(fiber)
+    this.reached()
+    return true
+  }
+}
+
+interface Interrupted {
+  /** How often it could have been interrupted. */
+  readonly operations: number
+  readonly exit: Exit.Exit<unknown, unknown>
+}
+
+/** Interrupts an effect after so many operations, its own and those that others do for it. */
+const interruptedAfter = <R>(
+  operations: number,
+  effect: Effect.Effect<unknown, unknown, R>,
+  meanwhile: Effect.Effect<unknown, EtcdError.EtcdError, R>
+): Effect.Effect<Interrupted, EtcdError.EtcdError, R> =>
+  Effect.gen(function* () {
+    let fiber: Fiber.Fiber<unknown, unknown> | undefined
+    const scheduler = new CountingScheduler(operations, () => fiber?.interruptUnsafe())
+    // It begins when there is somebody to interrupt.
+    fiber = yield* Effect.forkChild(Effect.provideService(effect, Scheduler.Scheduler, scheduler))
+    yield* meanwhile
+    const exit = yield* Fiber.await(fiber)
+    return { operations: scheduler.count, exit }
+  })
+
+const lock = EtcdLock.make("swept")
+
+const below = EtcdKv.range(KeyRange.prefix("swept/"), { keysOnly: true })
+
+const isEmpty = Effect.map(below, ({ kvs }) => kvs.length === 0)
+
+/** Nobody stands in line any more, nor is anything left in the session. */
+const leavesNothing = (session: EtcdSession.Service) =>
+  Effect.gen(function* () {
+    const { holders, incarnations } = Inside.of(session)
+    const isOver = () => holders.size === 0 && [...incarnations].every(({ dependents }) => dependents.size === 0)
+    yield* Effect.repeat(
+      Effect.map(isEmpty, (none) => none && isOver()),
+      {
+        until: (isTrue) => isTrue
+      }
+    )
+  })
+
+interface Case {
+  readonly title: string
+  readonly run: Effect.Effect<unknown, unknown, EtcdSession.EtcdSession>
+  /** Whether somebody else has the lock first. */
+  readonly isContended: boolean
+  readonly fates: ReadonlyArray<Fate>
+}
+
+const ways = {
+  withLock: EtcdLock.withLock(Effect.yieldNow, lock),
+  acquire: Effect.scoped(Effect.andThen(EtcdLock.acquire(lock), Effect.yieldNow)),
+  withLockIfAvailable: EtcdLock.withLockIfAvailable(Effect.yieldNow, lock),
+  all: EtcdLock.withLock(Effect.yieldNow, EtcdLock.all([lock, EtcdLock.make("swept/other")]))
+}
+
+const outcomes: { readonly [title in string]: ReadonlyArray<Fate> } = {
+  "with answers": [],
+  "whose join is done and not answered": ["lost"],
+  "whose join arrives when all is over": ["late"],
+  "whose leaving is not answered": ["ok", "lost", "lost"]
+}
+
+const cases: ReadonlyArray<Case> = Object.entries(ways).flatMap(([way, run]) =>
+  Object.entries(outcomes).flatMap(([outcome, fates]) =>
+    [false, true].map((isContended) => ({
+      title: `${way} ${isContended ? "behind another" : "alone"}, ${outcome}`,
+      run,
+      isContended,
+      fates
+    }))
+  )
+)
+
+/** How many operations are tried in a case. */
+const tries = 3
+
+/** How many there are, about. */
+const usual = 300
+
+/** How many entries of unknown outcome one session looks after in this test. */
+const mostTries = 40
+
+const root = EtcdLayer.ephemeral({}, { log: false })
+
+describe("a lock whose user is interrupted at any moment leaves nothing behind", () => {
+  layer(root, { excludeTestServices: true })((it) => {
+    const random = makeRandom(Number(process.env.SEED ?? Date.now() % 1_000_000))
+
+    const once = Effect.fnUntraced(function* (
+      { fates, isContended, run }: Case,
+      operations: number,
+      session: EtcdSession.Service,
+      client: Faulty
+    ) {
+      const other = yield* EtcdSession.fromClient(yield* EtcdClient.EtcdClient)
+      const interrupted = (meanwhile: Effect.Effect<unknown, EtcdError.EtcdError>) =>
+        Effect.suspend(() => {
+          client.fates.Txn = [...fates]
+          return interruptedAfter(
+            operations,
+            run.pipe(Effect.provideService(EtcdSession.EtcdSession, session)),
+            meanwhile
+          )
+        })
+      const scope = yield* Scope.make()
+      if (isContended) {
+        yield* EtcdLock.acquire(lock).pipe(Effect.provideService(EtcdSession.EtcdSession, other), Scope.provide(scope))
+      }
+      const result = yield* interrupted(Effect.andThen(Effect.sleep(random(2) * 30), Scope.close(scope, Exit.void)))
+      client.fates.Txn = []
+      yield* client.arrive
+      return result
+    }, Effect.scoped)
+
+    /** Tries some operations, and says how many there are if it comes upon the last. */
+    const swept = Effect.fnUntraced(function* (one: Case, from: number, count: number) {
+      const client = faulty(yield* EtcdClient.EtcdClient)
+      const session = yield* EtcdSession.fromClient(client.client)
+      yield* session.current
+      for (let n = from; n < from + count; n++) {
+        const { exit, operations } = yield* once(one, n, session, client)
+        assert.isTrue(Exit.isSuccess(exit) || Exit.hasInterrupts(exit), `after ${n}: ${exit}`)
+        yield* Effect.timeoutOrElse(leavesNothing(session), {
+          duration: "30 seconds",
+          orElse: () => Effect.die(`something is left after ${n} operations`)
+        })
+        if (operations < n) return operations
+      }
+      return undefined
+    }, Effect.scoped)
+
+    for (const one of cases) {
+      it.effect(one.title, () =>
+        Effect.gen(function* () {
+          if (process.env.SWEEP !== "all") {
+            for (let n = 0; n < tries; n++) yield* swept(one, 1 + random(usual), 1)
+            return
+          }
+          let most: number | undefined
+          for (let from = 1; most === undefined; from += mostTries) most = yield* swept(one, from, mostTries)
+          console.log(`${one.title}: after each of ${most} operations`)
+        })
+      )
+    }
+  })
+})
