@@ -204,10 +204,20 @@ const ratio = (round: Round, own: ReadonlyArray<Measured>, others: ReadonlyArray
     ? "-"
     : median(own.map((measured, index) => speedOf(round, measured) / speedOf(round, others[index]!))).toFixed(2)
 
+const unrecordedMillis = 200
+
+const warmUpMillis = 3000
+
+/** Until the JIT compiler has settled. */
+const warmUp = (lockers: ReadonlyArray<Locker>) =>
+  Effect.forEach(lockers, ({ round }) => round({ scenario: "locks apart", inFlight: 64, millis: warmUpMillis }), {
+    discard: true
+  })
+
 const measureAll = (lockers: ReadonlyArray<Locker>, round: Round, rounds: number) =>
   Effect.gen(function* () {
     const all = new Map(lockers.map(({ name }) => [name, [] as Array<Measured>]))
-    yield* Effect.forEach(lockers, (locker) => locker.round({ ...round, millis: 300 }), { discard: true })
+    yield* Effect.forEach(lockers, (locker) => locker.round({ ...round, millis: unrecordedMillis }), { discard: true })
     for (let index = 0; index < rounds; index++) {
       const order = index % 2 === 0 ? lockers : lockers.toReversed()
       for (const locker of order) all.get(locker.name)!.push(yield* locker.round(round))
@@ -233,6 +243,7 @@ export const coordination = (quick: boolean) =>
       { scenario: "handover", inFlight: 2, millis }
     ]
     const rows: Array<Row> = []
+    yield* warmUp(lockers)
     for (const round of scenarios) {
       const all = yield* measureAll(lockers, round, quick ? 5 : 11)
       const own = all.get("effect-etcd")!
