@@ -16,7 +16,7 @@
  *
  * What is held, what its loss is, and how writes are fenced, is as with `EtcdLock`, whose `Held` and `LockLost` are used
  * here; the fence of a semaphore holds as long as the own permits are taken. Apart from that, see there for what happens
- * when etcd fails over, is cut off, is full, and so on.
+ * when etcd fails over, is cut off, and so on. (etcd before 3.5.35 gives permits also where its space is used up.)
  *
  * | what happens | outcome |
  * | --- | --- |

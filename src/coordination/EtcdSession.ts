@@ -310,7 +310,8 @@ export const current: Effect.Effect<Session, EtcdError.EtcdError, EtcdSession> =
  *
  * It goes with the session when the program is gone, and is put again by the next incarnation when the session was lost,
  * and when somebody deletes it; failures of that are tried on for ever, with one warning in the log. What somebody else
- * writes there stays, as of the same service on its way in while this one is on its way out. When the scope closes the key
+ * writes there stays, as of the same service on its way in while this one is on its way out, until it is deleted or this
+ * session is lost. When the scope closes the key
  * is deleted, unless somebody else has written it meanwhile, or the session is one that leaves what it has (`onClose`).
  *
  * @example

@@ -214,8 +214,7 @@ describe("locks beside etcd's own", () => {
             yield* inOrder(name, begins)
             continue
           }
-          const both = yield* Effect.forEach(begins, (begin) => begin(name))
-          for (const { acquired } of both) yield* acquired
+          const both = yield* Effect.forEach(begins, (begin) => Effect.tap(begin(name), ({ acquired }) => acquired))
           yield* queued(name, 2)
           for (const { release } of both) yield* release
         }

@@ -198,7 +198,7 @@ const makeEntry = (
     leaving: undefined,
     onLoss: (loss) => settle(entry, loss)
   }
-  for (const key of entry.keys) incarnation.keys.set(key, entry)
+  for (const key of entry.keys) incarnation.keys.add(key)
   Session.lean(incarnation, entry)
   if (incarnation.loss !== undefined) settle(entry, incarnation.loss)
   return entry
@@ -434,16 +434,6 @@ const follow = (entry: Entry, { name, rule }: Place<unknown>): Effect.Effect<() 
 const waitsFor = ({ keys, revision }: Entry, index: number, rule: Ahead, { standings }: Standings.State) =>
   rule.waitsFor(standings.filter((one) => one.revision < revision && one.key !== keys[index]))
 
-/**
- * Whether whoever is gone from the line gave its place back. Of those with another lease it does not matter; but where it
- * is the lease that is gone, the own key went with it, and the place of who leaves because of that was not given back.
- */
-const hasLeft = ({ incarnation }: Entry, { key, lease }: Standings.Standing): boolean => {
-  if (lease !== incarnation.lease.id) return true
-  const holder = incarnation.keys.get(key)
-  return holder === undefined ? !incarnation.isShared : holder.loss?.reason === "released"
-}
-
 const stands = ({ standings }: Standings.State, key: string, revision: bigint): boolean =>
   standings.some((standing) => standing.key === key && standing.revision === revision)
 
@@ -480,8 +470,8 @@ const admissionAfter = Effect.fnUntraced(function* (entry: Entry, index: number,
     if (last === undefined) return now.revision
     const left = yield* departure(entry, index, last, now.revision)
     hasWaited = true
-    // There was nobody else, and nobody comes in before.
-    const isSure = before.length === 1 && !entry.spec.confirms && hasLeft(entry, last)
+    // There was nobody else, and nobody comes in before. Had both one lease, that may be gone, and the own key with it.
+    const isSure = before.length === 1 && !entry.spec.confirms && last.lease !== entry.incarnation.lease.id
     if (typeof left === "bigint" && isSure) return left
     now = typeof left === "bigint" ? yield* lookAtLeast(entry, index, left) : left
   }
@@ -571,7 +561,7 @@ const end = (entry: Entry): Effect.Effect<void> =>
     const removeOwn = (key: string) =>
       Removal.evenWithoutSpace(session, [key], Removal.deleteOwn(session, incarnation, key))
     if (isUncertain) yield* Removal.sweep(session, incarnation, keys, removeOwn)
-    else if (entry.loss?.reason === "released") for (const key of keys) incarnation.keys.delete(key)
+    else for (const key of keys) incarnation.keys.delete(key)
   })
 
 /**

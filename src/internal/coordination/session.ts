@@ -60,8 +60,6 @@ export interface Dependent {
 export interface Holder {
   /** The fiber that asked for it. */
   readonly fiberId: number
-  /** Why it has the place no longer: it gives it back, or has done so (`released`), or lost it before. */
-  readonly loss: Loss | undefined
 }
 
 /** Who keeps a key. */
@@ -83,8 +81,8 @@ export interface Incarnation {
   readonly idle: Latch.Latch
   /** Whether somebody else may have keys with this lease. */
   readonly isShared: boolean
-  /** The keys with its lease that are there, or may be, and whose they are. */
-  readonly keys: Map<string, Holder>
+  /** The keys with its lease that are there, or may be. */
+  readonly keys: Set<string>
   /** How many keys have had a number. */
   count: number
   /** How far the wall clock was ahead of real time when that was looked at last. */
@@ -325,7 +323,7 @@ const grant = Effect.fnUntraced(function* (session: Session) {
     dependents: new Set(),
     idle: Latch.makeUnsafe(true),
     isShared,
-    keys: new Map(),
+    keys: new Set(),
     count: 0,
     drift: driftOf(session.time),
     renewedAt: lease.expiresAt - lease.ttl,
