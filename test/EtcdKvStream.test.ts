@@ -15,6 +15,7 @@ import * as EtcdProcess from "../src/EtcdProcess.ts"
 import type * as EtcdResponse from "../src/EtcdResponse.ts"
 import { KV, RangeStreamResponseSchema } from "../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../src/KeyRange.ts"
+import { startAgain } from "./support/machine.ts"
 
 const text = (kv: EtcdResponse.KeyValue) => `${kv.keyString}=${kv.valueString}`
 const hex = (kv: EtcdResponse.KeyValue) => Buffer.from(kv.key).toString("hex")
@@ -331,7 +332,7 @@ describe("EtcdKv.stream", () => {
             const node = cluster.members[index]!
             yield* node.signal("SIGKILL")
             yield* node.exit
-            yield* node.start
+            yield* startAgain(node)
           })
         const read = yield* EtcdKv.stream(KeyRange.prefix("k/"), { pageSize: 40 }).pipe(
           Stream.tap(() => {

@@ -20,7 +20,7 @@ import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { Auth, KV } from "../src/internal/proto/rpc_pb.ts"
 import { Settings } from "../src/internal/watch/settings.ts"
 import * as KeyRange from "../src/KeyRange.ts"
-import { freeze } from "./support/machine.ts"
+import { freeze, startAgain } from "./support/machine.ts"
 import { wallClock } from "./support/time.ts"
 import * as Cut from "./support/watch/cut.ts"
 import * as Metrics from "./support/watch/metrics.ts"
@@ -459,7 +459,7 @@ describe("EtcdWatch and its server", () => {
         yield* EtcdKv.compact(header.revision, { physical: true })
         yield* node.signal("SIGKILL")
         yield* node.exit
-        yield* node.start
+        yield* startAgain(node)
         if (!tells) {
           // What an old server says of progress when it is asked is not to be relied on, and it is not asked.
           for (const { fiber } of [range, filtered]) {
@@ -483,11 +483,11 @@ describe("EtcdWatch and its server", () => {
         yield* watching.until((got) => got.length === 1)
         yield* node.signal("SIGKILL")
         yield* node.exit
-        yield* node.start
+        yield* startAgain(node)
         yield* EtcdKv.put("r/a", "1")
         yield* watching.until((got) => got.length === 2)
         yield* node.stop
-        yield* node.start
+        yield* startAgain(node)
         yield* EtcdKv.put("r/a", "2")
         yield* watching.until((got) => got.length === 3)
         assert.deepStrictEqual(watching.got.map(describeChange), ["Created", "r/a=1", "r/a=2"])
@@ -574,7 +574,7 @@ describe("EtcdWatch and its server", () => {
         const before = pauses
         yield* copying.until(() => pauses > before + 4)
         clock.step(hours * 3_600_000)
-        yield* node.start
+        yield* startAgain(node)
         yield* kv.put("a", String(n), { retry: Schedule.spaced("20 millis") })
         yield* watching.until((got) => got.length === n + 2)
         yield* copying.until((got) => got.length > 0)
@@ -710,7 +710,7 @@ describe("EtcdWatch and its server", () => {
       yield* eventually(Metrics.watchers(node), 2)
       yield* node.signal("SIGKILL")
       yield* node.exit
-      yield* node.start
+      yield* startAgain(node)
       yield* kv.put("may", "3")
       assert.strictEqual(describeEvent(yield* Fiber.join(third)), "may=3")
 
@@ -753,7 +753,7 @@ describe("EtcdWatch and its server", () => {
         yield* root.unary(Auth.method.userRevokeRole, { name: "reader", role: "loses" })
         yield* node.signal("SIGKILL")
         yield* node.exit
-        yield* node.start
+        yield* startAgain(node)
         const error = yield* Effect.flip(Fiber.join(loses.fiber))
         assert.strictEqual(error.reason._tag, "PermissionDenied")
         yield* EtcdKv.fromClient(root).put("keeps", "1", { retry: Schedule.spaced("20 millis") })

@@ -27,7 +27,7 @@ import * as EtcdProcess from "../src/EtcdProcess.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { Settings } from "../src/internal/watch/settings.ts"
 import * as KeyRange from "../src/KeyRange.ts"
-import { freePort, freeze, temporaryDirectory, until } from "./support/machine.ts"
+import { freePort, freeze, startAgain, temporaryDirectory, until } from "./support/machine.ts"
 import * as Metrics from "./support/watch/metrics.ts"
 
 const isExecutable = (file: string): boolean => NodeFs.statSync(file, { throwIfNoEntry: false })?.isFile() === true
@@ -128,7 +128,7 @@ const start = Effect.gen(function* () {
     mayRead,
     /** The revisions at which it was read; 0 is the latest. */
     reads,
-    restart: Effect.andThen(kill, node.start),
+    restart: Effect.andThen(kill, startAgain(node)),
     /** Makes the copy of a snapshot of the data as they are now. */
     save: Effect.gen(function* () {
       const snapshot = NodePath.join(directory, "snapshot.db")
@@ -139,14 +139,14 @@ const start = Effect.gen(function* () {
     keep: Effect.gen(function* () {
       yield* node.stop
       NodeFs.cpSync(dataDir, backup, { recursive: true })
-      yield* node.start
+      yield* startAgain(node)
     }),
     /** Kills the node, and starts it with the copy, or with nothing where there is none. */
     goBack: Effect.gen(function* () {
       yield* kill
       NodeFs.rmSync(dataDir, { recursive: true, force: true })
       if (NodeFs.existsSync(backup)) NodeFs.cpSync(backup, dataDir, { recursive: true })
-      yield* node.start
+      yield* startAgain(node)
     }),
     reading: (options: EtcdWatch.ChangesOptions = {}, key: KeyRange.Input = "a", onChange = Effect.void) =>
       watching(service, key, { retry, ...options }, onChange)
@@ -383,7 +383,7 @@ describe("a store that goes back", () => {
         yield* node.signal("SIGKILL")
         yield* node.exit
         NodeFs.rmSync(dataDir, { recursive: true, force: true })
-        yield* node.start
+        yield* startAgain(node)
         for (const { fiber } of watches) yield* regression(fiber)
       })
     )

@@ -72,3 +72,16 @@ export const freeze = (node: Process): Effect.Effect<void> =>
     yield* node.signal("SIGSTOP")
     if (Option.isSome(pid)) yield* standing(pid.value)
   })
+
+/**
+ * Starts a node again that was killed, as often as it takes: etcd 3.6 panics now and then where it is to lead before raft
+ * knows how much has been applied, and that much of the log has gone already (`hasUnappliedConfChanges` in
+ * `go.etcd.io/raft/v3/raft.go`).
+ */
+export const startAgain = <E extends { readonly message: string }, R>(node: {
+  readonly start: Effect.Effect<unknown, E, R>
+}) =>
+  Effect.retry(node.start, {
+    while: ({ message }) => message.includes("error scanning unapplied entries"),
+    times: 10
+  })
