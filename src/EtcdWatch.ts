@@ -38,11 +38,10 @@ import * as Arr from "effect/Array"
 import type * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Schedule from "effect/Schedule"
+import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
@@ -52,6 +51,7 @@ import * as Reasons from "./internal/client/reasons.ts"
 import * as Wire from "./internal/client/wire.ts"
 import type * as Proto from "./internal/proto/kv_pb.ts"
 import { Event_EventType } from "./internal/proto/kv_pb.ts"
+import * as Time from "./internal/time.ts"
 import * as Options from "./internal/watch/options.ts"
 import * as Pool from "./internal/watch/pool.ts"
 import { type Delivery, Subscription } from "./internal/watch/subscription.ts"
@@ -268,10 +268,7 @@ export class EtcdWatch extends Context.Service<EtcdWatch, Service>()("effect-etc
  * @category schedules
  * @since 0.1.0
  */
-export const defaultRetry: Schedule.Schedule<unknown, EtcdError.EtcdError> = Schedule.exponential("25 millis").pipe(
-  Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.seconds(1)))),
-  Schedule.jittered
-)
+export const defaultRetry: Schedule.Schedule<unknown, EtcdError.EtcdError> = Time.pauses("25 millis", "1 second")
 
 const watchEvent = (event: Proto.Event): Event => {
   const fields = { kv: Wire.keyValue(event.kv!), previous: Wire.optionalKeyValue(event.prevKv) }

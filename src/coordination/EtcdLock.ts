@@ -260,8 +260,7 @@ const nothing: Omit<Parts, "problem"> = {
   places: [],
   fence: true,
   overrun: undefined,
-  owner: undefined,
-  confirms: false
+  owner: undefined
 }
 
 const impossible = (problem: string): Lock => makeLock({ ...nothing, problem })
@@ -347,7 +346,11 @@ export const all = (locks: ReadonlyArray<Lock>): Lock => {
 const lockLost: Held_.Tell<LockLost> = (entry, loss, overrunMillis) =>
   new LockLost(Held_.lossOf("The lock", entry, loss, overrunMillis))
 
-const specOf = ({ confirms, owner, places }: Parts): Line.Spec => ({ places, value: owner ?? Parts_.self(), confirms })
+const specOf = ({ owner, places }: Parts): Line.Spec => ({
+  places,
+  value: owner ?? Parts_.self(),
+  confirms: false
+})
 
 /** What is locked, by a session; or what is wrong. */
 const prepared = Effect.fnUntraced(function* (who: string, lock: Lock) {

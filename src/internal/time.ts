@@ -20,6 +20,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Pull from "effect/Pull"
+import * as Schedule from "effect/Schedule"
 
 /** The longest time that `setTimeout` takes, in milliseconds. */
 export const longestTimer = 0x7fffffff
@@ -64,6 +65,13 @@ export const within = <A, E, R, A2, E2, R2>(
   millis: number,
   orElse: () => Effect.Effect<A2, E2, R2>
 ): Effect.Effect<A | A2, E | E2, R | R2> => Effect.raceFirst(effect, Effect.flatMap(sleep(time, millis), orElse))
+
+/** Pauses that are twice as long each time, up to the longest, with jitter, for ever. */
+export const pauses = (first: Duration.Input, longest: Duration.Input): Schedule.Schedule<unknown> =>
+  Schedule.exponential(first).pipe(
+    Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.fromInputUnsafe(longest)))),
+    Schedule.jittered
+  )
 
 /** What a schedule does when it is asked. */
 export type Step<Input> = (now: number, input: Input) => Pull.Pull<[unknown, Duration.Duration], never, unknown>

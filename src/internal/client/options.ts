@@ -18,17 +18,12 @@ import { serviceNamed } from "./rpcs.ts"
 import type { Policy } from "./selection.ts"
 import * as Tls from "./tls.ts"
 
-const capped = (first: Duration.Input, cap: Duration.Input): Schedule.Schedule<unknown> =>
-  Schedule.exponential(first).pipe(
-    Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.fromInputUnsafe(cap)))),
-    Schedule.jittered
-  )
+export const defaultRetry: Schedule.Schedule<unknown, EtcdError.EtcdError> = Time.pauses(
+  "25 millis",
+  "250 millis"
+).pipe(Schedule.upTo({ duration: "5 seconds" }))
 
-export const defaultRetry: Schedule.Schedule<unknown, EtcdError.EtcdError> = capped("25 millis", "250 millis").pipe(
-  Schedule.upTo({ duration: "5 seconds" })
-)
-
-export const defaultReconnect: Schedule.Schedule<unknown, unknown> = capped("50 millis", "1 second")
+export const defaultReconnect: Schedule.Schedule<unknown, unknown> = Time.pauses("50 millis", "1 second")
 
 const defaultSelection: Policy = "leader"
 

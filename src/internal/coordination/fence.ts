@@ -39,6 +39,7 @@ import * as Origin from "../client/origin.ts"
 import { kindOf, methodOf } from "../client/rpcs.ts"
 import * as Comparisons from "../kv/comparisons.ts"
 import * as Namespace from "../kv/namespace.ts"
+import { answers } from "../kv/txnCheck.ts"
 import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 
@@ -84,13 +85,6 @@ const operationOf = (method: DescMethod, request: unknown): RequestOp | undefine
       return undefined
   }
 }
-
-const answers = {
-  requestRange: "responseRange",
-  requestPut: "responsePut",
-  requestDeleteRange: "responseDeleteRange",
-  requestTxn: "responseTxn"
-} as const
 
 const fenced = (method: string): EtcdError.EtcdError =>
   EtcdError.make(

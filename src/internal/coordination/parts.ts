@@ -12,8 +12,6 @@ export interface Parts<Lost> {
   readonly overrun: ((lost: Lost) => Effect.Effect<unknown>) | undefined
   /** What its keys hold. Undefined: who this program is. */
   readonly owner: string | undefined
-  /** Whether it is looked at once more after waiting, before it counts as held, whether the own key is still there. */
-  readonly confirms: boolean
   /** What is wrong with it, if anything is: said when it is to be acquired. */
   readonly problem: string | undefined
 }

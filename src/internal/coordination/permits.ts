@@ -6,6 +6,7 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import { memoize } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { KeyValue } from "../../EtcdResponse.ts"
@@ -46,16 +47,8 @@ const decode = Schema.decodeUnknownOption(Value)
 const permitsIn = (value: unknown): number =>
   Option.match(decode(value), { onNone: () => 1, onSome: ({ permits }) => permits })
 
-const known = new WeakMap<Standings.Standing, number>()
-
 /** How many permits somebody takes, or waits for. */
-const permitsOf = (standing: Standings.Standing): number => {
-  const before = known.get(standing)
-  if (before !== undefined) return before
-  const permits = permitsIn(standing.kv.valueString)
-  known.set(standing, permits)
-  return permits
-}
+const permitsOf = memoize((standing: Standings.Standing): number => permitsIn(standing.kv.valueString))
 
 /** How many all take together. */
 export const taken = (standings: ReadonlyArray<Standings.Standing>): number =>

@@ -13,6 +13,7 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import { memoize } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as EtcdClient from "../../EtcdClient.ts"
@@ -81,15 +82,10 @@ const decodeValue = Schema.decodeUnknownOption(Value)
 
 type Value = typeof Value.Type
 
-const values = new WeakMap<Standings.Standing, Value>()
-
-const valueOf = (standing: Standings.Standing): Value => {
-  const before = values.get(standing)
-  if (before !== undefined) return before
-  const value = Option.getOrElse(decodeValue(standing.kv.valueString), (): Value => ({ participants: 0 }))
-  values.set(standing, value)
-  return value
-}
+const valueOf = memoize(
+  ({ kv }: Standings.Standing): Value =>
+    Option.getOrElse(decodeValue(kv.valueString), (): Value => ({ participants: 0 }))
+)
 
 const waiting = (participants: number): string => self({ participants })
 

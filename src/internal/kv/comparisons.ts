@@ -29,9 +29,6 @@ export const requestsOf = (compare: Compare): ReadonlyArray<Request> => partsOf(
 
 export const problemOf = (compare: Compare): Wrong | undefined => partsOf(compare).problem
 
-/** A comparison of what is known to be right. */
-export const fromRequests = (requests: ReadonlyArray<Request>): Compare => make({ requests, problem: undefined })
-
 export const every = (compares: ReadonlyArray<Compare>): Compare => {
   const wrong = compares.findIndex((compare) => problemOf(compare) !== undefined)
   const problem = wrong === -1 ? undefined : problemOf(compares[wrong]!)

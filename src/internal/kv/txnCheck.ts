@@ -250,7 +250,8 @@ export const tooManyOps = (request: TxnRequest, reason: EtcdError.TooManyOps): E
   )
 }
 
-const answers = {
+/** What an operation is answered with. */
+export const answers = {
   requestRange: "responseRange",
   requestPut: "responsePut",
   requestDeleteRange: "responseDeleteRange",

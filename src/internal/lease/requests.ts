@@ -214,10 +214,7 @@ export const renewInTime = Effect.fnUntraced(function* (
 /** How long one try to revoke a lease may take, in milliseconds. */
 const longestTry = 30_000
 
-const pauses = Schedule.exponential("50 millis").pipe(
-  Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.seconds(1)))),
-  Schedule.jittered
-)
+const pauses = Time.pauses("50 millis", "1 second")
 
 /** Revokes a lease, for which it can be asked as often as need be, as well as can be done until some time. */
 export const revokeUntil = (
