@@ -10,11 +10,11 @@ import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
 import type * as EtcdError from "../../src/EtcdError.ts"
 import { makeWith } from "../../src/internal/client/client.ts"
 import { rules } from "../../src/internal/client/retryRules.ts"
-import * as Outage from "../../src/internal/coordination/outage.ts"
+import * as Failures from "../../src/internal/coordination/failures.ts"
 import * as Fake from "../support/client/fakeTransport.ts"
 
 const passes = (_tag: string, fields: object = {}): boolean =>
-  Outage.mayPass({ reason: { _tag, outcome: "unknown", message: "", ...fields } } as unknown as EtcdError.EtcdError)
+  Failures.mayPass({ reason: { _tag, outcome: "unknown", message: "", ...fields } } as unknown as EtcdError.EtcdError)
 
 describe("an election", () => {
   it("is stood in through what time may mend, and through nothing else", () => {
@@ -40,7 +40,8 @@ describe("an election", () => {
       "ServerTimeout",
       "TooManyRequests",
       "Unhealthy",
-      "Unreachable"
+      "Unreachable",
+      "WatchCanceled"
     ])
     assert.isTrue(passes("GrpcStatus", { code: 13 }))
     assert.isFalse(passes("GrpcStatus", { code: 12 }))

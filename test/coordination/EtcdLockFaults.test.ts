@@ -12,8 +12,10 @@ import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
+import * as EtcdSemaphore from "../../src/coordination/EtcdSemaphore.ts"
 import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
 import * as EtcdClient from "../../src/EtcdClient.ts"
+import * as EtcdError from "../../src/EtcdError.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
@@ -129,6 +131,77 @@ describe("EtcdLock", () => {
         assert.isTrue(held.isHeldUnsafe())
         yield* EtcdKv.delete(held.key)
         assert.strictEqual((yield* held.lost).reason, "deleted")
+      })
+    )
+
+    // A lock looks at its own key, and a permit at the whole line.
+    const plain = { message: "as the server says", outcome: "not-applied" } as const
+    for (const [what, failure, reason] of [
+      ["is asked too much", new EtcdError.TooManyRequests(plain), undefined],
+      ["cannot be trusted, which somebody may mend", new EtcdError.Unreachable({ ...plain, lasting: true }), undefined],
+      ["cancels what it is asked", new EtcdError.Canceled({ ...plain, outcome: "unknown" }), undefined],
+      ["is of another cluster", new EtcdError.ClusterIdMismatch(plain), "regressed"],
+      ["has gone back", new EtcdError.RevisionRegressed({ ...plain, seen: 9n, current: 3n }), "regressed"],
+      ["does not allow it any more", new EtcdError.PermissionDenied(plain), "unwatched"],
+      ["asks who this is, who has no name", new EtcdError.UserNameEmpty(plain), "unwatched"]
+    ] as const) {
+      it.effect(`${reason === undefined ? "rides it out" : `is ${reason}`}, as permits are, when etcd ${what}`, () =>
+        Effect.gen(function* () {
+          const root = yield* EtcdClient.EtcdClient
+          const mayWatch = Latch.makeUnsafe()
+          let [refused, isRefusing] = [0, true]
+          const session = yield* make(
+            {},
+            {
+              ...root,
+              bidirectional: (method, options) => Effect.andThen(mayWatch.await, root.bidirectional(method, options)),
+              unary: (method, request, options) =>
+                Effect.suspend(() => {
+                  if (!isRefusing || method.name !== "Range") return root.unary(method, request, options)
+                  refused++
+                  return Effect.fail(EtcdError.make(failure))
+                })
+            }
+          )
+          const name = `faults/looks/${failure._tag}/${reason}`
+          const lock = yield* EtcdLock.acquire(EtcdLock.make(name)).pipe(within(session))
+          const semaphore = EtcdSemaphore.make(`${name}/permits`, { permits: 2 })
+          const permit = yield* EtcdSemaphore.takeScoped(semaphore, 1).pipe(within(session))
+          // There is something between the join and the watch, so that it is looked.
+          yield* EtcdKv.put("faults/other", "")
+          yield* mayWatch.open
+          if (reason !== undefined) {
+            assert.strictEqual((yield* lock.lost).reason, reason)
+            assert.strictEqual((yield* permit.lost).reason, reason)
+            return
+          }
+          yield* Effect.repeat(Effect.sleep(1), { until: () => Effect.succeed(refused >= 4) })
+          assert.isTrue(lock.isHeldUnsafe() && permit.isHeldUnsafe())
+          isRefusing = false
+          for (const { key } of [lock, permit]) yield* EtcdKv.delete(key)
+          assert.strictEqual((yield* lock.lost).reason, "deleted")
+          assert.strictEqual((yield* permit.lost).reason, "deleted")
+        })
+      )
+    }
+
+    it.effect("goes on waiting when the line cannot be read for a moment", () =>
+      Effect.gen(function* () {
+        const root = faulty(yield* EtcdClient.EtcdClient)
+        const [one, other] = [yield* make(), yield* make({}, root.client)]
+        const lock = EtcdLock.make("faults/unread")
+        const [first, second] = [yield* Scope.make(), yield* Scope.make()]
+        yield* Scope.provide(EtcdLock.acquire(lock), first).pipe(within(one))
+        const between = yield* start(Scope.provide(EtcdLock.acquire(lock), second).pipe(within(one)))
+        yield* queued(lock, 2)
+        const waiting = yield* start(EtcdLock.withLock(Effect.succeed("mine"), lock).pipe(within(other)))
+        yield* queued(lock, 3)
+        root.fates.Range = ["never", "lost", "never"]
+        yield* Scope.close(first, Exit.void)
+        yield* Fiber.join(between)
+        yield* Scope.close(second, Exit.void)
+        assert.strictEqual(yield* Fiber.join(waiting), "mine")
+        assert.strictEqual(root.fates.Range.length, 0)
       })
     )
 

@@ -34,11 +34,12 @@ import * as EtcdTxn from "../../EtcdTxn.ts"
 import type * as KeyRange from "../../KeyRange.ts"
 import * as Caller from "../caller.ts"
 import * as Origin from "../client/origin.ts"
-import { worthwhile } from "../client/retryRules.ts"
 import * as Keys from "../keys.ts"
 import { isMendable } from "../lease/requests.ts"
 import * as Time from "../time.ts"
 import { deletion } from "./deletion.ts"
+import * as Failures from "./failures.ts"
+import * as Outage from "./outage.ts"
 import * as Removal from "./removal.ts"
 import * as Session from "./session.ts"
 import * as Standings from "./standings.ts"
@@ -335,11 +336,8 @@ const join = Effect.fnUntraced(function* <E>(
 
 const missing: Session.Loss = { reason: "deleted", cause: undefined }
 
-const isRegression = ({ reason: { _tag } }: EtcdError): boolean =>
-  _tag === "RevisionRegressed" || _tag === "ClusterIdMismatch"
-
 const lossBecause = (error: EtcdError): Session.Loss => ({
-  reason: isRegression(error) ? "regressed" : "unwatched",
+  reason: Failures.isRegression(error) ? "regressed" : "unwatched",
   cause: error
 })
 
@@ -350,17 +348,9 @@ const isOwn = ({ incarnation, revision }: Entry, { createRevision, lease }: KeyV
 const isMissing = (entry: Entry, key: string): Effect.Effect<boolean, EtcdError> =>
   Effect.map(entry.session.kv.range(key), ({ kvs }) => !kvs.some((kv) => isOwn(entry, kv)))
 
-/** How long it is waited, in milliseconds, before it is looked again where that was not possible. */
-const lookPause = 100
-
 /** Waits until one of its keys is not there any more as it was put, and says why. */
 const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> => {
-  const { session } = entry
-  const again = Effect.andThen(
-    Time.sleep(session.time, lookPause),
-    Effect.suspend(() => disappearance(entry, key))
-  )
-  return session.watch.changes(key, { created: true }).pipe(
+  const gone = entry.session.watch.changes(key, { created: true }).pipe(
     Stream.mapEffect((change) => {
       if (change._tag === "Revision") {
         return Effect.succeed(change.events.some(({ _tag, kv }) => _tag === "Delete" || !isOwn(entry, kv)))
@@ -369,17 +359,10 @@ const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> =
       return isAfter ? isMissing(entry, key) : Effect.succeed(false)
     }),
     Stream.filter((isGone) => isGone),
-    Stream.runHead,
-    Effect.as(missing),
-    Effect.catch((error) => (isPassing(error) ? again : Effect.succeed(lossBecause(error))))
+    Stream.runHead
   )
+  return Effect.match(Outage.untilSeen(entry.session, gone), { onSuccess: () => missing, onFailure: lossBecause })
 }
-
-/** Whether a failure says nothing about the key. */
-const isPassing = (error: EtcdError): boolean =>
-  error.reason._tag === "Compacted" ||
-  error.reason._tag === "DeadlineExceeded" ||
-  (!isRegression(error) && worthwhile(error.reason) !== "fail")
 
 /** What is over before that is not worth a watch; what has happened until then is found when the watch begins. */
 const shortMillis = 20
@@ -468,12 +451,12 @@ const admissionAfter = Effect.fnUntraced(function* (entry: Entry, index: number,
     if (hasWaited && !isThere) return yield* awaitLoss(entry)
     const last = before.at(-1)
     if (last === undefined) return now.revision
-    const left = yield* departure(entry, index, last, now.revision)
+    const left = yield* Outage.untilSeen(entry.session, departure(entry, index, last, now.revision))
     hasWaited = true
     // There was nobody else, and nobody comes in before. Had both one lease, that may be gone, and the own key with it.
     const isSure = before.length === 1 && !entry.spec.confirms && last.lease !== entry.incarnation.lease.id
     if (typeof left === "bigint" && isSure) return left
-    now = typeof left === "bigint" ? yield* lookAtLeast(entry, index, left) : left
+    now = typeof left === "bigint" ? yield* Outage.untilSeen(entry.session, lookAtLeast(entry, index, left)) : left
   }
 })
 
@@ -511,7 +494,7 @@ const admissionBy = Effect.fnUntraced(function* <E>(entry: Entry, rule: Whole<E>
 /** The own key is gone, which will be heard of. */
 const awaitLoss = (entry: Entry): Effect.Effect<never> => Effect.andThen(Deferred.await(entry.lost), Effect.never)
 
-const isPast = (error: unknown): error is EtcdError => error instanceof EtcdError && isRegression(error)
+const isPast = (error: unknown): error is EtcdError => error instanceof EtcdError && Failures.isRegression(error)
 
 const admission = <E>(entry: Entry, index: number, { rule }: Place<E>, look: Standings.State) =>
   rule._tag === "Ahead" ? admissionAfter(entry, index, rule, look) : admissionBy(entry, rule, look)
@@ -556,7 +539,7 @@ const isLeaseGone = ({ incarnation: { lease } }: Entry): boolean => lease.loss !
 const end = (entry: Entry): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { incarnation, isUncertain, keys, session } = entry
-    if (entry.revision !== 0n) yield* Removal.untilDone(session, incarnation, deleteOnce(entry))
+    if (entry.revision !== 0n) yield* Outage.untilDone(session, incarnation, deleteOnce(entry))
     if (isLeaseGone(entry)) return
     const removeOwn = (key: string) =>
       Removal.evenWithoutSpace(session, [key], Removal.deleteOwn(session, incarnation, key))

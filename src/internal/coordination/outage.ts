@@ -3,42 +3,44 @@
  *
  * @internal
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
-import type { EtcdError, Reason } from "../../EtcdError.ts"
-import { worthwhile } from "../client/retryRules.ts"
+import type { EtcdError } from "../../EtcdError.ts"
+import { retrying } from "../lease/requests.ts"
 import * as Time from "../time.ts"
-import { isClientClosed, isLasting } from "../watch/rules.ts"
+import * as Failures from "./failures.ts"
 import type * as Line from "./line.ts"
 import type * as Session from "./session.ts"
 
-/** What a client asks for once only, since nobody should wait for it without knowing, and which may pass nevertheless. */
-const passing: ReadonlySet<Reason["_tag"]> = new Set([
-  "NoSpace",
-  "DeadlineExceeded",
-  "Canceled",
-  "LeaseNotFound",
-  "Compacted",
-  "RevisionRegressed",
-  "NotCapable",
-  "Unhealthy"
-])
+/** Between tries of what is to be done as long as it takes. */
+export const pauses: Schedule.Schedule<unknown> = Time.pauses("25 millis", "1 second")
 
-const internal = 13
+/** Does something until it succeeds, or the lease is gone. */
+export const untilDone = <A>(
+  { time }: Session.Session,
+  { lease }: Session.Incarnation,
+  attempt: Effect.Effect<A, EtcdError>
+): Effect.Effect<void> =>
+  Effect.suspend(() =>
+    lease.loss !== undefined
+      ? Effect.void
+      : Effect.ignore(
+          retrying(time, attempt, pauses, () => lease.loss === undefined, Effect.asVoid(Deferred.await(lease.lost)))
+        )
+  )
 
-/** Whether time may mend it, by itself or by what those do who look after etcd. */
-export const mayPass = (error: EtcdError): boolean => {
-  const { reason } = error
-  if (passing.has(reason._tag)) return true
-  if (isLasting(error) || reason._tag === "ClusterIdMismatch" || reason._tag === "UserNameEmpty") return false
-  if (reason._tag === "GrpcStatus" && reason.code === internal) return true
-  return worthwhile(reason) !== "fail"
-}
+/** Looks at something again and again until it is seen, or there is more to be said than that it was not. */
+export const untilSeen = <A>(
+  { time }: Session.Session,
+  look: Effect.Effect<A, EtcdError>
+): Effect.Effect<A, EtcdError> => retrying(time, look, pauses, Failures.onlyBlinds)
 
 /**
- * Tries something, which is as interruptible as it makes itself, until it succeeds, or fails with what no time mends, or the schedule of the pauses ends. The first
- * failure is told with a warning. `what`: as in "etcd election is not joined at the moment".
+ * Tries something, which is as interruptible as it makes itself, until it succeeds, or fails with what no time mends, or
+ * the schedule of the pauses ends. The first failure is told with a warning. `what`: as in "etcd election is not joined at
+ * the moment".
  */
 export const untilPast = <A>(
   session: Session.Session,
@@ -54,7 +56,7 @@ export const untilPast = <A>(
       const result = yield* Effect.result(attempt)
       if (Result.isSuccess(result)) return result.success
       const error = result.failure
-      const isHopeless = session.isClosed || isClientClosed(error) || !mayPass(error)
+      const isHopeless = session.isClosed || !Failures.mayPass(error)
       const pause = isHopeless ? undefined : yield* Time.nextPause(time, step, error)
       if (pause === undefined) return yield* Effect.fail(error)
       if (tries === 1) yield* Effect.logWarning(what, error.message)

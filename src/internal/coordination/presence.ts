@@ -16,6 +16,7 @@ import type * as KeyRange from "../../KeyRange.ts"
 import * as Caller from "../caller.ts"
 import * as Keys from "../keys.ts"
 import * as Time from "../time.ts"
+import * as Outage from "./outage.ts"
 import * as Removal from "./removal.ts"
 import * as Session from "./session.ts"
 
@@ -87,7 +88,7 @@ const putAgain = Effect.fnUntraced(function* (presence: Presence) {
     key,
     session: { caller, time }
   } = presence
-  const step = yield* Schedule.toStep(Removal.pauses)
+  const step = yield* Schedule.toStep(Outage.pauses)
   for (let tries = 1; ; tries++) {
     const result = yield* Effect.result(put(presence))
     if (Result.isSuccess(result)) return result.success
@@ -110,7 +111,7 @@ const end = (presence: Presence): Effect.Effect<void> =>
     const { incarnation, isPut, isUncertain, key, session } = presence
     if (incarnation === undefined || session.options.onClose === "leave" || !(isPut || isUncertain)) return
     const remove = Removal.deleteOwn(session, incarnation, key)
-    yield* Removal.untilDone(session, incarnation, remove)
+    yield* Outage.untilDone(session, incarnation, remove)
     if (!isUncertain || incarnation.lease.loss !== undefined) return
     const [other] = session.presences.get(nameOf(key)) ?? []
     if (other !== undefined) {

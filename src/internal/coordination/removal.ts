@@ -5,31 +5,12 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import type * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type { EtcdError } from "../../EtcdError.ts"
 import { LeaseId } from "../../EtcdId.ts"
 import * as EtcdTxn from "../../EtcdTxn.ts"
-import { retrying } from "../lease/requests.ts"
 import * as Time from "../time.ts"
 import type * as Session from "./session.ts"
-
-/** Between tries of what is to be done as long as it takes. */
-export const pauses: Schedule.Schedule<unknown> = Time.pauses("25 millis", "1 second")
-
-/** Does something again and again until it succeeds, or the lease is gone. */
-export const untilDone = <A>(
-  { time }: Session.Session,
-  { lease }: Session.Incarnation,
-  attempt: Effect.Effect<A, EtcdError>
-): Effect.Effect<void> =>
-  Effect.suspend(() =>
-    lease.loss !== undefined
-      ? Effect.void
-      : Effect.ignore(
-          retrying(time, attempt, pauses, () => lease.loss === undefined, Effect.asVoid(Deferred.await(lease.lost)))
-        )
-  )
 
 /**
  * Deletes keys with a transaction, or without one where that is refused because the space is used up: etcd 3.4 then refuses

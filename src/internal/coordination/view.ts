@@ -14,15 +14,12 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
-import * as Result from "effect/Result"
-import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as EtcdError from "../../EtcdError.ts"
 import type { KeyValue } from "../../EtcdResponse.ts"
 import type * as EtcdWatch from "../../EtcdWatch.ts"
-import { blamesEndpoint } from "../client/retryRules.ts"
 import * as Time from "../time.ts"
-import * as Removal from "./removal.ts"
+import * as Outage from "./outage.ts"
 import type * as Session from "./session.ts"
 import * as Standings from "./standings.ts"
 
@@ -144,20 +141,12 @@ const watchOnce = (view: View): Effect.Effect<void, EtcdError.EtcdError> =>
     })
   )
 
-/** Whether another try may mend it. Nothing is lost by that: the line is read anew. */
-const isMendable = ({ reason }: EtcdError.EtcdError): boolean =>
-  reason._tag === "Compacted" || reason._tag === "DeadlineExceeded" || blamesEndpoint(reason)
-
-const watch = Effect.fnUntraced(function* (view: View) {
-  const { time } = view.session
-  yield* Effect.raceFirst(Time.sleep(time, shortMillis), view.wanted.await)
-  const step = yield* Schedule.toStep(Removal.pauses)
-  while (true) {
-    const result = yield* Effect.result(watchOnce(view))
-    if (Result.isFailure(result) && !isMendable(result.failure)) return fail(view, result.failure)
-    yield* Time.sleep(time, (yield* Time.nextPause(time, step, undefined)) ?? 1000)
-  }
-})
+/** The line is read anew with each try. */
+const watch = (view: View): Effect.Effect<void> =>
+  Effect.raceFirst(Time.sleep(view.session.time, shortMillis), view.wanted.await).pipe(
+    Effect.andThen(Outage.untilSeen(view.session, Effect.forever(watchOnce(view)))),
+    Effect.catch((error) => Effect.sync(() => fail(view, error)))
+  )
 
 const fail = (view: View, error: EtcdError.EtcdError): void => {
   view.failure = error

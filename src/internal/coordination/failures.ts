@@ -1,0 +1,47 @@
+/**
+ * What a failure means for what stands in a line, or is looked at again and again. All the rules are here.
+ *
+ * @internal
+ */
+import type { EtcdError, Reason } from "../../EtcdError.ts"
+import { worthwhile } from "../client/retryRules.ts"
+import * as WatchRules from "../watch/rules.ts"
+
+/** What a client asks for once only, since nobody should wait for it without knowing, and which may pass nevertheless. */
+const passing: ReadonlySet<Reason["_tag"]> = new Set([
+  "NoSpace",
+  "DeadlineExceeded",
+  "Canceled",
+  "WatchCanceled",
+  "LeaseNotFound",
+  "Compacted",
+  "RevisionRegressed",
+  "NotCapable",
+  "Unhealthy"
+])
+
+const internal = 13
+
+/** The client, or its service, has ended. */
+const isClosed = (error: EtcdError): boolean => WatchRules.isClientClosed(error) || error === WatchRules.closed
+
+/** Whether time may mend it, by itself or by what those do who look after etcd. */
+export const mayPass = (error: EtcdError): boolean => {
+  const { reason } = error
+  if (passing.has(reason._tag)) return true
+  if (WatchRules.isLasting(error) || isClosed(error)) return false
+  if (reason._tag === "ClusterIdMismatch" || reason._tag === "UserNameEmpty") return false
+  if (reason._tag === "GrpcStatus" && reason.code === internal) return true
+  return worthwhile(reason) !== "fail"
+}
+
+/** Whether the store has gone back, or is another one. */
+export const isRegression = ({ reason: { _tag } }: EtcdError): boolean =>
+  _tag === "RevisionRegressed" || _tag === "ClusterIdMismatch"
+
+/**
+ * Whether it says nothing about the keys that were looked at, and they may be seen again. Where no connection can come,
+ * nothing is renewed either, so that it is the time of the lease that ends the wait.
+ */
+export const onlyBlinds = (error: EtcdError): boolean =>
+  !isRegression(error) && (mayPass(error) || WatchRules.isLasting(error))
