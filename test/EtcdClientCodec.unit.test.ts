@@ -42,15 +42,23 @@ const deleteResponse = fc.record(
   { header, deleted: int64, prevKvs: fc.array(keyValue, { maxLength: 3 }) },
   { requiredKeys: [] }
 )
-const response = fc.oneof(
-  fc.record({ case: fc.constant("responseRange" as const), value: rangeResponse }),
-  fc.record({ case: fc.constant("responsePut" as const), value: putResponse }),
-  fc.record({ case: fc.constant("responseDeleteRange" as const), value: deleteResponse })
-)
-const txnResponse = fc.record(
-  { header, succeeded: fc.boolean(), responses: fc.array(fc.record({ response }), { maxLength: 5 }) },
-  { requiredKeys: [] }
-)
+const { txn: txnResponse } = fc.letrec<{ txn: Record<string, unknown>; response: unknown }>((tie) => ({
+  txn: fc.record(
+    {
+      header,
+      succeeded: fc.boolean(),
+      responses: fc.array(fc.record({ response: tie("response") }), { maxLength: 5, depthIdentifier: "txn" })
+    },
+    { requiredKeys: [] }
+  ),
+  response: fc.oneof(
+    { depthIdentifier: "txn", withCrossShrink: true },
+    fc.record({ case: fc.constant("responseRange" as const), value: rangeResponse }),
+    fc.record({ case: fc.constant("responsePut" as const), value: putResponse }),
+    fc.record({ case: fc.constant("responseDeleteRange" as const), value: deleteResponse }),
+    fc.record({ case: fc.constant("responseTxn" as const), value: tie("txn") })
+  )
+}))
 
 const event = fc.record({ type: fc.constantFrom(0, 1), kv: keyValue, prevKv: keyValue }, { requiredKeys: [] })
 const watchResponse = fc.record(
@@ -82,12 +90,36 @@ const putRequest = fc.record(
   { requiredKeys: [] }
 )
 const deleteRequest = fc.record({ key: bytes, rangeEnd: bytes, prevKv: fc.boolean() }, { requiredKeys: [] })
-const request = fc.oneof(
-  fc.record({ case: fc.constant("requestRange" as const), value: rangeRequest }),
-  fc.record({ case: fc.constant("requestPut" as const), value: putRequest }),
-  fc.record({ case: fc.constant("requestDeleteRange" as const), value: deleteRequest })
+const numberTarget = fc.constantFrom(...(["version", "createRevision", "modRevision", "lease"] as const))
+const compare = fc.record(
+  {
+    result: fc.integer({ min: 0, max: 3 }),
+    target: fc.integer({ min: 0, max: 4 }),
+    key: bytes,
+    rangeEnd: bytes,
+    targetUnion: fc.oneof(
+      fc.record({ case: numberTarget, value: natural }),
+      fc.record({ case: fc.constant("value" as const), value: bytes })
+    )
+  },
+  { requiredKeys: [] }
 )
-const txnRequest = fc.record({ success: fc.array(fc.record({ request }), { maxLength: 5 }) })
+const { txn: txnRequest } = fc.letrec<{ txn: Record<string, unknown>; request: unknown }>((tie) => {
+  const operations = fc.array(fc.record({ request: tie("request") }), { maxLength: 4, depthIdentifier: "request" })
+  return {
+    txn: fc.record(
+      { compare: fc.array(compare, { maxLength: 3 }), success: operations, failure: operations },
+      { requiredKeys: [] }
+    ),
+    request: fc.oneof(
+      { depthIdentifier: "request", withCrossShrink: true },
+      fc.record({ case: fc.constant("requestRange" as const), value: rangeRequest }),
+      fc.record({ case: fc.constant("requestPut" as const), value: putRequest }),
+      fc.record({ case: fc.constant("requestDeleteRange" as const), value: deleteRequest }),
+      fc.record({ case: fc.constant("requestTxn" as const), value: tie("txn") })
+    )
+  }
+})
 
 const reference = <S extends DescMessage>(schema: S, wire: Uint8Array): MessageShape<S> | undefined => {
   try {
@@ -172,10 +204,24 @@ describe("the codec of the most frequent messages", () => {
   it("leaves what it does not know to protobuf-es", () => {
     const operation = (value: object) => ({ success: [{ request: { case: "requestRange", value } }] })
     const key = Uint8Array.of(1)
+    let deep: object = {}
+    for (let depth = 0; depth < 20; depth++) deep = { success: [{ request: { case: "requestTxn", value: deep } }] }
     for (const request of [
-      {},
-      { ...operation({ key }), compare: [{ key }] },
-      { ...operation({ key }), failure: operation({ key }).success },
+      deep,
+      { compare: [{ result: 1.5 }] },
+      { compare: [{ target: 128 }] },
+      { compare: [{ key: "text" }] },
+      { compare: [{ targetUnion: { case: "lease", value: -1n } }] },
+      { compare: [{ targetUnion: { case: "version", value: 1 } }] },
+      { compare: [{ targetUnion: { case: "value", value: "text" } }] },
+      { compare: [{ targetUnion: { case: "other", value: 1n } }] },
+      { compare: [{ targetUnion: null }] },
+      { compare: [{ $unknown: [] }] },
+      { compare: [null] },
+      { compare: 1 },
+      { failure: "text" },
+      { success: [{ request: { case: "requestPut", value: "text" } }] },
+      { success: [{ request: { case: "toString", value: {} } }] },
       operation({ key, sortOrder: 1 }),
       operation({ key, minModRevision: 1n }),
       operation({ key, limit: -1n }),
@@ -183,7 +229,7 @@ describe("the codec of the most frequent messages", () => {
       operation({ key: "text" }),
       operation({ key, serializable: 1 }),
       operation({ key, $unknown: [] }),
-      { success: [{ request: { case: "requestTxn", value: {} } }] },
+      { success: [{ request: { case: "requestTxn", value: operation({ key, limit: -1n }) } }] },
       { success: [{ request: { case: undefined } }] },
       { success: [{}] }
     ]) {
@@ -194,6 +240,11 @@ describe("the codec of the most frequent messages", () => {
     assert.isUndefined(Codec.encode(Rpc.DeleteRangeRequestSchema, { key, $unknown: [] }))
     assert.isUndefined(Codec.encode(Rpc.CompactionRequestSchema, { revision: 1n }))
     assert.isUndefined(decode(Rpc.CompactionResponseSchema, new Uint8Array(0)))
+    let nested = new Uint8Array(0)
+    // As what anybody could send who takes the place of a server.
+    for (let depth = 0; depth < 40; depth++)
+      nested = Uint8Array.of(0x1a, nested.length + 2, 0x22, nested.length, ...nested)
+    assert.isUndefined(decode(Rpc.TxnResponseSchema, nested))
     // A field that a later version may have.
     assert.isUndefined(decode(Rpc.PutResponseSchema, Uint8Array.of(0x78, 1)))
     // A field that is there twice is to be merged.

@@ -29,6 +29,8 @@ const maxInt64 = 2n ** 63n - 1n
 
 const isBytes = (value: unknown): value is Uint8Array | undefined => value === undefined || value instanceof Uint8Array
 
+const isObject = (value: unknown): value is object => typeof value === "object" && value !== null
+
 const isFlag = (value: unknown): value is boolean | undefined => value === undefined || typeof value === "boolean"
 
 const isNatural = (value: unknown): value is bigint | undefined =>
@@ -91,16 +93,69 @@ const putSize = ({ ignoreLease, ignoreValue, key, lease, prevKv, value }: Fields
 const deleteSize = ({ key, prevKv, rangeEnd }: Fields): number =>
   isBytes(key) && isBytes(rangeEnd) && isFlag(prevKv) ? bytesSize(key) + bytesSize(rangeEnd) + flagSize(prevKv) : none
 
+/** A number of an enumeration whose names are few. */
+const isChoice = (value: unknown): value is number | undefined =>
+  value === undefined || (typeof value === "number" && Number.isInteger(value) && value >= 0 && value < 128)
+
+const choiceSize = (value: number | undefined): number => (isZero(value) ? 0 : 2)
+
+/** What a comparison compares with, which is written even if it is zero, or empty. */
+interface Target {
+  readonly case?: string | undefined
+  readonly value?: unknown
+}
+
+const targetFields: ReadonlyMap<unknown, number> = new Map([
+  ["version", 4],
+  ["createRevision", 5],
+  ["modRevision", 6],
+  ["value", 7],
+  ["lease", 8]
+])
+
+const targetSize = ({ case: name, value }: Target): number => {
+  if (name === undefined) return 0
+  if (name === "value") return value instanceof Uint8Array ? 1 + lengthOf(value.length) + value.length : none
+  return targetFields.has(name) && typeof value === "bigint" && isNatural(value) ? 1 + lengthOf64(value) : none
+}
+
+const noTarget: Target = {}
+
+const compareSize = ({ $unknown, key, rangeEnd, result, target, targetUnion = noTarget }: Fields): number => {
+  if ($unknown !== undefined || !isObject(targetUnion)) return none
+  if (!isChoice(result) || !isChoice(target) || !isBytes(key) || !isBytes(rangeEnd)) return none
+  const union = targetSize(targetUnion as Target)
+  if (union === none) return none
+  // The number of the field of the end takes two bytes.
+  const end = bytesSize(rangeEnd)
+  return choiceSize(result) + choiceSize(target) + bytesSize(key) + union + (end === 0 ? 0 : end + 1)
+}
+
 /** Up to here a loop takes less time than `set`. */
 const longestLoop = 32
+
+/** The sizes of the messages within a message, in the order in which they are written. */
+interface Sizes {
+  readonly list: Array<number>
+  /** How deep in transactions within transactions it is. */
+  depth: number
+}
 
 /** Writes what was found to fit. */
 class Writer {
   readonly bytes: Uint8Array
   private at = 0
+  private readonly sizes: Sizes
+  private written = 0
 
-  constructor(length: number) {
+  constructor(length: number, sizes: Sizes) {
     this.bytes = length <= shortData ? new Uint8Array(length) : Buffer.allocUnsafe(length)
+    this.sizes = sizes
+  }
+
+  /** The size of the next message. */
+  size(): number {
+    return this.sizes.list[this.written++]!
   }
 
   byte(value: number): void {
@@ -118,8 +173,12 @@ class Writer {
 
   data(tag: number, value: unknown): void {
     const bytes = value as Uint8Array | undefined
-    if (bytes === undefined || bytes.length === 0) return
-    this.byte(tag)
+    if (bytes !== undefined && bytes.length > 0) this.allData(tag, bytes)
+  }
+
+  /** Even if there is none. */
+  allData(tag: number, bytes: Uint8Array): void {
+    this.varint(tag)
     this.varint(bytes.length)
     if (bytes.length <= longestLoop) for (let index = 0; index < bytes.length; index++) this.byte(bytes[index]!)
     else this.set(bytes)
@@ -131,9 +190,13 @@ class Writer {
   }
 
   natural(tag: number, value: unknown): void {
-    if (isZero(value)) return
+    if (!isZero(value)) this.anyNatural(tag, value as bigint)
+  }
+
+  /** Even if it is zero. */
+  anyNatural(tag: number, value: bigint): void {
     this.byte(tag)
-    let rest = value as bigint
+    let rest = value
     for (; rest > 127n; rest >>= 7n) this.byte(Number(rest & 127n) | 128)
     this.byte(Number(rest))
   }
@@ -176,67 +239,128 @@ const writeDelete = (writer: Writer, request: Fields): void => {
   writer.flag(numberTag(3), request.prevKv)
 }
 
+const writeCompare = (writer: Writer, request: Fields): void => {
+  if (!isZero(request.result)) {
+    writer.byte(numberTag(1))
+    writer.byte(request.result as number)
+  }
+  if (!isZero(request.target)) {
+    writer.byte(numberTag(2))
+    writer.byte(request.target as number)
+  }
+  writer.data(dataTag(3), request.key)
+  const { case: name, value } = (request.targetUnion ?? noTarget) as Target
+  if (name === "value") writer.allData(dataTag(7), value as Uint8Array)
+  else if (name !== undefined) writer.anyNatural(numberTag(targetFields.get(name)!), value as bigint)
+  writer.data(dataTag(64), request.rangeEnd)
+}
+
+interface Operation {
+  readonly $unknown?: unknown
+  readonly request?: { readonly case?: string | undefined; readonly value?: Fields } | undefined
+}
+
+/** Messages as fields: with the tag, and the size before each. */
+const framed = (size: number): number => 1 + lengthOf(size) + size
+
+const operationSize = (operation: Operation, sizes: Sizes): number => {
+  const format = formats.get(operation.request?.case)
+  const value = operation.request?.value
+  if (format === undefined || !isObject(value) || value.$unknown !== undefined || "$unknown" in operation) return none
+  const index = sizes.list.push(none) - 1
+  const size = format.size(value, sizes)
+  sizes.list[index] = size
+  return size === none ? none : framed(size)
+}
+
+const sizeOfAll = <A extends object>(
+  messages: ReadonlyArray<A> | undefined,
+  sizes: Sizes,
+  measure: (message: A, sizes: Sizes) => number
+): number => {
+  if (messages === undefined) return 0
+  if (!Array.isArray(messages)) return none
+  let length = 0
+  for (const message of messages as ReadonlyArray<A>) {
+    if (!isObject(message)) return none
+    const index = sizes.list.push(none) - 1
+    const size = measure(message, sizes)
+    if (size === none) return none
+    sizes.list[index] = size
+    length += framed(size)
+  }
+  return length
+}
+
+interface Transaction {
+  readonly compare?: ReadonlyArray<Fields>
+  readonly success?: ReadonlyArray<Operation>
+  readonly failure?: ReadonlyArray<Operation>
+}
+
+/** What is deeper than anybody asks for is left to protobuf-es. */
+const deepest = 16
+
+const txnSize = (request: Fields, sizes: Sizes): number => {
+  const { compare, failure, success } = request as Transaction
+  if (++sizes.depth > deepest) return none
+  const compareLength = sizeOfAll(compare, sizes, compareSize)
+  if (compareLength === none) return none
+  const successLength = sizeOfAll(success, sizes, operationSize)
+  if (successLength === none) return none
+  const failureLength = sizeOfAll(failure, sizes, operationSize)
+  sizes.depth--
+  return failureLength === none ? none : compareLength + successLength + failureLength
+}
+
+const writeOperations = (writer: Writer, tag: number, operations: ReadonlyArray<Operation> | undefined): void => {
+  for (const operation of operations ?? []) {
+    const { case: name, value } = operation.request!
+    const { field, write } = formats.get(name)!
+    writer.byte(tag)
+    writer.varint(writer.size())
+    writer.byte(dataTag(field))
+    writer.varint(writer.size())
+    write(writer, value!)
+  }
+}
+
+const writeTxn = (writer: Writer, request: Fields): void => {
+  const { compare, failure, success } = request as Transaction
+  for (const one of compare ?? []) {
+    writer.byte(dataTag(1))
+    writer.varint(writer.size())
+    writeCompare(writer, one)
+  }
+  writeOperations(writer, dataTag(2), success)
+  writeOperations(writer, dataTag(3), failure)
+}
+
 interface Format {
   /** Its number among the operations of a transaction. */
   readonly field: number
-  readonly size: (request: Fields) => number
+  readonly size: (request: Fields, sizes: Sizes) => number
   readonly write: (writer: Writer, request: Fields) => void
 }
 
 const range: Format = { field: 1, size: rangeSize, write: writeRange }
 const put: Format = { field: 2, size: putSize, write: writePut }
 const deleteRange: Format = { field: 3, size: deleteSize, write: writeDelete }
+const txn: Format = { field: 4, size: txnSize, write: writeTxn }
 
-const formats: { readonly [operation: string]: Format } = {
-  requestRange: range,
-  requestPut: put,
-  requestDeleteRange: deleteRange
-}
+const formats: ReadonlyMap<unknown, Format> = new Map([
+  ["requestRange", range],
+  ["requestPut", put],
+  ["requestDeleteRange", deleteRange],
+  ["requestTxn", txn]
+])
 
-const encodeAlone = (format: Format, request: Fields): Uint8Array | undefined => {
-  const size = request.$unknown === undefined ? format.size(request) : none
+const encodeAs = (format: Format, request: Fields): Uint8Array | undefined => {
+  const sizes: Sizes = { list: [], depth: 0 }
+  const size = request.$unknown === undefined ? format.size(request, sizes) : none
   if (size === none) return undefined
-  const writer = new Writer(size)
+  const writer = new Writer(size, sizes)
   format.write(writer, request)
-  return writer.bytes
-}
-
-interface Operation {
-  readonly request?: { readonly case?: string | undefined; readonly value?: Fields } | undefined
-}
-
-const success = dataTag(2)
-
-const encodeTxn = (request: Fields): Uint8Array | undefined => {
-  const operations = request.success as ReadonlyArray<Operation> | undefined
-  const compare = request.compare as ReadonlyArray<unknown> | undefined
-  const failure = request.failure as ReadonlyArray<unknown> | undefined
-  if (operations === undefined || (compare?.length ?? 0) > 0 || (failure?.length ?? 0) > 0) return undefined
-  if (request.$unknown !== undefined) return undefined
-  const sizes: Array<number> = []
-  let length = 0
-  for (const operation of operations) {
-    const format = formats[operation.request?.case ?? ""]
-    const value = operation.request?.value
-    if (format === undefined || value === undefined || value.$unknown !== undefined) return undefined
-    if ("$unknown" in operation) return undefined
-    const size = format.size(value)
-    if (size === none) return undefined
-    sizes.push(size)
-    const inner = 1 + lengthOf(size) + size
-    length += 1 + lengthOf(inner) + inner
-  }
-  const writer = new Writer(length)
-  for (let index = 0; index < operations.length; index++) {
-    const { case: name, value } = operations[index]!.request!
-    const { field, write } = formats[name!]!
-    const size = sizes[index]!
-    writer.byte(success)
-    writer.varint(1 + lengthOf(size) + size)
-    writer.byte(dataTag(field))
-    writer.varint(size)
-    write(writer, value!)
-  }
   return writer.bytes
 }
 
@@ -244,13 +368,13 @@ const encodeTxn = (request: Fields): Uint8Array | undefined => {
 export const encode = (schema: DescMessage, request: object): Uint8Array | undefined => {
   switch (schema) {
     case Rpc.RangeRequestSchema:
-      return encodeAlone(range, request as Fields)
+      return encodeAs(range, request as Fields)
     case Rpc.PutRequestSchema:
-      return encodeAlone(put, request as Fields)
+      return encodeAs(put, request as Fields)
     case Rpc.DeleteRangeRequestSchema:
-      return encodeAlone(deleteRange, request as Fields)
+      return encodeAs(deleteRange, request as Fields)
     case Rpc.TxnRequestSchema:
-      return encodeTxn(request as Fields)
+      return encodeAs(txn, request as Fields)
     default:
       return undefined
   }
@@ -268,6 +392,8 @@ class Reader {
   readonly bytes: Uint8Array
   at: number
   failed = false
+  /** How deep in transactions within transactions it is. */
+  depth = 0
   private readonly start: number
   private readonly stop: number
   private kept: Uint8Array | undefined
@@ -558,6 +684,8 @@ const readAnswer = (reader: Reader, limit: number): Answer => {
       return { case: "responsePut", value: readPut(reader, reader.end(limit)) }
     case dataTag(3):
       return { case: "responseDeleteRange", value: readDelete(reader, reader.end(limit)) }
+    case dataTag(4):
+      return { case: "responseTxn", value: readInnerTxn(reader, reader.end(limit)) }
     default:
       reader.fail()
       return { case: undefined }
@@ -587,6 +715,13 @@ const readTxn = (reader: Reader, end: number): Rpc.TxnResponse => {
         reader.fail()
     }
   }
+  return response
+}
+
+const readInnerTxn = (reader: Reader, end: number): Rpc.TxnResponse => {
+  if (++reader.depth > deepest) reader.fail()
+  const response = readTxn(reader, end)
+  reader.depth--
   return response
 }
 
