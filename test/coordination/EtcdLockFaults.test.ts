@@ -11,11 +11,13 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
 import * as EtcdSemaphore from "../../src/coordination/EtcdSemaphore.ts"
 import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
 import * as EtcdClient from "../../src/EtcdClient.ts"
 import * as EtcdError from "../../src/EtcdError.ts"
+import * as EtcdId from "../../src/EtcdId.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
@@ -55,6 +57,24 @@ const connected = Effect.fnUntraced(function* (endpoint: string, options?: EtcdS
   return { kv: EtcdKv.fromClient(client), session: yield* EtcdSession.fromClient(client, options) }
 })
 
+/** Counts the watches that a server has taken. */
+const watching = (client: EtcdClient.Client) => {
+  let count = 0
+  const seen = (message: object) =>
+    Effect.sync(() => {
+      if ("created" in message && message.created === true) count++
+    })
+  const own: EtcdClient.Client = {
+    ...client,
+    bidirectional: (method, options) =>
+      Effect.map(client.bidirectional(method, options), (duplex) => ({
+        ...duplex,
+        messages: Stream.tap(duplex.messages, seen)
+      }))
+  }
+  return { client: own, watches: () => count }
+}
+
 describe("EtcdLock", () => {
   layer(EtcdLayer.ephemeral({}, { log: false }), { excludeTestServices: true })((it) => {
     it.effect("is lost when somebody puts its key without the lease, with which others take it for no place", () =>
@@ -74,6 +94,40 @@ describe("EtcdLock", () => {
         assert.strictEqual((yield* lossOf(first)).reason, "deleted")
         yield* Fiber.join(second)
         yield* queued(lock, 0)
+      })
+    )
+
+    it.effect(
+      "is not waited for behind a key that somebody puts without its lease, whose holder cannot take it away",
+      () =>
+        Effect.gen(function* () {
+          const { client, watches } = watching(yield* EtcdClient.EtcdClient)
+          const session = yield* make({}, client)
+          const theirs = yield* (yield* make()).current
+          const key = `faults/left-over/${EtcdId.format(theirs.id)}`
+          yield* EtcdKv.put(key, "theirs", { lease: theirs.id })
+          const lock = EtcdLock.make("faults/left-over")
+          const waiting = yield* start(EtcdLock.withLock(Effect.succeed("mine"), lock).pipe(within(session)))
+          // Of its own key, and of the one before.
+          yield* Effect.repeat(Effect.sync(watches), { until: (count) => count === 2 })
+          yield* EtcdKv.put(key, "as proclaiming a value does", { lease: theirs.id })
+          yield* EtcdKv.put(key, "by hand")
+          assert.strictEqual(yield* Fiber.join(waiting), "mine")
+          assert.strictEqual(yield* EtcdLock.withLock(Effect.succeed("again"), lock).pipe(within(session)), "again")
+        })
+    )
+
+    it.effect("has a key with another name where somebody has put one with its own", () =>
+      Effect.gen(function* () {
+        const session = yield* make()
+        const lease = EtcdId.format((yield* session.current).id)
+        yield* EtcdKv.put(`faults/taken/${lease}`, "somebody's")
+        const lock = EtcdLock.make("faults/taken")
+        for (const number of [1, 2]) {
+          const held = yield* EtcdLock.withLock(EtcdLock.Held, lock).pipe(within(session))
+          assert.strictEqual(held.key, `faults/taken/${lease}.${number}`)
+        }
+        assert.deepStrictEqual(yield* EtcdKv.getString(`faults/taken/${lease}`), Option.some("somebody's"))
       })
     )
 

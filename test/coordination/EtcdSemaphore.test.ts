@@ -15,6 +15,7 @@ import * as EtcdError from "../../src/EtcdError.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
+import * as Inside from "../../src/internal/coordination/session.ts"
 import { KV, Watch } from "../../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { start } from "../support/effects.ts"
@@ -328,6 +329,25 @@ describe("EtcdSemaphore", () => {
         const [, again] = yield* Effect.repeat(line("anew"), { until: isAnew })
         yield* Scope.close(scope, Exit.void)
         assert.strictEqual((yield* Fiber.join(waiting)).token, again!.createRevision)
+      })
+    )
+
+    it.effect("takes permits from whose key somebody puts without the lease, as it is no place for others either", () =>
+      Effect.gen(function* () {
+        const session = yield* EtcdSession.fromClient(yield* EtcdClient.EtcdClient)
+        const semaphore = EtcdSemaphore.make("put-over", { permits: 1 })
+        const take = <A, E, R>(work: Effect.Effect<A, E, R>) =>
+          start(EtcdSemaphore.withPermit(work, semaphore).pipe(Effect.provideService(EtcdSession.EtcdSession, session)))
+        const holder = yield* take(Effect.never)
+        const [key] = yield* queued("put-over", 1)
+        const waiting = yield* take(Effect.succeed("inside"))
+        // They see the line, with both of them.
+        const { views } = Inside.of(session)
+        yield* until(() => views.get("put-over/permits")?.state?.standings.length === 2)
+        yield* EtcdKv.put(key!.key, "by hand")
+        assert.deepInclude(yield* refusal(Fiber.join(holder)), { _tag: "LockLost", reason: "deleted" })
+        assert.strictEqual(yield* Fiber.join(waiting), "inside")
+        assert.strictEqual(yield* EtcdSemaphore.available(semaphore), 1)
       })
     )
 

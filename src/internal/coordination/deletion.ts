@@ -7,22 +7,28 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { EtcdError } from "../../EtcdError.ts"
+import type { KeyValue } from "../../EtcdResponse.ts"
 import type * as EtcdWatch from "../../EtcdWatch.ts"
 
 /**
  * Waits until a key is deleted, and says at which revision, or what was found instead. The watch begins when a server has
  * taken it, so that it is served at once: etcd lets watches from an earlier revision wait for a tenth of a second, however
- * little is between. What is between is looked at, if there is anything.
+ * little is between. What is between is looked at, if there is anything. A key that `isNone` of those that are meant, when
+ it is put, is as good as gone.
  */
 export const deletion = <A>(
   watch: EtcdWatch.Service,
   key: string,
   after: bigint,
-  look: (revision: bigint) => Effect.Effect<Option.Option<A>, EtcdError>
+  look: (revision: bigint) => Effect.Effect<Option.Option<A>, EtcdError>,
+  isNone?: ((kv: KeyValue) => boolean) | undefined
 ): Effect.Effect<bigint | A, EtcdError> =>
-  watch.changes(key, { created: true, ignore: "puts" }).pipe(
+  watch.changes(key, { created: true, ignore: isNone === undefined ? "puts" : undefined }).pipe(
     Stream.mapEffect((change): Effect.Effect<Option.Option<bigint | A>, EtcdError> => {
-      if (change._tag === "Revision") return Effect.succeed(Option.some(change.revision))
+      if (change._tag === "Revision") {
+        const isGone = change.events.some(({ _tag, kv }) => _tag === "Delete" || isNone?.(kv))
+        return Effect.succeed(isGone ? Option.some(change.revision) : Option.none())
+      }
       const isAfter = change._tag === "Created" && change.startRevision > after + 1n
       return isAfter ? look(change.startRevision - 1n) : Effect.succeedNone
     }),

@@ -328,6 +328,8 @@ const join = Effect.fnUntraced(function* <E>(
       return attempt
     }
     yield* leave(entry)
+    // What is there already is not given back.
+    if (attempt === "renamed") for (const key of entry.keys) incarnation.keys.add(key)
     if (typeof attempt === "object") yield* refuse(spec, attempt.refused)
   }
 })
@@ -433,11 +435,13 @@ const lookAtLeast = Effect.fnUntraced(function* (entry: Entry, index: number, re
 
 /** Waits until somebody has left the line, and says at which revision, or what it was like then. */
 const departure = (entry: Entry, index: number, who: Standings.Standing, after: bigint) => {
-  const left = deletion(entry.session.watch, who.key, after, (revision) =>
+  const { name } = entry.spec.places[index]!
+  const look = (revision: bigint) =>
     Effect.map(lookAtLeast(entry, index, revision), (state) =>
       stands(state, who.key, who.revision) ? Option.none() : Option.some(state)
     )
-  )
+  const isNone = (kv: KeyValue) => Standings.standingOf(name, kv) === undefined
+  const left = deletion(entry.session.watch, who.key, after, look, isNone)
   return Effect.catchReason(left, "EtcdError", "Compacted", () => lookAtLeast(entry, index, after))
 }
 

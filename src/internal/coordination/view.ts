@@ -83,10 +83,9 @@ const publish = (view: View, revision: bigint, touched: Iterable<string>): void 
 const put = (view: View, kv: KeyValue): void => {
   if (kv.keyString === view.besideKey) view.beside = kv
   const standing = Standings.standingOf(view.name, kv)
-  if (standing === undefined) return
-  // Who was there before keeps the place; who comes anew is the last one.
-  if (view.standings.get(standing.key)?.revision !== standing.revision) view.standings.delete(standing.key)
-  view.standings.set(standing.key, standing)
+  // Who was there before keeps the place; who comes anew is the last one, and what has lost its lease is no place any more.
+  if (view.standings.get(kv.keyString)?.revision !== standing?.revision) view.standings.delete(kv.keyString)
+  if (standing !== undefined) view.standings.set(standing.key, standing)
 }
 
 const remove = (view: View, key: string): void => {
