@@ -5,8 +5,10 @@ import { fileURLToPath } from "node:url"
 import { Effect, FileSystem, Option, Path, type PlatformError, Schema, Stream } from "effect"
 import { ChildProcess } from "effect/process"
 import { EtcdBinary } from "effect-etcd"
-import { type Ask, spawnLines } from "./lines.ts"
-import type { Client, Measured } from "./round.ts"
+import type { Contender } from "./contest.ts"
+import type { Candidate } from "./leaders.ts"
+import { type Ask, spawnAsked, spawnLines } from "./lines.ts"
+import type { Client } from "./round.ts"
 import { BenchError, benchError } from "./support.ts"
 
 const name = "go clientv3"
@@ -90,11 +92,18 @@ const clientOf = (ask: Ask): Client => {
   }
 }
 
+/** The program or, where it cannot be had, a line that says why, and nothing. */
+const built = Effect.matchEffect(build, {
+  onSuccess: (executable) => Effect.succeed(Option.some(executable)),
+  onFailure: (error) => Effect.as(say(`no "${name}" in this run: ${error.message}`), Option.none<string>())
+})
+
 const started = <A>(endpoints: ReadonlyArray<string>, make: (ask: Ask) => A) =>
-  Effect.matchEffect(build, {
-    onSuccess: (executable) => Effect.map(spawnLines(name, executable, endpoints), (ask) => Option.some(make(ask))),
-    onFailure: (error) => Effect.as(say(`no "${name}" in this run: ${error.message}`), Option.none<A>())
-  })
+  Effect.flatMap(built, (executable) =>
+    Effect.transposeOption(
+      Option.map(executable, (executable) => Effect.map(spawnLines(name, executable, endpoints), make))
+    )
+  )
 
 /** The Go client or, where it cannot be had, a line that says why, and nothing. */
 export const goClient = (endpoint: string) => started([endpoint], clientOf)
@@ -122,10 +131,43 @@ export const goFailover = (endpoints: ReadonlyArray<string>) =>
     }
   })
 
-/** The Go client, as it locks. */
-export const goLocks = (endpoint: string) =>
-  started([endpoint], (ask) => {
+/** A program of the Go client that stands in an election. */
+const spawnCandidate = (executable: string, endpoint: string, key: string, seconds: number) =>
+  Effect.map(spawnAsked(name, executable, [endpoint]), ({ ask, signal }): Candidate => {
     const request = requestOf(ask)
-    return (round: object) =>
-      Effect.map(request(round), ({ latencyMicros = [], ...answer }): Measured => ({ ...answer, latencyMicros }))
+    return {
+      stand: Effect.asVoid(request({ scenario: "stand", key, seconds })),
+      resign: Effect.asVoid(request({ scenario: "resign" })),
+      signal
+    }
   })
+
+/** The Go client, as it locks, as it increments numbers whose keys begin so, and as it stands in an election. */
+export interface GoCoordination {
+  readonly locks: Contender
+  readonly transactions: (prefix: string) => Contender
+  readonly candidate: (election: string, ttlSeconds: number) => ReturnType<typeof spawnCandidate>
+}
+
+const coordinationOf = (executable: string, endpoint: string, ask: Ask): GoCoordination => {
+  const request = requestOf(ask)
+  const contender = (more: object): Contender => ({
+    name,
+    round: (round) =>
+      Effect.map(request({ ...round, ...more }), ({ latencyMicros = [], ...answer }) => ({ ...answer, latencyMicros }))
+  })
+  return {
+    locks: contender({}),
+    transactions: (key) => contender({ key }),
+    candidate: (election, seconds) => spawnCandidate(executable, endpoint, election, seconds)
+  }
+}
+
+export const goCoordination = (endpoint: string) =>
+  Effect.flatMap(built, (executable) =>
+    Effect.transposeOption(
+      Option.map(executable, (executable) =>
+        Effect.map(spawnLines(name, executable, [endpoint]), (ask) => coordinationOf(executable, endpoint, ask))
+      )
+    )
+  )

@@ -27,7 +27,8 @@ Measures this library beside other clients: etcd3, @grpc/grpc-js and node:http2 
 etcd's own Go client. All of them in one run, in interleaved rounds, against one etcd, which is the one that the tests
 use (ETCD_BINARY names another one).
 
-  coordination     measures locks, with an etcd that syncs to disk, and nothing else
+  coordination     measures locks, transactions, and how soon there is another leader when one resigns, is to end or is
+                   killed, with an etcd that syncs to disk, and nothing else
   failover         measures how long clients need when the leader of a cluster of three is killed or paused, and
                    nothing else: 20 times each, in about twenty minutes
   mirror           measures what a mirror of 100,000 keys takes: time of a read, memory, and changes applied, and nothing
@@ -36,8 +37,8 @@ use (ETCD_BINARY names another one).
   tls              measures what it is worth to serve HTTP apart where there is TLS, and nothing else
   size             measures what it costs to have this library in a program: bytes of a bundle, time of an import, and
                    nothing else; it has no rows for --json
-  --quick          values of 64 bytes only, short rounds: less than a minute in all, instead of about ten; a failover
-                   three times each
+  --quick          values of 64 bytes only, short rounds: less than a minute in all, instead of about ten (so it is
+                   with coordination); a failover three times each
   --only SCENARIO  one of ${scenarioNames.join(", ")}; may be given more than once
   --json FILE      writes the rows to the file as well: an array of { scenario, client, inFlight, valueBytes,
                    opsPerSecond, spread, p50Micros, p99Micros, cpuMicrosPerOp }

@@ -21,11 +21,12 @@ import (
 
 // A request is a round of gets or puts; or, as scenario "check", one put of the key and one get of it; or it is about a
 // load of puts that goes on in the background: "load" starts it, "wait" waits until puts are acknowledged that are begun
-// from then on, "stop" ends it.
+// from then on, "stop" ends it. The scenarios of coordination.go, transactions.go and leaders.go are said there.
 type request struct {
 	Scenario   string `json:"scenario"`
 	InFlight   int    `json:"inFlight"`
 	Millis     int    `json:"millis"`
+	Seconds    int    `json:"seconds"`
 	ValueBytes int    `json:"valueBytes"`
 	Key        string `json:"key"`
 	Value      []byte `json:"value"`
@@ -251,6 +252,14 @@ func answerTo(client *clientv3.Client, line []byte) answer {
 		handle = lockOne
 	case "handover":
 		handle = handover
+	case "commits apart":
+		handle = incrementApart
+	case "commits on one key":
+		handle = incrementOne
+	case "stand":
+		handle = stand
+	case "resign":
+		handle = resign
 	}
 	answered, err := handle(client, asked)
 	if err != nil {
