@@ -16,9 +16,11 @@ import * as EtcdClient from "../../src/EtcdClient.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
+import * as EtcdProcess from "../../src/EtcdProcess.ts"
 import * as Inside from "../../src/internal/coordination/session.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { faulty, held, jumping } from "../support/coordination/faults.ts"
+import { silencing } from "../support/coordination/silencing.ts"
 import { reasonOf, start } from "../support/effects.ts"
 import { standStill, until } from "../support/machine.ts"
 
@@ -268,6 +270,27 @@ describe("EtcdSession", () => {
         yield* Scope.close(again, Exit.void)
         assert.strictEqual(yield* valueOf("session/kept"), "another's")
         assert.strictEqual(Inside.of(session).presences.size, 0)
+      })
+    )
+
+    it.effect("leaves a key to who has put it, also where what happened to it is forgotten", () =>
+      Effect.gen(function* () {
+        const way = yield* silencing((yield* EtcdProcess.EtcdProcess).endpoints[0])
+        const session = yield* make({}, yield* EtcdClient.make({ endpoints: [way.endpoint] }))
+        const next = yield* make()
+        const value = (key: string) => valueOf(`session/moved/${key}`)
+        for (const key of ["taken", "gone"]) yield* session.keep(`session/moved/${key}`, "old")
+        yield* way.silence
+        yield* next.keep("session/moved/taken", "new")
+        yield* EtcdKv.delete("session/moved/gone")
+        const { header } = yield* EtcdKv.put("session/other", "")
+        yield* EtcdKv.compact(header.revision)
+        yield* way.cut
+        yield* holds("session/moved/gone", "old")
+        assert.strictEqual(yield* value("taken"), "new")
+        // It is still looked whether that one goes.
+        yield* EtcdKv.delete("session/moved/taken")
+        yield* Effect.repeat(value("taken"), { until: (now) => now !== undefined })
       })
     )
 

@@ -67,18 +67,29 @@ const put = (presence: Presence): Effect.Effect<bigint, EtcdError> =>
     }
   })
 
-/** Waits until the key has to be put again: it was deleted, or its lease is lost. What others put there stays. */
-const absence = ({ incarnation, key, session }: Presence, after: bigint): Effect.Effect<void> => {
+/** Waits until the key is deleted. What others put there stays, also where nobody can be told any more what happened. */
+const deletion = (presence: Presence, after: bigint): Effect.Effect<void, EtcdError> => {
+  const { key, session } = presence
+  const look = Effect.flatMap(session.kv.range(key, { keysOnly: true }), ({ header, kvs }) =>
+    kvs.length === 0 ? Effect.void : deletion(presence, header.revision)
+  )
+  return Effect.asVoid(session.watch.next(key, { startRevision: after + 1n, ignore: "puts" })).pipe(
+    Effect.catchReason("EtcdError", "Compacted", () => look),
+    Effect.catchReason("EtcdError", "RevisionRegressed", () => look)
+  )
+}
+
+/** Waits until the key has to be put again: it was deleted, or its lease is lost. */
+const absence = (presence: Presence, after: bigint): Effect.Effect<void> => {
+  const { incarnation, session } = presence
   if (incarnation === undefined) return Effect.void
   const deleted = Effect.andThen(
-    session.watch.next(key, { startRevision: after + 1n, ignore: "puts" }),
+    deletion(presence, after),
     // It may be the lease that is gone.
     Effect.sync(() => session.leases.keeper.hasten(incarnation.lease))
   )
-  const over = Effect.catch(deleted, ({ reason }) =>
-    // What cannot be watched is put from time to time.
-    reason._tag === "Compacted" ? Effect.void : Time.sleep(session.time, incarnation.lease.ttl)
-  )
+  // What cannot be watched is put from time to time.
+  const over = Effect.catch(deleted, () => Time.sleep(session.time, incarnation.lease.ttl))
   return Effect.raceFirst(Effect.asVoid(Deferred.await(incarnation.lost)), over)
 }
 
