@@ -17,7 +17,7 @@
  * | somebody is gone after all have ended | nothing: the round is over |
  * | more than n come | who is too much is of the next round |
  * | somebody waits for another number than who stands before it | {@link ParticipantsMismatch} |
- * | the own place is lost, with the session or because its key was deleted | before the round: stands in line anew; in it: `EtcdLock.LockLost` |
+ * | the own place is lost, with the session or because somebody has deleted or put its key, or that of the round | before the round: stands in line anew; in it: `EtcdLock.LockLost` |
  *
  * That a program is gone the others learn when its lease is, at the latest after the time to live of its session.
  *
@@ -69,20 +69,24 @@ export interface Latch {
 
 const isMissing = (key: string) => Effect.map(EtcdKv.range(key, { keysOnly: true }), ({ kvs }) => kvs.length === 0)
 
-/** Waits until a key is not there. */
-const absence = (key: string): Effect.Effect<void, EtcdError.EtcdError, EtcdKv.EtcdKv | EtcdWatch.EtcdWatch> =>
+/** Waits until a key is not there, or another one than was there before. */
+const absence = (
+  key: string,
+  before?: bigint | undefined
+): Effect.Effect<void, EtcdError.EtcdError, EtcdKv.EtcdKv | EtcdWatch.EtcdWatch> =>
   Effect.gen(function* () {
     const kv = yield* EtcdKv.EtcdKv
     const watch = yield* EtcdWatch.EtcdWatch
     const { header, kvs } = yield* kv.range(key, { keysOnly: true })
-    if (kvs.length === 0) return
+    const created = kvs[0]?.createRevision
+    if (created === undefined || (before !== undefined && created !== before)) return
     const look = () =>
       Effect.map(kv.range(key, { keysOnly: true }), ({ kvs: [now] }) =>
-        now?.createRevision === kvs[0]!.createRevision ? Option.none() : Option.some(true)
+        now?.createRevision === created ? Option.none() : Option.some(true)
       )
     yield* deletion(watch, key, header.revision, look).pipe(
       // It may still be there, and closed as before.
-      Effect.catchReason("EtcdError", "Compacted", () => absence(key)),
+      Effect.catchReason("EtcdError", "Compacted", () => absence(key, created)),
       Effect.catchReason("EtcdError", "RevisionRegressed", () => absence(key))
     )
   })

@@ -4,13 +4,18 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import * as EtcdBarrier from "../../src/coordination/EtcdBarrier.ts"
 import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
 import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
+import * as EtcdClient from "../../src/EtcdClient.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
+import * as EtcdProcess from "../../src/EtcdProcess.ts"
+import * as EtcdWatch from "../../src/EtcdWatch.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
+import { silencing } from "../support/coordination/silencing.ts"
 import { start } from "../support/effects.ts"
 import { makeRandom } from "../support/random.ts"
 
@@ -76,6 +81,37 @@ describe("EtcdBarrier", () => {
         }
         assert.isTrue(yield* latch.isOpen)
       })
+    )
+
+    it.effect("a latch that was open for a moment lets pass who could not hear of it, and it is forgotten", () =>
+      Effect.gen(function* () {
+        const way = yield* silencing((yield* EtcdProcess.EtcdProcess).endpoints[0])
+        const client = yield* EtcdClient.make({ endpoints: [way.endpoint] })
+        const begun = yield* Deferred.make<void>()
+        const watch = yield* EtcdWatch.fromClient(client)
+        const told: EtcdWatch.Service = {
+          ...watch,
+          changes: (range, options) =>
+            Stream.tap(watch.changes(range, options), () => Deferred.succeed(begun, undefined))
+        }
+        const latch = EtcdBarrier.latch("latch/unheard")
+        yield* latch.close
+        const waiting = yield* latch.await.pipe(
+          Effect.provideService(EtcdKv.EtcdKv, EtcdKv.fromClient(client)),
+          Effect.provideService(EtcdWatch.EtcdWatch, told),
+          start
+        )
+        yield* Deferred.await(begun)
+        yield* way.silence
+        yield* latch.open
+        yield* latch.close
+        const { header } = yield* EtcdKv.put("latch/other", "")
+        yield* EtcdKv.compact(header.revision)
+        yield* way.cut
+        yield* Fiber.join(waiting)
+        assert.isFalse(yield* latch.isOpen)
+        yield* latch.open
+      }).pipe(Effect.scoped)
     )
 
     it.effect("rounds begin when all have come, and end when all are done, one after the other", () =>
@@ -236,6 +272,44 @@ describe("EtcdBarrier", () => {
         const again = EtcdBarrier.together(Effect.succeed(1), "swept", 3)
         assert.deepStrictEqual(yield* Effect.all([again, again, again], { concurrency: 3 }), [1, 1, 1])
         assert.deepStrictEqual(yield* keysBelow("swept"), [])
+      })
+    )
+
+    it.effect("a round is lost for all who are of it when somebody removes it", () =>
+      Effect.gen(function* () {
+        for (const remove of [EtcdKv.delete("removed/round"), EtcdKv.put("removed/round", "{}")]) {
+          let begun = 0
+          const work = Effect.andThen(
+            Effect.sync(() => begun++),
+            Effect.never
+          )
+          const both = [
+            yield* start(EtcdBarrier.together(work, "removed", 2)),
+            yield* start(elsewhere(EtcdBarrier.together(work, "removed", 2)))
+          ]
+          yield* until(() => begun === 2)
+          yield* remove
+          for (const fiber of both) assert.instanceOf(yield* Effect.flip(Fiber.join(fiber)), EtcdLock.LockLost)
+        }
+        const again = EtcdBarrier.together(Effect.succeed(1), "removed", 2)
+        assert.deepStrictEqual(yield* Effect.all([again, again], { concurrency: 2 }), [1, 1])
+        assert.deepStrictEqual(yield* keysBelow("removed"), [])
+      })
+    )
+
+    it.effect("a round of another store, whose keys were copied, lets nobody begin alone", () =>
+      Effect.gen(function* () {
+        yield* EtcdKv.put("copied/round", '{"to":"9007199254740993","members":[]}')
+        let begun = 0
+        const work = Effect.sync(() => ++begun)
+        const first = yield* start(EtcdBarrier.together(work, "copied", 2))
+        yield* queued("copied", 1)
+        yield* Effect.sleep(20)
+        assert.strictEqual(begun, 0)
+        yield* elsewhere(EtcdBarrier.together(work, "copied", 2))
+        yield* Fiber.join(first)
+        assert.strictEqual(begun, 2)
+        assert.deepStrictEqual(yield* keysBelow("copied"), [])
       })
     )
 

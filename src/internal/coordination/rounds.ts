@@ -62,13 +62,17 @@ const decode = Schema.decodeUnknownOption(Round)
 
 const known = new WeakMap<KeyValue, Round>()
 
-/** The round that is on, or was the last. */
+/**
+ * The round that is on, or was the last. All who are of it came before it was written: another one is none of this store,
+ * into which somebody has copied the keys of another one.
+ */
 const roundOf = ({ beside }: Standings.State): Round | undefined => {
   if (beside === undefined) return undefined
   const before = known.get(beside)
   if (before !== undefined) return before
   const round = Option.getOrUndefined(decode(beside.valueString))
-  if (round !== undefined) known.set(beside, round)
+  if (round === undefined || round.to >= beside.modRevision) return undefined
+  known.set(beside, round)
   return round
 }
 
@@ -150,12 +154,16 @@ export const specOf = <E>(session: Session.Session, barrier: Barrier<E>): Line.S
 
 // ── the end ──
 
+const removed: Session.Loss = { reason: "deleted", cause: undefined }
+
 /** What is to be done about a state of the line by somebody of the round, or how the round has ended. */
 type End = ReadonlyArray<Member> | Effect.Effect<void, EtcdError>
 
-const endOf = ({ keys, session, spec }: Line.Entry, state: Standings.State): Option.Option<End> => {
+const endOf = (entry: Line.Entry, state: Standings.State): Option.Option<End> => {
+  const { keys, revision, session, spec } = entry
   const round = roundOf(state)
-  if (round === undefined) return Option.none()
+  // Nobody but a stranger removes a round, or writes over it, as long as somebody of it stands there.
+  if (round === undefined || round.to < revision) return Option.some(Effect.sync(() => Line.settle(entry, removed)))
   if (round.missing !== undefined) return Option.some(round.missing)
   const there = state.standings.filter(({ revision }) => revision <= round.to)
   if (there[0]?.key !== keys[0]) return Option.none()
