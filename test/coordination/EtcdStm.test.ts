@@ -450,6 +450,43 @@ layer(live)((it) => {
       })
     )
 
+    it.effect("takes nothing in that is answered when it has ended", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdClient.EtcdClient
+        const kv = yield* EtcdKv.EtcdKv
+        yield* Effect.forEach(["late/a", "late/b", "late/c"], (key) => kv.put(key, "1"))
+        const [isRead, isLost] = [yield* Latch.make(), yield* Latch.make()]
+        let reading: Fiber.Fiber<unknown> | undefined
+        // The answer to a range comes when its try is lost, and nobody has been told of that yet.
+        const unary: EtcdClient.Client["unary"] = (method, request, options) => {
+          const call = client.unary(method, request, options)
+          if ((method as object) === KV.method.range && (request as any).rangeEnd.length > 0) {
+            return Effect.tap(call, () => Effect.andThen(isRead.open, isLost.await))
+          }
+          if ((method as object) !== KV.method.txn) return call
+          return Effect.tap(call, () => Effect.andThen(isLost.open, Fiber.await(reading!)))
+        }
+        const seen: Array<string> = []
+        const meanwhile = once(
+          Effect.gen(function* () {
+            yield* isRead.await
+            yield* kv.put("late/b", "2")
+          })
+        )
+        const body = Effect.gen(function* () {
+          const c = yield* numberAt("late/c")
+          reading ??= yield* Effect.forkDetach(EtcdStm.range(KeyRange.prefix("late/")))
+          const both = [yield* numberAt("late/a"), yield* numberAt("late/b")]
+          yield* meanwhile
+          seen.push([...both, c].join())
+          yield* EtcdStm.put("later", "1")
+        })
+        yield* Effect.provideService(EtcdStm.tx(body), EtcdClient.EtcdClient, { ...client, unary })
+        assert.deepStrictEqual(seen, ["1,1,1", "1,2,1"])
+        assert.isTrue(Exit.isFailure(yield* Fiber.await(reading!)))
+      })
+    )
+
     it.effect("waits its turn among those of its client, but for no body that waits", () =>
       Effect.gen(function* () {
         const kv = yield* EtcdKv.EtcdKv

@@ -71,8 +71,8 @@ export class Try {
   }
 
   private end(verdict: Verdict): Effect.Effect<never> {
-    return Effect.suspend(() => {
-      this.verdict ??= verdict
+    return this.while(() => {
+      this.verdict = verdict
       return Effect.interrupt
     })
   }
@@ -81,8 +81,17 @@ export class Try {
     return this.end(error.reason._tag === "Compacted" ? { _tag: "Compacted" } : { _tag: "Failed", error })
   }
 
+  /** What is answered when the try has ended is no part of it: it is being committed, or is lost, without that. */
   private read(range: KeyRange.KeyRange): Effect.Effect<Reading> {
-    return Effect.catch(this.snapshot.read(range), (error) => this.fail(error))
+    return this.snapshot.read(range).pipe(
+      Effect.catch((error) => this.fail(error)),
+      Effect.flatMap((reading) =>
+        this.while(() => {
+          this.snapshot.readings.add(reading)
+          return Effect.succeed(reading)
+        })
+      )
+    )
   }
 
   /** Something was asked for that makes no sense. */
@@ -103,11 +112,17 @@ export class Try {
   }
 
   put(key: Uint8Array, value: Uint8Array, lease: LeaseId | undefined): Effect.Effect<void> {
-    return this.while(() => Effect.sync(() => this.writes.put(key, value, lease)))
+    return this.while(() => {
+      this.writes.put(key, value, lease)
+      return Effect.void
+    })
   }
 
   delete(range: KeyRange.KeyRange): Effect.Effect<void> {
-    return this.while(() => Effect.sync(() => this.writes.delete(range)))
+    return this.while(() => {
+      this.writes.delete(range)
+      return Effect.void
+    })
   }
 
   readonly retry: Effect.Effect<never> = this.while(() =>

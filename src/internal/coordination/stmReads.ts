@@ -106,7 +106,7 @@ export interface Fresh {
 export class Snapshot {
   /** At which everything is read; unknown before the first read. */
   revision: bigint | undefined
-  /** What this try has read. */
+  /** What this try has read, as far as it was told. */
   readonly readings = new Readings()
   private readonly kv: EtcdKv.Service
   private readonly known: Readings | undefined
@@ -120,8 +120,7 @@ export class Snapshot {
 
   read(range: KeyRange.KeyRange): Effect.Effect<Reading, EtcdError> {
     const known = this.readings.find(range) ?? this.known?.find(range)
-    const reading = known === undefined ? this.fetch(range) : Effect.succeed(known)
-    return Effect.tap(reading, (reading) => Effect.sync(() => this.readings.add(reading)))
+    return known === undefined ? this.fetch(range) : Effect.succeed(known)
   }
 
   private fetch(range: KeyRange.KeyRange): Effect.Effect<Reading, EtcdError> {
