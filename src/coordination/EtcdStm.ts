@@ -49,9 +49,9 @@
  * refused too, since a receipt is put.
  *
  * **Contention.** Whoever commits first wins; the others begin again with the values that came along when they lost. Those
- * of one client that have lost to the same key or range try again one after another, so that a thousand fibers which write
- * one key are no more than one to other programs, and each comes through at its second try; a body that takes longer than
- * 100 ms is not waited for. Between programs there are the pauses of a schedule.
+ * of one client, its namespaces and locks included, that have lost to the same key or range try again one after another, so
+ * that a thousand fibers which write one key are no more than one to other programs, and each comes through at its second
+ * try; a body that takes longer than 100 ms is not waited for. Between programs there are the pauses of a schedule.
  *
  * **Waiting.** {@link retry} gives up a try, and waits until something changes that it has read.
  *

@@ -542,6 +542,20 @@ layer(live)((it) => {
         assert.deepStrictEqual(yield* EtcdKv.getString("counter"), Option.some("1000"))
       })
     )
+
+    it.effect("makes room for the others, though each has a namespace of its own for the same keys", () =>
+      Effect.gen(function* () {
+        const { client, counts } = counting(yield* EtcdClient.EtcdClient)
+        const writer = EtcdStm.tx(increment("counter"))
+        yield* Effect.forEach(
+          Array.from({ length: 50 }, () => EtcdNamespace.fromClient(client, "room/")),
+          (inside) => Effect.provideService(writer, EtcdClient.EtcdClient, inside),
+          { concurrency: "unbounded", discard: true }
+        )
+        assert.deepStrictEqual(yield* EtcdKv.getString("room/counter"), Option.some("50"))
+        assert.isBelow(counts.transactions, 150)
+      })
+    )
   })
 
   describe("EtcdStm.retry", () => {
@@ -851,9 +865,11 @@ layer(live)((it) => {
       Effect.gen(function* () {
         const receipts = KeyRange.prefix("effect-etcd/receipts/")
         const write = EtcdStm.tx(increment("receipted"), { receipt: true })
-        yield* Effect.forEach(Array.from({ length: 5 }), () => write)
+        const locked = EtcdLock.withLock(write, EtcdLock.make("receipted/lock"))
+        yield* Effect.all([write, locked, locked, locked, write])
         const { kvs } = yield* EtcdKv.range(receipts)
         assert.isAtLeast(kvs.length, 5)
+        assert.strictEqual(new Set(kvs.slice(-5).map((kv) => Option.getOrThrow(kv.lease))).size, 1)
         const leases = new Set(kvs.map((kv) => Option.getOrThrow(kv.lease)))
         for (const lease of leases) yield* EtcdLease.revoke(lease)
         assert.strictEqual((yield* EtcdKv.range(receipts)).kvs.length, 0)
@@ -862,7 +878,7 @@ layer(live)((it) => {
         assert.deepStrictEqual(yield* EtcdKv.getString("receipted"), Option.some("6"))
         const [kv] = (yield* EtcdKv.range(receipts)).kvs
         assert.isFalse(leases.has(LeaseId(Option.getOrThrow(kv!.lease))))
-      })
+      }).pipe(Effect.provide(EtcdSession.layer))
     )
   })
 })

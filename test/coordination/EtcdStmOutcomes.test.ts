@@ -9,10 +9,12 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as EtcdStm from "../../src/coordination/EtcdStm.ts"
 import * as EtcdClient from "../../src/EtcdClient.ts"
+import * as EtcdError from "../../src/EtcdError.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdProcess from "../../src/EtcdProcess.ts"
 import { Lease } from "../../src/internal/proto/rpc_pb.ts"
+import * as Time from "../../src/internal/time.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { type Fate, losing } from "../support/coordination/losing.ts"
 import { silencing } from "../support/coordination/silencing.ts"
@@ -186,7 +188,51 @@ layer(live)((it) => {
         yield* EtcdStm.tx(add("orphan", 1), { receipt: true })
       })
     )
+
+    it.effect("with a receipt asks again for a lease whose answer is lost, and is not sent where there is none", () =>
+      Effect.gen(function* () {
+        const node = yield* EtcdProcess.EtcdProcess
+        const kv = yield* EtcdKv.EtcdKv
+        /** A client whose first grants fail so, and how many it asked for. */
+        const failing = Effect.fnUntraced(function* (reasons: ReadonlyArray<EtcdError.Reason>) {
+          const client = yield* EtcdClient.make({ endpoints: node.endpoints })
+          const left = [...reasons]
+          const counts = { asked: 0 }
+          const unary: EtcdClient.Client["unary"] = (method, request, options) => {
+            if ((method as object) !== Lease.method.leaseGrant) return client.unary(method, request, options)
+            return Effect.suspend(() => {
+              counts.asked++
+              const reason = left.shift()
+              if (reason === undefined) return client.unary(method, request, options)
+              return Effect.andThen(Time.reading, Effect.fail(EtcdError.make(reason)))
+            })
+          }
+          return { counts, client: { ...client, unary } satisfies EtcdClient.Client }
+        })
+        const write = (key: string) => EtcdStm.tx(EtcdStm.put(key, "1"), { receipt: true })
+        const lost = new EtcdError.ConnectionLost({ message: "It was lost.", outcome: "unknown" })
+        const again = yield* failing([lost, lost])
+        yield* through(again.client)(write("leased"))
+        assert.deepStrictEqual(again.counts, { asked: 3 })
+        assert.deepStrictEqual(yield* kv.getString("leased"), Option.some("1"))
+        // And who waits for a lease of which nothing comes, does not ask for it once more.
+        const late = yield* failing([new EtcdError.DeadlineExceeded({ message: "It is late.", outcome: "unknown" })])
+        const errors = yield* Effect.forEach(
+          ["unleased/a", "unleased/b", "unleased/c"],
+          (key) => Effect.flip(through(late.client)(write(key))),
+          { concurrency: "unbounded" }
+        )
+        for (const { message, outcome } of errors) {
+          assert.strictEqual(outcome, "not-applied")
+          assert.include(message, "no lease for its receipt. It is late.")
+        }
+        assert.deepStrictEqual(late.counts, { asked: 1 })
+        assert.strictEqual((yield* kv.range(KeyRange.prefix("unleased/"))).kvs.length, 0)
+        yield* through(late.client)(write("leased"))
+      })
+    )
   })
+
   describe("a transaction whose connection is lost between request and answer", () => {
     const throughTheCut = (key: string, options: EtcdStm.Options<undefined>) =>
       Effect.gen(function* () {

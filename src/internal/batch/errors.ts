@@ -3,7 +3,8 @@
  *
  * @internal
  */
-import * as EtcdError from "../../EtcdError.ts"
+import type * as EtcdError from "../../EtcdError.ts"
+import * as Reasons from "../client/reasons.ts"
 import type { Kind } from "../client/rpcs.ts"
 
 type Tag = EtcdError.Reason["_tag"]
@@ -35,9 +36,5 @@ export const mayHaveOneCulprit = ({ reason }: EtcdError.EtcdError, kind: Kind): 
   reason.outcome === "not-applied" && (faults.has(reason._tag) || (kind === "read" && isDoubtful(reason)))
 
 /** The error as one of the calls has it. */
-export const retold = ({ reason }: EtcdError.EtcdError, method: string): EtcdError.EtcdError => {
-  const Reason = reason.constructor as new (fields: object) => EtcdError.Reason
-  const message = reason.message.replace("KV.Txn", `${method} (batched)`)
-  const cause = reason.cause === undefined ? {} : { cause: reason.cause }
-  return EtcdError.make(new Reason({ ...reason, ...cause, message, method }))
-}
+export const retold = (error: EtcdError.EtcdError, method: string): EtcdError.EtcdError =>
+  Reasons.retold(error, { message: error.reason.message.replace("KV.Txn", `${method} (batched)`), method })

@@ -428,3 +428,14 @@ export const watchEnded = (): EtcdError.EtcdError =>
       method: "Watch.Watch"
     })
   )
+
+/** The same failure, told otherwise. */
+export const retold = (
+  { reason }: EtcdError.EtcdError,
+  fields: { readonly message: string; readonly outcome?: EtcdError.Outcome; readonly method?: string }
+): EtcdError.EtcdError => {
+  const Reason = reason.constructor as new (fields: object) => EtcdError.Reason
+  // An Error does not count its cause among what is copied.
+  const cause = reason.cause === undefined ? {} : { cause: reason.cause }
+  return EtcdError.make(new Reason({ ...reason, ...cause, ...fields }))
+}

@@ -36,6 +36,7 @@ import * as EtcdError from "../../EtcdError.ts"
 import * as EtcdKv from "../../EtcdKv.ts"
 import * as EtcdTxn from "../../EtcdTxn.ts"
 import * as Origin from "../client/origin.ts"
+import * as Reasons from "../client/reasons.ts"
 import { kindOf, methodOf } from "../client/rpcs.ts"
 import * as Comparisons from "../kv/comparisons.ts"
 import * as Namespace from "../kv/namespace.ts"
@@ -112,12 +113,11 @@ const noAnswer = (method: string): EtcdError.EtcdError =>
 const sizeOf = ({ compares }: Fence): number => Math.max(1, compares.length)
 
 /** The failure of the transaction as one of the call that is in it. */
-const retold = ({ reason }: EtcdError.EtcdError, method: string, fence: Fence): EtcdError.EtcdError => {
-  const Reason = reason.constructor as new (fields: object) => EtcdError.Reason
+const retold = (error: EtcdError.EtcdError, method: string, fence: Fence): EtcdError.EtcdError => {
+  const { reason } = error
   const message = reason.message.replace("KV.Txn", method)
-  const cause = reason.cause === undefined ? {} : { cause: reason.cause }
   const size = reason._tag === "TooManyOps" ? { fence: (reason.fence ?? 0) + sizeOf(fence) } : {}
-  return EtcdError.make(new Reason({ ...reason, ...cause, ...size, message, method }))
+  return Reasons.retold(error, { ...size, message, method })
 }
 
 /** The answer to the operation, as it is to the call: in a transaction it has no header but the revision. */

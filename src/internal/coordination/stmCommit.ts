@@ -24,6 +24,7 @@ import * as EtcdError from "../../EtcdError.ts"
 import * as EtcdKv from "../../EtcdKv.ts"
 import type { KeyValue } from "../../EtcdResponse.ts"
 import * as EtcdTxn from "../../EtcdTxn.ts"
+import * as Reasons from "../client/reasons.ts"
 import { blamesEndpoint } from "../client/retryRules.ts"
 import * as Keys from "../keys.ts"
 import * as Time from "../time.ts"
@@ -229,10 +230,8 @@ const isRuledOut = (attempt: Attempt, { readings }: Fresh): boolean => {
 }
 
 /** The same, with more to say. */
-const adding = ({ reason }: EtcdError.EtcdError, message: string): EtcdError.EtcdError => {
-  const Reason = reason.constructor as new (fields: object) => EtcdError.Reason
-  return EtcdError.make(new Reason({ ...reason, message: `${reason.message} ${message}` }))
-}
+const adding = (error: EtcdError.EtcdError, message: string): EtcdError.EtcdError =>
+  Reasons.retold(error, { message: `${error.reason.message} ${message}` })
 
 const undecided =
   "Sent again, the transaction was refused, because something that it had read was changed: by itself the first time, " +

@@ -10,7 +10,9 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Semaphore from "effect/Semaphore"
 import type { Client } from "../../EtcdClient.ts"
+import * as Origin from "../client/origin.ts"
 import * as Time from "../time.ts"
+import { nameOf } from "./stmReads.ts"
 
 const longestTurnMillis = 100
 
@@ -19,13 +21,14 @@ interface Line {
   count: number
 }
 
+/** By where the clients go: those within namespaces and behind fences are in line with the one that they are made of. */
 const lines = new WeakMap<Client, Map<string, Line>>()
 
-const linesOf = (client: Client): Map<string, Line> => {
-  const known = lines.get(client)
+const linesOf = (root: Client): Map<string, Line> => {
+  const known = lines.get(root)
   if (known !== undefined) return known
   const made = new Map<string, Line>()
-  lines.set(client, made)
+  lines.set(root, made)
   return made
 }
 
@@ -66,10 +69,12 @@ export const inTurn = <A, E, R>(
   effect: (hasWaited: boolean) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
   if (name === undefined) return effect(false)
-  const all = linesOf(client)
+  const { prefix, root } = Origin.of(client)
+  const all = linesOf(root)
+  const absolute = `${nameOf(prefix)}/${name}`
   return Effect.acquireUseRelease(
-    Effect.sync(() => join(all, name)),
+    Effect.sync(() => join(all, absolute)),
     (line) => held(line, time, effect(line.count > 1)),
-    (line) => Effect.sync(() => leave(all, name, line))
+    (line) => Effect.sync(() => leave(all, absolute, line))
   )
 }
