@@ -399,8 +399,12 @@ const restarts: Schedule.Schedule<unknown> = Schedule.exponential("1 second").pi
 
 const longestRestart = 30_000
 
-/** Runs something again and again, whatever it ends with. */
-const again = Effect.fnUntraced(function* <E, R>(name: string, serving: Effect.Effect<never, E, R>) {
+/** Runs something again and again, whatever it ends with, as long as there is a session to run it in. */
+const again = Effect.fnUntraced(function* <E, R>(
+  name: string,
+  session: Session.Session,
+  serving: Effect.Effect<never, E, R>
+) {
   const time = yield* Time.Time
   const step = yield* Schedule.toStep(restarts)
   while (true) {
@@ -408,6 +412,7 @@ const again = Effect.fnUntraced(function* <E, R>(name: string, serving: Effect.E
     if (Exit.isFailure(exit)) {
       yield* Effect.logError(`what runs while elected has failed: ${JSON.stringify(name)}`, exit.cause)
     }
+    if (session.isClosed) return
     const pause = (yield* Time.nextPause(time, step, undefined)) ?? longestRestart
     yield* Time.sleep(time, Math.min(pause, longestRestart))
   }
@@ -416,7 +421,7 @@ const again = Effect.fnUntraced(function* <E, R>(name: string, serving: Effect.E
 /**
  * A layer that builds another one whenever this program leads an election, and releases it when it does not any more, as
  * {@link whileElected} runs an effect. It is there at once, and stands in the election in the background until its scope
- * closes.
+ * closes, or the session.
  *
  * What the inner layer provides is for the inner layer. Each time it is built anew, with all that it is made of, over
  * services that write through the fence. Where it fails, or etcd refuses this program as a candidate, the log has the
@@ -456,7 +461,9 @@ export const layerWhileElected: {
   const who = "EtcdElection.layerWhileElected"
   const serving = serve(who, Layer.launch(Layer.fresh(self)), election, value)
   return Layer.effectDiscard(
-    Effect.flatMap(prepared(who, election, value), ({ parts }) => Effect.forkScoped(again(parts.name, serving)))
+    Effect.flatMap(prepared(who, election, value), ({ parts, session }) =>
+      Effect.forkScoped(again(parts.name, session, serving))
+    )
   )
 })
 
@@ -540,8 +547,13 @@ const takeIn = (known: Known, change: EtcdWatch.Change): void => {
   }
 }
 
+/** Where a store has gone back, another value may have the same revision. */
 const isSame = Option.makeEquivalence<Leader>(
-  (one, other) => one.key === other.key && one.token === other.token && one.revision === other.revision
+  (one, other) =>
+    one.key === other.key &&
+    one.token === other.token &&
+    one.revision === other.revision &&
+    (one.value === other.value || Keys.compare(one.value, other.value) === 0)
 )
 
 /** Takes in what has changed, and says who leads where that is news. */
