@@ -15,6 +15,9 @@ const name = "go clientv3"
 
 const sources = fileURLToPath(new URL("go", import.meta.url))
 
+/** A module of its own: who cannot have the cache has the rest. */
+const cacheSources = fileURLToPath(new URL("go/cache", import.meta.url))
+
 const say = (line: string) => Effect.sync(() => console.error(`effect-etcd: ${line}`))
 
 const failed = (message: string) => new BenchError({ message })
@@ -28,11 +31,11 @@ const lastLine = (text: string) =>
     .map((line) => line.trim())
     .findLast((line) => line !== "")
 
-const goBuild = (executable: string) =>
+const goBuild = (executable: string, directory: string, flags: string) =>
   Effect.gen(function* () {
     const child = yield* ChildProcess.make("go", ["build", "-trimpath", "-buildvcs=false", "-o", executable, "."], {
-      cwd: sources,
-      env: { CGO_ENABLED: "0", GOFLAGS: "-mod=readonly", GOWORK: "off", LC_ALL: "C" },
+      cwd: directory,
+      env: { CGO_ENABLED: "0", GOFLAGS: flags, GOWORK: "off", LC_ALL: "C" },
       extendEnv: true,
       stdin: "ignore",
       stdout: "ignore",
@@ -44,6 +47,12 @@ const goBuild = (executable: string) =>
     if (code !== 0) return yield* failed(lastLine(output) ?? `go build ended with exit code ${code}`)
   }).pipe(Effect.scoped, Effect.catchTag("PlatformError", cannotRunGo))
 
+const patiently = <R>(build: Effect.Effect<string, { readonly message: string }, R>) =>
+  build.pipe(
+    Effect.timeoutOrElse({ duration: "5 minutes", orElse: () => failed("go build took longer than 5 minutes") }),
+    Effect.mapError((error) => failed(error.message))
+  )
+
 /** Builds the program into the cache directory, where Go leaves it alone if it is up to date, and answers its path. */
 const build = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
@@ -52,12 +61,24 @@ const build = Effect.gen(function* () {
   yield* fs.makeDirectory(directory, { recursive: true })
   const executable = path.join(directory, "go-clientv3")
   if (!(yield* fs.exists(executable))) yield* say("building etcd's Go client (this may take minutes, once)")
-  yield* goBuild(executable)
+  yield* goBuild(executable, sources, "-mod=readonly")
   return executable
-}).pipe(
-  Effect.timeoutOrElse({ duration: "5 minutes", orElse: () => failed("go build took longer than 5 minutes") }),
-  Effect.mapError((error) => failed(error.message))
-)
+}).pipe(patiently)
+
+/** Builds what measures the cache, in a copy, where Go writes down all the modules that it takes. */
+const buildCache = Effect.gen(function* () {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const directory = path.join(yield* EtcdBinary.cacheDirectory, "benchmark", "cache")
+  const executable = path.join(directory, "go-cache")
+  if (!(yield* fs.exists(executable)))
+    yield* say("building the cache of etcd's Go client (this may take minutes, once)")
+  yield* fs.makeDirectory(directory, { recursive: true })
+  for (const file of ["go.mod", "main.go"])
+    yield* fs.copyFile(path.join(cacheSources, file), path.join(directory, file))
+  yield* goBuild(executable, directory, "-mod=mod")
+  return executable
+}).pipe(patiently)
 
 const Answer = Schema.fromJsonString(
   Schema.Struct({
@@ -73,12 +94,20 @@ const Answer = Schema.fromJsonString(
 
 const decodeAnswer = Schema.decodeUnknownEffect(Answer)
 
-const requestOf = (ask: Ask) => (content: object) =>
-  Effect.gen(function* () {
-    const line = yield* ask(JSON.stringify(content))
-    const answer = yield* Effect.mapError(decodeAnswer(line), (cause) => benchError(name, cause))
-    return answer.error === undefined ? answer : yield* benchError(name, answer.error)
-  })
+const requestAs =
+  <A extends { readonly error?: string | undefined }>(
+    who: string,
+    ask: Ask,
+    decode: (line: string) => Effect.Effect<A, Schema.SchemaError>
+  ) =>
+  (content: object) =>
+    Effect.gen(function* () {
+      const line = yield* ask(JSON.stringify(content))
+      const answer = yield* Effect.mapError(decode(line), (cause) => benchError(who, cause))
+      return answer.error === undefined ? answer : yield* benchError(who, answer.error)
+    })
+
+const requestOf = (ask: Ask) => requestAs(name, ask, decodeAnswer)
 
 const clientOf = (ask: Ask): Client => {
   const request = requestOf(ask)
@@ -93,10 +122,13 @@ const clientOf = (ask: Ask): Client => {
 }
 
 /** The program or, where it cannot be had, a line that says why, and nothing. */
-const built = Effect.matchEffect(build, {
-  onSuccess: (executable) => Effect.succeed(Option.some(executable)),
-  onFailure: (error) => Effect.as(say(`no "${name}" in this run: ${error.message}`), Option.none<string>())
-})
+const builtAs = <R>(who: string, build: Effect.Effect<string, BenchError, R>) =>
+  Effect.matchEffect(build, {
+    onSuccess: (executable) => Effect.succeed(Option.some(executable)),
+    onFailure: (error) => Effect.as(say(`no "${who}" in this run: ${error.message}`), Option.none<string>())
+  })
+
+const built = builtAs(name, build)
 
 const started = <A>(endpoints: ReadonlyArray<string>, make: (ask: Ask) => A) =>
   Effect.flatMap(built, (executable) =>
@@ -171,3 +203,24 @@ export const goCoordination = (endpoint: string) =>
       )
     )
   )
+
+const CacheAnswer = Schema.fromJsonString(
+  Schema.Struct({
+    millis: Schema.Number,
+    cpuMicros: Schema.Number,
+    bytes: Schema.Number,
+    keys: Schema.Number,
+    error: Schema.optional(Schema.String)
+  })
+)
+
+const decodeCacheAnswer = Schema.decodeUnknownEffect(CacheAnswer)
+
+/** The cache of the Go client, at any endpoint. */
+export const goCache = Effect.map(
+  builtAs("go cache", buildCache),
+  Option.map(
+    (executable) => (endpoint: string) =>
+      Effect.map(spawnLines("go cache", executable, [endpoint]), (ask) => requestAs("go cache", ask, decodeCacheAnswer))
+  )
+)

@@ -1,15 +1,33 @@
 /**
- * What a live copy of many keys takes: the time of a read, the memory of a key, the changes that are applied a second
- * while another process writes at full speed, and the time until there is a view at all.
+ * What a live copy of many keys takes: the time until it is there, the memory of a key, the time of a read, and the
+ * changes that are applied a second. A mirror beside the cache of etcd's own Go client, which is one as well, each round
+ * with a new one of each, in changing order.
+ *
+ * Changes come from etcd, as fast as another process can write, which says what all three can do together; and from a
+ * server that has nothing to do but to tell them, which says what the copy can do. CPU is that of the process that has
+ * the copy, with its garbage collection and, in Go, on as many cores as there are.
  */
+import { fileURLToPath } from "node:url"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { NodeServices } from "@effect/platform-node"
-import { Effect, Layer, Schema } from "effect"
-import { EtcdKv, EtcdLayer, EtcdStore, KeyRange } from "effect-etcd"
+import { Effect, Layer, Option, Schema, type Scope } from "effect"
+import { type EtcdError, EtcdKv, EtcdLayer, EtcdStore, type EtcdWatch } from "effect-etcd"
 import { EtcdMirror } from "effect-etcd/coordination"
+import { goCache } from "./goClient.ts"
+import { spawnLines } from "./lines.ts"
 import { makeWriter, valueBytes } from "./reading.ts"
-import { benchError, makeNode, median, type Row, rounded, spread, stopwatch, table } from "./support.ts"
+import {
+  type BenchError,
+  benchError,
+  makeNode,
+  median,
+  type Row,
+  rounded,
+  spread,
+  stopwatch,
+  table
+} from "./support.ts"
 
 const prefix = "mirror/"
 
@@ -53,7 +71,11 @@ const readingFrom = (view: EtcdMirror.View<unknown>, keys: ReadonlyArray<string>
     if (found !== keys.length) throw new Error(`${keys.length - found} keys are missing`)
   })
 
-const measureReads = Effect.fnUntraced(function* <A>(mirror: EtcdMirror.Mirror<A>, keys: number) {
+const measureReads = Effect.fnUntraced(function* <A>(
+  mirror: EtcdMirror.Mirror<A>,
+  keys: number,
+  ofRival: ReadonlyArray<number>
+) {
   const asked = questions(keys)
   const before = yield* mirror.view
   const { header } = yield* EtcdKv.put(`${prefix}${"9".repeat(8)}`, "one more")
@@ -70,79 +92,254 @@ const measureReads = Effect.fnUntraced(function* <A>(mirror: EtcdMirror.Mirror<A
     { read: "view.get, the newest view", ...(yield* timed(reads, readingFrom(now, asked))) },
     { read: "view.get, an older view", ...(yield* timed(reads, readingFrom(before, asked))) },
     { read: "yield* mirror.get", ...(yield* timed(reads, Effect.orDie(inEffect))) },
-    { read: "each of all, in order", ...(yield* timed(now.size, all)) }
+    { read: "each of all, in order", ...(yield* timed(now.size, all)) },
+    ...(ofRival.length === 0
+      ? []
+      : [{ read: "go cache, Get, serializable", nanos: Math.round(median(ofRival)), spread: spread(ofRival) }])
   ]
   console.log(`Reads of a mirror of ${keys} keys, in nanoseconds of CPU`)
   table(rows)
 })
 
-const makes = {
-  "keys as they are": EtcdMirror.make(prefix),
-  "a store of text": EtcdMirror.make(EtcdStore.make(prefix, Schema.String, { format: "text" }))
-} as const
+/** A copy of the keys that is kept by somebody. */
+interface Kept {
+  readonly keys: number
+  readonly bytes: number
+  readonly millis: number
+  /** The CPU that the whole process uses while something runs, and until the copy is where the store is, in µs. */
+  readonly following: (run: Effect.Effect<unknown, BenchError>) => Effect.Effect<number, BenchError>
+  /** So many reads of one key each. Nanoseconds of CPU for each. */
+  readonly read: Option.Option<Effect.Effect<number, BenchError>>
+}
 
-const measureMemory = Effect.fnUntraced(function* (name: keyof typeof makes, keys: number) {
-  const before = yield* memory
-  const elapsed = stopwatch()
-  const mirror: EtcdMirror.Mirror<unknown> = yield* makes[name]
-  const { millis } = elapsed()
-  const after = yield* memory
-  const { size } = yield* mirror.view
-  if (size < keys) return yield* Effect.fail(new Error(`${size} keys and not ${keys}`))
-  return {
-    "mirror of": name,
-    "bytes a key": Math.round((after - before) / size),
-    "ms until there": Math.round(millis)
-  }
-})
+interface Keeper {
+  readonly name: string
+  readonly keep: Effect.Effect<Kept, BenchError, Scope.Scope>
+}
 
-/** Changes of keys that are there, written by another process. */
-const measureChanges = Effect.fnUntraced(function* (
-  mirror: EtcdMirror.Mirror<unknown>,
-  write: Effect.Success<ReturnType<typeof makeWriter>>,
-  count: number,
-  perRevision: number
-) {
-  const rounds: Array<{ readonly rate: number; readonly cpu: number }> = []
-  for (let round = 0; round < 4; round++) {
+const connected = (endpoint: string) => EtcdLayer.connect({ endpoints: [endpoint] })
+
+const ours = (
+  name: string,
+  endpoint: string,
+  make: Effect.Effect<
+    EtcdMirror.Mirror<unknown>,
+    EtcdError.EtcdError,
+    EtcdKv.EtcdKv | EtcdWatch.EtcdWatch | Scope.Scope
+  >
+): Keeper => ({
+  name,
+  keep: Effect.gen(function* () {
+    const services = yield* Layer.build(connected(endpoint))
+    // The connection is there.
+    yield* Effect.provide(EtcdKv.range(prefix, { countOnly: true }), services)
+    const before = yield* memory
     const elapsed = stopwatch()
-    yield* write(prefix, count, perRevision)
-    yield* mirror.fresh
-    const { cpuMicros, millis } = elapsed()
-    if (round > 0) rounds.push({ rate: (count / millis) * 1000, cpu: cpuMicros / count })
-  }
-  return {
-    "a revision": perRevision,
-    "changes/s": Math.round(median(rounds.map(({ rate }) => rate))),
-    spread: spread(rounds.map(({ rate }) => rate)),
-    "CPU µs/change": rounded(median(rounds.map(({ cpu }) => cpu)), 2)
-  }
+    const mirror = yield* Effect.provide(make, services)
+    const { millis } = elapsed()
+    const bytes = (yield* memory) - before
+    const { size } = yield* mirror.view
+    const kept: Kept = {
+      keys: size,
+      bytes,
+      millis,
+      following: (run) =>
+        Effect.suspend(() => {
+          const elapsed = stopwatch()
+          return Effect.andThen(run, mirror.fresh).pipe(
+            Effect.mapError((cause) => benchError(name, cause)),
+            Effect.map(() => elapsed().cpuMicros)
+          )
+        }),
+      read: Option.none()
+    }
+    return kept
+  }).pipe(Effect.mapError((cause) => benchError(name, cause)))
 })
+
+const ofKeys = (endpoint: string) => ours("effect-etcd", endpoint, EtcdMirror.make(prefix))
+
+const ofStore = (endpoint: string) =>
+  ours(
+    "effect-etcd, a store of text",
+    endpoint,
+    EtcdMirror.make(EtcdStore.make(prefix, Schema.String, { format: "text" }))
+  )
+
+/**
+ * The Go cache as it is, and with room for all changes at once: without, it goes on with 200 answers of its watch a
+ * second when ten were waiting, or starts again.
+ */
+const goKeepers = (spawn: Option.Option.Value<Effect.Success<typeof goCache>>, endpoint: string, keys: number) =>
+  Effect.map(spawn(endpoint), (request) => {
+    const keeper = (name: string, buffer: number): Keeper => ({
+      name,
+      keep: Effect.map(
+        Effect.acquireRelease(request({ scenario: "open", prefix, buffer }), () =>
+          Effect.ignore(request({ scenario: "close" }))
+        ),
+        (opened): Kept => ({
+          ...opened,
+          following: (run) =>
+            request({ scenario: "mark" }).pipe(
+              Effect.andThen(run),
+              Effect.andThen(request({ scenario: "fresh" })),
+              Effect.map(({ cpuMicros }) => cpuMicros)
+            ),
+          read: Option.some(
+            Effect.map(
+              request({ scenario: "read", prefix, keys, reads }),
+              ({ cpuMicros }) => (cpuMicros * 1000) / reads
+            )
+          )
+        })
+      )
+    })
+    return { asItIs: keeper("go cache", 0), roomy: keeper("go cache, large buffer", keys * 1.25) }
+  })
+
+/** The server that only tells. */
+const makeReplay = Effect.fnUntraced(function* (keys: number) {
+  const ask = yield* spawnLines("the server that replays", process.execPath, [
+    "--conditions=effect-etcd-source",
+    fileURLToPath(new URL("replay.ts", import.meta.url)),
+    prefix,
+    String(keys),
+    String(valueBytes)
+  ])
+  const change: Change = (count, perRevision) => Effect.as(ask(`prepare ${count} ${perRevision}`), ask("go"))
+  return { endpoint: `http://127.0.0.1:${yield* ask("port")}`, change }
+})
+
+/** What changes so many of the keys, so many in each revision. */
+type Change = (count: number, perRevision: number) => Effect.Effect<Effect.Effect<unknown, BenchError>, BenchError>
+
+interface Rate {
+  readonly rate: number
+  readonly cpu: number
+}
+
+interface Measured {
+  readonly fills: Array<{ readonly millis: number; readonly bytes: number }>
+  readonly reads: Array<number>
+  readonly rates: Map<number, Array<Rate>>
+}
+
+/** So many changes, so many a revision. */
+type Load = readonly [count: number, perRevision: number]
+
+const measureRound = Effect.fnUntraced(function* (keeper: Keeper, change: Change, loads: ReadonlyArray<Load>) {
+  const kept = yield* keeper.keep
+  const rates = new Map<number, Rate>()
+  const nanos = yield* Effect.transposeOption(kept.read)
+  for (const [count, perRevision] of loads) {
+    const run = yield* change(count, perRevision)
+    const elapsed = stopwatch()
+    const cpuMicros = yield* kept.following(run)
+    rates.set(perRevision, { rate: (count / elapsed().millis) * 1000, cpu: cpuMicros / count })
+  }
+  return { fill: { millis: kept.millis, bytes: kept.bytes / kept.keys }, nanos, rates }
+}, Effect.scoped)
+
+/** The first round of each is not recorded. */
+const measureAll = Effect.fnUntraced(function* (
+  keepers: ReadonlyArray<Keeper>,
+  change: Change,
+  loads: ReadonlyArray<Load>,
+  rounds: number
+) {
+  const all = new Map<string, Measured>(
+    keepers.map(({ name }) => [name, { fills: [], reads: [], rates: new Map(loads.map(([, each]) => [each, []])) }])
+  )
+  for (let round = 0; round <= rounds; round++) {
+    for (const keeper of round % 2 === 0 ? keepers : keepers.toReversed()) {
+      const { fill, nanos, rates } = yield* measureRound(keeper, change, loads)
+      if (round === 0) continue
+      const measured = all.get(keeper.name)!
+      measured.fills.push(fill)
+      if (Option.isSome(nanos)) measured.reads.push(nanos.value)
+      for (const [each, rate] of rates) measured.rates.get(each)!.push(rate)
+    }
+  }
+  return all
+})
+
+const tableOfFills = (all: ReadonlyMap<string, Measured>) =>
+  table(
+    [...all].map(([client, { fills }]) => ({
+      client,
+      "ms until there": Math.round(median(fills.map(({ millis }) => millis))),
+      spread: spread(fills.map(({ millis }) => millis)),
+      "bytes a key": Math.round(median(fills.map(({ bytes }) => bytes)))
+    }))
+  )
+
+const tableOfRates = (all: ReadonlyMap<string, Measured>, loads: ReadonlyArray<Load>) =>
+  table(
+    loads.flatMap(([, perRevision]) =>
+      [...all].map(([client, { rates }]) => {
+        const measured = rates.get(perRevision)!
+        const perSecond = measured.map(({ rate }) => rate)
+        return {
+          client,
+          "a revision": perRevision,
+          "changes/s": Math.round(median(perSecond)),
+          spread: spread(perSecond),
+          "CPU µs/change": rounded(median(measured.map(({ cpu }) => cpu)), 2)
+        }
+      })
+    )
+  )
 
 export const mirror = (quick: boolean) =>
   Effect.gen(function* () {
     const keys = quick ? 20_000 : 100_000
-    const { tcp } = yield* makeNode({ quotaBackendBytes: "4 GiB" })
+    const rounds = 3
+    const { tcp } = yield* makeNode({ quotaBackendBytes: "8 GiB" })
     const write = yield* makeWriter(tcp)
     yield* write(prefix, keys, 100)
-    yield* Effect.gen(function* () {
-      const { count } = yield* EtcdKv.range(KeyRange.prefix(prefix), { countOnly: true })
-      console.log(`${count} keys of ${prefix.length + 8} bytes, with values of ${valueBytes}`)
-      // What is loaded and compiled for the first one belongs to nobody.
-      yield* Effect.scoped(measureMemory("a store of text", keys))
-      table([
-        yield* Effect.scoped(measureMemory("keys as they are", keys)),
-        yield* Effect.scoped(measureMemory("a store of text", keys))
-      ])
-      const mirror = yield* EtcdMirror.make(prefix)
-      yield* measureReads(mirror, keys)
-      console.log("Changes that another process writes, and that are in the view")
-      table([
-        yield* measureChanges(mirror, write, keys / 5, 1),
-        yield* measureChanges(mirror, write, keys, 10),
-        yield* measureChanges(mirror, write, keys, 100)
-      ])
-    }).pipe(Effect.provide(EtcdLayer.connect({ endpoints: [tcp] })))
+    console.log(`${keys} keys of ${prefix.length + 8} bytes, with values of ${valueBytes}`)
+    const rivalsAt = yield* Effect.map(
+      goCache,
+      Option.map((spawn) => (endpoint: string) => goKeepers(spawn, endpoint, keys))
+    )
+    const rivals = yield* Effect.transposeOption(Option.map(rivalsAt, (at) => at(tcp)))
+    const loads: ReadonlyArray<Load> = [
+      [keys / 10, 1],
+      [keys / 5, 10],
+      [keys / 2, 100]
+    ]
+    const written = yield* measureAll(
+      [ofKeys(tcp), ofStore(tcp), ...(Option.isSome(rivals) ? [rivals.value.asItIs, rivals.value.roomy] : [])],
+      (count, perRevision) => Effect.succeed(write(prefix, count, perRevision)),
+      loads,
+      rounds
+    )
+    tableOfFills(written)
+    const nanos = written.get("go cache")?.reads ?? []
+    yield* Effect.flatMap(EtcdMirror.make(prefix), (mirror) => measureReads(mirror, keys, nanos)).pipe(
+      Effect.scoped,
+      Effect.provide(connected(tcp))
+    )
+    console.log(
+      "Changes that another process writes to etcd, and that are in the copy: what all of them can do together"
+    )
+    tableOfRates(written, loads)
+
+    const replay = yield* makeReplay(keys)
+    const replayRivals = yield* Effect.transposeOption(Option.map(rivalsAt, (at) => at(replay.endpoint)))
+    const replayed = yield* measureAll(
+      [
+        ofKeys(replay.endpoint),
+        ofStore(replay.endpoint),
+        ...(Option.isSome(replayRivals) ? [replayRivals.value.roomy] : [])
+      ],
+      replay.change,
+      loads.map(([, perRevision]) => [keys, perRevision]),
+      rounds
+    )
+    console.log("Changes that a server tells at once, which has nothing else to do: what the copy can do by itself")
+    tableOfRates(replayed, loads)
     return [] as ReadonlyArray<Row>
   }).pipe(
     Effect.scoped,
