@@ -188,7 +188,16 @@ interface OpParts<out A> {
   readonly problem: string | undefined
 }
 
-const makeOp = <A>(parts: OpParts<A>): Op<A> => Object.assign(Object.create(Pipeable.Prototype), { [OpTypeId]: parts })
+class Operation extends Pipeable.Class {
+  readonly [OpTypeId]: unknown
+
+  constructor(parts: OpParts<unknown>) {
+    super()
+    this[OpTypeId] = parts
+  }
+}
+
+const makeOp = <A>(parts: OpParts<A>): Op<A> => new Operation(parts) as Op<unknown> as Op<A>
 
 const partsOfOp = <A>(op: Op<A>): OpParts<A> => op[OpTypeId] as unknown as OpParts<A>
 
@@ -558,7 +567,8 @@ export const map: {
 /** A branch as the list that it is on the wire, and how to give the results its shape again. */
 interface Shape {
   readonly ops: ReadonlyArray<Op<unknown>>
-  readonly labels: ReadonlyArray<string>
+  /** Undefined: by their places. */
+  readonly labels: ReadonlyArray<string> | undefined
   readonly build: (results: ReadonlyArray<unknown>) => unknown
 }
 
@@ -579,7 +589,7 @@ const unordered = (name: string): string =>
 const shapeOf = (branch: Branch): Shape => {
   if (isOp(branch)) return { ops: [branch], labels: [""], build: (results) => results[0] }
   if (Array.isArray(branch)) {
-    return { ops: [...branch], labels: branch.map((_, index) => `[${index}]`), build: (results) => results }
+    return { ops: [...branch], labels: undefined, build: (results) => results }
   }
   const entries = Object.entries(branch)
   const moved = entries.length > 1 ? entries.find(([name]) => isMoved(name)) : undefined
@@ -598,11 +608,19 @@ const partsOf = (op: unknown): OpParts<unknown> => {
 
 const requestsOf = (shape: Shape): Array<RequestOp> => shape.ops.map((op) => partsOf(op).request)
 
+/** Whether there is nothing to be said of it beyond its place. */
+const isPlain = (op: unknown): boolean => {
+  const { parts, problem } = partsOf(op)
+  return parts === undefined && problem === undefined
+}
+
 const namesOf = (shape: Shape): ReadonlyArray<Check.Part> =>
-  shape.ops.map((op, index) => {
-    const { parts, problem } = partsOf(op)
-    return { label: shape.labels[index]!, parts, problem }
-  })
+  shape.labels === undefined && shape.ops.every(isPlain)
+    ? []
+    : shape.ops.map((op, index) => {
+        const { parts, problem } = partsOf(op)
+        return { label: shape.labels?.[index] ?? `[${index}]`, parts, problem }
+      })
 
 const resultsOf = (shape: Shape, responses: ReadonlyArray<Rpc.ResponseOp>, header: EtcdResponse.Header): unknown =>
   shape.build(shape.ops.map((op, index) => partsOfOp(op).decode(responses[index]!, header)))

@@ -41,9 +41,18 @@ const isZero = (value: unknown): boolean => value === undefined || value === 0n 
 const lengthOf = (value: number): number =>
   value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x200000 ? 3 : value < 0x10000000 ? 4 : 5
 
+const shift49 = 49n
+const below49 = 2n ** shift49
+
+/** Numbers up to 2^49 take the short way; ids of leases take all of it. */
 const lengthOf64 = (value: bigint): number => {
   let length = 1
-  for (let rest = value; rest > 127n; rest >>= 7n) length++
+  let rest = Number(value)
+  if (value >= below49) {
+    length = 8
+    rest = Number(value >> shift49)
+  }
+  for (; rest > 127; rest = Math.floor(rest / 128)) length++
   return length
 }
 
@@ -196,9 +205,23 @@ class Writer {
   /** Even if it is zero. */
   anyNatural(tag: number, value: bigint): void {
     this.byte(tag)
+    this.last(value < below49 ? Number(value) : this.firstSeven(value))
+  }
+
+  /** Writes seven bytes, and answers with what is left. */
+  private firstSeven(value: bigint): number {
+    let rest = Number(BigInt.asUintN(49, value))
+    for (let count = 0; count < 7; count++) {
+      this.byte((rest % 128) | 128)
+      rest = Math.floor(rest / 128)
+    }
+    return Number(value >> shift49)
+  }
+
+  private last(value: number): void {
     let rest = value
-    for (; rest > 127n; rest >>= 7n) this.byte(Number(rest & 127n) | 128)
-    this.byte(Number(rest))
+    for (; rest > 127; rest = Math.floor(rest / 128)) this.byte((rest % 128) | 128)
+    this.byte(rest)
   }
 
   flag(tag: number, value: unknown): void {
@@ -464,13 +487,17 @@ class Reader {
     return value > maxInt64 ? BigInt.asIntN(64, value) : value
   }
 
+  /** What has more than seven bytes: the first seven make one number, and the others another. */
   private bigVarint(): bigint {
-    let value = 0n
+    let [low, high] = [0, 0]
+    let factor = 1
     for (let count = 0; count < 10; count++) {
       const byte = this.bytes[this.at++]
       if (byte === undefined) break
-      value |= BigInt(byte & 127) << BigInt(count * 7)
-      if (byte < 128) return BigInt.asUintN(64, value)
+      if (count < 7) low += (byte & 127) * factor
+      else high += (byte & 127) * factor
+      factor = count === 6 ? 1 : factor * 128
+      if (byte < 128) return BigInt.asUintN(64, (BigInt(high) << shift49) | BigInt(low))
     }
     this.failed = true
     return 0n

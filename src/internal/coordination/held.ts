@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { memoize } from "effect/Function"
 import * as Metric from "effect/Metric"
 import type { EtcdError } from "../../EtcdError.ts"
 import type { ClusterId } from "../../EtcdId.ts"
@@ -92,16 +93,16 @@ export const lossOf = (
 const onFenced = (entry: Line.Entry) => () => Line.settle(entry, { reason: "fenced", cause: undefined })
 
 /** Holds as long as all keys of an entry are there, as they were put: one that has lost its lease is no place any more. */
-const fenceOf = ({ incarnation, keys, revision }: Line.Entry): EtcdTxn.Compare => {
+const fenceOf = memoize(({ incarnation, keys, revision }: Line.Entry): EtcdTxn.Compare => {
   const lease = LeaseId(incarnation.lease.id)
   return EtcdTxn.every(
     keys.flatMap((key) => [EtcdTxn.createRevision(key).equals(revision), EtcdTxn.lease(key).equals(lease)])
   )
-}
+})
 
+/** What costs something is made when it is asked for. */
 export const make = <L extends Lost>(entry: Line.Entry, tell: Tell<L>): Held<L> => {
   const { keys, revision, session } = entry
-  const fence = fenceOf(entry)
   const lossNow = Effect.suspend(() =>
     entry.loss === undefined ? Effect.void : Effect.fail(tell(entry, entry.loss, 0))
   )
@@ -113,20 +114,20 @@ export const make = <L extends Lost>(entry: Line.Entry, tell: Tell<L>): Held<L> 
     lost: Effect.map(Deferred.await(entry.lost), (loss) => tell(entry, loss, 0)),
     remaining: Effect.sync(() => Duration.millis(Line.remaining(entry))),
     isHeldUnsafe: () => Line.isHeld(entry),
-    fence,
+    get fence() {
+      return fenceOf(entry)
+    },
     commit: (op) =>
       Effect.andThen(
         lossNow,
-        Effect.flatMap(session.txn.commit(EtcdTxn.make({ compare: fence, success: op })), (result) => {
+        Effect.flatMap(session.txn.commit(EtcdTxn.make({ compare: fenceOf(entry), success: op })), (result) => {
           if (result.succeeded) return Effect.succeed(result.results as never)
           onFenced(entry)()
           return Effect.fail(tell(entry, { reason: "fenced", cause: undefined }, 0))
         })
       ),
-    sequencer: {
-      key: Line.absolute(session, keys[0]!),
-      revision,
-      clusterId: entry.clusterId
+    get sequencer() {
+      return { key: Line.absolute(session, keys[0]!), revision, clusterId: entry.clusterId }
     }
   }
 }
@@ -176,7 +177,9 @@ export const during = <A, E, R, Provided, L extends Lost>(
 ): Effect.Effect<Hold.End<A, E>, never, Exclude<R, Provided>> => {
   const { session } = entry
   const limits: Fence.Fence = {
-    compares: Fence.below(session.client, fenceOf(entry)),
+    get compares() {
+      return Fence.below(session.client, fenceOf(entry))
+    },
     root: Origin.of(session.client).root,
     onFenced: onFenced(entry)
   }

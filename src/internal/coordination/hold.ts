@@ -9,6 +9,7 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Predicate from "effect/Predicate"
 import { EtcdError } from "../../EtcdError.ts"
 import * as Time from "../time.ts"
@@ -81,6 +82,16 @@ const untilLimit = (ending: Ending): Effect.Effect<void> =>
       : Effect.andThen(Effect.raceFirst(Time.sleep(time, left), endOfLease(ending)), untilLimit(ending))
   })
 
+/** Waits until work has ended, or its entry is lost. */
+const endOrLoss = (entry: Line.Entry, fiber: Fiber.Fiber<unknown, unknown>): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const goOn = () => resume(Effect.void)
+    entry.onSettled = goOn
+    if (entry.loss !== undefined) return goOn()
+    const stop = fiber.addObserver(goOn)
+    return Effect.sync(stop)
+  })
+
 /**
  * Runs work while an entry is held. `overrun` is done if the work goes on when somebody else could have the place.
  */
@@ -91,33 +102,29 @@ export const run = <A, E, R>(
   restore: Line.Restore
 ): Effect.Effect<End<A, E>, never, R> =>
   Effect.gen(function* () {
-    const { session } = entry
-    const ended = Deferred.makeUnsafe<void>()
-    let exit: Exit.Exit<A, E> | undefined
-    let ending: Ending | undefined
+    const { incarnation, session } = entry
     const inside = Effect.updateService(work, Holding, (others) => [...others, entry])
-    // A race leaves out how the one ended that it interrupts.
-    const working = Effect.onExit(inside, (result) =>
-      Effect.sync(() => {
-        exit = result
-      })
-    )
-    const losing = Effect.flatMap(Deferred.await(entry.lost), (loss) => {
-      ending = { entry, loss, lostAt: session.time.now(), goneAt: Number.POSITIVE_INFINITY, ended }
-      const late = Effect.andThen(untilLimit(ending), Effect.ignoreCause(Effect.suspend(() => overrun(loss))))
-      // The session may end before the work does.
-      return Effect.forkDetach(Effect.raceFirst(late, Deferred.await(ended)), { startImmediately: true })
-    })
-    yield* Effect.exit(restore(Effect.raceFirst(Effect.exit(working), losing)))
-    yield* Session.checkTime(session, entry.incarnation)
-    Deferred.doneUnsafe(ended, Exit.void)
-    const overrunMillis = ending === undefined ? 0 : Math.max(0, session.time.now() - limitOf(ending))
-    return {
-      entry,
-      exit: exit ?? Exit.interrupt(),
-      loss: entry.loss,
-      overrunMillis
+    const fiber = yield* Effect.forkDetach(inside, { startImmediately: true })
+    let ending: Ending | undefined
+    yield* Effect.exit(restore(endOrLoss(entry, fiber)))
+    let exit = fiber.pollUnsafe()
+    while (exit === undefined) {
+      const { loss } = entry
+      if (loss !== undefined && ending === undefined) {
+        const ended = Deferred.makeUnsafe<void>()
+        ending = { entry, loss, lostAt: session.time.now(), goneAt: Number.POSITIVE_INFINITY, ended }
+        const late = Effect.andThen(untilLimit(ending), Effect.ignoreCause(Effect.suspend(() => overrun(loss))))
+        // The session may end before the work does.
+        yield* Effect.forkDetach(Effect.raceFirst(late, Deferred.await(ended)), { startImmediately: true })
+      }
+      fiber.interruptUnsafe()
+      yield* ending === undefined ? endOrLoss(entry, fiber) : Fiber.await(fiber)
+      exit = fiber.pollUnsafe()
     }
+    yield* Session.checkTime(session, incarnation)
+    if (ending !== undefined) Deferred.doneUnsafe(ending.ended, Exit.void)
+    const overrunMillis = ending === undefined ? 0 : Math.max(0, session.time.now() - limitOf(ending))
+    return { entry, exit, loss: entry.loss, overrunMillis }
   })
 
 const isFenced = (error: unknown): boolean => error instanceof EtcdError && error.reason._tag === "Fenced"

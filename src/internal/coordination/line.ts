@@ -21,6 +21,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { memoize } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -120,6 +121,8 @@ export interface Entry extends Session.Dependent, Session.Holder {
   acquiredRevision: bigint
   readonly lost: Deferred.Deferred<Session.Loss>
   loss: Session.Loss | undefined
+  /** Called as soon as it is lost, by whom what runs under it is ended. */
+  onSettled: () => void
   /** Whether a request that may put its keys has an unknown outcome. */
   isUncertain: boolean
   isHeld: boolean
@@ -153,6 +156,7 @@ export const settle = (entry: Entry, loss: Session.Loss): void => {
   if (entry.loss !== undefined) return
   entry.loss = loss
   Deferred.doneUnsafe(entry.lost, Exit.succeed(loss))
+  entry.onSettled()
 }
 
 /** Whether it is held, as far as anybody can know. */
@@ -191,6 +195,7 @@ const makeEntry = (
     acquiredRevision: 0n,
     lost: Deferred.makeUnsafe(),
     loss: undefined,
+    onSettled: () => {},
     isUncertain: false,
     fiberId,
     isHeld: false,
@@ -224,11 +229,7 @@ const stateOf = ({ name, rule }: Place<unknown>, revision: bigint, kvs: Readonly
 })
 
 // Not of their keys only: etcd 3.7 leaves out the leases then, which tell places from other keys.
-const linesOf = ({ places }: Spec<unknown>) => places.map(({ name }) => EtcdTxn.range(Standings.prefixOf(name)))
-
-/** What has to be allowed by each line. */
-const coming = ({ places }: Spec<unknown>, enter: EtcdTxn.Op<Coming>, look: EtcdTxn.Op<Coming>): EtcdTxn.Op<Coming> =>
-  places.reduce((op, { rule }) => (rule._tag === "Whole" ? rule.coming(op, look) : op), enter)
+const readingOf = memoize(({ name }: Place<unknown>) => EtcdTxn.range(Standings.prefixOf(name)))
 
 const rangesOf = (results: ReadonlyArray<object | Coming["ranges"][number]>): Coming["ranges"] =>
   results.filter((result) => "kvs" in result)
@@ -242,18 +243,29 @@ const joinOnce = (entry: Entry) => {
   const { incarnation, keys, session, spec } = entry
   const lease = EtcdId.LeaseId(incarnation.lease.id)
   const compare = keys.map((key) => EtcdTxn.missing(key))
-  const lines = linesOf(spec)
-  const puts = keys.map((key) => EtcdTxn.put(key, spec.value, { lease }))
-  const look = EtcdTxn.map(EtcdTxn.all(lines), (ranges): Coming => ({ isIn: false, ranges }))
-  const enter = EtcdTxn.map(EtcdTxn.all([...puts, ...lines]), (all): Coming => ({ isIn: true, ranges: rangesOf(all) }))
-  const success = coming(spec, enter, look)
-  if (success !== enter) return session.txn.commit(EtcdTxn.make({ compare, success, failure: look }))
-  const plain = EtcdTxn.make({ compare, success: [...puts, ...lines], failure: lines })
-  return Effect.map(session.txn.commit(plain), ({ header, results, succeeded }) => ({
-    header,
-    succeeded,
-    results: { isIn: succeeded, ranges: rangesOf(results) } satisfies Coming
-  }))
+  const failure = spec.places.map(readingOf)
+  const success = [...keys.map((key) => EtcdTxn.put(key, spec.value, { lease })), ...failure]
+  const isOpen = spec.places.every(({ rule }) => rule._tag === "Ahead")
+  return isOpen
+    ? Effect.map(session.txn.commit(EtcdTxn.make({ compare, success, failure })), ({ header, results, succeeded }) => ({
+        header,
+        succeeded,
+        results: { isIn: succeeded, ranges: rangesOf(results) } satisfies Coming
+      }))
+    : session.txn.commit(guarded(spec, compare, success, failure))
+}
+
+/** Lets every line say whether the keys are put. */
+const guarded = (
+  { places }: Spec<unknown>,
+  compare: ReadonlyArray<EtcdTxn.Compare>,
+  success: ReadonlyArray<EtcdTxn.Op<object>>,
+  failure: ReadonlyArray<EtcdTxn.Op<Coming["ranges"][number]>>
+) => {
+  const look = EtcdTxn.map(EtcdTxn.all(failure), (ranges): Coming => ({ isIn: false, ranges }))
+  const enter = EtcdTxn.map(EtcdTxn.all(success), (all): Coming => ({ isIn: true, ranges: rangesOf(all) }))
+  const coming = places.reduce((op, { rule }) => (rule._tag === "Whole" ? rule.coming(op, look) : op), enter)
+  return EtcdTxn.make({ compare, success: coming, failure: look })
 }
 
 const ownOf = (key: string, { standings }: Standings.State) => standings.find((standing) => standing.key === key)
@@ -279,7 +291,7 @@ const attemptToJoin = Effect.fnUntraced(function* (
   isWanted: () => boolean
 ): Effect.fn.Return<Attempt, EtcdError> {
   const { incarnation, session, spec } = entry
-  const step = yield* Schedule.toStep(EtcdClient.defaultRetry)
+  let step: Time.Step<EtcdError> | undefined
   while (true) {
     const result = yield* Effect.result(joinOnce(entry))
     if (Result.isSuccess(result)) {
@@ -299,6 +311,7 @@ const attemptToJoin = Effect.fnUntraced(function* (
       return "lost"
     }
     if (error.outcome === "unknown") entry.isUncertain = true
+    step ??= yield* Schedule.toStep(EtcdClient.defaultRetry)
     const pause = isMendable(error) && isWanted() ? yield* Time.nextPause(session.time, step, error) : undefined
     if (pause === undefined) return yield* Effect.fail(error)
     yield* Time.sleep(session.time, pause)
@@ -366,9 +379,6 @@ const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> =
   return Effect.match(Outage.untilSeen(entry.session, gone), { onSuccess: () => missing, onFailure: lossBecause })
 }
 
-/** What is over before that is not worth a watch; what has happened until then is found when the watch begins. */
-const shortMillis = 20
-
 /** It was seen that it is there no more. */
 const vanish = (entry: Entry, loss: Session.Loss): void => {
   settle(entry, loss)
@@ -386,18 +396,11 @@ const watchKeys = (entry: Entry): Effect.Effect<void> =>
 /** A line that is watched as a whole is joined by itself. */
 const isWhole = ({ spec: { places } }: Entry): boolean => places.length === 1 && places[0]!.rule._tag === "Whole"
 
+/** What is over soon is not worth a watch; what has happened until then is found when the watch begins. */
 const watchEach = (entry: Entry): Effect.Effect<() => void> => {
   const { keys, session } = entry
-  const gone = Effect.raceAllFirst(keys.map((key) => disappearance(entry, key)))
-  const watching = Effect.flatMap(Effect.andThen(Time.sleep(session.time, shortMillis), gone), (loss) =>
-    Effect.sync(() => vanish(entry, loss))
-  )
-  return Effect.map(
-    session.background.run(watching, Number.NEGATIVE_INFINITY),
-    ({ fiber }) =>
-      () =>
-        fiber.interruptUnsafe()
-  )
+  const gone = Effect.suspend(() => Effect.raceAllFirst(keys.map((key) => disappearance(entry, key))))
+  return session.background.soon(Effect.map(gone, (loss) => vanish(entry, loss)))
 }
 
 const follow = (entry: Entry, { name, rule }: Place<unknown>): Effect.Effect<() => void> => {
@@ -511,8 +514,16 @@ const hasToWait = (entry: Entry, { places }: Spec<unknown>, look: Look): boolean
       : verdictOf(entry, rule, look[index]!) === "waits"
   )
 
+/** Whether an entry is admitted as soon as it has come in. */
+const isAdmitted = <E>(entry: Entry, { rule }: Place<E>, index: number, look: Standings.State): boolean =>
+  rule._tag === "Ahead" ? waitsFor(entry, index, rule, look).length === 0 : verdictOf(entry, rule, look) === "admitted"
+
 /** Waits until an entry is admitted in all of its lines; it may be lost before. */
 const awaitAdmission = <E>(entry: Entry, { places }: Spec<E>, look: Look): Effect.Effect<void, E | EtcdError> => {
+  if (places.every((place, index) => isAdmitted(entry, place, index, look[index]!))) {
+    entry.acquiredRevision = look[0]!.revision
+    return Effect.void
+  }
   const admitted = Effect.gen(function* () {
     for (const [index, place] of places.entries()) {
       const revision: bigint = yield* admission(entry, index, place, look[index]!)
@@ -530,11 +541,10 @@ const awaitAdmission = <E>(entry: Entry, { places }: Spec<E>, look: Look): Effec
 
 /** Deletes its keys where they are its own. */
 const deleteOnce = ({ keys, revision, session }: Entry): Effect.Effect<unknown, EtcdError> => {
-  const op = EtcdTxn.all(
-    keys.map((key) =>
-      EtcdTxn.make({ compare: EtcdTxn.createRevision(key).equals(revision), success: EtcdTxn.delete(key) })
-    )
+  const deletions = keys.map((key) =>
+    EtcdTxn.make({ compare: EtcdTxn.createRevision(key).equals(revision), success: EtcdTxn.delete(key) })
   )
+  const op: EtcdTxn.Op<unknown> = deletions.length === 1 ? deletions[0]! : EtcdTxn.all(deletions)
   return Removal.evenWithoutSpace(session, keys, session.txn.commit(op))
 }
 

@@ -219,15 +219,24 @@ const collect = (effects: Effects, branch: ReadonlyArray<Located>): EtcdError.Et
   )
 }
 
-/** Why a server would refuse the transaction, if it would for another reason than its limit. */
-export const check = (request: TxnRequest, parts: Parts | undefined): EtcdError.EtcdError | undefined => {
-  const { failure, success } = branches(request, parts, "")
-  return (
-    checkShape(request, parts, "") ??
-    collect({ puts: new Map(), deletions: [] }, success) ??
-    collect({ puts: new Map(), deletions: [] }, failure)
-  )
+/** Whether there are no two in a branch that may be in conflict. */
+const isSimple = (operations: ReadonlyArray<RequestOp> = []): boolean => {
+  const writes = operations.filter(({ request }) => request?.case !== "requestRange")
+  return writes.length === 0 || (writes.length === 1 && writes[0]!.request?.case !== "requestTxn")
 }
+
+const checkBranch = (
+  operations: TxnRequest["success"],
+  parts: ReadonlyArray<Part> | undefined,
+  name: string
+): EtcdError.EtcdError | undefined =>
+  isSimple(operations) ? undefined : collect({ puts: new Map(), deletions: [] }, locate(operations ?? [], parts, name))
+
+/** Why a server would refuse the transaction, if it would for another reason than its limit. */
+export const check = (request: TxnRequest, parts: Parts | undefined): EtcdError.EtcdError | undefined =>
+  checkShape(request, parts, "") ??
+  checkBranch(request.success, parts?.success, "success") ??
+  checkBranch(request.failure, parts?.failure, "failure")
 
 /** How many comparisons or operations a server counts: of one in a branch, on top of those of the outer one. */
 export const sizeOf = ({ compare = [], failure = [], success = [] }: TxnRequest): number => {

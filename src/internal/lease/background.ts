@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Time from "../time.ts"
@@ -15,6 +16,11 @@ export interface Task<out A = unknown, out E = unknown> {
 
 export interface Background {
   readonly run: <A, E>(effect: Effect.Effect<A, E>, until: number) => Effect.Effect<Task<A, E>>
+  /**
+   * Begins something in a moment, and answers with what ends it. What is ended before costs next to nothing. Nobody waits
+   * for it.
+   */
+  readonly soon: (effect: Effect.Effect<unknown>) => Effect.Effect<() => void>
   /** Waits for a task, until that time at the most. */
   readonly await: (task: Task, until: number) => Effect.Effect<void>
   /** Waits for all tasks, and for those that begin meanwhile. Answers how many have not ended. */
@@ -23,15 +29,38 @@ export interface Background {
   readonly stop: Effect.Effect<void>
 }
 
+/** How soon, at least, in milliseconds. */
+const soonMillis = 20
+
+/** What is to begin soon. */
+interface Young {
+  readonly effect: Effect.Effect<unknown>
+  readonly due: number
+  fiber: Fiber.Fiber<unknown> | undefined
+}
+
 export const make = (time: Time.Time): Background => {
   const tasks = new Set<Task>()
   let isStopped = false
 
   const awaitTask = ({ fiber, until }: Task, limit: number): Effect.Effect<void> => {
     const millis = Math.min(until, limit) - time.now()
-    return millis <= 0 || fiber.pollUnsafe() !== undefined
-      ? Effect.void
-      : Time.within(time, Effect.asVoid(Fiber.await(fiber)), millis, () => Effect.void)
+    if (millis <= 0 || fiber.pollUnsafe() !== undefined) return Effect.void
+    // A race would cost twice as much.
+    return Effect.flatMap(Effect.forkDetach(Time.sleep(time, millis)), (timer) =>
+      Effect.callback<void>((resume) => {
+        const goOn = () => resume(Effect.void)
+        timer.addObserver(goOn)
+        const stop = fiber.addObserver(() => {
+          timer.interruptUnsafe()
+          goOn()
+        })
+        return Effect.sync(() => {
+          timer.interruptUnsafe()
+          stop()
+        })
+      })
+    )
   }
 
   const awaitAll = (limit: number): Effect.Effect<number> =>
@@ -46,13 +75,48 @@ export const make = (time: Time.Time): Background => {
       return Effect.andThen(all, awaitAll(limit))
     })
 
+  const run: Background["run"] = (effect, until) =>
+    Effect.map(Effect.forkDetach(isStopped ? Effect.interrupt : effect, { startImmediately: true }), (fiber) => {
+      const task = { fiber, until }
+      tasks.add(task)
+      fiber.addObserver(() => tasks.delete(task))
+      return task
+    })
+
+  /** In the order in which they are due. */
+  const young = new Set<Young>()
+  let isWaiting = false
+
+  const beginYoung = Effect.gen(function* () {
+    while (young.size > 0) {
+      yield* Time.sleep(time, soonMillis)
+      const now = time.now()
+      for (const one of young) {
+        if (one.due > now) break
+        young.delete(one)
+        one.fiber = (yield* run(one.effect, Number.NEGATIVE_INFINITY)).fiber
+      }
+    }
+    isWaiting = false
+  })
+
   return {
-    run: (effect, until) =>
-      Effect.map(Effect.forkDetach(isStopped ? Effect.interrupt : effect, { startImmediately: true }), (fiber) => {
-        const task = { fiber, until }
-        tasks.add(task)
-        fiber.addObserver(() => tasks.delete(task))
-        return task
+    run,
+    soon: (effect) =>
+      Effect.contextWith((context: Context.Context<never>) => {
+        const one: Young = {
+          effect: Effect.provideContext(effect, context),
+          due: time.now() + soonMillis,
+          fiber: undefined
+        }
+        young.add(one)
+        const stop = () => {
+          young.delete(one)
+          one.fiber?.interruptUnsafe()
+        }
+        if (isWaiting) return Effect.succeed(stop)
+        isWaiting = true
+        return Effect.as(run(beginYoung, Number.NEGATIVE_INFINITY), stop)
       }),
     await: awaitTask,
     awaitAll,

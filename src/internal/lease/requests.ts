@@ -6,7 +6,6 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Pull from "effect/Pull"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
@@ -83,16 +82,16 @@ export const retrying = <A, R>(
   unwanted: Effect.Effect<void> = Effect.never
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
   Effect.gen(function* () {
-    const step = yield* Schedule.toStep(schedule)
+    let step: Time.Step<EtcdError.EtcdError> | undefined
     while (true) {
       const result = yield* Effect.result(attempt)
       if (Result.isSuccess(result)) return result.success
       const error = result.failure
       if (!isWorthwhile(error)) return yield* Effect.fail(error)
-      const next = yield* Pull.catchDone(Effect.map(step(time.now(), error), Option.some), () => Effect.succeedNone)
-      if (Option.isNone(next)) return yield* Effect.fail(error)
-      const [, pause] = next.value
-      const goesOn = Effect.as(Time.sleep(time, Duration.toMillis(pause)), true)
+      step ??= yield* Schedule.toStep(schedule)
+      const pause = yield* Time.nextPause(time, step, error)
+      if (pause === undefined) return yield* Effect.fail(error)
+      const goesOn = Effect.as(Time.sleep(time, pause), true)
       if (!(yield* Effect.raceFirst(goesOn, Effect.as(unwanted, false)))) return yield* Effect.fail(error)
     }
   })
