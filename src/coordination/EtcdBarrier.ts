@@ -2,13 +2,15 @@
  * Barriers: waiting until something is open, and beginning and ending together.
  *
  * A {@link latch} is a key. As long as it is there, whoever comes waits. It is that of the recipe `Barrier` of etcd's Go
- * client, so that Go programs may close, open and wait for it as well, and `etcdctl put` and `etcdctl del` do. It belongs to
- * nobody, and stays as it is when the program ends that closed it.
+ * client, so that Go programs may close, open and wait for it as well, and `etcdctl put` and `etcdctl del` do. (`Wait` of
+ * Go's client 3.5 hears of the opening only where nothing was written between the closing and its call, by anybody; 3.6 is
+ * good.) It belongs to nobody, and stays as it is when the program ends that closed it.
  *
  * {@link together} lets n programs, or fibers of them, run something in rounds: nobody begins before n have come, and
  * nobody goes on before all have ended. It may be used again and again. Who is fast and comes back for the next round waits
  * until all of the last one have left it, so that rounds are never mixed, and so does who comes when a round is full. What
- * is in etcd hangs on the leases of the programs' sessions (`EtcdSession`): nobody waits for ever for one that is gone.
+ * is in etcd hangs on the leases of the programs' sessions (`EtcdSession`): nobody waits for ever for one that is gone. The
+ * recipe `DoubleBarrier` of Go's client, which gives no such promise, has other keys: the two do not know of each other.
  *
  * | what happens | outcome |
  * | --- | --- |

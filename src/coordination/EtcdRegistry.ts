@@ -3,8 +3,8 @@
  *
  * An endpoint is the key `<service>/<address>`, with the JSON of Go's `naming/endpoints`, so that Go programs and gRPC's
  * resolver for etcd (`naming/resolver`) find what is announced here, and what they announce is found here. Go's manager
- * may call keys below a service as it likes, and takes all that begins with the name for the service's, `users2/…` for
- * `users`; here it is all below `<service>/`. So name no service below another one.
+ * may call keys below a service as it likes. All below `<service>/` is the service's, so name none below another one. (Older
+ * Go clients, such as 3.5.9, take all that begins with the name for it, `users2/…` for `users`.)
  *
  * @since 0.1.0
  */

@@ -1,5 +1,5 @@
 /**
- * Go programs, `etcdctl` and locks of this library stand in the same lines.
+ * Go programs, `etcdctl` and locks of this library stand in the same lines, and share latches and services.
  *
  * `etcdctl` comes from `ETCDCTL_BINARY`, or from the `PATH`; the Go program (`go/`) is built. Where there is one of them
  * only, it is tested with that one, and where there is none with nothing.
@@ -12,8 +12,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import type * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import * as EtcdBarrier from "../../src/coordination/EtcdBarrier.ts"
 import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
+import * as EtcdRegistry from "../../src/coordination/EtcdRegistry.ts"
 import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
@@ -281,6 +285,108 @@ describe("locks beside etcd's own", () => {
           )
           // The tokens of ours would be refused by who has seen the revision of a Go program.
           assert.isTrue(tokens[2]! < revisions[1]!)
+        }).pipe(Effect.scoped)
+    )
+  })
+})
+
+describe("what else etcd's Go client has", () => {
+  layer(node, { excludeTestServices: true })((it) => {
+    it.effect.skipIf(go.executable === undefined)(
+      `closes, opens and waits for a latch as this library does, whoever does what${noGo}`,
+      () =>
+        Effect.gen(function* () {
+          const asked = yield* makeGo
+          const waits = yield* makeGo
+          const told = (what: string, name: string) =>
+            Effect.flatMap(asked(what, name), ({ acquired }) => Effect.map(acquired, (line) => line === name))
+          const closing = {
+            ours: (name: string) => EtcdBarrier.latch(name).close,
+            go: (name: string) => told("hold", name)
+          }
+          const opening = {
+            ours: (name: string) => Effect.asVoid(EtcdBarrier.latch(name).open),
+            go: (name: string) => Effect.asVoid(told("open", name))
+          }
+          const waiting = {
+            ours: (name: string) => EtcdBarrier.latch(name).await,
+            go: (name: string) => Effect.flatMap(waits("wait", name), ({ acquired }) => acquired)
+          }
+          const all = <A>(kinds: { readonly [who: string]: A }) => Object.entries(kinds)
+          for (const [closer, close] of all(closing)) {
+            for (const [opener, open] of all(opening)) {
+              const name = `latch/${closer}-${opener}`
+              assert.isTrue(yield* close(name))
+              assert.isFalse(yield* closing.ours(name))
+              assert.isFalse(yield* closing.go(name))
+              const fibers = yield* Effect.forEach(all(waiting), ([, wait]) => start(wait(name)))
+              // The history goes on: it is not the closing that is waited from.
+              yield* EtcdKv.put("latch/other", "")
+              yield* Effect.sleep(20)
+              for (const fiber of fibers) assert.isUndefined(fiber.pollUnsafe())
+              yield* open(name)
+              yield* Effect.forEach(fibers, (fiber) => Fiber.join(fiber as Fiber.Fiber<unknown, unknown>))
+              assert.isTrue(yield* EtcdBarrier.latch(name).isOpen)
+            }
+          }
+        }).pipe(Effect.scoped)
+    )
+
+    it.effect.skipIf(go.executable === undefined)(
+      `has a DoubleBarrier that has nothing to do with rounds of the same name${noGo}`,
+      () =>
+        Effect.gen(function* () {
+          const enters = [yield* makeGo, yield* makeGo]
+          const ours = EtcdBarrier.together(Effect.void, "double", 2)
+          const first = yield* enters[0]!("enter", "double")
+          const waiting = yield* start(ours)
+          yield* queued("double", 1)
+          const second = yield* enters[1]!("enter", "double")
+          for (const { acquired } of [first, second]) assert.strictEqual(yield* acquired, "double")
+          assert.isUndefined(waiting.pollUnsafe())
+          yield* ours
+          yield* Fiber.join(waiting)
+          yield* Effect.forEach([first, second], ({ release }) => release, { concurrency: "unbounded" })
+          assert.deepStrictEqual((yield* EtcdKv.range(KeyRange.prefix("double/"))).kvs, [])
+        }).pipe(Effect.scoped)
+    )
+
+    it.effect.skipIf(go.executable === undefined)(
+      `finds the endpoints that are announced here, and is found${noGo}`,
+      () =>
+        Effect.gen(function* () {
+          const theirs = yield* makeGo
+          const answer = (what: string, of: string) => Effect.flatMap(theirs(what, of), ({ acquired }) => acquired)
+          const users = yield* EtcdRegistry.endpoints("registry/users")
+          const metadata: ReadonlyArray<Schema.Json> = [
+            null,
+            true,
+            "",
+            '<b> & "\u2028" \\ é 😀',
+            0.1,
+            -1e21,
+            [],
+            [[null], {}],
+            { zone: "eu", "": { "ключ/\n": [1, 2] } }
+          ]
+          const expected: { [key: string]: { readonly Addr: string; readonly Metadata: Schema.Json } } = {}
+          for (const [index, one] of metadata.entries()) {
+            const named = `registry/users/ours-${index}`
+            yield* EtcdRegistry.register({ service: "registry/users", address: `ours-${index}`, metadata: one })
+            expected[named] = { Addr: `ours-${index}`, Metadata: one }
+            const endpoint = { Addr: `10.0.0.${index}:80`, Metadata: one }
+            const key = `registry/users/theirs-${index}`
+            assert.strictEqual(yield* answer("add", `${key} ${JSON.stringify(endpoint)}`), key)
+            expected[key] = endpoint
+          }
+          yield* EtcdRegistry.register({ service: "registry/users2", address: "another's" })
+          assert.deepStrictEqual(JSON.parse(yield* answer("list", "registry/users")), expected)
+          const found: typeof expected = {}
+          for (const [name, decoded] of yield* users.fresh) {
+            const { address, metadata } = Result.getOrThrow(decoded).value
+            found[`registry/users/${name}`] = { Addr: address, Metadata: metadata }
+          }
+          assert.deepStrictEqual(found, expected)
         }).pipe(Effect.scoped)
     )
   })

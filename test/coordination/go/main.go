@@ -2,14 +2,17 @@
 //
 // It connects to the endpoint that is its first argument, and performs one after the other what it is asked by lines on
 // stdin, each "what name": "lock" (concurrency.Mutex), "campaign" (concurrency.Election, with the value "go"), "rlock" and
-// "wlock" (recipe.RWMutex); "leader" of an election; "release" gives the last place back. It answers each with a line: the
-// key and the revision that are the lock's, the leader's value, or "error" with a message. It ends when stdin does, and
-// revokes its lease.
+// "wlock" (recipe.RWMutex); "leader" of an election; "hold", "wait" and "open" (recipe.Barrier), "enter" (recipe.DoubleBarrier
+// for two); "add" of an endpoint, where "name" is its key and what it is as JSON, and "list" of those of a service
+// (naming/endpoints); "release" gives the last place back. It answers each with a line: the key and the revision that are
+// the lock's, the leader's value, the endpoints as JSON, or "error" with a message. It ends when stdin does, and revokes its
+// lease.
 package main
 
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -17,6 +20,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	recipe "go.etcd.io/etcd/client/v3/experimental/recipes"
+	"go.etcd.io/etcd/client/v3/naming/endpoints"
 	"go.uber.org/zap"
 )
 
@@ -66,6 +70,44 @@ func (p *program) wlock(name string) (string, error) {
 	return name, mutex.Lock()
 }
 
+func (p *program) barrier(name string) *recipe.Barrier {
+	return recipe.NewBarrier(p.session.Client(), name)
+}
+
+func (p *program) enter(name string) (string, error) {
+	barrier := recipe.NewDoubleBarrier(p.session, name, 2)
+	p.release = barrier.Leave
+	return name, barrier.Enter()
+}
+
+// add is told "key json".
+func (p *program) add(what string) (string, error) {
+	key, text, _ := strings.Cut(what, " ")
+	service := key[:strings.LastIndex(key, "/")]
+	var endpoint endpoints.Endpoint
+	if err := json.Unmarshal([]byte(text), &endpoint); err != nil {
+		return "", err
+	}
+	manager, err := endpoints.NewManager(p.session.Client(), service)
+	if err != nil {
+		return "", err
+	}
+	return key, manager.AddEndpoint(background, key, endpoint, clientv3.WithLease(p.session.Lease()))
+}
+
+func (p *program) list(service string) (string, error) {
+	manager, err := endpoints.NewManager(p.session.Client(), service)
+	if err != nil {
+		return "", err
+	}
+	all, err := manager.List(background)
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(all)
+	return string(text), err
+}
+
 func (p *program) perform(what, name string) (string, error) {
 	switch what {
 	case "lock":
@@ -78,6 +120,18 @@ func (p *program) perform(what, name string) (string, error) {
 		return p.rlock(name)
 	case "wlock":
 		return p.wlock(name)
+	case "hold":
+		return name, p.barrier(name).Hold()
+	case "wait":
+		return name, p.barrier(name).Wait()
+	case "open":
+		return name, p.barrier(name).Release()
+	case "enter":
+		return p.enter(name)
+	case "add":
+		return p.add(name)
+	case "list":
+		return p.list(name)
 	case "release":
 		return "released", p.release()
 	}
