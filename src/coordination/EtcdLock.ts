@@ -371,8 +371,8 @@ const prepared = Effect.fnUntraced(function* (who: string, lock: Lock) {
  * there a fence but that of the transactions that `commit` sends, or that compare `fence`. Closing the scope gives it back,
  * and waits for two seconds at most until etcd has acknowledged that; otherwise the session goes on with it.
  *
- * Where the session is lost while it waits, it stands in line anew. To wait no longer than some time, use
- * `Effect.timeout`.
+ * While it waits, an outage of etcd is waited for, as long as the session is held. Where that is lost, it stands in line
+ * anew. To wait no longer than some time, use `Effect.timeout`.
  *
  * Fails with `InvalidArgument` where the lock makes no sense, or this fiber (or, within {@link withLock}, what it is a part
  * of) holds it already; with `NoSpace` and `PermissionDenied`; and with the reasons of a call when etcd cannot be reached.

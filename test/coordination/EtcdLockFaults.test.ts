@@ -349,6 +349,24 @@ describe("EtcdLock", () => {
       })
     )
 
+    it.effect("tells as well of work that takes its time to end when it is interrupted from outside", () =>
+      Effect.gen(function* () {
+        const session = yield* make({ ttl: "5 seconds", margin: "50 millis" })
+        const told = yield* Deferred.make<EtcdLock.LockLost>()
+        const [inside, ending] = [yield* Deferred.make<EtcdLock.Held>(), yield* Deferred.make<void>()]
+        const cleaning = Effect.andThen(Deferred.succeed(ending, undefined), Deferred.await(told))
+        const lock = EtcdLock.make("faults/overrun-ending", { overrun: (lost) => Deferred.succeed(told, lost) })
+        const work = Effect.onInterrupt(holding(inside), () => cleaning)
+        const fiber = yield* start(EtcdLock.withLock(work, lock).pipe(within(session)))
+        const { key } = yield* Deferred.await(inside)
+        yield* start(Fiber.interrupt(fiber))
+        yield* Deferred.await(ending)
+        yield* EtcdKv.delete(key)
+        yield* Fiber.await(fiber)
+        assert.strictEqual((yield* Deferred.await(told)).reason, "deleted")
+      })
+    )
+
     it.effect("tells of work that hangs when its session is closed", () =>
       Effect.gen(function* () {
         const scope = yield* Scope.make()
