@@ -1,6 +1,9 @@
 /**
  * Locks while things go wrong: between the program and etcd, in etcd, and in what runs under them.
  */
+import * as NodeFs from "node:fs"
+import * as NodePath from "node:path"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -21,12 +24,13 @@ import * as EtcdId from "../../src/EtcdId.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
+import * as EtcdProcess from "../../src/EtcdProcess.ts"
 import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as Inside from "../../src/internal/coordination/session.ts"
 import * as Etcd from "../support/client/etcd.ts"
 import { faulty, jumping } from "../support/coordination/faults.ts"
 import { reasonOf, start } from "../support/effects.ts"
-import { freePort } from "../support/machine.ts"
+import { freePort, startAgain, temporaryDirectory } from "../support/machine.ts"
 import { relay } from "../support/relay.ts"
 
 const make = (options?: EtcdSession.Options, client?: EtcdClient.Client) =>
@@ -544,6 +548,45 @@ describe("EtcdLock", () => {
         Effect.repeat({ until: (line) => line.length === 0 })
       )
     })
+  )
+
+  it.live("is lost, as permits are, when an older copy of its data takes the place of its store", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporaryDirectory
+      const [dataDir, backup] = [NodePath.join(directory, "data"), NodePath.join(directory, "backup")]
+      const node = yield* EtcdProcess.ephemeral({ dataDir }, { log: false })
+      const { kv, session } = yield* connected(node.endpoints[0]!, { ttl: "1 minute" })
+      const acquire = (name: string) => EtcdLock.acquire(EtcdLock.make(name)).pipe(within(session))
+      const take = (name: string) =>
+        EtcdSemaphore.takeScoped(EtcdSemaphore.make(name, { permits: 1 }), 1).pipe(within(session))
+      const before = [yield* acquire("kept"), yield* take("kept/permits")]
+      yield* node.stop
+      NodeFs.cpSync(dataDir, backup, { recursive: true })
+      yield* startAgain(node)
+      const waiting = yield* start(
+        Effect.flip(
+          EtcdLock.withLock(Effect.never, EtcdLock.make("kept")).pipe(within(session), Effect.timeout("1 minute"))
+        )
+      )
+      const after = [yield* acquire("new"), yield* take("new/permits")]
+      for (let n = 0; n < 20; n++) yield* kv.put("other", String(n))
+      yield* node.signal("SIGKILL")
+      yield* node.exit
+      NodeFs.rmSync(dataDir, { recursive: true })
+      NodeFs.cpSync(backup, dataDir, { recursive: true })
+      yield* startAgain(node)
+      for (const held of [...before, ...after]) {
+        assert.strictEqual((yield* held.lost).reason, "regressed")
+        assert.isFalse(held.isHeldUnsafe())
+      }
+      // The one that waited stands in line anew, and is not there twice.
+      yield* EtcdLock.line(EtcdLock.make("kept")).pipe(
+        Effect.provideService(EtcdKv.EtcdKv, kv),
+        Effect.repeat({ until: (line) => line.length > 0 })
+      )
+      yield* Fiber.interrupt(waiting)
+      yield* Effect.scoped(acquire("newer"))
+    }).pipe(Effect.provide(NodeServices.layer))
   )
 
   it.live("is lost when another cluster is found in the place of its own", () =>

@@ -143,7 +143,8 @@ export const notAgain = Effect.fnUntraced(function* (
     if (!(yield* Hold.holdsAlready(session, name))) continue
     const message =
       `${who}: ${JSON.stringify(name)} is held already by this fiber, or by the work that it is a part of, which would ` +
-      `wait for itself. Use the ${what} that is held, or another name for what is inside of it.`
+      `wait for itself. Use the ${what} that is held, give it back before, which is due even if it is lost, or use ` +
+      "another name for what is inside of it."
     return yield* Effect.fail(Checks.invalid(message))
   }
 })
