@@ -804,6 +804,31 @@ layer(live)((it) => {
       })
     )
 
+    it.effect("reads and deletes all there is without the receipts of others, and is not lost to one", () =>
+      Effect.gen(function* () {
+        const client = EtcdNamespace.fromClient(yield* EtcdClient.EtcdClient, "whole-tenant/")
+        const kv = EtcdKv.fromClient(client)
+        const write = (key: string) => EtcdStm.tx(EtcdStm.put(key, "1"), { receipt: true })
+        let tries = 0
+        const another = once(kv.put("effect-etcd/receipts/0/1", "applied"))
+        const body = Effect.gen(function* () {
+          tries++
+          const all = [yield* EtcdStm.range(KeyRange.all), yield* EtcdStm.range(KeyRange.from("b"))]
+          yield* another
+          yield* EtcdStm.delete(KeyRange.all)
+          yield* EtcdStm.put("c", "2")
+          return [...all, yield* EtcdStm.range(KeyRange.all)].map(texts)
+        })
+        const inside = Effect.provideService(EtcdClient.EtcdClient, client)
+        yield* inside(Effect.all([write("a"), write("z")]))
+        assert.deepStrictEqual(yield* inside(EtcdStm.tx(body)), [["a=1", "z=1"], ["z=1"], ["c=2"]])
+        assert.strictEqual(tries, 1)
+        const { kvs } = yield* kv.range(KeyRange.all)
+        assert.deepStrictEqual(texts(kvs.filter((kv) => !kv.keyString.startsWith("effect-etcd/"))), ["c=2"])
+        assert.strictEqual(kvs.length, 4)
+      })
+    )
+
     it.effect("may be interrupted anywhere, and is then either there as a whole or not at all", () =>
       Effect.gen(function* () {
         const body = Effect.gen(function* () {

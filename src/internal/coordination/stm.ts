@@ -23,6 +23,7 @@ import * as KeyRange from "../../KeyRange.ts"
 import * as Options from "../options.ts"
 import * as Time from "../time.ts"
 import * as Commit from "./stmCommit.ts"
+import { withoutReceipts } from "./stmRanges.ts"
 import { type Fresh, type Reading, Snapshot } from "./stmReads.ts"
 import { inTurn } from "./stmTurns.ts"
 import { untilChanged } from "./stmWaiting.ts"
@@ -108,7 +109,16 @@ export class Try {
   }
 
   range(range: KeyRange.KeyRange): Effect.Effect<ReadonlyArray<KeyValue>> {
-    return this.while(() => Effect.map(this.read(range), ({ kvs }) => this.writes.over(range, kvs)))
+    return this.while(() =>
+      Effect.map(
+        Effect.forEach(withoutReceipts(range), (piece) => this.read(piece)),
+        (readings) =>
+          this.writes.over(
+            range,
+            readings.flatMap(({ kvs }) => kvs)
+          )
+      )
+    )
   }
 
   put(key: Uint8Array, value: Uint8Array, lease: LeaseId | undefined): Effect.Effect<void> {

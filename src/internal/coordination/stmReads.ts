@@ -15,28 +15,7 @@ import type * as EtcdKv from "../../EtcdKv.ts"
 import type { KeyValue } from "../../EtcdResponse.ts"
 import * as KeyRange from "../../KeyRange.ts"
 import * as Keys from "../keys.ts"
-
-// Maps different bytes to different text, which UTF-8 does not.
-const bytesAsText = new TextDecoder("latin1")
-
-/** The key, for a `Map`. */
-export const nameOf = (key: Uint8Array): string => bytesAsText.decode(key)
-
-const nameOfRange = ({ end, key }: KeyRange.KeyRange): string => `${key.length}:${nameOf(key)}${nameOf(end)}`
-
-export const isSingle = ({ end }: KeyRange.KeyRange): boolean => end.length === 0
-
-export const contains = ({ end, key: first }: KeyRange.KeyRange, key: Uint8Array): boolean => {
-  if (end.length === 0) return Keys.compare(first, key) === 0
-  return Keys.compare(first, key) <= 0 && (Keys.isUnbounded(end) || Keys.compare(key, end) < 0)
-}
-
-/** Whether every key of the one range is in the other one. */
-export const covers = (outer: KeyRange.KeyRange, inner: KeyRange.KeyRange): boolean => {
-  if (!contains(outer, inner.key)) return false
-  if (isSingle(inner) || Keys.isUnbounded(outer.end)) return true
-  return !isSingle(outer) && !Keys.isUnbounded(inner.end) && Keys.compare(inner.end, outer.end) <= 0
-}
+import { contains, isSingle, nameOfRange } from "./stmRanges.ts"
 
 /** A range, which may be that of one key, and what there is in it. */
 export interface Reading {

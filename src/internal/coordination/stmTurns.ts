@@ -12,7 +12,7 @@ import * as Semaphore from "effect/Semaphore"
 import type { Client } from "../../EtcdClient.ts"
 import * as Origin from "../client/origin.ts"
 import * as Time from "../time.ts"
-import { nameOf } from "./stmReads.ts"
+import { nameOf } from "./stmRanges.ts"
 
 const longestTurnMillis = 100
 

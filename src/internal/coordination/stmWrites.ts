@@ -9,8 +9,7 @@ import { KeyValue } from "../../EtcdResponse.ts"
 import * as EtcdTxn from "../../EtcdTxn.ts"
 import * as KeyRange from "../../KeyRange.ts"
 import * as Keys from "../keys.ts"
-import { contains, isSingle, nameOf } from "./stmReads.ts"
-import * as Receipts from "./stmReceipts.ts"
+import { contains, isBefore, isSingle, nameOf, upTo, withoutReceipts } from "./stmRanges.ts"
 
 /** What becomes of one key. */
 export interface Write {
@@ -38,22 +37,6 @@ const operation = ({ key, put }: Write): EtcdTxn.Op<unknown> =>
     onSome: ({ lease, value }) => EtcdTxn.put(key, value, { lease: Option.getOrUndefined(lease) })
   })
 
-const receipts = KeyRange.prefix(Receipts.prefix)
-
-const isBefore = (end: Uint8Array, key: Uint8Array): boolean => !Keys.isUnbounded(end) && Keys.compare(end, key) <= 0
-
-const upTo = (first: Uint8Array, end: Uint8Array): KeyRange.KeyRange =>
-  Keys.isUnbounded(end) ? KeyRange.from(first) : KeyRange.interval(first, end)
-
-/** What of a range is not in another one, which has an end. */
-const outside = (range: KeyRange.KeyRange, hole: KeyRange.KeyRange): ReadonlyArray<KeyRange.KeyRange> => {
-  if (isBefore(range.end, hole.key) || isBefore(hole.end, range.key)) return [range]
-  return [
-    ...(Keys.compare(range.key, hole.key) < 0 ? [KeyRange.interval(range.key, hole.key)] : []),
-    ...(isBefore(range.end, hole.end) ? [] : [upTo(hole.end, range.end)])
-  ]
-}
-
 /** A range without some of its keys, which are in their order: etcd does not put in a transaction what it deletes. */
 const without = (range: KeyRange.KeyRange, keys: ReadonlyArray<Uint8Array>): ReadonlyArray<KeyRange.KeyRange> => {
   const pieces: Array<KeyRange.KeyRange> = []
@@ -68,7 +51,7 @@ const without = (range: KeyRange.KeyRange, keys: ReadonlyArray<Uint8Array>): Rea
 
 /** What is written, the later of two writes in the place of the earlier one. */
 export class Writes {
-  /** Ranges that are deleted, but for the keys that were put after, and the receipts, which are not for us to delete. */
+  /** Ranges that are deleted, but for the keys that were put after. */
   private deletions: Array<KeyRange.KeyRange> = []
   private readonly keys = new Map<string, Write>()
 
@@ -85,7 +68,7 @@ export class Writes {
       this.keys.set(nameOf(range.key), { key: range.key, put: Option.none() })
       return
     }
-    for (const piece of outside(range, receipts)) {
+    for (const piece of withoutReceipts(range)) {
       for (const [name, { key }] of this.keys) if (contains(piece, key)) this.keys.delete(name)
       this.deletions.push(piece)
     }
