@@ -284,11 +284,11 @@ const ofRange = (range: KeyRange.KeyRange): Kind<KeyValue> => ({
 const ofStore = <A, RD, RE>(store: EtcdStore.Store<A, RD, RE>): Effect.Effect<Kind<Decoded<A>>, never, RD> =>
   Effect.contextWith((context: Context.Context<RD>) => {
     const { entry, prefixLength, range } = store["~effect-etcd/EtcdStore"]
-    const decode = (kv: KeyValue) => Effect.provideContext(Effect.result(entry(own(kv))), context)
+    const decode = (kv: KeyValue) => Effect.result(entry(own(kv)))
     return Effect.succeed<Kind<Decoded<A>>>({
       range,
       prefixLength,
-      decode: (kvs) => Effect.forEach(kvs, decode),
+      decode: (kvs) => Effect.provideContext(Effect.forEach(kvs, decode), context),
       modRevisionOf: (decoded) =>
         Result.isSuccess(decoded) ? decoded.success.modRevision : decoded.failure.modRevision,
       isSame: (a, b) => Result.isSuccess(a) && Result.isSuccess(b) && Equal.equals(a.success, b.success)

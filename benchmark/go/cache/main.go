@@ -27,7 +27,7 @@ type request struct {
 	Prefix   string `json:"prefix"`
 	Keys     int    `json:"keys"`
 	Reads    int    `json:"reads"`
-	// Buffer is how many answers of a watch may wait to be applied; 0 is for the default, 10.
+	// Buffer is how many answers of its watch may wait to be applied.
 	Buffer int `json:"buffer"`
 }
 
@@ -39,6 +39,9 @@ type answer struct {
 	Keys      int    `json:"keys"`
 	Error     string `json:"error,omitempty"`
 }
+
+// mostMemory is how many bytes of addresses this process may have.
+const mostMemory = 6 << 30
 
 // A bench has at most one cache, with a client of its own.
 type bench struct {
@@ -82,11 +85,7 @@ func (b *bench) open(asked request) (answer, error) {
 	}
 	before := heap()
 	start := time.Now()
-	var options []cache.Option
-	if asked.Buffer > 0 {
-		options = append(options, cache.WithPerWatcherBufferSize(asked.Buffer))
-	}
-	if b.cache, err = cache.New(client, asked.Prefix, options...); err != nil {
+	if b.cache, err = cache.New(client, asked.Prefix, cache.WithPerWatcherBufferSize(asked.Buffer)); err != nil {
 		return answer{}, err
 	}
 	if err := b.cache.WaitReady(context.Background()); err != nil {
@@ -134,7 +133,11 @@ func (b *bench) fresh() (answer, error) {
 }
 
 func (b *bench) close() (answer, error) {
+	// It tells that it was closed, as if that were a failure.
+	said := os.Stdout
+	os.Stdout = nil
 	b.cache.Close()
+	os.Stdout = said
 	err := b.client.Close()
 	b.cache, b.client = nil, nil
 	return answer{}, err
@@ -177,6 +180,11 @@ func main() {
 	if len(os.Args) < 2 {
 		fmt.Fprintln(os.Stderr, "usage: cache ENDPOINT...")
 		os.Exit(2)
+	}
+	// A cache that begins anew again and again would otherwise take all memory that there is.
+	limit := syscall.Rlimit{Cur: mostMemory, Max: mostMemory}
+	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &limit); err != nil {
+		panic(err)
 	}
 	// The cache says on stdout what it could not do, where the answers are.
 	out := os.Stdout
