@@ -551,9 +551,12 @@ export const check = (sequencer: Sequencer): Effect.Effect<boolean, EtcdError.Et
     const problem = Checks.problemOfArgument("EtcdLock.check", "the sequencer", aSequencer, sequencer)
     if (problem !== undefined) return Effect.fail(Checks.invalid(problem))
     const { clusterId, key, revision } = sequencer
+    // One that has lost its lease is no place in a line. Where only keys are asked for, etcd 3.7 leaves out the leases.
+    const line = key.slice(0, key.lastIndexOf("/"))
     return Effect.map(
-      EtcdKv.range(key, { keysOnly: true }),
-      ({ header, kvs }) => header.clusterId === clusterId && kvs[0]?.createRevision === revision
+      EtcdKv.range(key),
+      ({ header, kvs: [kv] }) =>
+        header.clusterId === clusterId && kv?.createRevision === revision && Line.standingOf(line, kv) !== undefined
     )
   })
 

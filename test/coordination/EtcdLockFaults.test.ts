@@ -98,6 +98,10 @@ describe("EtcdLock", () => {
         assert.strictEqual((yield* lossOf(first)).reason, "deleted")
         yield* Fiber.join(second)
         yield* queued(lock, 0)
+        const claimed = yield* EtcdLock.acquire(EtcdLock.make("faults/claimed")).pipe(within(one))
+        assert.isTrue(yield* EtcdLock.check(claimed.sequencer))
+        yield* EtcdKv.put(claimed.key, "by hand")
+        assert.isFalse(yield* EtcdLock.check(claimed.sequencer))
       })
     )
 
