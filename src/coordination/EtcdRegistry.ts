@@ -105,7 +105,8 @@ const missing = (who: string, { address: where, service: what }: Partial<Registr
  * program: it disappears with the program, at the latest when the session's time to live is over, and comes back when the
  * session was lost and there is a new incarnation of it. More at `EtcdSession.keep`.
  *
- * Two announcements of one address of a service share a key: the later one is what is there.
+ * Two announcements of one address of a service share a key: the later one is what is there. So what else is to be known
+ * of an endpoint is changed by announcing it anew, and closing the scope of the first announcement afterwards.
  *
  * @example
  * ```ts

@@ -311,8 +311,9 @@ export const current: Effect.Effect<Session, EtcdError.EtcdError, EtcdSession> =
  * It goes with the session when the program is gone, and is put again by the next incarnation when the session was lost,
  * and when somebody deletes it; failures of that are tried on for ever, with one warning in the log. What somebody else
  * writes there stays, as of the same service on its way in while this one is on its way out, until it is deleted or this
- * session is lost. When the scope closes the key
- * is deleted, unless somebody else has written it meanwhile, or the session is one that leaves what it has (`onClose`).
+ * session is lost. When the scope closes the key is deleted, unless somebody else has written it meanwhile, or the session
+ * is one that leaves what it has (`onClose`). Where another scope of this program keeps it as well, it has the value of
+ * that one then, and is not away in between.
  *
  * @example
  * ```ts

@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
 import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
@@ -17,6 +18,7 @@ import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
 import * as EtcdProcess from "../../src/EtcdProcess.ts"
+import * as EtcdWatch from "../../src/EtcdWatch.ts"
 import * as Inside from "../../src/internal/coordination/session.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { faulty, held, jumping } from "../support/coordination/faults.ts"
@@ -269,6 +271,7 @@ describe("EtcdSession", () => {
         yield* EtcdKv.put("session/kept", "another's")
         yield* Scope.close(again, Exit.void)
         assert.strictEqual(yield* valueOf("session/kept"), "another's")
+        yield* Effect.scoped(session.keep("k".repeat(1_000_000), ""))
         assert.strictEqual(Inside.of(session).presences.size, 0)
       })
     )
@@ -311,21 +314,52 @@ describe("EtcdSession", () => {
       })
     )
 
-    it.effect(
-      "keeps a key for one part of a program while another one ends that kept it, whatever its puts came to",
-      () =>
-        Effect.gen(function* () {
+    it.effect("keeps a key for one part of a program while another one ends, in which it is never away", () =>
+      Effect.gen(function* () {
+        const session = yield* make()
+        const watch = yield* EtcdWatch.EtcdWatch
+        const seen: Array<string> = []
+        const watching = yield* watch.changes("session/both", { created: true }).pipe(
+          Stream.runForEach((change) =>
+            Effect.sync(() => {
+              if (change._tag === "Created") seen.push("created")
+              if (change._tag === "Revision") seen.push(...change.events.map(({ _tag, kv }) => kv.valueString || _tag))
+            })
+          ),
+          start
+        )
+        yield* until(() => seen.length === 1)
+        const [one, two, three] = [yield* Scope.make(), yield* Scope.make(), yield* Scope.make()]
+        yield* Scope.provide(session.keep("session/both", "one"), one)
+        yield* Scope.provide(session.keep("session/both", "two"), two)
+        yield* Scope.close(one, Exit.void)
+        yield* Scope.provide(session.keep("session/both", "three"), three)
+        yield* Scope.close(three, Exit.void)
+        assert.strictEqual(yield* valueOf("session/both"), "two")
+        yield* Scope.close(two, Exit.void)
+        yield* until(() => seen.at(-1) === "Delete")
+        yield* Fiber.interrupt(watching)
+        assert.deepStrictEqual(seen, ["created", "one", "two", "three", "two", "Delete"])
+      })
+    )
+
+    it.effect("keeps a key for one part of a program, whatever the puts of another one came to, however late", () =>
+      Effect.gen(function* () {
+        for (const fate of ["lost", "late"] as const) {
+          const key = `session/twice/${fate}`
           const client = faulty(yield* EtcdClient.EtcdClient)
           const session = yield* make({}, client.client)
-          yield* session.keep("session/twice", "one")
-          client.fates.Put = ["lost"]
-          yield* Effect.exit(Effect.scoped(session.keep("session/twice", "two")))
-          yield* holds("session/twice", "one")
+          yield* session.keep(key, "one")
+          client.fates.Put = [fate]
+          yield* Effect.exit(Effect.scoped(session.keep(key, "two")))
+          yield* client.arrive
+          yield* holds(key, "one")
           // Nobody removes it that it had to be put again after.
-          const { modRevision } = Option.getOrThrow(yield* EtcdKv.get("session/twice"))
+          const { modRevision } = Option.getOrThrow(yield* EtcdKv.get(key))
           yield* Effect.sleep(50)
-          assert.strictEqual(Option.getOrThrow(yield* EtcdKv.get("session/twice")).modRevision, modRevision)
-        })
+          assert.strictEqual(Option.getOrThrow(yield* EtcdKv.get(key)).modRevision, modRevision)
+        }
+      })
     )
 
     it.effect("is as if its calls were not there for a clock of the program that never moves, or jumps", () =>

@@ -5,13 +5,13 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { EtcdError } from "../../EtcdError.ts"
 import { LeaseId } from "../../EtcdId.ts"
+import * as EtcdTxn from "../../EtcdTxn.ts"
 import type * as KeyRange from "../../KeyRange.ts"
 import * as Caller from "../caller.ts"
 import * as Keys from "../keys.ts"
@@ -23,11 +23,8 @@ import * as Session from "./session.ts"
 interface Presence extends Session.Presence {
   readonly session: Session.Session
   readonly key: Uint8Array
-  readonly value: Uint8Array
-  /** The incarnation that has put the key, or may have. */
-  incarnation: Session.Incarnation | undefined
-  /** Whether this incarnation has put the key. */
-  isPut: boolean
+  /** Whether a put of the incarnation that it stands on may still arrive: its outcome is unknown, or it is under way. */
+  isUncertain: boolean
 }
 
 /** How long the end of a presence waits for etcd to know of it, in milliseconds. */
@@ -117,21 +114,44 @@ const keepUp = Effect.fnUntraced(function* (presence: Presence, first: bigint) {
   }
 })
 
+/** Who keeps a key with the lease of an incarnation. */
+const keepersOf = (session: Session.Session, incarnation: Session.Incarnation, name: string) =>
+  [...(session.presences.get(name) ?? [])].filter((one) => one.incarnation === incarnation)
+
+/**
+ * Removes a key that nobody keeps any more. Who keeps it still has it back with its own value, and without it being away
+ * in between. Where it is swept, who is about to put it sees to that.
+ */
+const tidy = (session: Session.Session, incarnation: Session.Incarnation, key: Uint8Array) =>
+  Effect.suspend(() => {
+    const name = nameOf(key)
+    const keepers = keepersOf(session, incarnation, name)
+    const there = keepers.filter(({ isPut }) => isPut)
+    const last = there.at(-1)
+    if (last === undefined) {
+      const isLeft = keepers.length > 0 && incarnation.sweeping.has(name)
+      return isLeft ? Effect.void : Effect.asVoid(Removal.deleteOwn(session, incarnation, key))
+    }
+    const lease = LeaseId(incarnation.lease.id)
+    const isNoneOfThem = there.map(({ value }) => EtcdTxn.value(key).notEquals(value))
+    const compare = EtcdTxn.every([EtcdTxn.lease(key).equals(lease), ...isNoneOfThem])
+    const success = EtcdTxn.put(key, last.value, { lease })
+    return Effect.asVoid(session.txn.commit(EtcdTxn.make({ compare, success })))
+  })
+
 const end = (presence: Presence): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { incarnation, isPut, isUncertain, key, session } = presence
-    if (incarnation === undefined || session.options.onClose === "leave" || !(isPut || isUncertain)) return
-    const remove = Removal.deleteOwn(session, incarnation, key)
-    yield* Outage.untilDone(session, incarnation, remove)
-    if (!isUncertain || incarnation.lease.loss !== undefined) return
-    const [other] = session.presences.get(nameOf(key)) ?? []
-    if (other !== undefined) {
-      other.isUncertain = true
-      return
-    }
-    const stop = Deferred.makeUnsafe<void>()
-    session.sweeping.set(nameOf(key), stop)
-    yield* Removal.sweep(session, incarnation, [key], () => remove, Deferred.await(stop))
+    if (incarnation === undefined) return
+    const name = nameOf(key)
+    const isSwept = incarnation.sweeping.has(name)
+    const isLeft = session.options.onClose === "leave" && keepersOf(session, incarnation, name).length === 0
+    if (isLeft || !(isPut || isUncertain || isSwept)) return
+    const tidying = tidy(session, incarnation, key)
+    yield* Outage.untilDone(session, incarnation, tidying)
+    if (!isUncertain || incarnation.sweeping.has(name) || incarnation.lease.loss !== undefined) return
+    incarnation.sweeping.add(name)
+    yield* Removal.sweep(session, incarnation, [key], () => tidying)
   })
 
 const leave = (presence: Presence): Effect.Effect<void> =>
@@ -150,7 +170,7 @@ const leave = (presence: Presence): Effect.Effect<void> =>
   })
 
 /** A key as the name of something. */
-const nameOf = (key: Uint8Array): string => String.fromCharCode(...key)
+const nameOf = (key: Uint8Array): string => Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1")
 
 const announce = (presence: Presence): void => {
   const { presences } = presence.session
@@ -167,15 +187,6 @@ const withdraw = (presence: Presence): void => {
   if (known?.delete(presence) && known.size === 0) presences.delete(name)
 }
 
-/** What was to be deleted when it turns up is wanted again. */
-const wanted = (session: Session.Session, key: Uint8Array): boolean => {
-  const stop = session.sweeping.get(nameOf(key))
-  if (stop === undefined) return false
-  session.sweeping.delete(nameOf(key))
-  Deferred.doneUnsafe(stop, Exit.void)
-  return true
-}
-
 /** Keeps a key until the scope closes. It is there when this succeeds. */
 export const keep = (
   session: Session.Session,
@@ -184,14 +195,13 @@ export const keep = (
 ): Effect.Effect<void, EtcdError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
-      const ownKey = Keys.own(key)
       const presence: Presence = {
         session,
-        key: ownKey,
+        key: Keys.own(key),
         value: Keys.own(value),
         incarnation: undefined,
         isPut: false,
-        isUncertain: wanted(session, ownKey),
+        isUncertain: false,
         // A session that is closed does not wait for what it keeps.
         onLoss: ({ reason }) => {
           if (reason === "closed" && presence.incarnation !== undefined) {

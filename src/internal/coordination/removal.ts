@@ -29,7 +29,7 @@ export const evenWithoutSpace = (
 export const deleteOwn = ({ txn }: Session.Session, { lease }: Session.Incarnation, key: string | Uint8Array) =>
   txn.commit(EtcdTxn.make({ compare: EtcdTxn.lease(key).equals(LeaseId(lease.id)), success: EtcdTxn.delete(key) }))
 
-/** Does something about a key whenever it turns up, until the lease of the incarnation is lost, or it is stopped. */
+/** Does something about a key whenever it is put. */
 const sweepKey = (session: Session.Session, key: string | Uint8Array, remove: Effect.Effect<unknown, EtcdError>) => {
   const sweeping: Effect.Effect<void> = session.watch.changes(key, { ignore: "deletes", snapshot: "first" }).pipe(
     Stream.mapEffect(() => remove),
@@ -45,20 +45,19 @@ const sweepKey = (session: Session.Session, key: string | Uint8Array, remove: Ef
 }
 
 /**
- * Deletes what requests put there whose outcome is unknown, should they arrive when nobody wants the keys any more.
- * `stop` ends that.
+ * Deletes what requests put there whose outcome is unknown, should they arrive when nobody wants the keys any more, until
+ * the lease of the incarnation is lost.
  */
 export const sweep = <K extends string | Uint8Array>(
   session: Session.Session,
   incarnation: Session.Incarnation,
   keys: ReadonlyArray<K>,
-  remove: (key: K) => Effect.Effect<unknown, EtcdError>,
-  stop: Effect.Effect<void> = Effect.never
+  remove: (key: K) => Effect.Effect<unknown, EtcdError>
 ): Effect.Effect<void> => {
   const sweeping = Effect.forEach(keys, (key) => sweepKey(session, key, remove(key)), {
     concurrency: "unbounded",
     discard: true
   })
-  const over = Effect.raceAllFirst([Deferred.await(incarnation.lease.lost), Deferred.await(incarnation.lost), stop])
+  const over = Effect.raceFirst(Deferred.await(incarnation.lease.lost), Deferred.await(incarnation.lost))
   return Effect.asVoid(session.background.run(Effect.raceFirst(sweeping, over), Number.NEGATIVE_INFINITY))
 }

@@ -64,8 +64,11 @@ export interface Holder {
 
 /** Who keeps a key. */
 export interface Presence extends Dependent {
-  /** Whether a put of the incarnation that it stands on may still arrive: its outcome is unknown, or it is under way. */
-  isUncertain: boolean
+  readonly value: Uint8Array
+  /** The incarnation that has put the key, or may have. */
+  incarnation: Incarnation | undefined
+  /** Whether this incarnation has put the key. */
+  isPut: boolean
 }
 
 export interface Incarnation {
@@ -83,6 +86,8 @@ export interface Incarnation {
   readonly isShared: boolean
   /** The keys with its lease that are there, or may be. */
   readonly keys: Set<string>
+  /** Keys that are looked after for as long as the lease lives, since a put may still arrive that nobody wants. */
+  readonly sweeping: Set<string>
   /** How many keys have had a number. */
   count: number
   /** How far the wall clock was ahead of real time when that was looked at last. */
@@ -115,8 +120,6 @@ export interface Session {
   readonly incarnations: Set<Incarnation>
   /** Who keeps a key, by its name. */
   readonly presences: Map<string, Set<Presence>>
-  /** Keys that are deleted when they turn up, with what stops that. */
-  readonly sweeping: Map<string, Deferred.Deferred<void>>
   /** Who holds a place in which line, by its name. */
   readonly holders: Map<string, Set<Holder>>
   /** Lines that are watched as a whole, by the key beside them. */
@@ -324,6 +327,7 @@ const grant = Effect.fnUntraced(function* (session: Session) {
     idle: Latch.makeUnsafe(true),
     isShared,
     keys: new Set(),
+    sweeping: new Set(),
     count: 0,
     drift: driftOf(session.time),
     renewedAt: lease.expiresAt - lease.ttl,
@@ -397,7 +401,6 @@ export const make = (given: Client, options: Options): Effect.Effect<Session, ne
       leases: yield* Scope.provide(Leases.make(given), scope),
       incarnations: new Set(),
       presences: new Map(),
-      sweeping: new Map(),
       holders: new Map(),
       views: new Map(),
       current: undefined,
