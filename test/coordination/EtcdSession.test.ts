@@ -20,8 +20,9 @@ import * as EtcdLease from "../../src/EtcdLease.ts"
 import * as EtcdProcess from "../../src/EtcdProcess.ts"
 import * as EtcdWatch from "../../src/EtcdWatch.ts"
 import * as Inside from "../../src/internal/coordination/session.ts"
+import * as Time from "../../src/internal/time.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
-import { faulty, held, jumping } from "../support/coordination/faults.ts"
+import { faulty, held, jumping, slow } from "../support/coordination/faults.ts"
 import { silencing } from "../support/coordination/silencing.ts"
 import { reasonOf, start } from "../support/effects.ts"
 import { standStill, until } from "../support/machine.ts"
@@ -425,6 +426,20 @@ describe("EtcdSession", () => {
         yield* Deferred.succeed(ended, undefined)
         yield* Effect.repeat(isLive(current.id), { while: (isThere) => isThere })
         assert.isTrue(next.isHeldUnsafe())
+      })
+    )
+
+    it.effect("is lost before etcd lets the lease expire by a clock that is slow by less than the margin", () =>
+      Effect.gen(function* () {
+        const client = { ...(yield* EtcdClient.EtcdClient), bidirectional: () => Effect.never }
+        const options = { ttl: "5 seconds", margin: "2 seconds" } as const
+        const session = yield* Effect.provideService(make(options, client), Time.Time, slow(0.9))
+        const current = yield* session.current
+        const ended = yield* Deferred.make<void>()
+        yield* current.whileHeld(Effect.onInterrupt(Effect.never, () => Deferred.await(ended))).pipe(start)
+        assert.strictEqual((yield* current.lost).reason, "not-renewed")
+        assert.isTrue(yield* isLive(current.id))
+        yield* Deferred.succeed(ended, undefined)
       })
     )
 

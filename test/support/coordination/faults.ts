@@ -3,6 +3,7 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as EtcdClient from "../../../src/EtcdClient.ts"
@@ -93,4 +94,15 @@ export const jumping = () => {
       wall += millis
     }
   }
+}
+
+/** Time that passes at so much of the pace of real time, as it does to a machine whose clocks are slow. */
+export const slow = (pace: number): Time.Time => {
+  const start = real.now()
+  const since = (now: number) => start + (now - start) * pace
+  const clock: Clock.Clock = Object.assign(Object.create(real.clock), {
+    currentTimeMillisUnsafe: () => since(real.clock.currentTimeMillisUnsafe()),
+    sleep: (duration: Duration.Duration) => real.clock.sleep(Duration.times(duration, 1 / pace))
+  })
+  return { now: () => since(real.now()), clock }
 }
