@@ -84,7 +84,7 @@ export interface Options {
   readonly fence?: boolean | undefined
   /**
    * What is done, once, when the effect goes on though it was interrupted and somebody else could lead; see
-   * `EtcdLock.Options`. Default: an error in the log, and one more in the metric `etcd_lock_overruns`.
+   * `EtcdLock.Options`. Default: an error in the log, and one more in the metric `etcd_overruns`.
    */
   readonly overrun?: ((lost: EtcdLock.LockLost) => Effect.Effect<unknown>) | undefined
   /**

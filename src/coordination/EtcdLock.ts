@@ -144,7 +144,7 @@ export interface Options {
   /**
    * What is done, once, when the effect goes on though it was interrupted and somebody else could have the lock: when the
    * lease has run out, or the margin of the session has passed since the key went. `process.exit` is an option. Default: an
-   * error in the log, and one more in the metric `etcd_lock_overruns`.
+   * error in the log, and one more in the metric `etcd_overruns`.
    */
   readonly overrun?: ((lost: LockLost) => Effect.Effect<unknown>) | undefined
   /** What others find in the line about who holds it, or waits. Default: JSON with `host` and `pid`. */

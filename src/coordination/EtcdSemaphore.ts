@@ -122,7 +122,7 @@ export interface Options {
   /**
    * What is done, once, when the effect goes on though it was interrupted and others could have the permits: when the lease
    * has run out, or the margin of the session has passed since the key went. `process.exit` is an option. Default: an error
-   * in the log, and one more in the metric `etcd_lock_overruns`.
+   * in the log, and one more in the metric `etcd_overruns`.
    */
   readonly overrun?: ((lost: LockLost) => Effect.Effect<unknown>) | undefined
 }

@@ -149,15 +149,15 @@ export const notAgain = Effect.fnUntraced(function* (
   }
 })
 
-const overruns = Metric.counter("etcd_lock_overruns", {
-  description: "How often work went on under a lock when somebody else could have it.",
+const overruns = Metric.counter("etcd_overruns", {
+  description: "How often work went on under a lock, permits or a leadership when somebody else could have it.",
   incremental: true
 })
 
 const tellOfOverrun = (lost: Lost): Effect.Effect<void> =>
   Effect.andThen(
     Metric.update(overruns, 1),
-    Effect.logError("etcd lock is lost, and what runs under it goes on", show(lost.names), lost.message)
+    Effect.logError("what runs under something in etcd goes on although that is lost", show(lost.names), lost.message)
   )
 
 /** How work is run. */
