@@ -74,7 +74,11 @@ const rangeRequest = fc.record(
     revision: natural,
     serializable: fc.boolean(),
     keysOnly: fc.boolean(),
-    countOnly: fc.boolean()
+    countOnly: fc.boolean(),
+    minModRevision: natural,
+    maxModRevision: natural,
+    minCreateRevision: natural,
+    maxCreateRevision: natural
   },
   { requiredKeys: [] }
 )
@@ -223,7 +227,7 @@ describe("the codec of the most frequent messages", () => {
       { success: [{ request: { case: "requestPut", value: "text" } }] },
       { success: [{ request: { case: "toString", value: {} } }] },
       operation({ key, sortOrder: 1 }),
-      operation({ key, minModRevision: 1n }),
+      operation({ key, minModRevision: -1n }),
       operation({ key, limit: -1n }),
       operation({ key, revision: 2n ** 63n }),
       operation({ key: "text" }),

@@ -66,15 +66,12 @@ const flagSize = (value: boolean | undefined): number => (value === true ? 2 : 0
 
 const rangeSize = (request: Fields): number => {
   const { countOnly, key, keysOnly, limit, rangeEnd, revision, serializable } = request
-  const isPlain =
-    isZero(request.sortOrder) &&
-    isZero(request.sortTarget) &&
-    isZero(request.minModRevision) &&
-    isZero(request.maxModRevision) &&
-    isZero(request.minCreateRevision) &&
-    isZero(request.maxCreateRevision)
-  if (!isPlain || !isBytes(key) || !isBytes(rangeEnd) || !isNatural(limit) || !isNatural(revision)) return none
+  const { maxCreateRevision, maxModRevision, minCreateRevision, minModRevision } = request
+  if (!isZero(request.sortOrder) || !isZero(request.sortTarget)) return none
+  if (!isBytes(key) || !isBytes(rangeEnd) || !isNatural(limit) || !isNatural(revision)) return none
   if (!isFlag(serializable) || !isFlag(keysOnly) || !isFlag(countOnly)) return none
+  if (!isNatural(minModRevision) || !isNatural(maxModRevision)) return none
+  if (!isNatural(minCreateRevision) || !isNatural(maxCreateRevision)) return none
   return (
     bytesSize(key) +
     bytesSize(rangeEnd) +
@@ -82,7 +79,11 @@ const rangeSize = (request: Fields): number => {
     naturalSize(revision) +
     flagSize(serializable) +
     flagSize(keysOnly) +
-    flagSize(countOnly)
+    flagSize(countOnly) +
+    naturalSize(minModRevision) +
+    naturalSize(maxModRevision) +
+    naturalSize(minCreateRevision) +
+    naturalSize(maxCreateRevision)
   )
 }
 
@@ -245,6 +246,10 @@ const writeRange = (writer: Writer, request: Fields): void => {
   writer.flag(numberTag(7), request.serializable)
   writer.flag(numberTag(8), request.keysOnly)
   writer.flag(numberTag(9), request.countOnly)
+  writer.natural(numberTag(10), request.minModRevision)
+  writer.natural(numberTag(11), request.maxModRevision)
+  writer.natural(numberTag(12), request.minCreateRevision)
+  writer.natural(numberTag(13), request.maxCreateRevision)
 }
 
 const writePut = (writer: Writer, request: Fields): void => {

@@ -425,14 +425,15 @@ const waitsFor = ({ keys, revision }: Entry, index: number, rule: Ahead, { stand
 const stands = ({ standings }: Standings.State, key: string, revision: bigint): boolean =>
   standings.some((standing) => standing.key === key && standing.revision === revision)
 
-/** The line as some member has it, if that is not behind a revision; else as it is. */
+/** The line up to an entry as some member has it, if that is not behind a revision; else as it is. */
 const lookAtLeast = Effect.fnUntraced(function* (entry: Entry, index: number, revision: bigint) {
   const { kv } = entry.session
   const place = entry.spec.places[index]!
   const line = Standings.prefixOf(place.name)
-  const near = yield* kv.range(line, { serializable: true })
+  const upTo = { maxCreateRevision: entry.revision }
+  const near = yield* kv.range(line, { ...upTo, serializable: true })
   const { header, kvs } =
-    near.header.revision >= revision && near.header.clusterId === entry.clusterId ? near : yield* kv.range(line)
+    near.header.revision >= revision && near.header.clusterId === entry.clusterId ? near : yield* kv.range(line, upTo)
   return stateOf(place, header.revision, kvs)
 })
 
