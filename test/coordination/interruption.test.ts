@@ -1,5 +1,6 @@
 /**
- * Who waits for a lock, or holds it, is interrupted after any operation of any fiber that works for it. Nothing is left.
+ * Who waits for a lock, permits or an election, or has them, is interrupted after any operation of any fiber that works for
+ * it. Nothing is left.
  *
  * Some of the operations are taken by chance; `SWEEP=all` takes them all, which takes minutes.
  */
@@ -8,9 +9,12 @@ import { assert, describe, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
+import * as EtcdElection from "../../src/coordination/EtcdElection.ts"
 import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
+import * as EtcdSemaphore from "../../src/coordination/EtcdSemaphore.ts"
 import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
 import * as EtcdClient from "../../src/EtcdClient.ts"
 import type * as EtcdError from "../../src/EtcdError.ts"
@@ -64,9 +68,14 @@ const interruptedAfter = <R>(
 
 const lock = EtcdLock.make("swept")
 
-const below = EtcdKv.range(KeyRange.prefix("swept/"), { keysOnly: true })
+const semaphore = EtcdSemaphore.make("swept/semaphore", { permits: 2 })
 
-const isEmpty = Effect.map(below, ({ kvs }) => kvs.length === 0)
+const election = EtcdElection.make("swept")
+
+/** But for the limit of the semaphore, which stays. */
+const isEmpty = Effect.map(EtcdKv.range(KeyRange.prefix("swept/")), ({ kvs }) =>
+  kvs.every(({ lease }) => Option.isNone(lease))
+)
 
 /** Nobody stands in line any more, nor is anything left in the session. */
 const leavesNothing = (session: EtcdSession.Service) =>
@@ -81,19 +90,40 @@ const leavesNothing = (session: EtcdSession.Service) =>
     )
   })
 
-interface Case {
-  readonly title: string
+interface Way {
   readonly run: Effect.Effect<unknown, unknown, EtcdSession.EtcdSession>
-  /** Whether somebody else has the lock first. */
+  /** By which somebody else has it first. */
+  readonly other: Effect.Effect<unknown, unknown, EtcdSession.EtcdSession | Scope.Scope>
+}
+
+interface Case extends Way {
+  readonly title: string
   readonly isContended: boolean
   readonly fates: ReadonlyArray<Fate>
 }
 
-const ways = {
-  withLock: EtcdLock.withLock(Effect.yieldNow, lock),
-  acquire: Effect.scoped(Effect.andThen(EtcdLock.acquire(lock), Effect.yieldNow)),
-  withLockIfAvailable: EtcdLock.withLockIfAvailable(Effect.yieldNow, lock),
-  all: EtcdLock.withLock(Effect.yieldNow, EtcdLock.all([lock, EtcdLock.make("swept/other")]))
+const locked = EtcdLock.acquire(lock)
+
+const taken = EtcdSemaphore.takeScoped(semaphore, 2)
+
+const ways: { readonly [title in string]: Way } = {
+  withLock: { run: EtcdLock.withLock(Effect.yieldNow, lock), other: locked },
+  acquire: { run: Effect.scoped(Effect.andThen(EtcdLock.acquire(lock), Effect.yieldNow)), other: locked },
+  withLockIfAvailable: { run: EtcdLock.withLockIfAvailable(Effect.yieldNow, lock), other: locked },
+  all: {
+    run: EtcdLock.withLock(Effect.yieldNow, EtcdLock.all([lock, EtcdLock.make("swept/other")])),
+    other: locked
+  },
+  withPermits: { run: EtcdSemaphore.withPermits(Effect.yieldNow, semaphore, 1), other: taken },
+  takeScoped: {
+    run: Effect.scoped(Effect.andThen(EtcdSemaphore.takeScoped(semaphore, 2), Effect.yieldNow)),
+    other: taken
+  },
+  campaign: {
+    run: Effect.scoped(Effect.andThen(EtcdElection.campaign(election, "me"), Effect.yieldNow)),
+    other: locked
+  },
+  whileElected: { run: EtcdElection.whileElected(Effect.yieldNow, election, "me"), other: locked }
 }
 
 const outcomes: { readonly [title in string]: ReadonlyArray<Fate> } = {
@@ -103,11 +133,12 @@ const outcomes: { readonly [title in string]: ReadonlyArray<Fate> } = {
   "whose leaving is not answered": ["ok", "lost", "lost"]
 }
 
-const cases: ReadonlyArray<Case> = Object.entries(ways).flatMap(([way, run]) =>
+const cases: ReadonlyArray<Case> = Object.entries(ways).flatMap(([way, { other, run }]) =>
   Object.entries(outcomes).flatMap(([outcome, fates]) =>
     [false, true].map((isContended) => ({
       title: `${way} ${isContended ? "behind another" : "alone"}, ${outcome}`,
       run,
+      other,
       isContended,
       fates
     }))
@@ -115,7 +146,7 @@ const cases: ReadonlyArray<Case> = Object.entries(ways).flatMap(([way, run]) =>
 )
 
 /** How many operations are tried in a case. */
-const tries = 3
+const tries = 2
 
 /** How many there are, about. */
 const usual = 300
@@ -125,17 +156,17 @@ const mostTries = 40
 
 const root = EtcdLayer.ephemeral({}, { log: false })
 
-describe("a lock whose user is interrupted at any moment leaves nothing behind", () => {
+describe("a place whose user is interrupted at any moment leaves nothing behind", () => {
   layer(root, { excludeTestServices: true })((it) => {
     const random = makeRandom(Number(process.env.SEED ?? Date.now() % 1_000_000))
 
     const once = Effect.fnUntraced(function* (
-      { fates, isContended, run }: Case,
+      { fates, isContended, other, run }: Case,
       operations: number,
       session: EtcdSession.Service,
       client: Faulty
     ) {
-      const other = yield* EtcdSession.fromClient(yield* EtcdClient.EtcdClient)
+      const others = yield* EtcdSession.fromClient(yield* EtcdClient.EtcdClient)
       const interrupted = (meanwhile: Effect.Effect<unknown, EtcdError.EtcdError>) =>
         Effect.suspend(() => {
           client.fates.Txn = [...fates]
@@ -147,7 +178,7 @@ describe("a lock whose user is interrupted at any moment leaves nothing behind",
         })
       const scope = yield* Scope.make()
       if (isContended) {
-        yield* EtcdLock.acquire(lock).pipe(Effect.provideService(EtcdSession.EtcdSession, other), Scope.provide(scope))
+        yield* other.pipe(Effect.provideService(EtcdSession.EtcdSession, others), Scope.provide(scope), Effect.orDie)
       }
       const result = yield* interrupted(Effect.andThen(Effect.sleep(random(2) * 30), Scope.close(scope, Exit.void)))
       client.fates.Txn = []
