@@ -259,14 +259,36 @@ export const getString = (key: KeyRange.Bytes): Effect.Effect<Option.Option<stri
   )
 
 /**
- * Reads a range of keys, in their order, in one answer.
+ * How a range is read.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface RangeOptions {
+  /** At most so many keys, from the first one on. Default, 0 and infinity: no limit. */
+  readonly limit?: number | bigint | undefined
+}
+
+const ofRange: Checks.Checks<RangeOptions> = { limit: Checks.limit }
+
+/**
+ * Reads a range of keys, in their order.
+ *
+ * With a `limit` only so much of it counts as read as was needed: what others do behind the last key that was found is
+ * no conflict. So does the first of a long queue not depend on what is put at its end, and a commit not grow with it.
  *
  * @category operations
  * @since 0.1.0
  */
-export const range = (range: KeyRange.Input): Effect.Effect<ReadonlyArray<KeyValue>, never, Tx> =>
-  checked(Checks.problemOfArgument("EtcdStm.range", "the range", Checks.rangeOfKeys, range), (attempt) =>
-    attempt.range(KeyRange.fromInput(range))
+export const range = (
+  range: KeyRange.Input,
+  options?: RangeOptions | undefined
+): Effect.Effect<ReadonlyArray<KeyValue>, never, Tx> =>
+  checked(
+    Checks.problemOfArgument("EtcdStm.range", "the range", Checks.rangeOfKeys, range) ??
+      Checks.problemOf("EtcdStm.range", ofRange, options),
+    (attempt) =>
+      attempt.range(KeyRange.fromInput(range), Number(Checks.limitOf(options?.limit)) || Number.POSITIVE_INFINITY)
   )
 
 const ofPut: Checks.Checks<PutOptions> = { lease: Checks.lease }
@@ -320,7 +342,7 @@ export {
  *
  * // takes the first entry of a queue, and waits while there is none
  * const dequeue = EtcdStm.tx(Effect.gen(function*() {
- *   const [first] = yield* EtcdStm.range(KeyRange.prefix("queue/"))
+ *   const [first] = yield* EtcdStm.range(KeyRange.prefix("queue/"), { limit: 1 })
  *   if (first === undefined) return yield* EtcdStm.retry
  *   yield* EtcdStm.delete(first.key)
  *   return first.valueString

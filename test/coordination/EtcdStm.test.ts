@@ -181,6 +181,42 @@ layer(live)((it) => {
       })
     )
 
+    it.effect("reads the first keys of a range, however long that is, and is lost to nothing behind them", () =>
+      Effect.gen(function* () {
+        const { client, counts } = counting(yield* EtcdClient.EtcdClient)
+        const kv = yield* EtcdKv.EtcdKv
+        const names = Array.from({ length: 200 }, (_, index) => `long/${1000 + index}`)
+        yield* Effect.forEach([names.slice(0, 100), names.slice(100)], (some) =>
+          EtcdStm.tx(Effect.forEach(some, (key) => EtcdStm.put(key, "1")))
+        )
+        let tries = 0
+        const take = Effect.gen(function* () {
+          const [first] = yield* EtcdStm.range(KeyRange.prefix("long/"), { limit: 1 })
+          yield* EtcdStm.delete(first!.key)
+          return first!.keyString
+        })
+        const taking = (meanwhile: Effect.Effect<void>) => {
+          tries = 0
+          const body = Effect.gen(function* () {
+            tries++
+            const taken = [yield* take, yield* take, yield* take]
+            yield* meanwhile
+            return taken
+          })
+          return Effect.provideService(EtcdStm.tx(body), EtcdClient.EtcdClient, client)
+        }
+        const behind = once(Effect.andThen(kv.put("long/1003", "2"), kv.put("long/9999", "2")))
+        assert.deepStrictEqual(yield* taking(behind), ["long/1000", "long/1001", "long/1002"])
+        assert.strictEqual(tries, 1)
+        // What was found is not asked for again.
+        assert.deepStrictEqual(counts, { reads: 3, transactions: 1, serializable: 2 })
+        assert.deepStrictEqual(yield* taking(once(kv.put("long/10031", "2"))), ["long/1003", "long/10031", "long/1004"])
+        assert.strictEqual(tries, 2)
+        const few = EtcdStm.tx(EtcdStm.range(KeyRange.prefix("long/"), { limit: 5 }))
+        assert.strictEqual((yield* few).length, 5)
+      })
+    )
+
     it.effect("puts with a lease, whose end deletes the key", () =>
       Effect.gen(function* () {
         const lease = yield* EtcdLease.grant("1 minute")
@@ -561,7 +597,7 @@ layer(live)((it) => {
   describe("EtcdStm.retry", () => {
     const dequeue = (prefix: string) =>
       Effect.gen(function* () {
-        const [first] = yield* EtcdStm.range(KeyRange.prefix(prefix))
+        const [first] = yield* EtcdStm.range(KeyRange.prefix(prefix), { limit: 1 })
         if (first === undefined) return yield* EtcdStm.retry
         yield* EtcdStm.delete(first.key)
         return first.valueString
@@ -689,6 +725,7 @@ layer(live)((it) => {
           [EtcdStm.tx(EtcdStm.put("a", "1", { ttl: 1 } as never)), "there is no option"],
           [EtcdStm.tx(EtcdStm.range(anything)), "EtcdStm.range: the range has to be"],
           [EtcdStm.tx(EtcdStm.range(KeyRange.interval("b", "a"))), "has to be after its start"],
+          [EtcdStm.tx(EtcdStm.range("a", { limit: -1 })), "EtcdStm.range: the option limit has to be"],
           [EtcdStm.tx(EtcdStm.delete("")), "EtcdStm.delete: the range has to be"],
           [EtcdStm.tx(anything), "EtcdStm.tx: the body has to be an Effect"],
           [EtcdStm.tx((() => Effect.void) as never), "EtcdStm.tx: the body has to be an Effect"],

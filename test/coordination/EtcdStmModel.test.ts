@@ -17,6 +17,7 @@ interface Range {
   readonly from: string
   /** Undefined: no end. */
   readonly to: string | undefined
+  readonly limit?: number
 }
 
 type Step =
@@ -38,6 +39,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ _tag: fc.constant("put" as const), key, value: fc.constantFrom("1", "2", "") }),
   key.map((key): Step => ({ _tag: "delete", key })),
   bounds.map((range): Step => ({ _tag: "range", ...range })),
+  fc.tuple(bounds, fc.integer({ min: 0, max: 3 })).map(([range, limit]): Step => ({ _tag: "range", ...range, limit })),
   bounds.map((range): Step => ({ _tag: "deleteRange", ...range }))
 )
 
@@ -67,7 +69,7 @@ const onModel = (model: Model, step: Step): unknown => {
     case "delete":
       return void model.delete(step.key)
     case "range":
-      return inOrder(new Map([...model].filter(([key]) => within(step, key))))
+      return inOrder(new Map([...model].filter(([key]) => within(step, key)))).slice(0, step.limit || undefined)
     case "deleteRange":
       for (const key of [...model.keys()]) if (within(step, key)) model.delete(key)
       return undefined
@@ -84,7 +86,9 @@ const inTransaction = (step: Step): Effect.Effect<unknown, never, EtcdStm.Tx> =>
     case "delete":
       return EtcdStm.delete(step.key)
     case "range":
-      return Effect.map(EtcdStm.range(rangeOf(step)), (kvs) => kvs.map((kv) => `${kv.keyString}=${kv.valueString}`))
+      return Effect.map(EtcdStm.range(rangeOf(step), { limit: step.limit }), (kvs) =>
+        kvs.map((kv) => `${kv.keyString}=${kv.valueString}`)
+      )
     case "deleteRange":
       return EtcdStm.delete(rangeOf(step))
   }

@@ -23,7 +23,7 @@ import * as KeyRange from "../../KeyRange.ts"
 import * as Options from "../options.ts"
 import * as Time from "../time.ts"
 import * as Commit from "./stmCommit.ts"
-import { withoutReceipts } from "./stmRanges.ts"
+import { behind, withoutReceipts } from "./stmRanges.ts"
 import { type Fresh, type Reading, Snapshot } from "./stmReads.ts"
 import { inTurn } from "./stmTurns.ts"
 import { untilChanged } from "./stmWaiting.ts"
@@ -83,8 +83,8 @@ export class Try {
   }
 
   /** What is answered when the try has ended is no part of it: it is being committed, or is lost, without that. */
-  private read(range: KeyRange.KeyRange): Effect.Effect<Reading> {
-    return this.snapshot.read(range).pipe(
+  private read(range: KeyRange.KeyRange, limit = Number.POSITIVE_INFINITY): Effect.Effect<Reading> {
+    return this.snapshot.read(range, limit).pipe(
       Effect.catch((error) => this.fail(error)),
       Effect.flatMap((reading) =>
         this.while(() => {
@@ -108,17 +108,25 @@ export class Try {
     })
   }
 
-  range(range: KeyRange.KeyRange): Effect.Effect<ReadonlyArray<KeyValue>> {
-    return this.while(() =>
-      Effect.map(
-        Effect.forEach(withoutReceipts(range), (piece) => this.read(piece)),
-        (readings) =>
-          this.writes.over(
-            range,
-            readings.flatMap(({ kvs }) => kvs)
-          )
-      )
-    )
+  /**
+   * The first keys of a range, after its own writes. Where keys that were found are deleted by them, it is read on until
+   * there are as many as were asked for.
+   */
+  range(range: KeyRange.KeyRange, limit: number): Effect.Effect<ReadonlyArray<KeyValue>> {
+    const readOn = (
+      [piece, ...others]: ReadonlyArray<KeyRange.KeyRange>,
+      found: ReadonlyArray<KeyValue>
+    ): Effect.Effect<ReadonlyArray<KeyValue>> => {
+      if (piece === undefined) return Effect.succeed(this.writes.over(range, found).slice(0, limit))
+      return Effect.flatMap(this.read(piece, limit), (reading) => {
+        const all = [...found, ...reading.kvs]
+        const left = [...behind(piece, reading.range), ...others]
+        const seen = left[0] === undefined ? range : KeyRange.interval(range.key, left[0].key)
+        const shown = this.writes.over(seen, all)
+        return shown.length < limit ? readOn(left, all) : Effect.succeed(shown.slice(0, limit))
+      })
+    }
+    return this.while(() => readOn(withoutReceipts(range), []))
   }
 
   put(key: Uint8Array, value: Uint8Array, lease: LeaseId | undefined): Effect.Effect<void> {

@@ -35,6 +35,10 @@ export const isBefore = (end: Uint8Array, key: Uint8Array): boolean =>
 export const upTo = (first: Uint8Array, end: Uint8Array): KeyRange.KeyRange =>
   Keys.isUnbounded(end) ? KeyRange.from(first) : KeyRange.interval(first, end)
 
+/** What of a range is behind another one, with which it begins. */
+export const behind = (range: KeyRange.KeyRange, { end }: KeyRange.KeyRange): ReadonlyArray<KeyRange.KeyRange> =>
+  end.length === 0 || Keys.isUnbounded(end) || isBefore(range.end, end) ? [] : [upTo(end, range.end)]
+
 /** What of a range is not in another one, which has an end. */
 const outside = (range: KeyRange.KeyRange, hole: KeyRange.KeyRange): ReadonlyArray<KeyRange.KeyRange> => {
   if (isBefore(range.end, hole.key) || isBefore(hole.end, range.key)) return [range]

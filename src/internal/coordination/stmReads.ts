@@ -15,12 +15,22 @@ import type * as EtcdKv from "../../EtcdKv.ts"
 import type { KeyValue } from "../../EtcdResponse.ts"
 import * as KeyRange from "../../KeyRange.ts"
 import * as Keys from "../keys.ts"
-import { contains, isSingle, nameOfRange } from "./stmRanges.ts"
+import { contains, covers, isSingle, nameOfRange } from "./stmRanges.ts"
 
 /** A range, which may be that of one key, and what there is in it. */
 export interface Reading {
   readonly range: KeyRange.KeyRange
   readonly kvs: ReadonlyArray<KeyValue>
+}
+
+/**
+ * What the first keys of a range say, where there may be more. What comes after the last of them was not read: so it is
+ * nobody's conflict.
+ */
+const upToLimit = ({ kvs, range }: Reading, limit: number): Reading => {
+  const last = kvs[limit - 1]
+  if (last === undefined || isSingle(range)) return { range, kvs }
+  return { range: KeyRange.interval(range.key, Keys.next(last.key)), kvs: kvs.slice(0, limit) }
 }
 
 /** What was read. */
@@ -54,9 +64,16 @@ export class Readings {
     return this.wide.find(({ range }) => contains(range, key))
   }
 
-  /** Without keys that are in ranges anyway. */
+  /** A range that was read with which this one begins. */
+  beginning(range: KeyRange.KeyRange): Reading | undefined {
+    return this.wide.find((one) => Keys.compare(one.range.key, range.key) === 0 && covers(range, one.range))
+  }
+
+  /** Without what is in wider ones anyway. */
   get all(): ReadonlyArray<Reading> {
-    return [...this.byRange.values()].filter(({ range }) => !isSingle(range) || this.around(range.key) === undefined)
+    return [...this.byRange.values()].filter(
+      (reading) => !this.wide.some((other) => other !== reading && covers(other.range, reading.range))
+    )
   }
 
   /** Something that is not as it is in other readings of the same, by a name. */
@@ -97,31 +114,34 @@ export class Snapshot {
     this.revision = fresh?.revision
   }
 
-  read(range: KeyRange.KeyRange): Effect.Effect<Reading, EtcdError> {
-    const known = this.readings.find(range) ?? this.known?.find(range)
-    return known === undefined ? this.fetch(range) : Effect.succeed(known)
+  /** Reads a range or, where there is a limit, the beginning of it. */
+  read(range: KeyRange.KeyRange, limit: number): Effect.Effect<Reading, EtcdError> {
+    const beginning = Number.isFinite(limit) ? this.readings.beginning(range) : undefined
+    const known = this.readings.find(range) ?? beginning ?? this.known?.find(range)
+    const reading = known === undefined ? this.fetch(range, limit) : Effect.succeed(known)
+    return Effect.map(reading, (reading) => upToLimit(reading, limit))
   }
 
-  private fetch(range: KeyRange.KeyRange): Effect.Effect<Reading, EtcdError> {
+  private fetch(range: KeyRange.KeyRange, limit: number): Effect.Effect<Reading, EtcdError> {
     return this.revision === undefined
-      ? this.first.withPermit(this.fetchFirst(range))
-      : this.fetchAt(range, this.revision)
+      ? this.first.withPermit(this.fetchFirst(range, limit))
+      : this.fetchAt(range, limit, this.revision)
   }
 
   /** Of those that are asked at the same time, one is the first. */
-  private fetchFirst(range: KeyRange.KeyRange): Effect.Effect<Reading, EtcdError> {
+  private fetchFirst(range: KeyRange.KeyRange, limit: number): Effect.Effect<Reading, EtcdError> {
     return Effect.suspend(() => {
-      if (this.revision !== undefined) return this.fetchAt(range, this.revision)
-      return Effect.map(this.kv.range(range), ({ header, kvs }) => {
+      if (this.revision !== undefined) return this.fetchAt(range, limit, this.revision)
+      return Effect.map(this.kv.range(range, { limit }), ({ header, kvs }) => {
         this.revision = header.revision
         return { range, kvs }
       })
     })
   }
 
-  private fetchAt(range: KeyRange.KeyRange, revision: bigint): Effect.Effect<Reading, EtcdError> {
-    return this.kv.range(range, { revision, serializable: true }).pipe(
-      Effect.catchReason("EtcdError", "FutureRevision", () => this.kv.range(range, { revision })),
+  private fetchAt(range: KeyRange.KeyRange, limit: number, revision: bigint): Effect.Effect<Reading, EtcdError> {
+    return this.kv.range(range, { limit, revision, serializable: true }).pipe(
+      Effect.catchReason("EtcdError", "FutureRevision", () => this.kv.range(range, { limit, revision })),
       Effect.map(({ kvs }) => ({ range, kvs }))
     )
   }
