@@ -494,18 +494,29 @@ class Reader {
 
   /** What has more than seven bytes: the first seven make one number, and the others another. */
   private bigVarint(): bigint {
-    let [low, high] = [0, 0]
-    let factor = 1
-    for (let count = 0; count < 10; count++) {
-      const byte = this.bytes[this.at++]
-      if (byte === undefined) break
-      if (count < 7) low += (byte & 127) * factor
-      else high += (byte & 127) * factor
-      factor = count === 6 ? 1 : factor * 128
-      if (byte < 128) return BigInt.asUintN(64, (BigInt(high) << shift49) | BigInt(low))
-    }
+    const low = this.sevenBits(7)
+    if (this.isLast) return BigInt(low)
+    const high = this.sevenBits(3)
+    if (this.isLast) return BigInt.asUintN(64, (BigInt(high) << shift49) | BigInt(low))
     this.failed = true
     return 0n
+  }
+
+  /** Whether what was read last was the end of a number. */
+  private isLast = false
+
+  private sevenBits(most: number): number {
+    this.isLast = false
+    let value = 0
+    let factor = 1
+    for (let count = 0; count < most && !this.isLast; count++) {
+      const byte = this.bytes[this.at++]
+      if (byte === undefined) break
+      value += (byte & 127) * factor
+      factor *= 128
+      this.isLast = byte < 128
+    }
+    return value
   }
 
   flag(): boolean {
