@@ -73,7 +73,10 @@ const answers: Readonly<Record<string, (stream: ServerHttp2Stream, message: Buff
     stream.end(encode(Proto.StatusResponseSchema, { header: header(), version: "3.7.1", leader: 1n }))
 }
 
-const server = createServer({ settings: { initialWindowSize: 1 << 20 } }).on("stream", (stream, headers) => {
+/** All keys in one answer, and all changes at once, are more than a session may hold otherwise. */
+const options = { maxSessionMemory: 1024, settings: { initialWindowSize: 1 << 20 } }
+
+const server = createServer(options).on("stream", (stream, headers) => {
   const answer = answers[String(headers[":path"])]
   stream.on("error", () => {})
   stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true })
