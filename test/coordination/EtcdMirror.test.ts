@@ -183,6 +183,25 @@ describe("a mirror", () => {
       }).pipe(Effect.scoped)
     )
 
+    it.effect("tells what one revision did as it did it, however much that is", () =>
+      Effect.gen(function* () {
+        const hundred = (n: number) =>
+          EtcdTxn.commit(
+            EtcdTxn.all(Array.from({ length: 100 }, (_, key) => EtcdTxn.put(`much/${n % 2}/${n * 100 + key}`, "")))
+          )
+        yield* Effect.forEach(Array.from({ length: 42 }).keys(), hundred, { concurrency: 8 })
+        const mirror = yield* EtcdMirror.make("much/")
+        const pull = yield* Stream.toPull(mirror.changes)
+        yield* pull
+        const gone = ["much/1/", "much/0/"].map((prefix) => EtcdTxn.delete(KeyRange.prefix(prefix)))
+        yield* EtcdTxn.commit(EtcdTxn.all(gone))
+        const [change] = yield* pull
+        assert(change._tag === "Update")
+        assert.deepStrictEqual([change.history, change.events.length], ["complete", 4200])
+        assert.match(change.events[0]!.key, /^much\/1/)
+      }).pipe(Effect.scoped)
+    )
+
     it.effect("comes to a revision that only other keys have brought, by progress or by comparing", () =>
       Effect.gen(function* () {
         const watch = yield* EtcdWatch.EtcdWatch
@@ -330,7 +349,11 @@ describe("a mirror whose server", () => {
       const services = Context.make(EtcdKv.EtcdKv, kv).pipe(
         Context.add(EtcdWatch.EtcdWatch, yield* EtcdWatch.fromClient(client))
       )
+      // What the values are made of does not show from outside.
+      const queries = EtcdStore.make("q/", Schema.URLSearchParams)
+      yield* Effect.provideContext(queries.put("a", new URLSearchParams("n=1")), services)
       yield* Effect.forEach(["a", "b", "c", "other"], (key) => kv.put(`w/${key}`, "old"))
+      const ofStore = yield* Effect.provideContext(EtcdMirror.make(queries), services)
       const mirror = yield* Effect.provideContext(EtcdMirror.make("w/"), services)
       const quiet = yield* Effect.provideContext(EtcdMirror.make("nothing/"), services)
       const { all, got } = yield* replaying(mirror)
@@ -340,7 +363,9 @@ describe("a mirror whose server", () => {
       yield* node.stop
       rmSync(dataDir, { recursive: true })
       yield* node.start
-      yield* kv.put("w/b", "new").pipe(Effect.retry(Schedule.spaced(20)))
+      const putAgain = queries.put("a", new URLSearchParams("n=2")).pipe(Effect.retry(Schedule.spaced(20)))
+      assert.strictEqual((yield* Effect.provideContext(putAgain, services)).revision, 2n)
+      yield* kv.put("w/b", "new")
       const { header } = yield* kv.put("w/d", "new")
       const view = yield* mirror.fresh
       assert.isBelow(Number(view.revision), 5)
@@ -349,6 +374,9 @@ describe("a mirror whose server", () => {
       assert.deepStrictEqual(all().map, new Map(view))
       assert.isTrue(got.some((change) => change._tag === "Update" && change.history === "lost"))
       assert.strictEqual((yield* Fiber.join(waiting)).reason._tag, "RevisionRegressed")
+      // Written at the same revisions, and yet another value.
+      const query = Option.getOrThrow((yield* ofStore.fresh).get("a"))
+      assert.strictEqual(String(Result.getOrThrow(query).value), "n=2")
       // Nothing is different for this one, and yet it is told.
       yield* quiet.fresh
       yield* until(() => ofQuiet.got.length > 1)

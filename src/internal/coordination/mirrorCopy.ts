@@ -27,11 +27,11 @@ export interface Kind<A> {
   readonly decode: (kvs: ReadonlyArray<KeyValue>) => Effect.Effect<ReadonlyArray<A>>
   /** The revision that wrote a value. */
   readonly modRevisionOf: (value: A) => bigint | undefined
-  /** Whether values of two histories are the same. */
+  /** Whether values of two histories are surely the same. */
   readonly isSame: (a: A, b: A) => boolean
 }
 
-/** How much is kept for those who read the changes one revision at a time. */
+/** How much is kept for those who read the changes one revision at a time. The last one is, however much it is. */
 const mostKept = 4096
 
 const weightOf = (events: ReadonlyArray<unknown>): number => 1 + events.length
@@ -123,7 +123,6 @@ export class Copy<A> {
   private kept = 0
   /** When the store went back last, by the sequence. */
   private lostAt = 0
-  private lastKind: Update<A>["history"] = "complete"
 
   constructor(kind: Kind<A>) {
     this.kind = kind
@@ -268,12 +267,11 @@ export class Copy<A> {
   private step(revision: bigint, events: ReadonlyArray<Event<A>>, history: Update<A>["history"]): void {
     this.revision = revision
     this.sequence++
-    this.lastKind = history
     if (history === "lost") this.lostAt = this.sequence
     if (this.readers === 0) return
     this.updates.push({ _tag: "Update", revision, events, history })
     this.kept += weightOf(events)
-    while (this.kept > mostKept) this.kept -= weightOf(this.updates.shift()!.events)
+    while (this.kept > mostKept && this.updates.length > 1) this.kept -= weightOf(this.updates.shift()!.events)
   }
 
   /** It is known by other means that at this revision the keys are what they are in the view. */
@@ -335,7 +333,6 @@ export class Copy<A> {
     const events = this.map.since(place.map).map(eventOf)
     const isLost = this.lostAt > place.sequence
     if (events.length === 0 && !isLost) return []
-    const history = isLost ? "lost" : missed === 1 ? this.lastKind : "joined"
-    return [{ _tag: "Update", revision: this.revision, events, history }]
+    return [{ _tag: "Update", revision: this.revision, events, history: isLost ? "lost" : "joined" }]
   }
 }
