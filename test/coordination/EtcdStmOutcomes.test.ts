@@ -13,7 +13,7 @@ import * as EtcdError from "../../src/EtcdError.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdProcess from "../../src/EtcdProcess.ts"
-import { Lease } from "../../src/internal/proto/rpc_pb.ts"
+import { AlarmRequest_AlarmAction, AlarmType, KV, Lease, Maintenance } from "../../src/internal/proto/rpc_pb.ts"
 import * as Time from "../../src/internal/time.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { type Fate, losing } from "../support/coordination/losing.ts"
@@ -186,6 +186,34 @@ layer(live)((it) => {
         }
         // Nobody was harmed by leases that there are none of.
         yield* EtcdStm.tx(add("orphan", 1), { receipt: true })
+      })
+    )
+
+    it.effect("with a receipt is known to be applied, or not, where it is refused for want of space", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdClient.EtcdClient
+        const kv = yield* EtcdKv.EtcdKv
+        const alarm = (action: AlarmRequest_AlarmAction) =>
+          client.unary(Maintenance.method.alarm, { action, alarm: AlarmType.NOSPACE })
+        const write = EtcdStm.tx(add("full", 1), { receipt: true })
+        yield* write
+        // What just fits no more is applied, and refused all the same.
+        const barely: EtcdClient.Client["unary"] = (method, request, options) => {
+          const call = client.unary(method, request, options)
+          return (method as object) === KV.method.txn ? Effect.andThen(call, Effect.fail(EtcdError.make(full))) : call
+        }
+        const full = new EtcdError.NoSpace({ message: "There is no space.", outcome: "unknown" })
+        yield* through({ ...client, unary: barely })(write)
+        assert.deepStrictEqual(yield* kv.getString("full"), Option.some("2"))
+        const { message, outcome, reason } = yield* Effect.acquireUseRelease(
+          alarm(AlarmRequest_AlarmAction.ACTIVATE),
+          () => Effect.flip(write),
+          () => Effect.orDie(alarm(AlarmRequest_AlarmAction.DEACTIVATE))
+        )
+        assert.deepStrictEqual([reason._tag, outcome], ["NoSpace", "not-applied"])
+        assert.include(message, "It was not applied.")
+        yield* write
+        assert.deepStrictEqual(yield* kv.getString("full"), Option.some("3"))
       })
     )
 

@@ -369,6 +369,8 @@ const describe = (error: TransportError, call: Call): string => {
   return told === "" ? `gRPC status ${error.code} without a message` : told
 }
 
+const unknownOutcome = "Whether it was applied is unknown."
+
 /**
  * The error of a call that failed in the transport or at the server.
  *
@@ -382,11 +384,7 @@ export const fromTransport = (error: TransportError, call: Call): EtcdError.Etcd
   const method = displayName(call.method)
   const told = describe(error, call)
   const where = told.includes(call.endpoint) ? method : `${method} at ${call.endpoint}`
-  const message = [
-    sentence(`${where} failed: ${told}`),
-    known.advice,
-    outcome === "unknown" ? "Whether it was applied is unknown." : ""
-  ]
+  const message = [sentence(`${where} failed: ${told}`), known.advice, outcome === "unknown" ? unknownOutcome : ""]
   return EtcdError.make(
     known.reason({
       message: message.filter((part) => part !== "").join(" "),
@@ -439,3 +437,10 @@ export const retold = (
   const cause = reason.cause === undefined ? {} : { cause: reason.cause }
   return EtcdError.make(new Reason({ ...reason, ...cause, ...fields }))
 }
+
+/** The same failure, of which has turned out what came of it. */
+export const turnedOutNotApplied = (error: EtcdError.EtcdError): EtcdError.EtcdError =>
+  retold(error, {
+    message: error.reason.message.replace(unknownOutcome, "It was not applied."),
+    outcome: "not-applied"
+  })

@@ -27,6 +27,7 @@ import * as EtcdTxn from "../../EtcdTxn.ts"
 import * as Reasons from "../client/reasons.ts"
 import { blamesEndpoint } from "../client/retryRules.ts"
 import * as Keys from "../keys.ts"
+import * as LeaseRequests from "../lease/requests.ts"
 import * as Time from "../time.ts"
 import { covers, isSingle, nameOf } from "./stmRanges.ts"
 import { type Fresh, Readings, type Snapshot } from "./stmReads.ts"
@@ -265,13 +266,25 @@ const make = (client: EtcdClient.Client, time: Time.Time) => {
       return undefined
     })
 
+  /**
+   * No receipt: the commit may come yet. But where it was refused for want of space, that is an answer to it, which etcd
+   * gives whether or not it applies it just so. So, as long as the receipt would be there still, it was not applied.
+   */
+  const withoutTrace = ({ lease }: Receipts.Receipt, first: EtcdError.EtcdError) =>
+    first.reason._tag === "NoSpace"
+      ? Effect.matchEffect(LeaseRequests.timeToLive(client, lease, false, {}), {
+          onFailure: () => Effect.fail(first),
+          onSuccess: () => Effect.fail(Reasons.turnedOutNotApplied(first))
+        })
+      : Effect.fail(first)
+
   /** The last means: what was applied, if anything was, left its receipt. */
-  const look = ({ key }: Receipts.Receipt, first: EtcdError.EtcdError): Effect.Effect<Committed, EtcdError.EtcdError> =>
-    Effect.matchEffect(kv.get(key), {
+  const look = (receipt: Receipts.Receipt, first: EtcdError.EtcdError): Effect.Effect<Committed, EtcdError.EtcdError> =>
+    Effect.matchEffect(kv.get(receipt.key), {
       onFailure: () => Effect.fail(first),
-      onSuccess: (receipt) =>
-        Option.match(verdictOf(receipt), {
-          onNone: () => Effect.fail(first),
+      onSuccess: (kv) =>
+        Option.match(verdictOf(kv), {
+          onNone: () => withoutTrace(receipt, first),
           onSome: (revision) => Effect.succeed(committed(revision))
         })
     })
