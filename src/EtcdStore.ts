@@ -32,7 +32,8 @@ import * as KeyRange from "./KeyRange.ts"
 
 /**
  * A value does not fit the schema: one that was read and does not decode, or one that was to be written and does not
- * encode (it was not sent). The message names the key, and `cause` is the `SchemaError` that says what does not fit.
+ * encode (it was not sent). The message names the key, and `cause` is the `SchemaError` that says what does not fit, or
+ * what a transformation of the schema has thrown.
  *
  * @category errors
  * @since 0.1.0
@@ -483,6 +484,10 @@ const unencodable = (key: Uint8Array) => (cause: unknown) =>
     cause
   })
 
+/** What a schema throws is about the value, too: one that anybody may have written ends nobody's program. */
+const orThrown = <A, E, R>(coding: Effect.Effect<A, E, R>): Effect.Effect<A, unknown, R> =>
+  Effect.catchDefect(coding, (thrown) => Effect.fail<unknown>(thrown))
+
 const codecOf = <A, RD, RE>(schema: Schema.ConstraintCodec<A, unknown, RD, RE>, format: Format) => {
   const outer = format === "bytes" ? raw : utf8
   const codec: Schema.ConstraintCodec<A, unknown, RD, RE> =
@@ -491,10 +496,13 @@ const codecOf = <A, RD, RE>(schema: Schema.ConstraintCodec<A, unknown, RD, RE>, 
   const toEncoded = Schema.encodeUnknownEffect(codec)
   return {
     decode: (kv: EtcdResponse.KeyValue): Effect.Effect<A, EtcdSchemaError, RD> =>
-      Effect.mapError(Effect.flatMap(Effect.fromResult(outer.fromBytes(kv.value)), fromEncoded), undecodable(kv)),
+      Effect.mapError(
+        orThrown(Effect.flatMap(Effect.fromResult(outer.fromBytes(kv.value)), fromEncoded)),
+        undecodable(kv)
+      ),
     encode: (key: Uint8Array, value: A): Effect.Effect<Uint8Array, EtcdSchemaError, RE> =>
       Effect.mapError(
-        Effect.flatMap(toEncoded(value), (encoded) => Effect.fromResult(outer.toBytes(encoded))),
+        orThrown(Effect.flatMap(toEncoded(value), (encoded) => Effect.fromResult(outer.toBytes(encoded)))),
         unencodable(key)
       )
   }

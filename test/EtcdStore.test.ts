@@ -5,9 +5,12 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as SchemaTransformation from "effect/SchemaTransformation"
 import * as Stream from "effect/Stream"
 import { expectTypeOf } from "vitest"
+import * as EtcdMirror from "../src/coordination/EtcdMirror.ts"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdId from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
@@ -170,6 +173,37 @@ describe("EtcdStore.make", () => {
         assert(unread._tag === "EtcdSchemaError")
         assert.deepStrictEqual(unread.keyBytes, whole)
       })
+    )
+
+    it.effect("what the schema throws is an error that names the key as well", () =>
+      Effect.gen(function* () {
+        const refuse = (what: unknown) => {
+          throw new Error(`not ${what}`)
+        }
+        const decode = (text: string) => (text === "bad" ? refuse(text) : text)
+        const encode = (text: string) => (text === "worse" ? refuse(text) : text)
+        const schema = Schema.String.pipe(
+          Schema.decodeTo(Schema.String, SchemaTransformation.transform({ decode, encode }))
+        )
+        const store = EtcdStore.make("throws/", schema, { format: "text" })
+        yield* store.put("a", "bad")
+        yield* store.put("b", "good")
+        for (const failing of [
+          store.get("a"),
+          store.list(),
+          Stream.runDrain(store.stream()),
+          store.put("a", "worse")
+        ]) {
+          const error = yield* Effect.flip(failing as Effect.Effect<unknown, EtcdStore.EtcdSchemaError, EtcdKv.EtcdKv>)
+          assert.strictEqual(error._tag, "EtcdSchemaError")
+          assert.match(error.message, /"throws\/a".* does not fit the schema.*not (bad|worse)/)
+        }
+        assert.strictEqual((yield* store.list({ onInvalid: "skip" })).entries.length, 1)
+        // One that anybody wrote does not end the mirror.
+        const mirror = yield* EtcdMirror.make(store)
+        const values = Array.from(yield* mirror.view, ([, decoded]) => Result.getOrUndefined(decoded)?.value)
+        assert.deepStrictEqual(values, [undefined, "good"])
+      }).pipe(Effect.scoped)
     )
 
     it.effect("what does not fit the schema is an error that names the key", () =>
