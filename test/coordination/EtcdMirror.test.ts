@@ -2,6 +2,7 @@ import { rmSync } from "node:fs"
 import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it, layer } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -27,6 +28,7 @@ import type { KeyValue } from "../../src/EtcdResponse.ts"
 import * as EtcdStore from "../../src/EtcdStore.ts"
 import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as EtcdWatch from "../../src/EtcdWatch.ts"
+import * as Time from "../../src/internal/time.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { start } from "../support/effects.ts"
 import { freeze, temporaryDirectory, until } from "../support/machine.ts"
@@ -247,6 +249,28 @@ describe("a mirror", () => {
         yield* EtcdKv.put("elsewhere", "4")
         assert.strictEqual((yield* Fiber.join(waiting)).size, 0)
         yield* Fiber.interrupt(given)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("is not kept waiting by who waits for what is far away", () =>
+      Effect.gen(function* () {
+        const clock = yield* Clock.Clock
+        const pauses: Array<number> = []
+        const sleep = (duration: Duration.Duration) => {
+          const millis = Duration.toMillis(duration)
+          pauses.push(millis)
+          // Those that grow do not end here.
+          return millis <= 50 ? clock.sleep(duration) : Effect.never
+        }
+        const time = Time.fromClock(Object.create(clock, { sleep: { value: sleep } }))
+        const mirror = yield* Effect.provideService(EtcdMirror.make("patient/"), Time.Time, time)
+        const far = yield* start(mirror.awaitRevision(1n << 62n))
+        yield* until(() => pauses.some((millis) => millis > 50 && millis <= 1000))
+        for (let n = 0; n < 3; n++) {
+          yield* EtcdKv.put("elsewhere", "1")
+          yield* mirror.fresh
+        }
+        assert.isUndefined(far.pollUnsafe())
       }).pipe(Effect.scoped)
     )
 

@@ -37,7 +37,7 @@ export interface Request<A> {
   readonly time: Time.Time
 }
 
-/** The pauses between tries to prove something, in milliseconds. */
+/** The pauses between tries to prove something, in milliseconds. Who comes anew waits for the first at most. */
 const firstPause = 50
 const longestPause = 1000
 
@@ -77,7 +77,7 @@ export class Follower<A> {
   currentAt = Number.NEGATIVE_INFINITY
   isConnected = false
   private readonly request: Request<A>
-  /** Open while somebody waits for a revision. */
+  /** Opens when somebody begins to wait for a revision. */
   private readonly hasWants = Latch.makeUnsafe(false)
   /** Completes when the watch is to be begun anew. */
   private abandoned = Deferred.makeUnsafe<void>()
@@ -198,13 +198,19 @@ export class Follower<A> {
   private readonly proveAll: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     const { copy, request } = this
     const isDone = copy.until(() => !copy.isWanting)
-    for (let tries = 1; copy.isWanting; tries++) {
+    for (let tries = 1; copy.isWanting; tries = this.hasWants.isOpen() ? 1 : tries + 1) {
+      this.hasWants.closeUnsafe()
       const asked = Effect.exit(request.watch.requestProgress)
       const exit = yield* Effect.raceFirst(asked, Effect.as(isDone, Exit.void))
       const mustCompare = isUnsupported(exit) || tries % patientTries === 0
       if (mustCompare && copy.isWanting) yield* Effect.ignore(this.compare)
       if (!copy.isWanting) return
-      yield* Effect.raceFirst(isDone, Time.sleep(request.time, Math.min(firstPause * 2 ** (tries - 1), longestPause)))
+      const rest = Math.min(firstPause * 2 ** (tries - 1), longestPause) - firstPause
+      const pause = Effect.andThen(
+        Time.sleep(request.time, firstPause),
+        Effect.raceFirst(this.hasWants.await, Time.sleep(request.time, rest))
+      )
+      yield* Effect.raceFirst(isDone, pause)
     }
   })
 
