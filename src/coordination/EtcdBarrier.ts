@@ -241,7 +241,6 @@ const runTogether = <A, E, R>(
     ([result]) => result
   )
   return Held.during(entry, { fence: false, overrun: undefined, tell: placeLost }, Context.empty(), work, restore).pipe(
-    Effect.ensuring(Rounds.tidy(entry)),
     Effect.flatMap((end) => Hold.conclude(end, placeLost))
   )
 }

@@ -15,6 +15,7 @@ import * as EtcdLease from "../../src/EtcdLease.ts"
 import * as EtcdProcess from "../../src/EtcdProcess.ts"
 import * as EtcdWatch from "../../src/EtcdWatch.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
+import { faulty } from "../support/coordination/faults.ts"
 import { silencing } from "../support/coordination/silencing.ts"
 import { start } from "../support/effects.ts"
 import { makeRandom } from "../support/random.ts"
@@ -273,6 +274,28 @@ describe("EtcdBarrier", () => {
         assert.deepStrictEqual(yield* Effect.all([again, again, again], { concurrency: 3 }), [1, 1, 1])
         assert.deepStrictEqual(yield* keysBelow("swept"), [])
       })
+    )
+
+    it.effect("leaves no round behind that somebody began who has not heard of it, however late that arrives", () =>
+      Effect.gen(function* () {
+        for (const fates of [["ok", "lost"], ["ok", "late"], ["lost"], ["late"]] as const) {
+          const client = faulty(yield* EtcdClient.EtcdClient)
+          const session = yield* EtcdSession.fromClient(client.client)
+          yield* session.current
+          client.fates.Txn = [...fates]
+          const other = yield* start(EtcdBarrier.together(Effect.never, "unheard", 2))
+          yield* queued("unheard", 1)
+          const fiber = yield* EtcdBarrier.together(Effect.never, "unheard", 2).pipe(
+            Effect.provideService(EtcdSession.EtcdSession, session),
+            Effect.onExit(() => client.arrive),
+            start
+          )
+          yield* until(() => (client.calls.Txn ?? 0) >= fates.length)
+          yield* Fiber.interrupt(fiber)
+          yield* Fiber.interrupt(other)
+          yield* Effect.repeat(keysBelow("unheard"), { until: (kvs) => kvs.length === 0 })
+        }
+      }).pipe(Effect.scoped)
     )
 
     it.effect("a round is lost for all who are of it when somebody removes it", () =>

@@ -1,17 +1,18 @@
 /**
- * Who waits for a lock, permits or an election, or has them, is interrupted after any operation of any fiber that works for
- * it. Nothing is left.
+ * Who waits for a lock, permits, an election or others at a barrier, or has them, is interrupted after any operation of any
+ * fiber that works for it. Nothing is left.
  *
  * Some of the operations are taken by chance; `SWEEP=all` takes them all, which takes minutes.
  */
 import process from "node:process"
 import { assert, describe, layer } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
+import * as EtcdBarrier from "../../src/coordination/EtcdBarrier.ts"
 import * as EtcdElection from "../../src/coordination/EtcdElection.ts"
 import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
 import * as EtcdSemaphore from "../../src/coordination/EtcdSemaphore.ts"
@@ -73,8 +74,8 @@ const semaphore = EtcdSemaphore.make("swept/semaphore", { permits: 2 })
 const election = EtcdElection.make("swept")
 
 /** But for the limit of the semaphore, which stays. */
-const isEmpty = Effect.map(EtcdKv.range(KeyRange.prefix("swept/")), ({ kvs }) =>
-  kvs.every(({ lease }) => Option.isNone(lease))
+const isEmpty = Effect.map(EtcdKv.range(KeyRange.prefix("swept/"), { keysOnly: true }), ({ kvs }) =>
+  kvs.every(({ keyString }) => keyString === `${semaphore.name}/permits`)
 )
 
 /** Nobody stands in line any more, nor is anything left in the session. */
@@ -123,7 +124,16 @@ const ways: { readonly [title in string]: Way } = {
     run: Effect.scoped(Effect.andThen(EtcdElection.campaign(election, "me"), Effect.yieldNow)),
     other: locked
   },
-  whileElected: { run: EtcdElection.whileElected(Effect.yieldNow, election, "me"), other: locked }
+  whileElected: { run: EtcdElection.whileElected(Effect.yieldNow, election, "me"), other: locked },
+  together: {
+    run: EtcdBarrier.together(Effect.yieldNow, "swept/barrier", 1),
+    other: Effect.gen(function* () {
+      const begun = yield* Deferred.make<void>()
+      const work = Effect.andThen(Deferred.succeed(begun, undefined), Effect.never)
+      yield* Effect.forkScoped(EtcdBarrier.together(work, "swept/barrier", 1))
+      yield* Deferred.await(begun)
+    })
+  }
 }
 
 const outcomes: { readonly [title in string]: ReadonlyArray<Fate> } = {

@@ -71,6 +71,8 @@ export interface Whole<out E = never> {
   readonly coming: (enter: EtcdTxn.Op<Coming>, look: EtcdTxn.Op<Coming>) => EtcdTxn.Op<Coming>
   /** `own` is undefined for an entry that was not allowed to come in. */
   readonly judge: (own: Standings.Standing | undefined, state: Standings.State) => Verdict<E>
+  /** What is to be done when an entry has left; it may be done again. */
+  readonly afterwards?: Effect.Effect<void, EtcdError> | undefined
 }
 
 /** What of an entry that wants to come in. */
@@ -551,13 +553,20 @@ const deleteOnce = ({ keys, revision, session }: Entry): Effect.Effect<unknown, 
 
 const isLeaseGone = ({ incarnation: { lease } }: Entry): boolean => lease.loss !== undefined
 
+const afterwards = ({ spec: { places } }: Entry): Effect.Effect<void, EtcdError> =>
+  Effect.forEach(places, ({ rule }) => (rule._tag === "Whole" && rule.afterwards) || Effect.void, { discard: true })
+
 const end = (entry: Entry): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { incarnation, isUncertain, keys, session } = entry
-    if (entry.revision !== 0n) yield* Outage.untilDone(session, incarnation, deleteOnce(entry))
+    const after = afterwards(entry)
+    if (entry.revision !== 0n) {
+      yield* Outage.untilDone(session, incarnation, deleteOnce(entry))
+      yield* isLeaseGone(entry) ? Effect.ignore(after) : Outage.untilDone(session, incarnation, after)
+    }
     if (isLeaseGone(entry)) return
     const removeOwn = (key: string) =>
-      Removal.evenWithoutSpace(session, [key], Removal.deleteOwn(session, incarnation, key))
+      Effect.andThen(Removal.evenWithoutSpace(session, [key], Removal.deleteOwn(session, incarnation, key)), after)
     if (isUncertain) yield* Removal.sweep(session, incarnation, keys, removeOwn)
     else for (const key of keys) incarnation.keys.delete(key)
   })

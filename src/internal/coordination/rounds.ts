@@ -97,10 +97,22 @@ const done = (participants: number): string => self({ participants, done: true }
 
 // ── writing ──
 
-/** Writes the round, if it is still as it was in that state. */
-const write = (session: Session.Session, name: string, state: Standings.State, round: Round) => {
+/**
+ * Writes the round, if it is still as it was in that state, and if the writer is still there: so nothing is written any more
+ * when that one has left, however late it arrives.
+ */
+const write = (
+  session: Session.Session,
+  name: string,
+  state: Standings.State,
+  writer: { readonly key: string; readonly revision: bigint },
+  round: Round
+) => {
   const key = `${name}/${beside}`
-  const compare = EtcdTxn.modRevision(key).equals(state.beside?.modRevision ?? 0n)
+  const compare = EtcdTxn.every([
+    EtcdTxn.modRevision(key).equals(state.beside?.modRevision ?? 0n),
+    EtcdTxn.createRevision(writer.key).equals(writer.revision)
+  ])
   return surely(session, EtcdTxn.make({ compare, success: EtcdTxn.put(key, encode(round)) }))
 }
 
@@ -137,15 +149,32 @@ const judge =
     const isNext = coming.length === state.standings.length && coming[participants - 1]?.key === own.key
     if (!isNext) return "waits"
     const members = coming.slice(0, participants).map(memberOf)
-    return Effect.asVoid(write(session, name, state, { to: own.revision, members }))
+    return Effect.asVoid(write(session, name, state, own, { to: own.revision, members }))
   }
+
+/** Removes what is known of a round when nobody of it is there any more. What stays is written over by the next one. */
+const removeRound = Effect.fnUntraced(function* (session: Session.Session, name: string) {
+  const key = `${name}/${beside}`
+  const { header, kvs } = yield* session.kv.range(Line.prefixOf(name))
+  const there = kvs.find(({ keyString }) => keyString === key)
+  const state = { revision: header.revision, standings: Line.standings(name, kvs), beside: there }
+  if (there === undefined || comingAfter(roundOf(state), state).length < state.standings.length) return
+  const compare = EtcdTxn.modRevision(key).equals(there.modRevision)
+  yield* session.txn.commit(EtcdTxn.make({ compare, success: EtcdTxn.delete(key) }))
+})
 
 export const specOf = <E>(session: Session.Session, barrier: Barrier<E>): Line.Spec<E> => ({
   places: [
     {
       name: barrier.name,
       kind: "own",
-      rule: { _tag: "Whole", beside, coming: (enter) => enter, judge: judge(session, barrier) }
+      rule: {
+        _tag: "Whole",
+        beside,
+        coming: (enter) => enter,
+        judge: judge(session, barrier),
+        afterwards: removeRound(session, barrier.name)
+      }
     }
   ],
   value: waiting(barrier.participants),
@@ -170,7 +199,8 @@ const endOf = (entry: Line.Entry, state: Standings.State): Option.Option<End> =>
   const present = new Set(there.map(({ key }) => key))
   const missing = round.members.filter(({ key }) => !present.has(key))
   if (missing.length === 0 && !there.every((one) => valueOf(one).done === true)) return Option.none()
-  return Option.some(Effect.asVoid(write(session, spec.places[0]!.name, state, { ...round, missing })))
+  const writer = { key: keys[0]!, revision }
+  return Option.some(Effect.asVoid(write(session, spec.places[0]!.name, state, writer, { ...round, missing })))
 }
 
 /** Waits until the round has ended of somebody who is of it, and says who was missing. */
@@ -196,27 +226,3 @@ export const finish = ({ incarnation, keys, revision, session }: Line.Entry, { p
     surely(session, EtcdTxn.make({ compare, success: EtcdTxn.put(key, done(participants), { lease }) }))
   )
 }
-
-const removeRound = Effect.fnUntraced(function* ({ session, spec }: Line.Entry) {
-  const { name } = spec.places[0]!
-  const key = `${name}/${beside}`
-  const { header, kvs } = yield* session.kv.range(Line.prefixOf(name))
-  const there = kvs.find(({ keyString }) => keyString === key)
-  const state = { revision: header.revision, standings: Line.standings(name, kvs), beside: there }
-  if (there === undefined || comingAfter(roundOf(state), state).length < state.standings.length) return
-  const compare = EtcdTxn.modRevision(key).equals(there.modRevision)
-  yield* session.txn.commit(EtcdTxn.make({ compare, success: EtcdTxn.delete(key) }))
-})
-
-/** How long that is waited for, in milliseconds. */
-const longestTidying = 1000
-
-/** Removes what is known of a round when nobody of it is there any more. What stays is written over by the next one. */
-export const tidy = (entry: Line.Entry): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    const { background, time } = entry.session
-    const until = time.now() + longestTidying
-    return Effect.flatMap(background.run(Effect.ignore(removeRound(entry)), until), (task) =>
-      background.await(task, until)
-    )
-  })
