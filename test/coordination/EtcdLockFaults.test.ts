@@ -560,9 +560,9 @@ describe("EtcdLock", () => {
       const [dataDir, backup] = [NodePath.join(directory, "data"), NodePath.join(directory, "backup")]
       const node = yield* EtcdProcess.ephemeral({ dataDir }, { log: false })
       const { kv, session } = yield* connected(node.endpoints[0]!, { ttl: "1 minute" })
-      const acquire = (name: string) => EtcdLock.acquire(EtcdLock.make(name)).pipe(within(session))
-      const take = (name: string) =>
-        EtcdSemaphore.takeScoped(EtcdSemaphore.make(name, { permits: 1 }), 1).pipe(within(session))
+      const acquire = (name: string, by = session) => EtcdLock.acquire(EtcdLock.make(name)).pipe(within(by))
+      const take = (name: string, by = session) =>
+        EtcdSemaphore.takeScoped(EtcdSemaphore.make(name, { permits: 1 }), 1).pipe(within(by))
       const before = [yield* acquire("kept"), yield* take("kept/permits")]
       yield* node.stop
       NodeFs.cpSync(dataDir, backup, { recursive: true })
@@ -573,13 +573,24 @@ describe("EtcdLock", () => {
         )
       )
       const after = [yield* acquire("new"), yield* take("new/permits")]
+      const root = yield* EtcdClient.make({ endpoints: node.endpoints })
+      const mayWatch = Latch.makeUnsafe()
+      const late = EtcdSession.fromClient(
+        {
+          ...root,
+          bidirectional: (method, options) => Effect.andThen(mayWatch.await, root.bidirectional(method, options))
+        },
+        { ttl: "1 minute" }
+      )
+      const unwatched = [yield* acquire("unwatched", yield* late), yield* take("unwatched/permits", yield* late)]
       for (let n = 0; n < 20; n++) yield* kv.put("other", String(n))
       yield* node.signal("SIGKILL")
       yield* node.exit
       NodeFs.rmSync(dataDir, { recursive: true })
       NodeFs.cpSync(backup, dataDir, { recursive: true })
       yield* startAgain(node)
-      for (const held of [...before, ...after]) {
+      yield* mayWatch.open
+      for (const held of [...before, ...after, ...unwatched]) {
         assert.strictEqual((yield* held.lost).reason, "regressed")
         assert.isFalse(held.isHeldUnsafe())
       }

@@ -3,12 +3,12 @@
  *
  * @internal
  */
-import type { EtcdError, Reason } from "../../EtcdError.ts"
+import * as EtcdError from "../../EtcdError.ts"
 import { worthwhile } from "../client/retryRules.ts"
 import * as WatchRules from "../watch/rules.ts"
 
 /** What a client asks for once only, since nobody should wait for it without knowing, and which may pass nevertheless. */
-const passing: ReadonlySet<Reason["_tag"]> = new Set([
+const passing: ReadonlySet<EtcdError.Reason["_tag"]> = new Set([
   "NoSpace",
   "DeadlineExceeded",
   "Canceled",
@@ -23,10 +23,11 @@ const passing: ReadonlySet<Reason["_tag"]> = new Set([
 const internal = 13
 
 /** The client, or its service, has ended. */
-const isClosed = (error: EtcdError): boolean => WatchRules.isClientClosed(error) || error === WatchRules.closed
+const isClosed = (error: EtcdError.EtcdError): boolean =>
+  WatchRules.isClientClosed(error) || error === WatchRules.closed
 
 /** Whether time may mend it, by itself or by what those do who look after etcd. */
-export const mayPass = (error: EtcdError): boolean => {
+export const mayPass = (error: EtcdError.EtcdError): boolean => {
   const { reason } = error
   if (passing.has(reason._tag)) return true
   if (WatchRules.isLasting(error) || isClosed(error)) return false
@@ -36,12 +37,23 @@ export const mayPass = (error: EtcdError): boolean => {
 }
 
 /** Whether the store has gone back, or is another one. */
-export const isRegression = ({ reason: { _tag } }: EtcdError): boolean =>
+export const isRegression = ({ reason: { _tag } }: EtcdError.EtcdError): boolean =>
   _tag === "RevisionRegressed" || _tag === "ClusterIdMismatch"
 
 /**
  * Whether it says nothing about the keys that were looked at, and they may be seen again. Where no connection can come,
  * nothing is renewed either, so that it is the time of the lease that ends the wait.
  */
-export const onlyBlinds = (error: EtcdError): boolean =>
+export const onlyBlinds = (error: EtcdError.EtcdError): boolean =>
   !isRegression(error) && (mayPass(error) || WatchRules.isLasting(error))
+
+/** The store is behind a revision that it had. */
+export const regressed = (seen: bigint, current: bigint): EtcdError.EtcdError =>
+  EtcdError.make(
+    new EtcdError.RevisionRegressed({
+      message: `The store has gone back: it was at revision ${seen}, and is at ${current} now.`,
+      outcome: "not-applied",
+      seen,
+      current
+    })
+  )

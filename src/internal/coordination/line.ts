@@ -362,8 +362,13 @@ const lossBecause = (error: EtcdError): Session.Loss => ({
 const isOwn = ({ incarnation, revision }: Entry, { createRevision, lease }: KeyValue): boolean =>
   createRevision === revision && Option.contains(lease, incarnation.lease.id)
 
+/** Whether a key is not there any more as it was put. No store is behind that which has not gone back. */
 const isMissing = (entry: Entry, key: string): Effect.Effect<boolean, EtcdError> =>
-  Effect.map(entry.session.kv.range(key), ({ kvs }) => !kvs.some((kv) => isOwn(entry, kv)))
+  Effect.flatMap(entry.session.kv.range(key), ({ header, kvs }) =>
+    header.revision < entry.revision
+      ? Effect.fail(Failures.regressed(entry.revision, header.revision))
+      : Effect.succeed(!kvs.some((kv) => isOwn(entry, kv)))
+  )
 
 /** Waits until one of its keys is not there any more as it was put, and says why. */
 const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> => {
@@ -372,8 +377,9 @@ const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> =
       if (change._tag === "Revision") {
         return Effect.succeed(change.events.some(({ _tag, kv }) => _tag === "Delete" || !isOwn(entry, kv)))
       }
-      const isAfter = change._tag === "Created" && change.startRevision > entry.revision + 1n
-      return isAfter ? isMissing(entry, key) : Effect.succeed(false)
+      // Otherwise something is between, or the server lags behind, or the store has gone back.
+      const isSure = change._tag !== "Created" || change.startRevision === entry.revision + 1n
+      return isSure ? Effect.succeed(false) : isMissing(entry, key)
     }),
     Stream.filter((isGone) => isGone),
     Stream.runHead
@@ -383,6 +389,8 @@ const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> =
 
 /** It was seen that it is there no more. */
 const vanish = (entry: Entry, loss: Session.Loss): void => {
+  // All that stands on the lease is in the store that has gone back.
+  if (loss.reason === "regressed") Session.lose(entry.session, entry.incarnation, loss)
   settle(entry, loss)
   // It may be the lease that is gone.
   entry.session.leases.keeper.hasten(entry.incarnation.lease)

@@ -15,10 +15,11 @@ import type * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import * as EtcdError from "../../EtcdError.ts"
+import type * as EtcdError from "../../EtcdError.ts"
 import type { KeyValue } from "../../EtcdResponse.ts"
 import type * as EtcdWatch from "../../EtcdWatch.ts"
 import * as Time from "../time.ts"
+import * as Failures from "./failures.ts"
 import * as Outage from "./outage.ts"
 import type * as Session from "./session.ts"
 import * as Standings from "./standings.ts"
@@ -99,20 +100,12 @@ const replace = (view: View, kvs: ReadonlyArray<KeyValue>): void => {
   view.beside = kvs.find(({ keyString }) => keyString === view.besideKey)
 }
 
-const regressed = (seen: bigint, current: bigint): EtcdError.EtcdError =>
-  EtcdError.make(
-    new EtcdError.RevisionRegressed({
-      message: `The store has gone back: it was at revision ${seen}, and is at ${current} now.`,
-      outcome: "not-applied",
-      seen,
-      current
-    })
-  )
-
 const read = Effect.fnUntraced(function* (view: View) {
+  const revisions = [...view.followers.values()].map(({ revision }) => revision)
   const { header, kvs } = yield* view.session.kv.range(Standings.prefixOf(view.name))
-  const seen = view.state?.revision ?? 0n
-  if (header.revision < seen) return yield* Effect.fail(regressed(seen, header.revision))
+  for (const seen of [view.state?.revision ?? 0n, ...revisions]) {
+    if (header.revision < seen) return yield* Effect.fail(Failures.regressed(seen, header.revision))
+  }
   replace(view, kvs)
   publish(view, header.revision, [...view.followers.keys()])
 })
