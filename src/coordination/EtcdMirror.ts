@@ -8,7 +8,8 @@
  * How old may what it says be? A mirror looks at the store every ten seconds, or three times in `maxAge`: it reads the
  * store's revision, linearizably, and waits until its view is there. {@link Mirror.lag} says how long ago it began the
  * last look that ended well. Nothing else counts, since a server that is cut off from its cluster, or behind it, may go on
- * to tell of what is long past. With `maxAge` a read fails, or goes to the server, where the view may be older.
+ * to tell of what is long past. With `maxAge` a read fails, or goes to the server, where the view may be older. Where the
+ * wall clock has run ahead, the machine may have been suspended, and the view counts as so much older until the next look.
  *
  * To read what was just written, here or by somebody else, give its revision to {@link Mirror.awaitRevision};
  * {@link Mirror.fresh} is a linearizable read. Where the mirror's keys are quiet while others change, servers are asked

@@ -48,6 +48,9 @@ export const fromClock = (clock: Clock.Clock): Time => ({
   clock
 })
 
+/** How far the wall clock is ahead of real time. It runs ahead while the machine is suspended, and where it is set. */
+export const driftOf = (time: Time): number => time.clock.currentTimeMillisUnsafe() - time.now()
+
 /** Runs an effect in real time, with all that waits in it. */
 export const inRealTime = <A, E, R>(time: Time, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.provideService(effect, Clock.Clock, time.clock)

@@ -33,6 +33,7 @@ import * as KeyRange from "../../src/KeyRange.ts"
 import { start } from "../support/effects.ts"
 import { freeze, temporaryDirectory, until } from "../support/machine.ts"
 import { replaying } from "../support/mirror.ts"
+import { wallClock } from "../support/time.ts"
 
 const live = Layer.provideMerge(EtcdTxn.layer, EtcdLayer.ephemeral({}, { log: false }))
 
@@ -272,6 +273,24 @@ describe("a mirror", () => {
         }
         assert.isUndefined(far.pollUnsafe())
       }).pipe(Effect.scoped)
+    )
+
+    it.effect(
+      "is as old as the wall clock says where the machine may have slept, and no younger where it is set back",
+      () =>
+        Effect.gen(function* () {
+          const mirror = yield* EtcdMirror.make("asleep/", { maxAge: "10 seconds" })
+          const clock = yield* wallClock
+          clock.step(3_600_000)
+          const error = yield* Effect.flip(mirror.view)
+          assert(error._tag === "MirrorStale")
+          assert.isAtLeast(Duration.toMillis(error.age), 3_599_000)
+          yield* mirror.fresh
+          assert.strictEqual((yield* mirror.view).size, 0)
+          clock.step(-7_200_000)
+          assert.strictEqual((yield* mirror.view).size, 0)
+          assert.isAtLeast(Duration.toMillis((yield* mirror.lag).age), 0)
+        }).pipe(Effect.scoped)
     )
 
     it.effect("ends with its scope, and says so", () =>

@@ -73,8 +73,9 @@ const isUnsupported = (exit: Exit.Exit<unknown, EtcdError.EtcdError>): boolean =
 
 export class Follower<A> {
   readonly copy: Copy<A>
-  /** When the view was surely current last. */
-  currentAt = Number.NEGATIVE_INFINITY
+  /** When the view was surely current last, and how far the wall clock was ahead then. */
+  private currentAt = Number.NEGATIVE_INFINITY
+  private drift = 0
   isConnected = false
   private readonly request: Request<A>
   /** Opens when somebody begins to wait for a revision. */
@@ -87,8 +88,17 @@ export class Follower<A> {
     this.copy = new Copy(request.kind)
   }
 
+  /** Where the wall clock has run ahead since, the machine may have been suspended for as long. */
   get age(): number {
-    return this.request.time.now() - this.currentAt
+    const { time } = this.request
+    return time.now() - this.currentAt + Math.max(0, Time.driftOf(time) - this.drift)
+  }
+
+  private becomeCurrent(at: number, drift: number): void {
+    this.isConnected = true
+    if (at <= this.currentAt) return
+    this.currentAt = at
+    this.drift = drift
   }
 
   // ── for those who use the mirror ──
@@ -115,6 +125,7 @@ export class Follower<A> {
     const { copy, request } = this
     const { history, revision } = copy
     const asked = request.time.now()
+    const drift = Time.driftOf(request.time)
     const again = () => this.confirm
     return Effect.flatMap(this.readRevision, (now) => {
       if (copy.history !== history) return again()
@@ -122,8 +133,7 @@ export class Follower<A> {
       return this.awaitRevision(now).pipe(
         Effect.andThen(
           Effect.sync(() => {
-            this.currentAt = Math.max(this.currentAt, asked)
-            this.isConnected = true
+            this.becomeCurrent(asked, drift)
             copy.tell()
           })
         ),

@@ -156,13 +156,11 @@ export const answerOf = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<A, E | E
 
 // ── its time ──
 
-const driftOf = (time: Time.Time): number => time.clock.currentTimeMillisUnsafe() - time.now()
-
 const renewedAt = ({ lease }: Incarnation): number => lease.expiresAt - lease.ttl
 
 /** Compares the clocks. */
 const compareClocks = (session: Session, incarnation: Incarnation): void => {
-  const drift = driftOf(session.time)
+  const drift = Time.driftOf(session.time)
   const renewed = renewedAt(incarnation)
   if (drift > incarnation.drift + tolerance(incarnation)) {
     incarnation.doubtedSince = session.time.now()
@@ -329,7 +327,7 @@ const grant = Effect.fnUntraced(function* (session: Session) {
     keys: new Set(),
     sweeping: new Set(),
     count: 0,
-    drift: driftOf(session.time),
+    drift: Time.driftOf(session.time),
     renewedAt: lease.expiresAt - lease.ttl,
     doubtedSince: undefined,
     scope
