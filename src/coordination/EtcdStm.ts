@@ -207,7 +207,7 @@ export interface PutOptions {
 
 /**
  * None after the first try that was lost, since the values came along; then by chance, within a time that grows from 2
- * ms on up to half a second, for ever.
+ * ms on up to 50 ms, for ever. Where hundreds of programs write the same key, let them pause for longer.
  *
  * @category schedules
  * @since 0.1.0

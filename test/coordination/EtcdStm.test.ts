@@ -469,6 +469,20 @@ layer(live)((it) => {
       })
     )
 
+    it.effect("is followed by others for ever, at once the first time, and soon however many were lost", () =>
+      Effect.gen(function* () {
+        const step = yield* Schedule.toStep(EtcdStm.defaultSchedule)
+        const pauses: Array<number> = []
+        for (let tries = 1; tries <= 200; tries++) {
+          const [, pause] = yield* Effect.orDie(step(tries, { tries, reason: "changed" }))
+          pauses.push(Duration.toMillis(pause))
+        }
+        assert.strictEqual(pauses[0], 0)
+        assert.isAbove(Math.max(...pauses), 25)
+        assert.isAtMost(Math.max(...pauses), 50)
+      })
+    )
+
     it.effect("reads again after a pause", () =>
       Effect.gen(function* () {
         const { client, counts } = counting(yield* EtcdClient.EtcdClient)

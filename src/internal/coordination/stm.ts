@@ -39,7 +39,8 @@ export interface Settings extends Commit.Settings {
   readonly schedule: Schedule.Schedule<unknown, Conflict>
 }
 
-const longestPause = Duration.millis(500)
+/** Longer ones starve who has lost often, and let no more be done: who wins goes on at once, and wins again. */
+const longestPause = Duration.millis(50)
 
 /** At once the first time, since the values came along; then by chance, within a time that grows. */
 export const defaultSchedule: Schedule.Schedule<unknown, Conflict> = Schedule.exponential("1 millis").pipe(

@@ -176,8 +176,8 @@ const tooMany = ({ compares, operations }: Parts, size: number, most: number): E
       message:
         `The transaction was not sent: it has ${compares.length} comparisons (one for each key and each range that it ` +
         `read, and one for each key that it found in a range) and ${operations.length} operations, which makes ${size}, ` +
-        `and ${most} are allowed. Read and write less in one transaction, or raise --max-txn-ops of the servers (128 by ` +
-        "default) and say so with the option maxOperations.",
+        `and ${most} are allowed. Read and write less in one transaction (a range may have a limit), or raise ` +
+        "--max-txn-ops of the servers (128 by default) and say so with the option maxOperations.",
       outcome: "not-applied",
       method: "KV.Txn"
     })
