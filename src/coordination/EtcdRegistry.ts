@@ -134,8 +134,11 @@ export const register = (
     missing(who, registration) ??
     Effect.suspend(() => {
       const { address, metadata = null, service } = registration
-      return Effect.flatMap(Effect.orDie(toJson({ address, metadata })), (json) =>
-        EtcdSession.keep(`${service}/${address}`, json)
+      return toJson({ address, metadata }).pipe(
+        Effect.mapError(() =>
+          Checks.invalid(`${who}: the option metadata is nested too deeply to be written as JSON.`)
+        ),
+        Effect.flatMap((json) => EtcdSession.keep(`${service}/${address}`, json))
       )
     })
   )

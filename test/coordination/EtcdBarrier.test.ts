@@ -343,6 +343,12 @@ describe("EtcdBarrier", () => {
         const error = yield* Effect.flip(elsewhere(EtcdBarrier.together(Effect.void, "counts", 3)))
         assert.instanceOf(error, EtcdBarrier.ParticipantsMismatch)
         assert.deepInclude(error, { name: "counts", participants: 3, found: 2 })
+        // A lock of that name would be waited for, and waits itself.
+        const locking = yield* start(elsewhere(EtcdLock.withLock(Effect.void, EtcdLock.make("counts"))))
+        yield* queued("counts", 2)
+        const mixed = yield* Effect.flip(elsewhere(EtcdBarrier.together(Effect.void, "counts", 2)))
+        assert.deepInclude(mixed, { _tag: "ParticipantsMismatch", participants: 2, found: 0 })
+        yield* Fiber.interrupt(locking)
         assert.strictEqual(yield* EtcdBarrier.together(Effect.succeed("second"), "counts", 2), "second")
         assert.strictEqual(yield* Fiber.join(two), "two")
         assert.deepStrictEqual(yield* keysBelow("counts"), [])

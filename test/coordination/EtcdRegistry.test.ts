@@ -74,6 +74,10 @@ describe("a registry", () => {
     it.effect("refuses what makes no sense", () =>
       Effect.gen(function* () {
         const fine = { service: "s", address: "a" }
+        const circular: { [key: string]: unknown } = {}
+        circular.itself = circular
+        let deep: ReadonlyArray<unknown> = []
+        for (let depth = 0; depth < 100_000; depth++) deep = [deep]
         for (const given of [
           null,
           5,
@@ -82,7 +86,10 @@ describe("a registry", () => {
           { address: "a" },
           ...["", "/s", "s/", "s\0", "\ud800", 5, null].map((service) => ({ ...fine, service })),
           ...["", "a\0", "\ud800", 5, null].map((address) => ({ ...fine, address })),
-          ...[Number.NaN, 5n, () => 5, { a: undefined }, new Date(0)].map((metadata) => ({ ...fine, metadata })),
+          ...[Number.NaN, 5n, () => 5, { a: undefined }, new Date(0), circular, deep].map((metadata) => ({
+            ...fine,
+            metadata
+          })),
           { ...fine, meta: {} }
         ]) {
           const { message, reason } = yield* Effect.flip(EtcdRegistry.register(given as EtcdRegistry.Registration))

@@ -144,7 +144,9 @@ const judge =
     if (own === undefined) return "waits"
     if (own.revision <= to) return "admitted"
     const coming = comingAfter(round, state)
-    const { participants: found } = valueOf(coming[0]!)
+    // Who waits for another number than the first leaves by itself. Who says nothing of a number is at no barrier, and stays.
+    const stranger = coming.find((one) => one.revision < own.revision && valueOf(one).participants === 0)
+    const { participants: found } = valueOf(stranger ?? coming[0]!)
     if (found !== participants) return Effect.fail(mismatch(found))
     const isNext = coming.length === state.standings.length && coming[participants - 1]?.key === own.key
     if (!isNext) return "waits"
