@@ -15,6 +15,7 @@ import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as EtcdBarrier from "../../src/coordination/EtcdBarrier.ts"
 import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
 import * as EtcdSemaphore from "../../src/coordination/EtcdSemaphore.ts"
 import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
@@ -26,12 +27,14 @@ import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
 import * as EtcdProcess from "../../src/EtcdProcess.ts"
 import * as EtcdTxn from "../../src/EtcdTxn.ts"
+import * as EtcdWatch from "../../src/EtcdWatch.ts"
 import * as Inside from "../../src/internal/coordination/session.ts"
 import * as Etcd from "../support/client/etcd.ts"
 import { faulty, jumping } from "../support/coordination/faults.ts"
 import { reasonOf, start } from "../support/effects.ts"
 import { freePort, startAgain, temporaryDirectory } from "../support/machine.ts"
 import { relay } from "../support/relay.ts"
+import { turns } from "../support/time.ts"
 
 const make = (options?: EtcdSession.Options, client?: EtcdClient.Client) =>
   Effect.flatMap(EtcdClient.EtcdClient, (own) => EtcdSession.fromClient(client ?? own, options))
@@ -77,6 +80,29 @@ const watching = (client: EtcdClient.Client) => {
       }))
   }
   return { client: own, watches: () => count }
+}
+
+/** A client whose new watches are taken by a member that lags behind: it has yet to hear of what has happened since. */
+const lagging = (client: EtcdClient.Client, since: bigint) => {
+  let told = 0
+  const late = (message: any) => {
+    told += message.events?.length ?? 0
+    return message.created === true ? { ...message, header: { ...message.header, revision: since } } : message
+  }
+  const early = (message: any) =>
+    message.requestUnion?.case === "createRequest"
+      ? { requestUnion: { case: "createRequest", value: { ...message.requestUnion.value, startRevision: since + 1n } } }
+      : message
+  const own: EtcdClient.Client = {
+    ...client,
+    bidirectional: (method, options) =>
+      Effect.map(client.bidirectional(method, options), (duplex) => ({
+        ...duplex,
+        send: (message) => duplex.send(early(message)),
+        messages: Stream.map(duplex.messages, late)
+      }))
+  }
+  return { client: own, told: () => told }
 }
 
 describe("EtcdLock", () => {
@@ -264,6 +290,33 @@ describe("EtcdLock", () => {
         yield* Scope.close(second, Exit.void)
         assert.strictEqual(yield* Fiber.join(waiting), "mine")
         assert.strictEqual(root.fates.Range.length, 0)
+      })
+    )
+
+    it.effect("is neither lost nor had by what a member tells that lags behind", () =>
+      Effect.gen(function* () {
+        const { header } = yield* EtcdKv.put("faults/other", "")
+        const member = lagging(yield* EtcdClient.EtcdClient, header.revision)
+        const [one, other] = [yield* make({}, member.client), yield* make({}, member.client)]
+        const lock = EtcdLock.make("faults/lagging")
+        // The key has been there before.
+        yield* EtcdLock.withLock(Effect.void, lock).pipe(within(one))
+        const scope = yield* Scope.make()
+        const held = yield* Scope.provide(EtcdLock.acquire(lock), scope).pipe(within(one))
+        let isGivenBack = false
+        const waiting = yield* start(
+          EtcdLock.withLock(
+            Effect.sync(() => isGivenBack),
+            lock
+          ).pipe(within(other))
+        )
+        // Both have heard of three revisions of the first key, and of the second key.
+        yield* Effect.repeat(Effect.sync(member.told), { until: (count) => count >= 7 })
+        yield* turns(10)
+        assert.isTrue(held.isHeldUnsafe())
+        isGivenBack = true
+        yield* Scope.close(scope, Exit.void)
+        assert.isTrue(yield* Fiber.join(waiting))
       })
     )
 
@@ -575,14 +628,27 @@ describe("EtcdLock", () => {
       const after = [yield* acquire("new"), yield* take("new/permits")]
       const root = yield* EtcdClient.make({ endpoints: node.endpoints })
       const mayWatch = Latch.makeUnsafe()
-      const late = EtcdSession.fromClient(
-        {
-          ...root,
-          bidirectional: (method, options) => Effect.andThen(mayWatch.await, root.bidirectional(method, options))
-        },
-        { ttl: "1 minute" }
+      let asked = 0
+      const late: EtcdClient.Client = {
+        ...root,
+        bidirectional: (method, options) => {
+          asked++
+          return Effect.andThen(mayWatch.await, root.bidirectional(method, options))
+        }
+      }
+      yield* kv.put("closed", "")
+      const opening = yield* start(
+        EtcdBarrier.latch("closed").await.pipe(
+          Effect.provideService(EtcdKv.EtcdKv, kv),
+          Effect.provideServiceEffect(EtcdWatch.EtcdWatch, EtcdWatch.fromClient(late))
+        )
       )
-      const unwatched = [yield* acquire("unwatched", yield* late), yield* take("unwatched/permits", yield* late)]
+      yield* Effect.repeat(
+        Effect.sync(() => asked),
+        { until: (count) => count === 1 }
+      )
+      const lately = EtcdSession.fromClient(late, { ttl: "1 minute" })
+      const unwatched = [yield* acquire("unwatched", yield* lately), yield* take("unwatched/permits", yield* lately)]
       for (let n = 0; n < 20; n++) yield* kv.put("other", String(n))
       yield* node.signal("SIGKILL")
       yield* node.exit
@@ -594,6 +660,8 @@ describe("EtcdLock", () => {
         assert.strictEqual((yield* held.lost).reason, "regressed")
         assert.isFalse(held.isHeldUnsafe())
       }
+      // What was closed is not, in this store.
+      yield* Fiber.join(opening)
       // The one that waited stands in line anew, and is not there twice.
       yield* EtcdLock.line(EtcdLock.make("kept")).pipe(
         Effect.provideService(EtcdKv.EtcdKv, kv),

@@ -13,8 +13,8 @@ import type * as EtcdWatch from "../../EtcdWatch.ts"
 /**
  * Waits until a key is deleted, and says at which revision, or what was found instead. The watch begins when a server has
  * taken it, so that it is served at once: etcd lets watches from an earlier revision wait for a tenth of a second, however
- * little is between. What is between is looked at, if there is anything. A key that `isNone` of those that are meant, when
- it is put, is as good as gone.
+ * little is between. What is between is looked at, if there is anything, and so is a store that may have gone back. What is
+ * told of before is no news: the server may lag behind. A key that `isNone` of those that are meant, when it is put, is as good as gone.
  */
 export const deletion = <A>(
   watch: EtcdWatch.Service,
@@ -27,10 +27,10 @@ export const deletion = <A>(
     Stream.mapEffect((change): Effect.Effect<Option.Option<bigint | A>, EtcdError> => {
       if (change._tag === "Revision") {
         const isGone = change.events.some(({ _tag, kv }) => _tag === "Delete" || isNone?.(kv))
-        return Effect.succeed(isGone ? Option.some(change.revision) : Option.none())
+        return Effect.succeed(isGone && change.revision > after ? Option.some(change.revision) : Option.none())
       }
-      const isAfter = change._tag === "Created" && change.startRevision > after + 1n
-      return isAfter ? look(change.startRevision - 1n) : Effect.succeedNone
+      if (change._tag !== "Created" || change.startRevision === after + 1n) return Effect.succeedNone
+      return look(change.startRevision > after ? change.startRevision - 1n : after)
     }),
     Stream.filter(Option.isSome),
     Stream.runHead,

@@ -375,7 +375,9 @@ const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> =
   const gone = entry.session.watch.changes(key, { created: true }).pipe(
     Stream.mapEffect((change) => {
       if (change._tag === "Revision") {
-        return Effect.succeed(change.events.some(({ _tag, kv }) => _tag === "Delete" || !isOwn(entry, kv)))
+        const isGone = change.events.some(({ _tag, kv }) => _tag === "Delete" || !isOwn(entry, kv))
+        // A server that lags behind tells what was before.
+        return Effect.succeed(isGone && change.revision > entry.revision)
       }
       // Otherwise something is between, or the server lags behind, or the store has gone back.
       const isSure = change._tag !== "Created" || change.startRevision === entry.revision + 1n
