@@ -198,9 +198,9 @@ export interface Mirror<out A> {
   /**
    * What there is, and then what changes, exactly: who replays it has what the view has, at each revision that is told.
    *
-   * Memory is bounded, however slow a reader is: the last few thousand changes are kept for all, and who is further
-   * behind gets the difference from what it was told to what there is now, as one {@link Update} that is `joined`.
-   * Progress without a change is not told.
+   * Memory is bounded, however slow a reader is: the last few thousand changes, or 4 MiB of values, are kept until all
+   * have read them, and who is further behind gets the difference from what it was told to what there is now, as one
+   * {@link Update} that is `joined`. Progress without a change is not told.
    */
   readonly changes: Stream.Stream<Change<A>, EtcdError.EtcdError>
   /**

@@ -186,6 +186,25 @@ describe("a mirror", () => {
       }).pipe(Effect.scoped)
     )
 
+    it.effect("keeps no more of large values for a slow reader than of many", () =>
+      Effect.gen(function* () {
+        const mirror = yield* EtcdMirror.make("large/")
+        const pull = yield* Stream.toPull(mirror.changes)
+        yield* pull
+        const value = new Uint8Array(1 << 20)
+        for (let n = 0; n < 6; n++) yield* EtcdKv.put("large/a", value)
+        yield* mirror.fresh
+        const changes = yield* pull
+        assert.deepStrictEqual(
+          changes.map((change) => change._tag === "Update" && change.history),
+          ["joined"]
+        )
+        yield* EtcdKv.put("large/a", value)
+        const [change] = yield* pull
+        assert.strictEqual(change._tag === "Update" && change.history, "complete")
+      }).pipe(Effect.scoped)
+    )
+
     it.effect("tells what one revision did as it did it, however much that is", () =>
       Effect.gen(function* () {
         const hundred = (n: number) =>

@@ -31,10 +31,13 @@ export interface Kind<A> {
   readonly isSame: (a: A, b: A) => boolean
 }
 
-/** How much is kept for those who read the changes one revision at a time. The last one is, however much it is. */
+/**
+ * How much is kept for those who read the changes one revision at a time, and have not yet: so many changes, or as many
+ * KiB of values. The last revision is kept, however much it is.
+ */
 const mostKept = 4096
 
-const weightOf = (events: ReadonlyArray<unknown>): number => 1 + events.length
+const weightOf = ({ value }: KeyValue): number => 1 + value.length / 1024
 
 /** What became of a key. */
 type Event<A> = { readonly key: string; readonly keyBytes: Uint8Array } & (
@@ -48,6 +51,11 @@ interface Update<A> {
   readonly revision: bigint
   readonly events: ReadonlyArray<Event<A>>
   readonly history: "complete" | "joined" | "lost"
+}
+
+interface Kept<A> {
+  readonly update: Update<A>
+  readonly weight: number
 }
 
 type Changes<A> = Arr.NonEmptyReadonlyArray<{ readonly _tag: "Snapshot"; readonly view: View<A> } | Update<A>>
@@ -104,6 +112,11 @@ interface Place<A> {
   readonly sequence: number
 }
 
+/** Somebody who reads the changes. He has no place before he has begun. */
+interface Reader<A> {
+  place: Place<A> | undefined
+}
+
 export class Copy<A> {
   readonly kind: Kind<A>
   revision = 0n
@@ -117,10 +130,10 @@ export class Copy<A> {
   private readonly wants = new Set<Want>()
   private readonly listeners = new Set<() => void>()
 
-  // What is kept for readers: the last changes
-  private readers = 0
-  private updates: Array<Update<A>> = []
-  private kept = 0
+  // What is kept for readers: the last changes that not all of them have had
+  private readonly readers = new Set<Reader<A>>()
+  private readonly updates: Array<Kept<A>> = []
+  private weight = 0
   /** When the store went back last, by the sequence. */
   private lostAt = 0
 
@@ -211,11 +224,13 @@ export class Copy<A> {
         edit ??= this.map.edit()
         const isNew = change.revision > this.revision
         const events: Array<Event<A>> = []
+        let weight = 1
         for (const event of change.events) {
+          weight += weightOf(event.kv)
           const after = event._tag === "Put" ? values[value++]! : undefined
           if (isNew) this.applyEvent(edit, event.kv.key, after, events)
         }
-        if (isNew) this.step(change.revision, events, "complete")
+        if (isNew) this.step({ _tag: "Update", revision: change.revision, events, history: "complete" }, weight)
       } else if (change._tag === "Progress" && change.revision > this.revision) this.revision = change.revision
     }
     if (edit !== undefined) this.map = edit.done()
@@ -225,7 +240,7 @@ export class Copy<A> {
   private applyEvent(edit: MirrorMap.Edit<A>, whole: Uint8Array, after: A | undefined, events: Array<Event<A>>) {
     const { prefixLength } = this.kind
     const key = MirrorMap.keyOf(prefixLength === 0 ? whole : whole.subarray(prefixLength))
-    if (this.readers > 0) {
+    if (this.readers.size > 0) {
       const before = edit.get(key)
       if (before !== undefined || after !== undefined) events.push(eventOf({ key, before, after }))
     }
@@ -249,29 +264,37 @@ export class Copy<A> {
         const value = decoded[next++]!
         return before !== undefined && isLost && this.kind.isSame(before, value) ? before : value
       })
-      this.become(SortedMap.fromSorted(keys, values), revision, isLost)
+      const weight = unknown.reduce((sum, kv) => sum + weightOf(kv), 1)
+      this.become(SortedMap.fromSorted(keys, values), revision, isLost, weight)
     })
   }
 
-  private become(map: SortedMap<A>, revision: bigint, isLost: boolean): void {
+  private become(map: SortedMap<A>, revision: bigint, isLost: boolean, weight: number): void {
     const before = this.map
     const isFirst = this.history === 0
     this.map = map
     if (isFirst || isLost) this.history++
     const differences = isFirst ? [] : map.since(before)
-    if (isLost || differences.length > 0) this.step(revision, differences.map(eventOf), isLost ? "lost" : "joined")
+    if (isLost || differences.length > 0) {
+      const history = isLost ? "lost" : "joined"
+      this.step({ _tag: "Update", revision, events: differences.map(eventOf), history }, weight)
+    }
     this.revision = revision
     this.changed()
   }
 
-  private step(revision: bigint, events: ReadonlyArray<Event<A>>, history: Update<A>["history"]): void {
-    this.revision = revision
+  private step(update: Update<A>, weight: number): void {
+    this.revision = update.revision
     this.sequence++
-    if (history === "lost") this.lostAt = this.sequence
-    if (this.readers === 0) return
-    this.updates.push({ _tag: "Update", revision, events, history })
-    this.kept += weightOf(events)
-    while (this.kept > mostKept && this.updates.length > 1) this.kept -= weightOf(this.updates.shift()!.events)
+    if (update.history === "lost") this.lostAt = this.sequence
+    if (this.readers.size === 0) return
+    this.updates.push({ update, weight })
+    this.weight += weight
+    while (this.weight > mostKept && this.updates.length > 1) this.drop()
+  }
+
+  private drop(): void {
+    this.weight -= this.updates.shift()!.weight
   }
 
   /** It is known by other means that at this revision the keys are what they are in the view. */
@@ -300,17 +323,21 @@ export class Copy<A> {
 
   /** Somebody begins to read. Returns what he reads with, and what ends it. */
   reader(): { readonly pull: Pull.Pull<Changes<A>, EtcdError.EtcdError>; readonly close: () => void } {
-    let place: Place<A> | undefined
-    this.readers++
+    const reader: Reader<A> = { place: undefined }
+    this.readers.add(reader)
+    const catchUp = () => {
+      reader.place = { map: this.map, sequence: this.sequence }
+    }
     const pull: Pull.Pull<Changes<A>, EtcdError.EtcdError> = Effect.suspend(() => {
-      const before = place
+      const before = reader.place
       if (before === undefined) {
-        place = { map: this.map, sequence: this.sequence }
+        catchUp()
         return Effect.succeed<Changes<A>>([{ _tag: "Snapshot", view: this.view }])
       }
       if (this.sequence > before.sequence) {
-        place = { map: this.map, sequence: this.sequence }
         const [first, ...rest] = this.updatesSince(before)
+        catchUp()
+        this.dropRead()
         return first === undefined ? pull : Effect.succeed<Changes<A>>([first, ...rest])
       }
       if (this.failure !== undefined) return Effect.failCause(this.failure)
@@ -320,16 +347,22 @@ export class Copy<A> {
       )
     })
     const close = () => {
-      if (--this.readers > 0) return
-      this.updates = []
-      this.kept = 0
+      this.readers.delete(reader)
+      this.dropRead()
     }
     return { pull, close }
   }
 
+  /** Lets go of what all who read have had. */
+  private dropRead(): void {
+    let first = this.sequence
+    for (const { place } of this.readers) if (place !== undefined) first = Math.min(first, place.sequence)
+    while (this.updates.length > this.sequence - first) this.drop()
+  }
+
   private updatesSince(place: Place<A>): ReadonlyArray<Update<A>> {
     const missed = this.sequence - place.sequence
-    if (missed <= this.updates.length) return this.updates.slice(-missed)
+    if (missed <= this.updates.length) return this.updates.slice(-missed).map(({ update }) => update)
     const events = this.map.since(place.map).map(eventOf)
     const isLost = this.lostAt > place.sequence
     if (events.length === 0 && !isLost) return []
