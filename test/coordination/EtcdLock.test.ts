@@ -11,12 +11,14 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
 import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
+import * as EtcdClient from "../../src/EtcdClient.ts"
 import type * as EtcdError from "../../src/EtcdError.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
 import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
+import { faulty } from "../support/coordination/faults.ts"
 import { reasonOf, start } from "../support/effects.ts"
 
 const etcd = EtcdLayer.ephemeral({}, { log: false })
@@ -211,6 +213,53 @@ describe("EtcdLock", () => {
         yield* Deferred.succeed(mayEnd, undefined)
         yield* Fiber.join(stopping)
         assert.deepStrictEqual(yield* keysBelow("one/slow-end"), [])
+      })
+    )
+
+    it.effect("is handed on within a program without a look at the line, unless an answer is lost", () =>
+      Effect.gen(function* () {
+        const root = faulty(yield* EtcdClient.EtcdClient)
+        let looks = 0
+        const session = yield* EtcdSession.fromClient({
+          ...root.client,
+          unary: (method, request, options) => {
+            // Whoever waits looks at its own key by itself.
+            const { rangeEnd } = request as { readonly rangeEnd?: Uint8Array }
+            if (method.name === "Range" && rangeEnd !== undefined && rangeEnd.length > 0) looks++
+            return root.client.unary(method, request, options)
+          }
+        })
+        const lock = EtcdLock.make("lock/handed-on")
+        const order: Array<number> = []
+        const run = Effect.fnUntraced(
+          function* (count: number, leaves?: number) {
+            const held = yield* Scope.make()
+            yield* Scope.provide(EtcdLock.acquire(lock), held)
+            const fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+            for (let index = 0; index < count; index++) {
+              const work = Effect.map(EtcdLock.Held, ({ acquiredRevision, token }) => {
+                assert.isTrue(acquiredRevision > token)
+                order.push(index)
+              })
+              fibers.push(yield* start(EtcdLock.withLock(work, lock)))
+              yield* queued(lock, index + 2)
+            }
+            if (leaves !== undefined) yield* Fiber.interrupt(fibers[leaves]!)
+            yield* Scope.close(held, Exit.void)
+            yield* Effect.forEach(fibers, (fiber) => Fiber.await(fiber))
+            yield* queued(lock, 0)
+          },
+          Effect.provideService(EtcdSession.EtcdSession, session)
+        )
+        yield* run(5)
+        assert.deepStrictEqual(order.splice(0), [0, 1, 2, 3, 4])
+        assert.strictEqual(looks, 0)
+        yield* run(5, 2)
+        assert.deepStrictEqual(order.splice(0), [0, 1, 3, 4])
+        // The joins of three, and then how the first of them gives it back.
+        root.fates.Txn = ["ok", "ok", "ok", "lost", "never", "lost"]
+        yield* run(2)
+        assert.deepStrictEqual(order.splice(0), [0, 1])
       })
     )
 

@@ -668,7 +668,7 @@ describe("EtcdLock", () => {
         Effect.repeat({ until: (line) => line.length > 0 })
       )
       yield* Fiber.interrupt(waiting)
-      yield* Effect.scoped(acquire("newer"))
+      yield* Effect.scoped(acquire("newer")).pipe(within(session))
     }).pipe(Effect.provide(NodeServices.layer))
   )
 

@@ -14,7 +14,8 @@ import type * as EtcdWatch from "../../EtcdWatch.ts"
  * Waits until a key is deleted, and says at which revision, or what was found instead. The watch begins when a server has
  * taken it, so that it is served at once: etcd lets watches from an earlier revision wait for a tenth of a second, however
  * little is between. What is between is looked at, if there is anything, and so is a store that may have gone back. What is
- * told of before is no news: the server may lag behind. A key that `isNone` of those that are meant, when it is put, is as good as gone.
+ * told of before is no news: the server may lag behind. A key that `isNone` of those that are meant, when it is put, is as
+ * good as gone.
  */
 export const deletion = <A>(
   watch: EtcdWatch.Service,

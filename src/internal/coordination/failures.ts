@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import * as Effect from "effect/Effect"
 import * as EtcdError from "../../EtcdError.ts"
 import { worthwhile } from "../client/retryRules.ts"
 import * as WatchRules from "../watch/rules.ts"
@@ -47,13 +48,17 @@ export const isRegression = ({ reason: { _tag } }: EtcdError.EtcdError): boolean
 export const onlyBlinds = (error: EtcdError.EtcdError): boolean =>
   !isRegression(error) && (mayPass(error) || WatchRules.isLasting(error))
 
-/** The store is behind a revision that it had. */
-export const regressed = (seen: bigint, current: bigint): EtcdError.EtcdError =>
-  EtcdError.make(
-    new EtcdError.RevisionRegressed({
-      message: `The store has gone back: it was at revision ${seen}, and is at ${current} now.`,
-      outcome: "not-applied",
-      seen,
-      current
-    })
-  )
+/** Fails where a store is at a revision, as it said to a linearizable read, and has been at a later one. */
+export const notBefore = (seen: bigint, current: bigint): Effect.Effect<void, EtcdError.EtcdError> =>
+  current >= seen
+    ? Effect.void
+    : Effect.fail(
+        EtcdError.make(
+          new EtcdError.RevisionRegressed({
+            message: `The store has gone back: it was at revision ${seen}, and is at ${current} now.`,
+            outcome: "not-applied",
+            seen,
+            current
+          })
+        )
+      )

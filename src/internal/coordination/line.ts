@@ -132,6 +132,10 @@ export interface Entry extends Session.Dependent, Session.Holder {
   unwatch: () => void
   /** Its line, where that is watched as a whole. */
   view: View.View | undefined
+  /** Done when its keys are gone, or it is for a watch to tell when they are. */
+  readonly over: Deferred.Deferred<void>
+  /** By which revision its keys were gone, where it was this program that has removed them. */
+  removedAt: bigint | undefined
   leaving: Effect.Effect<void> | undefined
 }
 
@@ -154,9 +158,19 @@ export const isSame = (one: Session.Session, name: string, other: Session.Sessio
 
 // ── the life of an entry ──
 
+/** Those of this program who wait for it go on, or begin to watch its keys. */
+const finish = (entry: Entry, removedAt: bigint | undefined): void => {
+  const { keys, over, session } = entry
+  if (Deferred.isDoneUnsafe(over)) return
+  entry.removedAt = removedAt
+  for (const key of keys) if (session.entries.get(key) === entry) session.entries.delete(key)
+  Deferred.doneUnsafe(over, Exit.void)
+}
+
 export const settle = (entry: Entry, loss: Session.Loss): void => {
   if (entry.loss !== undefined) return
   entry.loss = loss
+  if (loss.reason !== "released") finish(entry, undefined)
   Deferred.doneUnsafe(entry.lost, Exit.succeed(loss))
   entry.onSettled()
 }
@@ -203,6 +217,8 @@ const makeEntry = (
     isHeld: false,
     unwatch: () => {},
     view: undefined,
+    over: Deferred.makeUnsafe(),
+    removedAt: undefined,
     leaving: undefined,
     onLoss: (loss) => settle(entry, loss)
   }
@@ -292,7 +308,7 @@ const attemptToJoin = Effect.fnUntraced(function* (
   entry: Entry,
   isWanted: () => boolean
 ): Effect.fn.Return<Attempt, EtcdError> {
-  const { incarnation, session, spec } = entry
+  const { incarnation, keys, session, spec } = entry
   let step: Time.Step<EtcdError> | undefined
   while (true) {
     const result = yield* Effect.result(joinOnce(entry))
@@ -305,6 +321,7 @@ const attemptToJoin = Effect.fnUntraced(function* (
       if (place === undefined) return "renamed"
       entry.revision = place
       entry.clusterId = header.clusterId
+      if (!Deferred.isDoneUnsafe(entry.over)) for (const key of keys) session.entries.set(key, entry)
       return { entry, look }
     }
     const error = result.failure
@@ -365,9 +382,7 @@ const isOwn = ({ incarnation, revision }: Entry, { createRevision, lease }: KeyV
 /** Whether a key is not there any more as it was put. No store is behind that which has not gone back. */
 const isMissing = (entry: Entry, key: string): Effect.Effect<boolean, EtcdError> =>
   Effect.flatMap(entry.session.kv.range(key), ({ header, kvs }) =>
-    header.revision < entry.revision
-      ? Effect.fail(Failures.regressed(entry.revision, header.revision))
-      : Effect.succeed(!kvs.some((kv) => isOwn(entry, kv)))
+    Effect.as(Failures.notBefore(entry.revision, header.revision), !kvs.some((kv) => isOwn(entry, kv)))
   )
 
 /** Waits until one of its keys is not there any more as it was put, and says why. */
@@ -379,9 +394,9 @@ const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> =
         // A server that lags behind tells what was before.
         return Effect.succeed(isGone && change.revision > entry.revision)
       }
-      // Otherwise something is between, or the server lags behind, or the store has gone back.
-      const isSure = change._tag !== "Created" || change.startRevision === entry.revision + 1n
-      return isSure ? Effect.succeed(false) : isMissing(entry, key)
+      // Where it begins before, the member lags, or the store has gone back.
+      const isElsewhere = change._tag === "Created" && change.startRevision !== entry.revision + 1n
+      return isElsewhere ? isMissing(entry, key) : Effect.succeed(false)
     }),
     Stream.filter((isGone) => isGone),
     Stream.runHead
@@ -389,13 +404,13 @@ const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> =
   return Effect.match(Outage.untilSeen(entry.session, gone), { onSuccess: () => missing, onFailure: lossBecause })
 }
 
-/** It was seen that it is there no more. */
+/** It was seen that it is there no more; in a store that has gone back, nothing of the session is what it was. */
 const vanish = (entry: Entry, loss: Session.Loss): void => {
-  // All that stands on the lease is in the store that has gone back.
-  if (loss.reason === "regressed") Session.lose(entry.session, entry.incarnation, loss)
+  const { incarnation, session } = entry
+  if (loss.reason === "regressed") Session.lose(session, incarnation, loss)
   settle(entry, loss)
   // It may be the lease that is gone.
-  entry.session.leases.keeper.hasten(entry.incarnation.lease)
+  session.leases.keeper.hasten(incarnation.lease)
 }
 
 /** Sees to it that the entry is known as lost when a key of it goes. To be run without interruption. */
@@ -446,11 +461,12 @@ const lookAtLeast = Effect.fnUntraced(function* (entry: Entry, index: number, re
   const near = yield* kv.range(line, { ...upTo, serializable: true })
   const { header, kvs } =
     near.header.revision >= revision && near.header.clusterId === entry.clusterId ? near : yield* kv.range(line, upTo)
+  yield* Failures.notBefore(revision, header.revision)
   return stateOf(place, header.revision, kvs)
 })
 
 /** Waits until somebody has left the line, and says at which revision, or what it was like then. */
-const departure = (entry: Entry, index: number, who: Standings.Standing, after: bigint) => {
+const departureSeen = (entry: Entry, index: number, who: Standings.Standing, after: bigint) => {
   const { name } = entry.spec.places[index]!
   const look = (revision: bigint) =>
     Effect.map(lookAtLeast(entry, index, revision), (state) =>
@@ -459,6 +475,32 @@ const departure = (entry: Entry, index: number, who: Standings.Standing, after: 
   const isNone = (kv: KeyValue) => Standings.standingOf(name, kv) === undefined
   const left = deletion(entry.session.watch, who.key, after, look, isNone)
   return Effect.catchReason(left, "EtcdError", "Compacted", () => lookAtLeast(entry, index, after))
+}
+
+/** Who of this program stands at a place. */
+const ownAt = ({ entries }: Session.Session, { key, revision }: Standings.Standing): Entry | undefined => {
+  const own = entries.get(key)
+  return own?.revision === revision ? own : undefined
+}
+
+/** The same. Who is of this program says so when etcd has acknowledged it. */
+const departure = (entry: Entry, index: number, who: Standings.Standing, after: bigint) => {
+  const own = ownAt(entry.session, who)
+  const seen = Effect.suspend(() => departureSeen(entry, index, who, after))
+  if (own === undefined) return seen
+  return Effect.flatMap(Deferred.await(own.over), () =>
+    own.removedAt === undefined ? seen : Effect.succeed(own.removedAt)
+  )
+}
+
+/** By which revision all are gone, where it was this program that has removed all of them. */
+const allRemovedAt = (entries: ReadonlyArray<Entry | undefined>): bigint | undefined => {
+  let last = 0n
+  for (const entry of entries) {
+    if (entry?.removedAt === undefined) return undefined
+    if (entry.removedAt > last) last = entry.removedAt
+  }
+  return last
 }
 
 /** Waits until those before an entry have left, and says by which revision they had. */
@@ -471,11 +513,14 @@ const admissionAfter = Effect.fnUntraced(function* (entry: Entry, index: number,
     if (hasWaited && !isThere) return yield* awaitLoss(entry)
     const last = before.at(-1)
     if (last === undefined) return now.revision
+    const own = before.map((one) => ownAt(entry.session, one))
     const left = yield* Outage.untilSeen(entry.session, departure(entry, index, last, now.revision))
     hasWaited = true
-    // There was nobody else, and nobody comes in before. Had both one lease, that may be gone, and the own key with it.
-    const isSure = before.length === 1 && !entry.spec.confirms && last.lease !== entry.incarnation.lease.id
-    if (typeof left === "bigint" && isSure) return left
+    // There was nobody else, and nobody comes in before. Had both one lease, that may be gone, and the own key with it,
+    // unless its key was there to be removed.
+    const isSure = before.length === 1 && last.lease !== entry.incarnation.lease.id
+    const sure = entry.spec.confirms ? undefined : (allRemovedAt(own) ?? (isSure ? left : undefined))
+    if (typeof sure === "bigint") return sure
     now = typeof left === "bigint" ? yield* Outage.untilSeen(entry.session, lookAtLeast(entry, index, left)) : left
   }
 })
@@ -553,12 +598,17 @@ const awaitAdmission = <E>(entry: Entry, { places }: Spec<E>, look: Look): Effec
 // ── leaving ──
 
 /** Deletes its keys where they are its own. */
-const deleteOnce = ({ keys, revision, session }: Entry): Effect.Effect<unknown, EtcdError> => {
+const deleteOnce = (entry: Entry): Effect.Effect<unknown, EtcdError> => {
+  const { keys, revision, session } = entry
   const deletions = keys.map((key) =>
     EtcdTxn.make({ compare: EtcdTxn.createRevision(key).equals(revision), success: EtcdTxn.delete(key) })
   )
-  const op: EtcdTxn.Op<unknown> = deletions.length === 1 ? deletions[0]! : EtcdTxn.all(deletions)
-  return Removal.evenWithoutSpace(session, keys, session.txn.commit(op))
+  const op = deletions.length === 1 ? EtcdTxn.map(deletions[0]!, (deletion) => [deletion]) : EtcdTxn.all(deletions)
+  const deleting = Effect.map(session.txn.commit(op), (results) => {
+    const { header } = results[0]!
+    if (results.every(({ succeeded }) => succeeded)) finish(entry, header.revision)
+  })
+  return Removal.evenWithoutSpace(session, keys, deleting)
 }
 
 const isLeaseGone = ({ incarnation: { lease } }: Entry): boolean => lease.loss !== undefined
@@ -600,6 +650,7 @@ export const leave = (entry: Entry): Effect.Effect<void> =>
       Effect.flatMap((task) => session.background.await(task, until)),
       Effect.ensuring(
         Effect.sync(() => {
+          finish(entry, undefined)
           Session.release(incarnation, entry)
           Deferred.doneUnsafe(left, Exit.void)
         })

@@ -32,6 +32,7 @@ import * as LeaseRequests from "../lease/requests.ts"
 import * as Leases from "../lease/service.ts"
 import * as Checks from "../options.ts"
 import * as Time from "../time.ts"
+import type { Entry } from "./line.ts"
 import type { View } from "./view.ts"
 
 /** Why an incarnation, or what stands on it, is held no longer. */
@@ -120,6 +121,8 @@ export interface Session {
   readonly incarnations: Set<Incarnation>
   /** Who keeps a key, by its name. */
   readonly presences: Map<string, Set<Presence>>
+  /** Who stands in a line, by each of its keys, until that is gone or nobody here knows. */
+  readonly entries: Map<string, Entry>
   /** Who holds a place in which line, by its name. */
   readonly holders: Map<string, Set<Holder>>
   /** Lines that are watched as a whole, by the key beside them. */
@@ -399,6 +402,7 @@ export const make = (given: Client, options: Options): Effect.Effect<Session, ne
       leases: yield* Scope.provide(Leases.make(given), scope),
       incarnations: new Set(),
       presences: new Map(),
+      entries: new Map(),
       holders: new Map(),
       views: new Map(),
       current: undefined,

@@ -100,12 +100,18 @@ const replace = (view: View, kvs: ReadonlyArray<KeyValue>): void => {
   view.beside = kvs.find(({ keyString }) => keyString === view.besideKey)
 }
 
+/** What the store has had at least. */
+const seenBy = ({ followers, state }: View): bigint => {
+  let seen = state?.revision ?? 0n
+  for (const { revision } of followers.values()) if (revision > seen) seen = revision
+  return seen
+}
+
 const read = Effect.fnUntraced(function* (view: View) {
-  const revisions = [...view.followers.values()].map(({ revision }) => revision)
+  // Who joins meanwhile may have seen more.
+  const seen = seenBy(view)
   const { header, kvs } = yield* view.session.kv.range(Standings.prefixOf(view.name))
-  for (const seen of [view.state?.revision ?? 0n, ...revisions]) {
-    if (header.revision < seen) return yield* Effect.fail(Failures.regressed(seen, header.revision))
-  }
+  yield* Failures.notBefore(seen, header.revision)
   replace(view, kvs)
   publish(view, header.revision, [...view.followers.keys()])
 })
