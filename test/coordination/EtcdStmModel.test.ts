@@ -1,15 +1,21 @@
 /**
- * Transactions of any reads and writes, against a `Map`: what a body sees while it runs, and what there is afterwards.
+ * Transactions of any reads and writes, against a `Map`: what a body sees while it runs, and what there is afterwards; and,
+ * among others, against what the history of the store has just before each and just after.
  */
+import { isDeepStrictEqual } from "node:util"
 import { assert, describe, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import fc from "fast-check"
 import * as EtcdStm from "../../src/coordination/EtcdStm.ts"
-import type * as EtcdClient from "../../src/EtcdClient.ts"
+import * as EtcdClient from "../../src/EtcdClient.ts"
+import type * as EtcdError from "../../src/EtcdError.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
+import * as EtcdProcess from "../../src/EtcdProcess.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
+import { type Fate, losing } from "../support/coordination/losing.ts"
 
 type Model = Map<string, string>
 
@@ -94,6 +100,19 @@ const inTransaction = (step: Step): Effect.Effect<unknown, never, EtcdStm.Tx> =>
   }
 }
 
+const fates: ReadonlyArray<Fate> = ["answered", "applied", "lost", "late"]
+
+/** A transaction among others, some of whose answers are lost. */
+const transaction = fc.record({
+  steps: fc.array(step, { minLength: 1, maxLength: 6 }),
+  fates: fc.oneof(fc.constant([]), fc.array(fc.constantFrom(...fates), { maxLength: 2 })),
+  receipt: fc.boolean(),
+  isolation: fc.constantFrom("serializable-snapshot" as const, "serializable" as const)
+})
+
+const outcomeOf = (exit: Exit.Exit<unknown, EtcdError.EtcdError>) =>
+  Exit.isSuccess(exit) ? "applied" : Option.getOrUndefined(Exit.findErrorOption(exit))?.outcome
+
 layer(EtcdLayer.ephemeral({}, { log: false }))((it) => {
   describe("a transaction of any reads and writes", () => {
     it.effect("shows what a Map would, and leaves what a Map would", () =>
@@ -124,6 +143,46 @@ layer(EtcdLayer.ephemeral({}, { log: false }))((it) => {
           )
         )
       })
+    )
+
+    it.effect(
+      "among others is as if all of it had happened at the revision of its commit, whatever answers are lost",
+      () =>
+        Effect.gen(function* () {
+          const { endpoints } = yield* EtcdProcess.EtcdProcess
+          const kv = yield* EtcdKv.EtcdKv
+          const stateAt = (revision: bigint) =>
+            Effect.map(
+              kv.range(KeyRange.from(prefix), { revision }),
+              ({ kvs }): Model => new Map(kvs.map((kv) => [kv.keyString, kv.valueString]))
+            )
+          const committed: Array<{ readonly steps: ReadonlyArray<Step>; readonly done: EtcdStm.Done<unknown> }> = []
+          const program = Effect.gen(function* () {
+            const made = yield* EtcdClient.make({ endpoints })
+            for (const { fates, isolation, receipt, steps } of fc.sample(transaction, 40)) {
+              const { client, landing } = losing(made, fates)
+              const exit = yield* EtcdStm.txWithRevision(Effect.forEach(steps, inTransaction), {
+                isolation,
+                receipt
+              }).pipe(Effect.provideService(EtcdClient.EtcdClient, client), Effect.exit)
+              yield* landing
+              if (Exit.isSuccess(exit)) committed.push({ steps, done: exit.value })
+              else assert.deepStrictEqual([outcomeOf(exit), receipt], ["unknown", false])
+            }
+          })
+          yield* Effect.all([program, program, program, program], { concurrency: "unbounded" })
+          for (const { done, steps } of committed) {
+            const after = yield* stateAt(done.revision)
+            const comesFrom = (before: Model) => {
+              const model = new Map(before)
+              const seen = steps.map((step) => onModel(model, step))
+              return isDeepStrictEqual(seen, done.value) && isDeepStrictEqual(inOrder(model), inOrder(after))
+            }
+            // What changes nothing has no revision of its own.
+            const isRight = comesFrom(after) || comesFrom(yield* stateAt(done.revision - 1n))
+            assert.isTrue(isRight, `${fc.stringify(steps)} showed ${fc.stringify(done)}`)
+          }
+        })
     )
   })
 })
