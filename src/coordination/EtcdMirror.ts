@@ -375,7 +375,8 @@ const rangeOf = (source: KeyRange.Bytes | KeyRange.KeyRange): KeyRange.KeyRange 
 /**
  * A live copy of the keys below a prefix, or in a range, as they are; or of a store, whose values are decoded. It is kept
  * until the scope closes. Goes on when there is a view that is current, however long no server answers; whoever is less
- * patient uses `Effect.timeout`.
+ * patient uses `Effect.timeout`. A learner does not answer what a mirror reads: where there are no others, it waits, and
+ * the log says why, until one is promoted.
  *
  * Fails with `PermissionDenied` where the user may not read all of the range, with `Unreachable` where the client is
  * closed or no connection can come until somebody mends what is wrong, with `ClusterIdMismatch`, and with
