@@ -41,11 +41,14 @@ const spawnNode = (client: string, endpoint: string, election: string): Party["s
       election,
       String(ttlSeconds)
     ]),
-    ({ ask, signal }): Candidate => ({
-      stand: Effect.asVoid(ask("stand")),
-      resign: Effect.asVoid(ask("resign")),
-      signal
-    })
+    ({ ask, signal }): Candidate => {
+      // A leader that has lost its lease meanwhile stands again, and says so when nobody asked.
+      const told = (line: string, due: string) =>
+        Effect.flatMap(ask(line), (said) =>
+          said === due ? Effect.void : Effect.fail(benchError(client, `${line} was answered with "${said}"`))
+        )
+      return { stand: told("stand", "elected"), resign: told("resign", "resigned"), signal }
+    }
   )
 
 export const ours = (endpoint: string): Party => ({
