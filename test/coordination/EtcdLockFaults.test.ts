@@ -505,6 +505,21 @@ describe("EtcdLock", () => {
       })
     )
 
+    it.effect("is refused to work whose caller has acquired it, and waits for the work", () =>
+      Effect.gen(function* () {
+        const session = yield* make()
+        const [lock, around] = [EtcdLock.make("faults/callers"), EtcdLock.make("faults/around")]
+        const scope = yield* Scope.make()
+        const acquired = EtcdLock.acquire(lock).pipe(within(session))
+        yield* Scope.provide(acquired, scope)
+        const inside = <A, E>(work: Effect.Effect<A, E>) => EtcdLock.withLock(work, around).pipe(within(session))
+        const refused = yield* Effect.flip(inside(Effect.scoped(acquired)))
+        assert.strictEqual(refused._tag === "EtcdError" ? refused.reason._tag : "", "InvalidArgument")
+        yield* Scope.close(scope, Exit.void)
+        yield* inside(Effect.scoped(acquired))
+      })
+    )
+
     it.effect("takes names and owners as they are", () =>
       Effect.gen(function* () {
         const [one, other] = [yield* make(), yield* make()]

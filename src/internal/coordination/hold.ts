@@ -22,14 +22,18 @@ export const Holding: Context.Reference<ReadonlyArray<Line.Entry>> = Context.Ref
   { defaultValue: (): ReadonlyArray<Line.Entry> => [] }
 )
 
-/** Whether this fiber holds a place in a line already, or the work that it is a part of does. */
+/**
+ * Whether this fiber holds a place in a line already, or the work that it is a part of does, or who runs that work and
+ * waits for it.
+ */
 export const holdsAlready = (session: Session.Session, name: string): Effect.Effect<boolean> =>
   Effect.withFiber((fiber) => {
-    const isAround = Context.get(fiber.context, Holding).some(
-      (entry) =>
-        entry.isHeld && entry.spec.places.some((place) => Line.isSame(entry.session, place.name, session, name))
+    const around = Context.get(fiber.context, Holding).filter(({ isHeld }) => isHeld)
+    const isAround = around.some(({ session: other, spec }) =>
+      spec.places.some((place) => Line.isSame(other, place.name, session, name))
     )
-    return Effect.succeed(isAround || Line.holds(session, name, fiber.id))
+    const fibers = [fiber.id, ...around.map(({ fiberId }) => fiberId)]
+    return Effect.succeed(isAround || fibers.some((id) => Line.holds(session, name, id)))
   })
 
 /** How the work ended. */
