@@ -16,6 +16,7 @@ import type * as KeyRange from "../../KeyRange.ts"
 import * as Caller from "../caller.ts"
 import * as Keys from "../keys.ts"
 import * as Time from "../time.ts"
+import * as Failures from "./failures.ts"
 import * as Outage from "./outage.ts"
 import * as Removal from "./removal.ts"
 import * as Session from "./session.ts"
@@ -64,15 +65,18 @@ const put = (presence: Presence): Effect.Effect<bigint, EtcdError> =>
     }
   })
 
+/** How long it is waited, in milliseconds, before it is looked again where that was not possible. */
+const lookPause = 100
+
 /** Waits until the key is deleted. What others put there stays, also where nobody can be told any more what happened. */
 const deletion = (presence: Presence, after: bigint): Effect.Effect<void, EtcdError> => {
   const { key, session } = presence
-  const look = Effect.flatMap(session.kv.range(key, { keysOnly: true }), ({ header, kvs }) =>
+  const now = Outage.untilSeen(session, session.kv.range(key, { keysOnly: true }))
+  const look = Effect.flatMap(now, ({ header, kvs }) =>
     kvs.length === 0 ? Effect.void : deletion(presence, header.revision)
   )
   return Effect.asVoid(session.watch.next(key, { startRevision: after + 1n, ignore: "puts" })).pipe(
-    Effect.catchReason("EtcdError", "Compacted", () => look),
-    Effect.catchReason("EtcdError", "RevisionRegressed", () => look)
+    Effect.catchIf(Failures.mayPass, () => Effect.andThen(Time.sleep(session.time, lookPause), look))
   )
 }
 
