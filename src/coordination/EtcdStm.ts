@@ -12,7 +12,8 @@
  * **Reads.** All reads of a try are of one revision, that of the first one, which is linearizable: it reflects every
  * write that was acknowledged before. So a body never sees a state that there never was, and what it makes of it (a
  * failure or a defect, too) is reported as it is, without asking again. Each key and each range is read once a try. A
- * body sees its own writes, in ranges also. If the revision is compacted while a body runs, it is run again.
+ * body sees its own writes, in ranges also. If the revision is compacted while a body runs, or the store goes back to an
+ * older one, it is run again.
  *
  * **Commits.** With both levels of {@link Isolation} a transaction that commits did so as if all of it had happened at
  * the revision of its commit. They are those of etcd's Go client, for ranges too:
@@ -116,7 +117,7 @@ export interface Conflict {
   readonly tries: number
   /**
    * - `changed`: somebody else changed what it had read, or wrote what it writes.
-   * - `compacted`: the revision that it read at was compacted.
+   * - `compacted`: the revision that it read at is not there any more: it was compacted, or the store went back.
    */
   readonly reason: "changed" | "compacted"
 }
@@ -129,8 +130,7 @@ export interface Conflict {
  */
 export class TooManyConflicts extends Data.TaggedError("TooManyConflicts")<Conflict> {
   override get message(): string {
-    const why =
-      this.reason === "changed" ? "what it had read was changed" : "the revision that it read at was compacted"
+    const why = this.reason === "changed" ? "what it had read was changed" : "the revision that it read at was gone"
     return (
       `The transaction was tried ${this.tries} times, and then its schedule ended: the last time, ${why} before it could ` +
       "be committed. Nothing was written. Try more often, or let fewer write the same keys."

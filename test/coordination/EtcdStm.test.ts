@@ -583,6 +583,40 @@ layer(live)((it) => {
       })
     )
 
+    it.effect("by a store that has gone back begins anew", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdClient.EtcdClient
+        const kv = yield* EtcdKv.EtcdKv
+        yield* Effect.forEach(["back/a", "back/b"], (key) => kv.put(key, "1"))
+        let oldest = 0n
+        const future = new EtcdError.FutureRevision({ message: "a future revision", outcome: "not-applied" })
+        const unary: EtcdClient.Client["unary"] = (method, request, options) => {
+          const { revision = 0n } = request as { readonly revision?: bigint }
+          const isGone = revision > 0n && revision < oldest
+          return isGone ? Effect.fail(EtcdError.make(future)) : client.unary(method, request, options)
+        }
+        const seen: Array<number> = []
+        // What it had read at first is of a revision that there is none of, as if that were to come yet.
+        const goingBack = once(
+          Effect.map(kv.put("back/a", "0"), ({ header }) => {
+            oldest = header.revision
+          })
+        )
+        const body = Effect.gen(function* () {
+          seen.push(yield* numberAt("back/a"))
+          yield* goingBack
+          yield* EtcdStm.put("back/b", String(yield* numberAt("back/b")))
+        })
+        const conflicts: Array<EtcdStm.Conflict> = []
+        const schedule = Schedule.forever.pipe(
+          Schedule.setInputType<EtcdStm.Conflict>(),
+          Schedule.tap(({ input }) => Effect.sync(() => conflicts.push(input)))
+        )
+        yield* EtcdStm.tx(body, { schedule }).pipe(Effect.provideService(EtcdClient.EtcdClient, { ...client, unary }))
+        assert.deepStrictEqual([seen, conflicts], [[1, 0], [{ tries: 1, reason: "compacted" }]])
+      })
+    )
+
     it.effect("makes room for the others: a thousand writers of one key all come through", () =>
       Effect.gen(function* () {
         yield* Effect.forEach(Array.from({ length: 1000 }), () => EtcdStm.tx(increment("counter")), {

@@ -53,7 +53,8 @@ export const defaultSchedule: Schedule.Schedule<unknown, Conflict> = Schedule.ex
 
 type Verdict =
   | { readonly _tag: "Retry" }
-  | { readonly _tag: "Compacted" }
+  /** The revision that it reads at: it was compacted, or the store went back behind it. */
+  | { readonly _tag: "Gone" }
   | { readonly _tag: "Failed"; readonly error: EtcdError }
 
 /** One try. */
@@ -80,7 +81,8 @@ export class Try {
   }
 
   private fail(error: EtcdError): Effect.Effect<never> {
-    return this.end(error.reason._tag === "Compacted" ? { _tag: "Compacted" } : { _tag: "Failed", error })
+    const isGone = error.reason._tag === "Compacted" || error.reason._tag === "FutureRevision"
+    return this.end(isGone ? { _tag: "Gone" } : { _tag: "Failed", error })
   }
 
   /** What is answered when the try has ended is no part of it: it is being committed, or is lost, without that. */
@@ -192,7 +194,7 @@ const after = <A, E>(
   switch (attempt.verdict?._tag) {
     case "Failed":
       return Effect.fail(attempt.verdict.error)
-    case "Compacted":
+    case "Gone":
       return Effect.succeed({ _tag: "Lost", reason: "compacted", fresh: undefined })
     case "Retry":
       return isFailure(exit) ? Effect.failCause(exit.cause) : Effect.succeed({ _tag: "Retry" })
