@@ -375,6 +375,7 @@ const services = Effect.gen(function* () {
     takingOptions("EtcdLock.make", "EtcdLock.Options", (options) => EtcdLock.acquire(EtcdLock.make("name", options))),
     takingOptions("EtcdStm.tx", "EtcdStm.Options", (options) => EtcdStm.tx(EtcdStm.get("a"), options)),
     takingOptions("EtcdStm.put", "EtcdStm.PutOptions", (options) => EtcdStm.tx(EtcdStm.put("a", "b", options))),
+    takingOptions("EtcdStm.range", "EtcdStm.RangeOptions", (options) => EtcdStm.tx(EtcdStm.range("a", options))),
     {
       name: "EtcdStore.make",
       run: (...args) => (EtcdStore.make as any)(...args).list(),
