@@ -205,6 +205,15 @@ describe("the codec of the most frequent messages", () => {
     check(Rpc.WatchResponseSchema, watchResponse)
   })
 
+  it("remembers nothing of the header of a damaged answer", () => {
+    const ids = Uint8Array.of(0x08, 1, 0x10, ...new Array<number>(9).fill(0xff))
+    const answer = (...rest: ReadonlyArray<number>) => Uint8Array.of(0x0a, ids.length + rest.length, ...ids, ...rest)
+    const damaged = answer(0xff, 0x18, 5)
+    for (let times = 1; times <= 2; times++) assert.isUndefined(decode(Rpc.RangeResponseSchema, damaged))
+    const whole = answer(0x01, 0x18, 5)
+    assert.deepStrictEqual(decode(Rpc.RangeResponseSchema, whole), reference(Rpc.RangeResponseSchema, whole))
+  })
+
   it("leaves what it does not know to protobuf-es", () => {
     const operation = (value: object) => ({ success: [{ request: { case: "requestRange", value } }] })
     const key = Uint8Array.of(1)

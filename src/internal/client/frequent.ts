@@ -588,7 +588,7 @@ const readHeader = (reader: Reader, end: number): Rpc.ResponseHeader => {
         break
       case numberTag(2):
         memberId = reader.unsigned()
-        if (revision === 0n && raftTerm === 0n && reader.at - start <= longestIds) {
+        if (!reader.failed && revision === 0n && raftTerm === 0n && reader.at - start <= longestIds) {
           lastIds = { bytes: reader.bytes.slice(start, reader.at), clusterId, memberId }
         }
         break
