@@ -93,8 +93,10 @@ export const make = (time: Time.Time): Background => {
       const now = time.now()
       for (const one of young) {
         if (one.due > now) break
-        young.delete(one)
-        one.fiber = (yield* run(one.effect, Number.NEGATIVE_INFINITY)).fiber
+        const { fiber } = yield* run(one.effect, Number.NEGATIVE_INFINITY)
+        one.fiber = fiber
+        // It may have been ended while it began.
+        if (!young.delete(one)) fiber.interruptUnsafe()
       }
     }
     isWaiting = false
@@ -105,7 +107,8 @@ export const make = (time: Time.Time): Background => {
     soon: (effect) =>
       Effect.contextWith((context: Context.Context<never>) => {
         const one: Young = {
-          effect: Effect.provideContext(effect, context),
+          // Instead of what is around whoever the timer was begun for.
+          effect: Effect.updateContext(effect, () => context),
           due: time.now() + soonMillis,
           fiber: undefined
         }
