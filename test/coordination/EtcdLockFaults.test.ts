@@ -29,6 +29,7 @@ import * as EtcdProcess from "../../src/EtcdProcess.ts"
 import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as EtcdWatch from "../../src/EtcdWatch.ts"
 import * as Inside from "../../src/internal/coordination/session.ts"
+import type * as Rpc from "../../src/internal/proto/rpc_pb.ts"
 import * as Etcd from "../support/client/etcd.ts"
 import { faulty, jumping } from "../support/coordination/faults.ts"
 import { reasonOf, start } from "../support/effects.ts"
@@ -219,6 +220,37 @@ describe("EtcdLock", () => {
         assert.isTrue(held.isHeldUnsafe())
         yield* EtcdKv.delete(held.key)
         assert.strictEqual((yield* held.lost).reason, "deleted")
+      })
+    )
+
+    it.effect("is not handed on within a program in a store that has gone back", () =>
+      Effect.gen(function* () {
+        const root = yield* EtcdClient.EtcdClient
+        let goesBack = false
+        const session = yield* make(
+          {},
+          {
+            ...root,
+            unary: (method, request, options) =>
+              Effect.map(root.unary(method, request, options), (answer) => {
+                const { header, responses } = answer as Partial<Rpc.TxnResponse>
+                if (!goesBack || responses?.[0]?.response.case !== "responseDeleteRange") return answer
+                goesBack = false
+                return { ...answer, header: { ...header, revision: 1n } }
+              })
+          }
+        )
+        const lock = EtcdLock.make("faults/handed-on")
+        const scope = yield* Scope.make()
+        yield* EtcdLock.acquire(lock).pipe(within(session), Scope.provide(scope))
+        const next = yield* start(EtcdLock.withLock(EtcdLock.Held, lock).pipe(within(session)))
+        const [, waiter] = yield* queued(lock, 2)
+        goesBack = true
+        yield* Scope.close(scope, Exit.void)
+        const { acquiredRevision, token } = yield* Fiber.join(next)
+        assert.isTrue(acquiredRevision >= token)
+        // Whether its key is in that store, who waits does not know, and stands in line anew.
+        assert.isTrue(token > waiter!.token)
       })
     )
 

@@ -520,7 +520,7 @@ const admissionAfter = Effect.fnUntraced(function* (entry: Entry, index: number,
     // unless its key was there to be removed.
     const isSure = before.length === 1 && last.lease !== entry.incarnation.lease.id
     const sure = entry.spec.confirms ? undefined : (allRemovedAt(own) ?? (isSure ? left : undefined))
-    if (typeof sure === "bigint") return sure
+    if (typeof sure === "bigint") return yield* Effect.as(Failures.notBefore(now.revision, sure), sure)
     now = typeof left === "bigint" ? yield* Outage.untilSeen(entry.session, lookAtLeast(entry, index, left)) : left
   }
 })
