@@ -261,8 +261,8 @@ const prepared = Effect.fnUntraced(function* (who: string, election: Election, v
  * {@link whileElected}. Neither is there a fence but that of the transactions that `commit` sends, or that compare `fence`.
  * Closing the scope waits for two seconds at most until etcd has acknowledged that; otherwise the session goes on with it.
  *
- * Where the session, or the key, is lost while it waits, it stands in line anew. To wait no longer than some time, use
- * `Effect.timeout`; whoever is interrupted leaves no key.
+ * While it waits, an outage of etcd is waited for, as long as the session is held. Where that, or the key, is lost, it
+ * stands in line anew. To wait no longer than some time, use `Effect.timeout`; whoever is interrupted leaves no key.
  *
  * Fails with `InvalidArgument` where the election or the value makes no sense, or this fiber (or, within
  * {@link whileElected}, what it is a part of) leads it already; with `NoSpace` and `PermissionDenied`; and with the reasons
