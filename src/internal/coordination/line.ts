@@ -604,11 +604,12 @@ const deleteOnce = (entry: Entry): Effect.Effect<unknown, EtcdError> => {
     EtcdTxn.make({ compare: EtcdTxn.createRevision(key).equals(revision), success: EtcdTxn.delete(key) })
   )
   const op = deletions.length === 1 ? EtcdTxn.map(deletions[0]!, (deletion) => [deletion]) : EtcdTxn.all(deletions)
-  const deleting = Effect.map(session.txn.commit(op), (results) => {
-    const { header } = results[0]!
-    if (results.every(({ succeeded }) => succeeded)) finish(entry, header.revision)
-  })
-  return Removal.evenWithoutSpace(session, keys, deleting)
+  const deleting = Effect.map(session.txn.commit(op), (results) =>
+    finish(entry, results.every(({ succeeded }) => succeeded) ? results[0]!.header.revision : undefined)
+  )
+  // What becomes of it is seen by a watch.
+  const seen = Effect.tapError(deleting, () => Effect.sync(() => finish(entry, undefined)))
+  return Removal.evenWithoutSpace(session, keys, seen)
 }
 
 const isLeaseGone = ({ incarnation: { lease } }: Entry): boolean => lease.loss !== undefined
