@@ -233,8 +233,10 @@ describe("locks beside etcd's own", () => {
           // Theirs wait for all keys below a name: not so ours.
           const outer = yield* ours("nested")
           const inner = yield* theirs("lock", "nested/inner")
+          // It would wait for what is below its name, if that came first.
+          yield* inner.acquired
           const innermost = yield* ctl("lock", "nested/inner/most")
-          for (const { acquired } of [outer, inner, innermost]) yield* acquired
+          for (const { acquired } of [outer, innermost]) yield* acquired
           yield* outer.release
           const again = [yield* ours("nested"), yield* ours("nested/other")]
           for (const { acquired, release } of again) yield* Effect.andThen(acquired, release)
