@@ -16,8 +16,8 @@
  * each put, delete and transaction is carried out by etcd only if the key of the holder is still there, in the same step.
  * So a write by a past holder cannot land at all, however late it arrives; it fails with the reason `Fenced`, and the lock
  * is known as lost. It costs two comparisons for a write, which count towards what a transaction may have (`--max-txn-ops`).
- * It holds for the client that the session has, in whatever namespace, and for others with an endpoint in common, so use
- * one client; not for what is written to another etcd.
+ * It holds for the client that the session has, in whatever namespace, and for others that have, or have had, an endpoint
+ * in common with it, so use one client; not for what is written to another etcd.
  *
  * For what is outside of etcd there is the `token`, which rises along the line: a resource that remembers the highest it has
  * seen, and refuses lower ones, is safe as well.

@@ -4,7 +4,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
 import fc from "fast-check"
 import * as EtcdBatch from "../../src/EtcdBatch.ts"
 import * as EtcdClient from "../../src/EtcdClient.ts"
@@ -507,6 +509,25 @@ describe("a fence", () => {
         assert.deepStrictEqual(yield* write(elsewhere, "2"), landed)
         // Of somebody else's making, it may do with keys whatever it likes.
         assert.deepStrictEqual(yield* write(foreign, "2"), landed)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("is there for other clients of the same etcd also when one of them has moved on to other endpoints", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdClient.EtcdClient
+        const endpoints = yield* client.endpoints
+        const lists = yield* Queue.make<ReadonlyArray<string>>()
+        yield* Queue.offer(lists, endpoints)
+        const moving = yield* EtcdClient.make({ endpoints: Stream.fromQueue(lists) })
+        const [mine, yours] = [yield* hold(moving, "moved/mine"), yield* hold(client, "moved/yours")]
+        yield* Queue.offer(lists, ["http://127.0.0.1:1"])
+        yield* moving.endpoints.pipe(Effect.repeat({ until: ([now]) => now === "http://127.0.0.1:1" }))
+        yield* EtcdKv.deletePrefix("moved/")
+        const put = (client: EtcdClient.Client, endpoint?: string) =>
+          client.unary(KV.method.put, { key: bytes("moved/1"), value: bytes("late") }, { endpoint })
+        assert.strictEqual((yield* reason(put(Fence.client(client, mine.fence))))._tag, "Fenced")
+        assert.strictEqual((yield* reason(put(Fence.client(moving, yours.fence), endpoints[0])))._tag, "Fenced")
+        assert.isUndefined(yield* valueOf("moved/1"))
       }).pipe(Effect.scoped)
     )
 

@@ -22,6 +22,7 @@ import * as Credentials from "./credentials.ts"
 import * as Engine from "./engine.ts"
 import * as Inquiry from "./inquiry.ts"
 import * as ClientOptions from "./options.ts"
+import * as Origin from "./origin.ts"
 import * as Resolver from "./resolver.ts"
 import { serviceNamed } from "./rpcs.ts"
 import * as Streams from "./streams.ts"
@@ -72,7 +73,7 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
           Inquiry.introduced(engine)
         )
   engine.environment.credentials = credentials
-  const client: EtcdClient.Client & MessageLimit = {
+  const plain: EtcdClient.Client & MessageLimit = {
     [MessageLimit]: settings.connection.maxReceiveMessageBytes,
     unary: Unary.make(engine, credentials),
     serverStream: Streams.makeServerStream(engine, credentials),
@@ -80,6 +81,7 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
     defaults: (service) => engine.defaults(serviceNamed(service) ?? service),
     endpoints: Effect.sync(() => engine.selection.subchannels.map((subchannel) => subchannel.endpoint.address))
   }
+  const client = Origin.addressed(plain, engine.selection.addresses)
   if (rest !== undefined) yield* Effect.forkIn(Resolver.follow(engine, rest), scope)
   const { memberRefresh } = settings
   if (memberRefresh !== undefined) {

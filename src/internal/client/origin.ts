@@ -8,6 +8,7 @@
  *
  * @internal
  */
+import * as Effect from "effect/Effect"
 import type { CallOptions, Client } from "../../EtcdClient.ts"
 import * as Keys from "../keys.ts"
 
@@ -24,6 +25,24 @@ const OriginKey = Symbol("effect-etcd/Origin")
 
 interface Known {
   readonly [OriginKey]?: Origin
+}
+
+const AddressesKey = Symbol("effect-etcd/Addresses")
+
+/** What a client says of all the endpoints that it has had so far. */
+export interface Addressed {
+  readonly [AddressesKey]?: ReadonlySet<string>
+}
+
+export const addressed = <C extends Client>(client: C, addresses: ReadonlySet<string>): C & Addressed => ({
+  ...client,
+  [AddressesKey]: addresses
+})
+
+/** All the endpoints that a client has had so far, as far as it says that; otherwise those that it has. */
+export const addressesOf = (client: Client & Addressed): Effect.Effect<ReadonlySet<string>> => {
+  const known = client[AddressesKey]
+  return known === undefined ? Effect.map(client.endpoints, (now) => new Set(now)) : Effect.succeed(known)
 }
 
 const nothing = new Uint8Array(0)

@@ -14,6 +14,8 @@ export type Policy = "leader" | "sticky" | "spread"
 export interface Selection {
   readonly policy: Policy
   subchannels: ReadonlyArray<Subchannel.Subchannel>
+  /** The addresses of all that it was ever given: of one cluster, whichever of them it has now. */
+  readonly addresses: Set<string>
   /**
    * What the program has configured, where the cluster itself has named others since: the way back, should none of those
    * be reached from here.
@@ -27,7 +29,8 @@ export interface Selection {
 
 export const make = (policy: Policy, endpoints: ReadonlyArray<Endpoint>, first: number): Selection => {
   const subchannels = endpoints.map((endpoint) => Subchannel.make(endpoint, true))
-  return { policy, subchannels, seeds: [], current: subchannels[first]!, turn: first }
+  const addresses = new Set(endpoints.map(({ address }) => address))
+  return { policy, subchannels, addresses, seeds: [], current: subchannels[first]!, turn: first }
 }
 
 /** The place of one of these, by chance. */
@@ -130,6 +133,7 @@ export const update = (
     // They are not used any more, unless the others cannot be reached.
     const replaced = extra.filter((subchannel) => selection.subchannels.includes(subchannel))
     selection.subchannels = subchannels
+    for (const { address } of endpoints) selection.addresses.add(address)
     selection.seeds = extra
     if (gone.includes(selection.current) || replaced.includes(selection.current))
       selection.current = subchannels[first]!

@@ -7,8 +7,9 @@
  * transaction again. It is done below all namespaces, where keys are what they are in etcd, and above everything that
  * says when and where a call is sent (`Origin.Detour`).
  *
- * Another client goes to the same etcd if it has an endpoint in common with the one of the lock. Two clients that name
- * different members of a cluster are not known to: to the wire they are what two clusters with equal names would be.
+ * Another client goes to the same etcd if it has an endpoint in common with the one of the lock, or has had one, since a
+ * client stays with its cluster when its endpoints change (`memberRefresh`, a `Stream`). Two clients that name different
+ * members of a cluster are not known to: to the wire they are what two clusters with equal names would be.
  *
  * What tells it from a plain call:
  *
@@ -160,9 +161,11 @@ const detour =
 const within = <O extends object>(options: O | undefined, around: Origin.Detour): O | undefined =>
   options === undefined || Options.isObject(options) ? Origin.withDetour(options, around) : options
 
-/** Whether two clients have an endpoint in common: then they talk to the same etcd. */
+/** Whether two clients have an endpoint in common, or have had one: then they talk to the same etcd. */
 const meet = (one: EtcdClient.Client, other: EtcdClient.Client): Effect.Effect<boolean> =>
-  Effect.zipWith(one.endpoints, other.endpoints, (some, others) => some.some((endpoint) => others.includes(endpoint)))
+  Effect.zipWith(Origin.addressesOf(one), Origin.addressesOf(other), (some, others) =>
+    [...some].some((endpoint) => others.has(endpoint))
+  )
 
 /** A detour for what turns out to go to where the fence is. */
 const detourIfThere =
