@@ -215,6 +215,36 @@ describe("EtcdSession", () => {
       })
     )
 
+    it.effect("removes what it has put with a lease that others keep on when it has lost it", () =>
+      Effect.gen(function* () {
+        const { id } = yield* EtcdLease.grant("20 seconds")
+        const clock = jumping()
+        const client = faulty(yield* EtcdClient.EtcdClient)
+        const session = yield* clock.by(make({ leaseId: id }, client.client))
+        const lock = EtcdLock.make("session/outlived")
+        const scope = yield* Scope.make()
+        yield* EtcdLock.acquire(lock).pipe(within(session), Scope.provide(scope))
+        // Whoever waits leaves, and one of its requests has not arrived yet.
+        client.fates.Txn = ["late"]
+        const waiting = yield* start(Effect.scoped(EtcdLock.acquire(lock)).pipe(within(session)))
+        yield* EtcdLock.line(lock).pipe(Effect.repeat({ until: (line) => line.length === 2 }))
+        yield* Fiber.interrupt(waiting)
+        const { incarnations, leases } = Inside.of(session)
+        const [incarnation] = [...incarnations]
+        clock.standStill(21_000)
+        assert.strictEqual((yield* leases.keeper.lossOf(incarnation!.lease))?.reason, "not-renewed")
+        yield* Scope.close(scope, Exit.void)
+        assert.deepStrictEqual(yield* EtcdLock.line(lock), [])
+        const line = EtcdKv.range(KeyRange.prefix("session/outlived/"))
+        const before = (yield* line).header.revision
+        yield* client.arrive
+        // It was put, and deleted.
+        yield* line.pipe(Effect.repeat({ until: ({ header }) => header.revision === before + 2n }))
+        assert.deepStrictEqual((yield* line).kvs, [])
+        assert.isTrue(yield* isLive(id))
+      })
+    )
+
     it.effect("never takes the place of another session with the same lease for its own", () =>
       Effect.gen(function* () {
         const { id } = yield* EtcdLease.grant("20 seconds")

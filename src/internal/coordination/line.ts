@@ -612,8 +612,6 @@ const deleteOnce = (entry: Entry): Effect.Effect<unknown, EtcdError> => {
   return Removal.evenWithoutSpace(session, keys, seen)
 }
 
-const isLeaseGone = ({ incarnation: { lease } }: Entry): boolean => lease.loss !== undefined
-
 const afterwards = ({ spec: { places } }: Entry): Effect.Effect<void, EtcdError> =>
   Effect.forEach(places, ({ rule }) => (rule._tag === "Whole" && rule.afterwards) || Effect.void, { discard: true })
 
@@ -623,9 +621,9 @@ const end = (entry: Entry): Effect.Effect<void> =>
     const after = afterwards(entry)
     if (entry.revision !== 0n) {
       yield* Outage.untilDone(session, incarnation, deleteOnce(entry))
-      yield* isLeaseGone(entry) ? Effect.ignore(after) : Outage.untilDone(session, incarnation, after)
+      yield* Session.isLeaseGone(incarnation) ? Effect.ignore(after) : Outage.untilDone(session, incarnation, after)
     }
-    if (isLeaseGone(entry)) return
+    if (Session.isLeaseGone(incarnation)) return
     const removeOwn = (key: string) =>
       Effect.andThen(Removal.evenWithoutSpace(session, [key], Removal.deleteOwn(session, incarnation, key)), after)
     if (isUncertain) yield* Removal.sweep(session, incarnation, keys, removeOwn)

@@ -3,7 +3,6 @@
  *
  * @internal
  */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -12,7 +11,7 @@ import { retrying } from "../lease/requests.ts"
 import * as Time from "../time.ts"
 import * as Failures from "./failures.ts"
 import type * as Line from "./line.ts"
-import type * as Session from "./session.ts"
+import * as Session from "./session.ts"
 
 /** Between tries of what is to be done as long as it takes. */
 export const pauses: Schedule.Schedule<unknown> = Time.pauses("25 millis", "1 second")
@@ -20,14 +19,14 @@ export const pauses: Schedule.Schedule<unknown> = Time.pauses("25 millis", "1 se
 /** Does something until it succeeds, or the lease is gone. */
 export const untilDone = <A>(
   { time }: Session.Session,
-  { lease }: Session.Incarnation,
+  incarnation: Session.Incarnation,
   attempt: Effect.Effect<A, EtcdError>
 ): Effect.Effect<void> =>
   Effect.suspend(() =>
-    lease.loss !== undefined
+    Session.isLeaseGone(incarnation)
       ? Effect.void
       : Effect.ignore(
-          retrying(time, attempt, pauses, () => lease.loss === undefined, Effect.asVoid(Deferred.await(lease.lost)))
+          retrying(time, attempt, pauses, () => !Session.isLeaseGone(incarnation), Session.leaseGone(incarnation))
         )
   )
 

@@ -153,7 +153,7 @@ const end = (presence: Presence): Effect.Effect<void> =>
     if (isLeft || !(isPut || isUncertain || isSwept)) return
     const tidying = tidy(session, incarnation, key)
     yield* Outage.untilDone(session, incarnation, tidying)
-    if (!isUncertain || incarnation.sweeping.has(name) || incarnation.lease.loss !== undefined) return
+    if (!isUncertain || incarnation.sweeping.has(name) || Session.isLeaseGone(incarnation)) return
     incarnation.sweeping.add(name)
     yield* Removal.sweep(session, incarnation, [key], () => tidying)
   })

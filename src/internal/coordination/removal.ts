@@ -10,7 +10,7 @@ import type { EtcdError } from "../../EtcdError.ts"
 import { LeaseId } from "../../EtcdId.ts"
 import * as EtcdTxn from "../../EtcdTxn.ts"
 import * as Time from "../time.ts"
-import type * as Session from "./session.ts"
+import * as Session from "./session.ts"
 
 /**
  * Deletes keys with a transaction, or without one where that is refused because the space is used up: etcd 3.4 then refuses
@@ -46,7 +46,7 @@ const sweepKey = (session: Session.Session, key: string | Uint8Array, remove: Ef
 
 /**
  * Deletes what requests put there whose outcome is unknown, should they arrive when nobody wants the keys any more, until
- * the lease of the incarnation is lost.
+ * the incarnation is lost; or, where others keep its lease on, until that is gone.
  */
 export const sweep = <K extends string | Uint8Array>(
   session: Session.Session,
@@ -58,6 +58,7 @@ export const sweep = <K extends string | Uint8Array>(
     concurrency: "unbounded",
     discard: true
   })
-  const over = Effect.raceFirst(Deferred.await(incarnation.lease.lost), Deferred.await(incarnation.lost))
+  const gone = Session.leaseGone(incarnation)
+  const over = incarnation.isShared ? gone : Effect.raceFirst(gone, Deferred.await(incarnation.lost))
   return Effect.asVoid(session.background.run(Effect.raceFirst(sweeping, over), Number.NEGATIVE_INFINITY))
 }

@@ -161,6 +161,17 @@ export const answerOf = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<A, E | E
 
 const renewedAt = ({ lease }: Incarnation): number => lease.expiresAt - lease.ttl
 
+/**
+ * Whether what has its lease is gone, or goes by itself. A lease that others keep on may live for as long as they do, when
+ * it is lost here.
+ */
+export const isLeaseGone = ({ isShared, lease: { loss } }: Incarnation): boolean =>
+  loss !== undefined && (!isShared || loss.reason === "not-found" || loss.reason === "revoked")
+
+/** Waits until that is so. */
+export const leaseGone = (incarnation: Incarnation): Effect.Effect<void> =>
+  Effect.flatMap(Deferred.await(incarnation.lease.lost), () => (isLeaseGone(incarnation) ? Effect.void : Effect.never))
+
 /** Compares the clocks. */
 const compareClocks = (session: Session, incarnation: Incarnation): void => {
   const drift = Time.driftOf(session.time)
