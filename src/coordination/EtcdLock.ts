@@ -56,10 +56,12 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as EtcdClient from "../EtcdClient.ts"
 import type * as EtcdError from "../EtcdError.ts"
 import type { LeaseId } from "../EtcdId.ts"
 import * as EtcdKv from "../EtcdKv.ts"
 import type * as EtcdTxn from "../EtcdTxn.ts"
+import * as Origin from "../internal/client/origin.ts"
 import * as Held_ from "../internal/coordination/held.ts"
 import * as Hold from "../internal/coordination/hold.ts"
 import * as Line from "../internal/coordination/line.ts"
@@ -529,8 +531,8 @@ export const line = (lock: Lock): Effect.Effect<ReadonlyArray<Waiter>, EtcdError
   })
 
 /**
- * Asks etcd whether a claim is true: whether its key is there, as it was put, in that cluster. It says nothing of the next
- * moment; where a fence is possible, use one.
+ * Asks etcd whether a claim is true: whether its key is there, as it was put, in that cluster, in whatever namespace the
+ * holder is, and who asks. It says nothing of the next moment; where a fence is possible, use one.
  *
  * @example
  * ```ts
@@ -546,15 +548,16 @@ export const line = (lock: Lock): Effect.Effect<ReadonlyArray<Waiter>, EtcdError
  * @category observing
  * @since 0.1.0
  */
-export const check = (sequencer: Sequencer): Effect.Effect<boolean, EtcdError.EtcdError, EtcdKv.EtcdKv> =>
-  Effect.suspend(() => {
+export const check = (sequencer: Sequencer): Effect.Effect<boolean, EtcdError.EtcdError, EtcdClient.EtcdClient> =>
+  EtcdClient.EtcdClient.use((client) => {
     const problem = Checks.problemOfArgument("EtcdLock.check", "the sequencer", aSequencer, sequencer)
     if (problem !== undefined) return Effect.fail(Checks.invalid(problem))
     const { clusterId, key, revision } = sequencer
     // One that has lost its lease is no place in a line. Where only keys are asked for, etcd 3.7 leaves out the leases.
     const line = key.slice(0, key.lastIndexOf("/"))
+    // The key is the one in etcd, below whatever namespace who asks is.
     return Effect.map(
-      EtcdKv.range(key),
+      EtcdKv.fromClient(Origin.of(client).root).range(key),
       ({ header, kvs: [kv] }) =>
         header.clusterId === clusterId && kv?.createRevision === revision && Line.standingOf(line, kv) !== undefined
     )

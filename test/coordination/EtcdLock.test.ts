@@ -97,6 +97,23 @@ describe("EtcdLock", () => {
       })
     )
 
+    it.effect("is claimed by its key in etcd, and so the claim is true inside of a namespace and outside of it", () =>
+      Effect.gen(function* () {
+        const etcd = yield* Effect.context<EtcdClient.EtcdClient | EtcdKv.EtcdKv>()
+        const work = Effect.gen(function* () {
+          const { key, sequencer } = yield* EtcdLock.Held
+          assert.strictEqual(sequencer.key, `claims/${key}`)
+          const inside = EtcdLock.check(sequencer)
+          const outside = Effect.provideContext(inside, etcd)
+          assert.deepStrictEqual(yield* Effect.all([inside, outside]), [true, true])
+          return outside
+        })
+        const within = Layer.provideMerge(Layer.fresh(EtcdSession.layer), EtcdLayer.namespace("claims/"))
+        const locked = EtcdLock.withLock(work, EtcdLock.make("one/claimed")).pipe(Effect.provide(within))
+        assert.isFalse(yield* yield* locked)
+      })
+    )
+
     it.effect("is lost when its key is deleted: the work is interrupted, and has ended when that is told", () =>
       Effect.gen(function* () {
         const lock = EtcdLock.make("one/deleted")

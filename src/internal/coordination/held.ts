@@ -157,7 +157,11 @@ const overruns = Metric.counter("etcd_overruns", {
 const tellOfOverrun = (lost: Lost): Effect.Effect<void> =>
   Effect.andThen(
     Metric.update(overruns, 1),
-    Effect.logError("what runs under something in etcd goes on although that is lost", show(lost.names), lost.message)
+    Effect.logError(
+      "what runs under a lock, permits or a leadership goes on although that is lost",
+      show(lost.names),
+      lost.message
+    )
   )
 
 /** How work is run. */
