@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
@@ -337,6 +338,29 @@ describe("no lease is left", () => {
         })
       )
       assert.strictEqual(revocations, 1)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("by nobody, and at once, where who wants it goes while no server can be reached", () =>
+    Effect.gen(function* () {
+      const tried = yield* Deferred.make<void>()
+      let tries = 0
+      const retry = Schedule.spaced("20 millis").pipe(
+        Schedule.while(() => {
+          tries++
+          return Effect.as(Deferred.succeed(tried, undefined), true)
+        })
+      )
+      const client = yield* EtcdClient.make({ endpoints: ["http://127.0.0.1:1"], retry })
+      const scope = yield* Scope.make()
+      const leases = yield* Scope.provide(EtcdLease.fromClient(client), scope)
+      const fiber = yield* Effect.forkScoped(leases.make("10 seconds"))
+      yield* Deferred.await(tried)
+      const before = tries
+      yield* Fiber.interrupt(fiber)
+      yield* Scope.close(scope, Exit.void)
+      // One may be just being made.
+      assert.isAtMost(tries, before + 1)
     }).pipe(Effect.scoped)
   )
 

@@ -17,6 +17,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as EtcdClient from "../../EtcdClient.ts"
@@ -211,6 +212,10 @@ const randomId = (): bigint => {
   return BigInt.asUintN(63, bits!) || 1n
 }
 
+/** The pauses of a request as long as somebody waits for the lease: what was never sent need not be sent any more. */
+const whileWanted = (state: State, granting: Granting, { retry }: EtcdClient.CallOptions) =>
+  Schedule.while(retry ?? state.client.defaults("Lease").retry ?? EtcdClient.defaultRetry, () => !granting.isAbandoned)
+
 /** Asks for a lease, and remembers whether it is there, or may be. That of a caller's id may be somebody else's. */
 const tryGrant = (state: State, granting: Granting, id: bigint, ttl: bigint, options: EtcdClient.CallOptions) =>
   Effect.suspend(() => {
@@ -218,7 +223,7 @@ const tryGrant = (state: State, granting: Granting, id: bigint, ttl: bigint, opt
     const renewedAt = state.time.now()
     const before = granting.id
     if (granting.origin === "own") granting.id = id
-    return Requests.grant(state.client, id, ttl, options).pipe(
+    return Requests.grant(state.client, id, ttl, { ...options, retry: whileWanted(state, granting, options) }).pipe(
       Effect.map((answer): Lifetime => {
         granting.id = id
         granting.expiresAt = renewedAt + Number(answer.TTL) * 1000
