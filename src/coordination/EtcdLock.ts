@@ -433,8 +433,9 @@ const runLocked = <A, E, R>(
  * Runs an effect while a lock is held. It waits for the lock, and gives it back when the effect has ended, however it ends.
  *
  * When the lock is lost, the effect is interrupted, and the whole fails with {@link LockLost} when the effect has ended. So
- * it does where the effect has succeeded nevertheless. The effect has `Held` as a service, and what it writes with `EtcdKv`,
- * `EtcdTxn` and `EtcdClient` is fenced. Of a namespace too; what goes to another etcd is not.
+ * it does where the effect has succeeded nevertheless and the loss is known by then: of a key that somebody deletes in the
+ * last moment nothing is heard, and what is written after that does not land. The effect has `Held` as a service, and what
+ * it writes with `EtcdKv`, `EtcdTxn` and `EtcdClient` is fenced. Of a namespace too; what goes to another etcd is not.
  *
  * Waiting and failing is as with {@link acquire}.
  *

@@ -849,6 +849,11 @@ layer(live)((it) => {
         assert.strictEqual(error.reason._tag, "TooManyOps")
         assert.strictEqual(error.outcome, "not-applied")
         assert.include(error.message, "129 operations")
+        const receipted = yield* reasonOf(EtcdStm.tx(EtcdStm.put("a", "1"), { receipt: true, maxOperations: 2 }))
+        assert.include(
+          receipted.message,
+          "1 operations, of which the larger number counts, and two for the receipt: 3,"
+        )
         assert.strictEqual(counts.transactions, 0)
         const all = Effect.forEach(keys, (key) => EtcdStm.put(key, "1"), { discard: true })
         const byServer = yield* reasonOf(EtcdStm.tx(all, { maxOperations: Number.POSITIVE_INFINITY }))

@@ -170,13 +170,13 @@ const requestsOf = (parts: Parts, receipt: Receipts.Receipt | undefined): Reques
 const sizeOf = ({ compares, operations, reads }: Parts, receipt: boolean): number =>
   Math.max(compares.length, operations.length, reads.length) + (receipt ? 2 : 0)
 
-const tooMany = ({ compares, operations }: Parts, size: number, most: number): EtcdError.EtcdError =>
+const tooMany = ({ compares, operations }: Parts, receipt: boolean, size: number, most: number): EtcdError.EtcdError =>
   EtcdError.make(
     new EtcdError.TooManyOps({
       message:
         `The transaction was not sent: it has ${compares.length} comparisons (one for each key and each range that it ` +
-        `read, and one for each key that it found in a range) and ${operations.length} operations, which makes ${size}, ` +
-        `and ${most} are allowed. Read and write less in one transaction (a range may have a limit), or raise ` +
+        `read, and one for each key that it found in a range) and ${operations.length} operations, of which the larger ` +
+        `number counts${receipt ? ", and two for the receipt" : ""}: ${size}, and ${most} are allowed. Read and write less in one transaction (a range may have a limit), or raise ` +
         "--max-txn-ops of the servers (128 by default) and say so with the option maxOperations.",
       outcome: "not-applied",
       method: "KV.Txn"
@@ -350,7 +350,8 @@ export const commit = (
   Effect.flatMap(Time.Time, (time) => {
     const parts = partsOf(attempt, settings.isolation)
     const size = sizeOf(parts, settings.receipt)
-    if (size > settings.maxOperations) return Effect.fail(tooMany(parts, size, settings.maxOperations))
+    if (size > settings.maxOperations)
+      return Effect.fail(tooMany(parts, settings.receipt, size, settings.maxOperations))
     const { send, sendWithReceipt } = make(client, time)
     return settings.receipt ? sendWithReceipt(attempt, parts, true) : send(attempt, parts, undefined)
   })
