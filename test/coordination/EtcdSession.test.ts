@@ -245,6 +245,26 @@ describe("EtcdSession", () => {
       })
     )
 
+    it.effect("does not fight over a key with another session that has its lease", () =>
+      Effect.gen(function* () {
+        const { id } = yield* EtcdLease.grant("20 seconds")
+        const key = "session/both"
+        const client = faulty(yield* EtcdClient.EtcdClient)
+        const [one, other] = [yield* make({ leaseId: id }, client.client), yield* make({ leaseId: id })]
+        yield* one.current
+        const [incarnation] = [...Inside.of(one).incarnations]
+        client.fates.Put = ["lost"]
+        yield* Effect.exit(Effect.scoped(one.keep(key, "one")))
+        yield* until(() => incarnation!.sweeping.has(key))
+        yield* other.keep(key, "two")
+        const deletions = () => client.calls.Txn ?? 0
+        // It may have been the put that is not known to have arrived.
+        yield* until(() => !incarnation!.sweeping.has(key) || deletions() > 3)
+        assert.isAtMost(deletions(), 3)
+        yield* holds(key, "two")
+      })
+    )
+
     it.effect("never takes the place of another session with the same lease for its own", () =>
       Effect.gen(function* () {
         const { id } = yield* EtcdLease.grant("20 seconds")

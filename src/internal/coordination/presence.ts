@@ -155,7 +155,10 @@ const end = (presence: Presence): Effect.Effect<void> =>
     yield* Outage.untilDone(session, incarnation, tidying)
     if (!isUncertain || incarnation.sweeping.has(name) || Session.isLeaseGone(incarnation)) return
     incarnation.sweeping.add(name)
-    yield* Removal.sweep(session, incarnation, [key], () => tidying)
+    // What others put with the same lease cannot be told from what is late. They put it again, without an end.
+    const puts = incarnation.isShared ? 1 : Number.POSITIVE_INFINITY
+    const { fiber } = yield* Removal.sweep(session, incarnation, [key], () => tidying, puts)
+    if (incarnation.isShared) fiber.addObserver(() => incarnation.sweeping.delete(name))
   })
 
 const leave = (presence: Presence): Effect.Effect<void> =>

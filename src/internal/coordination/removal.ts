@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import type { EtcdError } from "../../EtcdError.ts"
 import { LeaseId } from "../../EtcdId.ts"
 import * as EtcdTxn from "../../EtcdTxn.ts"
+import type * as Background from "../lease/background.ts"
 import * as Time from "../time.ts"
 import * as Session from "./session.ts"
 
@@ -29,9 +30,15 @@ export const evenWithoutSpace = (
 export const deleteOwn = ({ txn }: Session.Session, { lease }: Session.Incarnation, key: string | Uint8Array) =>
   txn.commit(EtcdTxn.make({ compare: EtcdTxn.lease(key).equals(LeaseId(lease.id)), success: EtcdTxn.delete(key) }))
 
-/** Does something about a key whenever it is put. */
-const sweepKey = (session: Session.Session, key: string | Uint8Array, remove: Effect.Effect<unknown, EtcdError>) => {
-  const sweeping: Effect.Effect<void> = session.watch.changes(key, { ignore: "deletes", snapshot: "first" }).pipe(
+/** Does something about a key now, and so many times, or whenever, it is put. */
+const sweepKey = (
+  session: Session.Session,
+  key: string | Uint8Array,
+  puts: number,
+  remove: Effect.Effect<unknown, EtcdError>
+) => {
+  const changes = session.watch.changes(key, { ignore: "deletes", snapshot: "first" })
+  const sweeping: Effect.Effect<void> = Stream.take(changes, 1 + puts).pipe(
     Stream.mapEffect(() => remove),
     Stream.runDrain,
     Effect.catch(() =>
@@ -46,19 +53,21 @@ const sweepKey = (session: Session.Session, key: string | Uint8Array, remove: Ef
 
 /**
  * Deletes what requests put there whose outcome is unknown, should they arrive when nobody wants the keys any more, until
- * the incarnation is lost; or, where others keep its lease on, until that is gone.
+ * the incarnation is lost; or, where others keep its lease on, until that is gone. For each key it
+ * is over as well when so many puts have come.
  */
 export const sweep = <K extends string | Uint8Array>(
   session: Session.Session,
   incarnation: Session.Incarnation,
   keys: ReadonlyArray<K>,
-  remove: (key: K) => Effect.Effect<unknown, EtcdError>
-): Effect.Effect<void> => {
-  const sweeping = Effect.forEach(keys, (key) => sweepKey(session, key, remove(key)), {
+  remove: (key: K) => Effect.Effect<unknown, EtcdError>,
+  puts: number = Number.POSITIVE_INFINITY
+): Effect.Effect<Background.Task> => {
+  const sweeping = Effect.forEach(keys, (key) => sweepKey(session, key, puts, remove(key)), {
     concurrency: "unbounded",
     discard: true
   })
   const gone = Session.leaseGone(incarnation)
   const over = incarnation.isShared ? gone : Effect.raceFirst(gone, Deferred.await(incarnation.lost))
-  return Effect.asVoid(session.background.run(Effect.raceFirst(sweeping, over), Number.NEGATIVE_INFINITY))
+  return session.background.run(Effect.raceFirst(sweeping, over), Number.NEGATIVE_INFINITY)
 }
