@@ -44,9 +44,9 @@
  * which it is told what became of it, and which keeps it from being applied twice or late; so every commit is sent again,
  * and the outcome is known unless the cluster cannot be asked for longer than the client's `retry` says. A receipt costs
  * a put in the same transaction, and counts as two towards what that may have. It is not deleted but goes with its lease,
- * which a thousand transactions of a minute share and which ends two minutes after it was granted. The user has to be allowed to read and write these keys. Ranges
- * that have them, such as `KeyRange.all`, are read and deleted in transactions without them. Where the store is full, what
- * only deletes is refused too, since a receipt is put.
+ * which a thousand transactions of a minute share and which ends two minutes after it was granted. The user has to be
+ * allowed to read and write these keys. Ranges that have them, such as `KeyRange.all`, are read and deleted in transactions
+ * without them. Where the store is full, what only deletes is refused too, since a receipt is put.
  *
  * **Contention.** Whoever commits first wins; the others begin again with the values that came along when they lost. Those
  * of one client, its namespaces and locks included, that have lost to the same key or range try again one after another, so

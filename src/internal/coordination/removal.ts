@@ -53,8 +53,8 @@ const sweepKey = (
 
 /**
  * Deletes what requests put there whose outcome is unknown, should they arrive when nobody wants the keys any more, until
- * the incarnation is lost; or, where others keep its lease on, until that is gone. For each key it
- * is over as well when so many puts have come.
+ * the incarnation is lost; or, where others keep its lease on, until that is gone. For each key it is over as well when so
+ * many puts have come.
  */
 export const sweep = <K extends string | Uint8Array>(
   session: Session.Session,

@@ -176,7 +176,8 @@ const tooMany = ({ compares, operations }: Parts, receipt: boolean, size: number
       message:
         `The transaction was not sent: it has ${compares.length} comparisons (one for each key and each range that it ` +
         `read, and one for each key that it found in a range) and ${operations.length} operations, of which the larger ` +
-        `number counts${receipt ? ", and two for the receipt" : ""}: ${size}, and ${most} are allowed. Read and write less in one transaction (a range may have a limit), or raise ` +
+        `number counts${receipt ? ", and two for the receipt" : ""}: ${size}, and ${most} are allowed. Read and write ` +
+        "less in one transaction (a range may have a limit), or raise " +
         "--max-txn-ops of the servers (128 by default) and say so with the option maxOperations.",
       outcome: "not-applied",
       method: "KV.Txn"
