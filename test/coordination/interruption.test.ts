@@ -2,7 +2,7 @@
  * Who waits for a lock, permits, an election or others at a barrier, or has them, is interrupted after any operation of any
  * fiber that works for it. Nothing is left.
  *
- * Some of the operations are taken by chance; `SWEEP=all` takes them all, which takes minutes.
+ * Some of the operations are taken by chance; `SWEEP=all` takes them all, which takes more than a quarter of an hour.
  */
 import process from "node:process"
 import { assert, describe, layer } from "@effect/vitest"
