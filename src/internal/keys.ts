@@ -41,6 +41,10 @@ export const shortData = 64
 export const copy = (bytes: Uint8Array): Uint8Array =>
   bytes.length <= shortData ? new Uint8Array(bytes) : Buffer.from(bytes)
 
+/** The bytes as text by which a `Map` has them: different bytes are different text, which they are not as UTF-8. */
+export const nameOf = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
+
 /** Negative, zero or positive, as etcd orders keys. */
 export const compare = (a: Uint8Array, b: Uint8Array): number => {
   const length = Math.min(a.length, b.length)

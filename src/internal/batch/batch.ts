@@ -18,6 +18,7 @@ import type * as EtcdError from "../../EtcdError.ts"
 import { MessageLimit } from "../client/batched.ts"
 import { limitOf } from "../client/limit.ts"
 import { Detour, type Detoured } from "../client/origin.ts"
+import * as Keys from "../keys.ts"
 import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
@@ -58,9 +59,6 @@ const limitsOf = (
   previous: previousOf(client),
   inFlight: bounded(maxInFlight ?? defaultInFlight)
 })
-
-const latin1 = (bytes: Uint8Array): string =>
-  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
 
 /** Of one key. What is no request is for the client to refuse. */
 const isSingle = (request: { readonly key?: Uint8Array; readonly rangeEnd?: Uint8Array }): boolean =>
@@ -123,7 +121,7 @@ const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdC
     if (options?.deadline !== undefined && !Options.deadline.accepts(options.deadline)) return undefined
     const limit = options?.deadline === undefined ? usual : limitOf(options.deadline)
     return Effect.suspend(() => {
-      const sameKey = key === undefined ? undefined : latin1(key)
+      const sameKey = key === undefined ? undefined : Keys.nameOf(key)
       return queue.call(new Member(operation, request, options, bytes, sameKey, limit))
     })
   }

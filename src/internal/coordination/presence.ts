@@ -128,7 +128,7 @@ const keepersOf = (session: Session.Session, incarnation: Session.Incarnation, n
  */
 const tidy = (session: Session.Session, incarnation: Session.Incarnation, key: Uint8Array) =>
   Effect.suspend(() => {
-    const name = nameOf(key)
+    const name = Keys.nameOf(key)
     const keepers = keepersOf(session, incarnation, name)
     const there = keepers.filter(({ isPut }) => isPut)
     const last = there.at(-1)
@@ -147,7 +147,7 @@ const end = (presence: Presence): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { incarnation, isPut, isUncertain, key, session } = presence
     if (incarnation === undefined) return
-    const name = nameOf(key)
+    const name = Keys.nameOf(key)
     const isSwept = incarnation.sweeping.has(name)
     const isLeft = session.options.onClose === "leave" && keepersOf(session, incarnation, name).length === 0
     if (isLeft || !(isPut || isUncertain || isSwept)) return
@@ -176,12 +176,9 @@ const leave = (presence: Presence): Effect.Effect<void> =>
     )
   })
 
-/** A key as the name of something. */
-const nameOf = (key: Uint8Array): string => Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1")
-
 const announce = (presence: Presence): void => {
   const { presences } = presence.session
-  const name = nameOf(presence.key)
+  const name = Keys.nameOf(presence.key)
   const known = presences.get(name)
   if (known === undefined) presences.set(name, new Set([presence]))
   else known.add(presence)
@@ -189,7 +186,7 @@ const announce = (presence: Presence): void => {
 
 const withdraw = (presence: Presence): void => {
   const { presences } = presence.session
-  const name = nameOf(presence.key)
+  const name = Keys.nameOf(presence.key)
   const known = presences.get(name)
   if (known?.delete(presence) && known.size === 0) presences.delete(name)
 }

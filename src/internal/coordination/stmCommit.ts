@@ -29,7 +29,7 @@ import { blamesEndpoint } from "../client/retryRules.ts"
 import * as Keys from "../keys.ts"
 import * as LeaseRequests from "../lease/requests.ts"
 import * as Time from "../time.ts"
-import { covers, isSingle, nameOf } from "./stmRanges.ts"
+import { covers, isSingle } from "./stmRanges.ts"
 import { type Fresh, Readings, type Snapshot } from "./stmReads.ts"
 import * as Receipts from "./stmReceipts.ts"
 import type { Write, Writes } from "./stmWrites.ts"
@@ -65,7 +65,7 @@ const committed = (revision: bigint): Committed => ({ _tag: "Committed", revisio
 const found = ({ snapshot }: Attempt): ReadonlyArray<EtcdTxn.Compare> => {
   const revisions = new Map<string, EtcdTxn.Compare>()
   const note = (key: Uint8Array, revision: bigint) =>
-    revisions.set(nameOf(key), EtcdTxn.modRevision(key).equals(revision))
+    revisions.set(Keys.nameOf(key), EtcdTxn.modRevision(key).equals(revision))
   for (const { kvs, range } of snapshot.readings.all) {
     if (isSingle(range) && kvs.length === 0) note(range.key, 0n)
     for (const kv of kvs) note(kv.key, kv.modRevision)

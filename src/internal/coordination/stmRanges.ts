@@ -7,13 +7,8 @@ import * as KeyRange from "../../KeyRange.ts"
 import * as Keys from "../keys.ts"
 import * as Receipts from "./stmReceipts.ts"
 
-// Maps different bytes to different text, which UTF-8 does not.
-const bytesAsText = new TextDecoder("latin1")
-
-/** The key, for a `Map`. */
-export const nameOf = (key: Uint8Array): string => bytesAsText.decode(key)
-
-export const nameOfRange = ({ end, key }: KeyRange.KeyRange): string => `${key.length}:${nameOf(key)}${nameOf(end)}`
+export const nameOfRange = ({ end, key }: KeyRange.KeyRange): string =>
+  `${key.length}:${Keys.nameOf(key)}${Keys.nameOf(end)}`
 
 export const isSingle = ({ end }: KeyRange.KeyRange): boolean => end.length === 0
 

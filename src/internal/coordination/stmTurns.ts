@@ -11,8 +11,8 @@ import * as Fiber from "effect/Fiber"
 import * as Semaphore from "effect/Semaphore"
 import type { Client } from "../../EtcdClient.ts"
 import * as Origin from "../client/origin.ts"
+import * as Keys from "../keys.ts"
 import * as Time from "../time.ts"
-import { nameOf } from "./stmRanges.ts"
 
 const longestTurnMillis = 100
 
@@ -71,7 +71,7 @@ export const inTurn = <A, E, R>(
   if (name === undefined) return effect(false)
   const { prefix, root } = Origin.of(client)
   const all = linesOf(root)
-  const absolute = `${nameOf(prefix)}/${name}`
+  const absolute = `${Keys.nameOf(prefix)}/${name}`
   return Effect.acquireUseRelease(
     Effect.sync(() => join(all, absolute)),
     (line) => held(line, time, effect(line.count > 1)),

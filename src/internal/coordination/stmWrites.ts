@@ -9,7 +9,7 @@ import { KeyValue } from "../../EtcdResponse.ts"
 import * as EtcdTxn from "../../EtcdTxn.ts"
 import * as KeyRange from "../../KeyRange.ts"
 import * as Keys from "../keys.ts"
-import { contains, isBefore, isSingle, nameOf, upTo, withoutReceipts } from "./stmRanges.ts"
+import { contains, isBefore, isSingle, upTo, withoutReceipts } from "./stmRanges.ts"
 
 /** What becomes of one key. */
 export interface Write {
@@ -60,12 +60,12 @@ export class Writes {
   }
 
   put(key: Uint8Array, value: Uint8Array, lease: LeaseId | undefined): void {
-    this.keys.set(nameOf(key), { key, put: Option.some(uncommitted(key, value, lease)) })
+    this.keys.set(Keys.nameOf(key), { key, put: Option.some(uncommitted(key, value, lease)) })
   }
 
   delete(range: KeyRange.KeyRange): void {
     if (isSingle(range)) {
-      this.keys.set(nameOf(range.key), { key: range.key, put: Option.none() })
+      this.keys.set(Keys.nameOf(range.key), { key: range.key, put: Option.none() })
       return
     }
     for (const piece of withoutReceipts(range)) {
@@ -76,7 +76,7 @@ export class Writes {
 
   /** What becomes of a key, if anything does. */
   find(key: Uint8Array): Write | undefined {
-    const own = this.keys.get(nameOf(key))
+    const own = this.keys.get(Keys.nameOf(key))
     if (own !== undefined) return own
     return this.deletions.some((range) => contains(range, key)) ? { key, put: Option.none() } : undefined
   }

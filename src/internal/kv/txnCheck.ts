@@ -148,9 +148,6 @@ interface Effects {
   readonly deletions: Array<Deletion>
 }
 
-// Maps different bytes to different text, which UTF-8 does not.
-const bytesAsText = new TextDecoder("latin1")
-
 const deletes = ({ request }: Deletion, key: Uint8Array): boolean => {
   const end = request.rangeEnd ?? empty
   const order = Keys.compare(keyOf(request), key)
@@ -162,7 +159,7 @@ const deletesFrom = ({ request }: Deletion, key: Uint8Array): boolean =>
 
 /** Adds a put to what is there, unless it is in conflict with it. */
 const addPut = (effects: Effects, put: Put, exclusive?: Effects): EtcdError.EtcdError | undefined => {
-  const text = bytesAsText.decode(put.key)
+  const text = Keys.nameOf(put.key)
   const other = effects.puts.get(text)
   if (other !== undefined && exclusive?.puts.has(text) !== true) {
     return duplicate(
