@@ -8,7 +8,7 @@ import { basename, dirname, join, sep } from "node:path"
 /** Where they are. */
 export const source = join(import.meta.dirname, "..", "src")
 
-const all = globSync(["*.ts", "coordination/*.ts"], { cwd: source })
+const all = globSync(["*.ts", "coordination/*.ts", "testing/*.ts"], { cwd: source })
   .map((file) => file.replace(/\.ts$/, "").replaceAll(sep, "/"))
   .sort()
 

@@ -7,27 +7,21 @@
  *
  * @since 0.1.0
  */
-import * as Array from "effect/Array"
+import type * as Array from "effect/Array"
 import * as Context from "effect/Context"
-import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
+import type * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
-import * as Path from "effect/Path"
+import type * as Option from "effect/Option"
+import type * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
-import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as Scope from "effect/Scope"
 import type * as EtcdConfig from "./EtcdConfig.ts"
-import type * as EtcdId from "./EtcdId.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
 import { allOrNothing } from "./internal/process/allOrNothing.ts"
-import * as Failures from "./internal/process/failures.ts"
+import * as Members from "./internal/process/cluster.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
-import * as Place from "./internal/process/place.ts"
-import * as Time from "./internal/time.ts"
 
 /**
  * A running cluster.
@@ -75,77 +69,6 @@ export interface Options extends Omit<EtcdProcess.Options, "runDirectory" | "run
 
 type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 
-const leaderOf = (members: ReadonlyArray<EtcdProcess.Node>): Option.Option<EtcdProcess.Node> => {
-  const live = members
-    .map((node) => ({ node, state: SubscriptionRef.getUnsafe(node.role) }))
-    .filter(({ state }) => state.role !== "stopped")
-  const newest = live.reduce((term, { state }) => (state.term > term ? state.term : term), 0n)
-  return Option.map(
-    Array.findFirst(live, ({ state }) => state.role === "leader" && state.term === newest),
-    ({ node }) => node
-  )
-}
-
-/** Waits, for a second at most, until a node has noticed since a time that the others are gone. */
-const awaitAlone = (node: EtcdProcess.Node, others: ReadonlySet<EtcdId.MemberId>, since: DateTime.Utc) => {
-  const missing = new Set(others)
-  return node.events.pipe(
-    Stream.takeUntil((event) => {
-      if (event._tag === "PeerDown" && Option.exists(event.time, DateTime.isGreaterThanOrEqualTo(since))) {
-        missing.delete(event.peer)
-      }
-      return missing.size === 0
-    }),
-    Stream.runDrain,
-    Effect.timeoutOption("1 second")
-  )
-}
-
-/**
- * Stops the leader last, and only when it knows that it is alone: a leader that stops hands over first, and waits for
- * seconds where the one that it chose for that has just gone.
- */
-const stopAll = Effect.fnUntraced(function* (members: ReadonlyArray<EtcdProcess.Node>) {
-  const since = yield* DateTime.now
-  const running = yield* Effect.filter(members, (node) => Effect.map(node.pid, Option.isSome))
-  const leader = Option.getOrUndefined(leaderOf(running))
-  const others = running.filter((node) => node !== leader)
-  yield* Effect.forEach(others, (node) => node.stop, { concurrency: "unbounded", discard: true })
-  if (leader === undefined) return
-  if (others.length > 0) yield* awaitAlone(leader, new Set(others.map(({ id }) => id)), since)
-  yield* leader.stop
-})
-
-/** Starts all members at once, since none serves before a majority is there. */
-const startAll = Effect.fnUntraced(function* (
-  start: (index: number) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform>,
-  size: number
-): Effect.fn.Return<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> {
-  const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
-  const members = yield* Effect.forEach(
-    Array.makeBy(size, (index) => index),
-    (index) => Effect.flatMap(Scope.fork(scope), (own) => Scope.provide(start(index), own)),
-    { concurrency: "unbounded" }
-  )
-  yield* Effect.addFinalizer(() => stopAll(members))
-  const leader = Effect.sync(() => leaderOf(members))
-  const cluster: Cluster = {
-    members: members as unknown as Array.NonEmptyReadonlyArray<EtcdProcess.Node>,
-    endpoints: members.flatMap((node) => node.endpoints) as unknown as Array.NonEmptyReadonlyArray<string>,
-    leader,
-    awaitLeader: Stream.mergeAll(
-      members.map((node) => SubscriptionRef.changes(node.role)),
-      { concurrency: "unbounded" }
-    ).pipe(
-      Stream.mapEffect(() => leader),
-      Stream.filter(Option.isSome),
-      Stream.runHead,
-      Effect.map((found) => Option.getOrThrow(Option.flatten(found)))
-    )
-  }
-  return cluster
-}, Time.really)
-
 /**
  * Starts a cluster from one configuration a member, and waits until all of them serve. Fails with `InvalidConfig`, before
  * anything is started, if there is none or one makes no sense.
@@ -160,77 +83,7 @@ export const fromConfigs = (
   Effect.gen(function* () {
     yield* ProcessOptions.check("EtcdCluster.fromConfigs", ProcessOptions.ofNode, options)
     const given = yield* ProcessOptions.decodeAll("EtcdCluster.fromConfigs", configs, options.runDirectory)
-    return yield* startAll((index) => EtcdProcess.make(given[index], options), given.length)
-  }).pipe(allOrNothing)
-
-const aMember = /^node\d+\.etcd$/
-
-const list = (directories: ReadonlyArray<string>) => directories.join(", ")
-
-/**
- * Makes the data directories of all members before one of them is started: so a directory that is missing beside others
- * with data is a member's that was lost, or that never was, and not one's whose first start was cut short.
- */
-const makeDataDirectories = Effect.fnUntraced(function* (dataDir: string, names: ReadonlyArray<string>) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const root = path.resolve(dataDir)
-  const failed = Failures.systemFailure(`make the data directories of a cluster in ${root}`)
-  const make = (directory: string) =>
-    Effect.mapError(fs.makeDirectory(directory, { recursive: true, mode: 0o700 }), failed)
-  yield* make(root)
-  const wanted = names.map((name) => `${name}.etcd`)
-  const found = (yield* Effect.mapError(fs.readDirectory(root), failed)).filter((name) => aMember.test(name))
-  const holdsData = (name: string) => Effect.mapError(fs.exists(path.join(root, name, "member")), failed)
-  const kept = yield* Effect.filter(found, holdsData)
-  const strange = kept.filter((name) => !wanted.includes(name))
-  const missing = kept.length === 0 ? [] : wanted.filter((name) => !found.includes(name))
-  if (strange.length > 0 || missing.length > 0) {
-    const told = strange.length > 0 ? `has ${list(strange)} as well` : `does not have ${list(missing)}`
-    return yield* Effect.fail(
-      ProcessOptions.refused(
-        "dataDir",
-        `EtcdCluster: the cluster in ${root} ${told}, and the size is ${names.length}. A cluster keeps the members that it ` +
-          "was made with: give its size. A member without its data cannot begin anew under its name."
-      )
-    )
-  }
-  const directories = wanted.map((name) => path.join(root, name))
-  yield* Effect.forEach(directories, make, { discard: true })
-  return directories
-})
-
-const onSockets = (
-  start: typeof EtcdProcess.make,
-  options: Options,
-  preset: EtcdConfig.Input
-): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
-  Effect.gen(function* () {
-    yield* ProcessOptions.check("EtcdCluster", ProcessOptions.ofCluster, options)
-    const { config = {}, dataDir, size = 3, ...ofMembers } = options
-    const shared = yield* ProcessOptions.decodeShared("EtcdCluster", config)
-    const names = Array.makeBy(size, (index) => `node${index}`)
-    const dataDirectories = dataDir === undefined ? [] : yield* makeDataDirectories(dataDir, names)
-    const { runDirectory } = yield* Place.makeRunDirectory(names.map((name) => `${name}.client:0`))
-    const initialCluster = Object.fromEntries(names.map((name) => [name, `unix://${name}.peer:0`]))
-    return yield* startAll(
-      (index) =>
-        start(
-          Object.assign(
-            {
-              listenClientUrls: `unix://${names[index]}.client:0`,
-              listenPeerUrls: `unix://${names[index]}.peer:0`,
-              initialAdvertisePeerUrls: `unix://${names[index]}.peer:0`,
-              initialCluster
-            } satisfies EtcdConfig.Input,
-            preset,
-            shared,
-            { name: names[index]!, dataDir: dataDirectories[index] }
-          ),
-          { ...ofMembers, runDirectory, runDirectoryIsTemporary: true }
-        ),
-      size
-    )
+    return yield* Members.startAll((index) => EtcdProcess.make(given[index], options), given.length)
   }).pipe(allOrNothing)
 
 /**
@@ -256,7 +109,7 @@ const onSockets = (
 export const make = (
   options: Options = {}
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
-  onSockets(EtcdProcess.make, options, {})
+  Members.onSockets(EtcdProcess.make, options, {})
 
 /**
  * A cluster for tests: short election times, and no sync to disk where etcd's version can leave that out.
@@ -267,7 +120,7 @@ export const make = (
 export const ephemeral = (
   options: Options = {}
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
-  onSockets(EtcdProcess.ephemeral, options, { heartbeatInterval: "50 millis", electionTimeout: "500 millis" })
+  Members.onSockets(EtcdProcess.ephemeral, options, Members.ephemeral)
 
 /**
  * Starts a cluster with the layer, and stops it with the layer.

@@ -22,6 +22,7 @@ import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import type * as ChildProcess from "effect/process/ChildProcess"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import type * as Record from "effect/Record"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as SemVer from "effect/SemVer"
@@ -184,6 +185,12 @@ export interface Options {
   readonly runDirectory?: string | undefined
   /** Whether the given `runDirectory` goes when the host dies without closing the scope. Default: false. */
   readonly runDirectoryIsTemporary?: boolean | undefined
+  /**
+   * Variables of etcd's environment, such as `GOMAXPROCS`, beside those of this process and over them. None of etcd's own
+   * (`ETCD_…`), which are the configuration's business. The peers of a node that listens to them on Unix sockets cannot be
+   * reached through an HTTP proxy: `HTTP_PROXY` and `HTTPS_PROXY` are then handed on only from here.
+   */
+  readonly environment?: Record.ReadonlyRecord<string, string> | undefined
   /** What this library's own requests to the node need, where the node asks for TLS or a password. */
   readonly client?: Partial<Omit<EtcdClient.Options, "endpoints">> | undefined
 }
@@ -281,7 +288,7 @@ const makeWith = Effect.fnUntraced(function* (
   const child: Child.Options = {
     command: binary.path,
     args: EtcdConfig.toFlags(config),
-    environment: EtcdConfig.toEnvironment(config),
+    environment: { ...Child.withoutProxies(config), ...EtcdConfig.toEnvironment(config), ...options.environment },
     workingDirectory: runDirectory,
     gracePeriodMillis: Duration.toMillis(gracePeriod),
     guard

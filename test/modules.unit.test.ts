@@ -7,14 +7,19 @@ import * as Schema from "effect/Schema"
 import { indexes, indexOf, modules, nameOf, specifierOf } from "../scripts/modules.ts"
 import * as Coordination from "../src/coordination/index.ts"
 import * as Library from "../src/index.ts"
+import * as Testing from "../src/testing/index.ts"
 import * as Declarations from "./support/declarations.ts"
 
 const root = join(import.meta.dirname, "..")
 
 /** What each index names. */
-const rooms: { readonly [index: string]: object } = { index: Library, "coordination/index": Coordination }
+const rooms: { readonly [index: string]: object } = {
+  index: Library,
+  "coordination/index": Coordination,
+  "testing/index": Testing
+}
 
-const All: { readonly [module: string]: object } = { ...Library, ...Coordination }
+const All: { readonly [module: string]: object } = { ...Library, ...Coordination, ...Testing }
 
 /**
  * Imports each module as if it were the first of this package that is imported: all that it imports of the package is
@@ -218,7 +223,7 @@ describe("the modules", () => {
       const loaded = yield* loadedBy(`await import("effect-etcd")`)
       assert.include(loaded, `${source}EtcdKv.ts`)
       assert.deepStrictEqual(
-        loaded.filter((url) => /src\/(?:internal\/)?coordination\//.test(url)),
+        loaded.filter((url) => /src\/(?:coordination|testing|internal\/(?:coordination|faults))\//.test(url)),
         []
       )
     })

@@ -109,6 +109,7 @@ const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
     new Map([["a", "b"]]),
     new Headers({ a: "b" })
   ],
+  "Record.ReadonlyRecord<string, string>": ["a", [], null, { ETCD_NAME: "a" }, { "a=b": "c" }, { A: 5 }, { A: "\0" }],
   Access: noWord,
   Mode: noWord,
   Isolation: noWord,
@@ -498,6 +499,11 @@ describe("what makes no sense", () => {
       "EtcdLog.LineOptions",
       // etcd's own options have a table, and tests of it.
       "EtcdConfig.EtcdOptions",
+      // Belong to a cluster that runs, which a unit test has not.
+      "EtcdFaults.PartitionOptions",
+      "EtcdFaults.SlowOptions",
+      "EtcdFaults.StallOptions",
+      "EtcdFaults.ClientOptions",
       // Is part of those that are walked through.
       "EtcdStore.InvalidOptions"
     ])
@@ -765,6 +771,7 @@ const senseForOption = ({ name, type }: Declarations.Property): unknown => {
     "EtcdId.LeaseId": 7n,
     "ByteSize.Input": "1 MiB",
     "Readonly<Record<string, string>>": { "x-tenant": "a" },
+    "Record.ReadonlyRecord<string, string>": { GOMAXPROCS: "2" },
     Platform: "linux-amd64",
     F: "json",
     Isolation: "serializable",

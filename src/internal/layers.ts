@@ -15,7 +15,8 @@ import * as EtcdConfig from "../EtcdConfig.ts"
 import type * as EtcdError from "../EtcdError.ts"
 import * as EtcdProcess from "../EtcdProcess.ts"
 
-const machine = NodeChildProcessSpawner.layer.pipe(
+/** What of this machine nodes and clusters need. */
+export const machine = NodeChildProcessSpawner.layer.pipe(
   Layer.provideMerge(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer))
 )
 

@@ -15,6 +15,7 @@ import * as ChildProcess from "effect/process/ChildProcess"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import type * as EtcdConfig from "../../EtcdConfig.ts"
 import type { ExitStatus } from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { isWindows, withheldVariables } from "../binary/settings.ts"
@@ -31,12 +32,27 @@ export interface Child {
 export interface Options {
   readonly command: string
   readonly args: ReadonlyArray<string>
-  /** Set for the child; every other option of etcd in the environment of this process is withheld. */
-  readonly environment: Readonly<Record<string, string>>
+  /**
+   * Set for the child, over the environment of this process; what is undefined is withheld, and so is every other option of
+   * etcd.
+   */
+  readonly environment: Readonly<Record<string, string | undefined>>
   readonly workingDirectory: string
   readonly gracePeriodMillis: number
   readonly guard: Guard
 }
+
+/** What names an HTTP proxy. See `ProxyFromEnvironment` of Go's `net/http`. */
+const proxies = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
+
+/**
+ * etcd asks its peers through the proxy that the environment names, also where their URLs are those of Unix sockets: it
+ * takes the proxy for one as well, which is not there.
+ */
+export const withoutProxies = ({ options }: EtcdConfig.Resolved): Record<string, undefined> =>
+  (options.initialAdvertisePeerUrls ?? []).every((url) => url.startsWith("unix"))
+    ? Object.fromEntries(proxies.map((name) => [name, undefined]))
+    : {}
 
 const waiting = `read -r word <&3 && exec "$@" 3<&-`
 

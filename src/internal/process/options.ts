@@ -85,6 +85,22 @@ export const checkBinary = (who: string, value: unknown): Effect.Effect<void, Et
   return wrong === undefined ? Effect.void : Effect.fail(wrong)
 }
 
+const isVariable = ([name, value]: [string, unknown]): boolean =>
+  /^[^=\0]+$/.test(name) && !name.startsWith("ETCD_") && typeof value === "string" && !value.includes("\0")
+
+/** What is in it may be secret. */
+const environment: Options.Check = {
+  accepts: (value) => Options.isObject(value) && Object.entries(value).every(isVariable),
+  due: "an object with the values of environment variables, as text, and none of etcd's own (ETCD_…)",
+  show: (value) =>
+    Options.isObject(value)
+      ? `one with ${Object.entries(value)
+          .filter((variable) => !isVariable(variable))
+          .map(([name]) => JSON.stringify(name))
+          .join(", ")}`
+      : typeof value
+}
+
 export const ofNode: Options.Checks<NodeOptions> = {
   binary,
   startTimeout: Options.duration,
@@ -95,6 +111,7 @@ export const ofNode: Options.Checks<NodeOptions> = {
   statusInterval: Options.duration,
   runDirectory: aDirectory,
   runDirectoryIsTemporary: Options.flag,
+  environment,
   client
 }
 

@@ -132,7 +132,8 @@ export const claim = (
     { discard: true }
   )
 
-const freePort = (host: string): Effect.Effect<number | undefined> =>
+/** A port that nobody has just now; nothing where the host is none of this machine. */
+export const freePort = (host: string): Effect.Effect<number | undefined> =>
   Effect.callback((resume) => {
     const server = loadNet().createServer()
     // etcd will say what is wrong with the address.

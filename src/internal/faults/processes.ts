@@ -1,0 +1,125 @@
+/**
+ * What befalls the processes of members, and is taken back.
+ *
+ * A member is down, and a process stands still, for as long as anybody wants it so: of two faults that overlap the one that
+ * ends first takes nothing back.
+ *
+ * @internal
+ */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { Node } from "../../EtcdProcess.ts"
+import type { EtcdProcessError } from "../../EtcdProcessError.ts"
+import * as Time from "../time.ts"
+
+/** It makes no sense to do this to a member now. */
+export class NotNow extends Data.TaggedClass("NotNow")<{
+  /** In words that go after the name of the member. */
+  readonly why: string
+}> {}
+
+export const isNotNow = (error: unknown): error is NotNow => error instanceof NotNow
+
+const refuse = (why: string) => Effect.fail(new NotNow({ why }))
+
+const notRunning = "does not run"
+
+/** The process of a member. */
+const pidOf = (node: Node): Effect.Effect<number, NotNow> =>
+  Effect.flatMap(node.pid, Option.match({ onNone: () => refuse(notRunning), onSome: (pid) => Effect.succeed(pid) }))
+
+const isGone = (node: Node, pid: number) => Effect.map(node.pid, (now) => !Option.contains(now, pid))
+
+export interface Processes {
+  /** Fails if it does not run. */
+  readonly runs: (node: Node) => Effect.Effect<void, NotNow>
+  /** Kills it. */
+  readonly kill: (node: Node) => Effect.Effect<void, NotNow>
+  /** Stops it, as its owner would. */
+  readonly stop: (node: Node) => Effect.Effect<void, NotNow>
+  /** Lets a member that was killed or stopped come back, if nobody else wants it to be down. It is not waited for. */
+  readonly bringBack: (node: Node) => Effect.Effect<void>
+  /** Kills it and starts it again, and waits until it serves. */
+  readonly restart: (node: Node) => Effect.Effect<void, NotNow | EtcdProcessError>
+  /** Lets the process stand still. Answers what lets it go on. */
+  readonly pause: (node: Node) => Effect.Effect<Effect.Effect<void>, NotNow>
+  /** Lets whatever process the member has stand still for a share of each period, for as long as the fiber runs. */
+  readonly stall: (node: Node, stillMillis: number, goingMillis: number) => Effect.Effect<never>
+  /** Waits for all that were let come back. Fails with why one could not. */
+  readonly back: Effect.Effect<void, EtcdProcessError>
+}
+
+/** `scope`: that of the members. */
+export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
+  /** How many want a member to be down, and a process to stand still. */
+  const down = new Map<Node, number>()
+  const still = new Map<number, number>()
+  const starts = new Map<Node, Fiber.Fiber<void, EtcdProcessError>>()
+
+  const add = <K>(counts: Map<K, number>, key: K, by: 1 | -1): number => {
+    const count = (counts.get(key) ?? 0) + by
+    if (count === 0) counts.delete(key)
+    else counts.set(key, count)
+    return count
+  }
+
+  const wantDown = (node: Node) => Effect.sync(() => void add(down, node, 1))
+
+  const killed = (node: Node) =>
+    Effect.gen(function* () {
+      const pid = yield* pidOf(node)
+      yield* node.signal("SIGKILL")
+      // A restart schedule may have brought it back meanwhile.
+      const gone = Effect.repeat(Effect.delay(isGone(node, pid), 1), { until: (gone) => gone })
+      yield* Effect.raceFirst(Effect.asVoid(node.exit), Effect.asVoid(Time.inRealTime(time, gone)))
+    })
+
+  const pause = (node: Node) =>
+    Effect.flatMap(pidOf(node), (pid) => {
+      const goOn = Effect.suspend(() =>
+        add(still, pid, -1) > 0
+          ? Effect.void
+          : Effect.flatMap(isGone(node, pid), (gone) => (gone ? Effect.void : node.signal("SIGCONT")))
+      )
+      add(still, pid, 1)
+      return Effect.as(node.signal("SIGSTOP"), goOn)
+    })
+
+  return {
+    runs: (node) => Effect.asVoid(pidOf(node)),
+    kill: (node) => Effect.andThen(killed(node), wantDown(node)),
+    stop: (node) =>
+      Effect.gen(function* () {
+        const pid = yield* pidOf(node)
+        if (still.has(pid)) yield* refuse("stands still, and so cannot end by itself: kill it")
+        yield* node.stop
+        yield* wantDown(node)
+      }),
+    bringBack: (node) =>
+      Effect.suspend(() => {
+        if (add(down, node, -1) > 0) return Effect.void
+        const start = Effect.tapError(node.start, (error) => Effect.logError(`${node.name} has not come back`, error))
+        return Effect.map(Effect.forkIn(start, scope), (fiber) => void starts.set(node, fiber))
+      }),
+    restart: (node) => Effect.andThen(killed(node), node.start),
+    pause,
+    stall: (node, stillMillis, goingMillis) =>
+      Effect.acquireUseRelease(
+        Effect.orElseSucceed(pause(node), () => Effect.void),
+        () => Time.sleep(time, stillMillis),
+        (goOn) => goOn
+      ).pipe(Effect.andThen(Time.sleep(time, goingMillis)), Effect.forever),
+    back: Effect.suspend(() =>
+      Effect.forEach(starts, ([node, fiber]) =>
+        Effect.flatMap(Fiber.await(fiber), (exit) => {
+          starts.delete(node)
+          return Exit.asVoid(exit)
+        })
+      )
+    )
+  }
+}

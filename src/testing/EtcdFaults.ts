@@ -1,0 +1,701 @@
+/**
+ * Faults on demand: a cluster for tests, whose processes, network, clocks and disks go wrong when a test wants it, and are
+ * well again when the scope of the fault closes.
+ *
+ * Neither root nor another program is needed. The members run as `EtcdCluster.ephemeral` has them, and all that they say to
+ * each other, and all that clients say to them, passes through this process, which can hold it up. Everything acts on a real
+ * etcd, and what etcd then does is its own.
+ *
+ * A *party* is who can be cut off: a member, or a client. Clients that use {@link Faults.endpoints}, as the layers here do,
+ * are one party, `clients`; {@link client} makes another one, whose endpoints may be given to any program on this machine.
+ *
+ * | fault | what happens | when the scope closes |
+ * | --- | --- | --- |
+ * | {@link kill} | SIGKILL | the member is started again |
+ * | {@link stop} | the member ends in order | it is started again |
+ * | {@link restart} | SIGKILL, and a start at once | (it serves when this returns) |
+ * | {@link pause} | SIGSTOP: the process stands still | SIGCONT |
+ * | {@link stall} | it stands still again and again: a slow disk, a processor that others use | it goes on |
+ * | {@link partition}, {@link isolate} | parties do not hear of each other, in both directions | what was sent arrives |
+ * | {@link block} | one does not hear of another, which hears of it | what was sent arrives |
+ * | {@link slow} | what parties say to each other is late, or slow | |
+ * | {@link noSpace} | writes are refused as if a quota were exceeded | they are not |
+ *
+ * Faults may overlap: what concerns a connection is the worst of them, and a member comes back, or goes on, when nobody
+ * wants it to be down, or to stand still, any more. What makes no sense is refused with {@link FaultRefused}, and nothing is
+ * done then. Faults that are on when the cluster's own scope closes end with it.
+ *
+ * What the network is not: its packets are not lost, since below a connection nothing is; a connection that hangs is found
+ * out by those who ask for signs of life, and by nobody else. It runs in this process: while that stands still, so does the
+ * network. A client that takes its endpoints from the members (`memberRefresh`) goes around it.
+ *
+ * @since 0.1.0
+ */
+import type { AddressInfo } from "node:net"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import type * as ByteSize from "effect/ByteSize"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Fiber from "effect/Fiber"
+import type * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Path from "effect/Path"
+import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as EtcdClient from "../EtcdClient.ts"
+import * as EtcdCluster from "../EtcdCluster.ts"
+import type * as EtcdError from "../EtcdError.ts"
+import * as EtcdLayer from "../EtcdLayer.ts"
+import * as EtcdMaintenance from "../EtcdMaintenance.ts"
+import type * as EtcdProcess from "../EtcdProcess.ts"
+import type * as EtcdProcessError from "../EtcdProcessError.ts"
+import * as Active from "../internal/faults/active.ts"
+import * as Networked from "../internal/faults/networked.ts"
+import * as Processes from "../internal/faults/processes.ts"
+import * as Rules from "../internal/faults/rules.ts"
+import { machine } from "../internal/layers.ts"
+import * as Checks from "../internal/options.ts"
+import * as Members from "../internal/process/cluster.ts"
+import * as Time from "../internal/time.ts"
+
+/**
+ * A fault that makes no sense as it was asked for, or not now. Nothing was done.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class FaultRefused extends Schema.TaggedError<FaultRefused>()("FaultRefused", {
+  /** Whom it was to befall, why it does not, and what would help. */
+  message: Schema.String,
+  /** Which it was: `pause`, `partition`. */
+  fault: Schema.String
+}) {}
+
+/**
+ * Who calls members over a network of its own.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Client {
+  readonly name: string
+  /** Where it reaches each member, in the order of the members. */
+  readonly endpoints: NonEmptyReadonlyArray<string>
+}
+
+/**
+ * Who can be cut off: a member, or a client, by itself or by its name.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Party = string | EtcdProcess.Node | Client
+
+/**
+ * A member, by itself or by its name: `node0`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Member = string | EtcdProcess.Node
+
+/**
+ * What becomes of connections between parties that are cut off from each other.
+ *
+ * - `hang`: nothing gets through, and nobody is told, as where packets are dropped. New connections are made, and hang too.
+ *   What was sent arrives when it is over, late.
+ * - `cut`: they are closed, and so is each new one at once.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface PartitionOptions {
+  /** Default: `hang`. */
+  readonly mode?: "hang" | "cut" | undefined
+}
+
+/**
+ * How a connection is slow. One of them has to be given.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface SlowOptions {
+  /** How much later everything arrives, in each direction. Default: none. */
+  readonly delay?: Duration.Input | undefined
+  /** Up to so much is added to the delay, or taken from it, anew for each piece; the order stays. Default: none. */
+  readonly jitter?: Duration.Input | undefined
+  /** How much of a connection gets through in a second, in each direction. Default: no limit. */
+  readonly rate?: ByteSize.Input | undefined
+}
+
+/**
+ * In which rhythm a process stands still.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface StallOptions {
+  /** The share of time that the process has: more than 0, less than 1. Default: 0.5. */
+  readonly duty?: number | undefined
+  /** How long it takes to stand still and go on once. Default: 100 milliseconds. */
+  readonly period?: Duration.Input | undefined
+}
+
+/**
+ * Where a client listens for its members.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ClientOptions {
+  /**
+   * `unix`: sockets in a directory that only this user can enter. `tcp`: ports of 127.0.0.1, for programs that know nothing
+   * else. Default: `unix`.
+   */
+  readonly listen?: "unix" | "tcp" | undefined
+}
+
+/**
+ * A cluster, and what can befall it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Faults {
+  /**
+   * The cluster. Its `endpoints` lead through the network; those of a member itself (`cluster.members[0].endpoints`) go
+   * around it, for a test that looks at what nobody is to disturb.
+   */
+  readonly cluster: EtcdCluster.Cluster
+  /** Where the party `clients` reaches the members. */
+  readonly endpoints: NonEmptyReadonlyArray<string>
+  readonly client: (name: string, options?: ClientOptions) => Effect.Effect<Client, FaultRefused, Scope.Scope>
+  readonly kill: (member: Member) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  readonly stop: (member: Member) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  readonly restart: (member: Member) => Effect.Effect<void, FaultRefused | EtcdProcessError.EtcdProcessError>
+  readonly pause: (member: Member) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  readonly stall: (member: Member, options?: StallOptions) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  readonly partition: (
+    groups: ReadonlyArray<ReadonlyArray<Party>>,
+    options?: PartitionOptions
+  ) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  readonly isolate: (
+    parties: Party | ReadonlyArray<Party>,
+    options?: PartitionOptions
+  ) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  readonly block: (
+    from: Party | ReadonlyArray<Party>,
+    to: Party | ReadonlyArray<Party>
+  ) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  readonly slow: (
+    one: Party | ReadonlyArray<Party>,
+    other: Party | ReadonlyArray<Party>,
+    options: SlowOptions
+  ) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  readonly noSpace: (member: Member) => Effect.Effect<void, FaultRefused | EtcdError.EtcdError, Scope.Scope>
+  /** Takes back every fault that is on, before their scopes close. */
+  readonly heal: Effect.Effect<void>
+  /** The faults that are on, in the order in which they began, in words: `pause node0`. */
+  readonly active: Effect.Effect<ReadonlyArray<string>>
+  readonly awaitHealthy: Effect.Effect<void, EtcdProcessError.EtcdProcessError>
+}
+
+/**
+ * The service of the cluster that a layer of this module started.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class EtcdFaults extends Context.Service<EtcdFaults, Faults>()("effect-etcd/testing/EtcdFaults") {}
+
+// -----------------------------------------------------------------------------
+// Options and parties
+// -----------------------------------------------------------------------------
+
+const ofPartition: Checks.Checks<PartitionOptions> = { mode: Checks.oneOf("hang", "cut") }
+
+const ofSlow: Checks.Checks<SlowOptions> = { delay: Checks.timeToLive, jitter: Checks.timeToLive, rate: Checks.size }
+
+const ofStall: Checks.Checks<StallOptions> = {
+  duty: {
+    accepts: (value) => typeof value === "number" && value > 0 && value < 1,
+    due: "a share of the time, more than 0 and less than 1"
+  },
+  period: Checks.timeToLive
+}
+
+const aName = Checks.text("the name of a client")
+
+const ofClient: Checks.Checks<ClientOptions> = { listen: Checks.oneOf("unix", "tcp") }
+
+const millisOf = (duration: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(duration))
+
+type Parties = Party | ReadonlyArray<Party>
+
+const nameOf = (party: Party): string => (typeof party === "string" ? party : party.name)
+
+const namesOf = (parties: Parties): ReadonlyArray<string> =>
+  Array.isArray(parties) ? parties.map(nameOf) : [nameOf(parties as Party)]
+
+/** The party of those who use the endpoints of the cluster. */
+const everybody = "clients"
+
+// -----------------------------------------------------------------------------
+// Clusters
+// -----------------------------------------------------------------------------
+
+/**
+ * Starts a cluster, and waits until all members serve. It lives as long as the scope.
+ *
+ * Members listen on Unix sockets. Where the configuration has `peerAutoTls`, or a certificate for peers (for the name
+ * `localhost`), they talk to each other with TLS, on ports of 127.0.0.1 and through the same network: what they say is not
+ * read there. Fails as `EtcdCluster.ephemeral` does.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  options: EtcdCluster.Options = {}
+): Effect.Effect<
+  Faults,
+  EtcdProcessError.EtcdProcessError,
+  Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
+> =>
+  Effect.gen(function* () {
+    const time = yield* Time.Time
+    const { cluster, network, runDirectory } = yield* Networked.start(options)
+    const scope = yield* Scope.fork(yield* Effect.scope)
+    const processes = Processes.make(scope, time)
+
+    const refuse: Active.Refuse<FaultRefused> = (fault, why) =>
+      Effect.fail(new FaultRefused({ fault, message: `${fault}: ${why}` }))
+    const checked = <O extends object>(fault: string, checks: Checks.Checks<O>, options: O | undefined) => {
+      const problem = Checks.problemOf(`EtcdFaults.${fault}`, checks, options)
+      return problem === undefined ? Effect.void : Effect.fail(new FaultRefused({ fault, message: problem }))
+    }
+    const { all, begin, close, heal } = Active.make(refuse)
+
+    // ── whom it befalls ──
+
+    const members = new Map(cluster.members.map((member) => [member.name, member]))
+    const clients = new Set<string>()
+    const parties = () => [...members.keys(), ...clients].join(", ")
+
+    const partiesOf = (fault: string, given: Parties) =>
+      Effect.suspend(() => {
+        const names = namesOf(given)
+        if (names.length === 0) return refuse(fault, "nobody is named. Name a member or a client.")
+        const stranger = names.find((name) => !members.has(name) && !clients.has(name))
+        return stranger === undefined
+          ? Effect.succeed(names)
+          : refuse(fault, `there is no ${stranger} here. There are ${parties()}.`)
+      })
+
+    const memberOf = (fault: string, given: Member) =>
+      Effect.suspend(() => {
+        const member = members.get(nameOf(given))
+        if (member !== undefined) return Effect.succeed(member)
+        return refuse(fault, `there is no member ${nameOf(given)}. There are ${[...members.keys()].join(", ")}.`)
+      })
+
+    // ── processes ──
+
+    const orRefuse =
+      (fault: string, { name }: EtcdProcess.Node) =>
+      <A, E, R>(effect: Effect.Effect<A, E | Processes.NotNow, R>) =>
+        Effect.catchIf(effect, Processes.isNotNow, ({ why }) => refuse(fault, `${name} ${why}.`))
+
+    const down =
+      (fault: "kill" | "stop"): Faults["kill"] =>
+      (given) =>
+        Effect.flatMap(memberOf(fault, given), (member) => {
+          const gone = processes[fault](member).pipe(orRefuse(fault, member))
+          return begin(fault, member.name, Effect.as(gone, processes.bringBack(member)))
+        })
+
+    const restart: Faults["restart"] = (given) =>
+      Effect.flatMap(memberOf("restart", given), (member) =>
+        processes.restart(member).pipe(orRefuse("restart", member))
+      )
+
+    const pause: Faults["pause"] = (given) =>
+      Effect.flatMap(memberOf("pause", given), (member) =>
+        begin("pause", member.name, processes.pause(member).pipe(orRefuse("pause", member)))
+      )
+
+    const stall: Faults["stall"] = (given, options) =>
+      Effect.gen(function* () {
+        yield* checked("stall", ofStall, options)
+        const { duty = 0.5, period = "100 millis" } = options ?? {}
+        const member = yield* memberOf("stall", given)
+        const going = duty * millisOf(period)
+        const stalling = Effect.map(
+          Effect.forkIn(processes.stall(member, millisOf(period) - going, going), scope),
+          Fiber.interrupt
+        )
+        yield* begin(
+          "stall",
+          member.name,
+          Effect.andThen(processes.runs(member), stalling).pipe(orRefuse("stall", member))
+        )
+      })
+
+    // ── network ──
+
+    const disturb = (fault: string, rule: Rules.Named) =>
+      begin(
+        fault,
+        rule.whom,
+        Effect.sync(() => {
+          network.disturb(rule)
+          return Effect.sync(() => network.settle(rule))
+        })
+      )
+
+    const partition: Faults["partition"] = (given, options) =>
+      Effect.gen(function* () {
+        yield* checked("partition", ofPartition, options)
+        if (given.length < 2) return yield* refuse("partition", "there have to be two groups at least.")
+        const groups = yield* Effect.forEach(given, (group) => partiesOf("partition", group))
+        const all = groups.flat()
+        const twice = all.find((name, index) => all.indexOf(name) !== index)
+        if (twice !== undefined) return yield* refuse("partition", `${twice} is named twice.`)
+        yield* disturb("partition", Rules.apart(groups, options?.mode ?? "hang"))
+      })
+
+    const isolate: Faults["isolate"] = (given, options) =>
+      Effect.gen(function* () {
+        yield* checked("isolate", ofPartition, options)
+        const names = yield* partiesOf("isolate", given)
+        const others = [...members.keys()].filter((name) => !names.includes(name))
+        if (others.length === 0) return yield* refuse("isolate", "there is no other member.")
+        yield* disturb("isolate", Rules.apart([names, others], options?.mode ?? "hang"))
+      })
+
+    const block: Faults["block"] = (from, to) =>
+      Effect.gen(function* () {
+        const speakers = yield* partiesOf("block", from)
+        yield* disturb("block", Rules.oneWay(speakers, yield* partiesOf("block", to)))
+      })
+
+    const slow: Faults["slow"] = (one, other, options) =>
+      Effect.gen(function* () {
+        yield* checked("slow", ofSlow, options)
+        const { delay, jitter, rate } = options ?? {}
+        if (delay === undefined && jitter === undefined && rate === undefined) {
+          return yield* refuse("slow", "give a delay, a jitter or a rate.")
+        }
+        const some = yield* partiesOf("slow", one)
+        const others = yield* partiesOf("slow", other)
+        const condition = {
+          delayMillis: millisOf(delay ?? 0),
+          jitterMillis: millisOf(jitter ?? 0),
+          bytesPerSecond: rate === undefined ? Number.POSITIVE_INFINITY : Checks.bytesOf(rate)!
+        }
+        yield* disturb("slow", Rules.slow(some, others, condition))
+      })
+
+    // ── clients ──
+
+    let clientsMade = 0
+
+    const addClient: Faults["client"] = (name, options) =>
+      Effect.gen(function* () {
+        const problem = Checks.problemOfArgument("EtcdFaults.client", "the name", aName, name)
+        if (problem !== undefined) return yield* Effect.fail(new FaultRefused({ fault: "client", message: problem }))
+        yield* checked("client", ofClient, options)
+        if (members.has(name) || clients.has(name)) {
+          return yield* refuse("client", `there is a ${name} already. There are ${parties()}.`)
+        }
+        const number = clientsMade++
+        yield* Effect.acquireRelease(
+          Effect.sync(() => clients.add(name)),
+          () => Effect.sync(() => clients.delete(name))
+        )
+        const endpointTo = (member: string) => {
+          const to = { name: member, address: { path: `${runDirectory}/${Members.clientSocketOf(member)}` } }
+          const path = `${runDirectory}/c${number}-${member}`
+          return options?.listen === "tcp"
+            ? Effect.map(network.wayIn(name, to, { host: "127.0.0.1", port: 0 }), (server) => {
+                const { port } = server.address() as AddressInfo
+                return `http://127.0.0.1:${port}`
+              })
+            : Effect.as(network.wayIn(name, to, { path }), `unix://${path}`)
+        }
+        const endpoints = yield* Effect.orDie(Effect.forEach([...members.keys()], endpointTo))
+        return { name, endpoints: endpoints as unknown as Client["endpoints"] }
+      })
+
+    // ── what etcd itself is asked ──
+
+    const client = yield* EtcdClient.make({ ...options.client, endpoints: cluster.endpoints }).pipe(Effect.orDie)
+    const maintenance = EtcdMaintenance.fromClient(client)
+    const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      Effect.orDie(Time.inRealTime(time, Effect.retry(effect, Schedule.spaced("20 millis"))))
+
+    const noSpace: Faults["noSpace"] = (given) =>
+      Effect.flatMap(memberOf("noSpace", given), (member) => {
+        const alarm: EtcdMaintenance.Alarm = { memberId: member.id, type: "NoSpace" }
+        const disarm = Effect.forkIn(patiently(maintenance.disarmAlarm(alarm)), scope)
+        return begin("noSpace", member.name, Effect.as(maintenance.armAlarm(alarm), Effect.asVoid(disarm)))
+      })
+
+    const leaderKnownTo = (endpoint: string) =>
+      Effect.map(maintenance.status({ endpoint, deadline: "2 seconds" }), ({ leader }) => leader)
+
+    const agreed = Effect.forEach(cluster.endpoints, leaderKnownTo, { concurrency: "unbounded" }).pipe(
+      Effect.filterOrFail(([first, ...rest]) => Option.isSome(first!) && rest.every((one) => Equal.equals(one, first)))
+    )
+
+    const noAlarm = Effect.filterOrFail(maintenance.alarms(), (alarms) => alarms.length === 0)
+
+    yield* Effect.addFinalizer(() => close)
+    const { endpoints } = yield* Effect.orDie(addClient(everybody))
+
+    return {
+      cluster: { ...cluster, endpoints },
+      endpoints,
+      client: addClient,
+      kill: down("kill"),
+      stop: down("stop"),
+      restart,
+      pause,
+      stall,
+      partition,
+      isolate,
+      block,
+      slow,
+      noSpace,
+      heal,
+      active: all,
+      awaitHealthy: Effect.andThen(processes.back, Effect.asVoid(patiently(Effect.andThen(agreed, noAlarm))))
+    }
+  })
+
+/**
+ * Starts a cluster with the layer, and connects to all of its members over the network, as the party `clients`.
+ *
+ * @example
+ * ```ts
+ * import { Console, Effect } from "effect"
+ * import { EtcdCluster, EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const program = Effect.gen(function*() {
+ *   const { awaitLeader } = yield* EtcdCluster.EtcdCluster
+ *   yield* Effect.scoped(
+ *     Effect.gen(function*() {
+ *       yield* EtcdFaults.isolate(yield* awaitLeader)
+ *       // A read is asked again of the leader that the others elect.
+ *       yield* EtcdKv.getString("hello")
+ *     })
+ *   )
+ *   yield* EtcdFaults.awaitHealthy
+ *   yield* Console.log(yield* EtcdKv.getString("hello"))
+ * })
+ *
+ * program.pipe(Effect.provide(EtcdFaults.layer({ size: 3 })))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: EtcdCluster.Options = {}
+): Layer.Layer<
+  EtcdFaults | EtcdCluster.EtcdCluster | EtcdLayer.Services,
+  EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
+> =>
+  Layer.unwrap(
+    EtcdFaults.useSync(({ cluster, endpoints }) =>
+      Layer.merge(Layer.succeed(EtcdCluster.EtcdCluster, cluster), EtcdLayer.connect({ ...options.client, endpoints }))
+    )
+  ).pipe(Layer.provideMerge(Layer.effect(EtcdFaults, make(options))), Layer.provide(machine))
+
+/**
+ * Another client, which can be cut off by itself. Its endpoints last as long as the scope. Refused where there is a party of
+ * that name.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdCluster, EtcdKv, EtcdLayer } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const program = Effect.gen(function*() {
+ *   const app = yield* EtcdFaults.client("app")
+ *   const { members: [member] } = yield* EtcdCluster.EtcdCluster
+ *   yield* EtcdFaults.partition([[app], [member]])
+ *   yield* EtcdKv.put("hello", "world").pipe(Effect.provide(EtcdLayer.connect({ endpoints: app.endpoints })))
+ * }).pipe(Effect.scoped, Effect.provide(EtcdFaults.layer()))
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const client = (
+  name: string,
+  options?: ClientOptions
+): Effect.Effect<Client, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.client(name, options))
+
+// -----------------------------------------------------------------------------
+// Processes
+// -----------------------------------------------------------------------------
+
+/**
+ * Kills a member (SIGKILL), and starts it again when the scope closes; that is not waited for (see {@link awaitHealthy}).
+ * Refused where it does not run. A restart schedule of the cluster's brings it back before.
+ *
+ * @category processes
+ * @since 0.1.0
+ */
+export const kill = (member: Member): Effect.Effect<void, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.kill(member))
+
+/**
+ * Stops a member as its owner would: a leader hands over first. It is started again when the scope closes; that is not
+ * waited for. Refused where it does not run, or stands still.
+ *
+ * @category processes
+ * @since 0.1.0
+ */
+export const stop = (member: Member): Effect.Effect<void, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.stop(member))
+
+/**
+ * Kills a member, starts it again, and waits until it serves. Refused where it does not run.
+ *
+ * @category processes
+ * @since 0.1.0
+ */
+export const restart = (
+  member: Member
+): Effect.Effect<void, FaultRefused | EtcdProcessError.EtcdProcessError, EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.restart(member))
+
+/**
+ * Lets the process of a member stand still (SIGSTOP) until the scope closes. It answers nothing, and closes nothing. Refused
+ * where it does not run.
+ *
+ * @category processes
+ * @since 0.1.0
+ */
+export const pause = (member: Member): Effect.Effect<void, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.pause(member))
+
+/**
+ * Lets a member stand still for a part of each period until the scope closes, as it does on a disk that is slow to sync, or
+ * on a processor that others use: it lives, and is late. It goes on with a process that takes the member's place. Refused
+ * where it does not run.
+ *
+ * @category processes
+ * @since 0.1.0
+ */
+export const stall = (
+  member: Member,
+  options?: StallOptions
+): Effect.Effect<void, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.stall(member, options))
+
+// -----------------------------------------------------------------------------
+// Network
+// -----------------------------------------------------------------------------
+
+/**
+ * Cuts groups of parties off from each other until the scope closes. Who is in no group reaches all, and is reached by all:
+ * clients that are not named, too. Refused where there are less than two groups, one of them has nobody, or somebody is in
+ * two of them.
+ *
+ * @category network
+ * @since 0.1.0
+ */
+export const partition = (
+  groups: ReadonlyArray<ReadonlyArray<Party>>,
+  options?: PartitionOptions
+): Effect.Effect<void, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.partition(groups, options))
+
+/**
+ * Cuts parties off from all other members until the scope closes; not from each other, and members not from clients.
+ *
+ * @category network
+ * @since 0.1.0
+ */
+export const isolate = (
+  parties: Party | ReadonlyArray<Party>,
+  options?: PartitionOptions
+): Effect.Effect<void, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.isolate(parties, options))
+
+/**
+ * Lets nothing of what some parties say arrive at others until the scope closes; what these say arrives. It concerns what is
+ * said, whoever has made the connection. (A leader that is heard by nobody, and hears all, is not the same as one that hears
+ * nobody.)
+ *
+ * @category network
+ * @since 0.1.0
+ */
+export const block = (
+  from: Party | ReadonlyArray<Party>,
+  to: Party | ReadonlyArray<Party>
+): Effect.Effect<void, FaultRefused, Scope.Scope | EtcdFaults> => EtcdFaults.use((faults) => faults.block(from, to))
+
+/**
+ * Makes what some parties say to others late or slow, in both directions, until the scope closes. It arrives in order.
+ *
+ * @category network
+ * @since 0.1.0
+ */
+export const slow = (
+  one: Party | ReadonlyArray<Party>,
+  other: Party | ReadonlyArray<Party>,
+  options: SlowOptions
+): Effect.Effect<void, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.slow(one, other, options))
+
+// -----------------------------------------------------------------------------
+// Disks
+// -----------------------------------------------------------------------------
+
+/**
+ * Lets the cluster refuse writes with `NoSpace` until the scope closes, as if the quota of a member were exceeded: its alarm
+ * is raised, and disarmed. Deleting goes on. A quota that is exceeded in fact (`config: { quotaBackendBytes }`) stays until
+ * somebody makes room.
+ *
+ * @category disks
+ * @since 0.1.0
+ */
+export const noSpace = (
+  member: Member
+): Effect.Effect<void, FaultRefused | EtcdError.EtcdError, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.noSpace(member))
+
+// -----------------------------------------------------------------------------
+// Afterwards
+// -----------------------------------------------------------------------------
+
+/**
+ * Takes back every fault that is on, before their scopes close.
+ *
+ * @category recovery
+ * @since 0.1.0
+ */
+export const heal: Effect.Effect<void, never, EtcdFaults> = EtcdFaults.use((faults) => faults.heal)
+
+/**
+ * Waits until every member runs, serves, and names the same leader as the others, as long as that takes. Fails with why a
+ * member could not be started again.
+ *
+ * @category recovery
+ * @since 0.1.0
+ */
+export const awaitHealthy: Effect.Effect<void, EtcdProcessError.EtcdProcessError, EtcdFaults> = EtcdFaults.use(
+  (faults) => faults.awaitHealthy
+)

@@ -1,0 +1,7 @@
+/**
+ * For tests of programs that use etcd.
+ *
+ * @since 0.1.0
+ */
+
+export * as EtcdFaults from "./EtcdFaults.ts"
