@@ -50,13 +50,13 @@ export const report = (run: Run): string => {
 ${header(run, findings)}
 <nav aria-label="On this page"><a href="#judges">Judges</a><a href="#timeline">Timeline</a>${findings.length > 0 ? html`<a href="#violations">Violations</a>` : undefined}<a href="#tables">Numbers</a><a href="#left-out">What is left out</a></nav>
 ${judges(run, findings)}
-${timeline(run, drawn, seconds)}
+${timeline(run, findings, seconds)}
 ${drawn.length > 0 ? html`<section id="violations"><h2>Violations</h2>${drawn.map((each) => violationArticle(run, each))}</section>` : undefined}
 ${tables(run, seconds)}
 ${leftOut(run, single.kept, findings.length, drawn.length)}
 </main>
 <div id="tip" hidden></div>
-<script type="application/json" id="data">${json(momentsOf(run, drawn, seconds))}</script>
+<script type="application/json" id="data">${json(momentsOf(run, findings, seconds))}</script>
 <script type="text/plain" id="operations">${raw(single.base64)}</script>
 <script>${raw(script)}</script>
 </body>

@@ -233,6 +233,7 @@ describe("the report of a torture run", () => {
     const judges = between(text, '<section id="judges">', '<section id="timeline">')
     for (const { message } of many) assert.include(judges, `<p>${message}</p>`)
     assert.strictEqual(occurrences(text, "<article"), 25)
+    assert.strictEqual(occurrences(text, 'class="flag '), many.length)
     assert.include(text, "of the other 15 there is the sentence")
     for (const [index] of many.entries()) assert.strictEqual(occurrences(text, ` id="violation-${index + 1}"`), 1)
   })

@@ -57,7 +57,7 @@ export const leftOut = (run: Run, kept: number, found: number, drawn: number): H
       ? "All operations are in this page, and can be looked at in the timeline."
       : `Of ${count(total)} operations ${count(kept)} are in this page one by one: those of violations and around them, and an even sample of the rest. Where a window shows nothing, something may have been.`
   } Long keys, values and errors are shortened.</li>
-<li>Drawings of violations show all clients around its operations. Where something is left out, it says so.</li>
+<li>Drawings of violations show all clients that had operations then. Where some are left out, they say so.</li>
 ${found > drawn ? html`<li>The first ${drawn} violations are drawn; of the other ${found - drawn} there is the sentence, with its judge.</li>` : undefined}
 <li>Longest unavailability is the longest time without an acknowledged write of any client. Roles are what members have said of themselves; before the first of them nothing is known.</li>
 </ul></section>`

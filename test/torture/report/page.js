@@ -111,6 +111,9 @@
       pen.strokeStyle = colours.bad
       pen.lineWidth = 2
       pen.strokeRect(x, 1, Math.max(4, wide), height - 2)
+      pen.fillStyle = colours.bad
+      pen.font = "bold 11px system-ui, sans-serif"
+      pen.fillText(`#${operations.id[index]}`, x + Math.max(4, wide) + 4, height - 8)
     }
   }
 
@@ -232,10 +235,10 @@
     const faults = data.faults.filter(during)
     return [
       `${at.toFixed(to - from > 20 ? 1 : 4)} s`,
-      `this second: ${answered} answered, ${notApplied} not applied, ${unknown} unknown`,
-      p50 === undefined ? "" : `p50 ${p50}, p99 ${p99}, max ${max}`,
       leaders.length === 0 ? "no leader" : `leader ${leaders.map((role) => `${role[2]} (term ${role[4]})`).join(", ")}`,
-      faults.map((fault) => fault[2]).join(", ")
+      faults.map((fault) => fault[2]).join(", "),
+      `this second: ${answered} answered, ${notApplied} not applied, ${unknown} unknown`,
+      p50 === undefined ? "" : `p50 ${p50}, p99 ${p99}, max ${max}`
     ]
       .filter((part) => part !== "")
       .join("  ·  ")
@@ -250,15 +253,19 @@
     tip.style.top = `${event.clientY + 18 + height > window.innerHeight ? event.clientY - height - 12 : event.clientY + 18}px`
   }
 
+  /** Fingers are not as exact, and two taps are two taps. */
+  let isTouched = false
+
   /** The operation that is closest to the pointer, if one is close. */
-  const operationAt = (area, x) => {
+  const operationAt = (area, event) => {
     if (!timeline.classList.contains("single") || area.dataset.client === undefined) return undefined
+    const x = event.clientX - area.getBoundingClientRect().left
     const distanceOf = (place) => Math.max(place.x - x, x - place.x - place.size, 0)
     const closest = placesIn(area).reduce(
       (best, place) => (best === undefined || distanceOf(place) < distanceOf(best) ? place : best),
       undefined
     )
-    return closest !== undefined && distanceOf(closest) <= 4 ? closest.index : undefined
+    return closest !== undefined && distanceOf(closest) <= (isTouched ? 12 : 4) ? closest.index : undefined
   }
 
   const areaOf = (event) => (event.target instanceof Element ? event.target.closest("#lanes .lanes .area") : null)
@@ -270,19 +277,29 @@
 
   let drag
 
+  const tell = (area, clientX) => {
+    const { left, right } = area.getBoundingClientRect()
+    cursor.hidden = false
+    cursor.style.left = `${clamp(within(clientX), within(left), within(right))}px`
+    byId("moment").textContent = momentWords(timeAt(area, clientX))
+  }
+
   lanes.addEventListener("pointerdown", (event) => {
     const area = areaOf(event)
     if (area === null || event.button !== 0 || event.target.closest("a")) return
+    isTouched = event.pointerType === "touch"
     drag = { area, x: event.clientX, at: timeAt(area, event.clientX) }
+    tell(area, event.clientX)
   })
 
   lanes.addEventListener("pointermove", (event) => {
     const area = drag?.area ?? areaOf(event)
-    cursor.hidden = area === null
-    if (area === null) return placeTip(event, undefined)
+    if (area === null) {
+      cursor.hidden = true
+      return placeTip(event, undefined)
+    }
+    tell(area, event.clientX)
     const { left, right } = area.getBoundingClientRect()
-    cursor.style.left = `${clamp(within(event.clientX), within(left), within(right))}px`
-    byId("moment").textContent = momentWords(timeAt(area, event.clientX))
     if (drag !== undefined && Math.abs(event.clientX - drag.x) > 4) {
       if (picked.hidden) lanes.setPointerCapture(event.pointerId)
       picked.hidden = false
@@ -291,7 +308,7 @@
       picked.style.width = `${Math.abs(one - other)}px`
       return placeTip(event, undefined)
     }
-    const index = operationAt(area, event.clientX - left)
+    const index = operationAt(area, event)
     placeTip(event, index === undefined ? undefined : words(index))
   })
 
@@ -308,7 +325,7 @@
       const [one, other] = [at, begun.at].map((time) => Math.round(time / grain) * grain)
       return show(Math.min(one, other), Math.max(one, other))
     }
-    const index = operationAt(begun.area, event.clientX - begun.area.getBoundingClientRect().left)
+    const index = operationAt(begun.area, event)
     if (index !== undefined) keep(index)
   }
 
@@ -318,7 +335,10 @@
     cursor.hidden = true
     placeTip(event, undefined)
   })
-  lanes.addEventListener("dblclick", actions.whole)
+  lanes.addEventListener("dblclick", (event) => {
+    const area = areaOf(event)
+    if (area !== null && !isTouched && operationAt(area, event) === undefined) actions.whole()
+  })
   lanes.addEventListener(
     "wheel",
     (event) => {

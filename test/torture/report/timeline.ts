@@ -2,20 +2,26 @@
  * All that happened on one axis of time, of which the script of the page shows any window.
  */
 import type { Run } from "../run.ts"
+import type { Finding } from "./findings.ts"
 import { type Html, html } from "./html.ts"
 import { axis, densityLanes, faultLanes, faultsOf, lane, roleLanes, rolesOf } from "./lanes.ts"
 import { latencies, outcomeLegend, throughput } from "./plots.ts"
 import type { Second } from "./series.ts"
 import { clockOf, placeStyle, second, ticksOf, wholeOf, windowStyle } from "./time.ts"
-import type { Drawn } from "./violations.ts"
+import { mostDrawn } from "./violations.ts"
 import { millis } from "./words.ts"
 
-const flags = (run: Run, drawn: ReadonlyArray<Drawn>): Html | undefined => {
-  if (drawn.length === 0) return undefined
+/** Each violation where the first of its operations began. There is room for the numbers of those that are drawn. */
+const flags = (run: Run, findings: ReadonlyArray<Finding>): Html | undefined => {
+  if (findings.length === 0) return undefined
   const clock = clockOf(run)
-  const marks = drawn.flatMap(({ about: [first], finding: { issue, number, violation } }) => {
-    if (first === undefined) return []
-    return html`<a class="flag ${issue === undefined ? "violated" : "expected"}" href="#violation-${number}" style="${placeStyle(clock(first.begun))}" title="violation ${number}: ${violation.kind}, from ${second(clock(first.begun))}">${number}</a>`
+  const begun = new Map(run.operations.map((operation) => [operation.id, clock(operation.begun)]))
+  const marks = findings.toReversed().map(({ issue, number, violation }) => {
+    const times = violation.operations.flatMap((id) => begun.get(id) ?? [])
+    if (times.length === 0) return undefined
+    const first = times.reduce((one, other) => Math.min(one, other))
+    const isDrawn = number <= mostDrawn
+    return html`<a class="flag ${issue === undefined ? "violated" : "expected"}${isDrawn ? "" : " small"}" href="#violation-${number}" style="${placeStyle(first)}" title="violation ${number}: ${violation.kind}, from ${second(first)}">${isDrawn ? number : html`&nbsp;`}</a>`
   })
   return lane("flags", "violations", marks)
 }
@@ -35,7 +41,7 @@ const toolbar = html`<div id="toolbar" hidden>
 <p id="moment">Point at a part of the timeline to read what was at that moment.</p>
 </div>`
 
-export const timeline = (run: Run, drawn: ReadonlyArray<Drawn>, seconds: ReadonlyArray<Second>): Html => {
+export const timeline = (run: Run, findings: ReadonlyArray<Finding>, seconds: ReadonlyArray<Second>): Html => {
   const whole = wholeOf(run)
   const faults = faultLanes(run, whole)
   const { ticks } = ticksOf(whole)
@@ -43,7 +49,7 @@ export const timeline = (run: Run, drawn: ReadonlyArray<Drawn>, seconds: Readonl
 <p class="note">Seconds since the run began. <span class="scripted" hidden>Drag over a part to look at it closely, drag the strip to move, double-click for the whole run. When few enough are in the window, single operations are drawn.</span></p>
 <div class="timeline whole" id="lanes" style="${windowStyle(whole)}">
 ${toolbar}
-<div class="lanes">${axis("seconds", ticks)}${flags(run, drawn)}
+<div class="lanes">${axis("seconds", ticks)}${flags(run, findings)}
 <h3>Faults</h3>${faults.length > 0 ? faults : html`<p class="note">Nothing was done to it.</p>`}
 <h3>Rates</h3>${throughput(run, seconds)}${latencies(run, seconds)}
 <h3>Members <small>role and term</small> ${roleLegend(run)}</h3>${roleLanes(run, whole)}
@@ -55,7 +61,7 @@ ${axis("seconds", ticks)}</div>
 }
 
 /** What the script of the page tells of a moment. */
-export const momentsOf = (run: Run, drawn: ReadonlyArray<Drawn>, seconds: ReadonlyArray<Second>) => ({
+export const momentsOf = (run: Run, findings: ReadonlyArray<Finding>, seconds: ReadonlyArray<Second>) => ({
   seconds: wholeOf(run).to,
   rates: seconds.map(({ answered, latency, "not-applied": notApplied, unknown }) => [
     answered,
@@ -67,5 +73,5 @@ export const momentsOf = (run: Run, drawn: ReadonlyArray<Drawn>, seconds: Readon
   roles: [...rolesOf(run).values()].flatMap((spans) =>
     spans.map(({ member, role, term, window }) => [window.from, window.to, member, role, term])
   ),
-  about: [...new Set(drawn.flatMap(({ about }) => about.map(({ id }) => id)))]
+  about: [...new Set(findings.flatMap(({ violation }) => violation.operations))]
 })

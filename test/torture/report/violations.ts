@@ -91,7 +91,7 @@ const operationRows = (run: Run, { about, finding, scenes }: Drawn): Html => {
   const all = [...about, ...new Set(others)]
   const rows = all.slice(0, mostRows).toSorted((one, other) => one.begun - other.begun)
   return html`<div class="scroll" tabindex="0" role="region" aria-label="Operations of violation ${finding.number}"><table>
-<caption>Its operations, in bold, and others of their keys around them${all.length > mostRows ? html`: ${mostRows} of ${all.length}` : undefined}</caption>
+<caption><span class="wide">Its operations, in bold, and others of their keys around them${all.length > mostRows ? html`: ${mostRows} of ${all.length}` : undefined}</span></caption>
 <thead><tr><th>Operation</th><th>Client</th><th class="number">Begun</th><th class="number">Took</th><th>Call</th><th>Result</th></tr></thead>
 <tbody>${rows.map(
     (operation) =>
@@ -128,7 +128,7 @@ const entryRows = (run: Run, finding: Finding, about: ReadonlyArray<Operation>):
   const entries = entriesNear(run, about)
   if (entries.length === 0) return undefined
   return html`<div class="scroll" tabindex="0" role="region" aria-label="Revisions of violation ${finding.number}"><table class="narrow">
-<caption>What the store has of their keys${entries.length > mostRows ? html`, the first ${mostRows} of ${entries.length} revisions` : undefined}</caption>
+<caption><span class="wide">What the store has of their keys${entries.length > mostRows ? html`, the first ${mostRows} of ${entries.length} revisions` : undefined}</span></caption>
 <thead><tr><th class="number">Revision</th><th>Changes</th></tr></thead>
 <tbody>${entries
     .slice(0, mostRows)
