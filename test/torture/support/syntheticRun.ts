@@ -149,12 +149,15 @@ const violationsOf = (operations: ReadonlyArray<Operation>, seconds: number): Re
   const isPut = ({ call, result }: Operation) => call.name === "put" && result.outcome === "answered"
   const at = operations.findIndex((operation) => isPut(operation) && operation.begun > begun + seconds * 550)
   const written = operations[at]
-  const read = operations.slice(at + 1).find(({ call, result }) => call.name === "get" && result.outcome === "answered")
+  const key = written?.call.success[0]?.key
+  const read = operations
+    .slice(at + 1)
+    .find(({ call, result }) => call.name === "get" && call.success[0]?.key === key && result.outcome === "answered")
   if (written === undefined || read === undefined) return []
   return [
     {
       kind: "stale read",
-      message: `#${read.id} of ${read.client} has read ${read.call.success[0]!.key} without what #${written.id} of ${written.client} had put before it began, which was acknowledged with its revision.`,
+      message: `#${read.id} of ${read.client} has read ${key} without what #${written.id} of ${written.client} had put before it began, which was acknowledged with its revision.`,
       operations: [written.id, read.id]
     }
   ]
