@@ -38,6 +38,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
@@ -47,13 +48,14 @@ import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as EtcdClient from "../EtcdClient.ts"
 import * as EtcdCluster from "../EtcdCluster.ts"
 import type * as EtcdError from "../EtcdError.ts"
 import * as EtcdLayer from "../EtcdLayer.ts"
 import * as EtcdMaintenance from "../EtcdMaintenance.ts"
 import type * as EtcdProcess from "../EtcdProcess.ts"
-import type * as EtcdProcessError from "../EtcdProcessError.ts"
+import * as EtcdProcessError from "../EtcdProcessError.ts"
 import * as Active from "../internal/faults/active.ts"
 import * as Networked from "../internal/faults/networked.ts"
 import * as Processes from "../internal/faults/processes.ts"
@@ -238,10 +240,19 @@ const millisOf = (duration: Duration.Input): number => Duration.toMillis(Duratio
 
 type Parties = Party | ReadonlyArray<Party>
 
-const nameOf = (party: Party): string => (typeof party === "string" ? party : party.name)
+/** The one that is meant: by its name, or itself, and not somebody of that name in another cluster. */
+const findIn = <A extends object>(all: ReadonlyMap<string, A>, given: unknown): [string, A] | undefined =>
+  [...all].find(([name, one]) => given === name || given === one)
 
-const namesOf = (parties: Parties): ReadonlyArray<string> =>
-  Array.isArray(parties) ? parties.map(nameOf) : [nameOf(parties as Party)]
+/** As it was given, for messages. */
+const wordFor = (given: unknown): string =>
+  typeof given === "string" || !Checks.isObject(given) || typeof given.name !== "string"
+    ? Checks.show(given)
+    : `such ${given.name}`
+
+const closed = EtcdProcessError.make(
+  new EtcdProcessError.Stopped({ message: "The scope of the cluster is closed: its members do not come back." })
+)
 
 /** The party of those who use the endpoints of the cluster. */
 const everybody = "clients"
@@ -279,29 +290,32 @@ export const make = (
       const problem = Checks.problemOf(`EtcdFaults.${fault}`, checks, options)
       return problem === undefined ? Effect.void : Effect.fail(new FaultRefused({ fault, message: problem }))
     }
-    const { all, begin, close, heal } = Active.make(refuse)
+    const { all, awaitClosed, begin, close, heal, whileOpen } = Active.make(refuse)
 
     // ── whom it befalls ──
 
     const members = new Map(cluster.members.map((member) => [member.name, member]))
-    const clients = new Set<string>()
-    const parties = () => [...members.keys(), ...clients].join(", ")
+    const clients = new Map<string, Client>()
+    const parties = () => [...members.keys(), ...clients.keys()].join(", ")
 
     const partiesOf = (fault: string, given: Parties) =>
       Effect.suspend(() => {
-        const names = namesOf(given)
-        if (names.length === 0) return refuse(fault, "nobody is named. Name a member or a client.")
-        const stranger = names.find((name) => !members.has(name) && !clients.has(name))
-        return stranger === undefined
-          ? Effect.succeed(names)
-          : refuse(fault, `there is no ${stranger} here. There are ${parties()}.`)
+        const all = new Map<string, Client | EtcdProcess.Node>([...members, ...clients])
+        const wanted: ReadonlyArray<unknown> = Array.isArray(given) ? given : [given]
+        if (wanted.length === 0) return refuse(fault, `nobody is named. There are ${parties()}.`)
+        return Effect.forEach(wanted, (one) => {
+          const found = findIn(all, one)
+          return found === undefined
+            ? refuse(fault, `there is no ${wordFor(one)} here. There are ${parties()}.`)
+            : Effect.succeed(found[0])
+        })
       })
 
     const memberOf = (fault: string, given: Member) =>
       Effect.suspend(() => {
-        const member = members.get(nameOf(given))
-        if (member !== undefined) return Effect.succeed(member)
-        return refuse(fault, `there is no member ${nameOf(given)}. There are ${[...members.keys()].join(", ")}.`)
+        const found = findIn(members, given)
+        if (found !== undefined) return Effect.succeed(found[1])
+        return refuse(fault, `there is no member ${wordFor(given)}. There are ${[...members.keys()].join(", ")}.`)
       })
 
     // ── processes ──
@@ -348,20 +362,32 @@ export const make = (
 
     // ── network ──
 
+    /** Whether somebody calls somebody there: clients call members only. */
+    const concernsAnybody = ({ concerns }: Rules.Named): boolean =>
+      [...members.keys()].some((member) =>
+        [...members.keys(), ...clients.keys()].some(
+          (other) => other !== member && (concerns(member, other) || concerns(other, member))
+        )
+      )
+
     const disturb = (fault: string, rule: Rules.Named) =>
       begin(
         fault,
         rule.whom,
-        Effect.sync(() => {
+        Effect.suspend(() => {
+          if (!concernsAnybody(rule))
+            return refuse(fault, "nobody of them calls another. Name a member and another party.")
           network.disturb(rule)
-          return Effect.sync(() => network.settle(rule))
+          return Effect.succeed(Effect.sync(() => network.settle(rule)))
         })
       )
 
     const partition: Faults["partition"] = (given, options) =>
       Effect.gen(function* () {
         yield* checked("partition", ofPartition, options)
-        if (given.length < 2) return yield* refuse("partition", "there have to be two groups at least.")
+        if (!Array.isArray(given) || given.length < 2) {
+          return yield* refuse("partition", "there have to be two groups of parties at least.")
+        }
         const groups = yield* Effect.forEach(given, (group) => partiesOf("partition", group))
         const all = groups.flat()
         const twice = all.find((name, index) => all.indexOf(name) !== index)
@@ -410,12 +436,15 @@ export const make = (
         const problem = Checks.problemOfArgument("EtcdFaults.client", "the name", aName, name)
         if (problem !== undefined) return yield* Effect.fail(new FaultRefused({ fault: "client", message: problem }))
         yield* checked("client", ofClient, options)
+        yield* whileOpen("client")
         if (members.has(name) || clients.has(name)) {
           return yield* refuse("client", `there is a ${name} already. There are ${parties()}.`)
         }
         const number = clientsMade++
+        const endpoints: Array<string> = []
+        const client: Client = { name, endpoints: endpoints as unknown as Client["endpoints"] }
         yield* Effect.acquireRelease(
-          Effect.sync(() => clients.add(name)),
+          Effect.sync(() => clients.set(name, client)),
           () => Effect.sync(() => clients.delete(name))
         )
         const endpointTo = (member: string) => {
@@ -428,8 +457,8 @@ export const make = (
               })
             : Effect.as(network.wayIn(name, to, { path }), `unix://${path}`)
         }
-        const endpoints = yield* Effect.orDie(Effect.forEach([...members.keys()], endpointTo))
-        return { name, endpoints: endpoints as unknown as Client["endpoints"] }
+        for (const member of members.keys()) endpoints.push(yield* Effect.orDie(endpointTo(member)))
+        return client
       })
 
     // ── what etcd itself is asked ──
@@ -439,11 +468,34 @@ export const make = (
     const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
       Effect.orDie(Time.inRealTime(time, Effect.retry(effect, Schedule.spaced("20 millis"))))
 
+    /** How many want the alarm of a member, and who sets it: one after the other, by what is wanted then. */
+    const alarms = new Map<EtcdProcess.Node, number>()
+    const setting = yield* Semaphore.make(1)
+    const wantAlarm = (member: EtcdProcess.Node, by: 1 | -1) =>
+      Effect.sync(() => void alarms.set(member, (alarms.get(member) ?? 0) + by))
+    const setAlarm = (member: EtcdProcess.Node) =>
+      Effect.suspend(() => {
+        const alarm: EtcdMaintenance.Alarm = { memberId: member.id, type: "NoSpace" }
+        return alarms.get(member)! > 0 ? maintenance.armAlarm(alarm) : maintenance.disarmAlarm(alarm)
+      }).pipe(setting.withPermit)
+
     const noSpace: Faults["noSpace"] = (given) =>
       Effect.flatMap(memberOf("noSpace", given), (member) => {
-        const alarm: EtcdMaintenance.Alarm = { memberId: member.id, type: "NoSpace" }
-        const disarm = Effect.forkIn(patiently(maintenance.disarmAlarm(alarm)), scope)
-        return begin("noSpace", member.name, Effect.as(maintenance.armAlarm(alarm), Effect.asVoid(disarm)))
+        // A member that cannot be asked now, for want of a majority, is asked again and again in the background.
+        const disarmed = Time.within(time, patiently(setAlarm(member)), 1000, () =>
+          Effect.forkIn(patiently(setAlarm(member)), scope)
+        )
+        const takeBack = Effect.andThen(wantAlarm(member, -1), Effect.asVoid(disarmed))
+        const armed = Effect.andThen(wantAlarm(member, 1), Effect.interruptible(setAlarm(member)))
+        // What has failed may have been done nevertheless.
+        return begin(
+          "noSpace",
+          member.name,
+          Effect.as(
+            Effect.onError(armed, () => takeBack),
+            takeBack
+          )
+        )
       })
 
     const leaderKnownTo = (endpoint: string) =>
@@ -453,9 +505,14 @@ export const make = (
       Effect.filterOrFail(([first, ...rest]) => Option.isSome(first!) && rest.every((one) => Equal.equals(one, first)))
     )
 
+    const healthy = Effect.suspend(() =>
+      Effect.andThen(processes.back, Effect.asVoid(patiently(Effect.andThen(agreed, noAlarm))))
+    )
+
     const noAlarm = Effect.filterOrFail(maintenance.alarms(), (alarms) => alarms.length === 0)
 
-    yield* Effect.addFinalizer(() => close)
+    // What is done in the background first: nobody is to be started again for nothing.
+    yield* Effect.addFinalizer(() => Effect.andThen(Scope.close(scope, Exit.void), close))
     const { endpoints } = yield* Effect.orDie(addClient(everybody))
 
     return {
@@ -474,7 +531,7 @@ export const make = (
       noSpace,
       heal,
       active: all,
-      awaitHealthy: Effect.andThen(processes.back, Effect.asVoid(patiently(Effect.andThen(agreed, noAlarm))))
+      awaitHealthy: Effect.raceFirst(healthy, Effect.andThen(awaitClosed, Effect.fail(closed)))
     }
   })
 

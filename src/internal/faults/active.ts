@@ -4,9 +4,10 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 
-/** Refuses a fault: which, and why. */
+/** Refuses a fault: which, and why, in a sentence. */
 export type Refuse<Refused> = (fault: string, why: string) => Effect.Effect<never, Refused>
 
 interface Fault {
@@ -25,6 +26,9 @@ export interface Active<Refused> {
   readonly heal: Effect.Effect<void>
   /** As {@link heal}, and refuses all that are to come. */
   readonly close: Effect.Effect<void>
+  /** Refuses what is asked for after that. */
+  readonly whileOpen: (fault: string) => Effect.Effect<void, Refused>
+  readonly awaitClosed: Effect.Effect<void>
   /** In the order in which they began, in words. */
   readonly all: Effect.Effect<ReadonlyArray<string>>
 }
@@ -33,23 +37,31 @@ const say = (what: string) => Effect.logInfo(`fault: ${what}`)
 
 export const make = <Refused>(refuse: Refuse<Refused>): Active<Refused> => {
   const faults = new Set<Fault>()
+  const closed = Latch.makeUnsafe(false)
   let isClosed = false
 
   const end = (fault: Fault) =>
-    Effect.suspend(() =>
-      faults.delete(fault) ? Effect.andThen(fault.takeBack, say(`${fault.what}, over`)) : Effect.void
+    Effect.uninterruptible(
+      Effect.suspend(() =>
+        faults.delete(fault) ? Effect.andThen(fault.takeBack, say(`${fault.what}, over`)) : Effect.void
+      )
     )
 
   const heal = Effect.suspend(() => Effect.forEach([...faults].reverse(), end, { discard: true }))
+
+  const whileOpen = (fault: string) =>
+    Effect.suspend(() => (isClosed ? refuse(fault, "the cluster is closed.") : Effect.void))
 
   return {
     begin: (name, whom, begin) =>
       Effect.asVoid(
         Effect.acquireRelease(
           Effect.gen(function* () {
-            if (isClosed) return yield* refuse(name, "the cluster is closed.")
+            yield* whileOpen(name)
             const fault: Fault = { what: `${name} ${whom}`, takeBack: yield* begin }
             faults.add(fault)
+            // It may have been closed while this began.
+            yield* Effect.onError(whileOpen(name), () => end(fault))
             yield* say(fault.what)
             return fault
           }),
@@ -59,8 +71,11 @@ export const make = <Refused>(refuse: Refuse<Refused>): Active<Refused> => {
     heal,
     close: Effect.suspend(() => {
       isClosed = true
+      closed.openUnsafe()
       return heal
     }),
+    whileOpen,
+    awaitClosed: closed.await,
     all: Effect.sync(() => [...faults].map(({ what }) => what))
   }
 }

@@ -42,7 +42,7 @@ export interface Network {
 
 const loadNet = (): typeof net => globalThis.process.getBuiltinModule("node:net")
 
-/** A direction between two parties. */
+/** The direction of a connection, between two parties. */
 interface Way {
   readonly from: string
   readonly to: string
@@ -69,24 +69,18 @@ const longestHead = 64 * 1024
 /** `peerOf`: the member whose URL for peers has a host. */
 export const make = (peerOf: (host: string) => Called | undefined): Network => {
   const rules = new Set<Rule>()
-  const ways = new Map<string, Way>()
   const connections = new Set<Connection>()
 
-  const conditionOf = ({ from, to }: Pick<Way, "from" | "to">): Flow.Condition =>
+  const conditionOf = (from: string, to: string): Flow.Condition =>
     [...rules]
       .filter(({ concerns }) => concerns(from, to))
       .reduce((worst, { condition }) => Flow.worse(worst, condition), Flow.undisturbed)
 
-  const wayOf = (from: string, to: string): Way => {
-    const key = JSON.stringify([from, to])
-    const way = ways.get(key) ?? { from, to, condition: conditionOf({ from, to }) }
-    ways.set(key, way)
-    return way
-  }
+  const wayOf = (from: string, to: string): Way => ({ from, to, condition: conditionOf(from, to) })
 
   const rulesChanged = (): void => {
-    for (const way of ways.values()) way.condition = conditionOf(way)
     for (const connection of connections) {
+      for (const way of [connection.there, connection.back]) way.condition = conditionOf(way.from, way.to)
       if (isCut(connection)) for (const socket of connection.sockets) socket.destroy()
       else for (const flow of connection.flows) flow.changed()
     }
@@ -97,7 +91,7 @@ export const make = (peerOf: (host: string) => Called | undefined): Network => {
     const there = wayOf(from, to.name)
     const back = wayOf(to.name, from)
     if (isCut({ there, back })) return void caller.destroy()
-    const called = loadNet().connect(to.address)
+    const called = loadNet().connect({ ...to.address, allowHalfOpen: true })
     called.on("error", () => {})
     const connection: Connection = {
       there,
@@ -124,6 +118,7 @@ export const make = (peerOf: (host: string) => Called | undefined): Network => {
       const end = head.indexOf("\r\n\r\n")
       if (end < 0 && head.length < longestHead) return
       caller.off("data", read)
+      caller.off("end", leave)
       caller.pause()
       const text = head.toString("latin1")
       const [line = "", tunnelled, asked] = requestTo.exec(text) ?? []
@@ -138,14 +133,16 @@ export const make = (peerOf: (host: string) => Called | undefined): Network => {
       }
       connect(caller, from, to)
     }
+    const leave = () => void caller.destroy()
     caller.on("data", read)
+    caller.once("end", leave)
   }
 
   const listen = (at: net.ListenOptions, onCaller: (caller: net.Socket) => void) => {
     const callers = new Set<net.Socket>()
     return Effect.acquireRelease(
       Effect.callback<net.Server, Error>((resume) => {
-        const server = loadNet().createServer({ noDelay: true }, (caller) => {
+        const server = loadNet().createServer({ noDelay: true, allowHalfOpen: true }, (caller) => {
           callers.add(caller)
           caller.on("error", () => {})
           caller.once("close", () => callers.delete(caller))

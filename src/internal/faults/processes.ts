@@ -45,7 +45,7 @@ export interface Processes {
   readonly bringBack: (node: Node) => Effect.Effect<void>
   /** Kills it and starts it again, and waits until it serves. */
   readonly restart: (node: Node) => Effect.Effect<void, NotNow | EtcdProcessError>
-  /** Lets the process stand still. Answers what lets it go on. */
+  /** Lets the process stand still until it is let go on, which is what it answers. */
   readonly pause: (node: Node) => Effect.Effect<Effect.Effect<void>, NotNow>
   /** Lets whatever process the member has stand still for a share of each period, for as long as the fiber runs. */
   readonly stall: (node: Node, stillMillis: number, goingMillis: number) => Effect.Effect<never>
@@ -55,9 +55,10 @@ export interface Processes {
 
 /** `scope`: that of the members. */
 export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
-  /** How many want a member to be down, and a process to stand still. */
+  /** How many want a member to be down, a process to stand still now, and to do so until they say otherwise. */
   const down = new Map<Node, number>()
   const still = new Map<number, number>()
+  const paused = new Map<number, number>()
   const starts = new Map<Node, Fiber.Fiber<void, EtcdProcessError>>()
 
   const add = <K>(counts: Map<K, number>, key: K, by: 1 | -1): number => {
@@ -78,7 +79,7 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
       yield* Effect.raceFirst(Effect.asVoid(node.exit), Effect.asVoid(Time.inRealTime(time, gone)))
     })
 
-  const pause = (node: Node) =>
+  const standStill = (node: Node) =>
     Effect.flatMap(pidOf(node), (pid) => {
       const goOn = Effect.suspend(() =>
         add(still, pid, -1) > 0
@@ -89,36 +90,60 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
       return Effect.as(node.signal("SIGSTOP"), goOn)
     })
 
+  /** Starts it in the background, whatever becomes of who asks for it. */
+  const startAgain = (node: Node) => {
+    const start = Effect.tapError(node.start, (error) => Effect.logError(`${node.name} has not come back`, error))
+    return Effect.tap(Effect.forkIn(start, scope), (fiber) => Effect.sync(() => void starts.set(node, fiber)))
+  }
+
+  /** Whether a start that has failed is still why the member does not run: it may be down for another fault. */
+  const isMissing = (node: Node) => Effect.map(node.pid, (pid) => Option.isNone(pid) && !down.has(node))
+
   return {
     runs: (node) => Effect.asVoid(pidOf(node)),
     kill: (node) => Effect.andThen(killed(node), wantDown(node)),
     stop: (node) =>
       Effect.gen(function* () {
         const pid = yield* pidOf(node)
-        if (still.has(pid)) yield* refuse("stands still, and so cannot end by itself: kill it")
+        if (paused.has(pid)) yield* refuse("stands still, and so cannot end by itself: kill it")
         yield* node.stop
         yield* wantDown(node)
       }),
     bringBack: (node) =>
-      Effect.suspend(() => {
-        if (add(down, node, -1) > 0) return Effect.void
-        const start = Effect.tapError(node.start, (error) => Effect.logError(`${node.name} has not come back`, error))
-        return Effect.map(Effect.forkIn(start, scope), (fiber) => void starts.set(node, fiber))
+      Effect.suspend(() => (add(down, node, -1) > 0 ? Effect.void : Effect.asVoid(startAgain(node)))),
+    restart: (node) =>
+      Effect.uninterruptibleMask((restore) =>
+        killed(node).pipe(
+          Effect.andThen(startAgain(node)),
+          Effect.flatMap((start) => restore(Fiber.join(start)))
+        )
+      ),
+    pause: (node) =>
+      Effect.gen(function* () {
+        const pid = yield* pidOf(node)
+        const goOn = yield* standStill(node)
+        add(paused, pid, 1)
+        return Effect.suspend(() => {
+          add(paused, pid, -1)
+          return goOn
+        })
       }),
-    restart: (node) => Effect.andThen(killed(node), node.start),
-    pause,
     stall: (node, stillMillis, goingMillis) =>
       Effect.acquireUseRelease(
-        Effect.orElseSucceed(pause(node), () => Effect.void),
+        Effect.orElseSucceed(standStill(node), () => Effect.void),
         () => Time.sleep(time, stillMillis),
         (goOn) => goOn
       ).pipe(Effect.andThen(Time.sleep(time, goingMillis)), Effect.forever),
     back: Effect.suspend(() =>
-      Effect.forEach(starts, ([node, fiber]) =>
-        Effect.flatMap(Fiber.await(fiber), (exit) => {
-          starts.delete(node)
-          return Exit.asVoid(exit)
-        })
+      Effect.forEach(
+        starts,
+        ([node, fiber]) =>
+          Effect.gen(function* () {
+            const exit = yield* Fiber.await(fiber)
+            if (starts.get(node) === fiber) starts.delete(node)
+            if (Exit.isFailure(exit) && (yield* isMissing(node))) yield* exit
+          }),
+        { discard: true }
       )
     )
   }
