@@ -3,7 +3,7 @@
  *
  * Its clients begin, and see the end of, what they call at different times than the store does it, so many overlap.
  * Some never learn what became of it: it may be done later, or never. Some are killed meanwhile, some call in vain, and
- * members that lag answer serializable reads. Keys hang on leases that expire. Many a thing happens in the same instant.
+ * members that lag answer serializable reads. Keys hang on leases that expire. Much happens in the same instant.
  */
 import { makeRandom, type Random } from "../support/random.ts"
 import type { Answered, Call, Comparison, Entry, Instant, Operation, Result, Step, Value } from "./history.ts"
