@@ -1,0 +1,202 @@
+/**
+ * What befalls a cluster, its network and the workers, as a seed has it.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type * as EtcdMaintenance from "../../src/EtcdMaintenance.ts"
+import type * as EtcdProcess from "../../src/EtcdProcess.ts"
+import type * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
+import { until } from "../support/machine.ts"
+import type { Random } from "../support/random.ts"
+import type { Observer } from "./observer.ts"
+import { now } from "./protocol.ts"
+import type { Band } from "./run.ts"
+import * as Workers from "./workers.ts"
+
+export interface Nemesis {
+  readonly faults: EtcdFaults.Faults
+  readonly maintenance: EtcdMaintenance.Service
+  readonly observer: Observer
+  readonly workers: ReadonlyArray<Workers.Worker>
+  readonly record: Workers.Record
+  /** Starts a worker's next process. */
+  readonly startWorker: (worker: Workers.Worker) => void
+  readonly bands: Array<{ -readonly [Name in keyof Band]: Band[Name] }>
+  readonly random: Random
+}
+
+type Member = EtcdProcess.Node
+
+/** Something that can befall. It lasts as long as its scope, and answers whom it has befallen. */
+type Fault = (nemesis: Nemesis) => Effect.Effect<string, unknown, Scope.Scope>
+
+const shuffled = <A>(random: Random, all: ReadonlyArray<A>): Array<A> => {
+  const left = [...all]
+  return all.map(() => left.splice(random(left.length), 1)[0]!)
+}
+
+const list = (members: ReadonlyArray<{ readonly name: string }>) => members.map(({ name }) => name).join(", ")
+
+/** The member that leads, mostly; otherwise any. */
+const one = ({ faults, random }: Nemesis): Effect.Effect<Member> =>
+  Effect.map(faults.cluster.leader, (leader) =>
+    Option.isSome(leader) && random(3) > 0
+      ? leader.value
+      : faults.cluster.members[random(faults.cluster.members.length)]!
+  )
+
+const others = ({ faults }: Nemesis, member: Member): ReadonlyArray<Member> =>
+  faults.cluster.members.filter((other) => other !== member)
+
+const toOne =
+  (befall: (nemesis: Nemesis, member: Member) => Effect.Effect<unknown, unknown, Scope.Scope>): Fault =>
+  (nemesis) =>
+    Effect.flatMap(one(nemesis), (member) => Effect.as(befall(nemesis, member), member.name))
+
+/** Two parts of the members, at random. */
+const halves = ({ faults, random }: Nemesis): readonly [ReadonlyArray<Member>, ReadonlyArray<Member>] => {
+  const members = shuffled(random, faults.cluster.members)
+  const size = 1 + random(members.length - 1)
+  return [members.slice(0, size), members.slice(size)]
+}
+
+const mode = (random: Random) => ({ mode: random(2) === 0 ? "hang" : "cut" }) as const
+
+const clusterFaults: { readonly [kind: string]: Fault } = {
+  kill: toOne(({ faults }, member) => faults.kill(member)),
+  "kill a majority": (nemesis) => {
+    const { faults, random } = nemesis
+    const { members } = faults.cluster
+    const some = shuffled(random, members).slice(0, Math.floor(members.length / 2) + 1)
+    return Effect.as(Effect.forEach(some, faults.kill), list(some))
+  },
+  "kill all": ({ faults }) => Effect.as(Effect.forEach(faults.cluster.members, faults.kill), "all"),
+  stop: toOne(({ faults }, member) => faults.stop(member)),
+  pause: toOne(({ faults }, member) => faults.pause(member)),
+  stall: toOne(({ faults, random }, member) =>
+    faults.stall(member, { duty: (1 + random(8)) / 10, period: 20 + random(400) })
+  ),
+  isolate: toOne(({ faults, random }, member) => faults.isolate(member, mode(random))),
+  partition: (nemesis) => {
+    const { faults, random } = nemesis
+    const [some, rest] = halves(nemesis)
+    return Effect.as(faults.partition([some, rest], mode(random)), `${list(some)} | ${list(rest)}`)
+  },
+  "hear nobody": toOne((nemesis, member) => nemesis.faults.block(others(nemesis, member), member)),
+  "heard by nobody": toOne((nemesis, member) => nemesis.faults.block(member, others(nemesis, member))),
+  bridge: (nemesis) => {
+    const { faults, random } = nemesis
+    const [some, rest] = halves(nemesis)
+    // Somebody is left who hears both.
+    const [smaller, larger] = some.length < rest.length ? [some, rest] : [rest, some]
+    return Effect.as(
+      faults.partition([smaller, larger.slice(1)], mode(random)),
+      `${list(smaller)} | ${list(larger.slice(1))}, and ${larger[0]!.name} between`
+    )
+  },
+  slow: toOne((nemesis, member) =>
+    nemesis.faults.slow(member, others(nemesis, member), {
+      delay: 5 + nemesis.random(200),
+      jitter: 1 + nemesis.random(50)
+    })
+  ),
+  "slow all": ({ faults, random }) => {
+    const { members } = faults.cluster
+    return Effect.as(faults.slow(members, members, { delay: 5 + random(60), jitter: 5, rate: 50_000 }), "all")
+  },
+  noSpace: toOne(({ faults }, member) => faults.noSpace(member))
+}
+
+const aWorker = ({ random, workers }: Nemesis) => workers[random(workers.length)]!
+
+const workerFaults: { readonly [kind: string]: Fault } = {
+  "pause worker": (nemesis) => {
+    const worker = aWorker(nemesis)
+    return Effect.as(Workers.pause(worker, nemesis.record), worker.place)
+  },
+  "kill worker": (nemesis) => {
+    const worker = aWorker(nemesis)
+    return Effect.acquireRelease(Effect.as(Workers.kill(worker), worker.place), () =>
+      Effect.andThen(
+        Effect.sync(() => nemesis.startWorker(worker)),
+        until(() => worker.isReady || Workers.hasEnded(worker.child))
+      )
+    )
+  },
+  "cut worker off": (nemesis) => {
+    const { faults, random } = nemesis
+    const worker = aWorker(nemesis)
+    const { members } = faults.cluster
+    const some = shuffled(random, members).slice(0, 1 + random(members.length))
+    return Effect.as(faults.partition([[worker.place], some], mode(random)), `${worker.place} | ${list(some)}`)
+  },
+  "slow worker": (nemesis) => {
+    const { faults, random } = nemesis
+    const worker = aWorker(nemesis)
+    return Effect.as(
+      faults.slow(worker.place, faults.cluster.members, { delay: 5 + random(100), jitter: 5 }),
+      worker.place
+    )
+  }
+}
+
+const careFaults: { readonly [kind: string]: Fault } = {
+  compact: ({ observer, random }) => Effect.as(observer.compact(random(200)), "the history"),
+  defragment: (nemesis) =>
+    Effect.flatMap(one(nemesis), (member) =>
+      Effect.as(nemesis.maintenance.defragment({ endpoint: member.endpoints[0], deadline: "5 seconds" }), member.name)
+    ),
+  "move the leader": (nemesis) =>
+    Effect.flatMap(one(nemesis), (member) =>
+      Effect.as(nemesis.maintenance.moveLeader(member.id, { deadline: "3 seconds" }), `to ${member.name}`)
+    )
+}
+
+/** Lets one befall for a while, and tells of it as a band. One that is not possible now is passed over. */
+const befall = (nemesis: Nemesis, kind: string, fault: Fault, lasting: number) =>
+  Effect.gen(function* () {
+    const from = now()
+    const what = yield* fault(nemesis)
+    const band = { kind, what, from, to: null as number | null }
+    nemesis.bands.push(band)
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        band.to = now()
+      })
+    )
+    yield* Effect.sleep(lasting)
+  }).pipe(Effect.scoped, Effect.ignore)
+
+const again = (
+  nemesis: Nemesis,
+  faults: { readonly [kind: string]: Fault },
+  shape: { readonly lasting: number; readonly resting: number },
+  afterwards: Effect.Effect<unknown, unknown>
+) =>
+  Effect.forever(
+    Effect.suspend(() => {
+      const { random } = nemesis
+      const kinds = Object.keys(faults)
+      const kind = kinds[random(kinds.length)]!
+      return befall(nemesis, kind, faults[kind]!, 200 + random(shape.lasting)).pipe(
+        Effect.andThen(Effect.ignore(afterwards)),
+        Effect.andThen(Effect.sleep(100 + random(shape.resting)))
+      )
+    })
+  )
+
+/** Goes on until it is interrupted. */
+export const rage = (nemesis: Nemesis) => {
+  const healthy = Effect.timeoutOption(nemesis.faults.awaitHealthy, "20 seconds")
+  return Effect.all(
+    [
+      again(nemesis, clusterFaults, { lasting: 3000, resting: 1500 }, healthy),
+      // Beside the first: two at once, now and then.
+      again(nemesis, clusterFaults, { lasting: 1500, resting: 12_000 }, Effect.void),
+      again(nemesis, workerFaults, { lasting: 4000, resting: 3000 }, Effect.void),
+      again(nemesis, careFaults, { lasting: 1, resting: 2500 }, Effect.void)
+    ],
+    { concurrency: "unbounded", discard: true }
+  )
+}

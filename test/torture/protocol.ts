@@ -1,0 +1,103 @@
+/**
+ * What workers and those who watch over them say to each other.
+ */
+import process from "node:process"
+import type { Call, Instant, Result, Value } from "./history.ts"
+import type { Plant } from "./plants.ts"
+
+/** What a worker is told when it starts. */
+export interface Settings {
+  readonly name: string
+  readonly endpoints: readonly [string, ...Array<string>]
+  /** How many fibers make operations, one after the other each. */
+  readonly clients: number
+  readonly groups: number
+  readonly batching: boolean
+  readonly seed: number
+  /** Its operations are numbered from here on. */
+  readonly firstId: number
+  readonly plant: Plant | undefined
+}
+
+/** What a worker says, each on a line of its own. */
+export type Said =
+  | { readonly _tag: "Ready" }
+  /** An operation is about to be made. */
+  | {
+      readonly _tag: "Begun"
+      readonly id: number
+      readonly client: string
+      readonly at: Instant
+      /** What etcd is told to take at the longest, in milliseconds. */
+      readonly deadline: number
+      readonly call: Call
+    }
+  | { readonly _tag: "Ended"; readonly id: number; readonly at: Instant; readonly result: Result }
+  /** What a watch of the keys with a prefix delivered. `from`: the first revision that it was for. */
+  | { readonly _tag: "Watching"; readonly watch: string; readonly prefix: string; readonly from: number }
+  | { readonly _tag: "Watched"; readonly watch: string; readonly told: Told }
+  /** What a mirror of all groups had. `asked`: when it was, where it was to be fresh. */
+  | {
+      readonly _tag: "Mirrored"
+      readonly at: Instant
+      readonly asked: Instant | undefined
+      readonly revision: number
+      readonly keys: ReadonlyArray<readonly [key: string, value: string]>
+    }
+  /** At that time the lease of a key was held, as far as who holds it can know. */
+  | { readonly _tag: "Held"; readonly key: string; readonly at: Instant }
+  /** Something that never must be. */
+  | { readonly _tag: "Problem"; readonly what: string }
+  /** Its event loop stood still. */
+  | { readonly _tag: "Stalled"; readonly from: Instant; readonly to: Instant }
+  /** What is left in the process when all has ended, but for what it says this with. */
+  | { readonly _tag: "Left"; readonly resources: ReadonlyArray<string> }
+
+export type Told =
+  | {
+      readonly _tag: "Revision"
+      readonly revision: number
+      readonly changes: ReadonlyArray<{ readonly key: string; readonly value: Value }>
+    }
+  | { readonly _tag: "Progress"; readonly revision: number }
+  | {
+      readonly _tag: "Snapshot"
+      readonly revision: number
+      readonly keys: ReadonlyArray<readonly [key: string, value: string]>
+    }
+
+/** The file descriptor that a worker says it on. */
+export const sayingFd = 3
+
+/** All keys of a run. What is in groups is written by operations, and by nothing else. */
+export const groupsPrefix = "t/g/"
+export const keysOfGroup = (group: number): readonly [string, string, string] => {
+  const prefix = `${groupsPrefix}${String(group).padStart(3, "0")}/`
+  return [`${prefix}a`, `${prefix}b`, `${prefix}c`]
+}
+/** Keys that hang on a lease. */
+export const leasedPrefix = "t/l/"
+/** What is written under locks, and by who leads. */
+export const ledgerPrefix = "t/k/"
+export const locksPrefix = "t/locks/"
+export const endKey = "t/end"
+
+/** What is written under a lock, or a leadership. */
+export interface Written {
+  readonly token: number
+  /** How many have written before, as who writes has read it. */
+  readonly count: number
+}
+
+/** Milliseconds on a clock that all processes of the machine share, and nobody sets. */
+export const now = (): Instant => Number(process.hrtime.bigint()) / 1e6
+
+/** Calls back with each line. */
+export const eachLine = (input: NodeJS.ReadableStream, onLine: (line: string) => void): void => {
+  let rest = ""
+  input.on("data", (data) => {
+    const lines = (rest + data).split("\n")
+    rest = lines.pop() ?? ""
+    for (const line of lines) onLine(line)
+  })
+}

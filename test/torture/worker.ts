@@ -1,0 +1,437 @@
+/**
+ * A program that uses etcd in every way that the judges know of, until its stdin ends: reads, writes, transactions,
+ * watches, a mirror, leases, locks and an election.
+ */
+import { writeSync } from "node:fs"
+import process from "node:process"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as EtcdElection from "../../src/coordination/EtcdElection.ts"
+import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
+import * as EtcdMirror from "../../src/coordination/EtcdMirror.ts"
+import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
+import * as EtcdStm from "../../src/coordination/EtcdStm.ts"
+import * as EtcdClient from "../../src/EtcdClient.ts"
+import { EtcdError } from "../../src/EtcdError.ts"
+import * as EtcdKv from "../../src/EtcdKv.ts"
+import * as EtcdLease from "../../src/EtcdLease.ts"
+import type { Header, KeyValue } from "../../src/EtcdResponse.ts"
+import * as EtcdTxn from "../../src/EtcdTxn.ts"
+import * as EtcdWatch from "../../src/EtcdWatch.ts"
+import * as KeyRange from "../../src/KeyRange.ts"
+import { makeRandom, type Random } from "../support/random.ts"
+import type { Answered, Call, Comparison, Result, Step, Value } from "./history.ts"
+import * as Plants from "./plants.ts"
+import {
+  eachLine,
+  groupsPrefix,
+  keysOfGroup,
+  leasedPrefix,
+  ledgerPrefix,
+  locksPrefix,
+  now,
+  type Said,
+  type Settings,
+  sayingFd,
+  type Told,
+  type Written
+} from "./protocol.ts"
+
+const settings = JSON.parse(process.argv[2]!) as Settings
+
+const say = (said: Said): void => {
+  try {
+    writeSync(sayingFd, `${JSON.stringify(said)}\n`)
+  } catch {
+    // Nobody hears it any more.
+    process.exit(1)
+  }
+}
+
+let isOver = false
+
+const told = Effect.callback<void>((resume) => {
+  process.stdin.resume()
+  process.stdin.on("end", () => {
+    isOver = true
+    resume(Effect.void)
+  })
+})
+
+/** Again and again until it is told to end. */
+const turns = <E, R>(turn: Effect.Effect<unknown, E, R>) => Effect.repeat(turn, { while: () => !isOver })
+
+const pick = <A>(random: Random, among: ReadonlyArray<A>): A => among[random(among.length)]!
+
+// ── operations ──
+
+let nextId = settings.firstId
+
+const textOf = (kv: KeyValue | undefined): Value => (kv === undefined ? null : kv.valueString)
+
+const answered = (header: Header, succeeded: boolean, found: ReadonlyArray<Value>): Answered => ({
+  outcome: "answered",
+  revision: Number(header.revision),
+  memberId: header.memberId.toString(16),
+  succeeded,
+  found
+})
+
+const failed = (cause: Cause.Cause<unknown>): Result => {
+  const error = Option.getOrUndefined(Cause.findErrorOption(cause))
+  if (error instanceof EtcdError) return { outcome: error.outcome, error: error.reason._tag }
+  if (Cause.isTimeoutError(error)) return { outcome: "unknown", error: "it was given up" }
+  const what = Cause.pretty(cause)
+  say({ _tag: "Problem", what: `an operation ended with ${what}` })
+  return { outcome: "unknown", error: what }
+}
+
+/** Makes an operation, and tells of it before and after. */
+const operate = <R>(
+  client: string,
+  deadline: number,
+  call: Call,
+  make: Effect.Effect<Answered, unknown, R>
+): Effect.Effect<Result, never, R> =>
+  Effect.suspend(() => {
+    const id = nextId++
+    say({ _tag: "Begun", id, client, at: now(), deadline, call })
+    return Effect.map(Effect.exit(make), (exit) => {
+      const result = Exit.isSuccess(exit) ? exit.value : failed(exit.cause)
+      say({ _tag: "Ended", id, at: now(), result })
+      return result
+    })
+  })
+
+const get = (key: string): Step => ({ do: "get", key })
+const remove = (key: string): Step => ({ do: "delete", key })
+
+const call = (
+  name: string,
+  success: ReadonlyArray<Step>,
+  compare: ReadonlyArray<Comparison> = [],
+  failure: ReadonlyArray<Step> = []
+): Call => ({ name, serializable: false, compare, success, failure })
+
+const compareOf = ({ key, value }: Comparison): EtcdTxn.Compare =>
+  value === null ? EtcdTxn.missing(key) : EtcdTxn.value(key).equals(value)
+
+/** A step of a transaction, which answers what was found. */
+const opOf = (step: Step): EtcdTxn.Op<Value> => {
+  switch (step.do) {
+    case "get":
+      return EtcdTxn.map(EtcdTxn.getString(step.key), Option.getOrNull)
+    case "put":
+      return EtcdTxn.map(EtcdTxn.put(step.key, step.value), () => null)
+    case "delete":
+      return EtcdTxn.map(EtcdTxn.delete(step.key), () => null)
+  }
+}
+
+const commit = ({ compare, failure, success }: Call, options: EtcdClient.CallOptions) =>
+  Effect.map(
+    EtcdTxn.commit(
+      EtcdTxn.make({ compare: compare.map(compareOf), success: success.map(opOf), failure: failure.map(opOf) }),
+      options
+    ),
+    (result) => answered(result.header, result.succeeded, result.results)
+  )
+
+/** One who makes operations, and what it knows of keys. */
+const operator = (index: number) => {
+  const client = `${settings.name}.${index}`
+  const random = makeRandom(settings.seed * 1000 + index)
+  const known = new Map<string, Value>()
+  let written = 0
+  const fresh = () => `${client}-${written++}`
+  const expected = (key: string): Comparison => ({ key, value: known.get(key) ?? null })
+  const learn = ({ failure, success }: Call, result: Result) => {
+    if (result.outcome !== "answered") return
+    const steps = result.succeeded ? success : failure
+    for (const [at, step] of steps.entries()) {
+      known.set(step.key, step.do === "get" ? result.found[at]! : step.do === "put" ? step.value : null)
+    }
+  }
+
+  /** A transaction that reads keys and writes what it makes of them, with what it has read. */
+  const stm = (keys: ReadonlyArray<string>, deadline: number) =>
+    Effect.suspend(() => {
+      const puts = keys.slice(0, 1 + random(2)).map((key) => ({ do: "put", key, value: fresh() }) as const)
+      const made = call("stm", [...keys.map(get), ...puts])
+      const body = Effect.gen(function* () {
+        const found = yield* Effect.forEach(keys, (key) => Effect.map(EtcdStm.getString(key), Option.getOrNull))
+        for (const { key, value } of puts) yield* EtcdStm.put(key, value)
+        return found
+      })
+      const run = Effect.map(
+        Effect.timeout(EtcdStm.txWithRevision(body), deadline),
+        ({ revision, value }): Answered => ({
+          outcome: "answered",
+          revision: Number(revision),
+          memberId: "",
+          succeeded: true,
+          found: [...value, ...puts.map(() => null)]
+        })
+      )
+      return operate(client, deadline, made, run)
+    })
+
+  const turn = Effect.suspend(
+    (): Effect.Effect<Result, never, EtcdClient.EtcdClient | EtcdKv.EtcdKv | EtcdTxn.EtcdTxn> => {
+      const keys = keysOfGroup(random(settings.groups))
+      const key = pick(random, keys)
+      const others = keys.filter((other) => other !== key)
+      const deadline = 500 + random(3000)
+      const options = { deadline }
+      const put = (key: string): Step => ({ do: "put", key, value: fresh() })
+      const make = (made: Call, run: Effect.Effect<Answered, unknown, EtcdKv.EtcdKv | EtcdTxn.EtcdTxn>) =>
+        Effect.tap(operate(client, deadline, made, run), (result) => Effect.sync(() => learn(made, result)))
+      const kind = random(100)
+      if (kind < 30) {
+        const serializable = kind < 8
+        return make(
+          { ...call("get", [get(key)]), serializable },
+          Effect.map(EtcdKv.range(key, { ...options, serializable }), ({ header, kvs }) =>
+            answered(header, true, [textOf(kvs[0])])
+          )
+        )
+      }
+      if (kind < 40) {
+        return make(
+          call("range", keys.map(get)),
+          Effect.map(EtcdKv.range(KeyRange.prefix(key.slice(0, -1)), options), ({ header, kvs }) =>
+            answered(
+              header,
+              true,
+              keys.map((key) => textOf(kvs.find(({ keyString }) => keyString === key)))
+            )
+          )
+        )
+      }
+      if (kind < 60) {
+        const value = fresh()
+        return make(
+          call("put", [{ do: "put", key, value }]),
+          Effect.map(EtcdKv.put(key, value, options), ({ header }) => answered(header, true, [null]))
+        )
+      }
+      if (kind < 67) {
+        return make(
+          call("delete", [remove(key)]),
+          Effect.map(EtcdKv.delete(key, options), ({ header }) => answered(header, true, [null]))
+        )
+      }
+      if (kind < 80) {
+        const made = call("cas", [put(key)], [expected(key)], [get(key)])
+        return make(made, commit(made, options))
+      }
+      if (kind < 92) {
+        const [one, other] = others as [string, string]
+        const made = call(
+          "txn",
+          [get(one), put(key), random(3) === 0 ? remove(other) : put(other)],
+          [expected(one)],
+          keys.map(get)
+        )
+        return make(made, commit(made, options))
+      }
+      return stm(keys, deadline)
+    }
+  )
+
+  return turns(Effect.andThen(turn, Effect.sleep(random(30))))
+}
+
+// ── watches ──
+
+const toldOf = (change: EtcdWatch.Change): Told | undefined => {
+  switch (change._tag) {
+    case "Revision":
+      return {
+        _tag: "Revision",
+        revision: Number(change.revision),
+        changes: change.events.map((event) => ({
+          key: event.kv.keyString,
+          value: event._tag === "Put" ? event.kv.valueString : null
+        }))
+      }
+    case "Progress":
+      return { _tag: "Progress", revision: Number(change.revision) }
+    case "Snapshot":
+      return {
+        _tag: "Snapshot",
+        revision: Number(change.revision),
+        keys: change.kvs.map((kv) => [kv.keyString, kv.valueString])
+      }
+    case "Created":
+      return undefined
+  }
+}
+
+/** Watches the keys of a group for a while, and others then. Now and then it goes on where it has stopped. */
+const watcher = Effect.suspend(() => {
+  const random = makeRandom(settings.seed * 1000 + 501)
+  let count = 0
+  let next: number | undefined
+  let prefix = ""
+  const turn = Effect.suspend(() => {
+    if (next === undefined || random(2) === 0) {
+      prefix = keysOfGroup(random(settings.groups))[0].slice(0, -1)
+      next = undefined
+    }
+    const watch = `${settings.name}.w${count++}`
+    const first = next
+    const deliver = (change: EtcdWatch.Change) => {
+      if (change._tag === "Created") {
+        next = Number(change.startRevision)
+        say({ _tag: "Watching", watch, prefix, from: next })
+        return
+      }
+      const told = toldOf(change)!
+      next = told.revision + 1
+      say({ _tag: "Watched", watch, told })
+    }
+    const changes = EtcdWatch.changes(KeyRange.prefix(prefix), {
+      created: true,
+      progress: true,
+      snapshot: "when-compacted",
+      ...(first === undefined ? {} : { startRevision: BigInt(first) })
+    })
+    return Effect.timeoutOption(
+      Stream.runForEach(changes, (change) => Effect.sync(() => deliver(change))),
+      2000 + random(8000)
+    )
+  })
+  return turns(Effect.catchCause(turn, (cause) => Effect.sync(() => void failed(cause))))
+})
+
+const asking = turns(Effect.andThen(Effect.ignore(EtcdWatch.requestProgress), Effect.sleep(700)))
+
+const mirroring = Effect.gen(function* () {
+  const random = makeRandom(settings.seed * 1000 + 502)
+  const mirror = yield* EtcdMirror.make(groupsPrefix)
+  const look = Effect.gen(function* () {
+    const asked = random(2) === 0 ? now() : undefined
+    const view = yield* asked === undefined ? mirror.view : mirror.fresh
+    const keys = [...view].map(([key, kv]) => [key, kv.valueString] as const)
+    say({ _tag: "Mirrored", at: now(), asked, revision: Number(view.revision), keys })
+  })
+  yield* turns(Effect.andThen(Effect.ignore(Effect.timeout(look, "3 seconds")), Effect.sleep(500)))
+}).pipe(Effect.scoped)
+
+// ── leases, locks, leaders ──
+
+const leasing = Effect.suspend(() => {
+  const random = makeRandom(settings.seed * 1000 + 503)
+  let count = 0
+  const turn = Effect.gen(function* () {
+    const key = `${leasedPrefix}${settings.name}-${count++}`
+    const lease = yield* EtcdLease.make(2000 + random(3000))
+    yield* EtcdKv.put(key, "held", { lease: lease.id })
+    const until = now() + 1000 + random(6000)
+    while (now() < until && !isOver) {
+      // Asked first: whatever is true then is true no later than when it is told.
+      const at = now()
+      if (Duration.toMillis(yield* lease.remaining) === 0) break
+      say({ _tag: "Held", key, at })
+      yield* Effect.sleep(50)
+    }
+  })
+  return turns(Effect.andThen(Effect.ignore(Effect.scoped(turn)), Effect.sleep(100)))
+})
+
+/** Counts on in the ledger of a name, under a token. */
+const writeUnder = (name: string, token: bigint, random: Random) =>
+  Effect.gen(function* () {
+    const key = `${ledgerPrefix}${name}`
+    const before = yield* EtcdKv.getString(key, { deadline: "2 seconds" })
+    const count = Option.match(before, { onNone: () => 0, onSome: (text) => (JSON.parse(text) as Written).count })
+    yield* Effect.sleep(random(50))
+    const written: Written = { token: Number(token), count: count + 1 }
+    yield* EtcdKv.put(key, JSON.stringify(written), { deadline: "2 seconds" })
+  })
+
+const fence = settings.plant !== "unfenced"
+const overrun = () => Effect.void
+
+const locking = (index: number) => {
+  const random = makeRandom(settings.seed * 1000 + 510 + index)
+  const turn = Effect.suspend(() => {
+    const name = pick(random, ["a", "b"])
+    const inside = Effect.flatMap(EtcdLock.Held, ({ token }) => writeUnder(name, token, random))
+    return EtcdLock.withLock(inside, EtcdLock.make(`${locksPrefix}${name}`, { fence, overrun }))
+  })
+  return turns(Effect.andThen(Effect.ignore(turn), Effect.sleep(random(100))))
+}
+
+const leading = Effect.suspend(() => {
+  const random = makeRandom(settings.seed * 1000 + 520)
+  const election = EtcdElection.make(`${locksPrefix}leader`, { fence, overrun })
+  const term = Effect.gen(function* () {
+    const { token } = yield* EtcdElection.Leadership
+    const terms = 1 + random(20)
+    for (let index = 0; index < terms && !isOver; index++) yield* writeUnder("leader", token, random)
+  })
+  return turns(Effect.ignore(EtcdElection.whileElected(term, election, settings.name)))
+})
+
+// ── the whole ──
+
+const stallMillis = 100
+
+const watchEventLoop = () => {
+  let last = now()
+  setInterval(() => {
+    const at = now()
+    if (at - last > stallMillis) say({ _tag: "Stalled", from: last, to: at })
+    last = at
+  }, stallMillis / 4).unref()
+}
+
+const { batching, endpoints, plant, seed } = settings
+
+const client = Layer.effect(
+  EtcdClient.EtcdClient,
+  Effect.map(
+    EtcdClient.make({ endpoints, batching, selection: pick(makeRandom(seed), ["leader", "sticky", "spread"]) }),
+    (client) => Plants.clientWith(plant, client)
+  )
+)
+
+const watch = Layer.effect(
+  EtcdWatch.EtcdWatch,
+  Effect.flatMap(EtcdClient.EtcdClient, (client) =>
+    Effect.map(EtcdWatch.fromClient(client), (watch) => Plants.watchWith(plant, watch))
+  )
+)
+
+const etcd = Layer.mergeAll(
+  EtcdKv.layer,
+  EtcdTxn.layer,
+  EtcdLease.layer,
+  EtcdSession.layerWith({ ttl: "2 seconds" })
+).pipe(Layer.provideMerge(watch), Layer.provideMerge(client))
+
+const work = Effect.gen(function* () {
+  say({ _tag: "Ready" })
+  const operators = Array.from({ length: settings.clients }, (_, index) => operator(index))
+  const others = [watcher, asking, mirroring, leasing, locking(0), locking(1), leading]
+  const aside = yield* Effect.forkScoped(Effect.all(others, { concurrency: "unbounded", discard: true }))
+  yield* Effect.all([told, ...operators], { concurrency: "unbounded", discard: true })
+  return aside
+})
+
+const left = Effect.sync(() => {
+  const resources = process.getActiveResourcesInfo()
+  say({ _tag: "Left", resources })
+})
+
+eachLine(process.stdin, () => {})
+watchEventLoop()
+NodeRuntime.runMain(Effect.andThen(work.pipe(Effect.scoped, Effect.provide(etcd)), left))

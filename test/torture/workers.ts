@@ -1,0 +1,171 @@
+/**
+ * Workers as processes that are watched over: what they say, and what befalls them.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { join } from "node:path"
+import process from "node:process"
+import type { Readable } from "node:stream"
+import * as Effect from "effect/Effect"
+import { until } from "../support/machine.ts"
+import type { Instant, Operation } from "./history.ts"
+import { eachLine, now, type Said, type Settings, sayingFd, type Told } from "./protocol.ts"
+
+/** What a watch delivered. */
+export interface Watched {
+  readonly watch: string
+  readonly prefix: string
+  readonly from: number
+  readonly told: Array<Told>
+}
+
+export type Mirrored = Extract<Said, { readonly _tag: "Mirrored" }>
+export type Held = Extract<Said, { readonly _tag: "Held" }>
+
+/** An operation, and what its caller would wait for at the longest. */
+export interface Timed extends Operation {
+  readonly deadline: number
+}
+
+/** A time at which a worker did not run. */
+export interface Stop {
+  readonly worker: string
+  readonly from: Instant
+  readonly to: Instant
+}
+
+/** What is known of all workers. */
+export interface Record {
+  readonly operations: Map<number, Timed>
+  readonly watches: Map<string, Watched>
+  readonly mirrored: Array<Mirrored>
+  readonly held: Array<Held>
+  readonly stops: Array<Stop>
+  readonly problems: Array<string>
+  readonly processes: Array<ChildProcess>
+}
+
+export const newRecord = (): Record => ({
+  operations: new Map(),
+  watches: new Map(),
+  mirrored: [],
+  held: [],
+  stops: [],
+  problems: [],
+  processes: []
+})
+
+/** A process, and those that come after it. */
+export interface Worker {
+  readonly place: string
+  readonly endpoints: Settings["endpoints"]
+  /** That of the process that runs. */
+  name: string
+  child: ChildProcess
+  isReady: boolean
+  /** Whether something befalls it. */
+  isBusy: boolean
+}
+
+export const make = (place: string, endpoints: Settings["endpoints"]): Worker => ({
+  place,
+  endpoints,
+  name: "",
+  child: undefined!,
+  isReady: false,
+  isBusy: false
+})
+
+/** A standard stream, or the pipe on which a worker speaks. */
+const usual = /^(?:PipeWrap|TTYWrap|FSReqCallback|TickObject|Immediate|Timeout|ProcessWrap|FSEvent|CloseReq)$/
+
+const hear = (worker: Worker, record: Record, said: Said): void => {
+  switch (said._tag) {
+    case "Ready":
+      worker.isReady = true
+      return
+    case "Begun": {
+      const { at, call, client, deadline, id } = said
+      const result = { outcome: "unknown", error: "its client was killed" } as const
+      record.operations.set(id, { id, client, deadline, begun: at, ended: null, call, result })
+      return
+    }
+    case "Ended": {
+      const { at, id, result } = said
+      record.operations.set(id, { ...record.operations.get(id)!, ended: at, result })
+      return
+    }
+    case "Watching":
+      record.watches.set(said.watch, { ...said, told: [] })
+      return
+    case "Watched":
+      record.watches.get(said.watch)!.told.push(said.told)
+      return
+    case "Mirrored":
+      record.mirrored.push(said)
+      return
+    case "Held":
+      record.held.push(said)
+      return
+    case "Problem":
+      record.problems.push(`${worker.name}: ${said.what}`)
+      return
+    case "Stalled":
+      record.stops.push({ worker: worker.place, from: said.from, to: said.to })
+      return
+    case "Left": {
+      const strange = said.resources.filter((resource) => !usual.test(resource))
+      if (strange.length > 0) record.problems.push(`${worker.name} has left ${strange.join(", ")}`)
+    }
+  }
+}
+
+/** Starts its process. */
+export const begin = (worker: Worker, record: Record, settings: Settings): void => {
+  const args = [join(import.meta.dirname, "worker.ts"), JSON.stringify(settings)]
+  const child = spawn(process.execPath, args, { stdio: ["pipe", "ignore", "inherit", "pipe"] })
+  record.processes.push(child)
+  worker.name = settings.name
+  worker.child = child
+  worker.isReady = false
+  child.stdin!.on("error", () => {})
+  eachLine(child.stdio[sayingFd] as Readable, (line) => hear(worker, record, JSON.parse(line) as Said))
+}
+
+export const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null
+
+/** Kills its processes when the scope closes, or this process ends before. */
+export const killedAtLast = ({ processes }: Record) => {
+  const kill = () => {
+    for (const child of processes) child.kill("SIGKILL")
+  }
+  return Effect.acquireRelease(
+    Effect.sync(() => process.once("exit", kill)),
+    () =>
+      Effect.sync(() => {
+        process.off("exit", kill)
+        kill()
+      })
+  )
+}
+
+/** Stands still until the scope closes. */
+export const pause = (worker: Worker, record: Record) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const from = now()
+      const { child } = worker
+      child.kill("SIGSTOP")
+      return { child, from }
+    }),
+    ({ child, from }) =>
+      Effect.sync(() => {
+        child.kill("SIGCONT")
+        record.stops.push({ worker: worker.place, from, to: now() })
+      })
+  )
+
+export const kill = ({ child }: Worker) =>
+  Effect.andThen(
+    Effect.sync(() => child.kill("SIGKILL")),
+    until(() => hasEnded(child))
+  )
