@@ -225,6 +225,7 @@ const commands = {
   setup: undefined,
   demo: ["--conditions=effect-etcd-source", join("examples", "demo.ts")],
   exclusion: ["--conditions=effect-etcd-source", join("test", "coordination", "exclusion", "main.ts")],
+  torture: ["--conditions=effect-etcd-source", join("test", "torture", "main.ts")],
   bench: ["--conditions=effect-etcd-source", join("benchmark", "main.ts")],
   check: [join("scripts", "check.ts")],
   test: [join("node_modules", "vitest", "vitest.mjs"), "run"],

@@ -89,8 +89,11 @@ export interface Written {
   readonly count: number
 }
 
-/** Milliseconds on a clock that all processes of the machine share, and nobody sets. */
-export const now = (): Instant => Number(process.hrtime.bigint()) / 1e6
+/** When the first of the processes of a run was started, which those that it starts are told by their environment. */
+const epoch = BigInt((process.env.TORTURE_EPOCH ??= String(process.hrtime.bigint())))
+
+/** Milliseconds on a clock that all processes of the machine share, and nobody sets, to a thousandth. */
+export const now = (): Instant => Number((process.hrtime.bigint() - epoch) / 1000n) / 1000
 
 /** Calls back with each line. */
 export const eachLine = (input: NodeJS.ReadableStream, onLine: (line: string) => void): void => {

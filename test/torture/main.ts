@@ -1,0 +1,147 @@
+/**
+ * `npm run torture`: what this library promises, held against what it does while everything goes wrong. See `usage`.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join, resolve } from "node:path"
+import process from "node:process"
+import { parseArgs } from "node:util"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as SemVer from "effect/SemVer"
+import * as EtcdVersions from "../../scripts/etcd-versions.ts"
+import { type Plant, plants } from "./plants.ts"
+import { report } from "./report.ts"
+import type { Run } from "./run.ts"
+import { type Options, torture } from "./torture.ts"
+
+const usage = `usage: npm run torture [-- [--seconds N] [--seed N] [--size N] [--etcd VERSION] [--workers N] [--clients N]
+                         [--groups N] [--plant NAME] [--report FILE]]
+
+Programs use a cluster in every way (reads, writes, transactions, watches, mirrors, leases, locks, an election) while its
+members are killed, stopped, paused and stalled, its network is cut, hangs and is slow, its history is compacted, and the
+programs themselves are paused, killed and cut off. Then judges say whether all that they were told can be true. If it
+cannot, the run is made again three times, and what is known of it is kept.
+
+  --seconds N     how long (default: 60)
+  --seed N        what decides what happens when (default: by the clock)
+  --size N        how many members the cluster has (default: 3)
+  --etcd VERSION  a version or release line that \`npm run etcd:versions\` lists (default: the etcd that is installed)
+  --workers N     how many programs (default: 4)
+  --clients N     how many make operations in each of them (default: 4)
+  --groups N      how many groups of three keys (default: 30)
+  --plant NAME    a fault of the client, to see that it is found: ${Object.keys(plants).join(", ")}
+  --report FILE   where the report goes (default: torture.html in a directory that is named at the end)
+  --help          prints this`
+
+const refuse = (message: string): never => {
+  console.error(`effect-etcd: ${message}\n\n${usage}`)
+  return process.exit(2)
+}
+
+const parse = () => {
+  const text = { type: "string" } as const
+  try {
+    return parseArgs({
+      options: {
+        ...{ seconds: text, seed: text, size: text, workers: text, clients: text, groups: text },
+        ...{ etcd: text, plant: text, report: text },
+        help: { type: "boolean", default: false }
+      }
+    }).values
+  } catch (error) {
+    return refuse(error instanceof Error ? error.message : String(error))
+  }
+}
+
+const values = parse()
+if (values.help) {
+  console.log(usage)
+  process.exit()
+}
+
+const numberOf = (name: "seconds" | "seed" | "size" | "workers" | "clients" | "groups", byDefault: number): number => {
+  const value = values[name]
+  if (value === undefined) return byDefault
+  return /^\d+$/.test(value) && Number(value) > 0 ? Number(value) : refuse(`--${name} takes a whole number from 1 on`)
+}
+
+const plantOf = (name: string | undefined): Plant | undefined =>
+  name === undefined || Object.hasOwn(plants, name) ? (name as Plant | undefined) : refuse(`there is no plant ${name}`)
+
+/** The executable of a version. */
+const binaryOf = (wanted: string) =>
+  Effect.gen(function* () {
+    const { found } = yield* EtcdVersions.get({ only: [wanted] })
+    const version = found.find(({ version }) => EtcdVersions.isWanted([wanted], SemVer.format(version)))
+    if (version === undefined) return refuse(`there is no etcd ${wanted}: npm run etcd:versions lists what there is`)
+    return version.etcd
+  }).pipe(Effect.provide(EtcdVersions.services))
+
+const count = (run: Run): number => run.verdicts.reduce((sum, { violations }) => sum + violations.length, 0)
+
+const tell = (run: Run): string => {
+  const { bands, longestUnavailability, operations, verdicts } = run
+  const outcomes = Map.groupBy(operations, ({ result }) => result.outcome)
+  const faults = [...Map.groupBy(bands, ({ kind }) => kind)].map(([kind, { length }]) => `${length} ${kind}`)
+  return [
+    `etcd ${run.etcd}, seed ${run.seed}, ${run.members.length} members, ${run.seconds} s`,
+    `${operations.length} operations (${[...outcomes].map(([outcome, { length }]) => `${length} ${outcome}`).join(", ")})`,
+    `${bands.length} faults: ${faults.sort().join(", ")}`,
+    `longest time without an acknowledged write: ${Math.round(longestUnavailability.millis)} ms`,
+    ...verdicts.flatMap(({ examined, judge, millis, violations }) => [
+      `${judge}: ${violations.length === 0 ? "nothing" : `${violations.length} violations`} in ${examined} (${Math.round(millis)} ms)`,
+      ...violations.slice(0, 5).map(({ kind, message }) => `  ${kind}: ${message}`)
+    ])
+  ].join("\n")
+}
+
+const runOnce = (options: Options) => Effect.scoped(torture(options))
+
+const program = Effect.gen(function* () {
+  const seed = numberOf("seed", Date.now() % 1_000_000)
+  const plant = plantOf(values.plant)
+  const directory = mkdtempSync(join(tmpdir(), "effect-etcd-torture-"))
+  const given = Object.entries(values).flatMap(([name, value]) =>
+    name === "help" || name === "seed" || name === "report" ? [] : [`--${name} ${value}`]
+  )
+  const options: Options = {
+    seconds: numberOf("seconds", 60),
+    seed,
+    size: numberOf("size", 3),
+    workers: numberOf("workers", 4),
+    clients: numberOf("clients", 4),
+    groups: numberOf("groups", 30),
+    plant,
+    binary: values.etcd === undefined ? undefined : yield* binaryOf(values.etcd),
+    directory,
+    command: `npm run torture -- ${[...given, `--seed ${seed}`].join(" ")}`
+  }
+  yield* Console.log(options.command)
+  const run = yield* runOnce(options)
+  const file = values.report === undefined ? join(directory, "torture.html") : resolve(values.report)
+  writeFileSync(file, report(run))
+  yield* Console.log(tell(run))
+  yield* Console.log(`report: ${file}`)
+  const violations = count(run)
+  if (plant !== undefined) {
+    rmSync(join(directory, "data"), { recursive: true, force: true })
+    if (violations > 0) return yield* Console.log(`found: ${plants[plant]}`)
+    process.exitCode = 1
+    return yield* Console.error(`not found: ${plants[plant]}`)
+  }
+  if (violations === 0) return rmSync(join(directory, "data"), { recursive: true, force: true })
+  process.exitCode = 1
+  writeFileSync(join(directory, "run.json"), JSON.stringify(run))
+  yield* Console.error(`logs, data and history: ${directory}\nagain: ${options.command}`)
+  for (let time = 1; time <= 3; time++) {
+    const again = join(directory, `again-${time}`)
+    mkdirSync(again)
+    const repeated = yield* runOnce({ ...options, directory: again })
+    yield* Console.error(`again, ${time} of 3: ${count(repeated)} violations`)
+  }
+})
+
+NodeRuntime.runMain(program.pipe(Effect.provide(NodeServices.layer)))

@@ -1,0 +1,218 @@
+/**
+ * A torture run: workers use a cluster in every way while it, its network and they themselves are afflicted, and what they
+ * were told is judged.
+ */
+import { createWriteStream } from "node:fs"
+import { join } from "node:path"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import type * as Scope from "effect/Scope"
+import * as SemVer from "effect/SemVer"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdClient from "../../src/EtcdClient.ts"
+import * as EtcdMaintenance from "../../src/EtcdMaintenance.ts"
+import type * as EtcdProcess from "../../src/EtcdProcess.ts"
+import * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
+import { until } from "../support/machine.ts"
+import { makeRandom } from "../support/random.ts"
+import { byRevision } from "./byRevision.ts"
+import * as BySearch from "./bySearch.ts"
+import type { Operation, Violation } from "./history.ts"
+import * as Judges from "./judges.ts"
+import { type Nemesis, rage } from "./nemesis.ts"
+import { type Observer, observe } from "./observer.ts"
+import type { Plant } from "./plants.ts"
+import { groupsPrefix, now } from "./protocol.ts"
+import type { Band, RoleAt, Run, Verdict } from "./run.ts"
+import * as Workers from "./workers.ts"
+
+export interface Options {
+  readonly seconds: number
+  readonly seed: number
+  readonly size: number
+  /** How many programs. */
+  readonly workers: number
+  /** How many make operations in each, one after the other. */
+  readonly clients: number
+  readonly groups: number
+  readonly plant: Plant | undefined
+  /** The executable of etcd. */
+  readonly binary: string | undefined
+  /** Where data and logs go. */
+  readonly directory: string
+  /** The command that runs it again. */
+  readonly command: string
+}
+
+/** How many ids each process of a worker has. */
+const idsPerProcess = 10_000_000
+
+const longestEndMillis = 30_000
+
+/** Keeps the log of a member, and what roles it took. */
+const record = (member: EtcdProcess.Node, directory: string, roles: Array<RoleAt>) =>
+  Effect.gen(function* () {
+    const file = createWriteStream(join(directory, `${member.name}.log`))
+    yield* Effect.addFinalizer(() => Effect.sync(() => file.end()))
+    yield* member.events.pipe(
+      Stream.runForEach((event) => Effect.sync(() => void file.write(`${JSON.stringify(event, bigints)}\n`))),
+      Effect.forkScoped
+    )
+    yield* SubscriptionRef.changes(member.role).pipe(
+      Stream.runForEach(({ role, term }) =>
+        Effect.sync(() => void roles.push({ member: member.name, at: now(), role, term: Number(term) }))
+      ),
+      Effect.forkScoped
+    )
+  })
+
+const bigints = (_: string, value: unknown) => (typeof value === "bigint" ? String(value) : value)
+
+const startWorkers = (faults: EtcdFaults.Faults, known: Workers.Record, options: Options) =>
+  Effect.gen(function* () {
+    const { clients, groups, plant, seed } = options
+    yield* Workers.killedAtLast(known)
+    const workers = yield* Effect.forEach(Array.from({ length: options.workers }).keys(), (index) =>
+      Effect.map(faults.client(`w${index}`), ({ endpoints }) => Workers.make(`w${index}`, endpoints))
+    )
+    const startWorker = (worker: Workers.Worker) => {
+      const number = known.processes.length
+      const index = workers.indexOf(worker)
+      Workers.begin(worker, known, {
+        name: worker.name === "" ? worker.place : `${worker.place}-${number}`,
+        endpoints: worker.endpoints,
+        ...{ clients, groups, plant },
+        batching: index % 2 === 1,
+        seed: seed + 100 * number,
+        firstId: number * idsPerProcess
+      })
+    }
+    workers.forEach(startWorker)
+    yield* until(() => workers.every(({ child, isReady }) => isReady || Workers.hasEnded(child)))
+    return { workers, startWorker }
+  })
+
+/** Lets all workers end, and answers what has not. */
+const endWorkers = (workers: ReadonlyArray<Workers.Worker>) =>
+  Effect.gen(function* () {
+    for (const { child } of workers) child.stdin!.end()
+    yield* Effect.timeoutOption(
+      until(() => workers.every(({ child }) => Workers.hasEnded(child))),
+      longestEndMillis
+    )
+    return workers
+      .filter(({ child }) => child.exitCode !== 0)
+      .map(({ child, name }) => `${name} did not end as it should: ${child.exitCode ?? child.signalCode ?? "it runs"}`)
+  })
+
+const strange = (kind: string, messages: ReadonlyArray<string>): ReadonlyArray<Violation> =>
+  messages.map((message) => ({ kind, message, operations: [] }))
+
+const judged = (judge: string, examined: string, look: () => ReadonlyArray<Violation>) =>
+  Effect.sync((): Verdict => {
+    const begun = performance.now()
+    const violations = look()
+    return { judge, examined, millis: performance.now() - begun, violations }
+  })
+
+/** The longest time without an acknowledged write. */
+const longestUnavailability = (operations: ReadonlyArray<Operation>, begun: number, ended: number) => {
+  const isWrite = ({ call }: Operation) => [...call.success, ...call.failure].some((step) => step.do !== "get")
+  const times = operations
+    .flatMap((one) => (isWrite(one) && one.result.outcome === "answered" && one.ended !== null ? [one.ended] : []))
+    .sort((one, other) => one - other)
+  let longest = { millis: 0, from: begun }
+  let last = begun
+  for (const at of [...times, ended]) {
+    if (at - last > longest.millis) longest = { millis: at - last, from: last }
+    last = at
+  }
+  return longest
+}
+
+const thousands = (count: number): string => count.toLocaleString("en")
+
+const judge = (
+  known: Workers.Record,
+  observer: Observer,
+  operations: ReadonlyArray<Operation>,
+  others: ReadonlyArray<Violation>
+) => {
+  const { entries, seenAt } = observer
+  const counted = `${thousands(operations.length)} operations, ${thousands(entries.length)} revisions`
+  return Effect.all([
+    judged("by revision", counted, () =>
+      byRevision({
+        initial: { revision: 1, state: new Map() },
+        operations,
+        entries,
+        isJudged: (key) => key.startsWith(groupsPrefix)
+      })
+    ),
+    judged("by search", `${thousands(operations.length)} operations`, () =>
+      BySearch.check(operations, { timeoutMillis: 300_000 })
+    ),
+    judged("watches", `${thousands(known.watches.size)} watches`, () =>
+      Judges.watches(entries, known.watches.values())
+    ),
+    judged("mirrors", `${thousands(known.mirrored.length)} views`, () =>
+      Judges.mirrors(entries, known.mirrored, operations)
+    ),
+    judged("leases", `${thousands(known.held.length)} times held`, () => Judges.leases(entries, seenAt, known.held)),
+    judged("fences", `${thousands(entries.length)} revisions`, () => Judges.fences(entries)),
+    judged("deadlines", `${thousands(operations.length)} operations`, () =>
+      Judges.deadlines(known.operations.values(), known.stops)
+    ),
+    judged("programs", `${known.processes.length} processes`, () => others)
+  ])
+}
+
+/** Runs it, and says what came of it. */
+export const torture = (
+  options: Options
+): Effect.Effect<
+  Run,
+  unknown,
+  Scope.Scope | Effect.Services<ReturnType<typeof EtcdFaults.make>> | FileSystem.FileSystem
+> =>
+  Effect.gen(function* () {
+    const { binary, directory, seconds, seed, size } = options
+    const fs = yield* FileSystem.FileSystem
+    yield* fs.makeDirectory(join(directory, "data"), { recursive: true })
+    const faults = yield* EtcdFaults.make({ size, binary, log: false, dataDir: join(directory, "data") })
+    const { members } = faults.cluster
+    const roles: Array<RoleAt> = []
+    for (const member of members) yield* record(member, directory, roles)
+    const direct = members.flatMap(({ endpoints }) => endpoints)
+    const observer = yield* observe(direct)
+    const client = yield* EtcdClient.make({ endpoints: direct })
+    const known = Workers.newRecord()
+    const bands: Nemesis["bands"] = []
+    const { startWorker, workers } = yield* startWorkers(faults, known, options)
+    const begun = now()
+    const nemesis: Nemesis = {
+      ...{ faults, observer, workers, record: known, startWorker, bands },
+      maintenance: EtcdMaintenance.fromClient(client),
+      random: makeRandom(seed)
+    }
+    yield* Effect.timeoutOption(rage(nemesis), seconds * 1000)
+    yield* faults.heal
+    yield* faults.awaitHealthy
+    const notEnded = yield* endWorkers(workers)
+    const ended = now()
+    const misread = yield* observer.end
+    const operations = [...known.operations.values()].sort((one, other) => one.begun - other.begun)
+    const verdicts = yield* judge(known, observer, operations, [
+      ...strange("program", [...known.problems, ...notEnded]),
+      ...strange("history", misread)
+    ])
+    return {
+      etcd: SemVer.format(members[0].version),
+      ...{ seed, size, seconds, command: options.command, begun, ended },
+      members: members.map(({ name }) => name),
+      ...{ operations, entries: observer.entries, bands: bands as ReadonlyArray<Band>, roles, verdicts },
+      expected: [],
+      longestUnavailability: longestUnavailability(operations, begun, ended)
+    }
+  })
