@@ -22,6 +22,8 @@
  * - `IsTxnSerializable` says of a transaction without any step that it is serializable, as no step says otherwise. So
  *   one that only compares is a serializable read, whatever who made it wanted.
  * - The keys of a lease go together: `lessor.Revoke` deletes them in one transaction.
+ *
+ * Calls that a client batches share a transaction, and so a revision (`Call.isBatched`). Nobody else does.
  */
 import type { Answered, Call, Entry, Operation, Step, Value, Violation } from "./history.ts"
 
@@ -33,6 +35,8 @@ export interface History {
   readonly entries: ReadonlyArray<Entry>
   /** Whether a key may go without anybody having deleted it, since it hangs on a lease. Default: none. */
   readonly mayVanish?: ((key: string) => boolean) | undefined
+  /** Whether all that write a key are among the operations; others are no more than a part of the history. Default: all. */
+  readonly isJudged?: ((key: string) => boolean) | undefined
 }
 
 /**
@@ -181,6 +185,12 @@ const has = (changes: Changes, { key, value }: Changes[number]): boolean =>
 const isSame = (some: Changes, others: Changes): boolean =>
   some.length === others.length && some.every((change) => has(others, change))
 
+/** Whether what a call was to change is what a revision has changed, or its share of that. */
+const isMadeBy = (call: Call, demanded: Changes, changes: Changes): boolean =>
+  call.isBatched === true
+    ? demanded.length > 0 && demanded.every((change) => has(changes, change))
+    : isSame(demanded, changes)
+
 const puts = (step: Step): boolean => step.do === "put"
 
 const deletes = (step: Step): boolean => step.do === "delete"
@@ -261,30 +271,64 @@ const againstEntries = (facts: Facts, { entries, initial }: History): ReadonlyAr
 /** Operations and the revisions that they made. */
 type Made = ReadonlyMap<Operation, number>
 
-const makersOf = (facts: Facts, { entries, mayVanish = () => false, operations }: History) => {
+const makersOf = (facts: Facts, history: History) => {
+  const { isJudged = () => true, mayVanish = () => false, operations } = history
   const made = new Map<Operation, number>()
   const violations: Array<Violation> = []
-  const isDeletion = ({ changes }: Entry) => changes.length > 0 && changes.every(({ value }) => value === null)
+  const deletions: Array<Entry> = []
+  const entries = inOrder(history.entries).map(
+    ({ changes, revision }): Entry => ({ revision, changes: changes.filter(({ key }) => isJudged(key)) })
+  )
 
-  for (const entry of inOrder(entries)) {
+  for (const entry of entries) {
     const { writers, violations: foreign } = writersOf(facts, entry)
     violations.push(...foreign)
     for (const writer of writers) {
       violations.push(...againstWriter(facts, writer, entry, made.get(writer)))
       made.set(writer, entry.revision)
     }
+    // Of what else there is in its revision one that shares it with nobody has been asked.
+    if ([...writers].every(({ call }) => call.isBatched === true)) deletions.push(...deletionsOf(entry))
   }
 
   const acknowledged = Map.groupBy(operations.filter(isAnswered).filter(onlyDeletes), ({ result }) => result.revision)
+  const unknown = unknownDeletes(operations, made)
   const unexplained: Array<Entry> = []
-  for (const entry of inOrder(entries).filter(isDeletion)) {
-    const deleter = acknowledgedDeleter(facts, acknowledged.get(entry.revision) ?? [])
-    if (deleter !== undefined) made.set(deleter, entry.revision)
-    else if (!entry.changes.every(({ key }) => mayVanish(key))) unexplained.push(entry)
+  for (const deletion of deletions.flatMap((entry) => sharesOf(facts, entry, acknowledged, unknown))) {
+    const deleter = acknowledgedDeleter(facts, deletersOf(deletion, acknowledged))
+    if (deleter !== undefined) made.set(deleter, deletion.revision)
+    else if (!deletion.changes.every(({ key }) => mayVanish(key))) unexplained.push(deletion)
   }
 
-  const unexplainable = againstUnexplained(facts, unexplained, unknownDeletes(operations, made))
-  return { made: made as Made, violations: [...violations, ...unexplainable] }
+  return { made: made as Made, violations: [...violations, ...againstUnexplained(facts, unexplained, unknown)] }
+}
+
+/** What a revision has deleted. */
+const deletionsOf = ({ changes, revision }: Entry): ReadonlyArray<Entry> => {
+  const deleted = changes.filter(({ value }) => value === null)
+  return deleted.length === 0 ? [] : [{ revision, changes: deleted }]
+}
+
+type Acknowledged = ReadonlyMap<number, ReadonlyArray<AnsweredOperation>>
+
+/** Those who were told that they have deleted something of it. */
+const deletersOf = ({ changes, revision }: Entry, acknowledged: Acknowledged): ReadonlyArray<AnsweredOperation> =>
+  (acknowledged.get(revision) ?? []).filter(({ call, result }) =>
+    branchOf(call, result.succeeded).some((step) => changes.some(({ key }) => key === step.key))
+  )
+
+/** Keys that were deleted together, if one may have done that, or each by itself. */
+const sharesOf = (
+  facts: Facts,
+  deletion: Entry,
+  acknowledged: Acknowledged,
+  unknown: ReadonlyMap<string, ReadonlySet<Operation>>
+): ReadonlyArray<Entry> => {
+  const { changes, revision } = deletion
+  const makers = [...deletersOf(deletion, acknowledged), ...(unknown.get(changes[0]!.key) ?? [])]
+  const isOfOne = makers.some(({ call }) => isSame(demandedBefore(facts, call, revision), changes))
+  const isShared = makers.some(({ call }) => call.isBatched === true)
+  return isOfOne || !isShared ? [deletion] : changes.map((change) => ({ revision, changes: [change] }))
 }
 
 /** Who wrote the values of a revision. */
@@ -341,7 +385,7 @@ const demandedBefore = (facts: Facts, call: Call, revision: number): Changes =>
 const againstUnknown = (facts: Facts, operation: Operation, { changes, revision }: Entry): ReadonlyArray<Violation> => {
   const { call } = operation
   const demanded = demandedBefore(facts, call, revision)
-  if (isSame(demanded, changes)) return []
+  if (isMadeBy(call, demanded, changes)) return []
   const succeeds = holds(facts, call, revision - 1)
   const isOther = isSame(changesOf(facts, branchOf(call, !succeeds), revision - 1), changes)
   const message = `At revision ${revision} ${showOperation(operation)}, whose outcome is unknown, was to take the branch of \
@@ -522,7 +566,7 @@ const againstMade = (facts: Facts, operation: AnsweredOperation): ReadonlyArray<
   const { call, result } = operation
   const demanded = changesOf(facts, branchOf(call, result.succeeded), result.revision - 1)
   const changes = facts.entries.get(result.revision)?.changes ?? []
-  if (isSame(demanded, changes)) return []
+  if (isMadeBy(call, demanded, changes)) return []
   const message = `At revision ${result.revision} ${showOperation(operation)} was acknowledged, with ${showChanges(demanded)}; \
 ${showEntry(facts, result.revision)}.`
   return [violation(demanded.some((change) => has(changes, change)) ? "torn" : "lost write", message, operation)]

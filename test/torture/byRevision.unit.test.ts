@@ -28,6 +28,7 @@ const txn = (
 const put = (key: string, value: string): Call => ({ ...txn([], [puts(key, value)]), name: "put" })
 const get = (key: string): Call => ({ ...txn([], [gets(key)]), name: "get" })
 const remove = (key: string): Call => ({ ...txn([], [deletes(key)]), name: "delete" })
+const batched = (call: Call): Call => ({ ...call, isBatched: true })
 const serializable = (call: Call): Call => ({ ...call, serializable: true })
 
 const at = (revision: number, found: ReadonlyArray<Value> = [null], succeeded = true): Answered => ({
@@ -112,6 +113,39 @@ describe("it bears", () => {
     const late: Row = [5, 6, remove("a"), at(3)]
     const early: Row = [2, 4, remove("a"), at(3)]
     bears(history([{ a: "1" }, { a: null }], [putA, late, early]))
+  })
+
+  it("batched calls that share a revision, whatever became of them", () => {
+    const shared: ReadonlyArray<Row> = [
+      [0, 1, batched(put("a", "1")), at(2)],
+      [0, 1, batched(put("b", "2")), unknown],
+      [2, 3, batched(remove("a")), at(3)],
+      [2, 3, batched(remove("b")), unknown],
+      [2, 3, batched(put("c", "3")), at(3)]
+    ]
+    bears(
+      history(
+        [
+          { a: "1", b: "2" },
+          { a: null, b: null, c: "3" }
+        ],
+        shared
+      )
+    )
+    bears(
+      history(
+        [
+          { a: "1", b: "2" },
+          { a: null, b: null }
+        ],
+        shared.slice(0, -1)
+      )
+    )
+  })
+
+  it("what is not judged beside what is", () => {
+    const whole = history([{ a: "1", x: "?" }, { x: null }, { y: "?" }], [[0, 1, batched(put("a", "1")), at(2)]])
+    bears({ ...whole, isJudged: (key) => key === "a" })
   })
 
   it("a compare-and-swap that failed, as the read that it is", () => {
@@ -246,6 +280,23 @@ describe("it finds", () => {
     finds(history([{ a: "1" }], [[0, 1, both, at(2, [null, null])]]), "torn")
     finds(history([{ a: "1" }], [[0, 1, both, unknown]]), "torn")
     assert.includeMembers(kinds(history([{ a: "1" }, { b: "2" }], [[0, 1, both, unknown]])), ["torn", "duplicate"])
+  })
+
+  it("batched calls in a revision with what none of them has done", () => {
+    const a: Row = [0, 1, batched(put("a", "1")), at(2)]
+    finds(history([{ a: "1", b: "2" }], [a]), "phantom")
+    finds(
+      history(
+        [{ b: "2" }, { a: "1", b: null }],
+        [
+          [0, 1, put("b", "2"), at(2)],
+          [2, 3, batched(put("a", "1")), at(3)]
+        ]
+      ),
+      "phantom"
+    )
+    finds(history([{ a: "1", b: "2" }], [a, [0, 1, put("b", "2"), at(2)]]), "torn")
+    finds(history([{ b: "2" }], [a, [0, 1, batched(put("b", "2")), at(2)]]), "lost write")
   })
 
   it("two transactions in one revision", () => {

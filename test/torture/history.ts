@@ -29,6 +29,8 @@ export interface Call {
   /** Whether it is content with what a member has. Only reads are. */
   readonly serializable: boolean
   readonly compare: ReadonlyArray<Comparison>
+  /** Whether it may share its transaction, and so its revision, with others: of one step each, without comparisons. */
+  readonly isBatched?: boolean
   /** What is done where all comparisons hold, or there are none. */
   readonly success: ReadonlyArray<Step>
   readonly failure: ReadonlyArray<Step>

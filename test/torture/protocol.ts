@@ -90,7 +90,8 @@ export interface Written {
 }
 
 /** When the first of the processes of a run was started, which those that it starts are told by their environment. */
-const epoch = BigInt((process.env.TORTURE_EPOCH ??= String(process.hrtime.bigint())))
+process.env.TORTURE_EPOCH ??= String(process.hrtime.bigint())
+const epoch = BigInt(process.env.TORTURE_EPOCH)
 
 /** Milliseconds on a clock that all processes of the machine share, and nobody sets, to a thousandth. */
 export const now = (): Instant => Number((process.hrtime.bigint() - epoch) / 1000n) / 1000

@@ -217,13 +217,13 @@ const operator = (index: number) => {
       if (kind < 60) {
         const value = fresh()
         return make(
-          call("put", [{ do: "put", key, value }]),
+          { ...call("put", [{ do: "put", key, value }]), isBatched: settings.batching },
           Effect.map(EtcdKv.put(key, value, options), ({ header }) => answered(header, true, [null]))
         )
       }
       if (kind < 67) {
         return make(
-          call("delete", [remove(key)]),
+          { ...call("delete", [remove(key)]), isBatched: settings.batching },
           Effect.map(EtcdKv.delete(key, options), ({ header }) => answered(header, true, [null]))
         )
       }
