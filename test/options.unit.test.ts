@@ -503,6 +503,8 @@ describe("what makes no sense", () => {
       "EtcdFaults.PartitionOptions",
       "EtcdFaults.SlowOptions",
       "EtcdFaults.StallOptions",
+      "EtcdFaults.FlipOptions",
+      "EtcdFaults.TearOptions",
       "EtcdFaults.ClientOptions",
       // Is part of those that are walked through.
       "EtcdStore.InvalidOptions"

@@ -20,6 +20,9 @@
  * | {@link block} | one does not hear of another, which hears of it | what was sent arrives |
  * | {@link slow} | what parties say to each other is late, or slow | |
  * | {@link noSpace} | writes are refused as if a quota were exceeded | they are not |
+ * | {@link flipBytes} | a member that is stopped has other bytes in its data | they are as they were, unless it has served |
+ * | {@link tearWal} | it lacks the end of its write-ahead log | it has it again, unless it has served |
+ * | {@link restoreDisk} | it has the data that it had before ({@link saveDisk}) | it has the newer ones, unless it has served |
  *
  * Faults may overlap: what concerns a connection is the worst of them, and a member comes back, or goes on, when nobody
  * wants it to be down, or to stand still, any more. What makes no sense is refused with {@link FaultRefused}, and nothing is
@@ -57,6 +60,7 @@ import * as EtcdMaintenance from "../EtcdMaintenance.ts"
 import type * as EtcdProcess from "../EtcdProcess.ts"
 import * as EtcdProcessError from "../EtcdProcessError.ts"
 import * as Active from "../internal/faults/active.ts"
+import * as Disk from "../internal/faults/disk.ts"
 import * as Networked from "../internal/faults/networked.ts"
 import * as Processes from "../internal/faults/processes.ts"
 import * as Rules from "../internal/faults/rules.ts"
@@ -164,6 +168,45 @@ export interface ClientOptions {
 }
 
 /**
+ * Which bytes of a member's data are flipped.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface FlipOptions {
+  /** `db`: its database. `wal`: the newest file of its write-ahead log. */
+  readonly where: "db" | "wal"
+  /** How many. Default: 1. */
+  readonly count?: number | undefined
+  /** The same seed chooses the same places of the same data. Default: others each time. */
+  readonly seed?: string | number | undefined
+}
+
+/**
+ * How much of the log is lost.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface TearOptions {
+  /** How many of the bytes that are written, from the end. Default: half of the last record. */
+  readonly bytes?: number | undefined
+}
+
+/**
+ * A copy of a member's data.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface DiskCopy {
+  /** The name of the member. */
+  readonly member: string
+  /** Where it is: what etcd has as `member` in a data directory. */
+  readonly directory: string
+}
+
+/**
  * A cluster, and what can befall it.
  *
  * @category models
@@ -201,6 +244,10 @@ export interface Faults {
     options: SlowOptions
   ) => Effect.Effect<void, FaultRefused, Scope.Scope>
   readonly noSpace: (member: Member) => Effect.Effect<void, FaultRefused | EtcdError.EtcdError, Scope.Scope>
+  readonly flipBytes: (member: Member, options: FlipOptions) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  readonly tearWal: (member: Member, options?: TearOptions) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  readonly saveDisk: (member: Member) => Effect.Effect<DiskCopy, FaultRefused, Scope.Scope>
+  readonly restoreDisk: (member: Member, copy: DiskCopy) => Effect.Effect<void, FaultRefused, Scope.Scope>
   /** Takes back every fault that is on, before their scopes close. */
   readonly heal: Effect.Effect<void>
   /** The faults that are on, in the order in which they began, in words: `pause node0`. */
@@ -230,6 +277,22 @@ const ofStall: Checks.Checks<StallOptions> = {
     due: "a share of the time, more than 0 and less than 1"
   },
   period: Checks.timeToLive
+}
+
+const ofFlip: Checks.Checks<FlipOptions> = {
+  where: Checks.oneOf("db", "wal"),
+  count: Checks.count,
+  seed: {
+    accepts: (value) => typeof value === "string" || Number.isFinite(value),
+    due: "text or a number"
+  }
+}
+
+const ofTear: Checks.Checks<TearOptions> = { bytes: Checks.count }
+
+const aCopy: Checks.Check = {
+  accepts: (value) => Checks.isObject(value) && typeof value.member === "string" && typeof value.directory === "string",
+  due: "a copy that saveDisk has made"
 }
 
 const aName = Checks.text("the name of a client")
@@ -461,6 +524,47 @@ export const make = (
         return client
       })
 
+    // ── disks ──
+
+    const disk = yield* Disk.make(processes, { runDirectory, reach: (path) => path, scope, time })
+
+    const flipBytes: Faults["flipBytes"] = (given, options) =>
+      Effect.gen(function* () {
+        yield* checked("flipBytes", ofFlip, options)
+        const { count = 1, seed, where } = options ?? {}
+        if (where === undefined) return yield* refuse("flipBytes", "say where: db or wal.")
+        const member = yield* memberOf("flipBytes", given)
+        const flipped = disk.flip(member, where, count, seed).pipe(orRefuse("flipBytes", member))
+        yield* begin("flipBytes", `${member.name}, ${count} in its ${where}`, flipped)
+      })
+
+    const tearWal: Faults["tearWal"] = (given, options) =>
+      Effect.gen(function* () {
+        yield* checked("tearWal", ofTear, options)
+        const member = yield* memberOf("tearWal", given)
+        yield* begin("tearWal", member.name, disk.tear(member, options?.bytes).pipe(orRefuse("tearWal", member)))
+      })
+
+    const saveDisk: Faults["saveDisk"] = (given) =>
+      Effect.gen(function* () {
+        const member = yield* memberOf("saveDisk", given)
+        const directory = yield* disk.save(member).pipe(orRefuse("saveDisk", member))
+        return { member: member.name, directory }
+      })
+
+    const restoreDisk: Faults["restoreDisk"] = (given, copy) =>
+      Effect.gen(function* () {
+        const problem = Checks.problemOfArgument("EtcdFaults.restoreDisk", "the copy", aCopy, copy)
+        if (problem !== undefined)
+          return yield* Effect.fail(new FaultRefused({ fault: "restoreDisk", message: problem }))
+        const member = yield* memberOf("restoreDisk", given)
+        if (copy.member !== member.name) {
+          return yield* refuse("restoreDisk", `the copy is of ${copy.member}, and ${member.name} is another member.`)
+        }
+        const restored = disk.restore(member, copy.directory).pipe(orRefuse("restoreDisk", member))
+        yield* begin("restoreDisk", member.name, restored)
+      })
+
     // ── what etcd itself is asked ──
 
     const client = yield* EtcdClient.make({ ...options.client, endpoints: cluster.endpoints }).pipe(Effect.orDie)
@@ -529,6 +633,10 @@ export const make = (
       block,
       slow,
       noSpace,
+      flipBytes,
+      tearWal,
+      saveDisk,
+      restoreDisk,
       heal,
       active: all,
       awaitHealthy: Effect.raceFirst(healthy, Effect.andThen(awaitClosed, Effect.fail(closed)))
@@ -733,6 +841,94 @@ export const noSpace = (
   member: Member
 ): Effect.Effect<void, FaultRefused | EtcdError.EtcdError, Scope.Scope | EtcdFaults> =>
   EtcdFaults.use((faults) => faults.noSpace(member))
+
+/**
+ * Flips bytes of a member's data at places that are in use. Refused where it runs: what is on a disk changes while nobody
+ * looks.
+ *
+ * In the log a checksum vouches for every one of them: etcd reads it as it starts, and does not (`DataDirCorrupt`). Of the
+ * database no checksum vouches for any. A flip may be found as etcd starts (`DataDirCorrupt`), or when it comes to the place,
+ * at which it panics; or in a value by nobody, who then reads it from this member (a linearizable read, too). Many flips
+ * (`count: 100`) are found.
+ *
+ * When the scope closes the data are put back as they were, where the member has not served since; it is stopped for that if
+ * it is starting, and is started again where a fault had stopped it. If it has served, it has made something of what it
+ * found, and told others: then its data stay.
+ *
+ * @example
+ * ```ts
+ * import { Console, Effect } from "effect"
+ * import { EtcdCluster } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const program = Effect.gen(function*() {
+ *   const { members: [member] } = yield* EtcdCluster.EtcdCluster
+ *   yield* Effect.scoped(
+ *     Effect.gen(function*() {
+ *       yield* EtcdFaults.kill(member)
+ *       yield* EtcdFaults.flipBytes(member, { where: "wal" })
+ *       const { reason } = yield* Effect.flip(member.start)
+ *       yield* Console.log(reason._tag) // DataDirCorrupt
+ *     })
+ *   )
+ *   yield* EtcdFaults.awaitHealthy
+ * })
+ *
+ * program.pipe(Effect.provide(EtcdFaults.layer({ size: 3 })))
+ * ```
+ *
+ * @category disks
+ * @since 0.1.0
+ */
+export const flipBytes = (
+  member: Member,
+  options: FlipOptions
+): Effect.Effect<void, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.flipBytes(member, options))
+
+/**
+ * Cuts off the end of what a member has written to its log, as where a machine loses power. Refused where it runs. When the
+ * scope closes it is as with {@link flipBytes}.
+ *
+ * etcd repairs a log that ends within a record. What the member then lacks it has acknowledged: a leader that has heard that
+ * does not send it again, and the member panics when it hears how far the cluster is. From a leader that was elected since it
+ * gets what it lacks.
+ *
+ * @category disks
+ * @since 0.1.0
+ */
+export const tearWal = (
+  member: Member,
+  options?: TearOptions
+): Effect.Effect<void, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.tearWal(member, options))
+
+/**
+ * Copies the data of a member, to a directory that goes with the scope. A member that runs stands still meanwhile (some tens
+ * of milliseconds), and the copy is what a SIGKILL would have left.
+ *
+ * @category disks
+ * @since 0.1.0
+ */
+export const saveDisk = (member: Member): Effect.Effect<DiskCopy, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.saveDisk(member))
+
+/**
+ * Puts a copy in place of a member's data, as a machine that is restored from a backup, or a disk that did not write what it
+ * said it had: the member forgets what it has acknowledged since. Refused where it runs, and where the copy is of another
+ * member. When the scope closes it is as with {@link flipBytes}.
+ *
+ * Where a majority forgets, writes that were acknowledged are gone, and a member that remembers them panics, or is overruled.
+ * Where fewer do, the cluster knows; it is with such a member as with {@link tearWal}.
+ *
+ * @category disks
+ * @since 0.1.0
+ */
+export const restoreDisk = (
+  member: Member,
+  copy: DiskCopy
+): Effect.Effect<void, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.restoreDisk(member, copy))
 
 // -----------------------------------------------------------------------------
 // Afterwards

@@ -26,6 +26,9 @@ export const isNotNow = (error: unknown): error is NotNow => error instanceof No
 
 const refuse = (why: string) => Effect.fail(new NotNow({ why }))
 
+/** Who is at rest says so at once. */
+const restMillis = 1000
+
 const notRunning = "does not run"
 
 /** The process of a member. */
@@ -37,12 +40,19 @@ const isGone = (node: Node, pid: number) => Effect.map(node.pid, (now) => !Optio
 export interface Processes {
   /** Fails if it does not run. */
   readonly runs: (node: Node) => Effect.Effect<void, NotNow>
+  /** Fails if it runs, or is going to before somebody asks for it. */
+  readonly isStopped: (node: Node) => Effect.Effect<void, NotNow>
   /** Kills it. */
   readonly kill: (node: Node) => Effect.Effect<void, NotNow>
   /** Stops it, as its owner would. */
   readonly stop: (node: Node) => Effect.Effect<void, NotNow>
   /** Lets a member that was killed or stopped come back, if nobody else wants it to be down. It is not waited for. */
   readonly bringBack: (node: Node) => Effect.Effect<void>
+  /**
+   * For a member that is stopped: answers what starts it again, if a fault has stopped it that is over by then. It is not
+   * waited for.
+   */
+  readonly comingBack: (node: Node) => Effect.Effect<void>
   /** Kills it and starts it again, and waits until it serves. */
   readonly restart: (node: Node) => Effect.Effect<void, NotNow | EtcdProcessError>
   /** Lets the process stand still until it is let go on, which is what it answers. */
@@ -101,6 +111,14 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
 
   return {
     runs: (node) => Effect.asVoid(pidOf(node)),
+    isStopped: (node) =>
+      Effect.gen(function* () {
+        if (Option.isSome(yield* node.pid)) yield* refuse("runs: stop it first, or kill it")
+        const start = starts.get(node)
+        const isStarting = start !== undefined && start.pollUnsafe() === undefined
+        const soon = refuse("is being started, or about to be")
+        yield* isStarting ? soon : Time.within(time, Effect.asVoid(node.exit), restMillis, () => soon)
+      }),
     kill: (node) => Effect.andThen(killed(node), wantDown(node)),
     stop: (node) =>
       Effect.gen(function* () {
@@ -111,6 +129,10 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
       }),
     bringBack: (node) =>
       Effect.suspend(() => (add(down, node, -1) > 0 ? Effect.void : Effect.asVoid(startAgain(node)))),
+    comingBack: (node) => {
+      const wasKept = down.has(node)
+      return Effect.suspend(() => (wasKept && !down.has(node) ? Effect.asVoid(startAgain(node)) : Effect.void))
+    },
     restart: (node) =>
       Effect.uninterruptibleMask((restore) =>
         killed(node).pipe(

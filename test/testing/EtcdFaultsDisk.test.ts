@@ -1,0 +1,221 @@
+import { assert, describe, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as EtcdCluster from "../../src/EtcdCluster.ts"
+import * as EtcdKv from "../../src/EtcdKv.ts"
+import type { Node } from "../../src/EtcdProcess.ts"
+import * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
+import { reasonOf } from "../support/effects.ts"
+import { startAgain } from "../support/machine.ts"
+
+/** A member that does not lead. */
+const aFollower = Effect.gen(function* () {
+  const { awaitLeader, members } = yield* EtcdCluster.EtcdCluster
+  const leader = yield* awaitLeader
+  return members.find((member) => member !== leader)!
+})
+
+const aMember = EtcdCluster.EtcdCluster.useSync(({ members: [member] }) => member)
+
+/** What a member itself has under a key. */
+const hasItself = (member: Node, key: string) =>
+  EtcdKv.getString(key, { endpoint: member.endpoints[0], serializable: true })
+
+/** Puts it, and once more where that was too early, or too late, for a leader. */
+const put = (key: string, value: string) =>
+  Effect.retry(EtcdKv.put(key, value), { schedule: Schedule.spaced("20 millis") })
+
+const some = "x".repeat(1000)
+
+const putSome = (key: string) => Effect.forEach([1, 2, 3, 4, 5], (n) => put(`${key}/${n}`, some), { discard: true })
+
+const whyRefused = <A, R>(effect: Effect.Effect<A, EtcdFaults.FaultRefused, R>) =>
+  Effect.map(Effect.flip(effect), ({ message }) => message)
+
+describe("A disk of a cluster", () => {
+  layer(EtcdFaults.layer({ size: 3 }), { excludeTestServices: true })((it) => {
+    it.effect("has bytes of the log flipped, which etcd finds, and has them back for the member that starts", () =>
+      Effect.gen(function* () {
+        const member = yield* aFollower
+        yield* putSome("log")
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* EtcdFaults.kill(member)
+            yield* EtcdFaults.flipBytes(member, { where: "wal" })
+            assert.strictEqual((yield* reasonOf(member.start))._tag, "DataDirCorrupt")
+            assert.deepStrictEqual(yield* (yield* EtcdFaults.EtcdFaults).active, [
+              `kill ${member.name}`,
+              `flipBytes ${member.name}, 1 in its wal`
+            ])
+          })
+        )
+        yield* EtcdFaults.awaitHealthy
+        assert.deepStrictEqual(yield* hasItself(member, "log/5"), Option.some(some))
+      })
+    )
+
+    it.effect("has bytes flipped back by the same seed", () =>
+      Effect.gen(function* () {
+        const member = yield* aFollower
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* EtcdFaults.kill(member)
+            const flip = EtcdFaults.flipBytes(member, { where: "wal", count: 50, seed: "the same" })
+            yield* flip
+            assert.strictEqual((yield* reasonOf(member.start))._tag, "DataDirCorrupt")
+            yield* flip
+            yield* member.start
+          })
+        )
+        yield* EtcdFaults.awaitHealthy
+      })
+    )
+
+    it.effect("is mended for a member that was to come back meanwhile, and could not", () =>
+      Effect.gen(function* () {
+        const member = yield* aFollower
+        const down = yield* Scope.make()
+        const damage = yield* Scope.make()
+        yield* Scope.provide(EtcdFaults.kill(member), down)
+        yield* Scope.provide(EtcdFaults.flipBytes(member, { where: "wal" }), damage)
+        yield* Scope.close(down, Exit.void)
+        assert.strictEqual((yield* reasonOf(EtcdFaults.awaitHealthy))._tag, "DataDirCorrupt")
+        yield* Scope.close(damage, Exit.void)
+        yield* EtcdFaults.awaitHealthy
+      })
+    )
+
+    it.effect("lacks the end of a log, which etcd repairs, and panics until a leader that does not know sends it", () =>
+      Effect.gen(function* () {
+        const { awaitLeader } = yield* EtcdCluster.EtcdCluster
+        const member = yield* aFollower
+        yield* putSome("torn")
+        yield* Effect.repeat(hasItself(member, "torn/5"), { until: Option.isSome })
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* EtcdFaults.kill(member)
+            yield* EtcdFaults.tearWal(member, { bytes: 3000 })
+            // It may serve before it hears how far the others are.
+            yield* Effect.exit(member.start)
+            assert.strictEqual((yield* member.exit).code, 2)
+            yield* EtcdFaults.restart(yield* awaitLeader)
+            yield* startAgain(member)
+            yield* Effect.repeat(hasItself(member, "torn/5"), { until: Option.isSome })
+          })
+        )
+        yield* EtcdFaults.awaitHealthy
+      })
+    )
+
+    it.effect("of a majority forgets what was acknowledged, and nobody knows", () =>
+      Effect.gen(function* () {
+        const { members } = yield* EtcdCluster.EtcdCluster
+        const absent = yield* aFollower
+        const majority = members.filter((member) => member !== absent)
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* EtcdFaults.kill(absent)
+            yield* put("forgotten", "a little before")
+            const copies = yield* Effect.forEach(majority, EtcdFaults.saveDisk)
+            const { header } = yield* put("forgotten", "acknowledged")
+            yield* Effect.scoped(
+              Effect.gen(function* () {
+                yield* Effect.forEach(majority, EtcdFaults.kill)
+                yield* Effect.forEach(majority, (member, n) => EtcdFaults.restoreDisk(member, copies[n]!))
+                yield* Effect.forEach(majority, (member) => member.start, { concurrency: "unbounded" })
+                assert.deepStrictEqual(yield* EtcdKv.getString("forgotten"), Option.some("a little before"))
+                // Its revision was that of another write.
+                assert.isTrue((yield* put("forgotten", "another")).header.revision <= header.revision)
+              })
+            )
+          })
+        )
+        yield* EtcdFaults.awaitHealthy
+        assert.deepStrictEqual(yield* hasItself(absent, "forgotten"), Option.some("another"))
+      })
+    )
+
+    it.effect("is left alone where it makes no sense to harm it", () =>
+      Effect.gen(function* () {
+        const { members } = yield* EtcdCluster.EtcdCluster
+        const [member, other] = members
+        const copy = yield* Effect.scoped(EtcdFaults.saveDisk(member))
+        for (const fault of [
+          EtcdFaults.flipBytes(member, { where: "db" }),
+          EtcdFaults.tearWal(member),
+          EtcdFaults.restoreDisk(member, copy)
+        ]) {
+          assert.match(yield* whyRefused(fault), /node0 runs: stop it first, or kill it\.$/)
+        }
+        yield* EtcdFaults.kill(member)
+        assert.match(yield* whyRefused(EtcdFaults.restoreDisk(member, copy)), /cannot be read or written/)
+        assert.match(yield* whyRefused(EtcdFaults.restoreDisk(other!, copy)), /the copy is of node0/)
+        assert.match(yield* whyRefused(EtcdFaults.tearWal(member, { bytes: 70_000_000 })), /of which something is to/)
+        const tooMany = EtcdFaults.flipBytes(member, { where: "wal", count: 70_000_000 })
+        assert.match(yield* whyRefused(tooMany), /which is less than 70000000/)
+        assert.deepStrictEqual(yield* (yield* EtcdFaults.EtcdFaults).active, ["kill node0"])
+        yield* member.start
+      }).pipe(Effect.scoped, Effect.andThen(EtcdFaults.awaitHealthy))
+    )
+  })
+
+  layer(EtcdFaults.layer({ size: 1 }), { excludeTestServices: true })((it) => {
+    it.effect("has the newer data back where nobody has served the older ones", () =>
+      Effect.gen(function* () {
+        const member = yield* aMember
+        yield* put("restored", "older")
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const copy = yield* EtcdFaults.saveDisk(member)
+            yield* put("restored", "newer")
+            yield* Effect.scoped(
+              Effect.gen(function* () {
+                yield* EtcdFaults.kill(member)
+                yield* EtcdFaults.restoreDisk(member, copy)
+              })
+            )
+            yield* EtcdFaults.awaitHealthy
+            assert.deepStrictEqual(yield* EtcdKv.getString("restored"), Option.some("newer"))
+            yield* Effect.scoped(
+              Effect.gen(function* () {
+                yield* EtcdFaults.kill(member)
+                yield* EtcdFaults.restoreDisk(member, copy)
+                yield* member.start
+              })
+            )
+            yield* EtcdFaults.awaitHealthy
+            assert.deepStrictEqual(yield* EtcdKv.getString("restored"), Option.some("older"))
+          })
+        )
+      })
+    )
+
+    it.effect("has a byte of a value flipped, and etcd serves another value", () =>
+      Effect.gen(function* () {
+        const member = yield* aMember
+        const value = "v".repeat(1_000_000)
+        yield* put("value", value)
+        // What it has in its log only is not in its database.
+        yield* member.stop
+        const copy = yield* EtcdFaults.saveDisk(member)
+        yield* member.start
+        // The byte may be another one, and etcd find it.
+        const served = Effect.scoped(
+          Effect.gen(function* () {
+            yield* EtcdFaults.kill(member)
+            yield* EtcdFaults.restoreDisk(member, copy)
+            yield* EtcdFaults.flipBytes(member, { where: "db" })
+            yield* member.start
+            return Option.map(yield* EtcdKv.get("value"), ({ value }) => value)
+          })
+        ).pipe(Effect.option, Effect.map(Option.flatten), Effect.tap(EtcdFaults.awaitHealthy))
+        const isOther = (found: Option.Option<Uint8Array>) =>
+          Option.exists(found, (bytes) => bytes.filter((byte) => byte !== 0x76).length === 1)
+        assert.strictEqual(Option.getOrThrow(yield* Effect.repeat(served, { until: isOther })).length, value.length)
+      }).pipe(Effect.scoped)
+    )
+  })
+})
