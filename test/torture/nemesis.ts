@@ -115,6 +115,10 @@ const workerFaults: { readonly [kind: string]: Fault } = {
     const worker = aWorker(nemesis)
     return Effect.as(Workers.pause(worker, nemesis.record), worker.place)
   },
+  "pause worker between": (nemesis) => {
+    const worker = aWorker(nemesis)
+    return Effect.as(Workers.pauseBetween(worker, nemesis.record), worker.place)
+  },
   "kill worker": (nemesis) => {
     const worker = aWorker(nemesis)
     return Effect.acquireRelease(Effect.as(Workers.kill(worker), worker.place), () =>
@@ -128,7 +132,7 @@ const workerFaults: { readonly [kind: string]: Fault } = {
     const { faults, random } = nemesis
     const worker = aWorker(nemesis)
     const { members } = faults.cluster
-    const some = shuffled(random, members).slice(0, 1 + random(members.length))
+    const some = random(2) === 0 ? members : shuffled(random, members).slice(0, 1 + random(members.length))
     return Effect.as(faults.partition([[worker.place], some], mode(random)), `${worker.place} | ${list(some)}`)
   },
   "slow worker": (nemesis) => {
@@ -168,23 +172,27 @@ const befall = (nemesis: Nemesis, kind: string, fault: Fault, lasting: number) =
     yield* Effect.sleep(lasting)
   }).pipe(Effect.scoped, Effect.ignore)
 
+/** One after the other, in rounds in which each comes once. */
 const again = (
   nemesis: Nemesis,
   faults: { readonly [kind: string]: Fault },
   shape: { readonly lasting: number; readonly resting: number },
   afterwards: Effect.Effect<unknown, unknown>
 ) =>
-  Effect.forever(
-    Effect.suspend(() => {
-      const { random } = nemesis
-      const kinds = Object.keys(faults)
-      const kind = kinds[random(kinds.length)]!
-      return befall(nemesis, kind, faults[kind]!, 200 + random(shape.lasting)).pipe(
-        Effect.andThen(Effect.ignore(afterwards)),
-        Effect.andThen(Effect.sleep(100 + random(shape.resting)))
-      )
-    })
-  )
+  Effect.suspend(() => {
+    const { random } = nemesis
+    let deck: Array<string> = []
+    return Effect.forever(
+      Effect.suspend(() => {
+        if (deck.length === 0) deck = shuffled(random, Object.keys(faults))
+        const kind = deck.pop()!
+        return befall(nemesis, kind, faults[kind]!, 200 + random(shape.lasting)).pipe(
+          Effect.andThen(Effect.ignore(afterwards)),
+          Effect.andThen(Effect.sleep(100 + random(shape.resting)))
+        )
+      })
+    )
+  })
 
 /** Goes on until it is interrupted. */
 export const rage = (nemesis: Nemesis) => {
@@ -194,7 +202,9 @@ export const rage = (nemesis: Nemesis) => {
       again(nemesis, clusterFaults, { lasting: 3000, resting: 1500 }, healthy),
       // Beside the first: two at once, now and then.
       again(nemesis, clusterFaults, { lasting: 1500, resting: 12_000 }, Effect.void),
-      again(nemesis, workerFaults, { lasting: 4000, resting: 3000 }, Effect.void),
+      // Longer than leases live, and than the history is kept.
+      again(nemesis, workerFaults, { lasting: 6000, resting: 2000 }, Effect.void),
+      again(nemesis, workerFaults, { lasting: 6000, resting: 2000 }, Effect.void),
       again(nemesis, careFaults, { lasting: 1, resting: 2500 }, Effect.void)
     ],
     { concurrency: "unbounded", discard: true }

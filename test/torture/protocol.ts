@@ -46,6 +46,8 @@ export type Said =
     }
   /** At that time the lease of a key was held, as far as who holds it can know. */
   | { readonly _tag: "Held"; readonly key: string; readonly at: Instant }
+  /** It has read under a lock, is about to write, and sends itself SIGSTOP. */
+  | { readonly _tag: "Stopping" }
   /** Something that never must be. */
   | { readonly _tag: "Problem"; readonly what: string }
   /** Its event loop stood still. */
@@ -68,6 +70,9 @@ export type Told =
 
 /** The file descriptor that a worker says it on. */
 export const sayingFd = 3
+
+/** Tells a worker to stop itself where it is about to write under a lock the next time. */
+export const stopBetween = "stop"
 
 /** All keys of a run. What is in groups is written by operations, and by nothing else. */
 export const groupsPrefix = "t/g/"

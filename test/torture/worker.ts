@@ -39,6 +39,7 @@ import {
   type Said,
   type Settings,
   sayingFd,
+  stopBetween,
   type Told,
   type Written
 } from "./protocol.ts"
@@ -55,9 +56,12 @@ const say = (said: Said): void => {
 }
 
 let isOver = false
+let isToStop = false
 
 const told = Effect.callback<void>((resume) => {
-  process.stdin.resume()
+  eachLine(process.stdin, (line) => {
+    if (line === stopBetween) isToStop = true
+  })
   process.stdin.on("end", () => {
     isOver = true
     resume(Effect.void)
@@ -346,6 +350,14 @@ const leasing = Effect.suspend(() => {
   return turns(Effect.andThen(Effect.ignore(Effect.scoped(turn)), Effect.sleep(100)))
 })
 
+/** Stands still, if it was told to, until somebody lets it go on. */
+const standStill = Effect.sync(() => {
+  if (!isToStop) return
+  isToStop = false
+  say({ _tag: "Stopping" })
+  process.kill(process.pid, "SIGSTOP")
+})
+
 /** Counts on in the ledger of a name, under a token. */
 const writeUnder = (name: string, token: bigint, random: Random) =>
   Effect.gen(function* () {
@@ -353,6 +365,7 @@ const writeUnder = (name: string, token: bigint, random: Random) =>
     const before = yield* EtcdKv.getString(key, { deadline: "2 seconds" })
     const count = Option.match(before, { onNone: () => 0, onSome: (text) => (JSON.parse(text) as Written).count })
     yield* Effect.sleep(random(50))
+    yield* standStill
     const written: Written = { token: Number(token), count: count + 1 }
     yield* EtcdKv.put(key, JSON.stringify(written), { deadline: "2 seconds" })
   })
@@ -432,6 +445,5 @@ const left = Effect.sync(() => {
   say({ _tag: "Left", resources })
 })
 
-eachLine(process.stdin, () => {})
 watchEventLoop()
 NodeRuntime.runMain(Effect.andThen(work.pipe(Effect.scoped, Effect.provide(etcd)), left))

@@ -8,7 +8,7 @@ import type { Readable } from "node:stream"
 import * as Effect from "effect/Effect"
 import { until } from "../support/machine.ts"
 import type { Instant, Operation } from "./history.ts"
-import { eachLine, now, type Said, type Settings, sayingFd, type Told } from "./protocol.ts"
+import { eachLine, now, type Said, type Settings, sayingFd, stopBetween, type Told } from "./protocol.ts"
 
 /** What a watch delivered. */
 export interface Watched {
@@ -62,8 +62,9 @@ export interface Worker {
   name: string
   child: ChildProcess
   isReady: boolean
-  /** Whether something befalls it. */
-  isBusy: boolean
+  /** Whether it has stopped itself. */
+  hasStopped: boolean
+  isStopAwaited: boolean
 }
 
 export const make = (place: string, endpoints: Settings["endpoints"]): Worker => ({
@@ -72,7 +73,8 @@ export const make = (place: string, endpoints: Settings["endpoints"]): Worker =>
   name: "",
   child: undefined!,
   isReady: false,
-  isBusy: false
+  hasStopped: false,
+  isStopAwaited: false
 })
 
 /** A standard stream, or the pipe on which a worker speaks. */
@@ -105,6 +107,11 @@ const hear = (worker: Worker, record: Record, said: Said): void => {
       return
     case "Held":
       record.held.push(said)
+      return
+    case "Stopping":
+      if (worker.isStopAwaited) worker.hasStopped = true
+      // Whoever told it to is not there any more.
+      else worker.child.kill("SIGCONT")
       return
     case "Problem":
       record.problems.push(`${worker.name}: ${said.what}`)
@@ -148,20 +155,39 @@ export const killedAtLast = ({ processes }: Record) => {
   )
 }
 
+/** It stands still, since now, until the scope closes. */
+const standing = ({ child, place }: Worker, record: Record) =>
+  Effect.acquireRelease(Effect.sync(now), (from) =>
+    Effect.sync(() => {
+      child.kill("SIGCONT")
+      record.stops.push({ worker: place, from, to: now() })
+    })
+  )
+
 /** Stands still until the scope closes. */
 export const pause = (worker: Worker, record: Record) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const from = now()
-      const { child } = worker
-      child.kill("SIGSTOP")
-      return { child, from }
-    }),
-    ({ child, from }) =>
+  Effect.andThen(
+    standing(worker, record),
+    Effect.sync(() => worker.child.kill("SIGSTOP"))
+  )
+
+/** As {@link pause}, from when it is about to write under a lock. Fails if it has none for long. */
+export const pauseBetween = (worker: Worker, record: Record) =>
+  Effect.gen(function* () {
+    worker.hasStopped = false
+    worker.isStopAwaited = true
+    worker.child.stdin!.write(`${stopBetween}\n`)
+    yield* Effect.timeout(
+      until(() => worker.hasStopped),
+      "5 seconds"
+    )
+    yield* standing(worker, record)
+  }).pipe(
+    Effect.ensuring(
       Effect.sync(() => {
-        child.kill("SIGCONT")
-        record.stops.push({ worker: worker.place, from, to: now() })
+        worker.isStopAwaited = false
       })
+    )
   )
 
 export const kill = ({ child }: Worker) =>
