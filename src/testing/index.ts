@@ -4,4 +4,6 @@
  * @since 0.1.0
  */
 
+export * as EtcdClock from "./EtcdClock.ts"
+
 export * as EtcdFaults from "./EtcdFaults.ts"

@@ -30,8 +30,9 @@ import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as EtcdWatch from "../../src/EtcdWatch.ts"
 import * as Inside from "../../src/internal/coordination/session.ts"
 import type * as Rpc from "../../src/internal/proto/rpc_pb.ts"
+import * as EtcdClock from "../../src/testing/EtcdClock.ts"
 import * as Etcd from "../support/client/etcd.ts"
-import { faulty, jumping } from "../support/coordination/faults.ts"
+import { faulty } from "../support/coordination/faults.ts"
 import { reasonOf, start } from "../support/effects.ts"
 import { freePort, startAgain, temporaryDirectory, until } from "../support/machine.ts"
 import { relay } from "../support/relay.ts"
@@ -375,7 +376,7 @@ describe("EtcdLock", () => {
 
     it.effect("does not begin its work when the time of its session was over while the process stood still", () =>
       Effect.gen(function* () {
-        const clock = jumping()
+        const clock = yield* EtcdClock.make
         const client = { ...(yield* EtcdClient.EtcdClient), bidirectional: () => Effect.never }
         const session = yield* clock.by(make({}, client))
         const other = yield* make()
@@ -389,7 +390,7 @@ describe("EtcdLock", () => {
           ).pipe(within(session))
         )
         const [, waiter] = yield* queued(lock, 2)
-        clock.standStill(11_000)
+        yield* clock.standStill(11_000)
         yield* Scope.close(scope, Exit.void)
         assert.isTrue((yield* Fiber.join(waiting)) > waiter!.token)
         assert.strictEqual((yield* session.current).incarnation, 2)

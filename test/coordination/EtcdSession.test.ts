@@ -20,9 +20,9 @@ import * as EtcdLease from "../../src/EtcdLease.ts"
 import * as EtcdProcess from "../../src/EtcdProcess.ts"
 import * as EtcdWatch from "../../src/EtcdWatch.ts"
 import * as Inside from "../../src/internal/coordination/session.ts"
-import * as Time from "../../src/internal/time.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
-import { faulty, held, jumping, slow } from "../support/coordination/faults.ts"
+import * as EtcdClock from "../../src/testing/EtcdClock.ts"
+import { faulty, held } from "../support/coordination/faults.ts"
 import { silencing } from "../support/coordination/silencing.ts"
 import { reasonOf, start } from "../support/effects.ts"
 import { standStill, until } from "../support/machine.ts"
@@ -218,7 +218,7 @@ describe("EtcdSession", () => {
     it.effect("removes what it has put with a lease that others keep on when it has lost it", () =>
       Effect.gen(function* () {
         const { id } = yield* EtcdLease.grant("20 seconds")
-        const clock = jumping()
+        const clock = yield* EtcdClock.make
         const client = faulty(yield* EtcdClient.EtcdClient)
         const session = yield* clock.by(make({ leaseId: id }, client.client))
         const lock = EtcdLock.make("session/outlived")
@@ -231,7 +231,7 @@ describe("EtcdSession", () => {
         yield* Fiber.interrupt(waiting)
         const { incarnations, leases } = Inside.of(session)
         const [incarnation] = [...incarnations]
-        clock.standStill(21_000)
+        yield* clock.standStill(21_000)
         assert.strictEqual((yield* leases.keeper.lossOf(incarnation!.lease))?.reason, "not-renewed")
         yield* Scope.close(scope, Exit.void)
         assert.deepStrictEqual(yield* EtcdLock.line(lock), [])
@@ -439,11 +439,11 @@ describe("EtcdSession", () => {
 
     it.effect("is in doubt when the wall clock has run ahead, until a keep-alive is answered", () =>
       Effect.gen(function* () {
-        const clock = jumping()
+        const clock = yield* EtcdClock.make
         const session = yield* clock.by(make())
         const current = yield* session.current
         for (const millis of [1500, 3_600_000]) {
-          clock.setWall(millis)
+          yield* clock.jump(millis)
           assert.strictEqual(yield* millisLeft(current), 0)
           assert.isFalse(current.isHeldUnsafe())
           // Nothing is acquired meanwhile.
@@ -453,7 +453,7 @@ describe("EtcdSession", () => {
         }
         // It may be set back, and corrected.
         for (const millis of [-3_600_000, 500, -500]) {
-          clock.setWall(millis)
+          yield* clock.jump(millis)
           assert.isTrue(current.isHeldUnsafe())
         }
         assert.strictEqual((yield* session.current).id, current.id)
@@ -462,14 +462,14 @@ describe("EtcdSession", () => {
 
     it.effect("is lost when its time was over while the process stood still, though etcd has kept the lease", () =>
       Effect.gen(function* () {
-        const clock = jumping()
+        const clock = yield* EtcdClock.make
         // There is no keep-alive that could be answered when it goes on.
         const client = { ...(yield* EtcdClient.EtcdClient), bidirectional: () => Effect.never }
         const session = yield* clock.by(make({}, client))
         const current = yield* session.current
         const ended = yield* Deferred.make<void>()
         yield* current.whileHeld(Effect.onInterrupt(Effect.never, () => Deferred.await(ended))).pipe(start)
-        clock.standStill(8100)
+        yield* clock.standStill(8100)
         assert.isFalse(current.isHeldUnsafe())
         const next = yield* session.current
         assert.strictEqual(next.incarnation, 2)
@@ -486,7 +486,9 @@ describe("EtcdSession", () => {
       Effect.gen(function* () {
         const client = { ...(yield* EtcdClient.EtcdClient), bidirectional: () => Effect.never }
         const options = { ttl: "5 seconds", margin: "2 seconds" } as const
-        const session = yield* Effect.provideService(make(options, client), Time.Time, slow(0.9))
+        const clock = yield* EtcdClock.make
+        yield* clock.pace(0.9)
+        const session = yield* clock.by(make(options, client))
         const current = yield* session.current
         const ended = yield* Deferred.make<void>()
         yield* current.whileHeld(Effect.onInterrupt(Effect.never, () => Deferred.await(ended))).pipe(start)

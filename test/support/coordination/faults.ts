@@ -1,14 +1,10 @@
 /**
- * What happens to a session between a program and etcd: calls that fail, or whose answers get lost, and clocks that jump.
+ * What happens to a session between a program and etcd: calls that fail, or whose answers get lost.
  */
-import type * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type * as EtcdClient from "../../../src/EtcdClient.ts"
 import * as EtcdError from "../../../src/EtcdError.ts"
-import * as Time from "../../../src/internal/time.ts"
 
 /**
  * What becomes of a call. `lost`: etcd does it, and nobody hears of it. `never`: it does not get there. `late`: it gets
@@ -69,40 +65,4 @@ export const held = (client: EtcdClient.Client, name: string) => {
         : client.unary(method, request, options)
   }
   return { client: own, go: latch.open, waiting: () => waiting }
-}
-
-const real = Context.get(Context.empty(), Time.Time)
-
-/** Real time that a test makes jump. */
-export const jumping = () => {
-  let monotonic = 0
-  let wall = 0
-  const clock: Clock.Clock = Object.assign(Object.create(real.clock), {
-    currentTimeMillisUnsafe: () => real.clock.currentTimeMillisUnsafe() + wall
-  })
-  const time: Time.Time = { now: () => real.now() + monotonic, clock }
-  return {
-    /** Makes something that runs on this time. */
-    by: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provideService(effect, Time.Time, time),
-    /** The process stood still for so many milliseconds, and no timer has fired yet. */
-    standStill: (millis: number) => {
-      monotonic += millis
-      wall += millis
-    },
-    /** The wall clock is set, or the machine slept. */
-    setWall: (millis: number) => {
-      wall += millis
-    }
-  }
-}
-
-/** Time that passes at so much of the pace of real time, as it does to a machine whose clocks are slow. */
-export const slow = (pace: number): Time.Time => {
-  const start = real.now()
-  const since = (now: number) => start + (now - start) * pace
-  const clock: Clock.Clock = Object.assign(Object.create(real.clock), {
-    currentTimeMillisUnsafe: () => since(real.clock.currentTimeMillisUnsafe()),
-    sleep: (duration: Duration.Duration) => real.clock.sleep(Duration.times(duration, 1 / pace))
-  })
-  return { now: () => since(real.now()), clock }
 }
