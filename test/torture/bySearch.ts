@@ -9,7 +9,7 @@
  * be linearized small, and `search/timeline` shows it.
  */
 import { groupOf, type Operation, type Step, type Violation } from "./history.ts"
-import { linearize } from "./search/linearize.ts"
+import { linearize, longestOf } from "./search/linearize.ts"
 import { shrink } from "./search/shrink.ts"
 import { timeline } from "./search/timeline.ts"
 import { type Fact, type Problem, problem } from "./search/transitions.ts"
@@ -76,15 +76,16 @@ const checkGroup = (
   deadline: number
 ): ReadonlyArray<Finding> => {
   const asked = problem(operations, initial)
-  const { isLinearizable, longest } = linearize(asked, deadline)
-  if (isLinearizable) return []
-  const most = `${longest.length} are possible one after the other`
-  if (isLinearizable === undefined) {
-    const message = `It was not found out whether the ${operations.length} operations on ${group} are linearizable; ${most}`
+  const outcome = linearize(asked, deadline)
+  if (outcome.isLinearizable) return []
+  const longest = outcome.longest.length > 0 ? outcome.longest : longestOf(asked, deadline)
+  const most = `${longest.length} of the ${operations.length} operations on ${group} are possible one after the other`
+  if (outcome.isLinearizable === undefined) {
+    const message = `There was no time to find out whether more than ${most}`
     return [{ kind: "undecided", message, operations: operations.map(({ id }) => id), longest, shrunk: [] }]
   }
   const shrunk = asOperations(shrink(asked, deadline), new Map(operations.map((one) => [one.id, one])))
-  const message = `Of ${operations.length} operations on ${group}, ${most}. These are not, in no order:\n${timeline(shrunk)}`
+  const message = `It was found that ${most}. These are not, in no order:\n${timeline(shrunk)}`
   return [{ kind: "not linearizable", message, operations: shrunk.map(({ id }) => id), longest, shrunk }]
 }
 

@@ -129,7 +129,7 @@ describe("the judge by search", () => {
     assert.strictEqual(
       finding?.message,
       [
-        "Of 5 operations on g/, 1 are possible one after the other. These are not, in no order:",
+        "It was found that 1 of the 5 operations on g/ are possible one after the other. These are not, in no order:",
         "  alice  [=======]              0 … 2  #0 put: put x 1",
         "  bob        [===========]      1 … 4  #1 cas: get x (found 1), put x 2",
         "  carol              [=======]  3 … 6  #2 cas: get x (found 1), put x 3"

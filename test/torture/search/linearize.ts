@@ -19,6 +19,7 @@
  *   do the same, the one that began first is as good as any.
  */
 import type { Instant } from "../history.ts"
+import { type Narrowed, narrow } from "./narrow.ts"
 import { absent, type Certain, type Free, isSame, other, type Problem, type Transition } from "./transitions.ts"
 
 export interface Outcome {
@@ -40,56 +41,30 @@ interface Class {
   readonly alternatives: ReadonlyArray<Transition>
 }
 
-/** Where the search can be. */
-interface Place {
+interface Reached {
   readonly state: State
   readonly used: Used
-  /** What was done last, free operations and then a certain one, and where that was. */
+  /** What was done last: free operations, and then a certain one. */
   readonly did: ReadonlyArray<number>
+}
+
+/** Where the search can be. */
+interface Place extends Reached {
   readonly from: Place | undefined
+}
+
+/** Where free operations alone have led. */
+interface Freed extends Reached {
+  /** The class of the last of them, what it did, and the state before it. */
+  readonly index: number
+  readonly last: Transition
+  readonly before: State
 }
 
 /** How a certain operation can be done. */
 interface Way extends Place {
   readonly operation: number
 }
-
-/**
- * Ends who wrote a value by when it was found, and begins who found it when that began, where only one can have written it.
- * Nothing, if one would have to end before it begins: then nothing is possible.
- */
-const narrow = ({ certain, isUnique }: Problem): ReadonlyArray<Certain> | undefined => {
-  const begun = certain.map((one) => one.begun)
-  const ended = certain.map((one) => one.ended)
-  const writer = new Map<number, number>()
-  for (const [index, { writes }] of certain.entries()) for (const { value } of writes) writer.set(value, index)
-  const pairs = certain
-    .flatMap(({ requires }, finder) =>
-      requires.map(({ value }) => ({ value, finder, wrote: writer.get(value) ?? finder }))
-    )
-    .filter(({ value, finder, wrote }) => isUnique(value) && wrote !== finder)
-  let isNews = true
-  while (isNews) {
-    isNews = false
-    for (const { finder, wrote } of pairs) {
-      if (begun[wrote]! <= begun[finder]!) continue
-      begun[finder] = begun[wrote]!
-      isNews = true
-    }
-    for (const { finder, wrote } of pairs.toReversed()) {
-      if (ended[finder]! >= ended[wrote]!) continue
-      ended[wrote] = ended[finder]!
-      isNews = true
-    }
-  }
-  if (begun.some((instant, index) => instant > ended[index]!)) return undefined
-  return certain
-    .map((one, index) => ({ ...one, begun: begun[index]!, ended: ended[index]! }))
-    .sort((one, two) => one.begun - two.begun)
-}
-
-/** More places are more than a process has memory for. */
-const mostPlaces = 4_000_000
 
 /** The events of operations in a doubly linked list. An event is a number: first all calls, then their returns. */
 const makeEvents = (certain: ReadonlyArray<Certain>) => {
@@ -150,11 +125,10 @@ const classesOf = (free: ReadonlyArray<Free>, isAskedFor: (value: number) => boo
 const touched = ({ refutes = [], requires, writes }: Transition): ReadonlyArray<number> =>
   [...requires, ...refutes, ...writes].map(({ key }) => key)
 
-/** Whether it is no matter of one key alone that is just written. */
-const isEntangled = ({ alternatives }: Class): boolean =>
-  alternatives.length > 1 || alternatives.some((one) => touched(one).length > 1)
+/** Whether more than one key has to do with it. */
+const isEntangled = ({ alternatives }: Class): boolean => new Set(alternatives.flatMap(touched)).size > 1
 
-/** For each key the keys with which classes that do more than to write one key connect it, itself among them if one does. */
+/** For each key those with which classes of several keys connect it, itself among them if one does. */
 const connectedKeys = (keys: number, classes: ReadonlyArray<Class>): ReadonlyArray<ReadonlySet<number>> => {
   const connected: Array<Set<number>> = Array.from({ length: keys }, () => new Set())
   for (const { alternatives } of classes.filter(isEntangled)) {
@@ -166,16 +140,17 @@ const connectedKeys = (keys: number, classes: ReadonlyArray<Class>): ReadonlyArr
 }
 
 /**
- * The classes that an operation may need to come before it: those that write what it looks at; and all that have to do with
- * one of its keys, if only through other keys, where there are such that do more than to write one key.
+ * The classes that an operation may need to come before it: those that touch a key that it looks at; and all that have to do
+ * with a key of it through those of several keys. What touches one key alone is of no use before an operation that only writes
+ * that key, which overwrites it.
  */
 const makeNeededBy = (keys: number, classes: ReadonlyArray<Class>) => {
   const connected = connectedKeys(keys, classes)
   const keysOf = classes.map(({ alternatives }) => alternatives.flatMap(touched))
-  return (operation: Transition): ReadonlyArray<number> => {
+  return (operation: Transition): ReadonlySet<number> => {
     const looksAt = touched({ ...operation, writes: [] })
     const relevant = new Set([...looksAt, ...touched(operation).flatMap((key) => [...connected[key]!])])
-    return [...classes.keys()].filter((index) => keysOf[index]!.some((key) => relevant.has(key)))
+    return new Set(classes.keys().filter((index) => keysOf[index]!.some((key) => relevant.has(key))))
   }
 }
 
@@ -197,18 +172,20 @@ const makeSeen = () => {
   }
 }
 
+const isEqual = (one: State, two: State | undefined): boolean =>
+  two !== undefined && one.every((value, key) => value === two[key])
+
 const pathTo = (place: Place): ReadonlyArray<number> => {
   const path: Array<ReadonlyArray<number>> = []
   for (let at: Place | undefined = place; at !== undefined; at = at.from) path.push(at.did)
   return path.reverse().flat()
 }
 
-/** Looks for a linearization until an instant of `performance.now()`. */
-export const linearize = (problem: Problem, deadline: number): Outcome => {
+const search = (problem: Problem, { before, certain }: Narrowed, deadline: number, mostPlaces: number): Outcome => {
   const { isUnique } = problem
-  const certain = narrow(problem)
-  if (certain === undefined) return { isLinearizable: false, longest: [] }
   const events = makeEvents(certain)
+
+  const isDone = new Uint8Array(certain.length)
 
   // How many of what is left require a value, and how many ask for it at all: all free ones are left for ever.
   const required = new Int32Array(problem.values.length)
@@ -234,7 +211,7 @@ export const linearize = (problem: Problem, deadline: number): Outcome => {
 
   const classes = classesOf(problem.free, (value) => asked[value]! > 0)
   const needed = certain.map(makeNeededBy(problem.keys.length, classes))
-  const mayNeedWhenPossible = needed.map((indexes) => indexes.some((index) => isEntangled(classes[index]!)))
+  const mayNeedWhenPossible = needed.map((indexes) => [...indexes].some((index) => isEntangled(classes[index]!)))
   const writtenByFree = new Set(
     classes.flatMap(({ alternatives }) => alternatives.flatMap(({ writes }) => writes.map(({ value }) => value)))
   )
@@ -268,35 +245,65 @@ export const linearize = (problem: Problem, deadline: number): Outcome => {
       return there !== value && isUnique(there) && lastBegun[there]! > ended
     })
 
-  /** Whether nothing that is free could help: it must find what is not there, and what is free does not write it. */
+  /** Whether nothing that is free could help: it must find what nothing free writes, or where nothing may be overwritten. */
   const isHopeless = (state: State, { requires }: Transition): boolean =>
-    requires.some(({ key, value }) => state[key] !== value && !writtenByFree.has(value))
+    requires.some(({ key, value }) => {
+      const there = state[key]!
+      return there !== value && (!writtenByFree.has(value) || (isUnique(there) && required[there]! > 0))
+    })
 
-  /** How an operation can be done after free ones. */
-  const waysAfterFree = (from: Place, operation: number, until: Instant): ReadonlyArray<Way> => {
+  /** What can be done of some classes, and what comes of it. */
+  const freeFrom = (at: Reached, indexes: Iterable<number>, until: Instant): ReadonlyArray<Freed> => {
+    const result: Array<Freed> = []
+    for (const index of indexes) {
+      const { alternatives, members } = classes[index]!
+      const done = at.used[index]!
+      const next = members[done]
+      if (next === undefined || next.begun > until) continue
+      for (const last of alternatives) {
+        const state = step(at.state, last, false)
+        if (state === undefined || state === at.state) continue
+        result.push({
+          index,
+          state,
+          used: at.used.with(index, done + 1),
+          did: [...at.did, next.id],
+          before: at.state,
+          last
+        })
+      }
+    }
+    return result
+  }
+
+  /** Whether an operation that led from a free one to a state leads there as well without it, or before it. */
+  const isNoUse = ({ before, last }: Freed, operation: Transition, after: State): boolean => {
+    const without = step(before, operation, true)
+    if (without === undefined) return false
+    return isEqual(without, after) || isEqual(after, step(without, last, false))
+  }
+
+  /** How an operation can be done after free ones. `free`: those that can be the first. */
+  const waysAfterFree = (
+    from: Place,
+    operation: number,
+    until: Instant,
+    free: ReadonlyArray<Freed>
+  ): ReadonlyArray<Way> => {
     const transition = certain[operation]!
-    if (needed[operation]!.length === 0 || isHopeless(from.state, transition)) return []
+    if (isHopeless(from.state, transition)) return []
     const ways: Array<Way> = []
+    const reached = free.filter(({ index }) => needed[operation]!.has(index))
     const seen = makeSeen()
-    seen.visit(String(from.state), from.used)
-    const reached: Array<Place> = [{ ...from, did: [] }]
-    for (const { did, state, used } of reached) {
-      const after = step(state, transition, true)
-      if (after !== undefined && did.length > 0) {
-        ways.push({ operation, state: after, used, did: [...did, transition.id], from })
+    for (const { state, used } of reached) seen.visit(String(state), used)
+    for (const at of reached) {
+      const after = step(at.state, transition, true)
+      if (after !== undefined && !isNoUse(at, transition, after)) {
+        ways.push({ operation, state: after, used: at.used, did: [...at.did, transition.id], from })
       }
       if (after !== undefined && !mayNeedWhenPossible[operation]) continue
-      for (const index of needed[operation]!) {
-        const { alternatives, members } = classes[index]!
-        const next = members[used[index]!]
-        if (next === undefined || next.begun > until) continue
-        for (const alternative of alternatives) {
-          const changed = step(state, alternative, false)
-          if (changed === undefined || changed === state) continue
-          const more = used.with(index, used[index]! + 1)
-          if (!seen.visit(String(changed), more))
-            reached.push({ state: changed, used: more, did: [...did, next.id], from })
-        }
+      for (const next of freeFrom(at, needed[operation]!, until)) {
+        if (!seen.visit(String(next.state), next.used)) reached.push(next)
       }
     }
     return ways
@@ -305,23 +312,27 @@ export const linearize = (problem: Problem, deadline: number): Outcome => {
   /** What can come next. */
   const waysFrom = (from: Place, operations: ReadonlyArray<number>, until: Instant): ReadonlyArray<Way> => {
     if (operations.some((operation) => isTooLate(from.state, certain[operation]!))) return []
+    const ready = operations.filter((operation) => before[operation]!.every((one) => isDone[one]))
     const ways: Array<Way> = []
-    for (const operation of operations) {
+    for (const operation of ready) {
       const state = step(from.state, certain[operation]!, true)
       if (state === undefined) continue
       const way = { operation, state, used: from.used, did: [certain[operation]!.id], from }
       if (isUnnoticed(from.state, certain[operation]!)) return [way]
       ways.push(way)
     }
-    for (const operation of operations) {
+    const free = freeFrom({ ...from, did: [] }, classes.keys(), until)
+    if (free.length === 0) return ways
+    for (const operation of ready) {
       const isPossible = ways.some((way) => way.operation === operation)
-      if (!isPossible || mayNeedWhenPossible[operation]) ways.push(...waysAfterFree(from, operation, until))
+      if (!isPossible || mayNeedWhenPossible[operation]) ways.push(...waysAfterFree(from, operation, until, free))
     }
     return ways
   }
 
   const leave = (operation: number) => {
     events.lift(operation)
+    isDone[operation] = 1
     count(certain[operation]!, -1)
     for (const { value } of certain[operation]!.requires) required[value]!--
   }
@@ -329,6 +340,7 @@ export const linearize = (problem: Problem, deadline: number): Outcome => {
   const putBack = (operation: number) => {
     for (const { value } of certain[operation]!.requires) required[value]!++
     count(certain[operation]!, 1)
+    isDone[operation] = 0
     events.unlift(operation)
   }
 
@@ -362,3 +374,18 @@ export const linearize = (problem: Problem, deadline: number): Outcome => {
   }
   return outcome(true)
 }
+
+/** More places are more than a process has memory for. */
+const mostPlaces = 4_000_000
+
+/** Looks for a linearization until an instant of `performance.now()`. */
+export const linearize = (problem: Problem, deadline: number): Outcome => {
+  const narrowed = narrow(problem)
+  return narrowed === undefined
+    ? { isLinearizable: false, longest: [] }
+    : search(problem, narrowed, deadline, mostPlaces)
+}
+
+/** How far one can come where there is no linearization, without looking everywhere. */
+export const longestOf = (problem: Problem, deadline: number): ReadonlyArray<number> =>
+  search(problem, { certain: problem.certain, before: problem.certain.map(() => []) }, deadline, 20_000).longest
