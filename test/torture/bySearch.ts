@@ -5,8 +5,8 @@
  *
  * An unknown operation may be done at any time after it began, or never. Serializable reads are not asked about.
  *
- * `search/transitions` says what a history is to the search, `search/linearize` searches, `search/shrink` makes what cannot
- * be linearized small, and `search/timeline` shows it.
+ * `search/transitions` says what a history is to the search, `search/narrow` concludes from values when things were done,
+ * `search/linearize` searches, `search/shrink` makes what cannot be linearized small, and `search/timeline` shows it.
  */
 import { groupOf, type Operation, type Step, type Violation } from "./history.ts"
 import { linearize, longestOf } from "./search/linearize.ts"

@@ -48,6 +48,16 @@ describe("porcupine and the judge by search", () => {
     }
   })
 
+  it.skipIf(go.executable === undefined)(
+    `find nothing linearizable in what is shrunk of histories that are not${noGo}`,
+    () => {
+      const shrunk = histories.flatMap(({ initial, operations }) =>
+        check(operations, { timeoutMillis: 60_000, initial }).map((one) => ({ initial, operations: one.shrunk }))
+      )
+      assert.deepStrictEqual(new Set(theirs(shrunk)), new Set(["false"]))
+    }
+  )
+
   it.skipIf(go.executable === undefined)(`say the same of thousands of histories by chance${noGo}`, () => {
     const random = makeRandom(2)
     const cases = Array.from({ length: 2000 }, () => {

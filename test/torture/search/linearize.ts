@@ -6,17 +6,19 @@
  * be done, the last is put back. Where the same operations are left and the state is the same as once before, nothing new can
  * come of it.
  *
- * Four things keep it short. Each leaves a linearization, if there is one:
+ * These keep it short. Each leaves a linearization, if there is one:
  *
+ * - Times are narrowed beforehand by what was found (`narrow`).
  * - A read that is right is done, and nothing else is tried: in any linearization from here it could come first as well. So
  *   could a write of values that nobody will ask for over others such: where it would come later, nobody would ask either.
- * - A value that somebody has yet to find is not overwritten, if it cannot be there again.
+ * - A value that somebody has yet to find is not overwritten, if it cannot be there again. Where an operation needs to
+ *   overwrite it, or to find something else, and ends before somebody who has yet to find it begins, all is in vain.
  * - Values that nobody will ask for again are all the same one (`other`).
- * - Free operations are not in the list. They are done directly before an operation that needs them. In a linearization that
- *   has one elsewhere it can be left out or be done later, as it has no end: past an operation that may be done without it
- *   and neither changes what it does nor overwrites only a part of it. What is possible after some of them is possible after
- *   fewer, so that a place counts as seen if it was, with the same state and none of them done but these. And of those that
- *   do the same, the one that began first is as good as any.
+ * - Free operations are not in the list. They are done directly before an operation that needs them, which is one that is not
+ *   possible without them, or after which they could not be done to the same effect. In a linearization that has one
+ *   elsewhere it can be left out or be done later, as it has no end; do that until there is none to move. What is possible
+ *   after some of them is possible after fewer, if the state is the same: a place counts as seen if it was, with none of them
+ *   done but these. And of those that do the same, the one that began first is as good as any.
  */
 import type { Instant } from "../history.ts"
 import { type Narrowed, narrow } from "./narrow.ts"
@@ -309,25 +311,23 @@ const search = (problem: Problem, { before, certain }: Narrowed, deadline: numbe
     return ways
   }
 
-  /** What can come next. */
-  const waysFrom = (from: Place, operations: ReadonlyArray<number>, until: Instant): ReadonlyArray<Way> => {
-    if (operations.some((operation) => isTooLate(from.state, certain[operation]!))) return []
+  /** What can come next. It goes on only where the search is at this place again, and nothing has come of the ways before. */
+  const waysFrom = function* (from: Place, operations: ReadonlyArray<number>, until: Instant): Generator<Way> {
+    if (operations.some((operation) => isTooLate(from.state, certain[operation]!))) return
     const ready = operations.filter((operation) => before[operation]!.every((one) => isDone[one]))
-    const ways: Array<Way> = []
-    for (const operation of ready) {
+    const ways = ready.flatMap((operation): ReadonlyArray<Way> => {
       const state = step(from.state, certain[operation]!, true)
-      if (state === undefined) continue
-      const way = { operation, state, used: from.used, did: [certain[operation]!.id], from }
-      if (isUnnoticed(from.state, certain[operation]!)) return [way]
-      ways.push(way)
-    }
+      return state === undefined ? [] : [{ operation, state, used: from.used, did: [certain[operation]!.id], from }]
+    })
+    const unnoticed = ways.find(({ operation }) => isUnnoticed(from.state, certain[operation]!))
+    if (unnoticed !== undefined) return yield unnoticed
+    yield* ways
     const free = freeFrom({ ...from, did: [] }, classes.keys(), until)
-    if (free.length === 0) return ways
+    if (free.length === 0) return
     for (const operation of ready) {
       const isPossible = ways.some((way) => way.operation === operation)
-      if (!isPossible || mayNeedWhenPossible[operation]) ways.push(...waysAfterFree(from, operation, until, free))
+      if (!isPossible || mayNeedWhenPossible[operation]) yield* waysAfterFree(from, operation, until, free)
     }
-    return ways
   }
 
   const leave = (operation: number) => {
@@ -351,22 +351,22 @@ const search = (problem: Problem, { before, certain }: Narrowed, deadline: numbe
     isLinearizable,
     longest: pathTo(longest.place)
   })
-  const tried: Array<{ readonly operation: number; readonly ways: ReadonlyArray<Way>; next: number }> = []
+  const tried: Array<{ readonly operation: number; readonly ways: Iterator<Way> }> = []
   let operation = -1
   while (!events.isEmpty()) {
     if (performance.now() >= deadline || seen.count() > mostPlaces) return outcome(undefined)
     // What is left follows from what may come next: all that began before the first return of these, and is none of them, is done.
     const { operations, until } = events.candidates()
     const isNew = !seen.visit(`${operations}|${place.state}`, place.used)
-    tried.push({ operation, ways: isNew ? waysFrom(place, operations, until) : [], next: 0 })
-    let last = tried.at(-1)!
-    while (last.next === last.ways.length) {
-      tried.pop()
+    tried.push({ operation, ways: isNew ? waysFrom(place, operations, until) : Iterator.from([]) })
+    let next = tried.at(-1)!.ways.next()
+    while (next.done === true) {
+      const given = tried.pop()!
       if (tried.length === 0) return outcome(false)
-      putBack(last.operation)
-      last = tried.at(-1)!
+      putBack(given.operation)
+      next = tried.at(-1)!.ways.next()
     }
-    const way = last.ways[last.next++]!
+    const way = next.value
     operation = way.operation
     leave(operation)
     place = { state: way.state.map(named), used: way.used, did: way.did, from: way.from }
