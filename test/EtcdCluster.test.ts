@@ -16,6 +16,21 @@ import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
 import { freeze, temporaryDirectory } from "./support/machine.ts"
 import { soon } from "./support/time.ts"
 
+/** The variable of the environment has this value until the scope closes. */
+const variable = (name: string, value: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const before = process.env[name]
+      process.env[name] = value
+      return before
+    }),
+    (before) =>
+      Effect.sync(() => {
+        if (before === undefined) delete process.env[name]
+        else process.env[name] = before
+      })
+  )
+
 describe("EtcdCluster", () => {
   it.live("three members elect a leader, replicate, survive its death, and take it back", () =>
     Effect.gen(function* () {
@@ -98,6 +113,22 @@ describe("EtcdCluster", () => {
       rmSync(join(dataDir, "node1.etcd"), { recursive: true })
       assert.include(yield* refusal({}), "does not have node1.etcd")
       assert.deepStrictEqual(readdirSync(dataDir), ["node0.etcd", "node2.etcd"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("whose members are on Unix sockets needs no proxy, though the environment names one", () =>
+    Effect.gen(function* () {
+      for (const name of ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"]) {
+        yield* variable(name, "http://127.0.0.1:9")
+      }
+      for (const name of ["NO_PROXY", "no_proxy"]) yield* variable(name, "")
+      const { endpoints, members } = yield* EtcdCluster.ephemeral({ log: false })
+      yield* Effect.provide(EtcdKv.put("a", "1"), EtcdLayer.connect({ endpoints }))
+      for (const node of members) {
+        // It asks the others whether it may answer.
+        const read = Effect.provide(EtcdKv.getString("a"), EtcdLayer.connect({ endpoints: node.endpoints }))
+        assert.deepStrictEqual(yield* read, Option.some("1"))
+      }
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

@@ -58,7 +58,7 @@ import type * as EtcdError from "../EtcdError.ts"
 import * as EtcdLayer from "../EtcdLayer.ts"
 import * as EtcdMaintenance from "../EtcdMaintenance.ts"
 import type * as EtcdProcess from "../EtcdProcess.ts"
-import * as EtcdProcessError from "../EtcdProcessError.ts"
+import type * as EtcdProcessError from "../EtcdProcessError.ts"
 import * as Active from "../internal/faults/active.ts"
 import * as Disk from "../internal/faults/disk.ts"
 import * as Networked from "../internal/faults/networked.ts"
@@ -312,10 +312,6 @@ const wordFor = (given: unknown): string =>
   typeof given === "string" || !Checks.isObject(given) || typeof given.name !== "string"
     ? Checks.show(given)
     : `such ${given.name}`
-
-const closed = EtcdProcessError.make(
-  new EtcdProcessError.Stopped({ message: "The scope of the cluster is closed: its members do not come back." })
-)
 
 /** The party of those who use the endpoints of the cluster. */
 const everybody = "clients"
@@ -639,7 +635,7 @@ export const make = (
       restoreDisk,
       heal,
       active: all,
-      awaitHealthy: Effect.raceFirst(healthy, Effect.andThen(awaitClosed, Effect.fail(closed)))
+      awaitHealthy: Effect.raceFirst(healthy, Effect.andThen(awaitClosed, Effect.fail(Processes.closed)))
     }
   })
 

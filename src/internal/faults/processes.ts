@@ -13,7 +13,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Node } from "../../EtcdProcess.ts"
-import type { EtcdProcessError } from "../../EtcdProcessError.ts"
+import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Time from "../time.ts"
 
 /** It makes no sense to do this to a member now. */
@@ -30,6 +30,11 @@ const refuse = (why: string) => Effect.fail(new NotNow({ why }))
 const restMillis = 1000
 
 const notRunning = "does not run"
+
+/** To who waits for a member when the cluster is closed. */
+export const closed = EtcdProcessError.make(
+  new EtcdProcessError.Stopped({ message: "The scope of the cluster is closed: its members do not come back." })
+)
 
 /** The process of a member. */
 const pidOf = (node: Node): Effect.Effect<number, NotNow> =>
@@ -54,13 +59,13 @@ export interface Processes {
    */
   readonly comingBack: (node: Node) => Effect.Effect<void>
   /** Kills it and starts it again, and waits until it serves. */
-  readonly restart: (node: Node) => Effect.Effect<void, NotNow | EtcdProcessError>
+  readonly restart: (node: Node) => Effect.Effect<void, NotNow | EtcdProcessError.EtcdProcessError>
   /** Lets the process stand still until it is let go on, which is what it answers. */
   readonly pause: (node: Node) => Effect.Effect<Effect.Effect<void>, NotNow>
   /** Lets whatever process the member has stand still for a share of each period, for as long as the fiber runs. */
   readonly stall: (node: Node, stillMillis: number, goingMillis: number) => Effect.Effect<never>
   /** Waits for all that were let come back. Fails with why one could not. */
-  readonly back: Effect.Effect<void, EtcdProcessError>
+  readonly back: Effect.Effect<void, EtcdProcessError.EtcdProcessError>
 }
 
 /** `scope`: that of the members. */
@@ -69,7 +74,7 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
   const down = new Map<Node, number>()
   const still = new Map<number, number>()
   const paused = new Map<number, number>()
-  const starts = new Map<Node, Fiber.Fiber<void, EtcdProcessError>>()
+  const starts = new Map<Node, Fiber.Fiber<void, EtcdProcessError.EtcdProcessError>>()
 
   const add = <K>(counts: Map<K, number>, key: K, by: 1 | -1): number => {
     const count = (counts.get(key) ?? 0) + by
@@ -137,7 +142,8 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
       Effect.uninterruptibleMask((restore) =>
         killed(node).pipe(
           Effect.andThen(startAgain(node)),
-          Effect.flatMap((start) => restore(Fiber.join(start)))
+          Effect.flatMap((start) => restore(Fiber.await(start))),
+          Effect.flatMap((exit) => (Exit.hasInterrupts(exit) ? Effect.fail(closed) : exit))
         )
       ),
     pause: (node) =>
@@ -163,7 +169,7 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
           Effect.gen(function* () {
             const exit = yield* Fiber.await(fiber)
             if (starts.get(node) === fiber) starts.delete(node)
-            if (Exit.isFailure(exit) && (yield* isMissing(node))) yield* exit
+            if (!Exit.hasInterrupts(exit) && (yield* isMissing(node))) yield* exit
           }),
         { discard: true }
       )
