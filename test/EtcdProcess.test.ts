@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process"
-import { existsSync, statSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { dirname, join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -408,6 +408,42 @@ describe("EtcdProcess", () => {
       )
       const last = Option.getOrThrow(yield* Fiber.join(late))
       assert.strictEqual(last._tag, "Missed")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("its environment is this process's and what is given, without a proxy that it is not given", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporary
+      const real = process.env.ETCD_BINARY ?? String(execFileSync("sh", ["-c", "command -v etcd"])).trim()
+      const binary = join(directory, "etcd")
+      const seen = () => readFileSync(join(directory, "seen"), "utf8")
+      writeFileSync(binary, `#!/bin/sh\necho "$MARK $HTTP_PROXY" > ${directory}/seen\nexec '${real}' "$@"\n`, {
+        mode: 0o755
+      })
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const before = process.env.HTTP_PROXY
+          process.env.HTTP_PROXY = "http://127.0.0.1:9"
+          return before
+        }),
+        (before) =>
+          Effect.sync(() => {
+            if (before === undefined) delete process.env.HTTP_PROXY
+            else process.env.HTTP_PROXY = before
+          })
+      )
+      const peers = { listenPeerUrls: "unix://peer.sock:0", initialAdvertisePeerUrls: "unix://peer.sock:0" }
+      const onSockets = { name: "a", ...peers, initialCluster: { a: "unix://peer.sock:0" } }
+      const run = (environment: Record<string, string>) =>
+        Effect.scoped(EtcdProcess.ephemeral(onSockets, { ...quiet, binary, environment }))
+      yield* run({ MARK: "given" })
+      assert.strictEqual(seen(), "given \n")
+      yield* run({ MARK: "given", HTTP_PROXY: "http://127.0.0.1:10" })
+      assert.strictEqual(seen(), "given http://127.0.0.1:10\n")
+      assert.strictEqual(
+        (yield* reasonOf(EtcdProcess.ephemeral({}, { environment: { ETCD_NAME: "a" } })))._tag,
+        "InvalidConfig"
+      )
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

@@ -568,23 +568,25 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
       const [one, two] = cluster.members as unknown as [Node, Node]
       const app = yield* faults.client("app")
       const { kv } = yield* at(app)
-      yield* kv.getString("key")
-      const count = () => process.getActiveResourcesInfo().length
-      const before = count()
-      for (let round = 0; round < 20; round++) {
-        yield* Effect.gen(function* () {
+      const round = (mode: "hang" | "cut") =>
+        Effect.gen(function* () {
           yield* faults.slow(app, two, { delay: "1 hour" })
           yield* faults.block(app, one)
-          yield* faults.isolate(one, { mode: round % 2 === 0 ? "cut" : "hang" })
+          yield* faults.isolate(one, { mode })
           yield* faults.pause(two)
           yield* faults.stall(two)
           yield* faults.client("guest")
           yield* Effect.ignore(kv.getString("key", { deadline: "2 millis" }))
         }).pipe(Effect.scoped)
-      }
+      const rounds = Effect.andThen(round("hang"), round("cut"))
+      const counted = () => process.getActiveResourcesInfo().length
+      yield* rounds
+      yield* soon(faults.awaitHealthy)
+      const before = counted()
+      yield* Effect.repeat(rounds, { times: 9 })
       yield* soon(faults.awaitHealthy)
       // How many connections members have to each other varies by some.
-      yield* soon(until(() => count() < before + 15))
+      yield* soon(until(() => counted() < before + 20))
     }).pipe(Effect.scoped)
   )
 })
