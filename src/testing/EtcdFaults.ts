@@ -215,7 +215,8 @@ export interface DiskCopy {
 export interface Faults {
   /**
    * The cluster. Its `endpoints` lead through the network; those of a member itself (`cluster.members[0].endpoints`) go
-   * around it, for a test that looks at what nobody is to disturb.
+   * around it, for a test that looks at what nobody is to disturb. A leader that is cut off leads as far as it knows, until
+   * it has not heard from a majority for an election timeout: `awaitLeader` may name it until then.
    */
   readonly cluster: EtcdCluster.Cluster
   /** Where the party `clients` reaches the members. */
@@ -576,7 +577,9 @@ export const make = (
     const setAlarm = (member: EtcdProcess.Node) =>
       Effect.suspend(() => {
         const alarm: EtcdMaintenance.Alarm = { memberId: member.id, type: "NoSpace" }
-        return alarms.get(member)! > 0 ? maintenance.armAlarm(alarm) : maintenance.disarmAlarm(alarm)
+        return alarms.get(member)! > 0
+          ? maintenance.armAlarm(alarm)
+          : maintenance.disarmAlarm(alarm, { deadline: "1 second" })
       }).pipe(setting.withPermit)
 
     const noSpace: Faults["noSpace"] = (given) =>
@@ -722,7 +725,7 @@ export const kill = (member: Member): Effect.Effect<void, FaultRefused, Scope.Sc
 
 /**
  * Stops a member as its owner would: a leader hands over first. It is started again when the scope closes; that is not
- * waited for. Refused where it does not run, or stands still.
+ * waited for. Refused where it does not run, or is paused.
  *
  * @category processes
  * @since 0.1.0
@@ -731,7 +734,8 @@ export const stop = (member: Member): Effect.Effect<void, FaultRefused, Scope.Sc
   EtcdFaults.use((faults) => faults.stop(member))
 
 /**
- * Kills a member, starts it again, and waits until it serves. Refused where it does not run.
+ * Kills a member, starts it again, and waits until it serves. Interrupted, it is not waited for. Refused where it does not
+ * run.
  *
  * @category processes
  * @since 0.1.0
@@ -772,7 +776,7 @@ export const stall = (
 /**
  * Cuts groups of parties off from each other until the scope closes. Who is in no group reaches all, and is reached by all:
  * clients that are not named, too. Refused where there are less than two groups, one of them has nobody, or somebody is in
- * two of them.
+ * two of them; and, as are all faults of the network, where none of them calls another, since clients call only members.
  *
  * @category network
  * @since 0.1.0
@@ -827,8 +831,9 @@ export const slow = (
 
 /**
  * Lets the cluster refuse writes with `NoSpace` until the scope closes, as if the quota of a member were exceeded: its alarm
- * is raised, and disarmed. Deleting goes on. A quota that is exceeded in fact (`config: { quotaBackendBytes }`) stays until
- * somebody makes room.
+ * is raised, and disarmed. Deleting goes on. Where there is no majority that could take note of the end, it is waited for
+ * for a second, and then tried in the background. A quota that is exceeded in fact (`config: { quotaBackendBytes }`) stays
+ * until somebody makes room.
  *
  * @category disks
  * @since 0.1.0
@@ -939,8 +944,10 @@ export const restoreDisk = (
 export const heal: Effect.Effect<void, never, EtcdFaults> = EtcdFaults.use((faults) => faults.heal)
 
 /**
- * Waits until every member runs, serves, and names the same leader as the others, as long as that takes. Fails with why a
- * member could not be started again.
+ * Waits until every member runs, serves, and names the same leader as the others, and there is no alarm, as long as that
+ * takes: where a fault that is on keeps them from it, until that is over. What clients reach of them is not looked at, nor is
+ * how much of the log a member has. Fails with why a member could not be started again, and with `Stopped` where the cluster
+ * is closed.
  *
  * @category recovery
  * @since 0.1.0

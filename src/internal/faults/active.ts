@@ -33,7 +33,8 @@ export interface Active<Refused> {
   readonly all: Effect.Effect<ReadonlyArray<string>>
 }
 
-const say = (what: string) => Effect.logInfo(`fault: ${what}`)
+/** A logger of the program's that fails is no reason to stop. */
+const say = (what: string) => Effect.ignoreCause(Effect.logInfo(`fault: ${what}`))
 
 export const make = <Refused>(refuse: Refuse<Refused>): Active<Refused> => {
   const faults = new Set<Fault>()
