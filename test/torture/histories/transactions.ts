@@ -37,6 +37,14 @@ export const transactions = [
     "a 0-9 cas x 1 2 ok | b 0-9 cas x 2 1 ok | c 10-11 get x 2",
     { x: "1" }
   ),
+  right(
+    "a put that nobody finds takes long, and is why a cas failed",
+    "a 0-1 put x 5 | o 2-9 put x 6 | b 3-4 put x 1 | c 5-6 cas x 1 2 no"
+  ),
+  wrong(
+    "a put that nobody finds is over too early to be why a cas failed",
+    "a 0-1 put x 5 | o 2-2.5 put x 6 | b 3-4 put x 1 | c 5-6 cas x 1 2 no"
+  ),
   wrong("an increment is lost", "a 0-1 put x 1 | b 2-3 cas x 1 2 ok | c 4-5 cas x 1 3 ok"),
   wrong(
     "an update is lost between a get and a put of the same transaction",

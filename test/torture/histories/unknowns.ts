@@ -69,6 +69,14 @@ export const unknowns = [
     "of two unknown deletes the one that began first is done first",
     "a 0-1 put x 1 | b 2-3? del x | c 4-5 get x - | a 6-7 put x 2 | d 8-9? del x | c 10-11 get x -"
   ),
+  right(
+    "an unknown delete is not spent on a create that may come first, as a get needs it",
+    "w 0-5 put x 1 | g 1-5 cas x - 3 ok | u 0-1? del x | r 6-7 get x -"
+  ),
+  wrong(
+    "an unknown delete is spent on a create that comes second, and a get needs it",
+    "w 0-1 put x 1 | g 2-5 cas x - 3 ok | u 0-1? del x | r 6-7 get x -"
+  ),
   right("an unknown get says nothing", "a 0-1 put x 1 | b 2-3? get x | c 4-5 get x 1"),
   right("an unknown serializable get says nothing", "a 0-1 put x 1 | b 2-3? stale get x | c 4-5 get x 1"),
   right("a history of unknown operations only", "a 0-1? put x 1 | b 0-1? del x | c 0-? cas x 1 2"),
