@@ -500,6 +500,7 @@ describe("what makes no sense", () => {
       // etcd's own options have a table, and tests of it.
       "EtcdConfig.EtcdOptions",
       // Belong to a cluster that runs, which a unit test has not.
+      "EtcdFaults.Options",
       "EtcdFaults.PartitionOptions",
       "EtcdFaults.SlowOptions",
       "EtcdFaults.StallOptions",

@@ -2,7 +2,7 @@
  * Faults on demand: a cluster for tests, whose processes, network, clocks and disks go wrong when a test wants it, and are
  * well again when the scope of the fault closes.
  *
- * Neither root nor another program is needed. The members run as `EtcdCluster.ephemeral` has them, and all that they say to
+ * Neither root nor another program is needed (a disk that can be full takes `unshare`, see {@link canFillDisk}). The members run as `EtcdCluster.ephemeral` has them, and all that they say to
  * each other, and all that clients say to them, passes through this process, which can hold it up. Everything acts on a real
  * etcd, and what etcd then does is its own.
  *
@@ -20,6 +20,7 @@
  * | {@link block} | one does not hear of another, which hears of it | what was sent arrives |
  * | {@link slow} | what parties say to each other is late, or slow | |
  * | {@link noSpace} | writes are refused as if a quota were exceeded | they are not |
+ * | {@link fillDisk} | there is no room left | there is, and a member that has ended for it is started again |
  * | {@link flipBytes} | a member that is stopped has other bytes in its data | they are as they were, unless it has served |
  * | {@link tearWal} | it lacks the end of its write-ahead log | it has it again, unless it has served |
  * | {@link restoreDisk} | it has the data that it had before ({@link saveDisk}) | it has the newer ones, unless it has served |
@@ -61,12 +62,14 @@ import type * as EtcdProcess from "../EtcdProcess.ts"
 import type * as EtcdProcessError from "../EtcdProcessError.ts"
 import * as Active from "../internal/faults/active.ts"
 import * as Disk from "../internal/faults/disk.ts"
+import * as Mounts from "../internal/faults/mounts.ts"
 import * as Networked from "../internal/faults/networked.ts"
 import * as Processes from "../internal/faults/processes.ts"
 import * as Rules from "../internal/faults/rules.ts"
 import { machine } from "../internal/layers.ts"
 import * as Checks from "../internal/options.ts"
 import * as Members from "../internal/process/cluster.ts"
+import * as ProcessOptions from "../internal/process/options.ts"
 import * as Time from "../internal/time.ts"
 
 /**
@@ -168,6 +171,21 @@ export interface ClientOptions {
 }
 
 /**
+ * What a cluster that can go wrong is made of.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options extends EtcdCluster.Options {
+  /**
+   * Gives each member a disk of its own of so much room, "128 MiB" at least, which {@link fillDisk} can fill. It is in
+   * memory, of which etcd takes 128 MB at once, for its log. It goes with the cluster. Fails with `InvalidConfig` where
+   * {@link canFillDisk} says no. Default: members have their data in the usual place for temporary files.
+   */
+  readonly disks?: ByteSize.Input | undefined
+}
+
+/**
  * Which bytes of a member's data are flipped.
  *
  * @category options
@@ -245,6 +263,7 @@ export interface Faults {
     options: SlowOptions
   ) => Effect.Effect<void, FaultRefused, Scope.Scope>
   readonly noSpace: (member: Member) => Effect.Effect<void, FaultRefused | EtcdError.EtcdError, Scope.Scope>
+  readonly fillDisk: (member: Member) => Effect.Effect<void, FaultRefused, Scope.Scope>
   readonly flipBytes: (member: Member, options: FlipOptions) => Effect.Effect<void, FaultRefused, Scope.Scope>
   readonly tearWal: (member: Member, options?: TearOptions) => Effect.Effect<void, FaultRefused, Scope.Scope>
   readonly saveDisk: (member: Member) => Effect.Effect<DiskCopy, FaultRefused, Scope.Scope>
@@ -279,6 +298,27 @@ const ofStall: Checks.Checks<StallOptions> = {
   },
   period: Checks.timeToLive
 }
+
+/**
+ * etcd allocates the first file of its log whole, and the next one: 64,000,000 bytes each. Where there is no room for the
+ * next one it does without it, but it takes what is left for a moment, in which nothing else can be written.
+ */
+const smallestDisk = 128 * 1024 * 1024
+
+const ofDisks: Checks.Checks<Pick<Options, "disks">> = {
+  disks: {
+    accepts: (value) => {
+      const bytes = Checks.bytesOf(value)
+      return bytes !== undefined && bytes >= smallestDisk && bytes !== Number.POSITIVE_INFINITY
+    },
+    due: 'a size of at least "128 MiB", such as "160 MiB"'
+  }
+}
+
+const noDataDir = ProcessOptions.refused(
+  "dataDir",
+  "EtcdFaults: members with disks of their own have their data there, and not in dataDir. Give one of the two."
+)
 
 const ofFlip: Checks.Checks<FlipOptions> = {
   where: Checks.oneOf("db", "wal"),
@@ -332,7 +372,7 @@ const everybody = "clients"
  * @since 0.1.0
  */
 export const make = (
-  options: EtcdCluster.Options = {}
+  options: Options = {}
 ): Effect.Effect<
   Faults,
   EtcdProcessError.EtcdProcessError,
@@ -340,7 +380,11 @@ export const make = (
 > =>
   Effect.gen(function* () {
     const time = yield* Time.Time
-    const { cluster, network, runDirectory } = yield* Networked.start(options)
+    const { disks: wanted, ...ofCluster } = options
+    yield* ProcessOptions.check("EtcdFaults", ofDisks, { disks: wanted })
+    if (wanted !== undefined && options.dataDir !== undefined) return yield* Effect.fail(noDataDir)
+    const bytes = wanted === undefined ? undefined : Checks.bytesOf(wanted)
+    const { cluster, disks, network, runDirectory } = yield* Networked.start(ofCluster, bytes)
     const scope = yield* Scope.fork(yield* Effect.scope)
     const processes = Processes.make(scope, time)
 
@@ -523,7 +567,12 @@ export const make = (
 
     // ── disks ──
 
-    const disk = yield* Disk.make(processes, { runDirectory, reach: (path) => path, scope, time })
+    const disk = yield* Disk.make(processes, { runDirectory, disks, scope, time })
+
+    const fillDisk: Faults["fillDisk"] = (given) =>
+      Effect.flatMap(memberOf("fillDisk", given), (member) =>
+        begin("fillDisk", member.name, disk.fill(member).pipe(orRefuse("fillDisk", member)))
+      )
 
     const flipBytes: Faults["flipBytes"] = (given, options) =>
       Effect.gen(function* () {
@@ -632,6 +681,7 @@ export const make = (
       block,
       slow,
       noSpace,
+      fillDisk,
       flipBytes,
       tearWal,
       saveDisk,
@@ -671,7 +721,7 @@ export const make = (
  * @since 0.1.0
  */
 export const layer = (
-  options: EtcdCluster.Options = {}
+  options: Options = {}
 ): Layer.Layer<
   EtcdFaults | EtcdCluster.EtcdCluster | EtcdLayer.Services,
   EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
@@ -844,13 +894,59 @@ export const noSpace = (
   EtcdFaults.use((faults) => faults.noSpace(member))
 
 /**
+ * Whether members can have disks of their own here: the option `disks` of {@link make}. That takes Linux, with `unshare` and
+ * `nsenter` (util-linux), and a user who may make namespaces; it takes no root. It is tried.
+ *
+ * @example
+ * ```ts
+ * import { Console, Effect } from "effect"
+ * import { EtcdCluster, EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const program = Effect.scoped(
+ *   Effect.gen(function*() {
+ *     const { members: [member] } = yield* EtcdCluster.EtcdCluster
+ *     yield* EtcdFaults.fillDisk(member)
+ *     yield* EtcdKv.put("hello", "world".repeat(100_000))
+ *     yield* Console.log(yield* member.exit)
+ *   })
+ * ).pipe(Effect.andThen(EtcdFaults.awaitHealthy))
+ *
+ * const withDisks = program.pipe(Effect.provide(EtcdFaults.layer({ disks: "160 MiB" })))
+ *
+ * Effect.if(EtcdFaults.canFillDisk, {
+ *   onTrue: () => withDisks,
+ *   onFalse: () => Console.log("skipped: no disks of their own on this machine")
+ * })
+ * ```
+ *
+ * @category disks
+ * @since 0.1.0
+ */
+export const canFillDisk: Effect.Effect<boolean> = Effect.provide(Mounts.canMount, machine)
+
+/**
+ * Fills the disk of a member, until the scope closes. Refused where the cluster was made without the option `disks`.
+ *
+ * etcd notices when it writes where it has not written before: not in its log, which is allocated, but in its database, with
+ * what does not fit between what was removed (some 100 kB do). Then it ends at once, with `no space left on device`, and does
+ * so again where it is started. When the scope closes it is started again, also where that happens in that moment; a member
+ * that was stopped by hand is not.
+ *
+ * @category disks
+ * @since 0.1.0
+ */
+export const fillDisk = (member: Member): Effect.Effect<void, FaultRefused, Scope.Scope | EtcdFaults> =>
+  EtcdFaults.use((faults) => faults.fillDisk(member))
+
+/**
  * Flips bytes of a member's data at places that are in use. Refused where it runs: what is on a disk changes while nobody
  * looks.
  *
- * In the log a checksum vouches for every one of them: etcd reads it as it starts, and does not (`DataDirCorrupt`). Of the
- * database no checksum vouches for any. A flip may be found as etcd starts (`DataDirCorrupt`), or when it comes to the place,
- * at which it panics; or in a value by nobody, who then reads it from this member (a linearizable read, too). Many flips
- * (`count: 100`) are found.
+ * In the log a checksum vouches for every one of them: etcd reads it as it starts, and does not start (`DataDirCorrupt`). In
+ * the database none vouches for any. A flip may be found as etcd starts (`DataDirCorrupt`), or when it comes to the place, at
+ * which it panics; or, in a value, by nobody: then another value is read from this member, by a linearizable read, too. The
+ * more bytes are flipped, the sooner it is found; etcd 3.4 looks at less of it as it starts.
  *
  * When the scope closes the data are put back as they were, where the member has not served since; it is stopped for that if
  * it is starting, and is started again where a fault had stopped it. If it has served, it has made something of what it

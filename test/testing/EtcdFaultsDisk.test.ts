@@ -1,7 +1,12 @@
-import { assert, describe, layer } from "@effect/vitest"
+import { existsSync, readdirSync, readlinkSync } from "node:fs"
+import { dirname } from "node:path"
+import process from "node:process"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as EtcdCluster from "../../src/EtcdCluster.ts"
@@ -9,7 +14,8 @@ import * as EtcdKv from "../../src/EtcdKv.ts"
 import type { Node } from "../../src/EtcdProcess.ts"
 import * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
 import { reasonOf } from "../support/effects.ts"
-import { startAgain } from "../support/machine.ts"
+import { host } from "../support/host.ts"
+import { isAlive, standing, startAgain, until } from "../support/machine.ts"
 
 /** A member that does not lead. */
 const aFollower = Effect.gen(function* () {
@@ -31,6 +37,21 @@ const put = (key: string, value: string) =>
 const some = "x".repeat(1000)
 
 const putSome = (key: string) => Effect.forEach([1, 2, 3, 4, 5], (n) => put(`${key}/${n}`, some), { discard: true })
+
+/** Where neither `unshare` nor another program is found. */
+const withoutPrograms = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => process.env.PATH),
+    () =>
+      Effect.suspend(() => {
+        process.env.PATH = "/no/such/directory"
+        return effect
+      }),
+    (path) =>
+      Effect.sync(() => {
+        process.env.PATH = path
+      })
+  )
 
 const whyRefused = <A, R>(effect: Effect.Effect<A, EtcdFaults.FaultRefused, R>) =>
   Effect.map(Effect.flip(effect), ({ message }) => message)
@@ -150,6 +171,7 @@ describe("A disk of a cluster", () => {
         ]) {
           assert.match(yield* whyRefused(fault), /node0 runs: stop it first, or kill it\.$/)
         }
+        assert.match(yield* whyRefused(EtcdFaults.fillDisk(member)), /node0 has no disk of its own/)
         yield* EtcdFaults.kill(member)
         assert.match(yield* whyRefused(EtcdFaults.restoreDisk(member, copy)), /cannot be read or written/)
         assert.match(yield* whyRefused(EtcdFaults.restoreDisk(other!, copy)), /the copy is of node0/)
@@ -218,4 +240,84 @@ describe("A disk of a cluster", () => {
       }).pipe(Effect.scoped)
     )
   })
+
+  it.live("is none of its own where nobody has asked for one", () =>
+    Effect.gen(function* () {
+      const fails = (options: EtcdFaults.Options) =>
+        reasonOf(Effect.scoped(Effect.provide(EtcdFaults.make(options), NodeServices.layer)))
+      for (const disks of ["127 MiB", Number.POSITIVE_INFINITY, "large" as never] as const) {
+        assert.strictEqual((yield* fails({ disks }))._tag, "InvalidConfig")
+      }
+      assert.match((yield* fails({ disks: "144 MiB", dataDir: "somewhere" })).message, /Give one of the two/)
+      const reason = yield* withoutPrograms(fails({ disks: "144 MiB" }))
+      assert.strictEqual(reason._tag, "InvalidConfig")
+      assert.match(reason.message, /disks of their own here/)
+      assert.isFalse(yield* withoutPrograms(EtcdFaults.canFillDisk))
+    })
+  )
+
+  it.live("that is full ends etcd, and has its data when there is room again", ({ skip }) =>
+    Effect.gen(function* () {
+      if (!(yield* EtcdFaults.canFillDisk)) skip("users cannot mount disks of their own here")
+      yield* Effect.gen(function* () {
+        const { members } = yield* EtcdCluster.EtcdCluster
+        const member = yield* aFollower
+        // What it has outlives it.
+        yield* put("full", "before")
+        yield* EtcdFaults.restart(member)
+        assert.deepStrictEqual(yield* hasItself(member, "full"), Option.some("before"))
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* EtcdFaults.fillDisk(member)
+            const filling = Effect.forever(put("full", "x".repeat(200_000)))
+            assert.notStrictEqual((yield* Effect.raceFirst(member.exit, filling)).code, 0)
+            assert.include((yield* reasonOf(member.start)).message, "no space left on device")
+            yield* put("full", "without it")
+          })
+        )
+        yield* EtcdFaults.awaitHealthy
+        yield* Effect.repeat(hasItself(member, "full"), { until: Option.contains("without it") })
+        // It is the process itself that is stopped and killed.
+        const pid = Option.getOrThrow(yield* member.pid)
+        yield* Effect.scoped(Effect.andThen(EtcdFaults.pause(member), standing(pid)))
+        yield* Effect.scoped(EtcdFaults.kill(member))
+        assert.isFalse(isAlive(pid))
+        yield* EtcdFaults.awaitHealthy
+        // Its data can be harmed as any other's.
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* EtcdFaults.kill(member)
+            yield* EtcdFaults.flipBytes(member, { where: "wal" })
+            assert.strictEqual((yield* reasonOf(member.start))._tag, "DataDirCorrupt")
+          })
+        )
+        yield* EtcdFaults.awaitHealthy
+        assert.strictEqual(members.length, 3)
+      }).pipe(Effect.scoped, Effect.provide(EtcdFaults.layer({ disks: "144 MiB" })))
+    })
+  )
+
+  it.live("goes with a host that dies", ({ skip }) =>
+    Effect.gen(function* () {
+      if (!(yield* EtcdFaults.canFillDisk)) skip("users cannot mount disks of their own here")
+      const { kill, said } = yield* host(`
+        const { EtcdFaults } = yield* Effect.promise(() => import("effect-etcd/testing"))
+        const faults = yield* EtcdFaults.make({ size: 1, disks: "144 MiB" })
+        const [member] = faults.cluster.members
+        yield* faults.fillDisk(member)
+        say({ directory: member.config.dataDir, pid: yield* pidOf(member) })
+      `)
+      const namespaceOf = (pid: string) => readlinkSync(`/proc/${pid}/ns/mnt`)
+      const own = namespaceOf(said.pid)
+      const isWithin = (pid: string) =>
+        Result.getOrElse(
+          Result.try(() => namespaceOf(pid) === own),
+          () => false
+        )
+      const holders = () => readdirSync("/proc").filter((name) => /^\d+$/.test(name) && isWithin(name))
+      assert.isAtLeast(holders().length, 2)
+      yield* kill
+      yield* until(() => holders().length === 0 && !existsSync(dirname(said.directory)))
+    }).pipe(Effect.scoped)
+  )
 })

@@ -20,6 +20,7 @@ import type { Node } from "../../EtcdProcess.ts"
 import * as Time from "../time.ts"
 import * as Bolt from "./bolt.ts"
 import * as Copies from "./copies.ts"
+import type * as Mounts from "./mounts.ts"
 import * as Processes from "./processes.ts"
 import * as Wal from "./wal.ts"
 
@@ -27,6 +28,8 @@ import * as Wal from "./wal.ts"
 export type Where = "db" | "wal"
 
 export interface Disk {
+  /** Fills the disk of a member. */
+  readonly fill: (node: Node) => Effect.Effect<Effect.Effect<void>, Processes.NotNow>
   /** Flips bytes of a member that is stopped. Answers what takes it back, as the next ones do. */
   readonly flip: (
     node: Node,
@@ -52,6 +55,8 @@ const orRefuse = <A, R>(effect: Effect.Effect<A, PlatformError.PlatformError | P
   )
 
 const inverted = 0xff
+
+const fillBytes = 1024 * 1024
 
 /** Where the nth of all bytes in the spans is. */
 const placeOf = (spans: ReadonlyArray<Bolt.Span>, nth: number): number => {
@@ -81,6 +86,16 @@ const write = (fs: FileSystem.FileSystem, path: string, bytes: ReadonlyArray<rea
     }
   }).pipe(Effect.scoped)
 
+/** Makes a file longer until there is no more room. */
+const fillUp = (fs: FileSystem.FileSystem, path: string) =>
+  Effect.gen(function* () {
+    const file = yield* fs.open(path, { flag: "a", mode: 0o600 })
+    const block = new Uint8Array(fillBytes)
+    const error = yield* Effect.flip(Effect.forever(file.writeAll(block)))
+    const cause = error.reason.cause as NodeJS.ErrnoException | undefined
+    if (cause?.code !== "ENOSPC") yield* Effect.fail(error)
+  }).pipe(Effect.scoped)
+
 /** The state of each thread of a process; of none where the system does not tell. */
 const threadStates = (fs: FileSystem.FileSystem, pid: number) =>
   Effect.flatMap(fs.readDirectory(`/proc/${pid}/task`), (threads) =>
@@ -105,25 +120,29 @@ const awaitStandstill = (fs: FileSystem.FileSystem, time: Time.Time, node: Node)
   )
 
 /**
- * `runDirectory`: where copies may lie. `reach`: how this process comes to a directory of a member. `scope`: that of the
- * members.
+ * `runDirectory`: where copies may lie. `scope`: that of the members.
  */
 export const make = (
   processes: Processes.Processes,
   options: {
     readonly runDirectory: string
-    readonly reach: (path: string) => string
+    /** Where members have disks of their own. */
+    readonly disks: Mounts.Mounts | undefined
     readonly scope: Scope.Scope
     readonly time: Time.Time
   }
 ): Effect.Effect<Disk, never, FileSystem.FileSystem> =>
   Effect.gen(function* () {
-    const { reach, runDirectory, scope, time } = options
+    const { disks, runDirectory, scope, time } = options
     const fs = yield* FileSystem.FileSystem
     let copies = 0
+    /** How many want a disk to be full. */
+    const full = new Map<Node, number>()
+
+    const directoryOf = ({ config: { dataDir } }: Node): string => disks?.reach(dataDir) ?? dataDir
 
     /** All that etcd keeps is in one directory below the data directory. */
-    const dataOf = (node: Node): string => `${reach(node.config.dataDir)}/member`
+    const dataOf = (node: Node): string => `${directoryOf(node)}/member`
 
     const remove = (directory: string) => Effect.ignore(fs.remove(directory, { recursive: true, force: true }))
 
@@ -171,7 +190,25 @@ export const make = (
         return name === undefined ? refuse("has no write-ahead log") : Effect.succeed(`${data}/wal/${name}`)
       })
 
+    const fill = (node: Node) =>
+      Effect.gen(function* () {
+        if (disks === undefined) {
+          yield* refuse(
+            "has no disk of its own: give the cluster the option disks, as where canFillDisk says that it can"
+          )
+        }
+        const filling = `${directoryOf(node)}/filling`
+        yield* fillUp(fs, filling)
+        full.set(node, (full.get(node) ?? 0) + 1)
+        const revive = yield* processes.reviving(node)
+        return Effect.suspend(() => {
+          full.set(node, full.get(node)! - 1)
+          return full.get(node) === 0 ? Effect.andThen(remove(filling), revive) : Effect.void
+        })
+      }).pipe(orRefuse)
+
     return {
+      fill,
       flip: (node, where, count, seed) =>
         tamper(node, (data) =>
           Effect.gen(function* () {

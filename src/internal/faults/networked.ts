@@ -5,7 +5,7 @@
  */
 import type * as net from "node:net"
 import * as Effect from "effect/Effect"
-import type * as FileSystem from "effect/FileSystem"
+import * as FileSystem from "effect/FileSystem"
 import type * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
@@ -14,13 +14,17 @@ import type { EtcdOptions } from "../../EtcdConfig.ts"
 import * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Members from "../process/cluster.ts"
+import * as ProcessOptions from "../process/options.ts"
 import * as Sockets from "../process/sockets.ts"
+import * as Mounts from "./mounts.ts"
 import * as Network from "./network.ts"
 
 export interface Networked {
   readonly cluster: EtcdCluster.Cluster
   readonly network: Network.Network
   readonly runDirectory: string
+  /** Where the members have disks of their own. */
+  readonly disks: Mounts.Mounts | undefined
 }
 
 /** Where members listen for each other, and where their ways out are. */
@@ -84,8 +88,26 @@ const calling = (wayOut: string): Readonly<Record<string, string>> => ({
   REQUEST_METHOD: ""
 })
 
+/** Disks for all members, each below its data directory. */
+const makeDisks = ({ names, runDirectory }: Members.Home, bytes: number) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const directories = names.map((name) => `${runDirectory}/${name}.etcd`)
+    yield* Effect.forEach(directories, (directory) => fs.makeDirectory(directory, { mode: 0o700 }))
+    return yield* Mounts.make(runDirectory, directories, bytes)
+  }).pipe(
+    Effect.mapError((error) =>
+      ProcessOptions.refused(
+        "disks",
+        `EtcdFaults: members cannot have disks of their own here: ${error._tag === "CannotMount" ? error.why : error.message}. ` +
+          "That takes Linux, unshare and nsenter of util-linux, and that users may make namespaces (see EtcdFaults.canFillDisk)."
+      )
+    )
+  )
+
 export const start = (
-  options: EtcdCluster.Options
+  options: EtcdCluster.Options,
+  diskBytes: number | undefined
 ): Effect.Effect<
   Networked,
   EtcdProcessError.EtcdProcessError,
@@ -99,7 +121,8 @@ export const start = (
         const withTls = shared.peerAutoTls === true || shared.peerCertFile !== undefined
         const { configOf, peers, wayOutOf } = withTls ? yield* onPorts(home) : onSockets(home)
         const network = Network.make((host) => peers.get(host))
-        made = { network, runDirectory }
+        const disks = diskBytes === undefined ? undefined : yield* makeDisks(home, diskBytes)
+        made = { network, runDirectory, disks }
         const waysOut = new Map<string, string>()
         for (const name of names) {
           const wayOut = wayOutOf(name)
@@ -107,6 +130,7 @@ export const start = (
         }
         return (name) => ({
           config: configOf(name),
+          through: disks?.through ?? [],
           options: { environment: { ...options.environment, ...calling(waysOut.get(name)!) } }
         })
       })

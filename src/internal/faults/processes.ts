@@ -29,6 +29,9 @@ const refuse = (why: string) => Effect.fail(new NotNow({ why }))
 /** Who is at rest says so at once. */
 const restMillis = 1000
 
+/** Who has failed to write has ended after that. */
+const lastBreathMillis = 250
+
 const notRunning = "does not run"
 
 /** To who waits for a member when the cluster is closed. */
@@ -58,6 +61,11 @@ export interface Processes {
    * waited for.
    */
   readonly comingBack: (node: Node) => Effect.Effect<void>
+  /**
+   * Answers what starts it again if it has ended by itself meanwhile, or does so in a moment, and no fault wants it to be
+   * down. It is not waited for.
+   */
+  readonly reviving: (node: Node) => Effect.Effect<Effect.Effect<void>>
   /** Kills it and starts it again, and waits until it serves. */
   readonly restart: (node: Node) => Effect.Effect<void, NotNow | EtcdProcessError.EtcdProcessError>
   /** Lets the process stand still until it is let go on, which is what it answers. */
@@ -106,8 +114,8 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
     })
 
   /** Starts it in the background, whatever becomes of who asks for it. */
-  const startAgain = (node: Node) => {
-    const start = Effect.tapError(node.start, (error) => Effect.logError(`${node.name} has not come back`, error))
+  const startAgain = (node: Node, begin: Effect.Effect<void, EtcdProcessError.EtcdProcessError> = node.start) => {
+    const start = Effect.tapError(begin, (error) => Effect.logError(`${node.name} has not come back`, error))
     return Effect.tap(Effect.forkIn(start, scope), (fiber) => Effect.sync(() => void starts.set(node, fiber)))
   }
 
@@ -138,6 +146,13 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
       const wasKept = down.has(node)
       return Effect.suspend(() => (wasKept && !down.has(node) ? Effect.asVoid(startAgain(node)) : Effect.void))
     },
+    reviving: (node) =>
+      Effect.map(node.pid, (pid) => {
+        if (Option.isNone(pid) && !down.has(node)) return Effect.void
+        const unlessDown = Effect.suspend(() => (down.has(node) ? Effect.void : node.start))
+        const ended = Time.within(time, Effect.asVoid(node.exit), lastBreathMillis, () => Effect.void)
+        return Effect.asVoid(startAgain(node, Effect.andThen(ended, unlessDown)))
+      }),
     restart: (node) =>
       Effect.uninterruptibleMask((restore) =>
         killed(node).pipe(

@@ -9,6 +9,7 @@
  *
  * @internal
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as PlatformError from "effect/PlatformError"
 import * as ChildProcess from "effect/process/ChildProcess"
@@ -54,9 +55,14 @@ export const withoutProxies = ({ options }: EtcdConfig.Resolved): Record<string,
     ? Object.fromEntries(proxies.map((name) => [name, undefined]))
     : {}
 
+/** A command that etcd is started through: it becomes what comes after it, and keeps the process id. */
+export const Through: Context.Reference<ReadonlyArray<string>> = Context.Reference("effect-etcd/process/Through", {
+  defaultValue: (): ReadonlyArray<string> => []
+})
+
 const waiting = `read -r word <&3 && exec "$@" 3<&-`
 
-const command = (options: Options) => {
+const command = (options: Options, through: ReadonlyArray<string>) => {
   const common: ChildProcess.CommandOptions = {
     cwd: options.workingDirectory,
     env: { ...withheldVariables(), ...options.environment },
@@ -67,7 +73,7 @@ const command = (options: Options) => {
   }
   return isWindows
     ? ChildProcess.make(options.command, options.args, common)
-    : ChildProcess.make("/bin/sh", ["-c", waiting, "sh", options.command, ...options.args], {
+    : ChildProcess.make("/bin/sh", ["-c", waiting, "sh", ...through, options.command, ...options.args], {
         ...common,
         additionalFds: { fd3: { type: "input" } }
       })
@@ -90,7 +96,7 @@ export const spawn = (
 ): Effect.Effect<Child, EtcdProcessError.EtcdProcessError, Scope.Scope | ChildProcessSpawner.ChildProcessSpawner> =>
   Effect.gen(function* () {
     const failed = isWindows ? Failures.systemFailure(`start ${options.command}`) : Failures.noShell
-    const handle = yield* Effect.mapError(command(options), failed)
+    const handle = yield* Effect.mapError(command(options, yield* Through), failed)
     const { pid, stderr, stdout } = handle
     yield* options.guard.watch(pid)
     yield* Effect.ignore(Stream.run(Stream.make(new TextEncoder().encode("go\n")), handle.getInputFd(3)))

@@ -20,6 +20,7 @@ import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Time from "../time.ts"
 import { allOrNothing } from "./allOrNothing.ts"
+import * as Child from "./child.ts"
 import * as Failures from "./failures.ts"
 import * as ProcessOptions from "./options.ts"
 import * as Place from "./place.ts"
@@ -152,6 +153,8 @@ export interface Home {
 export interface Own {
   readonly config?: EtcdConfig.EtcdOptions
   readonly options?: EtcdProcess.Options
+  /** What it is started through. */
+  readonly through?: ReadonlyArray<string>
 }
 
 /** Makes what is to be there before the members, and answers what each has for itself. */
@@ -196,7 +199,7 @@ export const onSockets = (
           { name, dataDir }
         ),
         { ...ofMembers, ...own.options, runDirectory, runDirectoryIsTemporary: true }
-      )
+      ).pipe(Effect.provideService(Child.Through, own.through ?? []))
     }
     return yield* startAll((index) => startMember(names[index]!, dataDirectories[index]), size)
   }).pipe(allOrNothing)
