@@ -628,7 +628,7 @@ export const make = (
         const alarm: EtcdMaintenance.Alarm = { memberId: member.id, type: "NoSpace" }
         return alarms.get(member)! > 0
           ? maintenance.armAlarm(alarm)
-          : maintenance.disarmAlarm(alarm, { deadline: "1 second" })
+          : maintenance.disarmAlarm(alarm, { deadline: "2 seconds" })
       }).pipe(setting.withPermit)
 
     const noSpace: Faults["noSpace"] = (given) =>
@@ -657,11 +657,12 @@ export const make = (
       Effect.filterOrFail(([first, ...rest]) => Option.isSome(first!) && rest.every((one) => Equal.equals(one, first)))
     )
 
+    // What a leader was asked that is none any more is answered by nobody.
+    const noAlarm = Effect.filterOrFail(maintenance.alarms({ deadline: "2 seconds" }), (alarms) => alarms.length === 0)
+
     const healthy = Effect.suspend(() =>
       Effect.andThen(processes.back, Effect.asVoid(patiently(Effect.andThen(agreed, noAlarm))))
     )
-
-    const noAlarm = Effect.filterOrFail(maintenance.alarms(), (alarms) => alarms.length === 0)
 
     // What is done in the background first: nobody is to be started again for nothing.
     yield* Effect.addFinalizer(() => Effect.andThen(Scope.close(scope, Exit.void), close))
