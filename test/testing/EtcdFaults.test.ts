@@ -617,8 +617,9 @@ describe("a cluster", () => {
         yield* faults.partition([[leader, a], [b, c], [d]])
         const isLed = (node: Node) => SubscriptionRef.getUnsafe(node.role).role === "leader"
         yield* soon(until(() => !members.some(isLed)))
-        for (const node of members)
-          yield* isSilent((yield* at(node, { deadline: "100 millis" })).kv.put(unique(), "lost"))
+        const isMute = (node: Node) =>
+          Effect.flatMap(at(node, { deadline: aWhile }), ({ kv }) => isSilent(kv.put(unique(), "lost")))
+        yield* Effect.forEach(members, isMute, { concurrency: "unbounded" })
       })
       yield* Effect.scoped(inThree)
       yield* soon(faults.awaitHealthy)
