@@ -80,7 +80,9 @@ const binaryOf = (wanted: string) =>
     return version.etcd
   }).pipe(Effect.provide(EtcdVersions.services))
 
-const count = (run: Run): number => run.verdicts.reduce((sum, { violations }) => sum + violations.length, 0)
+/** How many violations there are that are not known to be etcd's. */
+const count = (run: Run): number =>
+  run.verdicts.reduce((sum, { violations }) => sum + violations.length, 0) - run.expected.length
 
 const tell = (run: Run): string => {
   const { bands, longestUnavailability, operations, verdicts } = run
@@ -94,7 +96,8 @@ const tell = (run: Run): string => {
     ...verdicts.flatMap(({ examined, judge, millis, violations }) => [
       `${judge}: ${violations.length === 0 ? "nothing" : `${violations.length} violations`} in ${examined} (${Math.round(millis)} ms)`,
       ...violations.slice(0, 5).map(({ kind, message }) => `  ${kind}: ${message}`)
-    ])
+    ]),
+    ...run.expected.map(({ issue, violation }) => `expected of this etcd (${issue}): ${violation.message}`)
   ].join("\n")
 }
 

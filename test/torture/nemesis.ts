@@ -2,8 +2,9 @@
  * What befalls a cluster, its network and the workers, as a seed has it.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type * as EtcdMaintenance from "../../src/EtcdMaintenance.ts"
 import type * as EtcdProcess from "../../src/EtcdProcess.ts"
 import type * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
@@ -210,3 +211,35 @@ export const rage = (nemesis: Nemesis) => {
     { concurrency: "unbounded", discard: true }
   )
 }
+
+/** Does something while all members are down. */
+const whileDown = <A, E, R>({ faults }: Nemesis, effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const down = yield* Scope.make()
+    yield* Effect.forEach(faults.cluster.members, (member) => Scope.provide(faults.kill(member), down))
+    const result = yield* effect
+    yield* Scope.close(down, Exit.void)
+    yield* faults.awaitHealthy
+    return result
+  })
+
+/**
+ * Lets all members go back to an older state of their disks, and forget what they have acknowledged since. They are saved
+ * at the same time, so that what one knows to be committed a majority of them has.
+ */
+export const rollBack = (nemesis: Nemesis) =>
+  Effect.gen(function* () {
+    const { bands, faults } = nemesis
+    const { members } = faults.cluster
+    const copies = yield* whileDown(
+      nemesis,
+      Effect.forEach(members, (member) => Effect.map(faults.saveDisk(member), (copy) => ({ member, copy })))
+    )
+    yield* Effect.sleep("3 seconds")
+    const from = now()
+    yield* whileDown(
+      nemesis,
+      Effect.forEach(copies, ({ copy, member }) => faults.restoreDisk(member, copy))
+    )
+    bands.push({ kind: "roll back", what: "all", from, to: now() })
+  }).pipe(Effect.scoped)

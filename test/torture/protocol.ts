@@ -52,8 +52,8 @@ export type Said =
   | { readonly _tag: "Problem"; readonly what: string }
   /** Its event loop stood still. */
   | { readonly _tag: "Stalled"; readonly from: Instant; readonly to: Instant }
-  /** What is left in the process when all has ended, but for what it says this with. */
-  | { readonly _tag: "Left"; readonly resources: ReadonlyArray<string> }
+  /** What is left in the process when all has ended that was not there before. */
+  | { readonly _tag: "Left"; readonly what: ReadonlyArray<string> }
 
 export type Told =
   | {

@@ -18,9 +18,10 @@ import { until } from "../support/machine.ts"
 import { makeRandom } from "../support/random.ts"
 import { byRevision } from "./byRevision.ts"
 import * as BySearch from "./bySearch.ts"
+import { expected } from "./expected.ts"
 import type { Operation, Violation } from "./history.ts"
 import * as Judges from "./judges.ts"
-import { type Nemesis, rage } from "./nemesis.ts"
+import { type Nemesis, rage, rollBack } from "./nemesis.ts"
 import { type Observer, observe } from "./observer.ts"
 import type { Plant } from "./plants.ts"
 import { groupsPrefix, now } from "./protocol.ts"
@@ -196,9 +197,13 @@ export const torture = (
       maintenance: EtcdMaintenance.fromClient(client),
       random: makeRandom(seed)
     }
-    yield* Effect.timeoutOption(rage(nemesis), seconds * 1000)
-    yield* faults.heal
-    yield* faults.awaitHealthy
+    const raging = (share: number) =>
+      Effect.andThen(
+        Effect.timeoutOption(rage(nemesis), seconds * 1000 * share),
+        Effect.andThen(faults.heal, faults.awaitHealthy)
+      )
+    if (options.plant === "rollback") yield* Effect.andThen(raging(0.5), rollBack(nemesis))
+    yield* raging(options.plant === "rollback" ? 0.5 : 1)
     const notEnded = yield* endWorkers(workers)
     const ended = now()
     const misread = yield* observer.end
@@ -212,7 +217,10 @@ export const torture = (
       ...{ seed, size, seconds, command: options.command, begun, ended },
       members: members.map(({ name }) => name),
       ...{ operations, entries: observer.entries, bands: bands as ReadonlyArray<Band>, roles, verdicts },
-      expected: [],
+      expected: expected(
+        verdicts.flatMap(({ violations }) => violations),
+        bands
+      ),
       longestUnavailability: longestUnavailability(operations, begun, ended)
     }
   })

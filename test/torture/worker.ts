@@ -2,7 +2,7 @@
  * A program that uses etcd in every way that the judges know of, until its stdin ends: reads, writes, transactions,
  * watches, a mirror, leases, locks and an election.
  */
-import { writeSync } from "node:fs"
+import { readdirSync, writeSync } from "node:fs"
 import process from "node:process"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Cause from "effect/Cause"
@@ -440,10 +440,49 @@ const work = Effect.gen(function* () {
   return aside
 })
 
-const left = Effect.sync(() => {
-  const resources = process.getActiveResourcesInfo()
-  say({ _tag: "Left", resources })
-})
+// ── what is left ──
+
+/** More than that, of what nobody needs any more, is a leak. */
+const heapAllowance = 32 * 1024 * 1024
+
+/** What the process has: what keeps it alive, open files, and bytes that somebody can reach. */
+const possessions = () => {
+  globalThis.gc!()
+  const alive = process.getActiveResourcesInfo().sort()
+  return {
+    alive,
+    descriptors: process.platform === "linux" ? readdirSync("/proc/self/fd").length : 0,
+    heap: process.memoryUsage().heapUsed
+  }
+}
+
+/** What there is more of than before. */
+const beyond = (now: ReadonlyArray<string>, before: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const left = [...before]
+  return now.filter((one) => {
+    const index = left.indexOf(one)
+    if (index >= 0) left.splice(index, 1)
+    return index < 0
+  })
+}
+
+const leaksSince = (before: ReturnType<typeof possessions>): ReadonlyArray<string> => {
+  const { alive, descriptors, heap } = possessions()
+  return [
+    ...beyond(alive, before.alive),
+    ...(descriptors > before.descriptors ? [`${descriptors - before.descriptors} descriptors`] : []),
+    ...(heap > before.heap + heapAllowance ? [`${Math.round((heap - before.heap) / 1024 / 1024)} MiB of heap`] : [])
+  ]
+}
 
 watchEventLoop()
-NodeRuntime.runMain(Effect.andThen(work.pipe(Effect.scoped, Effect.provide(etcd)), left))
+NodeRuntime.runMain(
+  Effect.gen(function* () {
+    const before = possessions()
+    yield* work.pipe(Effect.scoped, Effect.provide(etcd))
+    // What was closed is gone a moment later, and a timer when it has fired.
+    yield* Effect.sleep(100)
+    yield* Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
+    say({ _tag: "Left", what: leaksSince(before) })
+  })
+)

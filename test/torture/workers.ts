@@ -77,9 +77,6 @@ export const make = (place: string, endpoints: Settings["endpoints"]): Worker =>
   isStopAwaited: false
 })
 
-/** A standard stream, or the pipe on which a worker speaks. */
-const usual = /^(?:PipeWrap|TTYWrap|FSReqCallback|TickObject|Immediate|Timeout|ProcessWrap|FSEvent|CloseReq)$/
-
 const hear = (worker: Worker, record: Record, said: Said): void => {
   switch (said._tag) {
     case "Ready":
@@ -119,16 +116,14 @@ const hear = (worker: Worker, record: Record, said: Said): void => {
     case "Stalled":
       record.stops.push({ worker: worker.place, from: said.from, to: said.to })
       return
-    case "Left": {
-      const strange = said.resources.filter((resource) => !usual.test(resource))
-      if (strange.length > 0) record.problems.push(`${worker.name} has left ${strange.join(", ")}`)
-    }
+    case "Left":
+      if (said.what.length > 0) record.problems.push(`${worker.name} has left ${said.what.join(", ")}`)
   }
 }
 
 /** Starts its process. */
 export const begin = (worker: Worker, record: Record, settings: Settings): void => {
-  const args = [join(import.meta.dirname, "worker.ts"), JSON.stringify(settings)]
+  const args = ["--expose-gc", join(import.meta.dirname, "worker.ts"), JSON.stringify(settings)]
   const child = spawn(process.execPath, args, { stdio: ["pipe", "ignore", "inherit", "pipe"] })
   record.processes.push(child)
   worker.name = settings.name

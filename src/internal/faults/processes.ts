@@ -115,7 +115,10 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
 
   /** Starts it in the background, whatever becomes of who asks for it. */
   const startAgain = (node: Node, begin: Effect.Effect<void, EtcdProcessError.EtcdProcessError> = node.start) => {
-    const start = Effect.tapError(begin, (error) => Effect.logError(`${node.name} has not come back`, error))
+    const start = Effect.tapError(begin, ({ message }) =>
+      // Another fault may have ended it meanwhile.
+      down.has(node) ? Effect.void : Effect.logError(`${node.name} has not come back: ${message}`)
+    )
     return Effect.tap(Effect.forkIn(start, scope), (fiber) => Effect.sync(() => void starts.set(node, fiber)))
   }
 
