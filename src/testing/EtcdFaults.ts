@@ -2,9 +2,9 @@
  * Faults on demand: a cluster for tests, whose processes, network, clocks and disks go wrong when a test wants it, and are
  * well again when the scope of the fault closes.
  *
- * Neither root nor another program is needed (a disk that can be full takes `unshare`, see {@link canFillDisk}). The members run as `EtcdCluster.ephemeral` has them, and all that they say to
- * each other, and all that clients say to them, passes through this process, which can hold it up. Everything acts on a real
- * etcd, and what etcd then does is its own.
+ * Neither root nor another program is needed (but `unshare` for disks that can be full, see {@link canFillDisk}). The
+ * members run as `EtcdCluster.ephemeral` has them, and all that they say to each other, and all that clients say to them,
+ * passes through this process, which can hold it up. Everything acts on a real etcd, and what etcd then does is its own.
  *
  * A *party* is who can be cut off: a member, or a client. Clients that use {@link Faults.endpoints}, as the layers here do,
  * are one party, `clients`; {@link client} makes another one, whose endpoints may be given to any program on this machine.
