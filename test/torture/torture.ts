@@ -212,12 +212,14 @@ export const torture = (
       ...strange("program", [...known.problems, ...notEnded]),
       ...strange("history", misread)
     ])
+    const etcd = SemVer.format(members[0].version)
     return {
-      etcd: SemVer.format(members[0].version),
+      etcd,
       ...{ seed, size, seconds, command: options.command, begun, ended },
       members: members.map(({ name }) => name),
       ...{ operations, entries: observer.entries, bands: bands as ReadonlyArray<Band>, roles, verdicts },
       expected: expected(
+        etcd,
         verdicts.flatMap(({ violations }) => violations),
         bands
       ),

@@ -315,6 +315,39 @@ const watcher = Effect.suspend(() => {
   return turns(Effect.catchCause(turn, (cause) => Effect.sync(() => void failed(cause))))
 })
 
+/** How long a watch may take to be where the store is, when all is well. */
+const longestLagMillis = 20_000
+
+/** Watches the keys of all groups for as long as it lives, and is where the store is when it ends. */
+const watching = Effect.gen(function* () {
+  const watch = `${settings.name}.all`
+  let last = 0
+  const deliver = (change: EtcdWatch.Change) => {
+    if (change._tag === "Created") {
+      say({ _tag: "Watching", watch, prefix: groupsPrefix, from: Number(change.startRevision) })
+      return
+    }
+    const told = toldOf(change)!
+    last = told.revision
+    say({ _tag: "Watched", watch, told })
+  }
+  const changes = EtcdWatch.changes(KeyRange.prefix(groupsPrefix), {
+    created: true,
+    progress: true,
+    snapshot: "when-compacted"
+  })
+  yield* Effect.forkScoped(Stream.runForEach(changes, (change) => Effect.sync(() => deliver(change))))
+  yield* turns(Effect.sleep(100))
+  const { header } = yield* EtcdKv.range(`${groupsPrefix}none`)
+  const arrival = Effect.repeat(Effect.andThen(EtcdWatch.requestProgress, Effect.sleep(100)), {
+    until: () => last >= Number(header.revision)
+  })
+  const arrived = yield* Effect.timeoutOption(arrival, longestLagMillis)
+  if (Option.isNone(arrived)) {
+    say({ _tag: "Problem", what: `a watch is at revision ${last}, and not at ${header.revision}` })
+  }
+}).pipe(Effect.scoped)
+
 const asking = turns(Effect.andThen(Effect.ignore(EtcdWatch.requestProgress), Effect.sleep(700)))
 
 const mirroring = Effect.gen(function* () {
@@ -435,9 +468,8 @@ const work = Effect.gen(function* () {
   say({ _tag: "Ready" })
   const operators = Array.from({ length: settings.clients }, (_, index) => operator(index))
   const others = [watcher, asking, mirroring, leasing, locking(0), locking(1), leading]
-  const aside = yield* Effect.forkScoped(Effect.all(others, { concurrency: "unbounded", discard: true }))
-  yield* Effect.all([told, ...operators], { concurrency: "unbounded", discard: true })
-  return aside
+  yield* Effect.forkScoped(Effect.all(others, { concurrency: "unbounded", discard: true }))
+  yield* Effect.all([told, watching, ...operators], { concurrency: "unbounded", discard: true })
 })
 
 // ── what is left ──
