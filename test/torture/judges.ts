@@ -4,8 +4,16 @@
 import { check } from "../support/history.ts"
 import type { Entry, Instant, Operation, Violation } from "./history.ts"
 import type { Observer } from "./observer.ts"
-import { groupsPrefix, leasedPrefix, ledgerPrefix, type Told, type Written } from "./protocol.ts"
-import type { Held, Mirrored, Stop, Timed, Watched } from "./workers.ts"
+import {
+  deletedKey,
+  groupsPrefix,
+  leasedPrefix,
+  ledgerPrefix,
+  locksPrefix,
+  type Told,
+  type Written
+} from "./protocol.ts"
+import type { Acquired, Held, Mirrored, Stop, Timed, Watched } from "./workers.ts"
 
 const violation = (kind: string, message: string, operations: ReadonlyArray<number> = []): Violation => ({
   kind,
@@ -113,34 +121,106 @@ export const mirrors = (
   return violations
 }
 
-// ── leases ──
+// ── leases, locks ──
 
-/** A key is there as long as its lease is said to be held. */
+/** A key, from the revision that made it until it was deleted. */
+interface Life {
+  readonly key: string
+  readonly from: number
+  to: number
+}
+
+const livesOf = (entries: ReadonlyArray<Entry>): ReadonlyArray<Life> => {
+  const lives: Array<Life> = []
+  const last = new Map<string, Life>()
+  for (const { changes, revision } of entries) {
+    for (const { key, value } of changes) {
+      if (!key.startsWith(leasedPrefix) && !key.startsWith(locksPrefix)) continue
+      const life = last.get(key)
+      if (value === null) {
+        if (life !== undefined) life.to = revision
+        last.delete(key)
+      } else if (life === undefined) {
+        const life = { key, from: revision, to: Number.POSITIVE_INFINITY }
+        last.set(key, life)
+        lives.push(life)
+      }
+    }
+  }
+  return lives
+}
+
+/** The revisions at which somebody has deleted all keys of locks. */
+const deletionsByOthers = (entries: ReadonlyArray<Entry>): ReadonlySet<number> =>
+  new Set(entries.flatMap(({ changes, revision }) => (changes.some(({ key }) => key === deletedKey) ? [revision] : [])))
+
+const nameOf = (key: string, token: number): string => `${key} of revision ${token}`
+
+/**
+ * How late a holder may be to notice that somebody has deleted its key: a connection counts as lost after nine seconds without
+ * a sign of life.
+ */
+const noticeMillis = 13_000
+
+/** A key is there as long as its lease, or the lock that it stands for, is said to be held. */
 export const leases = (
   entries: ReadonlyArray<Entry>,
   seenAt: Observer["seenAt"],
   held: ReadonlyArray<Held>
 ): ReadonlyArray<Violation> => {
-  const gone = new Map<string, { readonly revision: number; readonly at: Instant }>()
-  for (const { changes, revision } of entries) {
-    for (const { key, value } of changes) {
-      if (value === null && key.startsWith(leasedPrefix)) gone.set(key, { revision, at: seenAt.get(revision)! })
-    }
-  }
+  const byOthers = deletionsByOthers(entries)
+  const ends = new Map(livesOf(entries).map(({ from, key, to }) => [nameOf(key, from), to]))
   const lastHeld = new Map<string, Instant>()
-  for (const { at, key } of held) lastHeld.set(key, Math.max(at, lastHeld.get(key) ?? 0))
-  return [...lastHeld].flatMap(([key, at]) => {
-    const end = gone.get(key)
-    if (end === undefined || end.at >= at) return []
-    const millis = Math.round(at - end.at)
+  for (const { at, key, token } of held) {
+    const name = nameOf(key, token)
+    lastHeld.set(name, Math.max(at, lastHeld.get(name) ?? 0))
+  }
+  return [...lastHeld].flatMap(([name, at]) => {
+    const end = ends.get(name) ?? Number.POSITIVE_INFINITY
+    const isByOther = byOthers.has(end)
+    const millis = Math.round(at - (seenAt.get(end) ?? at) - (isByOther ? noticeMillis : 0))
+    if (millis <= 0) return []
+    const told = isByOther ? "it could be known" : "that"
     return [
       violation(
-        "lease",
-        `${key} was deleted at revision ${end.revision}, and its lease was said to be held ${millis} ms later.`
+        isByOther ? "unnoticed" : "lease",
+        `${name} was deleted at revision ${end}, and said to be held ${millis} ms after ${told}.`
       )
     ]
   })
 }
+
+const lineOf = (key: string): string => key.slice(0, key.lastIndexOf("/"))
+
+/**
+ * Who acquires a place has its key there, as the first in its line. Where all of a line is deleted at once, whoever is next
+ * sees first that nobody stands before it, and then that its own key is gone: until then only the fence knows.
+ */
+export const locks = (entries: ReadonlyArray<Entry>, acquired: ReadonlyArray<Acquired>): ReadonlyArray<Violation> => {
+  const lines = Map.groupBy(livesOf(entries), ({ key }) => lineOf(key))
+  const byOthers = deletionsByOthers(entries)
+  return acquired.flatMap(({ key, revision, token }) => {
+    if (byOthers.has(revision)) return []
+    const first = lines.get(lineOf(key))?.find(({ from, to }) => from <= revision && revision < to)
+    if (first?.key === key && first.from === token) return []
+    const there = first === undefined ? "nobody was there" : `${nameOf(first.key, first.from)} was`
+    return [
+      violation("lock", `${nameOf(key, token)} was told to be the first at revision ${revision}, where ${there}.`)
+    ]
+  })
+}
+
+// ── bursts ──
+
+/** Calls on one key that a client batches are carried out in the order in which they were made. */
+export const bursts = (operations: ReadonlyMap<number, Timed>): ReadonlyArray<Violation> =>
+  [...operations.values()].flatMap(({ after, client, id, result }) => {
+    const before = after === undefined ? undefined : operations.get(after)?.result
+    if (before?.outcome !== "answered" || result.outcome !== "answered") return []
+    if (before.revision < result.revision) return []
+    const places = `${before.revision} and ${result.revision}`
+    return [violation("burst", `${after} and ${id} of ${client}, made in this order, are at ${places}.`, [after!, id])]
+  })
 
 // ── fences ──
 

@@ -7,17 +7,20 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type * as EtcdMaintenance from "../../src/EtcdMaintenance.ts"
 import type * as EtcdProcess from "../../src/EtcdProcess.ts"
+import * as EtcdTxn from "../../src/EtcdTxn.ts"
+import * as KeyRange from "../../src/KeyRange.ts"
 import type * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
 import { until } from "../support/machine.ts"
 import type { Random } from "../support/random.ts"
 import type { Observer } from "./observer.ts"
-import { now } from "./protocol.ts"
+import { deletedKey, locksPrefix, now } from "./protocol.ts"
 import type { Band } from "./run.ts"
 import * as Workers from "./workers.ts"
 
 export interface Nemesis {
   readonly faults: EtcdFaults.Faults
   readonly maintenance: EtcdMaintenance.Service
+  readonly txn: EtcdTxn.Service
   readonly observer: Observer
   readonly workers: ReadonlyArray<Workers.Worker>
   readonly record: Workers.Record
@@ -155,7 +158,11 @@ const careFaults: { readonly [kind: string]: Fault } = {
   "move the leader": (nemesis) =>
     Effect.flatMap(one(nemesis), (member) =>
       Effect.as(nemesis.maintenance.moveLeader(member.id, { deadline: "3 seconds" }), `to ${member.name}`)
-    )
+    ),
+  "delete locks": ({ txn }) => {
+    const deletion = EtcdTxn.all([EtcdTxn.put(deletedKey, ""), EtcdTxn.delete(KeyRange.prefix(locksPrefix))])
+    return Effect.as(txn.commit(deletion, { deadline: "3 seconds" }), "all")
+  }
 }
 
 /** Lets one befall for a while, and tells of it as a band. One that is not possible now is passed over. */

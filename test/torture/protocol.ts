@@ -31,6 +31,8 @@ export type Said =
       /** What etcd is told to take at the longest, in milliseconds. */
       readonly deadline: number
       readonly call: Call
+      /** The operation on the same key that was begun right before it, and that it must come after. */
+      readonly after?: number | undefined
     }
   | { readonly _tag: "Ended"; readonly id: number; readonly at: Instant; readonly result: Result }
   /** What a watch of the keys with a prefix delivered. `from`: the first revision that it was for. */
@@ -44,8 +46,10 @@ export type Said =
       readonly revision: number
       readonly keys: ReadonlyArray<readonly [key: string, value: string]>
     }
-  /** At that time the lease of a key was held, as far as who holds it can know. */
-  | { readonly _tag: "Held"; readonly key: string; readonly at: Instant }
+  /** At that time the lease of a key was held, as far as who holds it can know. `token`: the revision that made the key. */
+  | { readonly _tag: "Held"; readonly key: string; readonly token: number; readonly at: Instant }
+  /** A place in a line was the first at that revision. `token`: the revision that made its key. */
+  | { readonly _tag: "Acquired"; readonly key: string; readonly token: number; readonly revision: number }
   /** It has read under a lock, is about to write, and sends itself SIGSTOP. */
   | { readonly _tag: "Stopping" }
   /** Something that never must be. */
@@ -85,6 +89,8 @@ export const leasedPrefix = "t/l/"
 /** What is written under locks, and by who leads. */
 export const ledgerPrefix = "t/k/"
 export const locksPrefix = "t/locks/"
+/** Is written where keys of locks are deleted by somebody who has none of them. */
+export const deletedKey = "t/deleted"
 export const endKey = "t/end"
 
 /** What is written under a lock, or a leadership. */

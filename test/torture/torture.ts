@@ -13,6 +13,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdClient from "../../src/EtcdClient.ts"
 import * as EtcdMaintenance from "../../src/EtcdMaintenance.ts"
 import type * as EtcdProcess from "../../src/EtcdProcess.ts"
+import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
 import { until } from "../support/machine.ts"
 import { makeRandom } from "../support/random.ts"
@@ -161,6 +162,8 @@ const judge = (
       Judges.mirrors(entries, known.mirrored, operations)
     ),
     judged("leases", `${thousands(known.held.length)} times held`, () => Judges.leases(entries, seenAt, known.held)),
+    judged("locks", `${thousands(known.acquired.length)} times acquired`, () => Judges.locks(entries, known.acquired)),
+    judged("bursts", `${thousands(operations.length)} operations`, () => Judges.bursts(known.operations)),
     judged("fences", `${thousands(entries.length)} revisions`, () => Judges.fences(entries)),
     judged("deadlines", `${thousands(operations.length)} operations`, () =>
       Judges.deadlines(known.operations.values(), known.stops)
@@ -195,6 +198,7 @@ export const torture = (
     const nemesis: Nemesis = {
       ...{ faults, observer, workers, record: known, startWorker, bands },
       maintenance: EtcdMaintenance.fromClient(client),
+      txn: EtcdTxn.fromClient(client),
       random: makeRandom(seed)
     }
     const raging = (share: number) =>

@@ -24,6 +24,12 @@ import * as EtcdLease from "../../src/EtcdLease.ts"
 import type { Header, KeyValue } from "../../src/EtcdResponse.ts"
 import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as EtcdWatch from "../../src/EtcdWatch.ts"
+import {
+  Lease,
+  type LeaseGrantResponse,
+  type LeaseKeepAliveRequest,
+  type LeaseKeepAliveResponse
+} from "../../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { makeRandom, type Random } from "../support/random.ts"
 import type { Answered, Call, Comparison, Result, Step, Value } from "./history.ts"
@@ -101,11 +107,12 @@ const operate = <R>(
   client: string,
   deadline: number,
   call: Call,
-  make: Effect.Effect<Answered, unknown, R>
+  make: Effect.Effect<Answered, unknown, R>,
+  after?: number
 ): Effect.Effect<Result, never, R> =>
   Effect.suspend(() => {
     const id = nextId++
-    say({ _tag: "Begun", id, client, at: now(), deadline, call })
+    say({ _tag: "Begun", id, client, at: now(), deadline, call, after })
     return Effect.map(Effect.exit(make), (exit) => {
       const result = Exit.isSuccess(exit) ? exit.value : failed(exit.cause)
       say({ _tag: "Ended", id, at: now(), result })
@@ -147,6 +154,9 @@ const commit = ({ compare, failure, success }: Call, options: EtcdClient.CallOpt
     (result) => answered(result.header, result.succeeded, result.results)
   )
 
+/** Any group, or one of a few in which operations meet. */
+const aGroup = (random: Random): number => random(random(2) === 0 ? settings.groups : Math.min(2, settings.groups))
+
 /** One who makes operations, and what it knows of keys. */
 const operator = (index: number) => {
   const client = `${settings.name}.${index}`
@@ -186,16 +196,37 @@ const operator = (index: number) => {
       return operate(client, deadline, made, run)
     })
 
+  /** Puts of one key, none of which waits for the one before. Calls that are batched go in the order they were made. */
+  const burst = (key: string, options: EtcdClient.CallOptions & { readonly deadline: number }) =>
+    Effect.suspend(() => {
+      const first = nextId
+      const puts = [0, 1, 2, 3].map((index) => {
+        const value = fresh()
+        return operate(
+          `${client}.${index}`,
+          options.deadline,
+          { ...call("put", [{ do: "put", key, value }]), isBatched: true },
+          Effect.map(EtcdKv.put(key, value, options), ({ header }) => answered(header, true, [null])),
+          index === 0 ? undefined : first + index - 1
+        )
+      })
+      return Effect.all(puts, { concurrency: "unbounded" })
+    })
+
   const turn = Effect.suspend(
-    (): Effect.Effect<Result, never, EtcdClient.EtcdClient | EtcdKv.EtcdKv | EtcdTxn.EtcdTxn> => {
-      const keys = keysOfGroup(random(settings.groups))
+    (): Effect.Effect<unknown, never, EtcdClient.EtcdClient | EtcdKv.EtcdKv | EtcdTxn.EtcdTxn> => {
+      const keys = keysOfGroup(aGroup(random))
       const key = pick(random, keys)
       const others = keys.filter((other) => other !== key)
       const deadline = 500 + random(3000)
       const options = { deadline }
       const put = (key: string): Step => ({ do: "put", key, value: fresh() })
-      const make = (made: Call, run: Effect.Effect<Answered, unknown, EtcdKv.EtcdKv | EtcdTxn.EtcdTxn>) =>
-        Effect.tap(operate(client, deadline, made, run), (result) => Effect.sync(() => learn(made, result)))
+      const make = (made: Call, run: Effect.Effect<Answered, unknown, EtcdKv.EtcdKv | EtcdTxn.EtcdTxn>) => {
+        // Now and then nobody waits for it any more.
+        const given = random(20) === 0 ? Effect.timeout(run, random(20)) : run
+        return Effect.tap(operate(client, deadline, made, given), (result) => Effect.sync(() => learn(made, result)))
+      }
+      if (settings.batching && random(25) === 0) return burst(key, options)
       const kind = random(100)
       if (kind < 30) {
         const serializable = kind < 8
@@ -286,7 +317,7 @@ const watcher = Effect.suspend(() => {
   let prefix = ""
   const turn = Effect.suspend(() => {
     if (next === undefined || random(2) === 0) {
-      prefix = keysOfGroup(random(settings.groups))[0].slice(0, -1)
+      prefix = random(2) === 0 ? groupsPrefix : keysOfGroup(aGroup(random))[0].slice(0, -1)
       next = undefined
     }
     const watch = `${settings.name}.w${count++}`
@@ -350,9 +381,38 @@ const watching = Effect.gen(function* () {
 
 const asking = turns(Effect.andThen(Effect.ignore(EtcdWatch.requestProgress), Effect.sleep(700)))
 
+/** Replays what a mirror tells of its changes, as a watch that begins with a snapshot. */
+const replaying = (mirror: EtcdMirror.Mirror<KeyValue>) => {
+  const watch = `${settings.name}.m`
+  const replay = new Map<string, string>()
+  const toldOfMirror = (change: EtcdMirror.Change<KeyValue>): Told => {
+    if (change._tag === "Snapshot") {
+      for (const [key, kv] of change.view) replay.set(key, kv.valueString)
+      return { _tag: "Snapshot", revision: Number(change.view.revision), keys: [...replay] }
+    }
+    const revision = Number(change.revision)
+    const changes = change.events.map((event) => ({
+      key: event.key,
+      value: event._tag === "Put" ? event.value.valueString : null
+    }))
+    for (const { key, value } of changes) {
+      if (value === null) replay.delete(key)
+      else replay.set(key, value)
+    }
+    return change.history === "complete"
+      ? { _tag: "Revision", revision, changes }
+      : { _tag: "Snapshot", revision, keys: [...replay] }
+  }
+  say({ _tag: "Watching", watch, prefix: groupsPrefix, from: 1 })
+  return Stream.runForEach(mirror.changes, (change) =>
+    Effect.sync(() => say({ _tag: "Watched", watch, told: toldOfMirror(change) }))
+  )
+}
+
 const mirroring = Effect.gen(function* () {
   const random = makeRandom(settings.seed * 1000 + 502)
   const mirror = yield* EtcdMirror.make(groupsPrefix)
+  yield* Effect.forkScoped(Effect.ignore(replaying(mirror)))
   const look = Effect.gen(function* () {
     const asked = random(2) === 0 ? now() : undefined
     const view = yield* asked === undefined ? mirror.view : mirror.fresh
@@ -364,19 +424,77 @@ const mirroring = Effect.gen(function* () {
 
 // ── leases, locks, leaders ──
 
+/** Until when a lease is there at least: for its time to live from when the last keep-alive was sent that was answered. */
+const livesUntil = new Map<bigint, number>()
+
+/** What takes part in the time of a lease, as it passes by. */
+const observed = (client: EtcdClient.Client): EtcdClient.Client => ({
+  ...client,
+  unary: (method, request, options) => {
+    const call = client.unary(method, request, options)
+    if ((method as object) !== Lease.method.leaseGrant) return call
+    return Effect.flatMap(Effect.sync(now), (asked) =>
+      Effect.tap(call, (answer) =>
+        Effect.sync(() => {
+          const { ID, TTL } = answer as unknown as LeaseGrantResponse
+          livesUntil.set(ID, asked + Number(TTL) * 1000)
+        })
+      )
+    )
+  },
+  bidirectional: (method, options) =>
+    Effect.map(client.bidirectional(method, options), (duplex) => {
+      if ((method as object) !== Lease.method.leaseKeepAlive) return duplex
+      const sentAt = new Map<bigint, number>()
+      return {
+        ...duplex,
+        send: (message) => {
+          sentAt.set((message as unknown as LeaseKeepAliveRequest).ID, now())
+          return duplex.send(message)
+        },
+        messages: Stream.tap(duplex.messages, (message) =>
+          Effect.sync(() => {
+            const { ID, TTL } = message as unknown as LeaseKeepAliveResponse
+            const until = sentAt.get(ID)! + Number(TTL) * 1000
+            if (until > (livesUntil.get(ID) ?? 0)) livesUntil.set(ID, until)
+          })
+        )
+      }
+    })
+})
+
+/** Rounding, and that a time is taken a bit later here. */
+const sameMillis = 5
+
+/** Says that a key is held, if it is, and whether that is for longer than anybody can know. */
+const claim = (
+  { key, token }: { readonly key: string; readonly token: bigint },
+  lease: bigint,
+  margin: number,
+  left: Effect.Effect<Duration.Duration>
+) =>
+  Effect.gen(function* () {
+    // Asked first: whatever is true then is true no later than when it is told.
+    const at = now()
+    const remaining = Duration.toMillis(yield* left)
+    if (remaining === 0) return false
+    say({ _tag: "Held", key, token: Number(token), at })
+    const beyond = at + remaining + margin - (livesUntil.get(lease) ?? Number.POSITIVE_INFINITY)
+    if (beyond > sameMillis)
+      say({ _tag: "Problem", what: `${key} was held for ${beyond} ms longer than its lease lives` })
+    return true
+  })
+
 const leasing = Effect.suspend(() => {
   const random = makeRandom(settings.seed * 1000 + 503)
   let count = 0
   const turn = Effect.gen(function* () {
     const key = `${leasedPrefix}${settings.name}-${count++}`
     const lease = yield* EtcdLease.make(2000 + random(3000))
-    yield* EtcdKv.put(key, "held", { lease: lease.id })
+    const { header } = yield* EtcdKv.put(key, "held", { lease: lease.id })
     const until = now() + 1000 + random(6000)
     while (now() < until && !isOver) {
-      // Asked first: whatever is true then is true no later than when it is told.
-      const at = now()
-      if (Duration.toMillis(yield* lease.remaining) === 0) break
-      say({ _tag: "Held", key, at })
+      if (!(yield* claim({ key, token: header.revision }, lease.id, 0, lease.remaining))) break
       yield* Effect.sleep(50)
     }
   })
@@ -403,14 +521,33 @@ const writeUnder = (name: string, token: bigint, random: Random) =>
     yield* EtcdKv.put(key, JSON.stringify(written), { deadline: "2 seconds" })
   })
 
+const sessionMillis = 2000
+
 const fence = settings.plant !== "unfenced"
 const overrun = () => Effect.void
+
+const acquired = ({ acquiredRevision, key, token }: EtcdLock.Held) =>
+  say({ _tag: "Acquired", key, token: Number(token), revision: Number(acquiredRevision) })
+
+/** Holds a lock that nobody else wants for as long as it can. */
+const holding = Effect.gen(function* () {
+  const held = yield* EtcdLock.Held
+  acquired(held)
+  const lease = BigInt(`0x${held.key.slice(held.key.lastIndexOf("/") + 1).split(".")[0]}`)
+  while (!isOver && (yield* claim(held, lease, sessionMillis / 5, held.remaining))) yield* Effect.sleep(100)
+}).pipe(
+  (inside) => EtcdLock.withLock(inside, EtcdLock.make(`${locksPrefix}${settings.name}`, { fence, overrun })),
+  (turn) => turns(Effect.andThen(Effect.ignore(turn), Effect.sleep(100)))
+)
 
 const locking = (index: number) => {
   const random = makeRandom(settings.seed * 1000 + 510 + index)
   const turn = Effect.suspend(() => {
     const name = pick(random, ["a", "b"])
-    const inside = Effect.flatMap(EtcdLock.Held, ({ token }) => writeUnder(name, token, random))
+    const inside = Effect.flatMap(EtcdLock.Held, (held) => {
+      acquired(held)
+      return writeUnder(name, held.token, random)
+    })
     return EtcdLock.withLock(inside, EtcdLock.make(`${locksPrefix}${name}`, { fence, overrun }))
   })
   return turns(Effect.andThen(Effect.ignore(turn), Effect.sleep(random(100))))
@@ -420,7 +557,9 @@ const leading = Effect.suspend(() => {
   const random = makeRandom(settings.seed * 1000 + 520)
   const election = EtcdElection.make(`${locksPrefix}leader`, { fence, overrun })
   const term = Effect.gen(function* () {
-    const { token } = yield* EtcdElection.Leadership
+    const leadership = yield* EtcdElection.Leadership
+    const { token } = leadership
+    acquired(leadership)
     const terms = 1 + random(20)
     for (let index = 0; index < terms && !isOver; index++) yield* writeUnder("leader", token, random)
   })
@@ -446,7 +585,7 @@ const client = Layer.effect(
   EtcdClient.EtcdClient,
   Effect.map(
     EtcdClient.make({ endpoints, batching, selection: pick(makeRandom(seed), ["leader", "sticky", "spread"]) }),
-    (client) => Plants.clientWith(plant, client)
+    (client) => observed(Plants.clientWith(plant, client))
   )
 )
 
@@ -461,13 +600,13 @@ const etcd = Layer.mergeAll(
   EtcdKv.layer,
   EtcdTxn.layer,
   EtcdLease.layer,
-  EtcdSession.layerWith({ ttl: "2 seconds" })
+  EtcdSession.layerWith({ ttl: sessionMillis })
 ).pipe(Layer.provideMerge(watch), Layer.provideMerge(client))
 
 const work = Effect.gen(function* () {
   say({ _tag: "Ready" })
   const operators = Array.from({ length: settings.clients }, (_, index) => operator(index))
-  const others = [watcher, asking, mirroring, leasing, locking(0), locking(1), leading]
+  const others = [watcher, asking, mirroring, leasing, holding, locking(0), locking(1), leading]
   yield* Effect.forkScoped(Effect.all(others, { concurrency: "unbounded", discard: true }))
   yield* Effect.all([told, watching, ...operators], { concurrency: "unbounded", discard: true })
 })

@@ -19,11 +19,13 @@ export interface Watched {
 }
 
 export type Mirrored = Extract<Said, { readonly _tag: "Mirrored" }>
+export type Acquired = Extract<Said, { readonly _tag: "Acquired" }>
 export type Held = Extract<Said, { readonly _tag: "Held" }>
 
 /** An operation, and what its caller would wait for at the longest. */
 export interface Timed extends Operation {
   readonly deadline: number
+  readonly after: number | undefined
 }
 
 /** A time at which a worker did not run. */
@@ -39,6 +41,7 @@ export interface Record {
   readonly watches: Map<string, Watched>
   readonly mirrored: Array<Mirrored>
   readonly held: Array<Held>
+  readonly acquired: Array<Acquired>
   readonly stops: Array<Stop>
   readonly problems: Array<string>
   readonly processes: Array<ChildProcess>
@@ -49,6 +52,7 @@ export const newRecord = (): Record => ({
   watches: new Map(),
   mirrored: [],
   held: [],
+  acquired: [],
   stops: [],
   problems: [],
   processes: []
@@ -83,9 +87,9 @@ const hear = (worker: Worker, record: Record, said: Said): void => {
       worker.isReady = true
       return
     case "Begun": {
-      const { at, call, client, deadline, id } = said
+      const { after, at, call, client, deadline, id } = said
       const result = { outcome: "unknown", error: "its client was killed" } as const
-      record.operations.set(id, { id, client, deadline, begun: at, ended: null, call, result })
+      record.operations.set(id, { id, client, deadline, after, begun: at, ended: null, call, result })
       return
     }
     case "Ended": {
@@ -97,13 +101,17 @@ const hear = (worker: Worker, record: Record, said: Said): void => {
       record.watches.set(said.watch, { ...said, told: [] })
       return
     case "Watched":
-      record.watches.get(said.watch)!.told.push(said.told)
+      if (record.watches.has(said.watch)) record.watches.get(said.watch)!.told.push(said.told)
+      else record.problems.push(`the watch ${said.watch} has delivered something before it was there`)
       return
     case "Mirrored":
       record.mirrored.push(said)
       return
     case "Held":
       record.held.push(said)
+      return
+    case "Acquired":
+      record.acquired.push(said)
       return
     case "Stopping":
       if (worker.isStopAwaited) worker.hasStopped = true
