@@ -13,7 +13,7 @@ import { Watch } from "../../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { until } from "../support/machine.ts"
 import type { Entry, Instant } from "./history.ts"
-import { endKey, now } from "./protocol.ts"
+import { endKey, now, valueOf } from "./protocol.ts"
 
 export interface Observer {
   readonly entries: Array<Entry>
@@ -40,7 +40,7 @@ const historyFrom = (client: EtcdClient.Client, from: number, to: number) =>
         const changes = events.map(({ kv, type }) => ({
           revision: Number(kv!.modRevision),
           key: text.decode(kv!.key),
-          value: type === Event_EventType.DELETE ? null : text.decode(kv!.value)
+          value: type === Event_EventType.DELETE ? null : valueOf(text.decode(kv!.value))
         }))
         for (const [revision, group] of Map.groupBy(changes, ({ revision }) => revision)) {
           entries.push({ revision, changes: group.map(({ key, value }) => ({ key, value })) })
@@ -74,7 +74,7 @@ export const observe = (endpoints: ReadonlyArray<string>) =>
       seenAt.set(Number(revision), now())
       const changes = events.map((event) => ({
         key: event.kv.keyString,
-        value: event._tag === "Put" ? event.kv.valueString : null
+        value: event._tag === "Put" ? valueOf(event.kv.valueString) : null
       }))
       entries.push({ revision: Number(revision), changes })
     }

@@ -84,6 +84,15 @@ export const keysOfGroup = (group: number): readonly [string, string, string] =>
   const prefix = `${groupsPrefix}${String(group).padStart(3, "0")}/`
   return [`${prefix}a`, `${prefix}b`, `${prefix}c`]
 }
+/** Large enough that a server sends what many revisions have done in pieces, and the keys of all groups on several pages. */
+const largeValue = 32 * 1024
+
+/** What stands in etcd for the value of an operation: some are large. */
+export const stored = (value: string): string => (value.endsWith("0") ? value.padEnd(largeValue) : value)
+
+/** The value that stands there. */
+export const valueOf = (text: string): string => text.trimEnd()
+
 /** Keys that hang on a lease. */
 export const leasedPrefix = "t/l/"
 /** What is written under locks, and by who leads. */

@@ -184,7 +184,11 @@ export const torture = (
     const { binary, directory, seconds, seed, size } = options
     const fs = yield* FileSystem.FileSystem
     yield* fs.makeDirectory(join(directory, "data"), { recursive: true })
-    const faults = yield* EtcdFaults.make({ size, binary, log: false, dataDir: join(directory, "data") })
+    const faults = yield* EtcdFaults.make({
+      ...{ size, binary, log: false, dataDir: join(directory, "data") },
+      // Half a mebibyte more is what a server sends in one piece of what a watch is told.
+      config: { maxRequestBytes: "128 KiB" }
+    })
     const { members } = faults.cluster
     const roles: Array<RoleAt> = []
     for (const member of members) yield* record(member, directory, roles)

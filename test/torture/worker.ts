@@ -46,7 +46,9 @@ import {
   type Settings,
   sayingFd,
   stopBetween,
+  stored,
   type Told,
+  valueOf,
   type Written
 } from "./protocol.ts"
 
@@ -83,7 +85,7 @@ const pick = <A>(random: Random, among: ReadonlyArray<A>): A => among[random(amo
 
 let nextId = settings.firstId
 
-const textOf = (kv: KeyValue | undefined): Value => (kv === undefined ? null : kv.valueString)
+const textOf = (kv: KeyValue | undefined): Value => (kv === undefined ? null : valueOf(kv.valueString))
 
 const answered = (header: Header, succeeded: boolean, found: ReadonlyArray<Value>): Answered => ({
   outcome: "answered",
@@ -131,15 +133,15 @@ const call = (
 ): Call => ({ name, serializable: false, compare, success, failure })
 
 const compareOf = ({ key, value }: Comparison): EtcdTxn.Compare =>
-  value === null ? EtcdTxn.missing(key) : EtcdTxn.value(key).equals(value)
+  value === null ? EtcdTxn.missing(key) : EtcdTxn.value(key).equals(stored(value))
 
 /** A step of a transaction, which answers what was found. */
 const opOf = (step: Step): EtcdTxn.Op<Value> => {
   switch (step.do) {
     case "get":
-      return EtcdTxn.map(EtcdTxn.getString(step.key), Option.getOrNull)
+      return EtcdTxn.map(EtcdTxn.get(step.key), (kv) => textOf(Option.getOrUndefined(kv)))
     case "put":
-      return EtcdTxn.map(EtcdTxn.put(step.key, step.value), () => null)
+      return EtcdTxn.map(EtcdTxn.put(step.key, stored(step.value)), () => null)
     case "delete":
       return EtcdTxn.map(EtcdTxn.delete(step.key), () => null)
   }
@@ -179,8 +181,10 @@ const operator = (index: number) => {
       const puts = keys.slice(0, 1 + random(2)).map((key) => ({ do: "put", key, value: fresh() }) as const)
       const made = call("stm", [...keys.map(get), ...puts])
       const body = Effect.gen(function* () {
-        const found = yield* Effect.forEach(keys, (key) => Effect.map(EtcdStm.getString(key), Option.getOrNull))
-        for (const { key, value } of puts) yield* EtcdStm.put(key, value)
+        const found = yield* Effect.forEach(keys, (key) =>
+          Effect.map(EtcdStm.get(key), (kv) => textOf(Option.getOrUndefined(kv)))
+        )
+        for (const { key, value } of puts) yield* EtcdStm.put(key, stored(value))
         return found
       })
       const run = Effect.map(
@@ -206,7 +210,7 @@ const operator = (index: number) => {
           `${client}.${index}`,
           options.deadline,
           { ...call("put", [{ do: "put", key, value }]), isBatched: true },
-          Effect.map(EtcdKv.put(key, value, options), ({ header }) => answered(header, true, [null])),
+          Effect.map(EtcdKv.put(key, stored(value), options), ({ header }) => answered(header, true, [null])),
           index === 0 ? undefined : first + index - 1
         )
       })
@@ -253,7 +257,7 @@ const operator = (index: number) => {
         const value = fresh()
         return make(
           { ...call("put", [{ do: "put", key, value }]), isBatched: settings.batching },
-          Effect.map(EtcdKv.put(key, value, options), ({ header }) => answered(header, true, [null]))
+          Effect.map(EtcdKv.put(key, stored(value), options), ({ header }) => answered(header, true, [null]))
         )
       }
       if (kind < 67) {
@@ -293,7 +297,7 @@ const toldOf = (change: EtcdWatch.Change): Told | undefined => {
         revision: Number(change.revision),
         changes: change.events.map((event) => ({
           key: event.kv.keyString,
-          value: event._tag === "Put" ? event.kv.valueString : null
+          value: event._tag === "Put" ? valueOf(event.kv.valueString) : null
         }))
       }
     case "Progress":
@@ -302,23 +306,27 @@ const toldOf = (change: EtcdWatch.Change): Told | undefined => {
       return {
         _tag: "Snapshot",
         revision: Number(change.revision),
-        keys: change.kvs.map((kv) => [kv.keyString, kv.valueString])
+        keys: change.kvs.map((kv) => [kv.keyString, valueOf(kv.valueString)])
       }
     case "Created":
       return undefined
   }
 }
 
-/** Watches the keys of a group for a while, and others then. Now and then it goes on where it has stopped. */
+/**
+ * Watches the keys of a group, or of all, for a while, and others then. Now and then it goes on where it has stopped, or begins
+ * with what is long over.
+ */
 const watcher = Effect.suspend(() => {
   const random = makeRandom(settings.seed * 1000 + 501)
   let count = 0
   let next: number | undefined
+  let highest = 1
   let prefix = ""
   const turn = Effect.suspend(() => {
     if (next === undefined || random(2) === 0) {
       prefix = random(2) === 0 ? groupsPrefix : keysOfGroup(aGroup(random))[0].slice(0, -1)
-      next = undefined
+      next = random(2) === 0 ? undefined : Math.max(1, highest - random(400))
     }
     const watch = `${settings.name}.w${count++}`
     const first = next
@@ -330,12 +338,14 @@ const watcher = Effect.suspend(() => {
       }
       const told = toldOf(change)!
       next = told.revision + 1
+      highest = Math.max(highest, told.revision)
       say({ _tag: "Watched", watch, told })
     }
     const changes = EtcdWatch.changes(KeyRange.prefix(prefix), {
       created: true,
       progress: true,
       snapshot: "when-compacted",
+      fragment: random(2) === 0,
       ...(first === undefined ? {} : { startRevision: BigInt(first) })
     })
     return Effect.timeoutOption(
@@ -387,13 +397,13 @@ const replaying = (mirror: EtcdMirror.Mirror<KeyValue>) => {
   const replay = new Map<string, string>()
   const toldOfMirror = (change: EtcdMirror.Change<KeyValue>): Told => {
     if (change._tag === "Snapshot") {
-      for (const [key, kv] of change.view) replay.set(key, kv.valueString)
+      for (const [key, kv] of change.view) replay.set(key, valueOf(kv.valueString))
       return { _tag: "Snapshot", revision: Number(change.view.revision), keys: [...replay] }
     }
     const revision = Number(change.revision)
     const changes = change.events.map((event) => ({
       key: event.key,
-      value: event._tag === "Put" ? event.value.valueString : null
+      value: event._tag === "Put" ? valueOf(event.value.valueString) : null
     }))
     for (const { key, value } of changes) {
       if (value === null) replay.delete(key)
@@ -416,7 +426,7 @@ const mirroring = Effect.gen(function* () {
   const look = Effect.gen(function* () {
     const asked = random(2) === 0 ? now() : undefined
     const view = yield* asked === undefined ? mirror.view : mirror.fresh
-    const keys = [...view].map(([key, kv]) => [key, kv.valueString] as const)
+    const keys = [...view].map(([key, kv]) => [key, valueOf(kv.valueString)] as const)
     say({ _tag: "Mirrored", at: now(), asked, revision: Number(view.revision), keys })
   })
   yield* turns(Effect.andThen(Effect.ignore(Effect.timeout(look, "3 seconds")), Effect.sleep(500)))
