@@ -476,23 +476,67 @@ const observed = (client: EtcdClient.Client): EtcdClient.Client => ({
 /** Rounding, and that a time is taken a bit later here. */
 const sameMillis = 5
 
+/** What somebody holds by a lease. `margin`: for how much less than that lives. */
+interface Claim {
+  readonly key: string
+  readonly token: bigint
+  readonly lease: bigint
+  readonly margin: number
+  readonly remaining: Effect.Effect<Duration.Duration>
+}
+
 /** Says that a key is held, if it is, and whether that is for longer than anybody can know. */
-const claim = (
-  { key, token }: { readonly key: string; readonly token: bigint },
-  lease: bigint,
-  margin: number,
-  left: Effect.Effect<Duration.Duration>
-) =>
+const claim = ({ key, lease, margin, remaining, token }: Claim) =>
   Effect.gen(function* () {
     // Asked first: whatever is true then is true no later than when it is told.
     const at = now()
-    const remaining = Duration.toMillis(yield* left)
-    if (remaining === 0) return false
+    const left = Duration.toMillis(yield* remaining)
+    if (left === 0) return false
     say({ _tag: "Held", key, token: Number(token), at })
-    const beyond = at + remaining + margin - (livesUntil.get(lease) ?? Number.POSITIVE_INFINITY)
+    const beyond = at + left + margin - (livesUntil.get(lease) ?? Number.POSITIVE_INFINITY)
     if (beyond > sameMillis)
       say({ _tag: "Problem", what: `${key} was held for ${beyond} ms longer than its lease lives` })
     return true
+  })
+
+/** At which revision this program has seen that a key of a lock was deleted. */
+const deletedAt = new Map<string, bigint>()
+
+const watchingLocks = turns(
+  EtcdWatch.changes(KeyRange.prefix(locksPrefix)).pipe(
+    Stream.runForEach((change) =>
+      Effect.sync(() => {
+        if (change._tag !== "Revision") return
+        for (const { _tag, kv } of change.events) if (_tag === "Delete") deletedAt.set(kv.keyString, change.revision)
+      })
+    ),
+    (watch) => Effect.timeoutOption(watch, "5 seconds"),
+    Effect.ignore
+  )
+)
+
+/**
+ * Who works under what is held is interrupted when that is lost, at the latest a second later; and three seconds after another
+ * watch of the program has seen that the key is gone, whatever befalls the one that is for it.
+ */
+const mostTurnsWithout = 20
+const mostTurnsBlind = 60
+
+/** Works under what is held, for so long. */
+const stay = (held: Claim, millis: number) =>
+  Effect.gen(function* () {
+    const until = now() + millis
+    let without = 0
+    let blind = 0
+    while (now() < until && !isOver) {
+      const isHeld = yield* claim(held)
+      without = isHeld ? 0 : without + 1
+      blind = isHeld && (deletedAt.get(held.key) ?? 0n) > held.token ? blind + 1 : 0
+      if (without > mostTurnsWithout || blind > mostTurnsBlind) break
+      yield* Effect.sleep(50)
+    }
+    if (without > mostTurnsWithout) say({ _tag: "Problem", what: `what runs under ${held.key} goes on without it` })
+    if (blind > mostTurnsBlind) say({ _tag: "Problem", what: `${held.key} is held, and was seen to be deleted` })
   })
 
 const leasing = Effect.suspend(() => {
@@ -502,11 +546,8 @@ const leasing = Effect.suspend(() => {
     const key = `${leasedPrefix}${settings.name}-${count++}`
     const lease = yield* EtcdLease.make(2000 + random(3000))
     const { header } = yield* EtcdKv.put(key, "held", { lease: lease.id })
-    const until = now() + 1000 + random(6000)
-    while (now() < until && !isOver) {
-      if (!(yield* claim({ key, token: header.revision }, lease.id, 0, lease.remaining))) break
-      yield* Effect.sleep(50)
-    }
+    const { id, remaining } = lease
+    yield* lease.whileHeld(stay({ key, token: header.revision, lease: id, margin: 0, remaining }, 1000 + random(6000)))
   })
   return turns(Effect.andThen(Effect.ignore(Effect.scoped(turn)), Effect.sleep(100)))
 })
@@ -544,7 +585,8 @@ const holding = Effect.gen(function* () {
   const held = yield* EtcdLock.Held
   acquired(held)
   const lease = BigInt(`0x${held.key.slice(held.key.lastIndexOf("/") + 1).split(".")[0]}`)
-  while (!isOver && (yield* claim(held, lease, sessionMillis / 5, held.remaining))) yield* Effect.sleep(100)
+  const { key, remaining, token } = held
+  yield* stay({ key, token, lease, margin: sessionMillis / 5, remaining }, Number.POSITIVE_INFINITY)
 }).pipe(
   (inside) => EtcdLock.withLock(inside, EtcdLock.make(`${locksPrefix}${settings.name}`, { fence, overrun })),
   (turn) => turns(Effect.andThen(Effect.ignore(turn), Effect.sleep(100)))
@@ -616,7 +658,7 @@ const etcd = Layer.mergeAll(
 const work = Effect.gen(function* () {
   say({ _tag: "Ready" })
   const operators = Array.from({ length: settings.clients }, (_, index) => operator(index))
-  const others = [watcher, asking, mirroring, leasing, holding, locking(0), locking(1), leading]
+  const others = [watcher, asking, mirroring, leasing, watchingLocks, holding, locking(0), locking(1), leading]
   yield* Effect.forkScoped(Effect.all(others, { concurrency: "unbounded", discard: true }))
   yield* Effect.all([told, watching, ...operators], { concurrency: "unbounded", discard: true })
 })
