@@ -81,6 +81,14 @@ export const make = (place: string, endpoints: Settings["endpoints"]): Worker =>
   isStopAwaited: false
 })
 
+/** Lets a process go on that is about to stop itself. It may not have done so yet: so again, until it is heard. */
+const letGoOn = (child: ChildProcess): void => {
+  const again = setInterval(() => child.kill("SIGCONT"), 50)
+  const end = () => clearInterval(again)
+  child.stdio[sayingFd]!.once("data", end)
+  child.once("exit", end)
+}
+
 const hear = (worker: Worker, record: Record, said: Said): void => {
   switch (said._tag) {
     case "Ready":
@@ -116,7 +124,7 @@ const hear = (worker: Worker, record: Record, said: Said): void => {
     case "Stopping":
       if (worker.isStopAwaited) worker.hasStopped = true
       // Whoever told it to is not there any more.
-      else worker.child.kill("SIGCONT")
+      else letGoOn(worker.child)
       return
     case "Problem":
       record.problems.push(`${worker.name}: ${said.what}`)
