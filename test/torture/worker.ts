@@ -200,18 +200,18 @@ const operator = (index: number) => {
       return operate(client, deadline, made, run)
     })
 
-  /** Puts of one key, none of which waits for the one before. Calls that are batched go in the order they were made. */
-  const burst = (key: string, options: EtcdClient.CallOptions & { readonly deadline: number }) =>
+  /** Puts of keys, twice each, none of which waits for another. Those of one key that are batched go in their order. */
+  const burst = (keys: ReadonlyArray<string>, options: EtcdClient.CallOptions & { readonly deadline: number }) =>
     Effect.suspend(() => {
       const first = nextId
-      const puts = [0, 1, 2, 3].map((index) => {
+      const puts = [...keys, ...keys].map((key, index) => {
         const value = fresh()
         return operate(
           `${client}.${index}`,
           options.deadline,
           { ...call("put", [{ do: "put", key, value }]), isBatched: true },
           Effect.map(EtcdKv.put(key, stored(value), options), ({ header }) => answered(header, true, [null])),
-          index === 0 ? undefined : first + index - 1
+          index < keys.length ? undefined : first + index - keys.length
         )
       })
       return Effect.all(puts, { concurrency: "unbounded" })
@@ -230,7 +230,7 @@ const operator = (index: number) => {
         const given = random(20) === 0 ? Effect.timeout(run, random(20)) : run
         return Effect.tap(operate(client, deadline, made, given), (result) => Effect.sync(() => learn(made, result)))
       }
-      if (settings.batching && random(25) === 0) return burst(key, options)
+      if (settings.batching && random(12) === 0) return burst(keys, options)
       const kind = random(100)
       if (kind < 30) {
         const serializable = kind < 8
