@@ -256,6 +256,23 @@ describe("a call that is out for long", { concurrent: true }, () => {
     })
   )
 
+  it.effect("ends for an election right after it, also where its member has answered no call for long", () =>
+    Effect.gen(function* () {
+      const { client, mine, others } = yield* connected()
+      mine.holds = true
+      const first = yield* start(put(client))
+      yield* pass(3000)
+      // It has told how things were before that call, and is not asked again before the election.
+      yield* TestClock.adjust("1 millis")
+      const second = yield* start(reasonOf(put(client)))
+      elect([mine, ...others], 3n, 6n)
+      yield* pass(1000)
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(first)))
+      assert.isDefined(second.pollUnsafe(), "it has ended")
+      assert.strictEqual((yield* Fiber.join(second))._tag, "LeaderChanged")
+    })
+  )
+
   it.effect("costs nobody anything while calls are answered in time", () =>
     Effect.gen(function* () {
       const { client, mine, others } = yield* connected()
@@ -807,6 +824,26 @@ describe("a member that takes no connection", { concurrent: true }, () => {
 })
 
 describe("a leader", { concurrent: true }, () => {
+  it.effect("that does not know of its successor is left as soon as another member tells of it", () =>
+    Effect.gen(function* () {
+      const { all, client, fake } = yield* connected({ selection: "leader" })
+      yield* pass(500)
+      yield* put(client)
+      assert.strictEqual(fake.sent.at(-1)!.address, "a:1")
+      all["a:1"].holds = true
+      const call = yield* start(reasonOf(put(client)))
+      elect([all["b:1"], all["c:1"]], 3n, 6n)
+      const before = all["b:1"].asked
+      while (all["b:1"].asked === before) yield* pass(25)
+      assert.strictEqual(call.pollUnsafe(), undefined)
+      const next = yield* start(put(client))
+      assert.notStrictEqual(fake.sent.at(-1)!.address, "a:1")
+      yield* Fiber.join(next)
+      yield* pass(500)
+      assert.strictEqual((yield* Fiber.join(call))._tag, "LeaderChanged")
+    })
+  )
+
   for (const [how, dial] of [
     ["takes no connection", () => Effect.never],
     ["refuses connections", () => Effect.fail(Fake.failure("Unreachable", "no", "connect ECONNREFUSED"))]

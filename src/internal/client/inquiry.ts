@@ -484,8 +484,15 @@ export const introduced = (engine: Engine): void => {
 
 /** A member has told who leads. */
 export const viewed = (engine: Engine): void => {
-  const { policy, current } = engine.selection
-  if (policy === "leader" && current.view !== undefined && current.view.leader !== current.view.memberId) seek(engine)
+  const { environment, selection } = engine
+  const { view } = selection.current
+  if (selection.policy !== "leader" || view === undefined) return
+  const now = environment.time.now()
+  const newest = newestOf(told(engine, now - recentMillis))
+  // A leader that is cut off from the others is the last to know that there is another one.
+  if (newest !== undefined && newest.term > view.term && newest.leader !== view.memberId) turnTo(engine, newest, now)
+  const used = selection.current.view
+  if (used !== undefined && used.leader !== used.memberId) seek(engine)
 }
 
 /** An answer has shown that there was an election. */

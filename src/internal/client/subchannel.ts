@@ -208,8 +208,14 @@ const retire = (subchannel: Subchannel, link: Link): Effect.Effect<void> => {
 /** A use of the connection has ended. */
 const freed = (link: Link): Effect.Effect<void> | undefined => (link.retired && isIdle(link) ? close(link) : undefined)
 
-/** For so long after an answer, what a member has said of itself is taken to hold, in milliseconds. */
+/**
+ * For so long after an answer, what a member has said of itself is taken to hold, in milliseconds: also after its answer to
+ * the question, since while the leader is lost no call may be answered for longer.
+ */
 const freshMillis = 1000
+
+const isFresh = ({ confirmedAt, subchannel: { view } }: Link, now: number): boolean =>
+  now - Math.max(confirmedAt, view?.at ?? confirmedAt) < freshMillis
 
 /** What was heard, while nothing is asked for whose answer could be missed. */
 const nothingAsked = -1
@@ -235,7 +241,7 @@ export const enter = (attempt: Attempt): void => {
     link.confirmedAt = link.sentAt
   }
   link.sentAt = sentAt
-  attempt.view = sentAt - link.confirmedAt < freshMillis ? link.subchannel.view : undefined
+  attempt.view = isFresh(link, sentAt) ? link.subchannel.view : undefined
   attempt.isUnderWay = true
   attempt.previous = link.last
   if (link.last === undefined) link.first = attempt
