@@ -1,26 +1,33 @@
 /**
- * What a client makes of a leader that goes: how long it takes from there until a put is acknowledged that was begun
- * afterwards. All clients at the same time, beside each other, on the same cluster of three with etcd's own timing; each
- * puts one value after the other ("closed"), and one every 50 ms whatever became of those before ("open").
+ * What a client makes of a fault: how long it takes from there until a put is acknowledged that was begun afterwards. All
+ * clients at the same time, beside each other, on the same cluster of three with etcd's own timing; each puts one value
+ * after the other ("closed"), and one every 50 ms whatever became of those before ("open").
+ *
+ * The faults are those of `effect-etcd/testing`, so each client has endpoints of its own, and all that it says, and all that
+ * members say to each other, passes through proxies in this process. That is the same for all of them, and the load is light.
+ * But `etcd3` and this library run in this process, beside the proxies and each other, and Go's client in one of its own: on
+ * a machine that is busy they are later than it by what this process has to wait for.
  */
 import { NodeServices } from "@effect/platform-node"
-import { Effect, Equal, Layer, Option, Schedule } from "effect"
-import { EtcdClient, EtcdCluster, type EtcdId, EtcdKv, EtcdMaintenance } from "effect-etcd"
+import { Effect, Layer, Option, References, type Scope } from "effect"
+import { EtcdClient, type EtcdId, EtcdKv, EtcdMaintenance } from "effect-etcd"
+import { EtcdFaults } from "effect-etcd/testing"
 import { Etcd3 } from "etcd3"
 import { type GoFailover, goFailover } from "./goClient.ts"
-import { benchError, freePort, median, percentile, type Row, rounded, table } from "./support.ts"
+import { benchError, median, percentile, type Row, rounded, table } from "./support.ts"
 
 const size = 3
-const faults = { kill: "SIGKILL", pause: "SIGSTOP" } as const
+const electionMillis = 1000
+const config = { heartbeatInterval: "100 millis", electionTimeout: electionMillis } as const
+
 const loops = ["closed", "open"] as const
 
-type Fault = keyof typeof faults
 type Loop = (typeof loops)[number]
 
 const openEveryMillis = 50
 /** Between the puts of a closed loop, so that all clients together leave the machine idle. */
 const restMillis = 10
-const longestWaitMillis = 15_000
+const longestWaitMillis = 10_000
 
 /** A client that runs in this process. */
 interface Putter {
@@ -41,38 +48,91 @@ const etcd3 = (endpoints: ReadonlyArray<string>) =>
       (client) => Effect.sync(() => client.close())
     ),
     (client): Putter => ({
-      name: "etcd3",
+      name: etcd3Name,
       put: (key) => Effect.tryPromise(async () => client.put(key).value("v"))
     })
   )
 
-const makePutters = (endpoints: ReadonlyArray<string>) =>
-  Effect.all([
-    ours("effect-etcd", endpoints, {}),
-    ours("effect-etcd, deadline 2 s", endpoints, { deadline: "2 seconds" }),
-    ours("effect-etcd batched", endpoints, { batching: true }),
-    ours("effect-etcd batched, deadline 2 s", endpoints, { batching: true, deadline: "2 seconds" }),
-    ours("effect-etcd, sticky", endpoints, { selection: "sticky" }),
-    ours("effect-etcd, leader", endpoints, { selection: "leader" }),
-    ours("effect-etcd, spread", endpoints, { selection: "spread" }),
-    etcd3(endpoints)
-  ])
+/** Whom it is about, and whose measure are the others. */
+const ourName = "effect-etcd"
+const etcd3Name = "etcd3"
+const goName = "go clientv3"
 
-/** When the first put was acknowledged that was begun after the fault; nothing where there was none in time. */
+const ourOptions: Readonly<Record<string, Omit<EtcdClient.Options, "endpoints">>> = {
+  [ourName]: {},
+  "effect-etcd, deadline 2 s": { deadline: "2 seconds" },
+  "effect-etcd batched": { batching: true },
+  "effect-etcd batched, deadline 2 s": { batching: true, deadline: "2 seconds" },
+  "effect-etcd, sticky": { selection: "sticky" },
+  "effect-etcd, spread": { selection: "spread" }
+}
+
+/** What is measured, and what befalls it. */
+interface Stage {
+  readonly faults: EtcdFaults.Faults
+  /** Who can be cut off: the clients. */
+  readonly parties: ReadonlyArray<EtcdFaults.Client>
+  readonly putters: ReadonlyArray<Putter>
+  readonly go: Option.Option<GoFailover>
+}
+
+const makeStage = Effect.gen(function* () {
+  const faults = yield* EtcdFaults.make({ size, config, log: false })
+  const parties: Array<EtcdFaults.Client> = []
+  const endpointsOf = (name: string) =>
+    Effect.map(faults.client(name, { listen: "tcp" }), (party) => {
+      parties.push(party)
+      return party.endpoints
+    })
+  const putters: Array<Putter> = []
+  for (const [name, options] of Object.entries(ourOptions)) {
+    putters.push(yield* ours(name, yield* endpointsOf(name), options))
+  }
+  putters.push(yield* etcd3(yield* endpointsOf(etcd3Name)))
+  const stage: Stage = { faults, parties, putters, go: yield* goFailover(yield* endpointsOf(goName)) }
+  return stage
+})
+
+/**
+ * When a put was acknowledged that was begun after the fault, the first of so many in a row that were; nothing where there
+ * was none in time.
+ */
 interface Mark {
+  readonly row: number
   faultAt: number
+  /** How many puts were begun. */
+  puts: number
+  /** When those were acknowledged that were begun after the fault, by their numbers. */
+  readonly times: Map<number, number>
   acknowledgedAt: number | undefined
 }
 
-const newMark = (): Mark => ({ faultAt: Number.POSITIVE_INFINITY, acknowledgedAt: undefined })
+const newMark = (row: number): Mark => ({
+  row,
+  faultAt: Number.POSITIVE_INFINITY,
+  puts: 0,
+  times: new Map(),
+  acknowledgedAt: undefined
+})
+
+const note = (mark: Mark, number: number): void => {
+  const { row, times } = mark
+  times.set(number, performance.now())
+  let first = number
+  while (times.has(first - 1)) first--
+  let last = number
+  while (times.has(last + 1)) last++
+  if (last - first + 1 >= row) mark.acknowledgedAt ??= times.get(first)
+}
 
 const putOnce = ({ put }: Putter, key: string, mark: Mark) =>
   Effect.suspend(() => {
     const begunAt = performance.now()
+    const number = ++mark.puts
     return Effect.match(put(key), {
       onFailure: () => {},
       onSuccess: () => {
-        if (begunAt >= mark.faultAt) mark.acknowledgedAt ??= performance.now()
+        if (begunAt >= mark.faultAt) note(mark, number)
       }
     })
   })
@@ -86,10 +146,18 @@ const run = (putter: Putter, loop: Loop, mark: Mark) => {
 
 const keyOf = (name: string, loop: Loop) => `${name}|${loop}`
 
-/** Puts, lets the fault happen, and waits for what comes of it; others wait beside. */
-const measure = <A, E>(putters: ReadonlyArray<Putter>, fault: Effect.Effect<void>, beside: Effect.Effect<A, E>) =>
+/** What others wait for beside, since the fault. */
+type Beside<A, E, R> = (faultAt: number) => Effect.Effect<A, E, R>
+
+/** Lets clients put, and a fault happen, and waits for what comes of it. Then it is over. */
+const measure = <A, E, R>(
+  putters: ReadonlyArray<Putter>,
+  row: number,
+  fault: Effect.Effect<void, EtcdFaults.FaultRefused, Scope.Scope>,
+  beside: Beside<A, E, R>
+) =>
   Effect.gen(function* () {
-    const marks = putters.flatMap((putter) => loops.map((loop) => ({ putter, loop, mark: newMark() })))
+    const marks = putters.flatMap((putter) => loops.map((loop) => ({ putter, loop, mark: newMark(row) })))
     for (const { loop, mark, putter } of marks) yield* Effect.forkScoped(run(putter, loop, mark))
     yield* Effect.sleep("1 second")
     yield* fault
@@ -97,12 +165,8 @@ const measure = <A, E>(putters: ReadonlyArray<Putter>, fault: Effect.Effect<void
     for (const { mark } of marks) mark.faultAt = faultAt
     const isOver = () =>
       performance.now() - faultAt >= longestWaitMillis || marks.every(({ mark }) => mark.acknowledgedAt !== undefined)
-    const [, others] = yield* Effect.all(
-      [Effect.repeat(Effect.sleep("10 millis"), { while: () => !isOver() }), beside],
-      {
-        concurrency: 2
-      }
-    )
+    const waited = Effect.repeat(Effect.sleep("10 millis"), { while: () => !isOver() })
+    const [, others] = yield* Effect.all([waited, beside(faultAt)], { concurrency: 2 })
     const waits = marks.map(({ loop, mark, putter }) => {
       const wait = (mark.acknowledgedAt ?? faultAt + longestWaitMillis) - faultAt
       return [keyOf(putter.name, loop), wait] as const
@@ -111,10 +175,9 @@ const measure = <A, E>(putters: ReadonlyArray<Putter>, fault: Effect.Effect<void
   }).pipe(Effect.scoped)
 
 /** How long it takes until another member leads, as the others say. */
-const untilLed = (others: ReadonlyArray<string>, former: EtcdId.MemberId) =>
+const untilLed = (others: ReadonlyArray<string>, former: EtcdId.MemberId) => (faultAt: number) =>
   Effect.gen(function* () {
     const maintenance = EtcdMaintenance.fromClient(yield* EtcdClient.make({ endpoints: others }))
-    const begunAt = performance.now()
     const asked = Effect.forEach(others, (endpoint) =>
       Effect.match(maintenance.status({ endpoint, deadline: "1 second" }), {
         onFailure: () => false,
@@ -122,74 +185,119 @@ const untilLed = (others: ReadonlyArray<string>, former: EtcdId.MemberId) =>
       })
     )
     yield* Effect.repeat(Effect.delay(asked, "10 millis"), { while: (led) => !led.includes(true) })
-    return performance.now() - begunAt
+    return performance.now() - faultAt
   }).pipe(Effect.scoped)
 
-/** Waits until all members know the same leader. */
-const healthy = (cluster: EtcdCluster.Cluster) =>
-  Effect.gen(function* () {
-    const maintenance = EtcdMaintenance.fromClient(yield* EtcdClient.make({ endpoints: cluster.endpoints }))
-    const leaderKnownAt = (endpoint: string) =>
-      Effect.map(maintenance.status({ endpoint, deadline: "2 seconds" }), ({ leader }) => leader)
-    yield* Effect.forEach(cluster.endpoints, leaderKnownAt).pipe(
-      Effect.filterOrFail(([first, ...rest]) => Option.isSome(first!) && rest.every((one) => Equal.equals(one, first))),
-      Effect.retry(Schedule.spaced("50 millis"))
-    )
-  }).pipe(Effect.scoped)
-
-/** Three members with etcd's own timing, each on ports of this machine. */
-export const makeCluster = Effect.gen(function* () {
-  const members = yield* Effect.forEach(Array.from({ length: size }), (_, index) =>
-    Effect.map(Effect.all([freePort, freePort]), ([client, peer]) => ({ name: `n${index}`, client, peer }))
-  )
-  const initialCluster = Object.fromEntries(members.map(({ name, peer }) => [name, `http://127.0.0.1:${peer}`]))
-  const configs = members.map(({ client, name, peer }) => ({
-    name,
-    initialCluster,
-    listenClientUrls: `http://127.0.0.1:${client}`,
-    listenPeerUrls: `http://127.0.0.1:${peer}`,
-    initialAdvertisePeerUrls: `http://127.0.0.1:${peer}`,
-    unsafeNoFsync: true
-  }))
-  return yield* EtcdCluster.fromConfigs([configs[0]!, ...configs.slice(1)], { log: false })
-})
+/** Milliseconds, by client and loop. */
+type Waits = ReadonlyMap<string, number>
 
 interface Outcome {
-  /** Milliseconds, by client and loop. */
-  readonly waits: ReadonlyMap<string, number>
-  readonly election: number
+  readonly waits: Waits
+  /** How long it took until there was another leader, where there had to be one. */
+  readonly election: number | undefined
 }
 
-const round = (
-  cluster: EtcdCluster.Cluster,
-  putters: ReadonlyArray<Putter>,
-  go: Option.Option<GoFailover>,
-  fault: Fault
+/** How long clients wait, with Go's beside those of this process. */
+const waitsFor = <A, E, R>(
+  { go: maybeGo, putters }: Stage,
+  row: number,
+  fault: Effect.Effect<void, EtcdFaults.FaultRefused, Scope.Scope>,
+  beside: Beside<A, E, R>
 ) =>
   Effect.gen(function* () {
-    yield* healthy(cluster)
+    if (Option.isNone(maybeGo)) return yield* measure(putters, row, fault, beside)
+    const go = maybeGo.value
+    yield* go.start
+    const both = (faultAt: number) => {
+      const since = Math.ceil(Date.now() - performance.now() + faultAt)
+      return Effect.all([go.await(since, row, longestWaitMillis), beside(faultAt)], { concurrency: 2 })
+    }
+    const [waits, [ofGo, other]] = yield* measure(putters, row, fault, both)
+    yield* go.stop
+    for (const loop of loops) waits.set(keyOf(goName, loop), ofGo[loop])
+    return [waits, other] as const
+  })
+
+interface Fault {
+  readonly name: string
+  /** For the reader: what happens, and until when is measured. */
+  readonly title: string
+  readonly round: (stage: Stage) => ReturnType<typeof roundOfLeader>
+}
+
+/** Something befalls the leader, and another one is elected. */
+const roundOfLeader = (stage: Stage, befall: EtcdFaults.Faults["kill"]) =>
+  Effect.gen(function* () {
+    const { awaitHealthy, cluster } = stage.faults
+    yield* awaitHealthy
     const leader = yield* cluster.awaitLeader
     const others = cluster.members.filter((member) => member !== leader).flatMap((member) => member.endpoints)
-    if (Option.isSome(go)) yield* go.value.start
-    const beside = Effect.all(
-      [untilLed(others, leader.id), Option.isSome(go) ? go.value.await(longestWaitMillis) : Effect.succeed(undefined)],
-      { concurrency: 2 }
-    )
-    const [waits, [election, ofGo]] = yield* measure(putters, leader.signal(faults[fault]), beside)
-    if (Option.isSome(go)) yield* go.value.stop
-    if (ofGo !== undefined) for (const loop of loops) waits.set(keyOf("go clientv3", loop), ofGo[loop])
-    if (fault === "pause") yield* leader.signal("SIGCONT")
-    else yield* Effect.andThen(leader.exit, leader.start)
+    const [waits, election] = yield* waitsFor(stage, 1, befall(leader), untilLed(others, leader.id))
     const outcome: Outcome = { waits, election }
     return outcome
   })
 
+const longestOf = (all: ReadonlyArray<Waits>): Waits =>
+  new Map([...all[0]!.keys()].map((key) => [key, Math.max(...all.map((waits) => waits.get(key)!))]))
+
+/** So many puts go by every member, by chance too; one every 50 ms, they are those of a second. */
+const rowOfCut = 20
+
+/** All clients are cut off from a member, from one after the other. */
+const roundOfClients = (stage: Stage) =>
+  Effect.gen(function* () {
+    const { awaitHealthy, cluster, partition } = stage.faults
+    const all = yield* Effect.forEach(cluster.members, (member) =>
+      Effect.andThen(
+        awaitHealthy,
+        waitsFor(stage, rowOfCut, partition([stage.parties, [member]]), () => Effect.void)
+      )
+    )
+    const outcome: Outcome = { waits: longestOf(all.map(([waits]) => waits)), election: undefined }
+    return outcome
+  })
+
+const untilAPut = "milliseconds until a put is acknowledged that was begun afterwards"
+
+const kinds: ReadonlyArray<Fault> = [
+  {
+    name: "kill",
+    title: `SIGKILL of the leader: ${untilAPut}`,
+    round: (stage) => roundOfLeader(stage, stage.faults.kill)
+  },
+  {
+    name: "pause",
+    title: `SIGSTOP of the leader: ${untilAPut}`,
+    round: (stage) => roundOfLeader(stage, stage.faults.pause)
+  },
+  {
+    name: "isolate",
+    title: `a leader that hears of no other member, and of clients (connections hang): ${untilAPut}`,
+    round: (stage) => roundOfLeader(stage, (leader) => stage.faults.isolate(leader))
+  },
+  {
+    name: "cut",
+    title:
+      `a client that hears of one member no more (connections hang): ${untilAPut}, and the ${rowOfCut - 1} after it are ` +
+      "too, since some clients keep to one member, and others send a put to each; the member is each one in turn, and the " +
+      "longest of the waits counts, which is that for a member that the client talks to",
+    round: roundOfClients
+  }
+]
+
+// -----------------------------------------------------------------------------
+// what is shown
+// -----------------------------------------------------------------------------
+
+const waitsOf = (outcomes: ReadonlyArray<Outcome>, name: string, loop: Loop): ReadonlyArray<number> =>
+  outcomes.map(({ waits }) => waits.get(keyOf(name, loop)) ?? Number.NaN)
+
 const rowsOf = (fault: Fault, names: ReadonlyArray<string>, outcomes: ReadonlyArray<Outcome>): ReadonlyArray<Row> =>
   names.flatMap((name) =>
     loops.map((loop): Row => {
-      const waits = outcomes.map((outcome) => outcome.waits.get(keyOf(name, loop)) ?? Number.NaN)
+      const waits = waitsOf(outcomes, name, loop)
       return {
-        scenario: `failover ${fault} ${loop}`,
+        scenario: `failover ${fault.name} ${loop}`,
         client: name,
         inFlight: 1,
         valueBytes: 1,
@@ -203,38 +311,58 @@ const rowsOf = (fault: Fault, names: ReadonlyArray<string>, outcomes: ReadonlyAr
   )
 
 /** Nobody knows how long a wait would have been that was given up. */
-const shown = (millis: number): string =>
-  millis >= longestWaitMillis ? `none in ${longestWaitMillis}` : `${Math.round(millis)}`
+const isGivenUp = (millis: number): boolean => millis >= longestWaitMillis
+
+const shown = (millis: number): string => (isGivenUp(millis) ? `none in ${longestWaitMillis}` : `${Math.round(millis)}`)
+
+/** What the others take is the measure. */
+const share = (ours: number, theirs: number): string => {
+  if (isGivenUp(ours)) return isGivenUp(theirs) ? "none, as they" : `more than ${(ours / theirs).toFixed(2)}`
+  return `${isGivenUp(theirs) ? "less than " : ""}${(ours / theirs).toFixed(2)}`
+}
+
+const sharesOf = (outcomes: ReadonlyArray<Outcome>, of: (loop: Loop) => number): string =>
+  loops.map((loop) => `${share(median(waitsOf(outcomes, ourName, loop)), of(loop))} (${loop})`).join(" and ")
+
+/** Whether this library is where it is to be: not slower than the others, and as fast as etcd is to elect. */
+const goals = (fault: Fault, names: ReadonlyArray<string>, outcomes: ReadonlyArray<Outcome>): ReadonlyArray<string> => {
+  const beside = [etcd3Name, goName]
+    .filter((name) => names.includes(name))
+    .map((name) => `${sharesOf(outcomes, (loop) => median(waitsOf(outcomes, name, loop)))} of what ${name} takes`)
+  const bound = 1.5 * electionMillis
+  const ofBound = `${sharesOf(outcomes, () => bound)} of 1.5 election timeouts (${bound} ms)`
+  return fault.name === "kill" ? [...beside, ofBound] : beside
+}
+
+const electionsOf = (outcomes: ReadonlyArray<Outcome>): string => {
+  const elections = outcomes.flatMap(({ election }) => (election === undefined ? [] : [election]))
+  return elections.length === 0
+    ? ""
+    : ` (another leader was there after ${Math.round(median(elections))}, from ` +
+        `${Math.round(Math.min(...elections))} to ${Math.round(Math.max(...elections))})`
+}
 
 const print = (fault: Fault, names: ReadonlyArray<string>, outcomes: ReadonlyArray<Outcome>) => {
-  const elections = outcomes.map(({ election }) => election)
-  console.log(
-    `failover, ${faults[fault]} of the leader, ${outcomes.length} times: milliseconds until a put is acknowledged that ` +
-      `was begun afterwards (another leader was there after ${Math.round(median(elections))}, from ` +
-      `${Math.round(Math.min(...elections))} to ${Math.round(Math.max(...elections))})`
-  )
+  console.log(`failover, ${outcomes.length} times ${fault.title}${electionsOf(outcomes)}`)
   const cells = (name: string, loop: Loop) => {
-    const waits = outcomes.map(({ waits }) => waits.get(keyOf(name, loop)) ?? Number.NaN)
+    const waits = waitsOf(outcomes, name, loop)
     return {
       [`${loop}, median`]: shown(median(waits)),
       [`${loop}, range`]: `${shown(Math.min(...waits))} - ${shown(Math.max(...waits))}`
     }
   }
   table(names.map((name) => ({ client: name, ...cells(name, "closed"), ...cells(name, "open") })))
+  console.log(`${ourName}, by medians: ${goals(fault, names, outcomes).join("; ")}\n`)
 }
 
 export const failover = (quick: boolean) =>
   Effect.gen(function* () {
-    const cluster = yield* makeCluster
-    const putters = yield* makePutters(cluster.endpoints)
-    const go = yield* goFailover(cluster.endpoints)
-    const names = [...putters.map(({ name }) => name), ...(Option.isSome(go) ? ["go clientv3"] : [])]
+    const stage = yield* makeStage
+    const names = [...stage.putters.map(({ name }) => name), ...(Option.isSome(stage.go) ? [goName] : [])]
     const rows: Array<Row> = []
-    for (const fault of ["kill", "pause"] as const) {
+    for (const fault of kinds) {
       const outcomes: Array<Outcome> = []
-      for (let index = 0; index < (quick ? 3 : 20); index++) {
-        outcomes.push(yield* round(cluster, putters, go, fault))
-      }
+      for (let index = 0; index < (quick ? 3 : 20); index++) outcomes.push(yield* fault.round(stage))
       print(fault, names, outcomes)
       rows.push(...rowsOf(fault, names, outcomes))
     }
@@ -242,5 +370,7 @@ export const failover = (quick: boolean) =>
   }).pipe(
     Effect.scoped,
     Effect.mapError((cause) => benchError("failover", cause)),
+    // What is said of faults, and of connections that are lost, would hide the results.
+    Effect.provideService(References.MinimumLogLevel, "Error"),
     Effect.provide(Layer.fresh(NodeServices.layer))
   )

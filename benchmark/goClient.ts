@@ -140,11 +140,16 @@ const started = <A>(endpoints: ReadonlyArray<string>, make: (ask: Ask) => A) =>
 /** The Go client or, where it cannot be had, a line that says why, and nothing. */
 export const goClient = (endpoint: string) => started([endpoint], clientOf)
 
-/** The Go client, as it goes through the loss of a leader. */
+/** The Go client, as it goes through a fault. */
 export interface GoFailover {
   readonly start: Effect.Effect<void, BenchError>
-  /** How long it takes from now until a put is acknowledged that is begun from now on, in milliseconds. */
+  /**
+   * How long it takes from a moment until a put is acknowledged that was begun since, the first of so many in a row that
+   * are, in milliseconds. The moment is in those since 1970.
+   */
   readonly await: (
+    since: number,
+    row: number,
     longestMillis: number
   ) => Effect.Effect<{ readonly closed: number; readonly open: number }, BenchError>
   readonly stop: Effect.Effect<void, BenchError>
@@ -155,8 +160,8 @@ export const goFailover = (endpoints: ReadonlyArray<string>) =>
     const request = requestOf(ask)
     return {
       start: Effect.asVoid(request({ scenario: "load" })),
-      await: (millis) =>
-        Effect.flatMap(request({ scenario: "wait", millis }), ({ waitMillis }) =>
+      await: (since, row, millis) =>
+        Effect.flatMap(request({ scenario: "wait", since, row, millis }), ({ waitMillis }) =>
           waitMillis === undefined ? failed("the Go client did not say how long it waited") : Effect.succeed(waitMillis)
         ),
       stop: Effect.asVoid(request({ scenario: "stop" }))

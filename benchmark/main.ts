@@ -29,8 +29,9 @@ use (ETCD_BINARY names another one).
 
   coordination     measures locks, transactions, and how soon there is another leader when one resigns, is to end or is
                    killed, with an etcd that syncs to disk, and nothing else
-  failover         measures how long clients need when the leader of a cluster of three is killed or paused, and
-                   nothing else: 20 times each, in about twenty minutes
+  failover         measures how long clients need when the leader of a cluster of three is killed, is paused or is cut
+                   off from the others, and when they are cut off from a member, and nothing else: 20 times each, in
+                   about half an hour
   mirror           measures what a mirror of 100,000 keys takes, beside the cache of etcd's Go client where its module
                    can be had: the time until it is there, memory, the time of a read, and changes applied, and nothing
                    else; it has no rows for --json

@@ -4,11 +4,29 @@
  */
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
-import { EtcdKv, EtcdLayer } from "effect-etcd"
+import { EtcdCluster, EtcdKv, EtcdLayer } from "effect-etcd"
 import { oursAt, verify } from "./clients.ts"
-import { makeCluster } from "./failover.ts"
 import { fill, measureAll, printRows, warmUp } from "./kv.ts"
-import { benchError, type Row } from "./support.ts"
+import { benchError, freePort, type Row } from "./support.ts"
+
+const size = 3
+
+/** Three members with etcd's own timing, each on ports of this machine. */
+const makeCluster = Effect.gen(function* () {
+  const members = yield* Effect.forEach(Array.from({ length: size }), (_, index) =>
+    Effect.map(Effect.all([freePort, freePort]), ([client, peer]) => ({ name: `n${index}`, client, peer }))
+  )
+  const initialCluster = Object.fromEntries(members.map(({ name, peer }) => [name, `http://127.0.0.1:${peer}`]))
+  const configs = members.map(({ client, name, peer }) => ({
+    name,
+    initialCluster,
+    listenClientUrls: `http://127.0.0.1:${client}`,
+    listenPeerUrls: `http://127.0.0.1:${peer}`,
+    initialAdvertisePeerUrls: `http://127.0.0.1:${peer}`,
+    unsafeNoFsync: true
+  }))
+  return yield* EtcdCluster.fromConfigs([configs[0]!, ...configs.slice(1)], { log: false })
+})
 
 export const selection = (quick: boolean) =>
   Effect.gen(function* () {

@@ -20,12 +20,14 @@ import (
 )
 
 // A request is a round of gets or puts; or, as scenario "check", one put of the key and one get of it; or it is about a
-// load of puts that goes on in the background: "load" starts it, "wait" waits until puts are acknowledged that are begun
-// from then on, "stop" ends it. The scenarios of coordination.go, transactions.go and leaders.go are said there.
+// load of puts that goes on in the background: "load" starts it, "wait" waits until so many puts in a row are acknowledged
+// that were begun since a moment that is past, "stop" ends it. The scenarios of coordination.go, transactions.go and leaders.go are said there.
 type request struct {
 	Scenario   string `json:"scenario"`
 	InFlight   int    `json:"inFlight"`
 	Millis     int    `json:"millis"`
+	Since      int64  `json:"since"`
+	Row        int    `json:"row"`
 	Seconds    int    `json:"seconds"`
 	ValueBytes int    `json:"valueBytes"`
 	Key        string `json:"key"`
@@ -139,39 +141,67 @@ func check(client *clientv3.Client, asked request) (answer, error) {
 	return answer{Value: got.Kvs[0].Value}, nil
 }
 
-// waits are how long it took until a put was acknowledged that was begun after the beginning of the wait.
+// waits are how long it took until the first of the puts in a row was acknowledged.
 type waits struct {
 	Closed float64 `json:"closed"`
 	Open   float64 `json:"open"`
 }
 
-// A mark remembers the first acknowledgement of a put that was begun after a moment.
+// A mark remembers the acknowledgements of puts that were begun after a moment, each by its number, and finds out when the
+// first of so many in a row was there.
 type mark struct {
 	mutex        sync.Mutex
 	since        time.Time
+	row          int
+	puts         int
+	took         map[int]time.Duration
 	acknowledged chan time.Duration
 }
 
-func (m *mark) begin() {
+func (m *mark) begin(since time.Time, row int) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	m.since = time.Now()
+	m.since = since
+	m.row = row
+	m.took = make(map[int]time.Duration)
 	m.acknowledged = make(chan time.Duration, 1)
 }
 
-func (m *mark) note(begun time.Time) {
+func (m *mark) number() int {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.puts++
+	return m.puts
+}
+
+// end finds where the puts in a row end that are acknowledged, from a number on in steps.
+func (m *mark) end(number int, step int) int {
+	for {
+		if _, ok := m.took[number+step]; !ok {
+			return number
+		}
+		number += step
+	}
+}
+
+func (m *mark) note(number int, begun time.Time) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	if m.since.IsZero() || begun.Before(m.since) {
 		return
 	}
+	m.took[number] = time.Since(m.since)
+	first := m.end(number, -1)
+	if m.end(number, 1)-first+1 < m.row {
+		return
+	}
 	select {
-	case m.acknowledged <- time.Since(m.since):
+	case m.acknowledged <- m.took[first]:
 	default:
 	}
 }
 
-// await answers with milliseconds; with those until the end where there was no acknowledgement.
+// await answers with milliseconds; with those until the end where there were too few acknowledgements.
 func (m *mark) await(end time.Time) float64 {
 	select {
 	case took := <-m.acknowledged:
@@ -193,9 +223,9 @@ type load struct {
 }
 
 func putOnce(ctx context.Context, client *clientv3.Client, key string, to *mark) {
-	begun := time.Now()
+	number, begun := to.number(), time.Now()
 	if _, err := client.Put(ctx, key, "v"); err == nil {
-		to.note(begun)
+		to.note(number, begun)
 	}
 }
 
@@ -217,10 +247,10 @@ func startLoad(client *clientv3.Client) *load {
 	return started
 }
 
-func (l *load) wait(longest time.Duration) *waits {
-	l.closed.begin()
-	l.open.begin()
-	end := time.Now().Add(longest)
+func (l *load) wait(since time.Time, row int, longest time.Duration) *waits {
+	l.closed.begin(since, row)
+	l.open.begin(since, row)
+	end := since.Add(longest)
 	closed := l.closed.await(end)
 	return &waits{Closed: closed, Open: l.open.await(end)}
 }
@@ -237,7 +267,7 @@ func answerTo(client *clientv3.Client, line []byte) answer {
 		running = startLoad(client)
 		return answer{}
 	case "wait":
-		return answer{WaitMillis: running.wait(time.Duration(asked.Millis) * time.Millisecond)}
+		return answer{WaitMillis: running.wait(time.UnixMilli(asked.Since), asked.Row, time.Duration(asked.Millis)*time.Millisecond)}
 	case "stop":
 		running.cancel()
 		return answer{}
