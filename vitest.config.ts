@@ -29,7 +29,10 @@ export default defineConfig({
           }
         }
       },
-      { extends: true, test: { name: "etcd", include: ["test/**/*.test.ts"], exclude: [unitTests] } }
+      {
+        extends: true,
+        test: { name: "etcd", include: ["test/**/*.test.ts", "examples/**/*.test.ts"], exclude: [unitTests] }
+      }
     ]
   }
 })
