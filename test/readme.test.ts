@@ -1,5 +1,6 @@
 /**
- * The programs of the README and of the guides, compiled and run as they stand.
+ * The programs of the README and of the guides, compiled and run as they stand. Those that are of a test, or are one, are files
+ * of `examples/`, which are compiled and run as they stand there.
  */
 import { execFile, spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -14,6 +15,11 @@ import * as EtcdProcess from "../src/EtcdProcess.ts"
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
 const programs = (markdown: string) => Array.from(markdown.matchAll(/^```ts\n([\s\S]*?)^```$/gm), (match) => match[1]!)
+
+/** The files of `examples/` that a guide shows. */
+const shown = readdirSync(join(root, "examples", "testing")).map((name) =>
+  readFileSync(join(root, "examples", "testing", name), "utf8")
+)
 
 /** What stands between the fences of the `@example` blocks of a module. */
 const examples = (source: string) =>
@@ -60,7 +66,9 @@ describe("README", () => {
     () =>
       Effect.gen(function* () {
         const guides = readdirSync(join(root, "docs")).map((name) => join("docs", name))
-        const sources = ["README.md", ...guides].flatMap((page) => programs(readFileSync(join(root, page), "utf8")))
+        const all = [join(root, "README.md"), ...guides].flatMap((page) => programs(readFileSync(page, "utf8")))
+        for (const file of shown) assert.include(all, file)
+        const sources = all.filter((program) => !shown.includes(program))
         assert.isAbove(sources.length, 4)
         const node = yield* EtcdProcess.ephemeral({}, { log: false })
         const place = yield* directory
@@ -94,7 +102,7 @@ describe("README", () => {
   )
 
   it("its links, and those of the guides, lead somewhere", () => {
-    for (const page of ["README.md", "docs/coordination.md", "docs/from-etcd3.md"]) {
+    for (const page of ["README.md", "docs/coordination.md", "docs/from-etcd3.md", "docs/testing.md"]) {
       for (const [, target] of readFileSync(join(root, page), "utf8").matchAll(/\]\(([^)#]+)\)/g)) {
         if (!target!.startsWith("http")) assert.isTrue(existsSync(join(root, dirname(page), target!)), target)
       }
