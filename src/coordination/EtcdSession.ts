@@ -274,7 +274,8 @@ export const layerWith = (options: Options): Layer.Layer<EtcdSession, EtcdError.
  * Provides {@link EtcdSession}, with a time to live of 10 seconds, over the {@link EtcdClient.EtcdClient} that is there.
  *
  * Where it was built already it is used again, as any layer is, and what hangs on it is where the first one is. For a
- * session of its own in a namespace, or in another etcd, use `Layer.fresh(EtcdSession.layer)`.
+ * session of its own in a namespace, in another etcd, or on another client (a second program in one test), use
+ * `Layer.fresh(EtcdSession.layer)`.
  *
  * @category layers
  * @since 0.1.0

@@ -27,7 +27,8 @@
  *
  * Faults may overlap: what concerns a connection is the worst of them, and a member comes back, or goes on, when nobody
  * wants it to be down, or to stand still, any more. What makes no sense is refused with {@link FaultRefused}, and nothing is
- * done then. Faults that are on when the cluster's own scope closes end with it.
+ * done then. Faults that are on when the cluster's own scope closes end with it. The log has a line at `Info` where a fault
+ * begins, and where it is over, also with `log: false`, which is for what the members say.
  *
  * What the network is not: its packets are not lost, since below a connection nothing is; a connection that hangs is found
  * out by those who ask for signs of life, and by nobody else. It runs in this process: while that stands still, so does the
