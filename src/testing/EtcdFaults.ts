@@ -916,10 +916,9 @@ export const noSpace = (
  *
  * const withDisks = program.pipe(Effect.provide(EtcdFaults.layer({ disks: "160 MiB" })))
  *
- * Effect.if(EtcdFaults.canFillDisk, {
- *   onTrue: () => withDisks,
- *   onFalse: () => Console.log("skipped: no disks of their own on this machine")
- * })
+ * Effect.flatMap(EtcdFaults.canFillDisk, (can) =>
+ *   can ? withDisks : Console.log("skipped: no disks of their own on this machine")
+ * )
  * ```
  *
  * @category disks
