@@ -125,6 +125,8 @@ const workerFaults: { readonly [kind: string]: Fault } = {
   },
   "kill worker": (nemesis) => {
     const worker = aWorker(nemesis)
+    // Whoever has killed it starts it again.
+    if (Workers.hasEnded(worker.child)) return Effect.fail("it is killed already")
     return Effect.acquireRelease(Effect.as(Workers.kill(worker), worker.place), () =>
       Effect.andThen(
         Effect.sync(() => nemesis.startWorker(worker)),

@@ -36,7 +36,8 @@ const historyFrom = (client: EtcdClient.Client, from: number, to: number) =>
     const value = { key, rangeEnd: end, startRevision: BigInt(from) }
     yield* call.send({ requestUnion: { case: "createRequest", value } })
     yield* call.messages.pipe(
-      Stream.takeUntil(({ events }) => {
+      Stream.takeUntil(({ cancelReason, canceled, compactRevision, events }) => {
+        if (canceled) throw new Error(`the history is not there from ${from} on: ${cancelReason} ${compactRevision}`)
         const changes = events.map(({ kv, type }) => ({
           revision: Number(kv!.modRevision),
           key: text.decode(kv!.key),
@@ -97,12 +98,9 @@ export const observe = (endpoints: ReadonlyArray<string>) =>
         Effect.suspend(() => {
           const to = last() - keep
           if (to <= compacted) return Effect.void
-          return Effect.andThen(
-            kv.compact(BigInt(to)),
-            Effect.sync(() => {
-              compacted = to
-            })
-          )
+          // Also where the answer is lost.
+          compacted = to
+          return kv.compact(BigInt(to))
         }),
       end: Effect.gen(function* () {
         const { header } = yield* kv.put(endKey, "end")
