@@ -108,6 +108,10 @@ const endWorkers = (workers: ReadonlyArray<Workers.Worker>) =>
       .map(({ child, name }) => `${name} did not end as it should: ${child.exitCode ?? child.signalCode ?? "it runs"}`)
   })
 
+/** What takes longer hangs, however busy the machine is. */
+const inTime = <A, E, R>(otherwise: string, effect: Effect.Effect<A, E, R>) =>
+  Effect.timeoutOrElse(effect, { duration: "3 minutes", orElse: () => Effect.die(new Error(otherwise)) })
+
 const strange = (kind: string, messages: ReadonlyArray<string>): ReadonlyArray<Violation> =>
   messages.map((message) => ({ kind, message, operations: [] }))
 
@@ -206,15 +210,15 @@ export const torture = (
       random: makeRandom(seed)
     }
     const raging = (share: number) =>
-      Effect.andThen(
-        Effect.timeoutOption(rage(nemesis), seconds * 1000 * share),
-        Effect.andThen(faults.heal, faults.awaitHealthy)
+      Effect.timeoutOption(rage(nemesis), seconds * 1000 * share).pipe(
+        Effect.andThen(faults.heal),
+        Effect.andThen(inTime("the cluster is not well again", faults.awaitHealthy))
       )
     if (options.plant === "rollback") yield* Effect.andThen(raging(0.5), rollBack(nemesis))
     yield* raging(options.plant === "rollback" ? 0.5 : 1)
     const notEnded = yield* endWorkers(workers)
     const ended = now()
-    const misread = yield* observer.end
+    const misread = yield* inTime("the end of the history does not come", observer.end)
     const operations = [...known.operations.values()].sort((one, other) => one.begun - other.begun)
     const verdicts = yield* judge(known, observer, operations, [
       ...strange("program", [...known.problems, ...notEnded]),
