@@ -379,10 +379,9 @@ const watching = Effect.gen(function* () {
   })
   yield* Effect.forkScoped(Stream.runForEach(changes, (change) => Effect.sync(() => deliver(change))))
   yield* turns(Effect.sleep(100))
-  const { header } = yield* EtcdKv.range(`${groupsPrefix}none`)
-  const arrival = Effect.repeat(Effect.andThen(EtcdWatch.requestProgress, Effect.sleep(100)), {
-    until: () => last >= Number(header.revision)
-  })
+  const { header } = yield* Effect.retry(EtcdKv.range(`${groupsPrefix}none`), { times: 10 })
+  const asked = Effect.andThen(Effect.ignore(EtcdWatch.requestProgress), Effect.sleep(100))
+  const arrival = Effect.repeat(asked, { until: () => last >= Number(header.revision) })
   const arrived = yield* Effect.timeoutOption(arrival, longestLagMillis)
   if (Option.isNone(arrived)) {
     say({ _tag: "Problem", what: `a watch is at revision ${last}, and not at ${header.revision}` })
@@ -707,5 +706,9 @@ NodeRuntime.runMain(
     yield* Effect.sleep(100)
     yield* Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
     say({ _tag: "Left", what: leaksSince(before) })
-  })
+  }).pipe(
+    Effect.tapCause((cause) =>
+      Effect.sync(() => say({ _tag: "Problem", what: `it ended with ${Cause.pretty(cause)}` }))
+    )
+  )
 )
