@@ -14,8 +14,8 @@ export default defineConfig({
     // What takes longer hangs, however busy the machine is.
     testTimeout: 300_000,
     hookTimeout: 300_000,
-    // One more than the fewest processors: tests of etcd wait for it much of the time.
-    maxWorkers: 3,
+    // Twice the fewest processors: tests of etcd wait for it much of the time.
+    maxWorkers: 4,
     silent: "passed-only",
     projects: [
       {
