@@ -135,7 +135,12 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
         const soon = refuse("is being started, or about to be")
         yield* isStarting ? soon : Time.within(time, Effect.asVoid(node.exit), restMillis, () => soon)
       }),
-    kill: (node) => Effect.andThen(killed(node), wantDown(node)),
+    // Wanted first, so that a start that it cuts off is nothing to be told of.
+    kill: (node) =>
+      Effect.andThen(
+        wantDown(node),
+        Effect.onError(killed(node), () => Effect.sync(() => add(down, node, -1)))
+      ),
     stop: (node) =>
       Effect.gen(function* () {
         const pid = yield* pidOf(node)
