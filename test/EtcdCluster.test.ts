@@ -13,23 +13,8 @@ import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
 import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
-import { freeze, temporaryDirectory } from "./support/machine.ts"
+import { freeze, temporaryDirectory, variable } from "./support/machine.ts"
 import { soon } from "./support/time.ts"
-
-/** The variable of the environment has this value until the scope closes. */
-const variable = (name: string, value: string) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const before = process.env[name]
-      process.env[name] = value
-      return before
-    }),
-    (before) =>
-      Effect.sync(() => {
-        if (before === undefined) delete process.env[name]
-        else process.env[name] = before
-      })
-  )
 
 describe("EtcdCluster", () => {
   it.live("three members elect a leader, replicate, survive its death, and take it back", () =>

@@ -27,7 +27,7 @@ import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
 import { reasonOf, start } from "./support/effects.ts"
 import { host } from "./support/host.ts"
 import * as Machine from "./support/machine.ts"
-import { freeze, isAlive, temporaryDirectory } from "./support/machine.ts"
+import { freeze, isAlive, ownTemporaryDirectory, temporaryDirectory, variable } from "./support/machine.ts"
 import { makeRandom } from "./support/random.ts"
 import { turns } from "./support/time.ts"
 
@@ -69,24 +69,6 @@ const executable = process.env.ETCD_BINARY ?? String(execFileSync("sh", ["-c", "
 
 /** From 3.5.13 on. */
 const takesPaths = !/Version: 3\.(?:4\.|5\.(?:\d|1[0-2])\s)/.test(String(execFileSync(executable, ["--version"])))
-
-/** The variable has this value until the scope closes. */
-const environment = (name: string, value: string) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const before = process.env[name]
-      process.env[name] = value
-      return before
-    }),
-    (before) =>
-      Effect.sync(() => {
-        if (before === undefined) delete process.env[name]
-        else process.env[name] = before
-      })
-  )
-
-/** A directory for temporary directories, to see what is left in it. */
-const ownTemporaryDirectory = Effect.tap(temporaryDirectory, (directory) => environment("TMPDIR", directory))
 
 let names = 0
 const unique = () => `life-${process.pid}-${names++}`
@@ -452,7 +434,7 @@ describe("a temporary directory", () => {
       const onPorts = { listenClientUrls: "http://127.0.0.1:0", listenPeerUrls: `unix://${"p".repeat(20)}:0` }
       const ofPeers = yield* reasonOf(EtcdProcess.ephemeral(onPorts, { ...quiet, runDirectory: long }))
       assert.match(ofPeers.message, /p{20}:0.* 10[37] bytes/)
-      yield* environment("TMPDIR", long)
+      yield* variable("TMPDIR", long)
       const node = yield* EtcdProcess.ephemeral({}, quiet)
       yield* put(node)
       yield* put(yield* EtcdProcess.ephemeral(onPorts, quiet))

@@ -27,7 +27,7 @@ import * as KeyRange from "../../src/KeyRange.ts"
 import { start } from "../support/effects.ts"
 import { etcdctl, missing as noCtl } from "../support/etcdctl.ts"
 import { build } from "../support/go.ts"
-import { eachLine } from "./exclusion/protocol.ts"
+import { eachLine } from "../support/programs.ts"
 
 const go = build(join(import.meta.dirname, "go"), "go-coordination")
 

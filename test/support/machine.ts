@@ -28,6 +28,24 @@ export const temporaryDirectory = Effect.acquireRelease(
   (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
 )
 
+/** The variable of the environment has this value until the scope closes. */
+export const variable = (name: string, value: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const before = process.env[name]
+      process.env[name] = value
+      return before
+    }),
+    (before) =>
+      Effect.sync(() => {
+        if (before === undefined) delete process.env[name]
+        else process.env[name] = before
+      })
+  )
+
+/** A directory for temporary directories, to see what is left in it. */
+export const ownTemporaryDirectory = Effect.tap(temporaryDirectory, (directory) => variable("TMPDIR", directory))
+
 /** Keeps the event loop for so many milliseconds, and leaves the processor to others. */
 export const standStill = (millis: number): Effect.Effect<void> =>
   Effect.sync(() => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis))

@@ -29,7 +29,7 @@ import { reasonOf, start } from "../support/effects.ts"
 import * as Etcdctl from "../support/etcdctl.ts"
 import { isExecutable } from "../support/etcdctl.ts"
 import { host } from "../support/host.ts"
-import { isAlive, standing, temporaryDirectory, until } from "../support/machine.ts"
+import { isAlive, ownTemporaryDirectory, standing, temporaryDirectory, until, variable } from "../support/machine.ts"
 import * as Clocks from "../support/time.ts"
 import { turns } from "../support/time.ts"
 import { fixture } from "../support/tls.ts"
@@ -52,24 +52,6 @@ const doomed = `
   yield* faults.partition([[c], [d, e]])
   say(pids)
 `
-
-/** The variable has this value until the scope closes. */
-const environment = (name: string, value: string) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const before = process.env[name]
-      process.env[name] = value
-      return before
-    }),
-    (before) =>
-      Effect.sync(() => {
-        if (before === undefined) delete process.env[name]
-        else process.env[name] = before
-      })
-  )
-
-/** A directory for temporary directories, to see what is left in it. */
-const ownTemporaryDirectory = Effect.tap(temporaryDirectory, (directory) => environment("TMPDIR", directory))
 
 /** Beside the executable of etcd, or where else there is one. */
 const besides = join(dirname(process.env.ETCD_BINARY ?? ""), "etcdctl")
@@ -681,9 +663,9 @@ describe("a cluster", () => {
   it.live("is reached where this process has a proxy, and brings back what a restart schedule has brought back", () =>
     Effect.gen(function* () {
       for (const name of ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"]) {
-        yield* environment(name, "http://127.0.0.1:9")
+        yield* variable(name, "http://127.0.0.1:9")
       }
-      for (const name of ["NO_PROXY", "no_proxy"]) yield* environment(name, "*")
+      for (const name of ["NO_PROXY", "no_proxy"]) yield* variable(name, "*")
       const options = { ...quiet, restart: Schedule.spaced("10 millis"), environment: { GOMAXPROCS: "1" } }
       const faults = yield* EtcdFaults.make(options)
       const leader = yield* soon(faults.cluster.awaitLeader)

@@ -5,13 +5,13 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import process from "node:process"
-import { parseArgs } from "node:util"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as SemVer from "effect/SemVer"
 import * as EtcdVersions from "../../scripts/etcd-versions.ts"
+import { commandLine } from "../support/commandLine.ts"
 import { type Plant, plants } from "./plants.ts"
 import { report } from "./report.ts"
 import type { Run } from "./run.ts"
@@ -36,37 +36,17 @@ told can be true. If it cannot, the run is made again three times, and what is k
   --report FILE   where the report goes (default: torture.html in a directory that is named at the end)
   --help          prints this`
 
-const refuse = (message: string): never => {
-  console.error(`effect-etcd: ${message}\n\n${usage}`)
-  return process.exit(2)
-}
-
-const parse = () => {
-  const text = { type: "string" } as const
-  try {
-    return parseArgs({
-      options: {
-        ...{ seconds: text, seed: text, size: text, workers: text, clients: text, groups: text },
-        ...{ etcd: text, plant: text, report: text },
-        help: { type: "boolean", default: false }
-      }
-    }).values
-  } catch (error) {
-    return refuse(error instanceof Error ? error.message : String(error))
-  }
-}
-
-const values = parse()
-if (values.help) {
-  console.log(usage)
-  process.exit()
-}
-
-const numberOf = (name: "seconds" | "seed" | "size" | "workers" | "clients" | "groups", byDefault: number): number => {
-  const value = values[name]
-  if (value === undefined) return byDefault
-  return /^\d+$/.test(value) && Number(value) > 0 ? Number(value) : refuse(`--${name} takes a whole number from 1 on`)
-}
+const { numberOf, refuse, values } = commandLine(usage, [
+  "seconds",
+  "seed",
+  "size",
+  "workers",
+  "clients",
+  "groups",
+  "etcd",
+  "plant",
+  "report"
+])
 
 const plantOf = (name: string | undefined): Plant | undefined =>
   name === undefined || Object.hasOwn(plants, name) ? (name as Plant | undefined) : refuse(`there is no plant ${name}`)

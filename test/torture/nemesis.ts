@@ -11,9 +11,10 @@ import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import type * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
 import { until } from "../support/machine.ts"
+import * as Programs from "../support/programs.ts"
 import type { Random } from "../support/random.ts"
 import type { Observer } from "./observer.ts"
-import { deletedKey, locksPrefix, now } from "./protocol.ts"
+import { deletedKey, locksPrefix } from "./protocol.ts"
 import type { Band } from "./run.ts"
 import * as Workers from "./workers.ts"
 
@@ -126,11 +127,11 @@ const workerFaults: { readonly [kind: string]: Fault } = {
   "kill worker": (nemesis) => {
     const worker = aWorker(nemesis)
     // Whoever has killed it starts it again.
-    if (Workers.hasEnded(worker.child)) return Effect.fail("it is killed already")
+    if (Programs.hasEnded(worker.child)) return Effect.fail("it is killed already")
     return Effect.acquireRelease(Effect.as(Workers.kill(worker), worker.place), () =>
       Effect.andThen(
         Effect.sync(() => nemesis.startWorker(worker)),
-        until(() => worker.isReady || Workers.hasEnded(worker.child))
+        until(() => worker.isReady || Programs.hasEnded(worker.child))
       )
     )
   },
@@ -170,13 +171,13 @@ const careFaults: { readonly [kind: string]: Fault } = {
 /** Lets one befall for a while, and tells of it as a band. One that is not possible now is passed over. */
 const befall = (nemesis: Nemesis, kind: string, fault: Fault, lasting: number) =>
   Effect.gen(function* () {
-    const from = now()
+    const from = Programs.now()
     const what = yield* fault(nemesis)
     const band = { kind, what, from, to: null as number | null }
     nemesis.bands.push(band)
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
-        band.to = now()
+        band.to = Programs.now()
       })
     )
     yield* Effect.sleep(lasting)
@@ -245,10 +246,10 @@ export const rollBack = (nemesis: Nemesis) =>
       Effect.forEach(members, (member) => Effect.map(faults.saveDisk(member), (copy) => ({ member, copy })))
     )
     yield* Effect.sleep("3 seconds")
-    const from = now()
+    const from = Programs.now()
     yield* whileDown(
       nemesis,
       Effect.forEach(copies, ({ copy, member }) => faults.restoreDisk(member, copy))
     )
-    bands.push({ kind: "roll back", what: "all", from, to: now() })
+    bands.push({ kind: "roll back", what: "all", from, to: Programs.now() })
   }).pipe(Effect.scoped)

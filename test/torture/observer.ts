@@ -12,8 +12,9 @@ import { Event_EventType } from "../../src/internal/proto/kv_pb.ts"
 import { Watch } from "../../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { until } from "../support/machine.ts"
+import * as Programs from "../support/programs.ts"
 import type { Entry, Instant } from "./history.ts"
-import { endKey, now, valueOf } from "./protocol.ts"
+import { endKey, valueOf } from "./protocol.ts"
 
 export interface Observer {
   readonly entries: Array<Entry>
@@ -72,7 +73,7 @@ export const observe = (endpoints: ReadonlyArray<string>) =>
     const entries: Array<Entry> = []
     const seenAt = new Map<number, Instant>()
     const see = ({ events, revision }: EtcdWatch.Revision) => {
-      seenAt.set(Number(revision), now())
+      seenAt.set(Number(revision), Programs.now())
       const changes = events.map((event) => ({
         key: event.kv.keyString,
         value: event._tag === "Put" ? valueOf(event.kv.valueString) : null

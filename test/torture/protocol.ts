@@ -1,7 +1,6 @@
 /**
  * What workers and those who watch over them say to each other.
  */
-import process from "node:process"
 import type { Call, Instant, Result, Value } from "./history.ts"
 import type { Plant } from "./plants.ts"
 
@@ -72,9 +71,6 @@ export type Told =
       readonly keys: ReadonlyArray<readonly [key: string, value: string]>
     }
 
-/** The file descriptor that a worker says it on. */
-export const sayingFd = 3
-
 /** Tells a worker to stop itself where it is about to write under a lock the next time. */
 export const stopBetween = "stop"
 
@@ -107,21 +103,4 @@ export interface Written {
   readonly token: number
   /** How many have written before, as who writes has read it. */
   readonly count: number
-}
-
-/** When the first of the processes of a run was started, which those that it starts are told by their environment. */
-process.env.TORTURE_EPOCH ??= String(process.hrtime.bigint())
-const epoch = BigInt(process.env.TORTURE_EPOCH)
-
-/** Milliseconds on a clock that all processes of the machine share, and nobody sets, to a thousandth. */
-export const now = (): Instant => Number((process.hrtime.bigint() - epoch) / 1000n) / 1000
-
-/** Calls back with each line. */
-export const eachLine = (input: NodeJS.ReadableStream, onLine: (line: string) => void): void => {
-  let rest = ""
-  input.on("data", (data) => {
-    const lines = (rest + data).split("\n")
-    rest = lines.pop() ?? ""
-    for (const line of lines) onLine(line)
-  })
 }

@@ -16,6 +16,7 @@ import type * as EtcdProcess from "../../src/EtcdProcess.ts"
 import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
 import { until } from "../support/machine.ts"
+import * as Programs from "../support/programs.ts"
 import { makeRandom } from "../support/random.ts"
 import { byRevision } from "./byRevision.ts"
 import * as BySearch from "./bySearch.ts"
@@ -25,7 +26,7 @@ import * as Judges from "./judges.ts"
 import { type Nemesis, rage, rollBack } from "./nemesis.ts"
 import { type Observer, observe } from "./observer.ts"
 import type { Plant } from "./plants.ts"
-import { groupsPrefix, now } from "./protocol.ts"
+import { groupsPrefix } from "./protocol.ts"
 import type { Band, RoleAt, Run, Verdict } from "./run.ts"
 import * as Workers from "./workers.ts"
 
@@ -63,7 +64,7 @@ const record = (member: EtcdProcess.Node, directory: string, roles: Array<RoleAt
     )
     yield* SubscriptionRef.changes(member.role).pipe(
       Stream.runForEach(({ role, term }) =>
-        Effect.sync(() => void roles.push({ member: member.name, at: now(), role, term: Number(term) }))
+        Effect.sync(() => void roles.push({ member: member.name, at: Programs.now(), role, term: Number(term) }))
       ),
       Effect.forkScoped
     )
@@ -74,7 +75,7 @@ const bigints = (_: string, value: unknown) => (typeof value === "bigint" ? Stri
 const startWorkers = (faults: EtcdFaults.Faults, known: Workers.Record, options: Options) =>
   Effect.gen(function* () {
     const { clients, groups, plant, seed } = options
-    yield* Workers.killedAtLast(known)
+    yield* Programs.killedAtLast(known.processes)
     const workers = yield* Effect.forEach(Array.from({ length: options.workers }).keys(), (index) =>
       Effect.map(faults.client(`w${index}`), ({ endpoints }) => Workers.make(`w${index}`, endpoints))
     )
@@ -91,7 +92,7 @@ const startWorkers = (faults: EtcdFaults.Faults, known: Workers.Record, options:
       })
     }
     workers.forEach(startWorker)
-    yield* until(() => workers.every(({ child, isReady }) => isReady || Workers.hasEnded(child)))
+    yield* until(() => workers.every(({ child, isReady }) => isReady || Programs.hasEnded(child)))
     return { workers, startWorker }
   })
 
@@ -100,7 +101,7 @@ const endWorkers = (workers: ReadonlyArray<Workers.Worker>) =>
   Effect.gen(function* () {
     for (const { child } of workers) child.stdin!.end()
     yield* Effect.timeoutOption(
-      until(() => workers.every(({ child }) => Workers.hasEnded(child))),
+      until(() => workers.every(({ child }) => Programs.hasEnded(child))),
       longestEndMillis
     )
     return workers
@@ -202,7 +203,7 @@ export const torture = (
     const known = Workers.newRecord()
     const bands: Nemesis["bands"] = []
     const { startWorker, workers } = yield* startWorkers(faults, known, options)
-    const begun = now()
+    const begun = Programs.now()
     const nemesis: Nemesis = {
       ...{ faults, observer, workers, record: known, startWorker, bands },
       maintenance: EtcdMaintenance.fromClient(client),
@@ -217,7 +218,7 @@ export const torture = (
     if (options.plant === "rollback") yield* Effect.andThen(raging(0.5), rollBack(nemesis))
     yield* raging(options.plant === "rollback" ? 0.5 : 1)
     const notEnded = yield* endWorkers(workers)
-    const ended = now()
+    const ended = Programs.now()
     const misread = yield* inTime("the end of the history does not come", observer.end)
     const operations = [...known.operations.values()].sort((one, other) => one.begun - other.begun)
     const verdicts = yield* judge(known, observer, operations, [

@@ -2,7 +2,7 @@
  * A program that uses etcd in every way that the judges know of, until its stdin ends: reads, writes, transactions,
  * watches, a mirror, leases, locks and an election.
  */
-import { readdirSync, writeSync } from "node:fs"
+import { readdirSync } from "node:fs"
 import process from "node:process"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Cause from "effect/Cause"
@@ -31,20 +31,18 @@ import {
   type LeaseKeepAliveResponse
 } from "../../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
+import * as Programs from "../support/programs.ts"
 import { makeRandom, type Random } from "../support/random.ts"
 import type { Answered, Call, Comparison, Result, Step, Value } from "./history.ts"
 import * as Plants from "./plants.ts"
 import {
-  eachLine,
   groupsPrefix,
   keysOfGroup,
   leasedPrefix,
   ledgerPrefix,
   locksPrefix,
-  now,
   type Said,
   type Settings,
-  sayingFd,
   stopBetween,
   stored,
   type Told,
@@ -54,20 +52,13 @@ import {
 
 const settings = JSON.parse(process.argv[2]!) as Settings
 
-const say = (said: Said): void => {
-  try {
-    writeSync(sayingFd, `${JSON.stringify(said)}\n`)
-  } catch {
-    // Nobody hears it any more.
-    process.exit(1)
-  }
-}
+const say = (said: Said): void => Programs.say(said)
 
 let isOver = false
 let isToStop = false
 
 const told = Effect.callback<void>((resume) => {
-  eachLine(process.stdin, (line) => {
+  Programs.eachLine(process.stdin, (line) => {
     if (line === stopBetween) isToStop = true
   })
   process.stdin.on("end", () => {
@@ -114,10 +105,10 @@ const operate = <R>(
 ): Effect.Effect<Result, never, R> =>
   Effect.suspend(() => {
     const id = nextId++
-    say({ _tag: "Begun", id, client, at: now(), deadline, call, after })
+    say({ _tag: "Begun", id, client, at: Programs.now(), deadline, call, after })
     return Effect.map(Effect.exit(make), (exit) => {
       const result = Exit.isSuccess(exit) ? exit.value : failed(exit.cause)
-      say({ _tag: "Ended", id, at: now(), result })
+      say({ _tag: "Ended", id, at: Programs.now(), result })
       return result
     })
   })
@@ -423,10 +414,10 @@ const mirroring = Effect.gen(function* () {
   const mirror = yield* EtcdMirror.make(groupsPrefix)
   yield* Effect.forkScoped(Effect.ignore(replaying(mirror)))
   const look = Effect.gen(function* () {
-    const asked = random(2) === 0 ? now() : undefined
+    const asked = random(2) === 0 ? Programs.now() : undefined
     const view = yield* asked === undefined ? mirror.view : mirror.fresh
     const keys = [...view].map(([key, kv]) => [key, valueOf(kv.valueString)] as const)
-    say({ _tag: "Mirrored", at: now(), asked, revision: Number(view.revision), keys })
+    say({ _tag: "Mirrored", at: Programs.now(), asked, revision: Number(view.revision), keys })
   })
   yield* turns(Effect.andThen(Effect.ignore(Effect.timeout(look, "3 seconds")), Effect.sleep(500)))
 }).pipe(Effect.scoped)
@@ -442,7 +433,7 @@ const observed = (client: EtcdClient.Client): EtcdClient.Client => ({
   unary: (method, request, options) => {
     const call = client.unary(method, request, options)
     if ((method as object) !== Lease.method.leaseGrant) return call
-    return Effect.flatMap(Effect.sync(now), (asked) =>
+    return Effect.flatMap(Effect.sync(Programs.now), (asked) =>
       Effect.tap(call, (answer) =>
         Effect.sync(() => {
           const { ID, TTL } = answer as unknown as LeaseGrantResponse
@@ -458,7 +449,7 @@ const observed = (client: EtcdClient.Client): EtcdClient.Client => ({
       return {
         ...duplex,
         send: (message) => {
-          sentAt.set((message as unknown as LeaseKeepAliveRequest).ID, now())
+          sentAt.set((message as unknown as LeaseKeepAliveRequest).ID, Programs.now())
           return duplex.send(message)
         },
         messages: Stream.tap(duplex.messages, (message) =>
@@ -488,7 +479,7 @@ interface Claim {
 const claim = ({ key, lease, margin, remaining, token }: Claim) =>
   Effect.gen(function* () {
     // Asked first: whatever is true then is true no later than when it is told.
-    const at = now()
+    const at = Programs.now()
     const left = Duration.toMillis(yield* remaining)
     if (left === 0) return false
     say({ _tag: "Held", key, token: Number(token), at })
@@ -524,10 +515,10 @@ const mostTurnsBlind = 60
 /** Works under what is held, for so long. */
 const stay = (held: Claim, millis: number) =>
   Effect.gen(function* () {
-    const until = now() + millis
+    const until = Programs.now() + millis
     let without = 0
     let blind = 0
-    while (now() < until && !isOver) {
+    while (Programs.now() < until && !isOver) {
       const isHeld = yield* claim(held)
       without = isHeld ? 0 : without + 1
       blind = isHeld && (deletedAt.get(held.key) ?? 0n) > held.token ? blind + 1 : 0
@@ -619,17 +610,6 @@ const leading = Effect.suspend(() => {
 
 // ── the whole ──
 
-const stallMillis = 100
-
-const watchEventLoop = () => {
-  let last = now()
-  setInterval(() => {
-    const at = now()
-    if (at - last > stallMillis) say({ _tag: "Stalled", from: last, to: at })
-    last = at
-  }, stallMillis / 4).unref()
-}
-
 const { batching, endpoints, plant, seed } = settings
 
 const client = Layer.effect(
@@ -697,7 +677,7 @@ const leaksSince = (before: ReturnType<typeof possessions>): ReadonlyArray<strin
   ]
 }
 
-watchEventLoop()
+Programs.watchEventLoop((from, to) => say({ _tag: "Stalled", from, to }))
 NodeRuntime.runMain(
   Effect.gen(function* () {
     const before = possessions()

@@ -1,14 +1,13 @@
 /**
  * Workers as processes that are watched over: what they say, and what befalls them.
  */
-import { type ChildProcess, spawn } from "node:child_process"
+import type { ChildProcess } from "node:child_process"
 import { join } from "node:path"
-import process from "node:process"
-import type { Readable } from "node:stream"
 import * as Effect from "effect/Effect"
 import { until } from "../support/machine.ts"
+import * as Programs from "../support/programs.ts"
 import type { Instant, Operation } from "./history.ts"
-import { eachLine, now, type Said, type Settings, sayingFd, stopBetween, type Told } from "./protocol.ts"
+import { type Said, type Settings, stopBetween, type Told } from "./protocol.ts"
 
 /** What a watch delivered. */
 export interface Watched {
@@ -81,14 +80,6 @@ export const make = (place: string, endpoints: Settings["endpoints"]): Worker =>
   isStopAwaited: false
 })
 
-/** Lets a process go on that is about to stop itself. It may not have done so yet: so again, until it is heard. */
-const letGoOn = (child: ChildProcess): void => {
-  const again = setInterval(() => child.kill("SIGCONT"), 50)
-  const end = () => clearInterval(again)
-  child.stdio[sayingFd]!.once("data", end)
-  child.once("exit", end)
-}
-
 const hear = (worker: Worker, record: Record, said: Said): void => {
   switch (said._tag) {
     case "Ready":
@@ -124,7 +115,7 @@ const hear = (worker: Worker, record: Record, said: Said): void => {
     case "Stopping":
       if (worker.isStopAwaited) worker.hasStopped = true
       // Whoever told it to is not there any more.
-      else letGoOn(worker.child)
+      else Programs.letGoOn(worker.child)
       return
     case "Problem":
       record.problems.push(`${worker.name}: ${said.what}`)
@@ -139,39 +130,20 @@ const hear = (worker: Worker, record: Record, said: Said): void => {
 
 /** Starts its process. */
 export const begin = (worker: Worker, record: Record, settings: Settings): void => {
-  const args = ["--expose-gc", join(import.meta.dirname, "worker.ts"), JSON.stringify(settings)]
-  const child = spawn(process.execPath, args, { stdio: ["pipe", "ignore", "inherit", "pipe"] })
+  const file = join(import.meta.dirname, "worker.ts")
+  const child = Programs.begin<Said>(file, settings, (said) => hear(worker, record, said), ["--expose-gc"])
   record.processes.push(child)
   worker.name = settings.name
   worker.child = child
   worker.isReady = false
-  child.stdin!.on("error", () => {})
-  eachLine(child.stdio[sayingFd] as Readable, (line) => hear(worker, record, JSON.parse(line) as Said))
-}
-
-export const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null
-
-/** Kills its processes when the scope closes, or this process ends before. */
-export const killedAtLast = ({ processes }: Record) => {
-  const kill = () => {
-    for (const child of processes) child.kill("SIGKILL")
-  }
-  return Effect.acquireRelease(
-    Effect.sync(() => process.once("exit", kill)),
-    () =>
-      Effect.sync(() => {
-        process.off("exit", kill)
-        kill()
-      })
-  )
 }
 
 /** It stands still, since now, until the scope closes. */
 const standing = ({ child, place }: Worker, record: Record) =>
-  Effect.acquireRelease(Effect.sync(now), (from) =>
+  Effect.acquireRelease(Effect.sync(Programs.now), (from) =>
     Effect.sync(() => {
       child.kill("SIGCONT")
-      record.stops.push({ worker: place, from, to: now() })
+      record.stops.push({ worker: place, from, to: Programs.now() })
     })
   )
 
@@ -204,5 +176,5 @@ export const pauseBetween = (worker: Worker, record: Record) =>
 export const kill = ({ child }: Worker) =>
   Effect.andThen(
     Effect.sync(() => child.kill("SIGKILL")),
-    until(() => hasEnded(child))
+    until(() => Programs.hasEnded(child))
   )

@@ -2,7 +2,6 @@
  * A program of many fibers that want the same few locks: read-modify-write in etcd under them, and writes to the file
  * server. It goes on until its stdin ends.
  */
-import { writeSync } from "node:fs"
 import { connect, type Socket } from "node:net"
 import process from "node:process"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -18,17 +17,15 @@ import * as EtcdSession from "../../../src/coordination/EtcdSession.ts"
 import { EtcdError } from "../../../src/EtcdError.ts"
 import * as EtcdKv from "../../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../../src/EtcdLayer.ts"
+import * as Programs from "../../support/programs.ts"
 import { makeRandom, type Random } from "../../support/random.ts"
 import {
-  eachLine,
   type FileWrite,
   ledgerOf,
   nameOf,
-  now,
   type Outcome,
   type Said,
   type Settings,
-  sayingFd,
   steps,
   stopBetween,
   type Written
@@ -36,21 +33,14 @@ import {
 
 const settings = JSON.parse(process.argv[2]!) as Settings
 
-const say = (said: Said): void => {
-  try {
-    writeSync(sayingFd, `${JSON.stringify(said)}\n`)
-  } catch {
-    // Nobody hears it any more.
-    process.exit(1)
-  }
-}
+const say = (said: Said): void => Programs.say(said)
 
 // ── what it is told ──
 
 let isToStop = false
 
 const told = Effect.callback<void>((resume) => {
-  eachLine(process.stdin, (line) => {
+  Programs.eachLine(process.stdin, (line) => {
     if (line === stopBetween) isToStop = true
   })
   process.stdin.on("end", () => resume(Effect.void))
@@ -66,7 +56,7 @@ class Refused {
 /** Answers come in the order of the questions. */
 const fileServer = (socket: Socket) => {
   const waiting: Array<Deferred.Deferred<void, Refused>> = []
-  eachLine(socket, (line) => {
+  Programs.eachLine(socket, (line) => {
     Deferred.doneUnsafe(waiting.shift()!, line === "yes" ? Exit.void : Exit.fail(new Refused()))
   })
   return (write: FileWrite): Effect.Effect<void, Refused> =>
@@ -90,7 +80,7 @@ const standStill = (token: number, locks: ReadonlyArray<string>) =>
   Effect.sync(() => {
     if (!isToStop) return false
     isToStop = false
-    say({ _tag: "Stopping", token, locks, at: now() })
+    say({ _tag: "Stopping", token, locks, at: Programs.now() })
     process.kill(process.pid, "SIGSTOP")
     return true
   })
@@ -142,10 +132,10 @@ const turn = (random: Random, files: ReturnType<typeof fileServer>) =>
     const inside = Effect.gen(function* () {
       const token = Number((yield* EtcdLock.Held).token)
       entered = token
-      say({ _tag: "Entered", token, locks, at: now() })
+      say({ _tag: "Entered", token, locks, at: Programs.now() })
       yield* Effect.ensuring(
         work(token, locks, random, files),
-        Effect.sync(() => say({ _tag: "Left", token, at: now() }))
+        Effect.sync(() => say({ _tag: "Left", token, at: Programs.now() }))
       )
     })
     const exit = yield* Effect.exit(EtcdLock.withLock(inside, lock))
@@ -154,19 +144,6 @@ const turn = (random: Random, files: ReturnType<typeof fileServer>) =>
     else say({ _tag: "Returned", token: entered, outcome: outcomeOf(exit), why })
     yield* Effect.sleep(random(Exit.isSuccess(exit) ? 10 : 100))
   })
-
-// ── its event loop ──
-
-const stallMillis = 100
-
-const watchEventLoop = () => {
-  let last = now()
-  setInterval(() => {
-    const at = now()
-    if (at - last > stallMillis) say({ _tag: "Stalled", from: last, to: at })
-    last = at
-  }, stallMillis / 4).unref()
-}
 
 const etcd = EtcdSession.layerWith({ ttl: Duration.millis(settings.ttlMillis) }).pipe(
   Layer.provideMerge(EtcdLayer.connect({ endpoints: settings.endpoints }))
@@ -178,7 +155,7 @@ const contend = Effect.gen(function* () {
     (socket) => Effect.sync(() => socket.destroy())
   )
   const files = fileServer(socket)
-  watchEventLoop()
+  Programs.watchEventLoop((from, to) => say({ _tag: "Stalled", from, to }))
   say({ _tag: "Ready" })
   yield* Effect.forEach(
     Array.from({ length: settings.fibers }, (_, fiber) => makeRandom(settings.seed + fiber)),

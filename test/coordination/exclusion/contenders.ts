@@ -1,14 +1,13 @@
 /**
  * Contenders as processes that are watched over: what they say, and what befalls them.
  */
-import { type ChildProcess, spawn } from "node:child_process"
+import type { ChildProcess } from "node:child_process"
 import { join } from "node:path"
-import process from "node:process"
-import type { Readable } from "node:stream"
 import * as Effect from "effect/Effect"
 import { until } from "../../support/machine.ts"
+import * as Programs from "../../support/programs.ts"
 import type { Link } from "./link.ts"
-import { eachLine, now, type Said, type Settings, sayingFd, stopBetween } from "./protocol.ts"
+import { type Said, type Settings, stopBetween } from "./protocol.ts"
 import type { Stop, Work } from "./verdict.ts"
 
 /** What is known of all contenders. */
@@ -72,8 +71,8 @@ const hear = (contender: Contender, record: Record, open: Map<number, Work>, sai
       contender.stopped = said
       if (contender.isStopAwaited) return
       // Whoever told it to is not there any more.
-      record.stops.push({ contender: name, from: said.at, to: now() })
-      contender.child.kill("SIGCONT")
+      record.stops.push({ contender: name, from: said.at, to: Programs.now() })
+      Programs.letGoOn(contender.child)
       return
     case "Left":
       open.get(said.token)!.to = said.at
@@ -96,18 +95,16 @@ const hear = (contender: Contender, record: Record, open: Map<number, Work>, sai
 
 /** Starts its process; what came to nothing because that was killed ends then. */
 export const begin = (contender: Contender, record: Record, name: string, settings: Settings): void => {
-  const args = [join(import.meta.dirname, "contender.ts"), JSON.stringify(settings)]
-  const child = spawn(process.execPath, args, { stdio: ["pipe", "ignore", "inherit", "pipe"] })
   const open = new Map<number, Work>()
+  const file = join(import.meta.dirname, "contender.ts")
+  const child = Programs.begin<Said>(file, settings, (said) => hear(contender, record, open, said))
   record.processes.push(child)
   contender.name = name
   contender.child = child
   contender.isReady = false
   contender.stopped = undefined
-  child.stdin!.on("error", () => {})
-  eachLine(child.stdio[sayingFd] as Readable, (line) => hear(contender, record, open, JSON.parse(line) as Said))
   child.once("exit", () => {
-    const at = now()
+    const at = Programs.now()
     // What it has said is read first.
     child.once("close", () => {
       for (const work of open.values()) if (work.to === Number.POSITIVE_INFINITY) work.to = at
@@ -115,29 +112,12 @@ export const begin = (contender: Contender, record: Record, name: string, settin
   })
 }
 
-export const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null
-
-/** Kills its processes when the scope closes, or this process ends before. */
-export const killedAtLast = ({ processes }: Record) => {
-  const kill = () => {
-    for (const child of processes) child.kill("SIGKILL")
-  }
-  return Effect.acquireRelease(
-    Effect.sync(() => process.once("exit", kill)),
-    () =>
-      Effect.sync(() => {
-        process.off("exit", kill)
-        kill()
-      })
-  )
-}
-
 /** Lets something pass while it stands still, which it does since a time, and lets it go on. */
 const whileStopped = ({ child, name }: Contender, record: Record, from: number, passing: Effect.Effect<void>) =>
   Effect.ensuring(
     passing,
     Effect.sync(() => {
-      record.stops.push({ contender: name, from, to: now() })
+      record.stops.push({ contender: name, from, to: Programs.now() })
       child.kill("SIGCONT")
     })
   )
@@ -145,7 +125,7 @@ const whileStopped = ({ child, name }: Contender, record: Record, from: number, 
 /** Sends SIGSTOP, and SIGCONT when something has passed. */
 export const freezeWhile = (contender: Contender, record: Record, passing: Effect.Effect<void>) =>
   Effect.suspend(() => {
-    const from = now()
+    const from = Programs.now()
     contender.child.kill("SIGSTOP")
     return whileStopped(contender, record, from, passing)
   })
@@ -161,7 +141,7 @@ export const stopBetweenWhile = (
     contender.stopped = undefined
     contender.isStopAwaited = true
     child.stdin!.write(`${stopBetween}\n`)
-    yield* until(() => contender.stopped !== undefined || hasEnded(child))
+    yield* until(() => contender.stopped !== undefined || Programs.hasEnded(child))
     if (contender.stopped === undefined) return
     const { at, locks, token } = contender.stopped
     yield* whileStopped(contender, record, at, passing(locks, token))

@@ -3,7 +3,8 @@
  */
 import { createServer, type Socket } from "node:net"
 import * as Effect from "effect/Effect"
-import { eachLine, type FileWrite } from "./protocol.ts"
+import { eachLine } from "../../support/programs.ts"
+import type { FileWrite } from "./protocol.ts"
 
 export interface Files {
   /** What was accepted, in its order. */

@@ -2,13 +2,13 @@
  * `npm run exclusion`: shows that locks exclude, and that their fence is needed for it. See `usage`.
  */
 import process from "node:process"
-import { parseArgs } from "node:util"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as SemVer from "effect/SemVer"
 import * as EtcdCluster from "../../../src/EtcdCluster.ts"
+import { commandLine } from "../../support/commandLine.ts"
 import { type Options, type Report, run } from "./run.ts"
 
 const usage = `usage: npm run exclusion [-- [--seconds N] [--seed N] [--processes N] [--fibers N] [--ttl SECONDS] [--size N]]
@@ -27,36 +27,7 @@ the same without the fence, for 20 seconds at most: there, something has to be w
   --size N       how many members the cluster has (default: 3)
   --help         prints this`
 
-const refuse = (message: string): never => {
-  console.error(`effect-etcd: ${message}\n\n${usage}`)
-  return process.exit(2)
-}
-
-const parse = () => {
-  const number = { type: "string" } as const
-  try {
-    return parseArgs({
-      options: {
-        ...{ seconds: number, seed: number, processes: number, fibers: number, ttl: number, size: number },
-        help: { type: "boolean", default: false }
-      }
-    }).values
-  } catch (error) {
-    return refuse(error instanceof Error ? error.message : String(error))
-  }
-}
-
-const values = parse()
-if (values.help) {
-  console.log(usage)
-  process.exit()
-}
-
-const numberOf = (name: Exclude<keyof typeof values, "help">, byDefault: number): number => {
-  const value = values[name]
-  if (value === undefined) return byDefault
-  return /^\d+$/.test(value) && Number(value) > 0 ? Number(value) : refuse(`--${name} takes a whole number from 1 on`)
-}
+const { numberOf } = commandLine(usage, ["seconds", "seed", "processes", "fibers", "ttl", "size"])
 
 const seconds = numberOf("seconds", 60)
 const seed = numberOf("seed", Date.now() % 1_000_000)

@@ -1,8 +1,6 @@
 /**
  * What contenders and those who watch over them say to each other.
  */
-import process from "node:process"
-
 /** What a contender is told when it starts. */
 export interface Settings {
   /** What begins all keys of the run. */
@@ -20,7 +18,7 @@ export interface Settings {
 /** How work under a lock ended: in the end with `withLock`, which says whether the lock was held all the time. */
 export type Outcome = "done" | "lost" | "refused" | "failed"
 
-/** What a contender says, each on a line of its own. Times are those of {@link now}. */
+/** What a contender says, each on a line of its own. Times are those of `now` in `support/programs.ts`. */
 export type Said =
   | { readonly _tag: "Ready" }
   /** The work has the locks. */
@@ -37,9 +35,6 @@ export type Said =
   | { readonly _tag: "Overrun" }
   /** Its event loop stood still. */
   | { readonly _tag: "Stalled"; readonly from: number; readonly to: number }
-
-/** The file descriptor that a contender says it on. */
-export const sayingFd = 3
 
 /** Tells the next work that comes between reading and writing to stop there. */
 export const stopBetween = "stop"
@@ -64,16 +59,3 @@ export interface FileWrite {
 export const ledgerOf = (prefix: string, lock: string): string => `${prefix}ledger/${lock}`
 
 export const nameOf = (prefix: string, lock: string): string => `${prefix}locks/${lock}`
-
-/** Milliseconds on a clock that all processes of the machine share, and nobody sets. */
-export const now = (): number => Number(process.hrtime.bigint()) / 1e6
-
-/** Calls back with each line. */
-export const eachLine = (input: NodeJS.ReadableStream, onLine: (line: string) => void): void => {
-  let rest = ""
-  input.on("data", (data) => {
-    const lines = (rest + data).split("\n")
-    rest = lines.pop() ?? ""
-    for (const line of lines) onLine(line)
-  })
-}

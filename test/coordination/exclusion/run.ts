@@ -16,11 +16,12 @@ import * as EtcdLease from "../../../src/EtcdLease.ts"
 import * as EtcdWatch from "../../../src/EtcdWatch.ts"
 import * as KeyRange from "../../../src/KeyRange.ts"
 import { temporaryDirectory, until } from "../../support/machine.ts"
+import * as Programs from "../../support/programs.ts"
 import { makeRandom, type Random } from "../../support/random.ts"
 import * as Contenders from "./contenders.ts"
 import { type Files, files } from "./files.ts"
 import { link } from "./link.ts"
-import { nameOf, now, type Written } from "./protocol.ts"
+import { nameOf, type Written } from "./protocol.ts"
 import * as Verdict from "./verdict.ts"
 
 export interface Options {
@@ -107,10 +108,10 @@ const begin = (run: Run, contender: Contenders.Contender, name: string) => {
 const restart = (run: Run, contender: Contenders.Contender, index: number) =>
   Effect.gen(function* () {
     contender.child.kill("SIGKILL")
-    yield* until(() => Contenders.hasEnded(contender.child))
+    yield* until(() => Programs.hasEnded(contender.child))
     const name = `${index}.${run.record.processes.length}`
     begin(run, contender, name)
-    yield* until(() => contender.isReady || Contenders.hasEnded(contender.child))
+    yield* until(() => contender.isReady || Programs.hasEnded(contender.child))
   }).pipe(Effect.uninterruptible)
 
 const stopsBetween = "contender stopped between reading and writing"
@@ -179,7 +180,7 @@ const afflictKey = (run: Run) =>
     const lines = isRevoked
       ? yield* Effect.forEach(locks, (lock) => EtcdLock.line(EtcdLock.make(nameOf(options.prefix, lock))))
       : [[waiter]]
-    const at = now()
+    const at = Programs.now()
     for (const { lease, token } of lines.flat()) if (lease === waiter.lease) removals.push({ token: Number(token), at })
     yield* isRevoked ? EtcdLease.revoke(waiter.lease) : EtcdKv.delete(waiter.key)
   }).pipe(Effect.ignore)
@@ -248,7 +249,7 @@ const endAll = ({ contenders }: Run) =>
     for (const { child } of contenders) child.stdin!.end()
     yield* Effect.ignore(
       Effect.timeout(
-        until(() => contenders.every(({ child }) => Contenders.hasEnded(child))),
+        until(() => contenders.every(({ child }) => Programs.hasEnded(child))),
         longestEndMillis
       )
     )
@@ -263,7 +264,7 @@ const endAll = ({ contenders }: Run) =>
 const start = (run: Run) =>
   Effect.suspend(() => {
     for (const [index, contender] of run.contenders.entries()) begin(run, contender, String(index))
-    return until(() => run.contenders.every(({ child, isReady }) => isReady || Contenders.hasEnded(child)))
+    return until(() => run.contenders.every(({ child, isReady }) => isReady || Programs.hasEnded(child)))
   })
 
 /** Its keys go with the leases of those who were killed. */
@@ -283,7 +284,7 @@ export const run = (cluster: EtcdCluster.Cluster, options: Options) =>
     const served = `${directory}/files`
     const record = Contenders.newRecord()
     const random = makeRandom(options.seed)
-    yield* Contenders.killedAtLast(record)
+    yield* Programs.killedAtLast(record.processes)
     const contenders = yield* Effect.forEach(Array.from({ length: options.processes }).keys(), (index) =>
       Effect.map(link(cluster.endpoints, directory, String(index)), Contenders.make)
     )
