@@ -86,11 +86,10 @@ const runOnce = (options: Options) => Effect.scoped(torture(options))
 const program = Effect.gen(function* () {
   const seed = numberOf("seed", Date.now() % 1_000_000)
   const plant = plantOf(values.plant)
-  const directory = mkdtempSync(join(tmpdir(), "effect-etcd-torture-"))
   const given = Object.entries(values).flatMap(([name, value]) =>
     name === "help" || name === "seed" || name === "report" ? [] : [`--${name} ${value}`]
   )
-  const options: Options = {
+  const wanted = {
     seconds: numberOf("seconds", 60),
     seed,
     size: numberOf("size", 3),
@@ -99,9 +98,11 @@ const program = Effect.gen(function* () {
     groups: numberOf("groups", 30),
     plant,
     binary: values.etcd === undefined ? undefined : yield* binaryOf(values.etcd),
-    directory,
     command: `npm run torture -- ${[...given, `--seed ${seed}`].join(" ")}`
   }
+  // Not before all that was asked for makes sense.
+  const directory = mkdtempSync(join(tmpdir(), "effect-etcd-torture-"))
+  const options: Options = { ...wanted, directory }
   yield* Console.log(options.command)
   const run = yield* runOnce(options)
   const file = values.report === undefined ? join(directory, "torture.html") : resolve(values.report)
