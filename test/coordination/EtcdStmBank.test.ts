@@ -67,11 +67,12 @@ describe("transfers between accounts, by several processes on three members", ()
           const { kvs } = yield* kv.range(KeyRange.prefix("bank/clerks/"))
           return new Map(kvs.map((kv) => [kv.keyString, Number(kv.valueString)]))
         }).pipe(Effect.retry(Schedule.spaced("10 millis")))
-        const total = Effect.map(count, (counts) => [...counts.values()].reduce((sum, n) => sum + n, 0))
+        // All of them: where a leader is lost, one clerk may be the only one whom etcd leaves without an answer.
+        const counters = clerks.flat().map(Bank.counter)
         const progress = Effect.gen(function* () {
-          const before = yield* total
-          yield* total.pipe(
-            Effect.filterOrFail((now) => now >= before + 30),
+          const before = yield* count
+          yield* count.pipe(
+            Effect.filterOrFail((now) => counters.every((key) => (now.get(key) ?? 0) >= (before.get(key) ?? 0) + 4)),
             Effect.retry(Schedule.spaced("10 millis"))
           )
         })
@@ -95,7 +96,7 @@ describe("transfers between accounts, by several processes on three members", ()
         for (const tally of tallies) {
           const { clerk, looks, transfers, unknown, wrong } = tally
           assert.deepStrictEqual(wrong, [], clerk)
-          assert.isAbove(looks, 0, clerk)
+          assert.isAbove(looks, 0, JSON.stringify(tally))
           const counted = counts.get(Bank.counter(clerk)) ?? 0
           assert.isAtLeast(counted, transfers, JSON.stringify(tally))
           assert.isAtMost(counted, transfers + unknown, JSON.stringify(tally))
