@@ -16,7 +16,6 @@
   let from = 0
   let to = data.seconds
 
-  const short = (value) => String(Number(value.toFixed(5)))
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value))
   const element = (name, properties = {}, children = []) => {
     const made = Object.assign(document.createElement(name), properties)
@@ -185,8 +184,9 @@
           })
         )
       }
-      byId("from").value = short(from)
-      byId("to").value = short(to)
+      const digits = clamp(3 - Math.floor(Math.log10(to - from)), 0, 5)
+      byId("from").value = String(Number(from.toFixed(digits)))
+      byId("to").value = String(Number(to.toFixed(digits)))
       const chosen = byId("chosen").style
       chosen.left = `${(from / data.seconds) * 100}%`
       chosen.width = `${((to - from) / data.seconds) * 100}%`
