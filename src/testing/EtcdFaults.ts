@@ -25,14 +25,16 @@
  * | {@link tearWal} | it lacks the end of its write-ahead log | it has it again, unless it has served |
  * | {@link restoreDisk} | it has the data that it had before ({@link saveDisk}) | it has the newer ones, unless it has served |
  *
- * Faults may overlap: what concerns a connection is the worst of them, and a member comes back, or goes on, when nobody
- * wants it to be down, or to stand still, any more. What makes no sense is refused with {@link FaultRefused}, and nothing is
- * done then. Faults that are on when the cluster's own scope closes end with it. The log has a line at `Info` where a fault
- * begins, and where it is over, also with `log: false`, which is for what the members say.
+ * Faults may overlap: what concerns a connection is the worst of them (delays add up), and a member comes back, or goes on,
+ * when nobody wants it to be down, or to stand still, any more. What makes no sense is refused with {@link FaultRefused}, and
+ * nothing is done then. Faults that are on when the cluster's own scope closes end with it. The log has a line at `Info`
+ * where a fault begins, and where it is over, also with `log: false`, which is for what the members say.
  *
  * What the network is not: its packets are not lost, since below a connection nothing is; a connection that hangs is found
  * out by those who ask for signs of life, and by nobody else. It runs in this process: while that stands still, so does the
- * network. A client that takes its endpoints from the members (`memberRefresh`) goes around it.
+ * network. A client that takes its endpoints from the members (`memberRefresh`) goes around it. A member that somebody adds
+ * (`EtcdMembership.add`) is no party: it and the others reach each other as they can, which is on 127.0.0.1, without TLS
+ * between them, and in their directory.
  *
  * @since 0.1.0
  */
@@ -50,6 +52,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
@@ -61,6 +64,7 @@ import * as EtcdLayer from "../EtcdLayer.ts"
 import * as EtcdMaintenance from "../EtcdMaintenance.ts"
 import type * as EtcdProcess from "../EtcdProcess.ts"
 import type * as EtcdProcessError from "../EtcdProcessError.ts"
+import * as Endpoint from "../internal/client/endpoint.ts"
 import * as Active from "../internal/faults/active.ts"
 import * as Disk from "../internal/faults/disk.ts"
 import * as Mounts from "../internal/faults/mounts.ts"
@@ -69,7 +73,6 @@ import * as Processes from "../internal/faults/processes.ts"
 import * as Rules from "../internal/faults/rules.ts"
 import { machine } from "../internal/layers.ts"
 import * as Checks from "../internal/options.ts"
-import * as Members from "../internal/process/cluster.ts"
 import * as ProcessOptions from "../internal/process/options.ts"
 import * as Time from "../internal/time.ts"
 
@@ -367,7 +370,9 @@ const everybody = "clients"
  *
  * Members listen on Unix sockets. Where the configuration has `peerAutoTls`, or a certificate for peers (for the name
  * `localhost`), they talk to each other with TLS, on ports of 127.0.0.1 and through the same network: what they say is not
- * read there. Fails as `EtcdCluster.ephemeral` does.
+ * read there. Where they have URLs of their own for clients (`listenClientUrls`, with port 0), these are where the network
+ * leads; and if they are encrypted, so is what leads there, as `unixs` and for the name `localhost`. Fails as
+ * `EtcdCluster.ephemeral` does.
  *
  * @category constructors
  * @since 0.1.0
@@ -552,17 +557,20 @@ export const make = (
           Effect.sync(() => clients.set(name, client)),
           () => Effect.sync(() => clients.delete(name))
         )
-        const endpointTo = (member: string) => {
-          const to = { name: member, address: { path: `${runDirectory}/${Members.clientSocketOf(member)}` } }
-          const path = `${runDirectory}/c${number}-${member}`
+        const endpointTo = (member: EtcdProcess.Node) => {
+          // It was checked before the member started.
+          const { secure, target } = Result.getOrThrow(Endpoint.parse(member.endpoints[0], false))
+          const address = target._tag === "Unix" ? { path: target.path } : { host: target.host, port: target.port }
+          const to = { name: member.name, address }
+          const path = `${runDirectory}/c${number}-${member.name}`
           return options?.listen === "tcp"
             ? Effect.map(network.wayIn(name, to, { host: "127.0.0.1", port: 0 }), (server) => {
                 const { port } = server.address() as AddressInfo
-                return `http://127.0.0.1:${port}`
+                return `${secure ? "https" : "http"}://127.0.0.1:${port}`
               })
-            : Effect.as(network.wayIn(name, to, { path }), `unix://${path}`)
+            : Effect.as(network.wayIn(name, to, { path }), `${secure ? "unixs" : "unix"}://${path}`)
         }
-        for (const member of members.keys()) endpoints.push(yield* Effect.orDie(endpointTo(member)))
+        for (const member of members.values()) endpoints.push(yield* Effect.orDie(endpointTo(member)))
         return client
       })
 
@@ -736,7 +744,7 @@ export const layer = (
 
 /**
  * Another client, which can be cut off by itself. Its endpoints last as long as the scope. Refused where there is a party of
- * that name.
+ * that name. Faults go by names: one that is on when a client goes befalls the next one that has its name.
  *
  * @example
  * ```ts

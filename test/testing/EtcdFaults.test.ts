@@ -5,7 +5,9 @@
  */
 import { execFile, execFileSync } from "node:child_process"
 import { existsSync, readdirSync } from "node:fs"
+import { request } from "node:http"
 import { dirname, join } from "node:path"
+import { text as readText } from "node:stream/consumers"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -32,7 +34,7 @@ import { host } from "../support/host.ts"
 import { isAlive, ownTemporaryDirectory, standing, temporaryDirectory, until, variable } from "../support/machine.ts"
 import * as Clocks from "../support/time.ts"
 import { turns } from "../support/time.ts"
-import { fixture } from "../support/tls.ts"
+import { fixture, trusted } from "../support/tls.ts"
 
 const quiet = { log: false } as const
 
@@ -67,7 +69,10 @@ const askedAgain = { deadline: "2 seconds" } as const
 type Node = EtcdProcess.Node
 
 /** A client of one member, around the network. */
-const at = (node: { readonly endpoints: readonly [string, ...Array<string>] }, options: EtcdClient.CallDefaults = {}) =>
+const at = (
+  node: { readonly endpoints: readonly [string, ...Array<string>] },
+  options: Omit<EtcdClient.Options, "endpoints"> = {}
+) =>
   Effect.gen(function* () {
     const client = yield* EtcdClient.make({ endpoints: [node.endpoints[0]], retry: Schedule.recurs(0), ...options })
     return { kv: EtcdKv.fromClient(client), lease: yield* EtcdLease.fromClient(client) }
@@ -274,6 +279,23 @@ layer(EtcdFaults.layer(quiet), live)("the network", (it) => {
       assert.deepStrictEqual(yield* EtcdKv.getString(key), Option.some("value"))
       yield* faults.heal
       assert.include(yield* run("get", key), "value")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("leads a member's JSON gateway to that member, and not out", () =>
+    Effect.gen(function* () {
+      const { cluster } = yield* wellAgain
+      const key = unique()
+      yield* EtcdKv.put(key, "value")
+      const socketPath = cluster.members[0].endpoints[0].slice("unix://".length)
+      const answer = yield* Effect.callback<string, Error>((resume) => {
+        const asked = request({ socketPath, path: "/v3/kv/range", method: "POST" }, (answer) => {
+          resume(Effect.promise(() => readText(answer)))
+        })
+        asked.on("error", (error) => resume(Effect.fail(error)))
+        asked.end(JSON.stringify({ key: btoa(key) }))
+      })
+      assert.include(answer, btoa("value"))
     }).pipe(Effect.scoped)
   )
 
@@ -650,14 +672,51 @@ describe("a cluster", () => {
   it.live("with TLS between its members is cut off as others are, whichever way they have their certificates", () =>
     Effect.gen(function* () {
       const files = { peerCertFile: fixture.path("server.pem"), peerKeyFile: fixture.path("server.key") }
-      const trusted = { ...files, peerTrustedCaFile: fixture.path("ca.pem") }
+      const withCa = { ...files, peerTrustedCaFile: fixture.path("ca.pem") }
       const run = Effect.fnUntraced(function* (config: EtcdConfig.Input) {
         const { cluster, isolate } = yield* EtcdFaults.make({ ...quiet, config })
         const leader = yield* soon(cluster.awaitLeader)
         yield* showsAPartition(cluster, [leader], isolate(leader))
       }, Effect.scoped)
-      yield* Effect.all([run({ peerAutoTls: true }), run(trusted)], { concurrency: 2 })
+      yield* Effect.all([run({ peerAutoTls: true }), run(withCa)], { concurrency: 2 })
     }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.live("with TLS between its members, and data that are kept, has them when it is started again", () =>
+    Effect.gen(function* () {
+      const options = { ...quiet, size: 2, dataDir: yield* temporaryDirectory, config: { peerAutoTls: true } }
+      const startAndAsk = Effect.gen(function* () {
+        const faults = yield* soon(EtcdFaults.make(options))
+        const { kv } = yield* at(faults, askedAgain)
+        const before = yield* eventually(kv.getString("key"))
+        yield* eventually(kv.put("key", "kept"))
+        return before
+      }).pipe(Effect.scoped)
+      assert.deepStrictEqual(yield* startAndAsk, Option.none())
+      assert.deepStrictEqual(yield* startAndAsk, Option.some("kept"))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("whose members have URLs of their own for clients, with TLS, is reached by them, and cut off", () =>
+    Effect.gen(function* () {
+      const config = {
+        listenClientUrls: "https://127.0.0.1:0",
+        advertiseClientUrls: "https://127.0.0.1:0",
+        certFile: fixture.path("server.pem"),
+        keyFile: fixture.path("server.key")
+      }
+      const tls = trusted()
+      const faults = yield* EtcdFaults.make({ ...quiet, size: 1, config, client: { tls } })
+      const clients = [yield* faults.client("a"), yield* faults.client("b", { listen: "tcp" })]
+      const kvs = yield* Effect.forEach(clients, (client) =>
+        Effect.map(at(client, { deadline: aWhile, tls }), ({ kv }) => kv)
+      )
+      yield* Effect.forEach(kvs, (kv) => eventually(kv.put("key", "value")))
+      yield* faults.isolate(clients)
+      yield* Effect.forEach(kvs, (kv) => isSilent(kv.getString("key")), { concurrency: 2 })
+      yield* faults.heal
+      yield* soon(faults.awaitHealthy)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
   it.live("is reached where this process has a proxy, and brings back what a restart schedule has brought back", () =>

@@ -53,12 +53,15 @@ const loopback = "127.0.0.1"
 /** To this machine nothing goes through a proxy, unless its name is written so. It is looked up by nobody. */
 const thisMachine = "localhost."
 
-/** On ports, since etcd has no TLS on Unix sockets from 3.5 on. */
+/**
+ * On ports, since etcd has no TLS on Unix sockets from 3.5 on. These are others each time; what members call each other, and
+ * keep in their data, is not, and no such port is ever dialled.
+ */
 const onPorts = ({ names }: Members.Home): Effect.Effect<Addresses> =>
   Effect.gen(function* () {
     const ports = new Map<string, number>()
     for (const name of names) ports.set(name, (yield* Sockets.freePort(loopback))!)
-    const hostOf = (name: string) => `${thisMachine}:${ports.get(name)}`
+    const hostOf = (name: string) => `${thisMachine}:${names.indexOf(name) + 1}`
     const initialCluster = Object.fromEntries(names.map((name) => [name, [`https://${hostOf(name)}`]]))
     return {
       peers: peersOf(names, hostOf, (name) => ({ host: loopback, port: ports.get(name)! })),
@@ -79,11 +82,15 @@ const nameOf = (wayOut: net.ListenOptions, server: net.Server): string => {
     : `${loopback}:${address!.port}`
 }
 
-/** Lets a member call others by its way out, whatever this process has in its environment. */
+/**
+ * Lets a member call others by its way out, whatever this process has in its environment, and itself without: etcd 3.4 does
+ * that for its JSON gateway, and asks for a proxy first, also where it listens on a socket. (To this machine's ports nothing
+ * goes through a proxy.)
+ */
 const calling = (wayOut: string): Readonly<Record<string, string>> => ({
   HTTP_PROXY: `http://${wayOut}`,
   HTTPS_PROXY: `http://${wayOut}`,
-  NO_PROXY: "",
+  NO_PROXY: ".client",
   no_proxy: "",
   REQUEST_METHOD: ""
 })
