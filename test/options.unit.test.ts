@@ -45,6 +45,7 @@ import * as All from "../src/index.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import { KV, Maintenance, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../src/KeyRange.ts"
+import * as EtcdFaults from "../src/testing/EtcdFaults.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 import * as Declarations from "./support/declarations.ts"
 
@@ -374,6 +375,7 @@ const services = Effect.gen(function* () {
       EtcdSemaphore.withPermit(Effect.void, EtcdSemaphore.make("name", options as EtcdSemaphore.Options))
     ),
     takingOptions("EtcdLock.make", "EtcdLock.Options", (options) => EtcdLock.acquire(EtcdLock.make("name", options))),
+    takingOptions("EtcdFaults.make", "EtcdFaults.Options", EtcdFaults.make),
     takingOptions("EtcdStm.tx", "EtcdStm.Options", (options) => EtcdStm.tx(EtcdStm.get("a"), options)),
     takingOptions("EtcdStm.put", "EtcdStm.PutOptions", (options) => EtcdStm.tx(EtcdStm.put("a", "b", options))),
     takingOptions("EtcdStm.range", "EtcdStm.RangeOptions", (options) => EtcdStm.tx(EtcdStm.range("a", options))),
@@ -500,7 +502,6 @@ describe("what makes no sense", () => {
       // etcd's own options have a table, and tests of it.
       "EtcdConfig.EtcdOptions",
       // Belong to a cluster that runs, which a unit test has not.
-      "EtcdFaults.Options",
       "EtcdFaults.PartitionOptions",
       "EtcdFaults.SlowOptions",
       "EtcdFaults.StallOptions",
@@ -756,6 +757,7 @@ const senseForOption = ({ name, type }: Declarations.Property): unknown => {
     dataDir: "/dev/null/data",
     cacheDirectory: "/dev/null/cache",
     runDirectory: "/dev/null/run",
+    disks: "128 MiB",
     margin: "1 second",
     mode: "shared",
     baseUrl: "http://127.0.0.1:1",
@@ -790,7 +792,7 @@ const senseForOption = ({ name, type }: Declarations.Property): unknown => {
 
 /** Options with which nothing is started, fetched or waited for. */
 const harmless = (type: string): object | undefined =>
-  /^Etcd(Process|Cluster)\.Options$/.test(type)
+  /^Etcd(Process|Cluster|Faults)\.Options$/.test(type)
     ? { binary: "/nowhere/etcd" }
     : type.includes("FindOptions")
       ? { path: "/nowhere/etcd" }

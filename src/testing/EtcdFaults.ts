@@ -309,7 +309,8 @@ const ofStall: Checks.Checks<StallOptions> = {
  */
 const smallestDisk = 128 * 1024 * 1024
 
-const ofDisks: Checks.Checks<Pick<Options, "disks">> = {
+const ofOptions: Checks.Checks<Options> = {
+  ...ProcessOptions.ofCluster,
   disks: {
     accepts: (value) => {
       const bytes = Checks.bytesOf(value)
@@ -386,8 +387,8 @@ export const make = (
 > =>
   Effect.gen(function* () {
     const time = yield* Time.Time
+    yield* ProcessOptions.check("EtcdFaults", ofOptions, options)
     const { disks: wanted, ...ofCluster } = options
-    yield* ProcessOptions.check("EtcdFaults", ofDisks, { disks: wanted })
     if (wanted !== undefined && options.dataDir !== undefined) return yield* Effect.fail(noDataDir)
     const bytes = wanted === undefined ? undefined : Checks.bytesOf(wanted)
     const { cluster, disks, network, runDirectory } = yield* Networked.start(ofCluster, bytes)
