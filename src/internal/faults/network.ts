@@ -149,7 +149,8 @@ export const make = (peerOf: (host: string) => Called | undefined): Network => {
           onCaller(caller)
         })
         server.once("error", (error) => resume(Effect.fail(error)))
-        server.listen(at, () => resume(Effect.succeed(server)))
+        // A worker of `node:cluster` would otherwise be given the ports of another one, and its callers.
+        server.listen({ ...at, exclusive: true }, () => resume(Effect.succeed(server)))
       }),
       (server) =>
         Effect.callback<void>((resume) => {

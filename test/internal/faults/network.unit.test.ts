@@ -1,8 +1,10 @@
 /**
  * The network of a cluster without a cluster: sockets of this machine.
  */
+import { execFile } from "node:child_process"
 import * as net from "node:net"
 import { join } from "node:path"
+import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -450,6 +452,23 @@ describe("a way out", () => {
       yield* until(half.isClosed)
       assert.lengthOf(listening.waiting, 0)
     }).pipe(Effect.scoped)
+  )
+})
+
+/** Says at which ports two workers of `node:cluster` have a way in. */
+const workers = fileURLToPath(new URL("../../support/workers.ts", import.meta.url))
+
+describe("networks of several workers", () => {
+  it.live("have ports of their own", () =>
+    Effect.gen(function* () {
+      const said = yield* Effect.callback<string, Error>((resume) => {
+        execFile(process.execPath, [workers], (error, stdout) =>
+          resume(error === null ? Effect.succeed(stdout) : Effect.fail(error))
+        )
+      })
+      const [one, other] = JSON.parse(said)
+      assert.notStrictEqual(one, other)
+    })
   )
 })
 
