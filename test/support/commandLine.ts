@@ -29,7 +29,8 @@ export const commandLine = <const Name extends string>(usage: string, names: Rea
   const numberOf = (name: Name, byDefault: number): number => {
     const value: string | undefined = values[name]
     if (value === undefined) return byDefault
-    return /^\d+$/.test(value) && Number(value) > 0 ? Number(value) : refuse(`--${name} takes a whole number from 1 on`)
+    const number = /^\d+$/.test(value) ? Number(value) : 0
+    return number > 0 && Number.isSafeInteger(number) ? number : refuse(`--${name} takes a whole number from 1 on`)
   }
   return { values, numberOf, refuse }
 }

@@ -1,14 +1,15 @@
 /**
  * `npm run torture`: what this library promises, held against what it does while everything goes wrong. See `usage`.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { accessSync, constants, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join, resolve } from "node:path"
+import { dirname, join, resolve } from "node:path"
 import process from "node:process"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as SemVer from "effect/SemVer"
 import * as EtcdVersions from "../../scripts/etcd-versions.ts"
 import { commandLine } from "../support/commandLine.ts"
@@ -61,6 +62,36 @@ const binaryOf = (wanted: string) =>
     return version.etcd
   }).pipe(Effect.provide(EtcdVersions.services))
 
+/** Where the report is to go, if it can. */
+const reportFile = (given: string | undefined): string | undefined => {
+  if (given === undefined) return undefined
+  const file = resolve(given)
+  try {
+    if (statSync(file, { throwIfNoEntry: false })?.isDirectory() === true) throw new Error(`${file} is a directory`)
+    accessSync(dirname(file), constants.W_OK)
+  } catch (error) {
+    return refuse(`the report cannot be written: ${(error as Error).message}`)
+  }
+  return file
+}
+
+/** More than a cluster may have. */
+const sizeOf = (size: number): number => (size > 99 ? refuse("--size takes 99 at most") : size)
+
+/**
+ * A directory for data and logs. That of a run that was interrupted goes again, and that of one that has failed is named, as
+ * long as nobody is told of it.
+ */
+const aDirectory = (isTold: () => boolean) =>
+  Effect.acquireRelease(
+    Effect.sync(() => mkdtempSync(join(tmpdir(), "effect-etcd-torture-"))),
+    (directory, exit) => {
+      if (Exit.isSuccess(exit) || isTold()) return Effect.void
+      if (!Exit.hasInterrupts(exit)) return Console.error(`logs and data: ${directory}`)
+      return Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+    }
+  )
+
 /** How many violations there are that are not known to be etcd's. */
 const count = (run: Run): number =>
   run.verdicts.reduce((sum, { violations }) => sum + violations.length, 0) - run.expected.length
@@ -85,7 +116,7 @@ const tell = (run: Run): string => {
 const runOnce = (options: Options) => Effect.scoped(torture(options))
 
 const program = Effect.gen(function* () {
-  const seed = numberOf("seed", Date.now() % 1_000_000)
+  const seed = numberOf("seed", 1 + (Date.now() % 1_000_000))
   const plant = plantOf(values.plant)
   const given = Object.entries(values).flatMap(([name, value]) =>
     name === "help" || name === "seed" || name === "report" ? [] : [`--${name} ${value}`]
@@ -93,7 +124,7 @@ const program = Effect.gen(function* () {
   const wanted = {
     seconds: numberOf("seconds", 60),
     seed,
-    size: numberOf("size", 3),
+    size: sizeOf(numberOf("size", 3)),
     workers: numberOf("workers", 4),
     clients: numberOf("clients", 4),
     groups: numberOf("groups", 30),
@@ -101,14 +132,17 @@ const program = Effect.gen(function* () {
     binary: values.etcd === undefined ? undefined : yield* binaryOf(values.etcd),
     command: `npm run torture -- ${[...given, `--seed ${seed}`].join(" ")}`
   }
+  const asked = reportFile(values.report)
+  let isTold = false
   // Not before all that was asked for makes sense.
-  const directory = mkdtempSync(join(tmpdir(), "effect-etcd-torture-"))
+  const directory = yield* aDirectory(() => isTold)
   const options: Options = { ...wanted, directory }
   yield* Console.log(options.command)
   const run = yield* runOnce(options)
-  const file = values.report === undefined ? join(directory, "torture.html") : resolve(values.report)
-  writeFileSync(file, report(run))
   yield* Console.log(tell(run))
+  const file = asked ?? join(directory, "torture.html")
+  writeFileSync(file, report(run))
+  isTold = true
   yield* Console.log(`report: ${file}`)
   const violations = count(run)
   if (plant !== undefined) {
@@ -129,4 +163,4 @@ const program = Effect.gen(function* () {
   }
 })
 
-NodeRuntime.runMain(program.pipe(Effect.provide(NodeServices.layer)))
+NodeRuntime.runMain(program.pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
