@@ -162,9 +162,12 @@ const careFaults: { readonly [kind: string]: Fault } = {
     Effect.flatMap(one(nemesis), (member) =>
       Effect.as(nemesis.maintenance.moveLeader(member.id, { deadline: "3 seconds" }), `to ${member.name}`)
     ),
-  "delete locks": ({ txn }) => {
+  "delete locks": ({ random, txn }) => {
     const deletion = EtcdTxn.all([EtcdTxn.put(deletedKey, ""), EtcdTxn.delete(KeyRange.prefix(locksPrefix))])
-    return Effect.as(txn.commit(deletion, { deadline: "3 seconds" }), "all")
+    const once = txn.commit(deletion, { deadline: "3 seconds" })
+    // Again and again, so that one or the other comes just when somebody gives a lock back.
+    const more = Effect.repeat(Effect.andThen(Effect.sleep(20 + random(80)), once), { times: random(12) })
+    return Effect.as(Effect.andThen(once, more), "all")
   }
 }
 
