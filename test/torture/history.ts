@@ -84,4 +84,6 @@ export interface Violation {
   readonly message: string
   /** The operations that it is about. */
   readonly operations: ReadonlyArray<number>
+  /** When it came to be, where that tells whose it is. */
+  readonly at?: Instant | undefined
 }

@@ -41,8 +41,25 @@ const observationOf = (told: Told) => {
   }
 }
 
-/** Each watch has delivered what it was for, in order, once, whole revisions, and no word of progress too early. */
-export const watches = (entries: ReadonlyArray<Entry>, watched: Iterable<Watched>): ReadonlyArray<Violation> => {
+/** Snapshots in place of a history that was there. Those of mirrors are also for who reads them too slowly. */
+const needless = (told: Watched["told"], from: number, compactions: ReadonlyArray<number>) => {
+  let next = from
+  return told.filter(({ _tag, revision }) => {
+    const isMissing = compactions.some((to) => next < to && to <= revision)
+    next = Math.max(next, revision + 1)
+    return _tag === "Snapshot" && !isMissing
+  })
+}
+
+/**
+ * Each watch has delivered what it was for, in order, once, whole revisions, and no word of progress too early; and a snapshot
+ * only where what it was for is compacted.
+ */
+export const watches = (
+  entries: ReadonlyArray<Entry>,
+  watched: Iterable<Watched>,
+  compactions: ReadonlyArray<number>
+): ReadonlyArray<Violation> => {
   const history = entries.map(({ changes, revision }) => ({
     revision: BigInt(revision),
     events: changes.map(({ key, value }) => ({
@@ -52,23 +69,35 @@ export const watches = (entries: ReadonlyArray<Entry>, watched: Iterable<Watched
     }))
   }))
   const last = entries.at(-1)?.revision ?? 0
-  return [...watched].flatMap(({ from, prefix, told, watch }) => {
+  return [...watched].flatMap(({ from, isReplay, prefix, told, watch }) => {
     // Nobody knows what would have come next.
     const to = told.at(-1)?.revision ?? from - 1
     const observed = told.filter(({ revision }) => revision <= last).map(observationOf)
     const covers = (key: string) => key.startsWith(prefix)
-    return check({ history, covers, from: BigInt(from), to: BigInt(to) }, observed).map(({ kind, revision }) =>
+    const wrong = (kind: string, revision: number | bigint) =>
       violation(
         `watch: ${kind}`,
         `The watch ${watch} of ${prefix}, from revision ${from} on, is wrong (${kind}) at ${revision}.`
       )
-    )
+    return [
+      ...check({ history, covers, from: BigInt(from), to: BigInt(to) }, observed).map(({ kind, revision }) =>
+        wrong(kind, revision)
+      ),
+      // All who watch have ended before the last revision was made.
+      ...told
+        .filter(({ revision }) => revision > last)
+        .map(({ revision }) => wrong("beyond the last revision", revision)),
+      ...(isReplay ? [] : needless(told, from, compactions)).map(({ revision }) => wrong("needless snapshot", revision))
+    ]
   })
 }
 
 // ── mirrors ──
 
-/** Each view is what the store held at its revision, and a fresh one is no older than what had been answered before. */
+/**
+ * Each view is what the store held at its revision, no older than the one before it of the same mirror, and a fresh one no
+ * older than what had been answered before.
+ */
 export const mirrors = (
   entries: ReadonlyArray<Entry>,
   mirrored: ReadonlyArray<Mirrored>,
@@ -90,6 +119,13 @@ export const mirrors = (
   const knownAt = (at: Instant): number => {
     const index = highestAt.findLastIndex(([ended]) => ended < at)
     return index < 0 ? 0 : highestAt[index]![1]
+  }
+  const last = new Map<string, number>()
+  for (const { process, revision } of mirrored) {
+    const before = last.get(process) ?? 0
+    last.set(process, revision)
+    if (revision >= before) continue
+    violations.push(violation("mirror: back", `The mirror of ${process} is at ${revision}, after ${before}.`))
   }
   for (const { asked, keys, revision } of [...mirrored].sort((one, other) => one.revision - other.revision)) {
     while (next < entries.length && entries[next]!.revision <= revision) {
@@ -162,12 +198,28 @@ const nameOf = (key: string, token: number): string => `${key} of revision ${tok
  */
 const noticeMillis = 13_000
 
+/** By when each revision had come about, as far as anybody has seen of it, or of what came later. */
+const knownBy = (seenAt: Observer["seenAt"], operations: ReadonlyArray<Operation>): ReadonlyMap<number, Instant> => {
+  const answers = operations.flatMap(({ ended, result }) =>
+    ended !== null && result.outcome === "answered" ? [[result.revision, ended] as const] : []
+  )
+  const known = new Map<number, Instant>()
+  let first = Number.POSITIVE_INFINITY
+  for (const [revision, at] of [...seenAt, ...answers].sort(([one], [other]) => other - one)) {
+    first = Math.min(first, at)
+    known.set(revision, first)
+  }
+  return known
+}
+
 /** A key is there as long as its lease, or the lock that it stands for, is said to be held. */
 export const leases = (
   entries: ReadonlyArray<Entry>,
   seenAt: Observer["seenAt"],
-  held: ReadonlyArray<Held>
+  held: ReadonlyArray<Held>,
+  operations: ReadonlyArray<Operation>
 ): ReadonlyArray<Violation> => {
+  const known = knownBy(seenAt, operations)
   const byOthers = deletionsByOthers(entries)
   const ends = new Map(livesOf(entries).map(({ from, key, to }) => [nameOf(key, from), to]))
   const lastHeld = new Map<string, Instant>()
@@ -178,15 +230,13 @@ export const leases = (
   return [...lastHeld].flatMap(([name, at]) => {
     const end = ends.get(name) ?? Number.POSITIVE_INFINITY
     const isByOther = byOthers.has(end)
-    const millis = Math.round(at - (seenAt.get(end) ?? at) - (isByOther ? noticeMillis : 0))
+    const endedAt = known.get(end)
+    if (endedAt === undefined) return []
+    const millis = Math.round(at - endedAt - (isByOther ? noticeMillis : 0))
     if (millis <= 0) return []
     const told = isByOther ? "it could be known" : "that"
-    return [
-      violation(
-        isByOther ? "unnoticed" : "lease",
-        `${name} was deleted at revision ${end}, and said to be held ${millis} ms after ${told}.`
-      )
-    ]
+    const message = `${name} was deleted at revision ${end}, and said to be held ${millis} ms after ${told}.`
+    return [{ ...violation(isByOther ? "unnoticed" : "lease", message), at: endedAt }]
   })
 }
 
@@ -200,9 +250,11 @@ export const locks = (entries: ReadonlyArray<Entry>, acquired: ReadonlyArray<Acq
   const lines = Map.groupBy(livesOf(entries), ({ key }) => lineOf(key))
   const byOthers = deletionsByOthers(entries)
   return acquired.flatMap(({ key, revision, token }) => {
-    if (byOthers.has(revision)) return []
-    const first = lines.get(lineOf(key))?.find(({ from, to }) => from <= revision && revision < to)
-    if (first?.key === key && first.from === token) return []
+    const line = lines.get(lineOf(key)) ?? []
+    const own = line.find((life) => life.key === key && life.from === token)
+    if (byOthers.has(revision) && own?.to === revision) return []
+    const first = line.find(({ from, to }) => from <= revision && revision < to)
+    if (own !== undefined && first === own) return []
     const there = first === undefined ? "nobody was there" : `${nameOf(first.key, first.from)} was`
     return [
       violation("lock", `${nameOf(key, token)} was told to be the first at revision ${revision}, where ${there}.`)
@@ -224,8 +276,12 @@ export const bursts = (operations: ReadonlyMap<number, Timed>): ReadonlyArray<Vi
 
 // ── fences ──
 
-/** What is written under a lock or a leadership is written in the order of the tokens, and no update is lost. */
+/**
+ * What is written under a lock or a leadership is written while its key is there, in the order of the tokens, and no update is
+ * lost.
+ */
 export const fences = (entries: ReadonlyArray<Entry>): ReadonlyArray<Violation> => {
+  const places = Map.groupBy(livesOf(entries), ({ from }) => from)
   const last = new Map<string, Written>()
   const violations: Array<Violation> = []
   for (const { changes, revision } of entries) {
@@ -233,7 +289,16 @@ export const fences = (entries: ReadonlyArray<Entry>): ReadonlyArray<Violation> 
       if (value === null || !key.startsWith(ledgerPrefix)) continue
       const written = JSON.parse(value) as Written
       const before = last.get(key) ?? { token: 0, count: 0 }
+      const line = `${locksPrefix}${key.slice(ledgerPrefix.length)}`
+      const place = places.get(written.token)?.find((life) => lineOf(life.key) === line)
       const two = `token ${written.token}, count ${written.count} after token ${before.token}, count ${before.count}`
+      if (place === undefined || revision < place.from || revision > place.to) {
+        const there =
+          place === undefined ? "which never was there" : `which was there from ${place.from} to ${place.to}`
+        violations.push(
+          violation("fence", `${key} was written at revision ${revision} under token ${written.token}, ${there}.`)
+        )
+      }
       if (written.token < before.token) {
         violations.push(violation("fence", `A past holder has written ${key} at revision ${revision}: ${two}.`))
       } else if (written.count !== before.count + 1) {
@@ -250,21 +315,36 @@ export const fences = (entries: ReadonlyArray<Entry>): ReadonlyArray<Violation> 
 /** How late an answer may be beside its deadline, on a machine that has much to do. */
 const toleranceMillis = 2000
 
-/** Nobody waits for longer than it has said, but for the time in which it did not run. */
-export const deadlines = (operations: Iterable<Timed>, stops: ReadonlyArray<Stop>): ReadonlyArray<Violation> =>
-  [...operations].flatMap(({ begun, call, client, deadline, ended, id }) => {
-    if (ended === null) return []
-    const stood = stops
-      .filter(({ from, to, worker }) => client.split(/[.-]/)[0] === worker && from < ended && to > begun)
-      .reduce((sum, { from, to }) => sum + Math.min(to, ended) - Math.max(from, begun), 0)
-    const late = ended - begun - deadline - stood
-    return late <= toleranceMillis
-      ? []
-      : [
-          violation(
-            "deadline",
-            `${call.name} ${id} of ${client} took ${Math.round(late)} ms longer than its deadline.`,
-            [id]
-          )
-        ]
+/** For how long of a time a process did not run. Two who tell of it may tell of the same. */
+const stoodStill = (stops: ReadonlyArray<Stop>, from: Instant, to: Instant): number => {
+  let sum = 0
+  let last = from
+  for (const stop of stops) {
+    const begun = Math.max(stop.from, last)
+    last = Math.max(last, Math.min(stop.to, to))
+    sum += Math.max(0, last - begun)
+  }
+  return sum
+}
+
+/**
+ * Nobody waits for longer than it has said, but for the time in which it did not run; nor does who waited until its process
+ * was killed.
+ */
+export const deadlines = (
+  operations: Iterable<Timed>,
+  stops: ReadonlyArray<Stop>,
+  ends: ReadonlyMap<string, Instant>
+): ReadonlyArray<Violation> => {
+  const inOrder = stops.toSorted((one, other) => one.from - other.from)
+  const byProcess = Map.groupBy(inOrder, ({ process }) => process)
+  return [...operations].flatMap(({ begun, call, client, deadline, ended, id }) => {
+    const process = client.slice(0, client.indexOf("."))
+    const to = ended ?? ends.get(process)
+    if (to === undefined) return []
+    const late = to - begun - deadline - stoodStill(byProcess.get(process) ?? [], begun, to)
+    if (late <= toleranceMillis) return []
+    const message = `${call.name} ${id} of ${client} took ${Math.round(late)} ms longer than its deadline.`
+    return [violation("deadline", message, [id])]
   })
+}

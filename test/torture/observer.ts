@@ -20,6 +20,8 @@ export interface Observer {
   readonly entries: Array<Entry>
   /** When the watch told of a revision: no earlier than it came about. */
   readonly seenAt: Map<number, Instant>
+  /** Up to where it was let forget, each time. */
+  readonly compactions: Array<number>
   /** Lets the store forget what was seen, but for the last so many revisions. */
   readonly compact: (keep: number) => Effect.Effect<void, EtcdError>
   /** Writes a last key, waits until that is seen, and answers what is wrong with what was seen. */
@@ -81,7 +83,8 @@ export const observe = (endpoints: ReadonlyArray<string>) =>
       entries.push({ revision: Number(revision), changes })
     }
     let failure: unknown
-    let compacted = 0
+    const compactions: Array<number> = []
+    const compacted = () => compactions.at(-1) ?? 0
     yield* watch.changes(KeyRange.all, { startRevision: 1n, bufferSize: Number.POSITIVE_INFINITY }).pipe(
       Stream.runForEach((change) => Effect.sync(() => (change._tag === "Revision" ? see(change) : undefined))),
       Effect.catch((error) =>
@@ -95,12 +98,13 @@ export const observe = (endpoints: ReadonlyArray<string>) =>
     const observer: Observer = {
       entries,
       seenAt,
+      compactions,
       compact: (keep) =>
         Effect.suspend(() => {
           const to = last() - keep
-          if (to <= compacted) return Effect.void
+          if (to <= compacted()) return Effect.void
           // Also where the answer is lost.
-          compacted = to
+          compactions.push(to)
           return kv.compact(BigInt(to))
         }),
       end: Effect.gen(function* () {
@@ -108,7 +112,7 @@ export const observe = (endpoints: ReadonlyArray<string>) =>
         const end = Number(header.revision)
         yield* until(() => last() >= end || failure !== undefined)
         if (failure !== undefined) return [`the watch over everything ended with ${failure}`]
-        return differences(entries, yield* historyFrom(client, compacted + 1, end))
+        return differences(entries, yield* historyFrom(client, compacted() + 1, end))
       })
     }
     return observer

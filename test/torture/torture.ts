@@ -96,17 +96,38 @@ const startWorkers = (faults: EtcdFaults.Faults, known: Workers.Record, options:
     return { workers, startWorker }
   })
 
+const longestRecoveryMillis = 30_000
+
+/** Waits until each worker has come to all that it wants since all is well again, and answers who has not to what. */
+const awaitRecovery = (workers: ReadonlyArray<Workers.Worker>) =>
+  Effect.gen(function* () {
+    const since = Programs.now()
+    const due = () =>
+      workers.flatMap(({ cameTo, name }) =>
+        Workers.deeds.filter((deed) => !(cameTo.get(deed)! > since)).map((deed) => `${name} does not come to ${deed}`)
+      )
+    yield* Effect.timeoutOption(
+      until(() => due().length === 0),
+      longestRecoveryMillis
+    )
+    return due().map((what) => `${what} any more, though all is well`)
+  })
+
 /** Lets all workers end, and answers what has not. */
 const endWorkers = (workers: ReadonlyArray<Workers.Worker>) =>
   Effect.gen(function* () {
+    const early = workers
+      .filter(({ child }) => Programs.hasEnded(child))
+      .map(({ name }) => `${name} has ended by itself`)
     for (const { child } of workers) child.stdin!.end()
     yield* Effect.timeoutOption(
-      until(() => workers.every(({ child }) => Programs.hasEnded(child))),
+      until(() => workers.every(({ child, hasLeft }) => Programs.hasEnded(child) && (hasLeft || child.exitCode !== 0))),
       longestEndMillis
     )
-    return workers
-      .filter(({ child }) => child.exitCode !== 0)
+    const late = workers
+      .filter(({ child, hasLeft }) => child.exitCode !== 0 || !hasLeft)
       .map(({ child, name }) => `${name} did not end as it should: ${child.exitCode ?? child.signalCode ?? "it runs"}`)
+    return [...early, ...late]
   })
 
 /** What takes longer hangs, however busy the machine is. */
@@ -161,17 +182,19 @@ const judge = (
       BySearch.check(operations, { timeoutMillis: 300_000 })
     ),
     judged("watches", `${thousands(known.watches.size)} watches`, () =>
-      Judges.watches(entries, known.watches.values())
+      Judges.watches(entries, known.watches.values(), observer.compactions)
     ),
     judged("mirrors", `${thousands(known.mirrored.length)} views`, () =>
       Judges.mirrors(entries, known.mirrored, operations)
     ),
-    judged("leases", `${thousands(known.held.length)} times held`, () => Judges.leases(entries, seenAt, known.held)),
+    judged("leases", `${thousands(known.held.length)} times held`, () =>
+      Judges.leases(entries, seenAt, known.held, operations)
+    ),
     judged("locks", `${thousands(known.acquired.length)} times acquired`, () => Judges.locks(entries, known.acquired)),
     judged("bursts", `${thousands(operations.length)} operations`, () => Judges.bursts(known.operations)),
     judged("fences", `${thousands(entries.length)} revisions`, () => Judges.fences(entries)),
     judged("deadlines", `${thousands(operations.length)} operations`, () =>
-      Judges.deadlines(known.operations.values(), known.stops)
+      Judges.deadlines(known.operations.values(), known.stops, known.ends)
     ),
     judged("programs", `${known.processes.length} processes`, () => others)
   ])
@@ -191,6 +214,8 @@ export const torture = (
     yield* fs.makeDirectory(join(directory, "data"), { recursive: true })
     const faults = yield* EtcdFaults.make({
       ...{ size, binary, log: false, dataDir: join(directory, "data") },
+      // A machine that has much to do is no reason to give up.
+      startTimeout: "2 minutes",
       // Half a mebibyte more is what a server sends in one piece of what a watch is told.
       config: { maxRequestBytes: "128 KiB" }
     })
@@ -217,11 +242,13 @@ export const torture = (
       )
     if (options.plant === "rollback") yield* Effect.andThen(raging(0.5), rollBack(nemesis))
     yield* raging(options.plant === "rollback" ? 0.5 : 1)
+    const stuck = yield* awaitRecovery(workers)
     const notEnded = yield* endWorkers(workers)
     const ended = Programs.now()
     const misread = yield* inTime("the end of the history does not come", observer.end)
     const operations = [...known.operations.values()].sort((one, other) => one.begun - other.begun)
     const verdicts = yield* judge(known, observer, operations, [
+      ...strange("stuck", stuck),
       ...strange("program", [...known.problems, ...notEnded]),
       ...strange("history", misread)
     ])
@@ -234,7 +261,7 @@ export const torture = (
       expected: expected(
         etcd,
         verdicts.flatMap(({ violations }) => violations),
-        bands
+        { bands, roles }
       ),
       longestUnavailability: longestUnavailability(operations, begun, ended)
     }

@@ -7,17 +7,20 @@ import * as Effect from "effect/Effect"
 import { until } from "../support/machine.ts"
 import * as Programs from "../support/programs.ts"
 import type { Instant, Operation } from "./history.ts"
-import { type Said, type Settings, stopBetween, type Told } from "./protocol.ts"
+import { locksPrefix, type Said, type Settings, stopBetween, type Told } from "./protocol.ts"
 
 /** What a watch delivered. */
 export interface Watched {
   readonly watch: string
   readonly prefix: string
   readonly from: number
+  /** Whether it is of a mirror, which may tell of all that is there at any time. */
+  readonly isReplay: boolean
   readonly told: Array<Told>
 }
 
-export type Mirrored = Extract<Said, { readonly _tag: "Mirrored" }>
+/** What the mirror of a process had. */
+export type Mirrored = Extract<Said, { readonly _tag: "Mirrored" }> & { readonly process: string }
 export type Acquired = Extract<Said, { readonly _tag: "Acquired" }>
 export type Held = Extract<Said, { readonly _tag: "Held" }>
 
@@ -27,9 +30,9 @@ export interface Timed extends Operation {
   readonly after: number | undefined
 }
 
-/** A time at which a worker did not run. */
+/** A time at which a process did not run. */
 export interface Stop {
-  readonly worker: string
+  readonly process: string
   readonly from: Instant
   readonly to: Instant
 }
@@ -42,6 +45,8 @@ export interface Record {
   readonly held: Array<Held>
   readonly acquired: Array<Acquired>
   readonly stops: Array<Stop>
+  /** When processes ended, by their names. */
+  readonly ends: Map<string, Instant>
   readonly problems: Array<string>
   readonly processes: Array<ChildProcess>
 }
@@ -53,6 +58,7 @@ export const newRecord = (): Record => ({
   held: [],
   acquired: [],
   stops: [],
+  ends: new Map(),
   problems: [],
   processes: []
 })
@@ -68,7 +74,22 @@ export interface Worker {
   /** Whether it has stopped itself. */
   hasStopped: boolean
   isStopAwaited: boolean
+  /** Whether all that it was has ended, and nothing else ended it. */
+  hasLeft: boolean
+  /** When its process came to something last, by what it is. */
+  readonly cameTo: Map<Deed, Instant>
 }
+
+/** What every worker comes to again and again, as long as all is well. */
+export const deeds = [
+  "an answer",
+  "a fresh view of its mirror",
+  "a lease that it holds",
+  "a lock that it acquires",
+  "a lock that it holds"
+] as const
+
+type Deed = (typeof deeds)[number]
 
 export const make = (place: string, endpoints: Settings["endpoints"]): Worker => ({
   place,
@@ -77,10 +98,31 @@ export const make = (place: string, endpoints: Settings["endpoints"]): Worker =>
   child: undefined!,
   isReady: false,
   hasStopped: false,
-  isStopAwaited: false
+  isStopAwaited: false,
+  hasLeft: false,
+  cameTo: new Map()
 })
 
-const hear = (worker: Worker, record: Record, said: Said): void => {
+/** What a worker has come to by what it says, if it is anything. */
+const deedOf = (said: Said): Deed | undefined => {
+  switch (said._tag) {
+    case "Ended":
+      return said.result.outcome === "answered" ? "an answer" : undefined
+    case "Mirrored":
+      return said.asked === undefined ? undefined : "a fresh view of its mirror"
+    case "Held":
+      return said.key.startsWith(locksPrefix) ? "a lock that it holds" : "a lease that it holds"
+    case "Acquired":
+      return "a lock that it acquires"
+    default:
+      return undefined
+  }
+}
+
+/** `process`: the name of the one that says it, which the worker may have no more when all of it is heard. */
+const hear = (worker: Worker, process: string, record: Record, said: Said): void => {
+  const deed = worker.name === process ? deedOf(said) : undefined
+  if (deed !== undefined) worker.cameTo.set(deed, Programs.now())
   switch (said._tag) {
     case "Ready":
       worker.isReady = true
@@ -97,14 +139,15 @@ const hear = (worker: Worker, record: Record, said: Said): void => {
       return
     }
     case "Watching":
-      record.watches.set(said.watch, { ...said, told: [] })
+      if (record.watches.has(said.watch)) record.problems.push(`the watch ${said.watch} has begun twice`)
+      else record.watches.set(said.watch, { ...said, isReplay: said.watch.endsWith(".m"), told: [] })
       return
     case "Watched":
       if (record.watches.has(said.watch)) record.watches.get(said.watch)!.told.push(said.told)
       else record.problems.push(`the watch ${said.watch} has delivered something before it was there`)
       return
     case "Mirrored":
-      record.mirrored.push(said)
+      record.mirrored.push({ ...said, process })
       return
     case "Held":
       record.held.push(said)
@@ -118,32 +161,36 @@ const hear = (worker: Worker, record: Record, said: Said): void => {
       else Programs.letGoOn(worker.child)
       return
     case "Problem":
-      record.problems.push(`${worker.name}: ${said.what}`)
+      record.problems.push(`${process}: ${said.what}`)
       return
     case "Stalled":
-      record.stops.push({ worker: worker.place, from: said.from, to: said.to })
+      record.stops.push({ process, from: said.from, to: said.to })
       return
     case "Left":
-      if (said.what.length > 0) record.problems.push(`${worker.name} has left ${said.what.join(", ")}`)
+      worker.hasLeft = true
+      if (said.what.length > 0) record.problems.push(`${process} has left ${said.what.join(", ")}`)
   }
 }
 
 /** Starts its process. */
 export const begin = (worker: Worker, record: Record, settings: Settings): void => {
   const file = join(import.meta.dirname, "worker.ts")
-  const child = Programs.begin<Said>(file, settings, (said) => hear(worker, record, said), ["--expose-gc"])
+  const { name } = settings
+  const child = Programs.begin<Said>(file, settings, (said) => hear(worker, name, record, said), ["--expose-gc"])
+  child.once("exit", () => record.ends.set(name, Programs.now()))
   record.processes.push(child)
-  worker.name = settings.name
+  worker.name = name
+  worker.cameTo.clear()
   worker.child = child
   worker.isReady = false
 }
 
 /** It stands still, since now, until the scope closes. */
-const standing = ({ child, place }: Worker, record: Record) =>
+const standing = ({ child, name }: Worker, record: Record) =>
   Effect.acquireRelease(Effect.sync(Programs.now), (from) =>
     Effect.sync(() => {
       child.kill("SIGCONT")
-      record.stops.push({ worker: place, from, to: Programs.now() })
+      record.stops.push({ process: name, from, to: Programs.now() })
     })
   )
 
