@@ -26,9 +26,10 @@
  * | {@link restoreDisk} | it has the data that it had before ({@link saveDisk}) | it has the newer ones, unless it has served |
  *
  * Faults may overlap: what concerns a connection is the worst of them (delays add up), and a member comes back, or goes on,
- * when nobody wants it to be down, or to stand still, any more. What makes no sense is refused with {@link FaultRefused}, and
- * nothing is done then. Faults that are on when the cluster's own scope closes end with it. The log has a line at `Info`
- * where a fault begins, and where it is over, also with `log: false`, which is for what the members say.
+ * when nobody wants it to be down, or to stand still, any more. Its data are as they were before the first of those that
+ * changed them when the last one is over. What makes no sense is refused with {@link FaultRefused}, and nothing is done then.
+ * Faults that are on when the cluster's own scope closes end with it. The log has a line at `Info` where a fault begins, and
+ * where it is over, also with `log: false`, which is for what the members say.
  *
  * What the network is not: its packets are not lost, since below a connection nothing is; a connection that hangs is found
  * out by those who ask for signs of life, and by nobody else. It runs in this process: while that stands still, so does the
@@ -401,7 +402,7 @@ export const make = (
       const problem = Checks.problemOf(`EtcdFaults.${fault}`, checks, options)
       return problem === undefined ? Effect.void : Effect.fail(new FaultRefused({ fault, message: problem }))
     }
-    const { all, awaitClosed, begin, close, heal, whileOpen } = Active.make(refuse)
+    const { all, awaitClosed, begin, close, during, heal, whileOpen } = Active.make(refuse)
 
     // ── whom it befalls ──
 
@@ -604,7 +605,7 @@ export const make = (
     const saveDisk: Faults["saveDisk"] = (given) =>
       Effect.gen(function* () {
         const member = yield* memberOf("saveDisk", given)
-        const directory = yield* disk.save(member).pipe(orRefuse("saveDisk", member))
+        const directory = yield* during("saveDisk", disk.save(member).pipe(orRefuse("saveDisk", member)))
         return { member: member.name, directory }
       })
 
@@ -648,7 +649,12 @@ export const make = (
           Effect.forkIn(patiently(setAlarm(member)), scope)
         )
         const takeBack = Effect.andThen(wantAlarm(member, -1), Effect.asVoid(disarmed))
-        const armed = Effect.andThen(wantAlarm(member, 1), Effect.interruptible(setAlarm(member)))
+        // Nobody who closes the cluster waits for a majority that there may not be.
+        const unlessClosed = Effect.andThen(awaitClosed, refuse("noSpace", "the cluster is closed."))
+        const armed = Effect.andThen(
+          wantAlarm(member, 1),
+          Effect.interruptible(Effect.raceFirst(setAlarm(member), unlessClosed))
+        )
         // What has failed may have been done nevertheless.
         return begin(
           "noSpace",
@@ -953,10 +959,12 @@ export const fillDisk = (member: Member): Effect.Effect<void, FaultRefused, Scop
  * Flips bytes of a member's data at places that are in use. Refused where it runs: what is on a disk changes while nobody
  * looks.
  *
- * In the log a checksum vouches for every one of them: etcd reads it as it starts, and does not start (`DataDirCorrupt`). In
- * the database none vouches for any. A flip may be found as etcd starts (`DataDirCorrupt`), or when it comes to the place, at
- * which it panics; or, in a value, by nobody: then another value is read from this member, by a linearizable read, too. The
- * more bytes are flipped, the sooner it is found; etcd 3.4 looks at less of it as it starts.
+ * In the log a checksum vouches for every one of them: etcd reads it as it starts, and does not start (`DataDirCorrupt`).
+ * (None is taken of a record that has nothing but zeros in a sector of the disk: where that is damaged, etcd believes
+ * that a loss of power tore it, and repairs the log.) In the database none vouches for any. A flip may be found as etcd
+ * starts (`DataDirCorrupt`), or when it comes to the place, at which it panics; or, in a value, by nobody: then another
+ * value is read from this member, by a linearizable read, too. The more bytes are flipped, the sooner it is found; etcd
+ * 3.4 looks at less of it as it starts.
  *
  * When the scope closes the data are put back as they were, where the member has not served since; it is stopped for that if
  * it is starting, and is started again where a fault had stopped it. If it has served, it has made something of what it
@@ -1011,8 +1019,8 @@ export const tearWal = (
   EtcdFaults.use((faults) => faults.tearWal(member, options))
 
 /**
- * Copies the data of a member, to a directory that goes with the scope. A member that runs stands still meanwhile (some tens
- * of milliseconds), and the copy is what a SIGKILL would have left.
+ * Copies the data of a member, to a directory that goes with the scope, or with the cluster. A member that runs stands still
+ * meanwhile (some tens of milliseconds where there is not much), and the copy is what a SIGKILL would have left.
  *
  * @category disks
  * @since 0.1.0
@@ -1023,7 +1031,7 @@ export const saveDisk = (member: Member): Effect.Effect<DiskCopy, FaultRefused, 
 /**
  * Puts a copy in place of a member's data, as a machine that is restored from a backup, or a disk that did not write what it
  * said it had: the member forgets what it has acknowledged since. Refused where it runs, and where the copy is of another
- * member. When the scope closes it is as with {@link flipBytes}.
+ * member, or of another cluster's. When the scope closes it is as with {@link flipBytes}.
  *
  * Where a majority forgets, writes that were acknowledged are gone, and a member that remembers them panics, or is overruled.
  * Where fewer do, the cluster knows; it is with such a member as with {@link tearWal}.

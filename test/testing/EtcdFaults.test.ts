@@ -380,6 +380,27 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("that is being stopped does not come back for a fault that is over meanwhile", () =>
+    Effect.gen(function* () {
+      const { cluster, faults } = yield* wellAgain
+      const [node] = cluster.members
+      const scope = yield* Scope.make()
+      yield* Scope.provide(faults.kill(node), scope)
+      yield* soon(node.start)
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const outer = yield* Effect.scope
+          const stopping = yield* start(Scope.provide(faults.stop(node), outer))
+          yield* Scope.close(scope, Exit.void)
+          yield* Fiber.join(stopping)
+          // Which is refused where it is about to be started.
+          yield* faults.tearWal(node)
+        })
+      )
+      yield* soon(faults.awaitHealthy)
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("that is paused stands still, until the last pause is over", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain

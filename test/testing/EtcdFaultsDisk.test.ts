@@ -5,6 +5,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -13,9 +14,9 @@ import * as EtcdCluster from "../../src/EtcdCluster.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import type { Node } from "../../src/EtcdProcess.ts"
 import * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
-import { reasonOf } from "../support/effects.ts"
+import { reasonOf, start } from "../support/effects.ts"
 import { host } from "../support/host.ts"
-import { isAlive, standing, startAgain, until } from "../support/machine.ts"
+import { isAlive, ownTemporaryDirectory, standing, startAgain, temporaryDirectory, until } from "../support/machine.ts"
 
 /** A member that does not lead. */
 const aFollower = Effect.gen(function* () {
@@ -109,6 +110,40 @@ describe("A disk of a cluster", () => {
       })
     )
 
+    it.effect("has its data back when the last of two faults is over, also where the other one began first", () =>
+      Effect.gen(function* () {
+        const member = yield* aFollower
+        const [older, newer] = [yield* Scope.make(), yield* Scope.make()]
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* EtcdFaults.kill(member)
+            yield* Scope.provide(EtcdFaults.flipBytes(member, { where: "wal" }), older)
+          })
+        )
+        assert.strictEqual((yield* reasonOf(EtcdFaults.awaitHealthy))._tag, "DataDirCorrupt")
+        yield* Scope.provide(EtcdFaults.tearWal(member), newer)
+        yield* Scope.close(older, Exit.void)
+        assert.strictEqual((yield* reasonOf(member.start))._tag, "DataDirCorrupt")
+        yield* Scope.close(newer, Exit.void)
+        yield* EtcdFaults.awaitHealthy
+      })
+    )
+
+    it.effect("is harmed while nobody starts the member, who would have does so when that is done", () =>
+      Effect.gen(function* () {
+        const member = yield* aFollower
+        const [down, damage] = [yield* Scope.make(), yield* Scope.make()]
+        yield* Scope.provide(EtcdFaults.kill(member), down)
+        const harming = yield* start(Scope.provide(EtcdFaults.flipBytes(member, { where: "wal" }), damage))
+        yield* until(() => readdirSync(dirname(member.config.dataDir)).some((name) => name.includes("copy")))
+        yield* Scope.close(down, Exit.void)
+        yield* Fiber.join(harming)
+        assert.strictEqual((yield* reasonOf(EtcdFaults.awaitHealthy))._tag, "DataDirCorrupt")
+        yield* Scope.close(damage, Exit.void)
+        yield* EtcdFaults.awaitHealthy
+      })
+    )
+
     it.effect("lacks the end of a log, which etcd repairs, and panics until a leader that does not know sends it", () =>
       Effect.gen(function* () {
         const { awaitLeader } = yield* EtcdCluster.EtcdCluster
@@ -175,6 +210,9 @@ describe("A disk of a cluster", () => {
         yield* EtcdFaults.kill(member)
         assert.match(yield* whyRefused(EtcdFaults.restoreDisk(member, copy)), /cannot be read or written/)
         assert.match(yield* whyRefused(EtcdFaults.restoreDisk(other!, copy)), /the copy is of node0/)
+        const { directory } = yield* EtcdFaults.saveDisk(other!)
+        const forged = EtcdFaults.restoreDisk(member, { member: "node0", directory })
+        assert.match(yield* whyRefused(forged), /node0 is not what this is a copy of/)
         assert.match(yield* whyRefused(EtcdFaults.tearWal(member, { bytes: 70_000_000 })), /of which something is to/)
         const tooMany = EtcdFaults.flipBytes(member, { where: "wal", count: 70_000_000 })
         assert.match(yield* whyRefused(tooMany), /which is less than 70000000/)
@@ -295,6 +333,80 @@ describe("A disk of a cluster", () => {
         yield* EtcdFaults.awaitHealthy
       }).pipe(Effect.scoped, Effect.provide(EtcdFaults.layer({ disks: "144 MiB" })))
     })
+  )
+
+  it.live("that is full is so until nobody wants it any more, whatever else befalls it", ({ skip }) =>
+    Effect.gen(function* () {
+      if (!(yield* EtcdFaults.canFillDisk)) skip("users cannot mount disks of their own here")
+      yield* Effect.gen(function* () {
+        const member = yield* aMember
+        const filled = Effect.gen(function* () {
+          const scope = yield* Scope.make()
+          yield* Scope.provide(EtcdFaults.fillDisk(member), scope)
+          return scope
+        })
+        const dies = Effect.raceFirst(member.exit, Effect.forever(put("dies", "x".repeat(200_000))))
+        // It is started again when the last one is over, though it ran only when the first one began.
+        const first = yield* filled
+        yield* dies
+        const second = yield* filled
+        yield* Scope.close(first, Exit.void)
+        yield* Scope.close(second, Exit.void)
+        yield* EtcdFaults.awaitHealthy
+        // It is started again though something else keeps it from that at first.
+        const full = yield* filled
+        yield* dies
+        const damage = yield* Scope.make()
+        yield* Scope.provide(EtcdFaults.flipBytes(member, { where: "wal" }), damage)
+        yield* Scope.close(full, Exit.void)
+        assert.strictEqual((yield* reasonOf(EtcdFaults.awaitHealthy))._tag, "DataDirCorrupt")
+        yield* Scope.close(damage, Exit.void)
+        yield* EtcdFaults.awaitHealthy
+        // What was there is put back where there is no room for it, and there is none again.
+        const copy = yield* EtcdFaults.saveDisk(member)
+        yield* Effect.forEach([1, 2, 3, 4], (n) => put(`much/${n}`, "x".repeat(500_000)))
+        const [down, older] = [yield* Scope.make(), yield* Scope.make()]
+        yield* Scope.provide(EtcdFaults.kill(member), down)
+        yield* Scope.provide(EtcdFaults.restoreDisk(member, copy), older)
+        const whole = yield* filled
+        yield* Scope.close(older, Exit.void)
+        yield* Effect.exit(member.start)
+        yield* dies
+        yield* Scope.close(whole, Exit.void)
+        yield* Scope.close(down, Exit.void)
+        yield* EtcdFaults.awaitHealthy
+        assert.isTrue(Option.isSome(yield* EtcdKv.getString("much/4")))
+        // Who stops it by hand starts it, or does not.
+        const last = yield* filled
+        yield* member.stop
+        yield* Scope.close(last, Exit.void)
+        // Which is refused where it runs, and until it is known that nobody starts it.
+        yield* Effect.retry(EtcdFaults.tearWal(member), {
+          while: ({ message }) => message.includes("about to be"),
+          schedule: Schedule.spaced("5 millis")
+        })
+      }).pipe(Effect.scoped, Effect.provide(EtcdFaults.layer({ size: 1, disks: "144 MiB" })))
+    })
+  )
+
+  it.live("has its data back where the cluster is closed meanwhile, which leaves nothing of copies", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      const directory = yield* ownTemporaryDirectory
+      const outer = yield* Effect.scope
+      const make = EtcdFaults.make({ size: 1, dataDir })
+      yield* Effect.gen(function* () {
+        const { cluster, flipBytes, kill, saveDisk } = yield* make
+        const [member] = cluster.members
+        // In a scope that outlives the cluster's.
+        yield* Scope.provide(kill(member), outer)
+        yield* Scope.provide(flipBytes(member, { where: "wal" }), outer)
+        yield* Effect.forkIn(Scope.provide(saveDisk(member), outer), outer, { startImmediately: true })
+        yield* until(() => readdirSync(dirname(member.endpoints[0].slice("unix://".length))).includes("node0.copy1"))
+      }).pipe(Effect.scoped)
+      assert.deepStrictEqual(readdirSync(directory), [])
+      yield* make
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
   it.live("goes with a host that dies", ({ skip }) =>

@@ -13,6 +13,9 @@ export type Refuse<Refused> = (fault: string, why: string) => Effect.Effect<neve
 interface Fault {
   readonly what: string
   readonly takeBack: Effect.Effect<void>
+  /** Open when it has been taken back: by whom ever, all who want that wait for it. */
+  readonly over: Latch.Latch
+  isEnding: boolean
 }
 
 export interface Active<Refused> {
@@ -24,10 +27,12 @@ export interface Active<Refused> {
   ) => Effect.Effect<void, E | Refused, R | Scope.Scope>
   /** Takes back all of them, the last one first. */
   readonly heal: Effect.Effect<void>
-  /** As {@link heal}, and refuses all that are to come. */
+  /** As {@link heal}, and refuses all that are to come. What is being done is waited for: what it needs may go after this. */
   readonly close: Effect.Effect<void>
   /** Refuses what is asked for after that. */
   readonly whileOpen: (fault: string) => Effect.Effect<void, Refused>
+  /** What is no fault, but is refused and waited for as they are. */
+  readonly during: <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Refused, R>
   readonly awaitClosed: Effect.Effect<void>
   /** In the order in which they began, in words. */
   readonly all: Effect.Effect<ReadonlyArray<string>>
@@ -40,12 +45,21 @@ export const make = <Refused>(refuse: Refuse<Refused>): Active<Refused> => {
   const faults = new Set<Fault>()
   const closed = Latch.makeUnsafe(false)
   let isClosed = false
+  /** How many are being done, and whether there is none. */
+  let underWay = 0
+  const nothingUnderWay = Latch.makeUnsafe(true)
 
   const end = (fault: Fault) =>
     Effect.uninterruptible(
-      Effect.suspend(() =>
-        faults.delete(fault) ? Effect.andThen(fault.takeBack, say(`${fault.what}, over`)) : Effect.void
-      )
+      Effect.suspend(() => {
+        if (fault.isEnding) return fault.over.await
+        fault.isEnding = true
+        const isOver = Effect.sync(() => {
+          faults.delete(fault)
+          fault.over.openUnsafe()
+        })
+        return Effect.andThen(Effect.ensuring(fault.takeBack, isOver), say(`${fault.what}, over`))
+      })
     )
 
   const heal = Effect.suspend(() => Effect.forEach([...faults].reverse(), end, { discard: true }))
@@ -53,19 +67,42 @@ export const make = <Refused>(refuse: Refuse<Refused>): Active<Refused> => {
   const whileOpen = (fault: string) =>
     Effect.suspend(() => (isClosed ? refuse(fault, "the cluster is closed.") : Effect.void))
 
+  const during = <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) =>
+    Effect.acquireUseRelease(
+      Effect.andThen(
+        whileOpen(name),
+        Effect.sync(() => {
+          underWay++
+          nothingUnderWay.closeUnsafe()
+        })
+      ),
+      () => effect,
+      () =>
+        Effect.sync(() => {
+          if (--underWay === 0) nothingUnderWay.openUnsafe()
+        })
+    )
+
   return {
     begin: (name, whom, begin) =>
       Effect.asVoid(
         Effect.acquireRelease(
-          Effect.gen(function* () {
-            yield* whileOpen(name)
-            const fault: Fault = { what: `${name} ${whom}`, takeBack: yield* begin }
-            faults.add(fault)
-            // It may have been closed while this began.
-            yield* Effect.onError(whileOpen(name), () => end(fault))
-            yield* say(fault.what)
-            return fault
-          }),
+          during(
+            name,
+            Effect.gen(function* () {
+              const fault: Fault = {
+                what: `${name} ${whom}`,
+                takeBack: yield* begin,
+                over: Latch.makeUnsafe(false),
+                isEnding: false
+              }
+              faults.add(fault)
+              // It may have been closed while this began.
+              yield* Effect.onError(whileOpen(name), () => end(fault))
+              yield* say(fault.what)
+              return fault
+            })
+          ),
           end
         )
       ),
@@ -73,10 +110,11 @@ export const make = <Refused>(refuse: Refuse<Refused>): Active<Refused> => {
     close: Effect.suspend(() => {
       isClosed = true
       closed.openUnsafe()
-      return heal
+      return Effect.andThen(heal, nothingUnderWay.await)
     }),
     whileOpen,
+    during,
     awaitClosed: closed.await,
-    all: Effect.sync(() => [...faults].map(({ what }) => what))
+    all: Effect.sync(() => [...faults].filter(({ isEnding }) => !isEnding).map(({ what }) => what))
   }
 }

@@ -2,11 +2,16 @@
  * What befalls the data of a member that is stopped, and copies of it.
  *
  * The data as they were lie beside the run directory's other things until the fault is taken back. A member that has served
- * since has made something of what it found, and told others: its data stay.
+ * since has made something of what it found, and told others: its data stay. Of two faults that overlap the one that ends
+ * first takes nothing back, if it is the older one: the other one then has what was there before both.
+ *
+ * Whatever is done to a disk is done alone, and while nobody starts the member.
  *
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
@@ -14,6 +19,7 @@ import type * as PlatformError from "effect/PlatformError"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Node } from "../../EtcdProcess.ts"
@@ -57,6 +63,25 @@ const orRefuse = <A, R>(effect: Effect.Effect<A, PlatformError.PlatformError | P
 const inverted = 0xff
 
 const fillBytes = 1024 * 1024
+
+/** A change of a member's data that has not been taken back. */
+interface Change {
+  /** A copy of the data before it. */
+  before: string
+  /** Whether it is for a fault that the member is down, which is to come back then. */
+  comesBack: boolean
+  hasServed: boolean
+}
+
+/** What there is to know of a member's disk. */
+interface State {
+  /** Held by who does something to it. */
+  readonly alone: Semaphore.Semaphore
+  /** From the oldest one on. */
+  readonly changes: Array<Change>
+  /** How many want it to be full. */
+  full: number
+}
 
 /** Where the nth of all bytes in the spans is. */
 const placeOf = (spans: ReadonlyArray<Bolt.Span>, nth: number): number => {
@@ -136,8 +161,16 @@ export const make = (
     const { disks, runDirectory, scope, time } = options
     const fs = yield* FileSystem.FileSystem
     let copies = 0
-    /** How many want a disk to be full. */
-    const full = new Map<Node, number>()
+    const states = new Map<Node, State>()
+
+    const stateOf = (node: Node): State => {
+      const state = states.get(node) ?? { alone: Semaphore.makeUnsafe(1), changes: [], full: 0 }
+      states.set(node, state)
+      return state
+    }
+
+    const alone = <A, E, R>(node: Node, effect: Effect.Effect<A, E, R>) =>
+      Effect.suspend(() => stateOf(node).alone.withPermit(effect))
 
     const directoryOf = ({ config: { dataDir } }: Node): string => disks?.reach(dataDir) ?? dataDir
 
@@ -146,43 +179,106 @@ export const make = (
 
     const remove = (directory: string) => Effect.ignore(fs.remove(directory, { recursive: true, force: true }))
 
-    const copyOf = (data: string) =>
+    /** What copies of its data have in common. */
+    const copiesOf = ({ name }: Node): string => `${runDirectory}/${name}.copy`
+
+    const copyOf = (node: Node) =>
       Effect.suspend(() => {
-        const copy = `${runDirectory}/copy${copies++}`
+        const copy = `${copiesOf(node)}${copies++}`
         return Effect.as(
-          Effect.onError(Copies.copyDirectory(fs, data, copy), () => remove(copy)),
+          Effect.onError(Copies.copyDirectory(fs, dataOf(node), copy), () => remove(copy)),
           copy
         )
       })
 
     const replace = (data: string, copy: string) => Effect.andThen(remove(data), Copies.copyDirectory(fs, copy, data))
 
+    const fillingOf = (node: Node): string => `${directoryOf(node)}/filling`
+
+    /** Does something to a disk that may want more room than there was, or less. A full one is full again after it. */
+    const whateverRoom = <A, E, R>(node: Node, effect: Effect.Effect<A, E, R>) =>
+      Effect.suspend(() =>
+        stateOf(node).full === 0
+          ? effect
+          : Effect.andThen(remove(fillingOf(node)), Effect.ensuring(effect, Effect.ignore(fillUp(fs, fillingOf(node)))))
+      )
+
     /** Begins to watch whether a member serves. */
-    const watchServing = (node: Node) =>
+    const watchServing = (node: Node, change: Change) =>
       SubscriptionRef.changes(node.ready).pipe(
         Stream.filter((ready) => ready),
-        Stream.runHead,
+        Stream.take(1),
+        Stream.runForEach(() =>
+          Effect.sync(() => {
+            change.hasServed = true
+          })
+        ),
         Effect.forkIn(scope, { startImmediately: true })
       )
+
+    /** Puts the data back as they were before a change, unless somebody has served what they are since. */
+    const undo = (node: Node, change: Change) =>
+      Effect.suspend(() => {
+        const { changes } = stateOf(node)
+        const later = changes[changes.indexOf(change) + 1]
+        changes.splice(changes.indexOf(change), 1)
+        if (change.hasServed || SubscriptionRef.getUnsafe(node.ready)) return remove(change.before)
+        if (later !== undefined) {
+          const between = later.before
+          later.before = change.before
+          later.comesBack ||= change.comesBack
+          return remove(between)
+        }
+        const putBack = Effect.orDie(whateverRoom(node, replace(dataOf(node), change.before)))
+        return Effect.all(
+          [
+            processes.keepDown(node, Effect.andThen(node.stop, putBack)),
+            change.comesBack ? processes.comeBack(node) : Effect.void,
+            remove(change.before)
+          ],
+          { discard: true }
+        )
+      })
 
     /** Changes the data of a member that is stopped. */
     const tamper = <E extends PlatformError.PlatformError | Processes.NotNow>(
       node: Node,
-      change: (data: string) => Effect.Effect<void, E>
+      harm: (data: string) => Effect.Effect<void, E>
     ) =>
       Effect.gen(function* () {
+        const comesBack = processes.isAfflicted(node)
         yield* processes.isStopped(node)
         const data = dataOf(node)
-        const before = yield* copyOf(data)
+        const before = yield* copyOf(node)
         const putBack = Effect.orDie(replace(data, before))
-        yield* Effect.onError(change(data), () => Effect.andThen(putBack, remove(before)))
-        const serving = yield* watchServing(node)
-        const comeBack = processes.comingBack(node)
-        const takeBack = Effect.suspend(() =>
-          serving.pollUnsafe() === undefined ? Effect.all([node.stop, putBack, comeBack]) : Effect.void
+        yield* whateverRoom(
+          node,
+          Effect.onError(harm(data), () => Effect.andThen(putBack, remove(before)))
         )
-        return Effect.asVoid(Effect.all([takeBack, Fiber.interrupt(serving), remove(before)]))
-      }).pipe(orRefuse)
+        const change: Change = { before, comesBack, hasServed: false }
+        stateOf(node).changes.push(change)
+        const watching = yield* watchServing(node, change)
+        return alone(node, Effect.andThen(undo(node, change), Fiber.interrupt(watching)))
+      }).pipe(
+        (tampering) => processes.keepDown(node, tampering),
+        (tampering) => alone(node, tampering),
+        orRefuse
+      )
+
+    /** Copies what a member that stands still has on its disk: anew, where it is another process by then. */
+    const copyStanding = (node: Node): Effect.Effect<string, PlatformError.PlatformError> =>
+      Effect.gen(function* () {
+        const pid = yield* node.pid
+        const copied = yield* Effect.acquireUseRelease(
+          // Who does not run stands still.
+          Effect.orElseSucceed(processes.pause(node), () => Effect.void),
+          () => Effect.exit(Effect.andThen(awaitStandstill(fs, time, node), copyOf(node))),
+          (goOn) => goOn
+        )
+        if (Equal.equals(pid, yield* node.pid)) return yield* copied
+        if (Exit.isSuccess(copied)) yield* remove(copied.value)
+        return yield* copyStanding(node)
+      })
 
     const newestLog = (data: string) =>
       Effect.flatMap(fs.readDirectory(`${data}/wal`), (names) => {
@@ -197,15 +293,20 @@ export const make = (
             "has no disk of its own: give the cluster the option disks, as where canFillDisk says that it can"
           )
         }
-        const filling = `${directoryOf(node)}/filling`
-        yield* fillUp(fs, filling)
-        full.set(node, (full.get(node) ?? 0) + 1)
+        const state = stateOf(node)
+        const makeRoom = Effect.suspend(() => (state.full === 0 ? remove(fillingOf(node)) : Effect.void))
+        // It may end before all is full.
         const revive = yield* processes.reviving(node)
-        return Effect.suspend(() => {
-          full.set(node, full.get(node)! - 1)
-          return full.get(node) === 0 ? Effect.andThen(remove(filling), revive) : Effect.void
-        })
-      }).pipe(orRefuse)
+        yield* Effect.onError(fillUp(fs, fillingOf(node)), () => Effect.andThen(makeRoom, revive))
+        state.full++
+        return alone(
+          node,
+          Effect.suspend(() => {
+            state.full--
+            return Effect.andThen(makeRoom, revive)
+          })
+        )
+      }).pipe((filling) => alone(node, filling), orRefuse)
 
     return {
       fill,
@@ -214,7 +315,7 @@ export const make = (
           Effect.gen(function* () {
             const path = where === "db" ? `${data}/snap/db` : yield* newestLog(data)
             const file = yield* fs.readFile(path)
-            const spans = where === "db" ? Bolt.used(file) : Wal.records(file).map(({ body }) => body)
+            const spans = where === "db" ? Bolt.used(file) : Wal.vouchedFor(file)
             const total = spans.reduce((sum, { from, to }) => sum + to - from, 0)
             if (total < count) return yield* refuse(`has ${total} bytes in its ${where}, which is less than ${count}`)
             const chosen = yield* choose(total, count, seed)
@@ -238,16 +339,11 @@ export const make = (
             yield* fs.truncate(path, bytes === undefined ? Math.floor((body.from + body.to) / 2) : to - bytes)
           })
         ),
-      restore: (node, copy) => tamper(node, (data) => replace(data, copy)),
+      restore: (node, copy) =>
+        copy.startsWith(copiesOf(node))
+          ? tamper(node, (data) => replace(data, copy))
+          : refuse("is not what this is a copy of: another cluster, or somebody else, has made it"),
       save: (node) =>
-        Effect.acquireRelease(
-          Effect.acquireUseRelease(
-            // Who does not run stands still.
-            Effect.orElseSucceed(processes.pause(node), () => Effect.void),
-            () => Effect.andThen(awaitStandstill(fs, time, node), copyOf(dataOf(node))),
-            (goOn) => goOn
-          ),
-          remove
-        ).pipe(orRefuse)
+        Effect.acquireRelease(alone(node, processes.keepDown(node, copyStanding(node))), remove).pipe(orRefuse)
     }
   })

@@ -12,7 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import type { Node } from "../../EtcdProcess.ts"
+import type { ExitStatus, Node } from "../../EtcdProcess.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Time from "../time.ts"
 
@@ -43,6 +43,9 @@ export const closed = EtcdProcessError.make(
 const pidOf = (node: Node): Effect.Effect<number, NotNow> =>
   Effect.flatMap(node.pid, Option.match({ onNone: () => refuse(notRunning), onSome: (pid) => Effect.succeed(pid) }))
 
+/** Who is stopped, or killed, ends by a signal. */
+const isByItself = ({ signal }: ExitStatus): boolean => signal === null
+
 const isGone = (node: Node, pid: number) => Effect.map(node.pid, (now) => !Option.contains(now, pid))
 
 export interface Processes {
@@ -56,14 +59,15 @@ export interface Processes {
   readonly stop: (node: Node) => Effect.Effect<void, NotNow>
   /** Lets a member that was killed or stopped come back, if nobody else wants it to be down. It is not waited for. */
   readonly bringBack: (node: Node) => Effect.Effect<void>
+  /** Whether a fault wants it to be down, or may have ended it. */
+  readonly isAfflicted: (node: Node) => boolean
+  /** Starts it again, unless a fault wants it to be down by then. It is not waited for. */
+  readonly comeBack: (node: Node) => Effect.Effect<void>
+  /** Lets nobody bring a member back while something is done; who would have does so when it is done. */
+  readonly keepDown: <A, E, R>(node: Node, effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /**
-   * For a member that is stopped: answers what starts it again, if a fault has stopped it that is over by then. It is not
-   * waited for.
-   */
-  readonly comingBack: (node: Node) => Effect.Effect<void>
-  /**
-   * Answers what starts it again if it has ended by itself meanwhile, or does so in a moment, and no fault wants it to be
-   * down. It is not waited for.
+   * For what may end a member: answers what starts it again if it has ended by itself meanwhile, or does so in a moment, and
+   * no fault wants it to be down. It is not waited for.
    */
   readonly reviving: (node: Node) => Effect.Effect<Effect.Effect<void>>
   /** Kills it and starts it again, and waits until it serves. */
@@ -80,8 +84,15 @@ export interface Processes {
 export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
   /** How many want a member to be down, a process to stand still now, and to do so until they say otherwise. */
   const down = new Map<Node, number>()
+  /** How many may end a member that nobody has stopped by hand, and how many want nobody to start one now. */
+  const endangered = new Map<Node, number>()
+  const held = new Map<Node, number>()
+  /** Which of these somebody wanted to start meanwhile. */
+  const awaited = new Set<Node>()
   const still = new Map<number, number>()
   const paused = new Map<number, number>()
+  /** How many are about to start a member that they have killed. */
+  const restarting = new Map<Node, number>()
   const starts = new Map<Node, Fiber.Fiber<void, EtcdProcessError.EtcdProcessError>>()
 
   const add = <K>(counts: Map<K, number>, key: K, by: 1 | -1): number => {
@@ -117,13 +128,26 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
   const startAgain = (node: Node, begin: Effect.Effect<void, EtcdProcessError.EtcdProcessError> = node.start) => {
     const start = Effect.tapError(begin, ({ message }) =>
       // Another fault may have ended it meanwhile.
-      down.has(node) ? Effect.void : Effect.logError(`${node.name} has not come back: ${message}`)
+      down.has(node) || held.has(node) ? Effect.void : Effect.logError(`${node.name} has not come back: ${message}`)
     )
     return Effect.tap(Effect.forkIn(start, scope), (fiber) => Effect.sync(() => void starts.set(node, fiber)))
   }
 
+  const isAfflicted = (node: Node) => down.has(node) || endangered.has(node)
+
+  const unlessDown = (node: Node) =>
+    Effect.suspend(() => {
+      if (down.has(node)) return Effect.void
+      if (!held.has(node)) return node.start
+      awaited.add(node)
+      return Effect.void
+    })
+
+  const comeBack = (node: Node) => Effect.asVoid(startAgain(node, unlessDown(node)))
+
   /** Whether a start that has failed is still why the member does not run: it may be down for another fault. */
-  const isMissing = (node: Node) => Effect.map(node.pid, (pid) => Option.isNone(pid) && !down.has(node))
+  const isMissing = (node: Node) =>
+    Effect.map(node.pid, (pid) => Option.isNone(pid) && !down.has(node) && !held.has(node))
 
   return {
     runs: (node) => Effect.asVoid(pidOf(node)),
@@ -131,7 +155,7 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
       Effect.gen(function* () {
         if (Option.isSome(yield* node.pid)) yield* refuse("runs: stop it first, or kill it")
         const start = starts.get(node)
-        const isStarting = start !== undefined && start.pollUnsafe() === undefined
+        const isStarting = restarting.has(node) || (start !== undefined && start.pollUnsafe() === undefined)
         const soon = refuse("is being started, or about to be")
         yield* isStarting ? soon : Time.within(time, Effect.asVoid(node.exit), restMillis, () => soon)
       }),
@@ -145,26 +169,37 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
       Effect.gen(function* () {
         const pid = yield* pidOf(node)
         if (paused.has(pid)) yield* refuse("stands still, and so cannot end by itself: kill it")
-        yield* node.stop
         yield* wantDown(node)
+        yield* node.stop
       }),
-    bringBack: (node) =>
-      Effect.suspend(() => (add(down, node, -1) > 0 ? Effect.void : Effect.asVoid(startAgain(node)))),
-    comingBack: (node) => {
-      const wasKept = down.has(node)
-      return Effect.suspend(() => (wasKept && !down.has(node) ? Effect.asVoid(startAgain(node)) : Effect.void))
-    },
+    bringBack: (node) => Effect.suspend(() => (add(down, node, -1) > 0 ? Effect.void : comeBack(node))),
+    isAfflicted,
+    comeBack,
+    keepDown: (node, effect) =>
+      Effect.acquireUseRelease(
+        Effect.sync(() => add(held, node, 1)),
+        () => effect,
+        () => Effect.suspend(() => (add(held, node, -1) === 0 && awaited.delete(node) ? comeBack(node) : Effect.void))
+      ),
     reviving: (node) =>
       Effect.map(node.pid, (pid) => {
-        if (Option.isNone(pid) && !down.has(node)) return Effect.void
-        const unlessDown = Effect.suspend(() => (down.has(node) ? Effect.void : node.start))
-        const ended = Time.within(time, Effect.asVoid(node.exit), lastBreathMillis, () => Effect.void)
-        return Effect.asVoid(startAgain(node, Effect.andThen(ended, unlessDown)))
+        if (Option.isNone(pid) && !isAfflicted(node)) return Effect.void
+        add(endangered, node, 1)
+        const hasEnded = Time.within(time, Effect.map(node.exit, isByItself), lastBreathMillis, () =>
+          Effect.succeed(false)
+        )
+        const revived = Effect.flatMap(hasEnded, (ended) => (ended ? unlessDown(node) : Effect.void))
+        return Effect.suspend(() =>
+          add(endangered, node, -1) > 0 ? Effect.void : Effect.asVoid(startAgain(node, revived))
+        )
       }),
     restart: (node) =>
       Effect.uninterruptibleMask((restore) =>
-        killed(node).pipe(
-          Effect.andThen(startAgain(node)),
+        Effect.acquireUseRelease(
+          Effect.sync(() => add(restarting, node, 1)),
+          () => Effect.andThen(killed(node), startAgain(node)),
+          () => Effect.sync(() => add(restarting, node, -1))
+        ).pipe(
           Effect.flatMap((start) => restore(Fiber.await(start))),
           Effect.flatMap((exit) => (Exit.hasInterrupts(exit) ? Effect.fail(closed) : exit))
         )

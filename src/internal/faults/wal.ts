@@ -1,9 +1,12 @@
 /**
- * Where the records of a file of etcd's write-ahead log lie.
+ * Where the records of a file of etcd's write-ahead log lie, and what of them a checksum vouches for.
  *
  * A file is allocated whole, and what is not written yet is zero. A record has eight bytes before it: its length, and in the
- * highest byte, if the highest bit is set, how many bytes of padding come after it. (Facts: `server/storage/wal/encoder.go`
- * and `decoder.go` of etcd 3.5 to 3.7, `wal/` of 3.4.)
+ * highest byte, if the highest bit is set, how many bytes of padding come after it. It is a message of a type, a checksum
+ * and data, in that order. The checksum is that of the data alone: a type or a length that is another one is found where it
+ * makes no sense, or taken for the end of the log. So is a record that is damaged, and has nothing but zeros in a sector of
+ * the disk: it is taken for one that a loss of power tore. (Facts: `server/storage/wal/encoder.go` and `decoder.go`, and
+ * `walpb/record.proto`, of etcd 3.5 to 3.7, `wal/` of 3.4.)
  *
  * @internal
  */
@@ -11,7 +14,12 @@ import type { Span } from "./bolt.ts"
 
 const headBytes = 8
 
-/** A record, from its length to its padding. `body`: what its checksum vouches for, and the checksum. */
+const sectorBytes = 512
+
+/** The field of a record that has its data, which comes last. */
+const dataTag = (3 << 3) | 2
+
+/** A record, from its length to its padding. `body`: the message. */
 export interface Record extends Span {
   readonly body: Span
 }
@@ -38,3 +46,38 @@ export const records = (file: Uint8Array): ReadonlyArray<Record> => {
   }
   return found
 }
+
+/** Where the data of a message are. Where there are none, nothing. */
+const dataOf = (file: Uint8Array, { from, to }: Span): Span => {
+  let at = from
+  const readNumber = (): number => {
+    let value = 0
+    for (let scale = 1; at < to; scale *= 0x80) {
+      const byte = file[at++]!
+      value += (byte & 0x7f) * scale
+      if (byte < 0x80) break
+    }
+    return value
+  }
+  while (at < to) {
+    const tag = readNumber()
+    const value = readNumber()
+    if (tag === dataTag) return { from: at, to: Math.min(at + value, to) }
+  }
+  return { from: to, to }
+}
+
+/** Whether a record that is damaged is taken for one that was torn. */
+const mayBeTorn = (file: Uint8Array, { body, to }: Record): boolean => {
+  for (let at = body.from, next = at; at < to; at = next) {
+    next = Math.min(to, (Math.floor(at / sectorBytes) + 1) * sectorBytes)
+    if (file.subarray(at, next).every((byte) => byte === 0)) return true
+  }
+  return false
+}
+
+/** The bytes of which etcd finds every one that has changed. */
+export const vouchedFor = (file: Uint8Array): ReadonlyArray<Span> =>
+  records(file)
+    .filter((record) => !mayBeTorn(file, record))
+    .map(({ body }) => dataOf(file, body))
