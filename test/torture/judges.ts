@@ -5,6 +5,7 @@ import { check } from "../support/history.ts"
 import type { Entry, Instant, Operation, Violation } from "./history.ts"
 import type { Observer } from "./observer.ts"
 import {
+  besidePrefix,
   deletedKey,
   groupsPrefix,
   leasedPrefix,
@@ -277,8 +278,8 @@ export const bursts = (operations: ReadonlyMap<number, Timed>): ReadonlyArray<Vi
 // ── fences ──
 
 /**
- * What is written under a lock or a leadership is written while its key is there, in the order of the tokens, and no update is
- * lost.
+ * What is written under a lock or a leadership is written while its key is there, in the order of the tokens, and no update of
+ * a ledger is lost.
  */
 export const fences = (entries: ReadonlyArray<Entry>): ReadonlyArray<Violation> => {
   const places = Map.groupBy(livesOf(entries), ({ from }) => from)
@@ -286,10 +287,11 @@ export const fences = (entries: ReadonlyArray<Entry>): ReadonlyArray<Violation> 
   const violations: Array<Violation> = []
   for (const { changes, revision } of entries) {
     for (const { key, value } of changes) {
-      if (value === null || !key.startsWith(ledgerPrefix)) continue
+      const isLedger = key.startsWith(ledgerPrefix)
+      if (value === null || !(isLedger || key.startsWith(besidePrefix))) continue
       const written = JSON.parse(value) as Written
       const before = last.get(key) ?? { token: 0, count: 0 }
-      const line = `${locksPrefix}${key.slice(ledgerPrefix.length)}`
+      const line = `${locksPrefix}${key.slice(key.lastIndexOf("/") + 1)}`
       const place = places.get(written.token)?.find((life) => lineOf(life.key) === line)
       const two = `token ${written.token}, count ${written.count} after token ${before.token}, count ${before.count}`
       if (place === undefined || revision < place.from || revision > place.to) {
@@ -301,7 +303,7 @@ export const fences = (entries: ReadonlyArray<Entry>): ReadonlyArray<Violation> 
       }
       if (written.token < before.token) {
         violations.push(violation("fence", `A past holder has written ${key} at revision ${revision}: ${two}.`))
-      } else if (written.count !== before.count + 1) {
+      } else if (isLedger && written.count !== before.count + 1) {
         violations.push(violation("lost update", `An update of ${key} is lost at revision ${revision}: ${two}.`))
       }
       last.set(key, written)

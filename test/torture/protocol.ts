@@ -93,6 +93,8 @@ export const valueOf = (text: string): string => text.trimEnd()
 export const leasedPrefix = "t/l/"
 /** What is written under locks, and by who leads. */
 export const ledgerPrefix = "t/k/"
+/** The same is written there at the same time. */
+export const besidePrefix = "t/b/"
 export const locksPrefix = "t/locks/"
 /** Is written where keys of locks are deleted by somebody who has none of them. */
 export const deletedKey = "t/deleted"

@@ -21,7 +21,7 @@ import {
 import * as KeyRange from "../../../src/KeyRange.ts"
 import * as Programs from "../../support/programs.ts"
 import { makeRandom, type Random } from "../../support/random.ts"
-import { leasedPrefix, ledgerPrefix, locksPrefix, type Written } from "../protocol.ts"
+import { besidePrefix, leasedPrefix, ledgerPrefix, locksPrefix, type Written } from "../protocol.ts"
 import { isOver, pick, say, settings, takeStop, turns } from "./program.ts"
 
 /** Until when a lease is there at least: for its time to live from when the last keep-alive was sent that was answered. */
@@ -118,7 +118,8 @@ const stay = (held: Claim, millis: number) =>
     const until = Programs.now() + millis
     let without = 0
     let blind = 0
-    while (Programs.now() < until && !isOver()) {
+    // Not held any more, it has to be interrupted: it stays until that is so.
+    while ((Programs.now() < until || without > 0) && !isOver()) {
       const isHeld = yield* claim(held)
       without = isHeld ? 0 : without + 1
       blind = isHeld && (deletedAt.get(held.key) ?? 0n) > held.token ? blind + 1 : 0
@@ -158,7 +159,9 @@ const writeUnder = (name: string, token: bigint, random: Random) =>
     yield* Effect.sleep(random(50))
     yield* standStill
     const written: Written = { token: Number(token), count: count + 1 }
-    yield* EtcdKv.put(key, JSON.stringify(written), { deadline: "2 seconds" })
+    // Beside others, with which it may share a transaction, and a fence.
+    const put = (key: string) => EtcdKv.put(key, JSON.stringify(written), { deadline: "2 seconds" })
+    yield* Effect.all([put(key), put(`${besidePrefix}${name}`)], { concurrency: "unbounded" })
   })
 
 export const sessionMillis = 2000

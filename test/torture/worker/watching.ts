@@ -40,7 +40,7 @@ const toldOf = (change: EtcdWatch.Change): Told | undefined => {
 
 /**
  * Watches the keys of a group, or of all, for a while, and others then. Now and then it goes on where it has stopped, or begins
- * with what is long over.
+ * with what is long over, or reads slowly.
  */
 export const watcher = Effect.suspend(() => {
   const random = makeRandom(settings.seed * 1000 + 501)
@@ -55,9 +55,12 @@ export const watcher = Effect.suspend(() => {
     }
     const watch = `${settings.name}.w${count++}`
     const first = next
+    // It leaves the server while it has too much to read.
+    const isSlow = random(3) === 0
     const deliver = (change: EtcdWatch.Change) => {
       if (change._tag === "Created") {
-        next = Number(change.startRevision)
+        // Asked for a revision, it is for that one, whatever it says.
+        next = first ?? Number(change.startRevision)
         say({ _tag: "Watching", watch, prefix, from: next })
         return
       }
@@ -71,10 +74,16 @@ export const watcher = Effect.suspend(() => {
       progress: true,
       snapshot: "when-compacted",
       fragment: random(2) === 0,
+      ...(isSlow ? { bufferSize: "8 KiB" as const } : {}),
       ...(first === undefined ? {} : { startRevision: BigInt(first) })
     })
     return Effect.timeoutOption(
-      Stream.runForEach(changes, (change) => Effect.sync(() => deliver(change))),
+      Stream.runForEach(changes, (change) =>
+        Effect.andThen(
+          Effect.sync(() => deliver(change)),
+          isSlow ? Effect.sleep(random(100)) : Effect.void
+        )
+      ),
       2000 + random(8000)
     )
   })
