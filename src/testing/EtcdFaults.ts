@@ -45,19 +45,15 @@ import type * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Result from "effect/Result"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import * as EtcdClient from "../EtcdClient.ts"
 import * as EtcdCluster from "../EtcdCluster.ts"
 import type * as EtcdError from "../EtcdError.ts"
@@ -67,6 +63,7 @@ import type * as EtcdProcess from "../EtcdProcess.ts"
 import type * as EtcdProcessError from "../EtcdProcessError.ts"
 import * as Endpoint from "../internal/client/endpoint.ts"
 import * as Active from "../internal/faults/active.ts"
+import * as Asked from "../internal/faults/asked.ts"
 import * as Disk from "../internal/faults/disk.ts"
 import * as Mounts from "../internal/faults/mounts.ts"
 import * as Networked from "../internal/faults/networked.ts"
@@ -625,37 +622,14 @@ export const make = (
     // ── what etcd itself is asked ──
 
     const client = yield* EtcdClient.make({ ...options.client, endpoints: cluster.endpoints }).pipe(Effect.orDie)
-    const maintenance = EtcdMaintenance.fromClient(client)
-    const patiently = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-      Effect.orDie(Time.inRealTime(time, Effect.retry(effect, Schedule.spaced("20 millis"))))
-
-    /** How many want the alarm of a member, and who sets it: one after the other, by what is wanted then. */
-    const alarms = new Map<EtcdProcess.Node, number>()
-    const setting = yield* Semaphore.make(1)
-    const wantAlarm = (member: EtcdProcess.Node, by: 1 | -1) =>
-      Effect.sync(() => void alarms.set(member, (alarms.get(member) ?? 0) + by))
-    const setAlarm = (member: EtcdProcess.Node) =>
-      Effect.suspend(() => {
-        const alarm: EtcdMaintenance.Alarm = { memberId: member.id, type: "NoSpace" }
-        return alarms.get(member)! > 0
-          ? maintenance.armAlarm(alarm)
-          : maintenance.disarmAlarm(alarm, { deadline: "2 seconds" })
-      }).pipe(setting.withPermit)
+    const asked = Asked.make(EtcdMaintenance.fromClient(client), cluster.endpoints, scope, time)
 
     const noSpace: Faults["noSpace"] = (given) =>
       Effect.flatMap(memberOf("noSpace", given), (member) => {
-        // A member that cannot be asked now, for want of a majority, is asked again and again in the background.
-        const disarmed = Time.within(time, patiently(setAlarm(member)), 1000, () =>
-          Effect.forkIn(patiently(setAlarm(member)), scope)
-        )
-        const takeBack = Effect.andThen(wantAlarm(member, -1), Effect.asVoid(disarmed))
+        const takeBack = asked.unwantAlarm(member)
         // Nobody who closes the cluster waits for a majority that there may not be.
         const unlessClosed = Effect.andThen(awaitClosed, refuse("noSpace", "the cluster is closed."))
-        const armed = Effect.andThen(
-          wantAlarm(member, 1),
-          Effect.interruptible(Effect.raceFirst(setAlarm(member), unlessClosed))
-        )
-        // What has failed may have been done nevertheless.
+        const armed = asked.wantAlarm(member, unlessClosed)
         return begin(
           "noSpace",
           member.name,
@@ -666,19 +640,7 @@ export const make = (
         )
       })
 
-    const leaderKnownTo = (endpoint: string) =>
-      Effect.map(maintenance.status({ endpoint, deadline: "2 seconds" }), ({ leader }) => leader)
-
-    const agreed = Effect.forEach(cluster.endpoints, leaderKnownTo, { concurrency: "unbounded" }).pipe(
-      Effect.filterOrFail(([first, ...rest]) => Option.isSome(first!) && rest.every((one) => Equal.equals(one, first)))
-    )
-
-    // What a leader was asked that is none any more is answered by nobody.
-    const noAlarm = Effect.filterOrFail(maintenance.alarms({ deadline: "2 seconds" }), (alarms) => alarms.length === 0)
-
-    const healthy = Effect.suspend(() =>
-      Effect.andThen(processes.back, Effect.asVoid(patiently(Effect.andThen(agreed, noAlarm))))
-    )
+    const healthy = Effect.andThen(processes.back, asked.agreed)
 
     // What is done in the background first: nobody is to be started again for nothing.
     yield* Effect.addFinalizer(() => Effect.andThen(Scope.close(scope, Exit.void), close))
