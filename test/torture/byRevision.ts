@@ -90,19 +90,21 @@ interface Facts {
   /** What the keys that were ever there held, from which revision on, in order. */
   readonly versions: ReadonlyMap<string, ReadonlyArray<{ readonly revision: number; readonly value: Value }>>
   readonly entries: ReadonlyMap<number, Entry>
+  readonly isJudged: (key: string) => boolean
   readonly writes: ReadonlyMap<string, Write>
   readonly floors: ReadonlyMap<Operation, Floor>
 }
 
 const inOrder = (entries: ReadonlyArray<Entry>) => entries.toSorted((one, other) => one.revision - other.revision)
 
-const factsOf = ({ entries, initial, operations }: History): Facts => {
+const factsOf = ({ entries, initial, isJudged = () => true, operations }: History): Facts => {
   const lastRevision = entries.reduce((last, { revision }) => Math.max(last, revision), initial.revision)
   return {
     firstRevision: initial.revision,
     lastRevision,
     versions: versionsOf(initial, entries),
     entries: new Map(entries.map((entry) => [entry.revision, entry])),
+    isJudged,
     writes: new Map(writesOf(operations)),
     floors: floorsOf(operations, initial.revision, lastRevision)
   }
@@ -566,7 +568,14 @@ const againstMade = (facts: Facts, operation: AnsweredOperation): ReadonlyArray<
   const { call, result } = operation
   const demanded = changesOf(facts, branchOf(call, result.succeeded), result.revision - 1)
   const changes = facts.entries.get(result.revision)?.changes ?? []
-  if (isMadeBy(call, demanded, changes)) return []
+  if (
+    isMadeBy(
+      call,
+      demanded,
+      changes.filter(({ key }) => facts.isJudged(key))
+    )
+  )
+    return []
   const message = `At revision ${result.revision} ${showOperation(operation)} was acknowledged, with ${showChanges(demanded)}; \
 ${showEntry(facts, result.revision)}.`
   return [violation(demanded.some((change) => has(changes, change)) ? "torn" : "lost write", message, operation)]

@@ -146,6 +146,9 @@ describe("it bears", () => {
   it("what is not judged beside what is", () => {
     const whole = history([{ a: "1", x: "?" }, { x: null }, { y: "?" }], [[0, 1, batched(put("a", "1")), at(2)]])
     bears({ ...whole, isJudged: (key) => key === "a" })
+    const beside = history([{ a: "1", x: "?" }], [[0, 1, txn([], [puts("a", "1")]), at(2, [null])]])
+    bears({ ...beside, isJudged: (key) => key === "a" })
+    finds(beside, "phantom", "torn")
   })
 
   it("a compare-and-swap that failed, as the read that it is", () => {

@@ -331,18 +331,18 @@ const stoodStill = (stops: ReadonlyArray<Stop>, from: Instant, to: Instant): num
 
 /**
  * Nobody waits for longer than it has said, but for the time in which it did not run; nor does who waited until its process
- * was killed.
+ * was killed, or stood still and was killed then.
  */
 export const deadlines = (
   operations: Iterable<Timed>,
   stops: ReadonlyArray<Stop>,
-  ends: ReadonlyMap<string, Instant>
+  lastRan: ReadonlyMap<string, Instant>
 ): ReadonlyArray<Violation> => {
   const inOrder = stops.toSorted((one, other) => one.from - other.from)
   const byProcess = Map.groupBy(inOrder, ({ process }) => process)
   return [...operations].flatMap(({ begun, call, client, deadline, ended, id }) => {
     const process = client.slice(0, client.indexOf("."))
-    const to = ended ?? ends.get(process)
+    const to = ended ?? lastRan.get(process)
     if (to === undefined) return []
     const late = to - begun - deadline - stoodStill(byProcess.get(process) ?? [], begun, to)
     if (late <= toleranceMillis) return []

@@ -14,7 +14,7 @@ describe("a cluster under torture", () => {
   it.live("keeps all that its clients promise", () =>
     Effect.gen(function* () {
       const run = yield* torture({
-        ...{ seconds: 5, seed: 7, size: 3, workers: 2, clients: 3, groups: 5 },
+        ...{ seconds: 4, seed: 7, size: 3, workers: 2, clients: 3, groups: 5 },
         ...{ plant: undefined, binary: undefined, command: "npm run torture" },
         directory: join(yield* temporaryDirectory, "torture")
       })

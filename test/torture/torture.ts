@@ -198,7 +198,7 @@ const judge = (
     judged("bursts", `${thousands(operations.length)} operations`, () => Judges.bursts(known.operations)),
     judged("fences", `${thousands(entries.length)} revisions`, () => Judges.fences(entries)),
     judged("deadlines", `${thousands(operations.length)} operations`, () =>
-      Judges.deadlines(known.operations.values(), known.stops, known.ends)
+      Judges.deadlines(known.operations.values(), known.stops, known.lastRan)
     ),
     judged("programs", `${known.processes.length} processes`, () => others)
   ])

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
+import * as EtcdBatch from "../../src/EtcdBatch.ts"
 import * as EtcdClient from "../../src/EtcdClient.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
@@ -25,12 +26,18 @@ import * as Watching from "./worker/watching.ts"
 
 const { batching, endpoints, plant, seed } = settings
 
+/** With batching of its own, or over it. */
+const connected = Effect.suspend(() => {
+  const random = makeRandom(seed)
+  const selection = pick(random, ["leader", "sticky", "spread"] as const)
+  const isOver = batching && random(2) === 0
+  const made = EtcdClient.make({ endpoints, batching: batching && !isOver, selection })
+  return isOver ? Effect.flatMap(made, (client) => EtcdBatch.fromClient(client)) : made
+})
+
 const client = Layer.effect(
   EtcdClient.EtcdClient,
-  Effect.map(
-    EtcdClient.make({ endpoints, batching, selection: pick(makeRandom(seed), ["leader", "sticky", "spread"]) }),
-    (client) => Holding.observed(Plants.clientWith(plant, client))
-  )
+  Effect.map(connected, (client) => Holding.observed(Plants.clientWith(plant, client)))
 )
 
 const watch = Layer.effect(

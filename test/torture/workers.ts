@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import { until } from "../support/machine.ts"
 import * as Programs from "../support/programs.ts"
 import type { Instant, Operation } from "./history.ts"
-import { locksPrefix, type Said, type Settings, stopBetween, type Told } from "./protocol.ts"
+import { leasedPrefix, locksPrefix, type Said, type Settings, stopBetween, type Told } from "./protocol.ts"
 
 /** What a watch delivered. */
 export interface Watched {
@@ -45,8 +45,8 @@ export interface Record {
   readonly held: Array<Held>
   readonly acquired: Array<Acquired>
   readonly stops: Array<Stop>
-  /** When processes ended, by their names. */
-  readonly ends: Map<string, Instant>
+  /** When processes last said that they ran, by their names. */
+  readonly lastRan: Map<string, Instant>
   readonly problems: Array<string>
   readonly processes: Array<ChildProcess>
 }
@@ -58,7 +58,7 @@ export const newRecord = (): Record => ({
   held: [],
   acquired: [],
   stops: [],
-  ends: new Map(),
+  lastRan: new Map(),
   problems: [],
   processes: []
 })
@@ -85,7 +85,7 @@ export const deeds = [
   "an answer",
   "a fresh view of its mirror",
   "a lease that it holds",
-  "a lock that it acquires",
+  "a lock that it shares with others",
   "a lock that it holds"
 ] as const
 
@@ -104,16 +104,17 @@ export const make = (place: string, endpoints: Settings["endpoints"]): Worker =>
 })
 
 /** What a worker has come to by what it says, if it is anything. */
-const deedOf = (said: Said): Deed | undefined => {
+const deedOf = (said: Said, process: string): Deed | undefined => {
   switch (said._tag) {
     case "Ended":
       return said.result.outcome === "answered" ? "an answer" : undefined
     case "Mirrored":
       return said.asked === undefined ? undefined : "a fresh view of its mirror"
     case "Held":
-      return said.key.startsWith(locksPrefix) ? "a lock that it holds" : "a lease that it holds"
+      if (said.key.startsWith(leasedPrefix)) return "a lease that it holds"
+      return said.key.startsWith(`${locksPrefix}${process}/`) ? "a lock that it holds" : undefined
     case "Acquired":
-      return "a lock that it acquires"
+      return said.key.startsWith(`${locksPrefix}${process}`) ? undefined : "a lock that it shares with others"
     default:
       return undefined
   }
@@ -121,8 +122,9 @@ const deedOf = (said: Said): Deed | undefined => {
 
 /** `process`: the name of the one that says it, which the worker may have no more when all of it is heard. */
 const hear = (worker: Worker, process: string, record: Record, said: Said): void => {
-  const deed = worker.name === process ? deedOf(said) : undefined
+  const deed = worker.name === process ? deedOf(said, process) : undefined
   if (deed !== undefined) worker.cameTo.set(deed, Programs.now())
+  if ("at" in said) record.lastRan.set(process, said.at)
   switch (said._tag) {
     case "Ready":
       worker.isReady = true
@@ -177,7 +179,6 @@ export const begin = (worker: Worker, record: Record, settings: Settings): void 
   const file = join(import.meta.dirname, "worker.ts")
   const { name } = settings
   const child = Programs.begin<Said>(file, settings, (said) => hear(worker, name, record, said), ["--expose-gc"])
-  child.once("exit", () => record.ends.set(name, Programs.now()))
   record.processes.push(child)
   worker.name = name
   worker.cameTo.clear()

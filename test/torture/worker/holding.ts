@@ -4,14 +4,17 @@
 import process from "node:process"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as EtcdElection from "../../../src/coordination/EtcdElection.ts"
 import * as EtcdLock from "../../../src/coordination/EtcdLock.ts"
+import * as EtcdSession from "../../../src/coordination/EtcdSession.ts"
 import type * as EtcdClient from "../../../src/EtcdClient.ts"
 import * as EtcdKv from "../../../src/EtcdKv.ts"
 import * as EtcdLease from "../../../src/EtcdLease.ts"
-import * as EtcdWatch from "../../../src/EtcdWatch.ts"
+import * as EtcdTxn from "../../../src/EtcdTxn.ts"
+import * as Session from "../../../src/internal/coordination/session.ts"
 import {
   Lease,
   type LeaseGrantResponse,
@@ -21,7 +24,7 @@ import {
 import * as KeyRange from "../../../src/KeyRange.ts"
 import * as Programs from "../../support/programs.ts"
 import { makeRandom, type Random } from "../../support/random.ts"
-import { besidePrefix, leasedPrefix, ledgerPrefix, locksPrefix, type Written } from "../protocol.ts"
+import { besidePrefix, deletedKey, leasedPrefix, ledgerPrefix, locksPrefix, type Written } from "../protocol.ts"
 import { isOver, pick, say, settings, takeStop, turns } from "./program.ts"
 
 /** Until when a lease is there at least: for its time to live from when the last keep-alive was sent that was answered. */
@@ -92,25 +95,29 @@ const claim = ({ key, lease, margin, remaining, token }: Claim) =>
 /** At which revision this program has seen that a key of a lock was deleted. */
 const deletedAt = new Map<string, bigint>()
 
-export const watchingLocks = turns(
-  EtcdWatch.changes(KeyRange.prefix(locksPrefix)).pipe(
-    Stream.runForEach((change) =>
-      Effect.sync(() => {
-        if (change._tag !== "Revision") return
-        for (const { _tag, kv } of change.events) if (_tag === "Delete") deletedAt.set(kv.keyString, change.revision)
-      })
-    ),
-    (watch) => Effect.timeoutOption(watch, "5 seconds"),
-    Effect.ignore
-  )
+/** On the stream of the watches that tell the session so: what befalls these befalls this one. */
+export const watchingLocks = Effect.flatMap(EtcdSession.EtcdSession, (session) =>
+  Session.of(session)
+    .watch.changes(KeyRange.prefix(locksPrefix))
+    .pipe(
+      Stream.runForEach((change) =>
+        Effect.sync(() => {
+          if (change._tag !== "Revision") return
+          for (const { _tag, kv } of change.events) if (_tag === "Delete") deletedAt.set(kv.keyString, change.revision)
+        })
+      ),
+      (watch) => Effect.timeoutOption(watch, "5 seconds"),
+      Effect.ignore,
+      turns
+    )
 )
 
 /**
- * Who works under what is held is interrupted when that is lost, at the latest a second later; and three seconds after another
- * watch of the program has seen that the key is gone, whatever befalls the one that is for it.
+ * Who works under what is held is interrupted when that is lost, at the latest a second later; and two seconds after another
+ * watch on the same stream has seen that the key is gone.
  */
 const mostTurnsWithout = 20
-const mostTurnsBlind = 60
+const mostTurnsBlind = 40
 
 /** Works under what is held, for so long. */
 const stay = (held: Claim, millis: number) =>
@@ -150,8 +157,18 @@ const standStill = Effect.sync(() => {
   process.kill(process.pid, "SIGSTOP")
 })
 
+/** Deletes all keys of a line, past every fence. */
+const robbing = (name: string) =>
+  Effect.map(EtcdTxn.EtcdTxn, (txn) => {
+    const deletion = EtcdTxn.all([
+      EtcdTxn.put(deletedKey, ""),
+      EtcdTxn.delete(KeyRange.prefix(`${locksPrefix}${name}/`))
+    ])
+    return Effect.ignore(txn.commit(deletion, { deadline: "2 seconds" }))
+  })
+
 /** Counts on in the ledger of a name, under a token. */
-const writeUnder = (name: string, token: bigint, random: Random) =>
+const writeUnder = (name: string, token: bigint, random: Random, rob: Effect.Effect<void>) =>
   Effect.gen(function* () {
     const key = `${ledgerPrefix}${name}`
     const before = yield* EtcdKv.getString(key, { deadline: "2 seconds" })
@@ -161,7 +178,10 @@ const writeUnder = (name: string, token: bigint, random: Random) =>
     const written: Written = { token: Number(token), count: count + 1 }
     // Beside others, with which it may share a transaction, and a fence.
     const put = (key: string) => EtcdKv.put(key, JSON.stringify(written), { deadline: "2 seconds" })
-    yield* Effect.all([put(key), put(`${besidePrefix}${name}`)], { concurrency: "unbounded" })
+    const beside = [1, 2].map((index) => put(`${besidePrefix}${index}/${name}`))
+    // What is sent at the same time may come after it.
+    const theft = random(8) === 0 ? [rob] : []
+    yield* Effect.all([...theft, put(key), ...beside], { concurrency: "unbounded" })
   })
 
 export const sessionMillis = 2000
@@ -172,13 +192,16 @@ const overrun = () => Effect.void
 const acquired = ({ acquiredRevision, key, token }: EtcdLock.Held) =>
   say({ _tag: "Acquired", key, token: Number(token), revision: Number(acquiredRevision) })
 
+const claimOf = ({ key, remaining, token }: Pick<EtcdLock.Held, "key" | "remaining" | "token">): Claim => {
+  const lease = BigInt(`0x${key.slice(key.lastIndexOf("/") + 1).split(".")[0]}`)
+  return { key, token, lease, margin: sessionMillis / 5, remaining }
+}
+
 /** Holds a lock that nobody else wants for as long as it can. */
 export const holding = Effect.gen(function* () {
   const held = yield* EtcdLock.Held
   acquired(held)
-  const lease = BigInt(`0x${held.key.slice(held.key.lastIndexOf("/") + 1).split(".")[0]}`)
-  const { key, remaining, token } = held
-  yield* stay({ key, token, lease, margin: sessionMillis / 5, remaining }, Number.POSITIVE_INFINITY)
+  yield* stay(claimOf(held), Number.POSITIVE_INFINITY)
 }).pipe(
   (inside) => EtcdLock.withLock(inside, EtcdLock.make(`${locksPrefix}${settings.name}`, { fence, overrun })),
   (turn) => turns(Effect.andThen(Effect.ignore(turn), Effect.sleep(100)))
@@ -186,26 +209,40 @@ export const holding = Effect.gen(function* () {
 
 export const locking = (index: number) => {
   const random = makeRandom(settings.seed * 1000 + 510 + index)
-  const turn = Effect.suspend(() => {
-    const name = pick(random, ["a", "b"])
-    const inside = Effect.flatMap(EtcdLock.Held, (held) => {
+  // One that this program hands on to itself.
+  const own = `${settings.name}.own`
+  const turn = Effect.gen(function* () {
+    const name = pick(random, ["a", "b", own, own])
+    const rob = yield* robbing(name)
+    const over = yield* Latch.make()
+    const inside = Effect.gen(function* () {
+      const held = yield* EtcdLock.Held
       acquired(held)
-      return writeUnder(name, held.token, random)
+      yield* writeUnder(name, held.token, random, rob)
+      yield* over.open
     })
-    return EtcdLock.withLock(inside, EtcdLock.make(`${locksPrefix}${name}`, { fence, overrun }))
-  })
+    // While it is handed on.
+    if (random(4) === 0) yield* Effect.forkScoped(Effect.andThen(over.await, rob))
+    yield* EtcdLock.withLock(inside, EtcdLock.make(`${locksPrefix}${name}`, { fence, overrun }))
+  }).pipe(Effect.scoped)
   return turns(Effect.andThen(Effect.ignore(turn), Effect.sleep(random(100))))
 }
 
 export const leading = Effect.suspend(() => {
   const random = makeRandom(settings.seed * 1000 + 520)
   const election = EtcdElection.make(`${locksPrefix}leader`, { fence, overrun })
-  const term = Effect.gen(function* () {
-    const leadership = yield* EtcdElection.Leadership
-    const { token } = leadership
-    acquired(leadership)
-    const terms = 1 + random(20)
-    for (let index = 0; index < terms && !isOver(); index++) yield* writeUnder("leader", token, random)
+  const turn = Effect.gen(function* () {
+    const rob = yield* robbing("leader")
+    const term = Effect.gen(function* () {
+      const leadership = yield* EtcdElection.Leadership
+      const { token } = leadership
+      acquired(leadership)
+      const terms = 1 + random(20)
+      for (let index = 0; index < terms && !isOver(); index++) yield* writeUnder("leader", token, random, rob)
+      // Nobody tells it by refusing what it writes.
+      yield* stay(claimOf(leadership), random(2000))
+    })
+    yield* EtcdElection.whileElected(term, election, settings.name)
   })
-  return turns(Effect.ignore(EtcdElection.whileElected(term, election, settings.name)))
+  return turns(Effect.ignore(turn))
 })

@@ -1,6 +1,7 @@
 /**
  * Operations: reads, writes, transactions and bursts of them, each told of before and after.
  */
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -97,17 +98,21 @@ export const operator = (index: number) => {
   /** A transaction that reads keys and writes what it makes of them, with what it has read. */
   const stm = (keys: ReadonlyArray<string>, deadline: number) =>
     Effect.suspend(() => {
+      const receipt = random(2) === 0
+      // A range that may be empty, or have one key.
+      const read =
+        random(2) === 0 ? EtcdStm.get : (key: string) => Effect.map(EtcdStm.range(KeyRange.prefix(key)), Arr.head)
       const puts = keys.slice(0, 1 + random(2)).map((key) => ({ do: "put", key, value: fresh() }) as const)
       const made = call("stm", [...keys.map(get), ...puts])
       const body = Effect.gen(function* () {
         const found = yield* Effect.forEach(keys, (key) =>
-          Effect.map(EtcdStm.get(key), (kv) => textOf(Option.getOrUndefined(kv)))
+          Effect.map(read(key), (kv) => textOf(Option.getOrUndefined(kv)))
         )
         for (const { key, value } of puts) yield* EtcdStm.put(key, stored(value))
         return found
       })
       const run = Effect.map(
-        Effect.timeout(EtcdStm.txWithRevision(body), deadline),
+        Effect.timeout(EtcdStm.txWithRevision(body, { receipt }), deadline),
         ({ revision, value }): Answered => ({
           outcome: "answered",
           revision: Number(revision),

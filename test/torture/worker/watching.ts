@@ -153,11 +153,11 @@ const replaying = (mirror: EtcdMirror.Mirror<KeyValue>) => {
 }
 
 export const mirroring = Effect.gen(function* () {
-  const random = makeRandom(settings.seed * 1000 + 502)
+  let count = 0
   const mirror = yield* EtcdMirror.make(groupsPrefix)
   yield* Effect.forkScoped(Effect.ignore(replaying(mirror)))
   const look = Effect.gen(function* () {
-    const asked = random(2) === 0 ? Programs.now() : undefined
+    const asked = count++ % 2 === 0 ? Programs.now() : undefined
     const view = yield* asked === undefined ? mirror.view : mirror.fresh
     const keys = [...view].map(([key, kv]) => [key, valueOf(kv.valueString)] as const)
     say({ _tag: "Mirrored", at: Programs.now(), asked, revision: Number(view.revision), keys })
