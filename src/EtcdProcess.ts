@@ -295,6 +295,7 @@ const makeWith = Effect.fnUntraced(function* (
   }
 
   const launch = Effect.gen(function* () {
+    yield* Effect.interruptible(yield* Child.MayStart)
     yield* Sockets.clear(sockets)
     const watched = WatchRole.make({
       role,

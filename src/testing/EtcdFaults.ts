@@ -52,6 +52,7 @@ import * as Layer from "effect/Layer"
 import type * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as EtcdClient from "../EtcdClient.ts"
@@ -389,9 +390,9 @@ export const make = (
     const { disks: wanted, ...ofCluster } = options
     if (wanted !== undefined && options.dataDir !== undefined) return yield* Effect.fail(noDataDir)
     const bytes = wanted === undefined ? undefined : Checks.bytesOf(wanted)
-    const { cluster, disks, network, runDirectory } = yield* Networked.start(ofCluster, bytes)
+    const { cluster, disks, gates, network, runDirectory } = yield* Networked.start(ofCluster, bytes)
     const scope = yield* Scope.fork(yield* Effect.scope)
-    const processes = Processes.make(scope, time)
+    const processes = Processes.make(scope, time, gates)
 
     const refuse: Active.Refuse<FaultRefused> = (fault, why) =>
       Effect.fail(new FaultRefused({ fault, message: `${fault}: ${why}` }))
@@ -640,7 +641,12 @@ export const make = (
         )
       })
 
-    const healthy = Effect.andThen(processes.back, asked.agreed)
+    // A member may be let come back, and fail to, while it is waited for.
+    const healthy = Effect.andThen(processes.back, asked.agree).pipe(
+      Effect.repeat({ until: (agree) => agree, schedule: Schedule.spaced("20 millis") }),
+      Effect.asVoid,
+      (waiting) => Time.inRealTime(time, waiting)
+    )
 
     // What is done in the background first: nobody is to be started again for nothing.
     yield* Effect.addFinalizer(() => Effect.andThen(Scope.close(scope, Exit.void), close))
@@ -764,7 +770,7 @@ export const stop = (member: Member): Effect.Effect<void, FaultRefused, Scope.Sc
 
 /**
  * Kills a member, starts it again, and waits until it serves. Interrupted, it is not waited for. Refused where it does not
- * run.
+ * run. Fails with `Stopped` where another fault wants it to be down by then.
  *
  * @category processes
  * @since 0.1.0

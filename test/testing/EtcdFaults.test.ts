@@ -380,6 +380,22 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("that is restarted while somebody kills it is not there before that is over", () =>
+    Effect.gen(function* () {
+      const { cluster, faults } = yield* wellAgain
+      const [node] = cluster.members
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const restarting = yield* start(Effect.flip(faults.restart(node)))
+          yield* faults.kill(node)
+          assert.match((yield* soon(Fiber.join(restarting))).message, /Another fault wants the member to be down/)
+          assert.deepStrictEqual(yield* node.pid, Option.none())
+        })
+      )
+      yield* soon(faults.awaitHealthy)
+    })
+  )
+
   it.effect("that is being stopped does not come back for a fault that is over meanwhile", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain

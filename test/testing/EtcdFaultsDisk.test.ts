@@ -10,6 +10,8 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdCluster from "../../src/EtcdCluster.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import type { Node } from "../../src/EtcdProcess.ts"
@@ -35,6 +37,17 @@ const hasItself = (member: Node, key: string) =>
 const put = (key: string, value: string) =>
   Effect.retry(EtcdKv.put(key, value), { schedule: Schedule.spaced("20 millis") })
 
+/** It must not take long, and a slow machine is no reason to fail. What hangs may be what cannot be interrupted. */
+const soon = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Effect.forkDetach(effect, { startImmediately: true }), (fiber) =>
+    Effect.timeoutOrElse(Fiber.join(fiber), { duration: "20 seconds", orElse: () => Effect.die("it hangs") })
+  )
+
+const healthy = soon(EtcdFaults.awaitHealthy)
+
+/** What was to end with it does so where a test fails, too. */
+const aScope = Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
+
 const some = "x".repeat(1000)
 
 const putSome = (key: string) => Effect.forEach([1, 2, 3, 4, 5], (n) => put(`${key}/${n}`, some), { discard: true })
@@ -58,7 +71,7 @@ const whyRefused = <A, R>(effect: Effect.Effect<A, EtcdFaults.FaultRefused, R>) 
   Effect.map(Effect.flip(effect), ({ message }) => message)
 
 describe("A disk of a cluster", () => {
-  layer(EtcdFaults.layer({ size: 3 }), { excludeTestServices: true })((it) => {
+  layer(EtcdFaults.layer({ size: 3, gracePeriod: "5 minutes" }), { excludeTestServices: true })((it) => {
     it.effect("has bytes of the log flipped, which etcd finds, and has them back for the member that starts", () =>
       Effect.gen(function* () {
         const member = yield* aFollower
@@ -74,7 +87,7 @@ describe("A disk of a cluster", () => {
             ])
           })
         )
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
         assert.deepStrictEqual(yield* hasItself(member, "log/5"), Option.some(some))
       })
     )
@@ -92,55 +105,65 @@ describe("A disk of a cluster", () => {
             yield* member.start
           })
         )
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
       })
     )
 
     it.effect("is mended for a member that was to come back meanwhile, and could not", () =>
       Effect.gen(function* () {
         const member = yield* aFollower
-        const down = yield* Scope.make()
-        const damage = yield* Scope.make()
+        const down = yield* aScope
+        const damage = yield* aScope
         yield* Scope.provide(EtcdFaults.kill(member), down)
         yield* Scope.provide(EtcdFaults.flipBytes(member, { where: "wal" }), damage)
+        const waiting = yield* start(healthy)
         yield* Scope.close(down, Exit.void)
-        assert.strictEqual((yield* reasonOf(EtcdFaults.awaitHealthy))._tag, "DataDirCorrupt")
+        // Whoever waits is told, and as often as somebody does.
+        for (const told of [soon(Fiber.join(waiting)), healthy, healthy]) {
+          assert.strictEqual((yield* reasonOf(told))._tag, "DataDirCorrupt")
+        }
         yield* Scope.close(damage, Exit.void)
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
       })
     )
 
     it.effect("has its data back when the last of two faults is over, also where the other one began first", () =>
       Effect.gen(function* () {
         const member = yield* aFollower
-        const [older, newer] = [yield* Scope.make(), yield* Scope.make()]
+        const [older, newer] = [yield* aScope, yield* aScope]
         yield* Effect.scoped(
           Effect.gen(function* () {
             yield* EtcdFaults.kill(member)
             yield* Scope.provide(EtcdFaults.flipBytes(member, { where: "wal" }), older)
           })
         )
-        assert.strictEqual((yield* reasonOf(EtcdFaults.awaitHealthy))._tag, "DataDirCorrupt")
+        assert.strictEqual((yield* reasonOf(healthy))._tag, "DataDirCorrupt")
         yield* Scope.provide(EtcdFaults.tearWal(member), newer)
         yield* Scope.close(older, Exit.void)
         assert.strictEqual((yield* reasonOf(member.start))._tag, "DataDirCorrupt")
         yield* Scope.close(newer, Exit.void)
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
       })
     )
 
     it.effect("is harmed while nobody starts the member, who would have does so when that is done", () =>
       Effect.gen(function* () {
         const member = yield* aFollower
-        const [down, damage] = [yield* Scope.make(), yield* Scope.make()]
+        const [down, damage] = [yield* aScope, yield* aScope]
         yield* Scope.provide(EtcdFaults.kill(member), down)
         const harming = yield* start(Scope.provide(EtcdFaults.flipBytes(member, { where: "wal" }), damage))
         yield* until(() => readdirSync(dirname(member.config.dataDir)).some((name) => name.includes("copy")))
         yield* Scope.close(down, Exit.void)
+        // By hand it is not started either.
+        const starting = yield* start(member.start)
+        const isThere = Effect.repeat(member.pid, { until: Option.isSome, schedule: Schedule.spaced("1 millis") })
+        yield* Effect.raceFirst(isThere, Fiber.await(starting))
+        assert.isDefined(harming.pollUnsafe())
         yield* Fiber.join(harming)
-        assert.strictEqual((yield* reasonOf(EtcdFaults.awaitHealthy))._tag, "DataDirCorrupt")
+        assert.strictEqual((yield* reasonOf(Fiber.join(starting)))._tag, "DataDirCorrupt")
+        assert.strictEqual((yield* reasonOf(healthy))._tag, "DataDirCorrupt")
         yield* Scope.close(damage, Exit.void)
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
       })
     )
 
@@ -162,7 +185,7 @@ describe("A disk of a cluster", () => {
             yield* Effect.repeat(hasItself(member, "torn/5"), { until: Option.isSome })
           })
         )
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
       })
     )
 
@@ -189,9 +212,28 @@ describe("A disk of a cluster", () => {
             )
           })
         )
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
         assert.deepStrictEqual(yield* hasItself(absent, "forgotten"), Option.some("another"))
       })
+    )
+
+    it.effect("has its data back at once where the member that is starting stands still", () =>
+      Effect.gen(function* () {
+        const { members } = yield* EtcdCluster.EtcdCluster
+        const [member] = members
+        const damage = yield* aScope
+        // Without a majority it does not serve.
+        yield* Effect.forEach(members, EtcdFaults.kill)
+        yield* Scope.provide(EtcdFaults.tearWal(member), damage)
+        yield* start(Effect.exit(member.start))
+        yield* SubscriptionRef.changes(member.role).pipe(
+          Stream.takeUntil(({ role }) => role !== "stopped"),
+          Stream.runDrain
+        )
+        yield* EtcdFaults.pause(member)
+        yield* soon(Scope.close(damage, Exit.void))
+        assert.deepStrictEqual(yield* member.pid, Option.none())
+      }).pipe(Effect.scoped, Effect.andThen(healthy))
     )
 
     it.effect("is left alone where it makes no sense to harm it", () =>
@@ -218,7 +260,7 @@ describe("A disk of a cluster", () => {
         assert.match(yield* whyRefused(tooMany), /which is less than 70000000/)
         assert.deepStrictEqual(yield* (yield* EtcdFaults.EtcdFaults).active, ["kill node0"])
         yield* member.start
-      }).pipe(Effect.scoped, Effect.andThen(EtcdFaults.awaitHealthy))
+      }).pipe(Effect.scoped, Effect.andThen(healthy))
     )
   })
 
@@ -237,7 +279,7 @@ describe("A disk of a cluster", () => {
                 yield* EtcdFaults.restoreDisk(member, copy)
               })
             )
-            yield* EtcdFaults.awaitHealthy
+            yield* healthy
             assert.deepStrictEqual(yield* EtcdKv.getString("restored"), Option.some("newer"))
             yield* Effect.scoped(
               Effect.gen(function* () {
@@ -246,7 +288,7 @@ describe("A disk of a cluster", () => {
                 yield* member.start
               })
             )
-            yield* EtcdFaults.awaitHealthy
+            yield* healthy
             assert.deepStrictEqual(yield* EtcdKv.getString("restored"), Option.some("older"))
           })
         )
@@ -271,7 +313,7 @@ describe("A disk of a cluster", () => {
             yield* member.start
             return Option.map(yield* EtcdKv.get("value"), ({ value }) => value)
           })
-        ).pipe(Effect.option, Effect.map(Option.flatten), Effect.tap(EtcdFaults.awaitHealthy))
+        ).pipe(Effect.option, Effect.map(Option.flatten), Effect.tap(healthy))
         const isOther = (found: Option.Option<Uint8Array>) =>
           Option.exists(found, (bytes) => bytes.filter((byte) => byte !== 0x76).length === 1)
         assert.strictEqual(Option.getOrThrow(yield* Effect.repeat(served, { until: isOther })).length, value.length)
@@ -314,14 +356,14 @@ describe("A disk of a cluster", () => {
             yield* put("full", "without it")
           })
         )
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
         yield* Effect.repeat(hasItself(member, "full"), { until: Option.contains("without it") })
         // It is the process itself that is stopped and killed.
         const pid = Option.getOrThrow(yield* member.pid)
         yield* Effect.scoped(Effect.andThen(EtcdFaults.pause(member), standing(pid)))
         yield* Effect.scoped(EtcdFaults.kill(member))
         assert.isFalse(isAlive(pid))
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
         // Its data can be harmed as any other's.
         yield* Effect.scoped(
           Effect.gen(function* () {
@@ -330,7 +372,7 @@ describe("A disk of a cluster", () => {
             assert.strictEqual((yield* reasonOf(member.start))._tag, "DataDirCorrupt")
           })
         )
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
       }).pipe(Effect.scoped, Effect.provide(EtcdFaults.layer({ disks: "144 MiB" })))
     })
   )
@@ -341,31 +383,31 @@ describe("A disk of a cluster", () => {
       yield* Effect.gen(function* () {
         const member = yield* aMember
         const filled = Effect.gen(function* () {
-          const scope = yield* Scope.make()
+          const scope = yield* aScope
           yield* Scope.provide(EtcdFaults.fillDisk(member), scope)
           return scope
         })
-        const dies = Effect.raceFirst(member.exit, Effect.forever(put("dies", "x".repeat(200_000))))
+        const dies = soon(Effect.raceFirst(member.exit, Effect.forever(put("dies", "x".repeat(200_000)))))
         // It is started again when the last one is over, though it ran only when the first one began.
         const first = yield* filled
         yield* dies
         const second = yield* filled
         yield* Scope.close(first, Exit.void)
         yield* Scope.close(second, Exit.void)
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
         // It is started again though something else keeps it from that at first.
         const full = yield* filled
         yield* dies
-        const damage = yield* Scope.make()
+        const damage = yield* aScope
         yield* Scope.provide(EtcdFaults.flipBytes(member, { where: "wal" }), damage)
         yield* Scope.close(full, Exit.void)
-        assert.strictEqual((yield* reasonOf(EtcdFaults.awaitHealthy))._tag, "DataDirCorrupt")
+        assert.strictEqual((yield* reasonOf(healthy))._tag, "DataDirCorrupt")
         yield* Scope.close(damage, Exit.void)
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
         // What was there is put back where there is no room for it, and there is none again.
         const copy = yield* EtcdFaults.saveDisk(member)
         yield* Effect.forEach([1, 2, 3, 4], (n) => put(`much/${n}`, "x".repeat(500_000)))
-        const [down, older] = [yield* Scope.make(), yield* Scope.make()]
+        const [down, older] = [yield* aScope, yield* aScope]
         yield* Scope.provide(EtcdFaults.kill(member), down)
         yield* Scope.provide(EtcdFaults.restoreDisk(member, copy), older)
         const whole = yield* filled
@@ -374,7 +416,7 @@ describe("A disk of a cluster", () => {
         yield* dies
         yield* Scope.close(whole, Exit.void)
         yield* Scope.close(down, Exit.void)
-        yield* EtcdFaults.awaitHealthy
+        yield* healthy
         assert.isTrue(Option.isSome(yield* EtcdKv.getString("much/4")))
         // Who stops it by hand starts it, or does not.
         const last = yield* filled
@@ -401,8 +443,9 @@ describe("A disk of a cluster", () => {
         // In a scope that outlives the cluster's.
         yield* Scope.provide(kill(member), outer)
         yield* Scope.provide(flipBytes(member, { where: "wal" }), outer)
-        yield* Effect.forkIn(Scope.provide(saveDisk(member), outer), outer, { startImmediately: true })
-        yield* until(() => readdirSync(dirname(member.endpoints[0].slice("unix://".length))).includes("node0.copy1"))
+        const saving = yield* Effect.forkIn(Scope.provide(saveDisk(member), outer), outer, { startImmediately: true })
+        const runDirectory = dirname(member.endpoints[0].slice("unix://".length))
+        yield* until(() => saving.pollUnsafe() !== undefined || readdirSync(runDirectory).includes("node0.copy1"))
       }).pipe(Effect.scoped)
       assert.deepStrictEqual(readdirSync(directory), [])
       yield* make

@@ -4,6 +4,7 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import type * as Scope from "effect/Scope"
 
@@ -25,7 +26,7 @@ export interface Active<Refused> {
     whom: string,
     begin: Effect.Effect<Effect.Effect<void>, E, R>
   ) => Effect.Effect<void, E | Refused, R | Scope.Scope>
-  /** Takes back all of them, the last one first. */
+  /** Takes back all of them, the last one first, also where one of them cannot be. */
   readonly heal: Effect.Effect<void>
   /** As {@link heal}, and refuses all that are to come. What is being done is waited for: what it needs may go after this. */
   readonly close: Effect.Effect<void>
@@ -62,7 +63,12 @@ export const make = <Refused>(refuse: Refuse<Refused>): Active<Refused> => {
       })
     )
 
-  const heal = Effect.suspend(() => Effect.forEach([...faults].reverse(), end, { discard: true }))
+  const heal = Effect.suspend(() =>
+    Effect.flatMap(
+      Effect.forEach([...faults].reverse(), (fault) => Effect.exit(end(fault))),
+      Exit.asVoidAll
+    )
+  )
 
   const whileOpen = (fault: string) =>
     Effect.suspend(() => (isClosed ? refuse(fault, "the cluster is closed.") : Effect.void))
@@ -110,7 +116,7 @@ export const make = <Refused>(refuse: Refuse<Refused>): Active<Refused> => {
     close: Effect.suspend(() => {
       isClosed = true
       closed.openUnsafe()
-      return Effect.andThen(heal, nothingUnderWay.await)
+      return Effect.ensuring(heal, nothingUnderWay.await)
     }),
     whileOpen,
     during,

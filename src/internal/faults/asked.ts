@@ -23,8 +23,8 @@ export interface Asked {
   readonly wantAlarm: <E>(node: Node, unless: Effect.Effect<never, E>) => Effect.Effect<void, E | EtcdError.EtcdError>
   /** Takes that back, also where it has failed. */
   readonly unwantAlarm: (node: Node) => Effect.Effect<void>
-  /** Waits until all name the same leader, and none has an alarm. */
-  readonly agreed: Effect.Effect<void>
+  /** Whether all name the same leader, and none has an alarm. */
+  readonly agree: Effect.Effect<boolean>
 }
 
 /** For how long somebody waits until an alarm is gone. It is tried on afterwards. */
@@ -71,6 +71,6 @@ export const make = (
       )
       return Effect.andThen(want(node, -1), soon)
     },
-    agreed: Effect.asVoid(patiently(Effect.andThen(sameLeader, noAlarm)))
+    agree: Effect.isSuccess(Effect.andThen(sameLeader, noAlarm))
   }
 }

@@ -5,7 +5,7 @@
  * since has made something of what it found, and told others: its data stay. Of two faults that overlap the one that ends
  * first takes nothing back, if it is the older one: the other one then has what was there before both.
  *
- * Whatever is done to a disk is done alone, and while nobody starts the member.
+ * Whatever is done to a disk is done alone, and while nobody starts the member, by hand either.
  *
  * @internal
  */
@@ -230,14 +230,10 @@ export const make = (
           return remove(between)
         }
         const putBack = Effect.orDie(whateverRoom(node, replace(dataOf(node), change.before)))
-        return Effect.all(
-          [
-            processes.keepDown(node, Effect.andThen(node.stop, putBack)),
-            change.comesBack ? processes.comeBack(node) : Effect.void,
-            remove(change.before)
-          ],
-          { discard: true }
-        )
+        // What it writes until it ends is not kept, and it may stand still.
+        const stop = Effect.all([node.stop, node.signal("SIGKILL")], { concurrency: "unbounded" })
+        const comeBack = change.comesBack ? processes.comeBack(node) : Effect.void
+        return Effect.andThen(processes.keepDown(node, Effect.all([stop, putBack, comeBack])), remove(change.before))
       })
 
     /** Changes the data of a member that is stopped. */

@@ -6,6 +6,7 @@
 import type * as net from "node:net"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Latch from "effect/Latch"
 import type * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
@@ -25,6 +26,8 @@ export interface Networked {
   readonly runDirectory: string
   /** Where the members have disks of their own. */
   readonly disks: Mounts.Mounts | undefined
+  /** Of each member by its name. While it is closed, nobody starts the member: neither who asks for it nor a schedule. */
+  readonly gates: ReadonlyMap<string, Latch.Latch>
 }
 
 /** Where members listen for each other, and where their ways out are. */
@@ -129,7 +132,8 @@ export const start = (
         const { configOf, peers, wayOutOf } = withTls ? yield* onPorts(home) : onSockets(home)
         const network = Network.make((host) => peers.get(host))
         const disks = diskBytes === undefined ? undefined : yield* makeDisks(home, diskBytes)
-        made = { network, runDirectory, disks }
+        const gates = new Map(names.map((name) => [name, Latch.makeUnsafe(true)]))
+        made = { network, runDirectory, disks, gates }
         const waysOut = new Map<string, string>()
         for (const name of names) {
           const wayOut = wayOutOf(name)
@@ -138,6 +142,7 @@ export const start = (
         return (name) => ({
           config: configOf(name),
           through: disks?.through ?? [],
+          mayStart: gates.get(name)!.await,
           options: { environment: { ...options.environment, ...calling(waysOut.get(name)!) } }
         })
       })

@@ -10,6 +10,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import type * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { ExitStatus, Node } from "../../EtcdProcess.ts"
@@ -63,7 +64,10 @@ export interface Processes {
   readonly isAfflicted: (node: Node) => boolean
   /** Starts it again, unless a fault wants it to be down by then. It is not waited for. */
   readonly comeBack: (node: Node) => Effect.Effect<void>
-  /** Lets nobody bring a member back while something is done; who would have does so when it is done. */
+  /**
+   * Lets nobody start a member while something is done, by hand either; who would have does so when it is done. For one at a
+   * time.
+   */
   readonly keepDown: <A, E, R>(node: Node, effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /**
    * For what may end a member: answers what starts it again if it has ended by itself meanwhile, or does so in a moment, and
@@ -76,19 +80,20 @@ export interface Processes {
   readonly pause: (node: Node) => Effect.Effect<Effect.Effect<void>, NotNow>
   /** Lets whatever process the member has stand still for a share of each period, for as long as the fiber runs. */
   readonly stall: (node: Node, stillMillis: number, goingMillis: number) => Effect.Effect<never>
-  /** Waits for all that were let come back. Fails with why one could not. */
+  /** Waits for all that were let come back. Fails with why one could not, as long as it is not there. */
   readonly back: Effect.Effect<void, EtcdProcessError.EtcdProcessError>
 }
 
-/** `scope`: that of the members. */
-export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
+const wantedDown = EtcdProcessError.make(
+  new EtcdProcessError.Stopped({ message: "Another fault wants the member to be down: it was not started again." })
+)
+
+/** `scope`: that of the members. `gates`: of each by its name, what its starts wait for. */
+export const make = (scope: Scope.Scope, time: Time.Time, gates: ReadonlyMap<string, Latch.Latch>): Processes => {
   /** How many want a member to be down, a process to stand still now, and to do so until they say otherwise. */
   const down = new Map<Node, number>()
-  /** How many may end a member that nobody has stopped by hand, and how many want nobody to start one now. */
+  /** How many may end a member that nobody has stopped by hand. */
   const endangered = new Map<Node, number>()
-  const held = new Map<Node, number>()
-  /** Which of these somebody wanted to start meanwhile. */
-  const awaited = new Set<Node>()
   const still = new Map<number, number>()
   const paused = new Map<number, number>()
   /** How many are about to start a member that they have killed. */
@@ -104,9 +109,10 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
 
   const wantDown = (node: Node) => Effect.sync(() => void add(down, node, 1))
 
-  const killed = (node: Node) =>
+  const gateOf = ({ name }: Node): Latch.Latch => gates.get(name)!
+
+  const killed = (node: Node, pid: number) =>
     Effect.gen(function* () {
-      const pid = yield* pidOf(node)
       yield* node.signal("SIGKILL")
       // A restart schedule may have brought it back meanwhile.
       const gone = Effect.repeat(Effect.delay(isGone(node, pid), 1), { until: (gone) => gone })
@@ -118,36 +124,38 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
       const goOn = Effect.suspend(() =>
         add(still, pid, -1) > 0
           ? Effect.void
-          : Effect.flatMap(isGone(node, pid), (gone) => (gone ? Effect.void : node.signal("SIGCONT")))
+          : Effect.flatMap(isGone(node, pid), (gone) =>
+              // Somebody else may want it to stand still by now.
+              gone || still.has(pid) ? Effect.void : node.signal("SIGCONT")
+            )
       )
       add(still, pid, 1)
       return Effect.as(node.signal("SIGSTOP"), goOn)
     })
 
   /** Starts it in the background, whatever becomes of who asks for it. */
-  const startAgain = (node: Node, begin: Effect.Effect<void, EtcdProcessError.EtcdProcessError> = node.start) => {
+  const startAgain = (node: Node, begin: Effect.Effect<void, EtcdProcessError.EtcdProcessError>) => {
     const start = Effect.tapError(begin, ({ message }) =>
       // Another fault may have ended it meanwhile.
-      down.has(node) || held.has(node) ? Effect.void : Effect.logError(`${node.name} has not come back: ${message}`)
+      down.has(node) || !gateOf(node).isOpen()
+        ? Effect.void
+        : Effect.logError(`${node.name} has not come back: ${message}`)
     )
     return Effect.tap(Effect.forkIn(start, scope), (fiber) => Effect.sync(() => void starts.set(node, fiber)))
   }
 
   const isAfflicted = (node: Node) => down.has(node) || endangered.has(node)
 
-  const unlessDown = (node: Node) =>
-    Effect.suspend(() => {
-      if (down.has(node)) return Effect.void
-      if (!held.has(node)) return node.start
-      awaited.add(node)
-      return Effect.void
-    })
+  const unlessDown = (node: Node) => Effect.suspend(() => (down.has(node) ? Effect.void : node.start))
 
   const comeBack = (node: Node) => Effect.asVoid(startAgain(node, unlessDown(node)))
 
+  /** Whether it neither runs nor is going to before somebody asks for it. */
+  const isAtRest = (node: Node) =>
+    Time.within(time, Effect.as(node.exit, true), restMillis, () => Effect.succeed(false))
+
   /** Whether a start that has failed is still why the member does not run: it may be down for another fault. */
-  const isMissing = (node: Node) =>
-    Effect.map(node.pid, (pid) => Option.isNone(pid) && !down.has(node) && !held.has(node))
+  const isMissing = (node: Node) => Effect.map(isAtRest(node), (atRest) => atRest && !down.has(node))
 
   return {
     runs: (node) => Effect.asVoid(pidOf(node)),
@@ -156,15 +164,10 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
         if (Option.isSome(yield* node.pid)) yield* refuse("runs: stop it first, or kill it")
         const start = starts.get(node)
         const isStarting = restarting.has(node) || (start !== undefined && start.pollUnsafe() === undefined)
-        const soon = refuse("is being started, or about to be")
-        yield* isStarting ? soon : Time.within(time, Effect.asVoid(node.exit), restMillis, () => soon)
+        if (isStarting || !(yield* isAtRest(node))) yield* refuse("is being started, or about to be")
       }),
     // Wanted first, so that a start that it cuts off is nothing to be told of.
-    kill: (node) =>
-      Effect.andThen(
-        wantDown(node),
-        Effect.onError(killed(node), () => Effect.sync(() => add(down, node, -1)))
-      ),
+    kill: (node) => Effect.flatMap(pidOf(node), (pid) => Effect.andThen(wantDown(node), killed(node, pid))),
     stop: (node) =>
       Effect.gen(function* () {
         const pid = yield* pidOf(node)
@@ -177,9 +180,9 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
     comeBack,
     keepDown: (node, effect) =>
       Effect.acquireUseRelease(
-        Effect.sync(() => add(held, node, 1)),
+        gateOf(node).close,
         () => effect,
-        () => Effect.suspend(() => (add(held, node, -1) === 0 && awaited.delete(node) ? comeBack(node) : Effect.void))
+        () => gateOf(node).open
       ),
     reviving: (node) =>
       Effect.map(node.pid, (pid) => {
@@ -197,7 +200,14 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
       Effect.uninterruptibleMask((restore) =>
         Effect.acquireUseRelease(
           Effect.sync(() => add(restarting, node, 1)),
-          () => Effect.andThen(killed(node), startAgain(node)),
+          () =>
+            Effect.gen(function* () {
+              yield* killed(node, yield* pidOf(node))
+              return yield* startAgain(
+                node,
+                Effect.suspend(() => (down.has(node) ? Effect.fail(wantedDown) : node.start))
+              )
+            }),
           () => Effect.sync(() => add(restarting, node, -1))
         ).pipe(
           Effect.flatMap((start) => restore(Fiber.await(start))),
@@ -226,8 +236,15 @@ export const make = (scope: Scope.Scope, time: Time.Time): Processes => {
         ([node, fiber]) =>
           Effect.gen(function* () {
             const exit = yield* Fiber.await(fiber)
-            if (starts.get(node) === fiber) starts.delete(node)
-            if (!Exit.hasInterrupts(exit) && (yield* isMissing(node))) yield* exit
+            if (
+              Exit.isFailure(exit) &&
+              !Exit.hasInterrupts(exit) &&
+              gateOf(node).isOpen() &&
+              (yield* isMissing(node))
+            ) {
+              yield* exit
+            }
+            if (starts.get(node) === fiber && gateOf(node).isOpen()) starts.delete(node)
           }),
         { discard: true }
       )

@@ -60,6 +60,11 @@ export const Through: Context.Reference<ReadonlyArray<string>> = Context.Referen
   defaultValue: (): ReadonlyArray<string> => []
 })
 
+/** What a start waits for. Who stops the node, or waits for it no more, need not wait for that. */
+export const MayStart: Context.Reference<Effect.Effect<void>> = Context.Reference("effect-etcd/process/MayStart", {
+  defaultValue: () => Effect.void
+})
+
 const waiting = `read -r word <&3 && exec "$@" 3<&-`
 
 const command = (options: Options, through: ReadonlyArray<string>) => {

@@ -155,6 +155,8 @@ export interface Own {
   readonly options?: EtcdProcess.Options
   /** What it is started through. */
   readonly through?: ReadonlyArray<string>
+  /** What each of its starts waits for. */
+  readonly mayStart?: Effect.Effect<void>
 }
 
 /** Makes what is to be there before the members, and answers what each has for itself. */
@@ -199,7 +201,10 @@ export const onSockets = (
           { name, dataDir }
         ),
         { ...ofMembers, ...own.options, runDirectory, runDirectoryIsTemporary: true }
-      ).pipe(Effect.provideService(Child.Through, own.through ?? []))
+      ).pipe(
+        Effect.provideService(Child.Through, own.through ?? []),
+        Effect.provideService(Child.MayStart, own.mayStart ?? Effect.void)
+      )
     }
     return yield* startAll((index) => startMember(names[index]!, dataDirectories[index]), size)
   }).pipe(allOrNothing)
