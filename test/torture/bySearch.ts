@@ -27,7 +27,7 @@ export interface Finding extends Violation {
 }
 
 export interface Options {
-  /** For all groups. What one does not need is there for others. */
+  /** For all groups. What smaller ones do not need is there for larger ones. */
   readonly timeoutMillis: number
   /** What keys had before. Default: nothing. */
   readonly initial?: ReadonlyMap<string, string>
@@ -99,7 +99,9 @@ export const check = (operations: ReadonlyArray<Operation>, options: Options): R
   )
   const findings: Array<Finding> = []
   let left = groups.size
-  for (const [group, ofGroup] of groups) {
+  // The large ones last, which need more than their share.
+  const bySize = [...groups].toSorted(([, one], [, other]) => one.length - other.length)
+  for (const [group, ofGroup] of bySize) {
     const now = performance.now()
     const ofInitial = new Map([...initial].filter(([key]) => groupOf(key) === group))
     findings.push(...checkGroup(group, ofGroup, ofInitial, now + (end - now) / left--))
