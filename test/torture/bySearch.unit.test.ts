@@ -143,8 +143,8 @@ describe("the judge by search", () => {
     assert.deepStrictEqual(
       findings.map(({ kind, operations }) => [kind, operations]),
       [
-        ["undecided", [0, 1]],
-        ["undecided", [2]]
+        ["undecided", [2]],
+        ["undecided", [0, 1]]
       ]
     )
   })
