@@ -867,7 +867,9 @@ export const slow = (
 /**
  * Lets the cluster refuse writes with `NoSpace` until the scope closes, as if the quota of a member were exceeded: its alarm
  * is raised, and disarmed. Deleting goes on. Where there is no majority that could take note of the end, it is waited for
- * for a second, and then tried in the background. A quota that is exceeded in fact (`config: { quotaBackendBytes }`) stays
+ * for a second, and then tried in the background. An alarm that etcd raises when nobody
+ * waits for it any more (it was interrupted, or has failed, while the member was cut off) is disarmed by
+ * {@link awaitHealthy}. A quota that is exceeded in fact (`config: { quotaBackendBytes }`) stays
  * until somebody makes room.
  *
  * @category disks

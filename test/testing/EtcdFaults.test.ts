@@ -24,7 +24,10 @@ import type * as EtcdConfig from "../../src/EtcdConfig.ts"
 import type * as EtcdError from "../../src/EtcdError.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
+import * as EtcdMaintenance from "../../src/EtcdMaintenance.ts"
 import type * as EtcdProcess from "../../src/EtcdProcess.ts"
+import * as Asked from "../../src/internal/faults/asked.ts"
+import * as Time from "../../src/internal/time.ts"
 import type * as Role from "../../src/Role.ts"
 import * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
 import { reasonOf, start } from "../support/effects.ts"
@@ -552,6 +555,30 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
       yield* soon(faults.awaitHealthy)
       yield* EtcdKv.put(key, "4")
       assert.lengthOf(cluster.members, 3)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("has space again also where etcd is late to raise the alarm", () =>
+    Effect.gen(function* () {
+      const { cluster, faults, followers, leader } = yield* wellAgain
+      const [follower] = followers
+      const maintenanceOf = (member: EtcdProcess.Node, deadline: "300 millis" | "5 seconds") =>
+        Effect.map(EtcdClient.make({ endpoints: member.endpoints, deadline }), EtcdMaintenance.fromClient)
+      const { armAlarm } = yield* maintenanceOf(follower!, "300 millis")
+      const maintenance = { ...(yield* maintenanceOf(leader, "5 seconds")), armAlarm }
+      const endpoints = cluster.members.map(({ endpoints: [endpoint] }) => endpoint)
+      const asked = Asked.make(maintenance, endpoints, yield* Effect.scope, yield* Time.Time)
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* faults.block(follower!, leader)
+          yield* Effect.flip(asked.wantAlarm(follower!, Effect.never))
+          yield* asked.unwantAlarm(follower!)
+          assert.deepStrictEqual(yield* maintenance.alarms(), [])
+        })
+      )
+      yield* Effect.repeat(maintenance.alarms(), { until: (alarms) => alarms.length > 0 })
+      yield* soon(Effect.repeat(asked.agree, { until: (agree) => agree }))
+      assert.deepStrictEqual(yield* maintenance.alarms(), [])
     }).pipe(Effect.scoped)
   )
 

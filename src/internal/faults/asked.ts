@@ -21,7 +21,7 @@ export interface Asked {
    * more where `unless` fails. It can be interrupted where it waits. Has it failed, it may have been done nevertheless.
    */
   readonly wantAlarm: <E>(node: Node, unless: Effect.Effect<never, E>) => Effect.Effect<void, E | EtcdError.EtcdError>
-  /** Takes that back, also where it has failed. */
+  /** Takes that back, also where it has failed; what etcd does of that later yet, {@link agree} takes back. */
   readonly unwantAlarm: (node: Node) => Effect.Effect<void>
   /** Whether all name the same leader, and none has an alarm. */
   readonly agree: Effect.Effect<boolean>
@@ -57,12 +57,26 @@ export const make = (
   const sameLeader = Effect.forEach(endpoints, leaderKnownTo, { concurrency: "unbounded" }).pipe(
     Effect.filterOrFail(([first, ...rest]) => Option.isSome(first!) && rest.every((one) => Equal.equals(one, first)))
   )
+  /** Whose alarm may yet be raised although nobody wants it: who asked for it was not answered. */
+  const uncertain = new Set<Node>()
+  const lateOf = ({ memberId, type }: EtcdMaintenance.Alarm) => {
+    const node = [...uncertain].find(({ id }) => Equal.equals(id, memberId))
+    return node !== undefined && type === "NoSpace" && wanted.get(node) === 0 ? [node] : []
+  }
   // What a leader was asked that is none any more is answered by nobody.
-  const noAlarm = Effect.filterOrFail(maintenance.alarms({ deadline }), (alarms) => alarms.length === 0)
+  const noAlarm = maintenance.alarms({ deadline }).pipe(
+    Effect.tap((alarms) => Effect.forEach(alarms.flatMap(lateOf), set)),
+    Effect.filterOrFail((alarms) => alarms.length === 0)
+  )
 
   return {
     wantAlarm: (node, unless) =>
-      Effect.andThen(want(node, 1), Effect.interruptible(Effect.asVoid(Effect.raceFirst(set(node), unless)))),
+      Effect.andThen(
+        want(node, 1),
+        Effect.onError(Effect.interruptible(Effect.asVoid(Effect.raceFirst(set(node), unless))), () =>
+          Effect.sync(() => uncertain.add(node))
+        )
+      ),
     // A member that cannot be asked now, for want of a majority, is asked again and again in the background.
     unwantAlarm: (node) => {
       const unset = patiently(set(node))
