@@ -932,9 +932,9 @@ export const fillDisk = (member: Member): Effect.Effect<void, FaultRefused, Scop
  * In the log a checksum vouches for every one of them: etcd reads it as it starts, and does not start (`DataDirCorrupt`).
  * (None is taken of a record that has nothing but zeros in a sector of the disk: where that is damaged, etcd believes
  * that a loss of power tore it, and repairs the log.) In the database none vouches for any. A flip may be found as etcd
- * starts (`DataDirCorrupt`), or when it comes to the place, at which it panics; or, in a value, by nobody: then another
- * value is read from this member, by a linearizable read, too. The more bytes are flipped, the sooner it is found; etcd
- * 3.4 looks at less of it as it starts.
+ * starts (`DataDirCorrupt`, or `ExitedEarly` where it panics), or when it comes to the place, at which it panics; or, in a
+ * value, by nobody: then another value is read from this member, by a linearizable read, too. The more bytes are flipped, the
+ * sooner it is found; etcd 3.4 looks at less of it as it starts.
  *
  * When the scope closes the data are put back as they were, where the member has not served since; it is stopped for that if
  * it is starting, and is started again where a fault had stopped it. If it has served, it has made something of what it
@@ -977,7 +977,7 @@ export const flipBytes = (
  *
  * etcd repairs a log that ends within a record. What the member then lacks it has acknowledged: a leader that has heard that
  * does not send it again, and the member panics when it hears how far the cluster is. From a leader that was elected since it
- * gets what it lacks.
+ * gets what it lacks. One that is alone, and lacks what its database has, is not well again before the scope closes.
  *
  * @category disks
  * @since 0.1.0
