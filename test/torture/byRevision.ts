@@ -274,12 +274,12 @@ const againstEntries = (facts: Facts, { entries, initial }: History): ReadonlyAr
 type Made = ReadonlyMap<Operation, number>
 
 const makersOf = (facts: Facts, history: History) => {
-  const { isJudged = () => true, mayVanish = () => false, operations } = history
+  const { mayVanish = () => false, operations } = history
   const made = new Map<Operation, number>()
   const violations: Array<Violation> = []
   const deletions: Array<Entry> = []
   const entries = inOrder(history.entries).map(
-    ({ changes, revision }): Entry => ({ revision, changes: changes.filter(({ key }) => isJudged(key)) })
+    ({ changes, revision }): Entry => ({ revision, changes: changes.filter(({ key }) => facts.isJudged(key)) })
   )
 
   for (const entry of entries) {
@@ -567,15 +567,8 @@ ${step.key}, and it was to find ${show(held)}.`
 const againstMade = (facts: Facts, operation: AnsweredOperation): ReadonlyArray<Violation> => {
   const { call, result } = operation
   const demanded = changesOf(facts, branchOf(call, result.succeeded), result.revision - 1)
-  const changes = facts.entries.get(result.revision)?.changes ?? []
-  if (
-    isMadeBy(
-      call,
-      demanded,
-      changes.filter(({ key }) => facts.isJudged(key))
-    )
-  )
-    return []
+  const changes = (facts.entries.get(result.revision)?.changes ?? []).filter(({ key }) => facts.isJudged(key))
+  if (isMadeBy(call, demanded, changes)) return []
   const message = `At revision ${result.revision} ${showOperation(operation)} was acknowledged, with ${showChanges(demanded)}; \
 ${showEntry(facts, result.revision)}.`
   return [violation(demanded.some((change) => has(changes, change)) ? "torn" : "lost write", message, operation)]

@@ -45,7 +45,6 @@ const say = (what: string) => Effect.ignoreCause(Effect.logInfo(`fault: ${what}`
 export const make = <Refused>(refuse: Refuse<Refused>): Active<Refused> => {
   const faults = new Set<Fault>()
   const closed = Latch.makeUnsafe(false)
-  let isClosed = false
   /** How many are being done, and whether there is none. */
   let underWay = 0
   const nothingUnderWay = Latch.makeUnsafe(true)
@@ -71,7 +70,7 @@ export const make = <Refused>(refuse: Refuse<Refused>): Active<Refused> => {
   )
 
   const whileOpen = (fault: string) =>
-    Effect.suspend(() => (isClosed ? refuse(fault, "the cluster is closed.") : Effect.void))
+    Effect.suspend(() => (closed.isOpen() ? refuse(fault, "the cluster is closed.") : Effect.void))
 
   const during = <A, E, R>(name: string, effect: Effect.Effect<A, E, R>) =>
     Effect.acquireUseRelease(
@@ -114,7 +113,6 @@ export const make = <Refused>(refuse: Refuse<Refused>): Active<Refused> => {
       ),
     heal,
     close: Effect.suspend(() => {
-      isClosed = true
       closed.openUnsafe()
       return Effect.ensuring(heal, nothingUnderWay.await)
     }),
