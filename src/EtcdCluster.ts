@@ -19,8 +19,9 @@ import type * as Scope from "effect/Scope"
 import type * as EtcdConfig from "./EtcdConfig.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
+import * as Members from "./internal/cluster/fleet.ts"
+import * as ClusterOptions from "./internal/cluster/options.ts"
 import { allOrNothing } from "./internal/process/allOrNothing.ts"
-import * as Members from "./internal/process/cluster.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
 
 /**
@@ -82,7 +83,7 @@ export const fromConfigs = (
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
   Effect.gen(function* () {
     yield* ProcessOptions.check("EtcdCluster.fromConfigs", ProcessOptions.ofNode, options)
-    const given = yield* ProcessOptions.decodeAll("EtcdCluster.fromConfigs", configs, options.runDirectory)
+    const given = yield* ClusterOptions.decodeAll("EtcdCluster.fromConfigs", configs, options.runDirectory)
     return yield* Members.startAll((index) => EtcdProcess.make(given[index], options), given.length)
   }).pipe(allOrNothing)
 

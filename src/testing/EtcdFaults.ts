@@ -63,6 +63,7 @@ import * as EtcdMaintenance from "../EtcdMaintenance.ts"
 import type * as EtcdProcess from "../EtcdProcess.ts"
 import type * as EtcdProcessError from "../EtcdProcessError.ts"
 import * as Endpoint from "../internal/client/endpoint.ts"
+import * as ClusterOptions from "../internal/cluster/options.ts"
 import * as Active from "../internal/faults/active.ts"
 import * as Asked from "../internal/faults/asked.ts"
 import * as Disk from "../internal/faults/disk.ts"
@@ -309,7 +310,7 @@ const ofStall: Checks.Checks<StallOptions> = {
 const smallestDisk = 128 * 1024 * 1024
 
 const ofOptions: Checks.Checks<Options> = {
-  ...ProcessOptions.ofCluster,
+  ...ClusterOptions.ofCluster,
   disks: {
     accepts: (value) => {
       const bytes = Checks.bytesOf(value)

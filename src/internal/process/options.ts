@@ -7,8 +7,6 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as SemVer from "effect/SemVer"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
-import type { Options as ClusterOptions } from "../../EtcdCluster.ts"
-import * as EtcdConfig from "../../EtcdConfig.ts"
 import type { Options as NodeOptions } from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { problemOf as problemOfClient } from "../client/options.ts"
@@ -115,16 +113,6 @@ export const ofNode: Options.Checks<NodeOptions> = {
   client
 }
 
-const { runDirectory: _, runDirectoryIsTemporary: __, ...ofMember } = ofNode
-
-export const ofCluster: Options.Checks<ClusterOptions> = {
-  ...ofMember,
-  size: Options.countUpTo(99),
-  dataDir: aDirectory,
-  // What is in it is checked as a configuration is.
-  config: { accepts: Options.isObject, due: "an object with options of etcd" }
-}
-
 export const ofFind: Options.Checks<EtcdBinary.FindOptions> = { path: anExecutable, cacheDirectory: aDirectory }
 
 /** Fails with the first option that makes no sense. */
@@ -137,57 +125,6 @@ export const check = <O extends object>(
   return wrong === undefined ? Effect.void : Effect.fail(wrong)
 }
 
-const configs: Options.Check = {
-  accepts: (value) => Array.isArray(value) && value.length > 0,
-  due: "a list of configurations, with one at least"
-}
-
 /** The error of one option that makes no sense, told in a whole sentence. */
 export const refused = (option: string, message: string): EtcdProcessError.EtcdProcessError =>
   Read.refused({ option, message })
-
-/** Reads each member's own. Fails with the first that makes no sense, and where two would write into one directory. */
-export const decodeAll = (
-  who: string,
-  given: ReadonlyArray<EtcdConfig.Input>,
-  runDirectory: string | undefined
-): Effect.Effect<ReadonlyArray<EtcdConfig.EtcdOptions>, EtcdProcessError.EtcdProcessError> => {
-  const wrong = Read.wrongArgument(who, "configs", configs, given)
-  if (wrong !== undefined) return Effect.fail(wrong)
-  return Effect.flatMap(Effect.forEach(given, EtcdConfig.decode), (members) => {
-    for (const option of ["dataDir", "walDir"] as const) {
-      const directories = members.flatMap((member) => member[option] ?? [])
-      const shared = directories.find((directory, index) => directories.indexOf(directory) !== index)
-      if (shared !== undefined) {
-        return Effect.fail(refused(option, `${who}: two members have the ${option} ${shared}. Give each its own.`))
-      }
-    }
-    const homeless = members.flatMap(({ dataDir, name = "default" }) => (dataDir === undefined ? [name] : []))
-    const shared = homeless.find((name, index) => homeless.indexOf(name) !== index)
-    return runDirectory === undefined || shared === undefined
-      ? Effect.succeed(members)
-      : Effect.fail(
-          refused(
-            "name",
-            `${who}: two members are named ${shared} and have one runDirectory. Give each a name of its own.`
-          )
-        )
-  })
-}
-
-/** What each member of a cluster has to have for itself. */
-const own = ["name", "dataDir", "walDir"] as const
-
-/** Reads the configuration that members share. */
-export const decodeShared = (
-  who: string,
-  given: EtcdConfig.Input
-): Effect.Effect<EtcdConfig.EtcdOptions, EtcdProcessError.EtcdProcessError> =>
-  Effect.flatMap(EtcdConfig.decode(given), (options) => {
-    const option = own.find((name) => options[name] !== undefined)
-    if (option === undefined) return Effect.succeed(options)
-    const instead = option === "dataDir" ? "Give the option dataDir of the cluster, which" : "fromConfigs"
-    return Effect.fail(
-      refused(option, `${who}: config has ${option}, which no two members can share. ${instead} gives each its own.`)
-    )
-  })

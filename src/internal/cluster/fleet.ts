@@ -18,12 +18,13 @@ import type * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdId from "../../EtcdId.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import { allOrNothing } from "../process/allOrNothing.ts"
+import * as Child from "../process/child.ts"
+import * as Failures from "../process/failures.ts"
+import * as ProcessOptions from "../process/options.ts"
+import * as Place from "../process/place.ts"
 import * as Time from "../time.ts"
-import { allOrNothing } from "./allOrNothing.ts"
-import * as Child from "./child.ts"
-import * as Failures from "./failures.ts"
-import * as ProcessOptions from "./options.ts"
-import * as Place from "./place.ts"
+import * as ClusterOptions from "./options.ts"
 
 type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 
@@ -177,9 +178,9 @@ export const onSockets = (
   prepare: Prepare = nothing
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
   Effect.gen(function* () {
-    yield* ProcessOptions.check("EtcdCluster", ProcessOptions.ofCluster, options)
+    yield* ProcessOptions.check("EtcdCluster", ClusterOptions.ofCluster, options)
     const { config = {}, dataDir, size = 3, ...ofMembers } = options
-    const shared = yield* ProcessOptions.decodeShared("EtcdCluster", config)
+    const shared = yield* ClusterOptions.decodeShared("EtcdCluster", config)
     const names = Array.makeBy(size, (index) => `node${index}`)
     const dataDirectories = dataDir === undefined ? [] : yield* makeDataDirectories(dataDir, names)
     const { runDirectory } = yield* Place.makeRunDirectory(names.map(clientSocketOf))

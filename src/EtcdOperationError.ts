@@ -1,0 +1,68 @@
+/**
+ * Why an operation on a cluster was refused, or stopped half-way. See `EtcdOperations`, and the operations of `EtcdCluster`.
+ *
+ * @since 0.1.0
+ */
+import * as Data from "effect/Data"
+import type { PlatformError } from "effect/PlatformError"
+import type { LockLost } from "./coordination/EtcdLock.ts"
+import type * as EtcdError from "./EtcdError.ts"
+import type { StepReport } from "./EtcdOperations.ts"
+import type { EtcdProcessError } from "./EtcdProcessError.ts"
+
+/**
+ * Why an operation was refused.
+ *
+ * - `no-quorum`: so few voters answer that the cluster can decide nothing.
+ * - `quorum-at-risk`: the operation would leave a cluster that the loss of one more member stops, or that stops at once.
+ * - `unhealthy-member`: a member that is to take part does not answer, or lags behind.
+ * - `no-such-member`: there is no member of that name or id.
+ * - `learner`: it is about a voter, and this is a learner.
+ * - `unsupported-version`: the cluster, or one of its members, has a version that cannot do that.
+ * - `alarm`: an alarm is armed that has to be dealt with first.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Finding =
+  | "no-quorum"
+  | "quorum-at-risk"
+  | "unhealthy-member"
+  | "no-such-member"
+  | "learner"
+  | "unsupported-version"
+  | "alarm"
+
+/**
+ * The operation was refused, and nothing was done.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class ClusterRefused extends Data.TaggedError("ClusterRefused")<{
+  /** Which operation it was: `defragment`. */
+  readonly operation: string
+  readonly finding: Finding
+  /** What was seen, a line a fact: "node1 (8e9e05c52164694d) does not answer". */
+  readonly evidence: ReadonlyArray<string>
+  /** What would help. */
+  readonly help: string
+  /** All of it as text. */
+  readonly message: string
+}> {}
+
+/**
+ * The operation stopped at a step. What was done before that stays; run again, it goes on from where the cluster is.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class OperationFailed extends Data.TaggedError("OperationFailed")<{
+  readonly operation: string
+  /** The step that failed. */
+  readonly step: string
+  /** The steps that were done before. */
+  readonly done: ReadonlyArray<StepReport>
+  readonly cause: EtcdError.EtcdError | EtcdProcessError | PlatformError | ClusterRefused | LockLost
+  readonly message: string
+}> {}

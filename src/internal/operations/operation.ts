@@ -1,0 +1,160 @@
+/**
+ * What every operation has in common: it looks first, and says what it would do as a list of steps; then it does them one
+ * after another, tells of each, and answers with what was done. Where it was ended half-way, the list that it makes the next
+ * time is of what is left to do.
+ *
+ * Where the cluster has a quorum, one operation is under way at a time: it holds a lock in the cluster.
+ *
+ * @internal
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { PlatformError } from "effect/PlatformError"
+import * as EtcdLock from "../../coordination/EtcdLock.ts"
+import * as EtcdSession from "../../coordination/EtcdSession.ts"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import type * as EtcdError from "../../EtcdError.ts"
+import { ClusterRefused, type Finding, OperationFailed } from "../../EtcdOperationError.ts"
+import type { Options, Report, StepReport } from "../../EtcdOperations.ts"
+import type { EtcdProcessError } from "../../EtcdProcessError.ts"
+import * as Time from "../time.ts"
+
+/** What may go wrong in a step. */
+export type Failure = EtcdError.EtcdError | EtcdProcessError | PlatformError | ClusterRefused
+
+/** Tells of what a step is doing. */
+export type Tell = (detail: string) => Effect.Effect<void>
+
+export interface Step {
+  /** What it does, as in "promote node3". */
+  readonly title: string
+  /** Does it, and answers what is to be told of that. */
+  readonly run: (tell: Tell) => Effect.Effect<string | undefined, Failure>
+}
+
+export interface Operation {
+  readonly name: string
+  /** The client of the cluster, where it has a quorum, so that a lock can be held in it. */
+  readonly client: EtcdClient.Client | undefined
+  /** Looks at the cluster as it is now, and answers what is to be done, or refuses. It changes nothing. */
+  readonly plan: Effect.Effect<ReadonlyArray<Step>, Failure>
+}
+
+/** The lock that operations hold. What is killed in one keeps the next one waiting for so long. */
+const lockName = "effect-etcd/operations"
+const lockTimeToLive = "10 seconds"
+
+/** Makes the refusal of an operation. */
+export type Refuse = (finding: Finding, evidence: ReadonlyArray<string>, help: string) => ClusterRefused
+
+export const refusal =
+  (operation: string): Refuse =>
+  (finding, evidence, help) =>
+    new ClusterRefused({
+      operation,
+      finding,
+      evidence,
+      help,
+      message: `${operation} was refused (${finding}): ${evidence.join("; ")}. ${help} Nothing was done.`
+    })
+
+const sentenceOf = (cause: { readonly message: string }): string => cause.message.replace(/\.$/, "")
+
+const failed = (
+  operation: string,
+  step: string,
+  done: ReadonlyArray<StepReport>,
+  of: number,
+  cause: OperationFailed["cause"]
+): OperationFailed =>
+  new OperationFailed({
+    operation,
+    step,
+    done,
+    cause,
+    message:
+      `${operation} stopped at step ${done.length + 1} of ${of} (${step}): ${sentenceOf(cause)}. ` +
+      `${done.length === 0 ? "Nothing was done before" : `Done before: ${done.map(({ title }) => title).join(", ")}`}. ` +
+      "Run it again when the cause is gone: it goes on from where the cluster is then."
+  })
+
+interface Progress {
+  step: string
+  of: number
+  readonly done: Array<StepReport>
+}
+
+const runAll = (
+  name: string,
+  steps: ReadonlyArray<Step>,
+  progress: Progress,
+  { onProgress = () => Effect.void }: Options,
+  time: Time.Time
+): Effect.Effect<void, OperationFailed> =>
+  Effect.forEach(
+    steps,
+    ({ run, title }, index) =>
+      Effect.gen(function* () {
+        progress.step = title
+        progress.of = steps.length
+        const tell = (detail?: string) =>
+          Effect.andThen(
+            Effect.logInfo(
+              `${name} ${index + 1}/${steps.length}: ${title}${detail === undefined ? "" : `: ${detail}`}`
+            ),
+            onProgress({ operation: name, step: title, index, total: steps.length, detail })
+          )
+        yield* tell()
+        const begun = time.now()
+        const detail = yield* Effect.mapError(run(tell), (cause) =>
+          failed(name, title, progress.done, steps.length, cause)
+        )
+        const took = Duration.millis(time.now() - begun)
+        if (typeof detail === "string") yield* tell(detail)
+        progress.done.push({ title, outcome: "done", detail: detail ?? undefined, took })
+      }),
+    { discard: true }
+  )
+
+/** Plans, and, unless that is all that is wanted, does it. */
+export const perform = (
+  { client, name, plan }: Operation,
+  options: Options = {}
+): Effect.Effect<Report, ClusterRefused | OperationFailed | EtcdError.EtcdError> =>
+  Time.really(
+    Effect.gen(function* () {
+      const time = yield* Time.Time
+      const begun = time.now()
+      const report = (steps: ReadonlyArray<StepReport>): Report => ({
+        operation: name,
+        dryRun: options.dryRun === true,
+        steps,
+        took: Duration.millis(time.now() - begun)
+      })
+      const progress: Progress = { step: "look at the cluster", of: 1, done: [] }
+      const failure = (cause: OperationFailed["cause"]) =>
+        failed(name, progress.step, progress.done, progress.of, cause)
+      const look = Effect.mapError(plan, (cause) => (cause._tag === "ClusterRefused" ? cause : failure(cause)))
+      const first = yield* look
+      if (options.dryRun === true) {
+        return report(first.map(({ title }) => ({ title, outcome: "planned", detail: undefined, took: Duration.zero })))
+      }
+      if (first.length === 0) return report([])
+      const doAll = (steps: ReadonlyArray<Step>) => runAll(name, steps, progress, options, time)
+      if (client === undefined) {
+        yield* doAll(first)
+        return report(progress.done)
+      }
+      // What was seen may be past by the time that the lock is held.
+      yield* Effect.flatMap(look, doAll).pipe(
+        EtcdLock.withLock(EtcdLock.make(lockName, { fence: false })),
+        Effect.catchTags({
+          LockLost: (lost) => Effect.fail(failure(lost)),
+          EtcdError: (error) => Effect.fail(failure(error))
+        }),
+        Effect.provideServiceEffect(EtcdSession.EtcdSession, EtcdSession.fromClient(client, { ttl: lockTimeToLive })),
+        Effect.scoped
+      )
+      return report(progress.done)
+    })
+  )

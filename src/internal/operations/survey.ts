@@ -1,0 +1,133 @@
+/**
+ * A look at all members of a cluster at once, through a client: who there is, who answers, and what each says.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import type * as EtcdError from "../../EtcdError.ts"
+import { format, MemberId as Id, type MemberId } from "../../EtcdId.ts"
+import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
+import * as EtcdMembership from "../../EtcdMembership.ts"
+import type { MemberRef } from "../../EtcdOperations.ts"
+import type { Refuse } from "./operation.ts"
+
+/** A member, and what it says of itself, if it answers. */
+export interface Surveyed {
+  readonly member: EtcdMembership.Member
+  /** Where it was reached. */
+  readonly endpoint: string | undefined
+  readonly status: EtcdMaintenance.Status | undefined
+}
+
+export interface Survey {
+  readonly clusterId: bigint
+  readonly members: ReadonlyArray<Surveyed>
+  readonly voters: ReadonlyArray<Surveyed>
+  readonly learners: ReadonlyArray<Surveyed>
+  /** The leader that a majority of the voters names. */
+  readonly leader: Surveyed | undefined
+}
+
+/** How long a member may take to say how it is, before it counts as one that does not answer. */
+const patience = "3 seconds"
+
+const once = { deadline: patience, retry: Schedule.recurs(0) } as const
+
+/** As messages name a member. */
+export const nameOf = ({ id, name }: EtcdMembership.Member): string => (name === "" ? `member ${format(id)}` : name)
+
+/** As messages name who was asked for. */
+export const show = (ref: MemberRef): string =>
+  typeof ref === "string" ? `member named ${JSON.stringify(ref)}` : `member ${format(ref)}`
+
+/** The member of that name, or id. */
+export const find = (members: ReadonlyArray<Surveyed>, ref: MemberRef): Surveyed | undefined =>
+  members.find(({ member }) => (typeof ref === "string" ? member.name === ref : member.id === Id(ref)))
+
+/** How many of so many are more than half of them. */
+export const majority = (count: number): number => Math.floor(count / 2) + 1
+
+const answering = ({ voters }: Pick<Survey, "voters">): number =>
+  voters.filter(({ status }) => status !== undefined).length
+
+/** Whether so many voters answer that they can decide. */
+export const hasQuorum = (survey: Survey): boolean =>
+  survey.leader !== undefined && answering(survey) >= majority(survey.voters.length)
+
+/** What a member says or does not say, for evidence. */
+export const describe = ({ endpoint, member, status }: Surveyed): string => {
+  const who = `${nameOf(member)} (${format(member.id)})`
+  if (status === undefined) {
+    return member.clientUrls.length === 0 ? `${who} has never been started` : `${who} does not answer`
+  }
+  const role = Option.contains(status.leader, member.id) ? "leads" : member.isLearner ? "is a learner" : "follows"
+  return `${who} ${role} at ${endpoint}, etcd ${status.version}, applied ${status.raftAppliedIndex}`
+}
+
+const statusAt = (client: EtcdClient.Client, endpoint: string) =>
+  EtcdMaintenance.fromClient(client)
+    .status({ ...once, endpoint })
+    .pipe(
+      Effect.map((status) => ({ endpoint, status })),
+      Effect.option
+    )
+
+/** Asks the members who there are: who leads, or, where nobody does, anybody. */
+const membersOf = (client: EtcdClient.Client) => {
+  const membership = EtcdMembership.fromClient(client)
+  return Effect.catch(membership.list({ ...once, retry: Schedule.recurs(2) }), () =>
+    membership.list({ ...once, serializable: true })
+  )
+}
+
+export const make = (client: EtcdClient.Client): Effect.Effect<Survey, EtcdError.EtcdError> =>
+  Effect.gen(function* () {
+    const [{ header, members }, known] = yield* Effect.all([membersOf(client), client.endpoints], {
+      concurrency: "unbounded"
+    })
+    const ask = (endpoints: ReadonlyArray<string>) =>
+      Effect.map(
+        Effect.forEach(endpoints, (endpoint) => statusAt(client, endpoint), { concurrency: "unbounded" }),
+        (answers) => answers.flatMap(Option.toArray)
+      )
+    const first = yield* ask(known)
+    const isFound = (id: MemberId) => first.some(({ status }) => status.header.memberId === id)
+    const others = members.filter(({ id }) => !isFound(id)).flatMap(({ clientUrls }) => clientUrls)
+    const answers = [...first, ...(yield* ask(others.filter((url) => !known.includes(url))))]
+    const surveyed = members.map((member): Surveyed => {
+      const answer = answers.find(({ status }) => status.header.memberId === member.id)
+      return { member, endpoint: answer?.endpoint, status: answer?.status }
+    })
+    const voters = surveyed.filter(({ member }) => !member.isLearner)
+    const named = (one: Surveyed) =>
+      voters.filter(({ status }) => Option.contains(status?.leader ?? Option.none(), one.member.id)).length
+    const leader = voters.find((one) => one.status !== undefined && named(one) >= majority(voters.length))
+    return {
+      clusterId: header.clusterId,
+      members: surveyed,
+      voters,
+      learners: surveyed.filter(({ member }) => member.isLearner),
+      leader
+    }
+  })
+
+/** A cluster that can decide, and its leader; or a refusal. */
+export const whole = (client: EtcdClient.Client, refuse: Refuse) =>
+  Effect.gen(function* () {
+    const survey = yield* make(client)
+    const { leader, members, voters } = survey
+    if (leader !== undefined && hasQuorum(survey)) return { ...survey, leader }
+    return yield* Effect.fail(
+      refuse(
+        "no-quorum",
+        [
+          `${answering(survey)} of ${voters.length} voters answer, and no majority names a leader`,
+          ...members.map(describe)
+        ],
+        "Start the members that are down; where they are lost for good, see EtcdCluster's recover."
+      )
+    )
+  })
