@@ -102,6 +102,12 @@ const distinct = (versions: ReadonlyArray<EtcdVersion>): ReadonlyArray<EtcdVersi
   return [...byVersion.values()].sort((a, b) => SemVer.Order(b.version, a.version))
 }
 
+/** etcd 3.4 came without an etcdutl, and is given one of 3.5 (see `EtcdBinary.findUtl`). */
+const withUtl = (versions: ReadonlyArray<EtcdVersion>): ReadonlyArray<EtcdVersion> => {
+  const ofNext = versions.find(({ etcdutl, version }) => version.minor === 5 && etcdutl !== undefined)?.etcdutl
+  return versions.map((one) => (one.version.minor === 4 ? { ...one, etcdutl: one.etcdutl ?? ofNext } : one))
+}
+
 /**
  * Every version of etcd that this machine can get, each once, newest first, and the sources that gave none. It never
  * fails: a source that cannot be reached is among `missing`. Each source has a time limit.
@@ -119,7 +125,7 @@ export const get: (options?: Options) => Effect.Effect<EtcdVersions, never, Serv
         ),
       { concurrency: "unbounded" }
     )
-    const found = distinct(asked.flatMap(([passes]) => passes))
+    const found = withUtl(distinct(asked.flatMap(([passes]) => passes)))
     return {
       found: found.filter(({ version }) => isWanted(options.only, SemVer.format(version))),
       missing: asked.flatMap(([, fails]) => fails)
@@ -144,8 +150,9 @@ export const services = Layer.unwrap(
 
 const list = Effect.gen(function* () {
   const { found, missing } = yield* get({ update: process.argv.includes("--update") })
-  for (const { version, from, etcd } of found) {
+  for (const { version, from, etcd, etcdutl } of found) {
     yield* Console.log(`etcd ${SemVer.format(version)} (${from.join("; ")}): ${etcd}`)
+    yield* Console.log(`  etcdutl: ${etcdutl ?? "none"}`)
   }
   for (const line of describeMissing(missing)) yield* Console.log(`not to be had: ${line}`)
 })

@@ -5,6 +5,9 @@
  * directory; {@link fetch} puts an official release, pinned by version and SHA-256, into that cache;
  * {@link findOrFetch} does the second only where the first finds nothing. etcd 3.4 to 3.7 are supported.
  *
+ * {@link findUtl} finds `etcdutl` beside it. Without it no snapshot can be restored, and no cluster recovered that has lost
+ * its quorum; all else works.
+ *
  * @since 0.1.0
  */
 
@@ -48,6 +51,35 @@ export interface FindOptions {
   readonly path?: string | undefined
   /** The directory that {@link fetch} puts releases into. Default: {@link cacheDirectory}. */
   readonly cacheDirectory?: string | undefined
+}
+
+/**
+ * What restores what an etcd has written: `etcdutl`, or, where there is none for an etcd 3.4, its `etcdctl`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface EtcdUtl {
+  /** The absolute path of the executable. */
+  readonly path: string
+  readonly version: SemVer.SemVer
+  readonly tool: "etcdutl" | "etcdctl"
+  /**
+   * Whether it can raise the revision of what it restores, so that none is given twice: from 3.5.10, 3.6.0, and `etcdctl`
+   * 3.4.27 on.
+   */
+  readonly bumpsRevisions: boolean
+}
+
+/**
+ * Where to look for `etcdutl`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface FindUtlOptions {
+  /** The executable to use. Nothing else is looked at then. A relative path is relative to the working directory. */
+  readonly path?: string | undefined
 }
 
 /**
@@ -180,6 +212,52 @@ export const find = (
   EtcdProcessError.EtcdProcessError,
   FileSystem.FileSystem | Path.Path | ChildProcessSpawner
 > => Time.really(findAny(options))
+
+const findUtlOf = Effect.fn("EtcdBinary.findUtl")(function* (
+  etcd: EtcdBinary,
+  options: FindUtlOptions
+): Effect.fn.Return<
+  EtcdUtl,
+  EtcdProcessError.EtcdProcessError,
+  FileSystem.FileSystem | Path.Path | ChildProcessSpawner
+> {
+  yield* ProcessOptions.checkFound("EtcdBinary.findUtl", etcd)
+  yield* ProcessOptions.check("EtcdBinary.findUtl", ProcessOptions.ofFindUtl, options)
+  const { findUtl } = yield* Effect.promise(() => import("./internal/binary/utl.ts"))
+  return yield* findUtl(etcd, options)
+})
+
+/**
+ * Finds the `etcdutl` of an etcd, and asks it for its version. Restoring a snapshot, and recovering a cluster that has lost
+ * its quorum, need it; nothing else does.
+ *
+ * Looked at, in this order: `options.path`, the setting `ETCDUTL_BINARY`, the directory of the etcd, the one that its links
+ * lead to, and every directory of the `PATH`. What was named is used, or is an error; of the rest, what is not of the etcd's
+ * minor version is passed over. For an etcd 3.4, which came without, any etcdutl 3.5 from 3.5.10 on will do; where there is
+ * none, its `etcdctl` is taken (`ETCDCTL_BINARY`, and the same directories), which can bump revisions from 3.4.27 on only.
+ *
+ * Fails with `BinaryNotFound` if there is none, which says what cannot be done without it.
+ *
+ * @example
+ * ```ts
+ * import { NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdBinary } from "effect-etcd"
+ *
+ * const utl = EtcdBinary.find().pipe(
+ *   Effect.flatMap((etcd) => EtcdBinary.findUtl(etcd)),
+ *   Effect.provide(NodeServices.layer)
+ * )
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const findUtl = (
+  etcd: EtcdBinary,
+  options: FindUtlOptions = {}
+): Effect.Effect<EtcdUtl, EtcdProcessError.EtcdProcessError, FileSystem.FileSystem | Path.Path | ChildProcessSpawner> =>
+  Time.really(findUtlOf(etcd, options))
 
 /** Fetching needs an HTTP client, and what unpacks archives; a program that never fetches does not load them. */
 const Fetching = Effect.promise(() => import("./internal/binary/fetch.ts"))

@@ -20,6 +20,12 @@ import type { EtcdProcessError } from "./EtcdProcessError.ts"
  * - `learner`: it is about a voter, and this is a learner.
  * - `unsupported-version`: the cluster, or one of its members, has a version that cannot do that.
  * - `alarm`: an alarm is armed that has to be dealt with first.
+ * - `no-snapshot`: there is no such file.
+ * - `truncated-snapshot`: the snapshot is shorter than what it begins with says.
+ * - `foreign-snapshot`: it is no database of etcd, or one that was copied, without the checksum that a snapshot ends with.
+ * - `damaged-snapshot`: what is in it is not what its checksum says, or does not fit together.
+ * - `data-in-the-way`: there is something where data are to be restored to.
+ * - `revisions-would-go-back`: the etcdutl that was found cannot raise the revision of what it restores.
  *
  * @category models
  * @since 0.1.0
@@ -32,6 +38,12 @@ export type Finding =
   | "learner"
   | "unsupported-version"
   | "alarm"
+  | "no-snapshot"
+  | "truncated-snapshot"
+  | "foreign-snapshot"
+  | "damaged-snapshot"
+  | "data-in-the-way"
+  | "revisions-would-go-back"
 
 /**
  * The operation was refused, and nothing was done.

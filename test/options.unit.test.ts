@@ -98,6 +98,14 @@ const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
   ],
   "Redacted.Redacted<string>": ["hunter2", 5, null, Redacted.make(5), Redacted.make(""), wiped],
   "EtcdBinary.Input": ["", 5, null, {}, { fetch: null }, { fetch: { version: "newest" } }, { fetch: {}, path: "etcd" }],
+  "EtcdBinary.EtcdBinary": [
+    "etcd",
+    null,
+    {},
+    { path: "etcd" },
+    { path: "", version },
+    { path: "etcd", version: "3.5.30" }
+  ],
   Input: ["", 5, null, {}, { fetch: null }, { fetch: { version: "newest" } }],
   "Readonly<Record<string, string>>": [
     "a",
@@ -202,7 +210,8 @@ const sense: { readonly [type: string]: unknown } = {
   "Array.NonEmptyReadonlyArray<EtcdConfig.Input>": [{}],
   "EtcdConfig.Context": { version, dataDir: "/data" },
   Schema: Schema.Struct({ a: Schema.Number }),
-  "Layer.Layer<A, E, R>": EtcdKv.layer
+  "Layer.Layer<A, E, R>": EtcdKv.layer,
+  "EtcdBinary.EtcdBinary": { path: "/nowhere/etcd", version }
 }
 
 /** What some options cannot do without. */
@@ -794,7 +803,7 @@ const senseForOption = ({ name, type }: Declarations.Property): unknown => {
 const harmless = (type: string): object | undefined =>
   /^Etcd(Process|Cluster|Faults)\.Options$/.test(type)
     ? { binary: "/nowhere/etcd" }
-    : type.includes("FindOptions")
+    : type.includes("FindOptions") || type.includes("FindUtlOptions")
       ? { path: "/nowhere/etcd" }
       : type === "EtcdBinary.FetchOptions"
         ? { baseUrl: "http://127.0.0.1:1" }

@@ -26,6 +26,18 @@ export const withheldVariables = (): Record<string, undefined> =>
       .map((name) => [name, undefined])
   )
 
+/** Options of `etcdctl` and `etcdutl` in the environment of this process, which are not for those that it starts. */
+export const toolVariables = (): Record<string, string | undefined> => ({
+  ...withheldVariables(),
+  ...Object.fromEntries(
+    Object.keys(globalThis.process.env)
+      .filter((name) => /^ETCD(CTL|UTL)_/.test(name))
+      .map((name) => [name, undefined])
+  ),
+  // Where that is to be said, which is up to 3.5.
+  ETCDCTL_API: "3"
+})
+
 /**
  * A setting from the `ConfigProvider`, or from the process environment where the provider does not have it (it may be
  * a program's own configuration file, which knows nothing of a `PATH`). Empty counts as not set.

@@ -15,12 +15,12 @@ import { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
 import * as Result from "effect/Result"
 import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
-import type { EtcdBinary } from "../../EtcdBinary.ts"
+import type { EtcdBinary, EtcdUtl } from "../../EtcdBinary.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Time from "../time.ts"
 import type { FileIdentity } from "./executable.ts"
 import { releasesPage } from "./releases.ts"
-import { architectureVariable, withheldVariables } from "./settings.ts"
+import { architectureVariable, toolVariables, withheldVariables } from "./settings.ts"
 
 const oldest = { major: 3, minor: 4 }
 const newest = { major: 3, minor: 7 }
@@ -42,19 +42,26 @@ const unsupported = (path: string, version: string, message: string) =>
 
 const firstLine = (output: string): string => output.trim().split("\n")[0]!.trim().slice(0, 200)
 
+/** How an executable is asked for its version. */
+interface Tool {
+  readonly name: string
+  readonly ask: string
+  readonly variables: () => Record<string, string | undefined>
+}
+
 /**
  * What the executable prints, up to about a mebibyte. It may be a wrapper: all that it has started, as far as that is in its
  * process group, ends with it, and what is not, and holds on to its output, is waited for no longer than a moment.
  */
-const outputOf = Effect.fnUntraced(function* (path: string) {
+const outputOf = Effect.fnUntraced(function* (path: string, { ask, name, variables }: Tool) {
   // Read together, one would go on in the middle of a line of the other.
   const outputs: ReadonlyArray<Array<Uint8Array>> = [[], []]
   const printed = () => outputs.map((chunks) => new TextDecoder().decode(Buffer.concat(chunks))).join("\n")
   const run = Effect.gen(function* () {
     const spawner = yield* ChildProcessSpawner
     const handle = yield* spawner.spawn(
-      ChildProcess.make(path, ["--version"], {
-        env: withheldVariables(),
+      ChildProcess.make(path, [ask], {
+        env: variables(),
         extendEnv: true,
         stdin: "ignore",
         killSignal: "SIGKILL"
@@ -94,7 +101,7 @@ const outputOf = Effect.fnUntraced(function* (path: string) {
       unsupported(
         path,
         "",
-        `${path} could not be run (${cause.message}). Is it an etcd for this platform ` +
+        `${path} could not be run (${cause.message}). Is it an ${name} for this platform ` +
           `(${globalThis.process.platform}, ${globalThis.process.arch})?`
       )
     ),
@@ -106,9 +113,9 @@ const outputOf = Effect.fnUntraced(function* (path: string) {
           unsupported(
             path,
             said,
-            `${path} did not answer \`--version\` within ${Duration.format(timeout)}` +
+            `${path} did not answer \`${ask}\` within ${Duration.format(timeout)}` +
               (said === "" ? "" : `, but printed ${JSON.stringify(said)}`) +
-              ". It was ended. Is it an etcd, or a wrapper that finds one?"
+              `. It was ended. Is it an ${name}, or a wrapper that finds one?`
           )
         )
       }
@@ -176,8 +183,10 @@ const check = Effect.fnUntraced(function* (path: string, version: SemVer.SemVer)
   }
 })
 
+const etcd: Tool = { name: "etcd", ask: "--version", variables: withheldVariables }
+
 const read = Effect.fnUntraced(function* ({ path }: FileIdentity) {
-  const output = yield* outputOf(path)
+  const output = yield* outputOf(path, etcd)
   const version = yield* parse(path, output)
   yield* check(path, version)
   return version
@@ -195,3 +204,35 @@ const versions = /*#__PURE__*/ Effect.runSync(
 /** The etcd that a file is. */
 export const probe = (file: FileIdentity) =>
   Effect.map(Cache.get(versions, file), (version): EtcdBinary => ({ path: file.path, version }))
+
+// ── the tools beside it ──
+
+/** What looks after files of etcd: `etcdutl`, and, up to 3.5, `etcdctl`. */
+export type ToolName = EtcdUtl["tool"]
+
+const readTool = Effect.fnUntraced(function* ({ name, path }: FileIdentity & { readonly name: ToolName }) {
+  const output = yield* outputOf(path, { name, ask: "version", variables: toolVariables })
+  const text = new RegExp(`(?<![\\w-])${name} version: (\\d\\S*)`).exec(output)?.[1]
+  const version = text === undefined ? Option.none() : Result.getSuccess(SemVer.parse(text))
+  if (Option.isSome(version)) return version.value
+  const said = firstLine(output)
+  return yield* Effect.fail(
+    unsupported(
+      path,
+      said,
+      `${path} is not an ${name}: \`version\` answered ${said === "" ? "nothing" : JSON.stringify(said)}, ` +
+        `not "${name} version: <version>".`
+    )
+  )
+})
+
+const toolVersions = /*#__PURE__*/ Effect.runSync(
+  /*#__PURE__*/ Cache.makeWith(readTool, {
+    capacity: 64,
+    timeToLive: (exit) => (Exit.isSuccess(exit) ? Duration.infinity : Duration.zero),
+    requireServicesAt: "lookup"
+  })
+)
+
+/** Which version the tool of that name says that it has. */
+export const probeTool = (name: ToolName, file: FileIdentity) => Cache.get(toolVersions, { ...file, name })

@@ -115,6 +115,19 @@ export const ofNode: Options.Checks<NodeOptions> = {
 
 export const ofFind: Options.Checks<EtcdBinary.FindOptions> = { path: anExecutable, cacheDirectory: aDirectory }
 
+export const ofFindUtl: Options.Checks<EtcdBinary.FindUtlOptions> = { path: anExecutable }
+
+const anEtcd: Options.Check = {
+  accepts: (value) => Options.isObject(value) && anExecutable.accepts(value.path) && SemVer.isSemVer(value.version),
+  due: "an etcd that was found: its path, and its version as a SemVer"
+}
+
+/** Fails if it is no etcd that was found. */
+export const checkFound = (who: string, value: unknown): Effect.Effect<void, EtcdProcessError.EtcdProcessError> => {
+  const wrong = Read.wrongArgument(who, "the etcd", anEtcd, value)
+  return wrong === undefined ? Effect.void : Effect.fail(wrong)
+}
+
 /** Fails with the first option that makes no sense. */
 export const check = <O extends object>(
   who: string,

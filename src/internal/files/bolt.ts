@@ -1,6 +1,8 @@
 /**
- * Which bytes of etcd's database are in use: those of the pages that its newest state leads to. All others belong to pages
- * that are free, or that never were.
+ * Where the pages of etcd's database are.
+ *
+ * Which bytes are in use: those of the pages that its newest state leads to. All others belong to pages that are free, or
+ * that never were.
  *
  * (Facts: `internal/common/page.go`, `meta.go`, `inode.go` and `bucket.go` of bbolt. All numbers are those of this machine's
  * byte order, which is little-endian wherever etcd runs but on s390x.)
@@ -21,18 +23,38 @@ const bucket = 0x01
 const pageHead = 16
 const elementBytes = 16
 
+/** What the newest state of a database says of all of it. */
+export interface Head {
+  readonly pageSize: number
+  /** The page where it begins. */
+  readonly root: number
+  /** How many pages there have ever been. A file may have room for more, but not for less. */
+  readonly pages: number
+}
+
+/** How many bytes surely have the head, whatever the size of pages. */
+export const headBytes = 128 * 1024
+
+/** Reads the first bytes of a file; nothing where it is no database. */
+export const headOf = (file: Uint8Array): Head | undefined =>
+  rootOf(new DataView(file.buffer, file.byteOffset, file.byteLength))
+
 /** Where the newest state begins; nothing where the file is no database. */
-const rootOf = (view: DataView): { readonly pageSize: number; readonly root: number } | undefined => {
+const rootOf = (view: DataView): Head | undefined => {
   const pageSize = view.byteLength < 4096 ? 0 : view.getUint32(pageHead + 8, true)
   const metas = [0, pageSize]
     .map((page) => page + pageHead)
     .filter((at) => at + 64 <= view.byteLength && view.getUint32(at, true) === magic)
-    .map((at) => ({ root: Number(view.getBigUint64(at + 16, true)), transaction: view.getBigUint64(at + 48, true) }))
+    .map((at) => ({
+      root: Number(view.getBigUint64(at + 16, true)),
+      pages: Number(view.getBigUint64(at + 40, true)),
+      transaction: view.getBigUint64(at + 48, true)
+    }))
   const newest = metas.reduce<(typeof metas)[number] | undefined>(
     (one, other) => (one !== undefined && one.transaction > other.transaction ? one : other),
     undefined
   )
-  return newest === undefined ? undefined : { pageSize, root: newest.root }
+  return newest === undefined ? undefined : { pageSize, root: newest.root, pages: newest.pages }
 }
 
 /** What is in use. A page that makes no sense, as after damage, leads nowhere. */

@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import * as Wal from "../../../src/internal/faults/wal.ts"
+import * as Wal from "../../../src/internal/files/wal.ts"
 
 const checksum = [0x10, 0xff, 0xff, 0xff, 0xff, 0x0f]
 

@@ -1,0 +1,27 @@
+/**
+ * Making sure that what was written is on the disk.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import type { PlatformError } from "effect/PlatformError"
+
+/** A file, or which names a directory has. */
+export const sync = Effect.fnUntraced(function* (path: string) {
+  const handle = yield* (yield* FileSystem.FileSystem).open(path, { flag: "r" })
+  yield* handle.sync
+}, Effect.scoped)
+
+/** A directory with all that is in it. */
+export const syncAll = (path: string): Effect.Effect<void, PlatformError, FileSystem.FileSystem | Path.Path> =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const { join } = yield* Path.Path
+    const { type } = yield* fs.stat(path)
+    if (type === "Directory") {
+      yield* Effect.forEach(yield* fs.readDirectory(path), (name) => syncAll(join(path, name)), { discard: true })
+    }
+    yield* sync(path)
+  })

@@ -1,0 +1,136 @@
+/**
+ * Making the data directory of one member from a snapshot: whole, on the disk, or not at all.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import type { PlatformError } from "effect/PlatformError"
+import type { EtcdUtl } from "../../EtcdBinary.ts"
+import { sync, syncAll } from "../files/sync.ts"
+import * as Etcdutl from "./etcdutl.ts"
+import type { Refuse } from "./operation.ts"
+
+export interface Member {
+  readonly name: string
+  readonly peerUrls: ReadonlyArray<string>
+  /** Its data directory, which is not there, or empty. */
+  readonly dataDir: string
+}
+
+export interface Restoring extends Omit<Etcdutl.Restoring, "dataDir" | "name" | "peerUrls" | "bumpRevision"> {
+  readonly utl: EtcdUtl
+  readonly refuse: Refuse
+  readonly member: Member
+  /** By how much the newest revision is raised; see `revisions.ts`. */
+  readonly bumpRevision: bigint
+  /**
+   * Goes on with a tool that cannot raise the revision: revisions that were given out are given again, to watches and locks
+   * that take it for the first time.
+   */
+  readonly revisionsMayGoBack: boolean
+}
+
+/** What a restore has for its own within the data directory, so that it is on the same disk. */
+const unfinished = ".restoring-"
+/** What is whole, and waits for that of the other members. */
+const whole = ".restored"
+
+const isOurs = (name: string): boolean => name === whole || name.startsWith(unfinished)
+
+/** What a disk has where nothing has been written yet. */
+const isEmptyDisk = (name: string): boolean => name === "lost+found"
+
+const isMissing = ({ reason }: PlatformError): boolean => reason._tag === "NotFound"
+
+const list = (directory: string) =>
+  FileSystem.FileSystem.use((fs) =>
+    Effect.catchIf(fs.readDirectory(directory), isMissing, () => Effect.succeed<Array<string>>([]))
+  )
+
+/** Refuses a directory where there is anything that is no rest of a restore. */
+export const refuseUnlessFree = Effect.fnUntraced(function* ({ dataDir, name }: Member, refuse: Refuse) {
+  const found = (yield* list(dataDir)).filter((name) => !isOurs(name) && !isEmptyDisk(name))
+  if (found.length === 0) return
+  const what = `${dataDir}, of ${name}, has ${found.slice(0, 5).join(", ")}${found.length > 5 ? " …" : ""}`
+  const help = "Move it away, or name another directory: what is there is not overwritten."
+  return yield* Effect.fail(refuse("data-in-the-way", [what], help))
+})
+
+/** Refuses a tool that lets revisions go back, unless that is wanted. */
+export const refuseUnlessBumps = (utl: EtcdUtl, revisionsMayGoBack: boolean, refuse: Refuse) =>
+  utl.bumpsRevisions || revisionsMayGoBack
+    ? Effect.void
+    : Effect.fail(
+        refuse(
+          "revisions-would-go-back",
+          [`${Etcdutl.nameOf(utl)} (${utl.path}) cannot raise the revision of what it restores`],
+          "Use an etcdutl from 3.5.10 on (for etcd 3.4 too: ETCDUTL_BINARY), or an etcdctl from 3.4.27 on; or say " +
+            "`revisionsMayGoBack`, if no lock, no watch and no mirror outlives the restore."
+        )
+      )
+
+/** Whether a member waits to be put in place. */
+export const isStaged = ({ dataDir }: Member) => Effect.map(list(dataDir), (names) => names.includes(whole))
+
+/** Removes what restores have left in the data directory. */
+export const clear = Effect.fnUntraced(function* ({ dataDir }: Member) {
+  const fs = yield* FileSystem.FileSystem
+  const { join } = yield* Path.Path
+  const rests = (yield* list(dataDir)).filter(isOurs)
+  yield* Effect.forEach(rests, (name) => fs.remove(join(dataDir, name), { recursive: true, force: true }), {
+    discard: true
+  })
+})
+
+/** Restores a member beside where its data are to be, whole and on the disk. Of what fails or is interrupted, nothing stays. */
+export const stage = Effect.fnUntraced(function* ({
+  bumpRevision,
+  member,
+  refuse,
+  revisionsMayGoBack,
+  ...of
+}: Restoring) {
+  const { dataDir, name, peerUrls } = member
+  const fs = yield* FileSystem.FileSystem
+  const { join } = yield* Path.Path
+  yield* refuseUnlessBumps(of.utl, revisionsMayGoBack, refuse)
+  yield* refuseUnlessFree(member, refuse)
+  yield* fs.makeDirectory(dataDir, { recursive: true, mode: 0o700 })
+  const directory = yield* fs.makeTempDirectoryScoped({ directory: dataDir, prefix: unfinished })
+  yield* Etcdutl.restore(of.utl, {
+    ...of,
+    name,
+    peerUrls,
+    // It has to make it itself.
+    dataDir: join(directory, "data"),
+    bumpRevision: of.utl.bumpsRevisions ? bumpRevision : undefined
+  })
+  yield* syncAll(join(directory, "data"))
+  yield* fs.rename(join(directory, "data"), join(dataDir, whole))
+  yield* sync(dataDir)
+}, Effect.scoped)
+
+/** Puts a member in place that was staged. Nothing where that was done. */
+export const place = Effect.fnUntraced(function* (member: Member) {
+  const { dataDir } = member
+  const fs = yield* FileSystem.FileSystem
+  const { dirname, join } = yield* Path.Path
+  // Where there is one, it is not empty, and the system refuses.
+  yield* fs.rename(join(dataDir, whole, "member"), join(dataDir, "member"))
+  yield* sync(dataDir)
+  yield* sync(dirname(dataDir))
+  yield* clear(member)
+})
+
+/**
+ * Makes the data directory of a member from a snapshot. All members of a cluster have to be given the same snapshot, initial
+ * cluster, token and bump, or they will not agree.
+ */
+export const restoreMember = Effect.fnUntraced(function* (of: Restoring) {
+  yield* refuseUnlessFree(of.member, of.refuse)
+  yield* clear(of.member)
+  yield* stage(of)
+  yield* place(of.member)
+})

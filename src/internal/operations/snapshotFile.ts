@@ -1,0 +1,114 @@
+/**
+ * What a file is that is said to be a snapshot.
+ *
+ * A snapshot is the pages of etcd's database, as many as there have ever been, and the SHA-256 of them
+ * (`maintenanceServer.Snapshot` in etcd's `server/etcdserver/api/v3rpc/maintenance.go`). Whether there is one is told by the
+ * size: pages are multiples of 512 bytes (`hasChecksum` in `etcdutl/snapshot/v3_snapshot.go`). A database that was copied from
+ * the directory of a member has none.
+ *
+ * @internal
+ */
+import * as ByteSize from "effect/ByteSize"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Stream from "effect/Stream"
+import type { EtcdUtl } from "../../EtcdBinary.ts"
+import * as Bolt from "../files/bolt.ts"
+import * as Etcdutl from "./etcdutl.ts"
+import type { Refuse } from "./operation.ts"
+
+const digestBytes = 32
+
+export interface Verified extends Etcdutl.Status {
+  readonly path: string
+  readonly bytes: number
+  /** The checksum that it ends with, in hexadecimal; undefined for a database that was copied. */
+  readonly sha256: string | undefined
+}
+
+export interface Verifying {
+  readonly utl: EtcdUtl
+  readonly refuse: Refuse
+  /** Takes a database that was copied, too, which has no checksum. Default: false. */
+  readonly skipHashCheck?: boolean | undefined
+}
+
+const again = "Take another snapshot, or the one before."
+
+const readBytes = Effect.fnUntraced(function* (path: string, from: number, length: number) {
+  const handle = yield* (yield* FileSystem.FileSystem).open(path, { flag: "r" })
+  yield* handle.seek(BigInt(from), "start")
+  const buffer = new Uint8Array(length)
+  let read = 0
+  while (read < length) {
+    const count = yield* handle.read(buffer.subarray(read))
+    if (count === 0) break
+    read += count
+  }
+  return buffer.subarray(0, read)
+}, Effect.scoped)
+
+/** The SHA-256 of the beginning of a file. */
+const digestOf = Effect.fnUntraced(function* (path: string, bytes: number) {
+  const hash = globalThis.process.getBuiltinModule("node:crypto").createHash("sha256")
+  const fs = yield* FileSystem.FileSystem
+  yield* Stream.runForEach(fs.stream(path, { bytesToRead: bytes, chunkSize: 1024 * 1024 }), (chunk) =>
+    Effect.sync(() => void hash.update(chunk))
+  )
+  return hash.digest("hex")
+})
+
+/** What a snapshot is; or a refusal that says what is wrong with the file. Nothing is changed. */
+export const verify = Effect.fnUntraced(function* (path: string, { refuse, skipHashCheck = false, utl }: Verifying) {
+  const fs = yield* FileSystem.FileSystem
+  const info = yield* Effect.mapError(fs.stat(path), (error) =>
+    error.reason._tag === "NotFound"
+      ? refuse("no-snapshot", [`there is no ${path}`], "Name a file that is there.")
+      : error
+  )
+  if (info.type !== "File") {
+    return yield* Effect.fail(refuse("foreign-snapshot", [`${path} is a ${info.type}`], "Name a file."))
+  }
+  const bytes = Number(ByteSize.toBigInt(info.size))
+  const size = `${path} has ${bytes} bytes`
+  if (bytes === 0) {
+    return yield* Effect.fail(refuse("truncated-snapshot", [`${path} is empty`], again))
+  }
+  const head = Bolt.headOf(yield* readBytes(path, 0, Math.min(bytes, Bolt.headBytes)))
+  if (head === undefined) {
+    return yield* Effect.fail(
+      refuse("foreign-snapshot", [`${size}, and does not begin as a database of etcd does`], "Name a snapshot of etcd.")
+    )
+  }
+  const database = head.pages * head.pageSize
+  const hasDigest = bytes % 512 === digestBytes
+  if (bytes < database) {
+    const due = `its database has ${head.pages} pages of ${head.pageSize} bytes, and a checksum after them`
+    return yield* Effect.fail(refuse("truncated-snapshot", [`${size}; ${due}`], again))
+  }
+  if (!hasDigest && !skipHashCheck) {
+    return yield* Effect.fail(
+      refuse(
+        "foreign-snapshot",
+        [`${size}, and no checksum at its end: it is no snapshot, but a database that was copied, or has lost its end`],
+        "Name a snapshot. If it was copied from the directory of a member that did not run, it can be taken by " +
+          "`skipHashCheck`; nothing tells then whether it is as it was."
+      )
+    )
+  }
+  const sha256 = hasDigest
+    ? Buffer.from(yield* readBytes(path, bytes - digestBytes, digestBytes)).toString("hex")
+    : undefined
+  if (sha256 !== undefined && !skipHashCheck) {
+    const actual = yield* digestOf(path, bytes - digestBytes)
+    if (actual !== sha256) {
+      const evidence = `the SHA-256 of ${path} is ${actual}, and it ends with ${sha256}`
+      return yield* Effect.fail(refuse("damaged-snapshot", [evidence], again))
+    }
+  }
+  const status = yield* Effect.catchReason(Etcdutl.status(utl, path), "EtcdProcessError", "ExitedEarly", (reason) =>
+    Effect.fail(refuse("damaged-snapshot", [reason.message], again))
+  )
+  const verified: Verified = { path, bytes, sha256, ...status }
+  return verified
+})
