@@ -10,6 +10,7 @@
  */
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer, Option, References, type Scope } from "effect"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import { EtcdClient, type EtcdId, EtcdKv, EtcdMaintenance } from "effect-etcd"
 import { EtcdFaults } from "effect-etcd/testing"
 import { Etcd3 } from "etcd3"
@@ -231,7 +232,9 @@ const roundOfLeader = (stage: Stage, befall: EtcdFaults.Faults["kill"]) =>
     const { awaitHealthy, cluster } = stage.faults
     yield* awaitHealthy
     const leader = yield* cluster.awaitLeader
-    const others = cluster.members.filter((member) => member !== leader).flatMap((member) => member.endpoints)
+    const others = SubscriptionRef.getUnsafe(cluster.members)
+      .filter((member) => member !== leader)
+      .flatMap((member) => member.endpoints)
     const [waits, election] = yield* waitsFor(stage, 1, befall(leader), untilLed(others, leader.id))
     const outcome: Outcome = { waits, election }
     return outcome
@@ -247,7 +250,7 @@ const rowOfCut = 20
 const roundOfClients = (stage: Stage) =>
   Effect.gen(function* () {
     const { awaitHealthy, cluster, partition } = stage.faults
-    const all = yield* Effect.forEach(cluster.members, (member) =>
+    const all = yield* Effect.forEach(SubscriptionRef.getUnsafe(cluster.members), (member) =>
       Effect.andThen(
         awaitHealthy,
         waitsFor(stage, rowOfCut, partition([stage.parties, [member]]), () => Effect.void)

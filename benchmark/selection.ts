@@ -4,6 +4,7 @@
  */
 import { NodeServices } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import { EtcdCluster, EtcdKv, EtcdLayer } from "effect-etcd"
 import { oursAt, verify } from "./clients.ts"
 import { fill, measureAll, printRows, warmUp } from "./kv.ts"
@@ -32,11 +33,14 @@ export const selection = (quick: boolean) =>
   Effect.gen(function* () {
     const cluster = yield* makeCluster
     const leader = yield* cluster.awaitLeader
-    const followers = cluster.members.filter((member) => member !== leader).flatMap((member) => member.endpoints)
+    const all = SubscriptionRef.getUnsafe(cluster.members).flatMap((member) => member.endpoints)
+    const followers = SubscriptionRef.getUnsafe(cluster.members)
+      .filter((member) => member !== leader)
+      .flatMap((member) => member.endpoints)
     const clients = [
-      yield* oursAt("leader", cluster.endpoints, { selection: "leader" }),
+      yield* oursAt("leader", all, { selection: "leader" }),
       yield* oursAt("sticky, on a follower", followers, { selection: "sticky" }),
-      yield* oursAt("spread", cluster.endpoints, { selection: "spread" })
+      yield* oursAt("spread", all, { selection: "spread" })
     ]
     const rows: Array<Row> = []
     yield* Effect.gen(function* () {

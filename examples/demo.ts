@@ -18,7 +18,17 @@ import {
   Stream,
   SubscriptionRef
 } from "effect"
-import { EtcdCluster, EtcdConfig, EtcdKv, EtcdLayer, type EtcdProcess, EtcdWatch, KeyRange, Role } from "effect-etcd"
+import {
+  type EtcdClient,
+  EtcdCluster,
+  EtcdConfig,
+  EtcdKv,
+  EtcdLayer,
+  type EtcdProcess,
+  EtcdWatch,
+  KeyRange,
+  Role
+} from "effect-etcd"
 import { makeView, type View } from "./demo/view.ts"
 
 class DemoFailed extends Error {}
@@ -57,7 +67,7 @@ host-whitelist = "127.0.0.1"
   })
 })
 
-const client = (endpoints: ReadonlyArray<string>) => EtcdLayer.connect({ endpoints })
+const client = (endpoints: EtcdClient.Endpoints) => EtcdLayer.connect({ endpoints })
 
 const demo = Effect.gen(function* () {
   const view = yield* makeView(names)
@@ -66,12 +76,12 @@ const demo = Effect.gen(function* () {
   const configs = yield* Effect.forEach(files, (file) => EtcdConfig.fromToml(file))
   const [first, ...rest] = configs
   const cluster = yield* EtcdCluster.fromConfigs([first!, ...rest], { log: false })
-  const version = cluster.members[0].version
+  const version = SubscriptionRef.getUnsafe(cluster.members)[0].version
   yield* view.say(`all serve, etcd ${version.major}.${version.minor}.${version.patch}`)
 
   // Each role change is printed as it happens; whoever leads first writes `hello` from its callback.
   const greeted = yield* Deferred.make<EtcdProcess.Node>()
-  for (const node of cluster.members) {
+  for (const node of SubscriptionRef.getUnsafe(cluster.members)) {
     yield* SubscriptionRef.changes(node.role).pipe(
       Stream.runForEach((state) => view.state(node.name, state)),
       Effect.forkScoped
@@ -87,7 +97,7 @@ const demo = Effect.gen(function* () {
   const leader = yield* Deferred.await(greeted)
   yield* view.say(`${leader.name} wrote hello from its leader callback`)
 
-  const follower = cluster.members.find((node) => node !== leader)!
+  const follower = SubscriptionRef.getUnsafe(cluster.members).find((node) => node !== leader)!
   const hello = yield* EtcdKv.getString("hello").pipe(Effect.provide(client(follower.endpoints)))
   yield* view.say(`${follower.name}, a follower, reads hello = ${Option.getOrElse(hello, () => "nothing")}`)
 

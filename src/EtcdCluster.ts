@@ -16,11 +16,19 @@ import type * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdConfig from "./EtcdConfig.ts"
+import type * as EtcdError from "./EtcdError.ts"
+import type { ClusterRefused, OperationFailed } from "./EtcdOperationError.ts"
+import type * as EtcdOperations from "./EtcdOperations.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
-import * as Members from "./internal/cluster/fleet.ts"
+import * as Configured from "./internal/cluster/configured.ts"
+import * as Fleet from "./internal/cluster/fleet.ts"
 import * as ClusterOptions from "./internal/cluster/options.ts"
+import { fromFleet } from "./internal/cluster/value.ts"
 import { allOrNothing } from "./internal/process/allOrNothing.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
 
@@ -31,13 +39,80 @@ import * as ProcessOptions from "./internal/process/options.ts"
  * @since 0.1.0
  */
 export interface Cluster {
-  readonly members: Array.NonEmptyReadonlyArray<EtcdProcess.Node>
-  /** The client endpoints of all members. */
-  readonly endpoints: Array.NonEmptyReadonlyArray<string>
+  /** The members that run here, learners too. They change when the cluster grows, shrinks or is upgraded. */
+  readonly members: SubscriptionRef.SubscriptionRef<Array.NonEmptyReadonlyArray<EtcdProcess.Node>>
   /** The member that leads, as far as the members' logs have told. */
-  readonly leader: Effect.Effect<Option.Option<EtcdProcess.Node>>
+  readonly leader: SubscriptionRef.SubscriptionRef<Option.Option<EtcdProcess.Node>>
   /** Waits until a member leads. */
   readonly awaitLeader: Effect.Effect<EtcdProcess.Node>
+  /** The client endpoints of all members that have a vote, now and whenever that changes. */
+  readonly endpoints: Stream.Stream<ReadonlyArray<string>>
+  /** A client of the cluster, whose endpoints follow the membership. */
+  readonly client: Layer.Layer<EtcdClient.EtcdClient, EtcdError.EtcdError>
+  /**
+   * Makes the cluster larger by one member, or by as many as it takes (`to`): each is added as a learner, started, and given
+   * its vote when it has caught up. One that does not start is removed again. Refused where a member does not answer
+   * (`unhealthy-member`), there is a learner that somebody else has added (`learner`), or too many are wanted (`size`).
+   */
+  readonly grow: (options?: GrowOptions | undefined) => Operation
+  /**
+   * Makes the cluster smaller by a member: the one that is named, or the last one that does not lead. The leadership is
+   * handed on, the member removed, its process ends, and its data are deleted. Refused where those that are left would not
+   * have a quorum of members that answer (`quorum-at-risk`), as where it is the last one.
+   */
+  readonly shrink: (
+    member?: EtcdOperations.MemberRef | undefined,
+    options?: EtcdOperations.Options | undefined
+  ) => Operation
+  /**
+   * Puts a new member, with a new name and empty data, in the place of one: of one that is dead after it was removed, of one
+   * that is alive before.
+   */
+  readonly replace: (member: EtcdOperations.MemberRef, options?: ReplaceOptions | undefined) => Operation
+  /**
+   * Starts all members again, one after the other: the next one only when the last has caught up and all name one leader.
+   * The leadership is handed on once, before its member is started again, which is the last. A member that is down is started
+   * first. It stops at the first that does not come back.
+   */
+  readonly restart: (options?: EtcdOperations.Options | undefined) => Operation
+}
+
+/**
+ * What an operation comes to.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Operation<A = EtcdOperations.Report> = Effect.Effect<
+  A,
+  ClusterRefused | OperationFailed | EtcdError.EtcdError
+>
+
+/**
+ * How a cluster grows.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface GrowOptions extends EtcdOperations.Options {
+  /** How many members with a vote there are to be, up to 99. Default: one more. */
+  readonly to?: number | undefined
+  /**
+   * What the new member has for itself, over what all share. Where the cluster was started from a configuration for each
+   * member (`fromConfigs`) it is needed, with a name and URLs.
+   */
+  readonly config?: EtcdConfig.Input | undefined
+}
+
+/**
+ * How a member is replaced.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ReplaceOptions extends EtcdOperations.Options {
+  /** As that of {@link GrowOptions}. */
+  readonly config?: EtcdConfig.Input | undefined
 }
 
 /**
@@ -55,13 +130,16 @@ export class EtcdCluster extends Context.Service<EtcdCluster, Cluster>()("effect
  * @since 0.1.0
  */
 export interface Options extends Omit<EtcdProcess.Options, "runDirectory" | "runDirectoryIsTemporary"> {
-  /** How many members, from 1 up to 99. Default: 3. */
+  /**
+   * How many members a new cluster has, from 1 up to 99. One whose data are there has the members that it has; refused is
+   * another size than it has or was made with. Default: 3.
+   */
   readonly size?: number | undefined
   /**
    * Where the members keep their data, each in a directory below it (`node0.etcd`, `node1.etcd` …): a cluster that is
-   * started with it again, by whatever process, has its data. It is made with mode 0700 if it is not there. Refused is
-   * the directory of a cluster of another size, or one that has lost the directory of a member. Default: a temporary
-   * directory, which goes with the cluster.
+   * started with it again, by whatever process, has its data. It is made with mode 0700 if it is not there. Who the members
+   * are is in its `cluster.json`. Refused is a directory that has lost that of a member. Default: a temporary directory,
+   * which goes with the cluster.
    */
   readonly dataDir?: string | undefined
   /** Configuration that all members share: everything but `name`, `dataDir` and `walDir`. */
@@ -84,7 +162,7 @@ export const fromConfigs = (
   Effect.gen(function* () {
     yield* ProcessOptions.check("EtcdCluster.fromConfigs", ProcessOptions.ofNode, options)
     const given = yield* ClusterOptions.decodeAll("EtcdCluster.fromConfigs", configs, options.runDirectory)
-    return yield* Members.startAll((index) => EtcdProcess.make(given[index], options), given.length)
+    return fromFleet(yield* Configured.make(given, options), options)
   }).pipe(allOrNothing)
 
 /**
@@ -110,7 +188,7 @@ export const fromConfigs = (
 export const make = (
   options: Options = {}
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
-  Members.onSockets(EtcdProcess.make, options, {})
+  Effect.map(Fleet.onSockets(EtcdProcess.make, options, {}), (fleet) => fromFleet(fleet, options))
 
 /**
  * A cluster for tests: short election times, and no sync to disk where etcd's version can leave that out.
@@ -121,7 +199,7 @@ export const make = (
 export const ephemeral = (
   options: Options = {}
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
-  Members.onSockets(EtcdProcess.ephemeral, options, Members.ephemeral)
+  Effect.map(Fleet.onSockets(EtcdProcess.ephemeral, options, Fleet.ephemeral), (fleet) => fromFleet(fleet, options))
 
 /**
  * Starts a cluster with the layer, and stops it with the layer.

@@ -19,6 +19,9 @@ import type { EtcdProcessError } from "./EtcdProcessError.ts"
  * - `no-such-member`: there is no member of that name or id.
  * - `learner`: it is about a voter, and this is a learner.
  * - `unsupported-version`: the cluster, or one of its members, has a version that cannot do that.
+ * - `size`: there would be more members, or fewer, than there can be or than the operation is for.
+ * - `binary`: the executable is none that can be used for that.
+ * - `config`: the configuration makes no sense with that version.
  * - `alarm`: an alarm is armed that has to be dealt with first.
  * - `no-snapshot`: there is no such file.
  * - `truncated-snapshot`: the snapshot is shorter than what it begins with says.
@@ -37,6 +40,9 @@ export type Finding =
   | "no-such-member"
   | "learner"
   | "unsupported-version"
+  | "size"
+  | "binary"
+  | "config"
   | "alarm"
   | "no-snapshot"
   | "truncated-snapshot"

@@ -19,6 +19,7 @@ import * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdError from "./EtcdError.ts"
 import type { MemberId } from "./EtcdId.ts"
 import type { ClusterRefused, OperationFailed } from "./EtcdOperationError.ts"
+import { aMember, ofOperation } from "./internal/operations/options.ts"
 import * as Checks from "./internal/options.ts"
 
 /**
@@ -90,16 +91,9 @@ export type MemberRef = string | MemberId
 
 type Done<A = Report> = Effect.Effect<A, ClusterRefused | OperationFailed | EtcdError.EtcdError, EtcdClient.EtcdClient>
 
-const ofOperation: Checks.Checks<Options> = { dryRun: Checks.flag, onProgress: Checks.callback }
-
 const wrongOptions = (who: string, options: Options | undefined) => {
   const problem = Checks.problemOf(who, ofOperation, options)
   return problem === undefined ? undefined : Effect.fail(Checks.invalid(problem))
-}
-
-const aMember: Checks.Check = {
-  accepts: (value) => Checks.text("").accepts(value) || Checks.id("").accepts(value),
-  due: "the name of a member, as text, or its id"
 }
 
 /**

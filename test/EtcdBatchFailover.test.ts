@@ -11,6 +11,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import type * as EtcdError from "../src/EtcdError.ts"
@@ -26,7 +27,7 @@ import { recorder } from "./support/spans.ts"
 const enough = 200
 
 const nodeOf = (cluster: EtcdCluster.Cluster, memberId: bigint) =>
-  Effect.orDie(Effect.fromNullishOr(cluster.members.find(({ id }) => id === memberId)))
+  Effect.orDie(Effect.fromNullishOr(SubscriptionRef.getUnsafe(cluster.members).find(({ id }) => id === memberId)))
 
 /** The member that the writes go to. */
 const inUse = (cluster: EtcdCluster.Cluster, load: Load.Load) =>
@@ -90,7 +91,7 @@ const moveLeader = (cluster: EtcdCluster.Cluster) =>
   Effect.gen(function* () {
     const maintenance = EtcdMaintenance.fromClient(yield* EtcdClient.make({ endpoints: cluster.endpoints }))
     const leader = yield* cluster.awaitLeader
-    const other = cluster.members.find((node) => node !== leader)!
+    const other = SubscriptionRef.getUnsafe(cluster.members).find((node) => node !== leader)!
     yield* maintenance.moveLeader(other.id, { deadline: "1 second" })
     yield* awaitOtherLeader(cluster, leader)
   }).pipe(Effect.scoped, Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 50 }))
@@ -199,7 +200,9 @@ describe("EtcdBatch, in a cluster whose members fail", () => {
         const cluster = yield* EtcdCluster.EtcdCluster
         // Followers, so that nobody has to be elected when one of them stands still.
         const leader = yield* cluster.awaitLeader
-        const endpoints = cluster.members.filter((node) => node !== leader).flatMap((node) => node.endpoints)
+        const endpoints = SubscriptionRef.getUnsafe(cluster.members)
+          .filter((node) => node !== leader)
+          .flatMap((node) => node.endpoints)
         const client = yield* EtcdClient.make({
           endpoints,
           batching: true,
@@ -249,7 +252,9 @@ describe("EtcdBatch, in a cluster whose members fail", () => {
       Effect.gen(function* () {
         const cluster = yield* EtcdCluster.EtcdCluster
         const leader = yield* cluster.awaitLeader
-        const endpoints = cluster.members.filter((node) => node !== leader).flatMap((node) => node.endpoints)
+        const endpoints = SubscriptionRef.getUnsafe(cluster.members)
+          .filter((node) => node !== leader)
+          .flatMap((node) => node.endpoints)
         const client = yield* EtcdClient.make({
           endpoints,
           batching: { maxInFlight: 1 },

@@ -22,15 +22,15 @@ describe("EtcdCluster", () => {
       const directory = yield* Effect.scoped(
         Effect.gen(function* () {
           const cluster = yield* EtcdCluster.ephemeral({ log: false })
-          assert.strictEqual(new Set(cluster.members.map((node) => node.id)).size, 3)
-          assert.strictEqual(new Set(cluster.members.map((node) => node.clusterId)).size, 1)
+          assert.strictEqual(new Set(SubscriptionRef.getUnsafe(cluster.members).map((node) => node.id)).size, 3)
+          assert.strictEqual(new Set(SubscriptionRef.getUnsafe(cluster.members).map((node) => node.clusterId)).size, 1)
           const first = yield* cluster.awaitLeader
           yield* Effect.provide(EtcdKv.put("a", "1"), EtcdLayer.connect({ endpoints: first.endpoints }))
           yield* first.signal("SIGKILL")
           yield* first.exit
           const second = yield* cluster.awaitLeader
           assert.notStrictEqual(second.id, first.id)
-          const others = cluster.members.filter((node) => node !== first)
+          const others = SubscriptionRef.getUnsafe(cluster.members).filter((node) => node !== first)
           for (const node of others) {
             const read = Effect.provide(EtcdKv.getString("a"), EtcdLayer.connect({ endpoints: node.endpoints }))
             assert.deepStrictEqual(yield* read, Option.some("1"))
@@ -78,7 +78,9 @@ describe("EtcdCluster", () => {
       host.kill("SIGKILL")
       const again = (options: EtcdCluster.Options = {}) => EtcdCluster.ephemeral({ ...options, dataDir, log: false })
       yield* Effect.gen(function* () {
-        const { endpoints, members } = yield* again()
+        const cluster = yield* again()
+        const { endpoints } = cluster
+        const members = SubscriptionRef.getUnsafe(cluster.members)
         assert.deepStrictEqual(
           yield* Effect.provide(EtcdKv.getString("a"), EtcdLayer.connect({ endpoints })),
           Option.some("1")
@@ -92,12 +94,12 @@ describe("EtcdCluster", () => {
         Effect.map(Effect.flip(Effect.scoped(again(options))), ({ reason }) => `${reason._tag}: ${reason.message}`)
       assert.include(
         yield* refusal({ size: 1 }),
-        `InvalidConfig: EtcdCluster: the cluster in ${dataDir} has node1.etcd, node2.etcd as well`
+        `InvalidConfig: EtcdCluster: the cluster in ${dataDir} has 3 members (node0, node1, node2), and the size is 1`
       )
-      assert.include(yield* refusal({ size: 4 }), "does not have node3.etcd, and the size is 4")
+      assert.include(yield* refusal({ size: 4 }), "and the size is 4")
       rmSync(join(dataDir, "node1.etcd"), { recursive: true })
       assert.include(yield* refusal({}), "does not have node1.etcd")
-      assert.deepStrictEqual(readdirSync(dataDir), ["node0.etcd", "node2.etcd"])
+      assert.deepStrictEqual(readdirSync(dataDir), ["cluster.json", "node0.etcd", "node2.etcd"])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
@@ -107,7 +109,9 @@ describe("EtcdCluster", () => {
         yield* variable(name, "http://127.0.0.1:9")
       }
       for (const name of ["NO_PROXY", "no_proxy"]) yield* variable(name, "")
-      const { endpoints, members } = yield* EtcdCluster.ephemeral({ log: false })
+      const cluster = yield* EtcdCluster.ephemeral({ log: false })
+      const { endpoints } = cluster
+      const members = SubscriptionRef.getUnsafe(cluster.members)
       yield* Effect.provide(EtcdKv.put("a", "1"), EtcdLayer.connect({ endpoints }))
       for (const node of members) {
         // It asks the others whether it may answer.
@@ -121,7 +125,8 @@ describe("EtcdCluster", () => {
     Effect.gen(function* () {
       const dataDir = yield* temporaryDirectory
       for (const name of ["node0.etcd", "node1.etcd"]) mkdirSync(join(dataDir, name))
-      const { members } = yield* EtcdCluster.ephemeral({ size: 2, dataDir, log: false })
+      const cluster = yield* EtcdCluster.ephemeral({ size: 2, dataDir, log: false })
+      const members = SubscriptionRef.getUnsafe(cluster.members)
       assert.lengthOf(members, 2)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
@@ -130,7 +135,7 @@ describe("EtcdCluster", () => {
     Effect.gen(function* () {
       const scope = yield* Scope.make()
       const cluster = yield* EtcdCluster.ephemeral({ log: false, gracePeriod: "200 millis" }).pipe(Scope.provide(scope))
-      yield* freeze(cluster.members[0])
+      yield* freeze(SubscriptionRef.getUnsafe(cluster.members)[0])
       yield* soon(Scope.close(scope, Exit.void))
     }).pipe(Effect.provide(NodeServices.layer))
   )
@@ -189,7 +194,7 @@ describe("EtcdCluster", () => {
     Effect.gen(function* () {
       yield* EtcdKv.put("a", "1")
       const cluster = yield* EtcdCluster.EtcdCluster
-      assert.strictEqual(cluster.members.length, 3)
+      assert.strictEqual(SubscriptionRef.getUnsafe(cluster.members).length, 3)
     }).pipe(
       Effect.provide(
         EtcdLayer.cluster({ log: false, config: { heartbeatInterval: "50 millis", electionTimeout: "500 millis" } })

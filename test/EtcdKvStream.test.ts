@@ -5,6 +5,7 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Ref from "effect/Ref"
 import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import fc from "fast-check"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
@@ -329,7 +330,7 @@ describe("EtcdKv.stream", () => {
         // Each member in turn, so that the one that is being read from is among them.
         const restart = (index: number) =>
           Effect.gen(function* () {
-            const node = cluster.members[index]!
+            const node = SubscriptionRef.getUnsafe(cluster.members)[index]!
             yield* node.signal("SIGKILL")
             yield* node.exit
             yield* startAgain(node)

@@ -11,6 +11,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdAuth from "../src/EtcdAuth.ts"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
@@ -331,11 +332,11 @@ describe("EtcdLease", () => {
           const client = yield* EtcdClient.make({ endpoints: members.flatMap((node) => node.endpoints) })
           return { client, leases: yield* EtcdLease.fromClient(client) }
         })
-      const { client, leases } = yield* leasesOf(cluster.members)
+      const { client, leases } = yield* leasesOf(SubscriptionRef.getUnsafe(cluster.members))
       const lease = yield* leases.make("3 seconds")
       const passALifetimeWithout = (down: EtcdProcess.Node) =>
         Effect.gen(function* () {
-          const { leases } = yield* leasesOf(cluster.members.filter((node) => node !== down))
+          const { leases } = yield* leasesOf(SubscriptionRef.getUnsafe(cluster.members).filter((node) => node !== down))
           yield* aLifetime(leases, lease.ttl)
           assert.isFalse(yield* isLost(lease))
           assert.isTrue(yield* isThere(leases, lease.id))
@@ -348,7 +349,7 @@ describe("EtcdLease", () => {
       yield* leader.start
 
       const { memberId } = (yield* EtcdMaintenance.fromClient(client).status()).header
-      const asked = cluster.members.find((node) => node.id === memberId)!
+      const asked = SubscriptionRef.getUnsafe(cluster.members).find((node) => node.id === memberId)!
       yield* freeze(asked)
       yield* passALifetimeWithout(asked)
       yield* asked.signal("SIGCONT")

@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import * as EtcdError from "../src/EtcdError.ts"
@@ -206,7 +207,7 @@ describe("EtcdMaintenance", () => {
     Effect.gen(function* () {
       const cluster = yield* EtcdCluster.ephemeral({ log: false })
       const leader = yield* cluster.awaitLeader
-      const [other, third] = cluster.members.filter((node) => node !== leader)
+      const [other, third] = SubscriptionRef.getUnsafe(cluster.members).filter((node) => node !== leader)
       const maintenance = EtcdMaintenance.fromClient(yield* EtcdClient.make({ endpoints: cluster.endpoints }))
       assert.strictEqual(
         yield* reason(maintenance.moveLeader(other!.id, { endpoint: third!.endpoints[0] })),
@@ -216,7 +217,7 @@ describe("EtcdMaintenance", () => {
       yield* maintenance.moveLeader(other!.id)
       const { leader: now } = yield* maintenance.status({ endpoint: other!.endpoints[0] })
       assert.deepStrictEqual(now, Option.some(other!.id))
-      yield* Effect.forEach(cluster.members, (node) =>
+      yield* Effect.forEach(SubscriptionRef.getUnsafe(cluster.members), (node) =>
         Effect.map(maintenance.status({ endpoint: node.endpoints[0] }), ({ header }) =>
           assert.strictEqual(header.memberId, node.id)
         )

@@ -125,7 +125,7 @@ describe("a start that is pending", () => {
 
   it.live("ends with stop, for all who wait; and for one who waits no more only where he waits alone", () =>
     Effect.gen(function* () {
-      const { members } = yield* EtcdCluster.ephemeral(quiet)
+      const members = SubscriptionRef.getUnsafe((yield* EtcdCluster.ephemeral(quiet)).members)
       yield* Effect.forEach(members, (node) => node.stop, { concurrency: "unbounded", discard: true })
       // Without a majority it does not serve.
       const [node] = members

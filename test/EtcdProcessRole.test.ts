@@ -46,11 +46,12 @@ describe("the role of an etcd", { concurrent: true }, () => {
           () => Effect.never,
           () => SubscriptionRef.update(works, (names) => names.filter((name) => name !== node.name))
         )
-      for (const node of cluster.members) yield* Effect.forkScoped(Role.whileLeader(node, work(node)))
+      for (const node of SubscriptionRef.getUnsafe(cluster.members))
+        yield* Effect.forkScoped(Role.whileLeader(node, work(node)))
       const does = (holds: (names: ReadonlyArray<string>) => boolean) =>
         Effect.map(Stream.runHead(Stream.filter(SubscriptionRef.changes(works), holds)), Option.getOrThrow)
       const [name] = yield* does((names) => names.length === 1)
-      const first = cluster.members.find((node) => node.name === name)!
+      const first = SubscriptionRef.getUnsafe(cluster.members).find((node) => node.name === name)!
       const { term } = yield* SubscriptionRef.get(first.role)
       const shown = yield* rolesOf(first)
       yield* freeze(first)
@@ -93,7 +94,7 @@ describe("the role of an etcd", { concurrent: true }, () => {
         config: { heartbeatInterval: "50 millis", electionTimeout: "500 millis", logLevel: "error" }
       })
       const led: Array<bigint> = []
-      for (const node of cluster.members) {
+      for (const node of SubscriptionRef.getUnsafe(cluster.members)) {
         yield* Effect.forkScoped(
           Stream.runForEach(Role.changes(node), ({ role, term }) =>
             Effect.sync(() => void (role === "leader" && led.push(term)))
@@ -103,7 +104,7 @@ describe("the role of an etcd", { concurrent: true }, () => {
       const at = (member: EtcdProcess.Node) => EtcdLayer.connect({ endpoints: member.endpoints })
       let leader = yield* cluster.awaitLeader
       for (let move = 1; move <= 4; move++) {
-        const target = cluster.members.find((member) => member !== leader)!
+        const target = SubscriptionRef.getUnsafe(cluster.members).find((member) => member !== leader)!
         yield* awaitState(target, ({ leader: known }) => Option.contains(known, leader.id))
         yield* Effect.provide(EtcdMaintenance.moveLeader(target.id), at(leader))
         yield* awaitState(target, ({ role }) => role === "leader")

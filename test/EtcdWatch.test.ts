@@ -10,6 +10,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import type * as EtcdError from "../src/EtcdError.ts"
@@ -501,8 +502,8 @@ describe("EtcdWatch and its server", () => {
       const client = yield* EtcdClient.make({ endpoints: cluster.endpoints })
       const watch = yield* EtcdWatch.fromClient(client)
       const leader = yield* cluster.awaitLeader
-      const alone = cluster.members.find((node) => node !== leader)!
-      const others = cluster.members.filter((node) => node !== alone)
+      const alone = SubscriptionRef.getUnsafe(cluster.members).find((node) => node !== leader)!
+      const others = SubscriptionRef.getUnsafe(cluster.members).filter((node) => node !== alone)
       const endpoint = alone.endpoints[0]
       const leaves = yield* Effect.forkScoped(
         Effect.flip(watch.next("a", { endpoint, retry: Schedule.recurs(0), requireLeader: true }))
@@ -511,7 +512,7 @@ describe("EtcdWatch and its server", () => {
       const moves = yield* Effect.forkScoped(watch.next("a", { startRevision: 2n }))
       yield* eventually(
         Effect.map(
-          Effect.forEach(cluster.members, (node) => Metrics.watchers(node)),
+          Effect.forEach(SubscriptionRef.getUnsafe(cluster.members), (node) => Metrics.watchers(node)),
           (counts) => counts.reduce((sum, count) => sum + count)
         ),
         3
@@ -532,7 +533,7 @@ describe("EtcdWatch and its server", () => {
   it.live("a watch leaves an endpoint that the list has no more, and misses nothing", () =>
     Effect.gen(function* () {
       const cluster = yield* EtcdCluster.ephemeral({ log: false })
-      const [first, second] = cluster.members
+      const [first, second] = SubscriptionRef.getUnsafe(cluster.members)
       const lists = yield* Queue.unbounded<ReadonlyArray<string>>()
       yield* Queue.offer(lists, first!.endpoints)
       const client = yield* EtcdClient.make({ endpoints: Stream.fromQueue(lists) })
@@ -587,7 +588,7 @@ describe("EtcdWatch and its server", () => {
     Effect.gen(function* () {
       const cluster = yield* EtcdCluster.ephemeral({ log: false })
       const stranger = yield* EtcdProcess.ephemeral({}, { log: false })
-      const [alone, ...others] = cluster.members
+      const [alone, ...others] = SubscriptionRef.getUnsafe(cluster.members)
       const client = yield* EtcdClient.make({ endpoints: alone!.endpoints })
       const both = yield* EtcdClient.make({ endpoints: [...alone!.endpoints, ...stranger.endpoints] })
       // The first cluster that answers is the client's.

@@ -14,6 +14,7 @@ import * as Random from "effect/Random"
 import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import type * as EtcdError from "../src/EtcdError.ts"
@@ -130,7 +131,9 @@ const trouble = (cluster: EtcdCluster.Cluster) => {
   let n = 0
   return Effect.gen(function* () {
     // Whom the watches are most likely on, and the leader, get their turn by chance.
-    const node = cluster.members[yield* Random.nextIntBetween(0, cluster.members.length)]!
+    const node = SubscriptionRef.getUnsafe(cluster.members)[
+      yield* Random.nextIntBetween(0, SubscriptionRef.getUnsafe(cluster.members).length)
+    ]!
     yield* Effect.ignore(faults[n++ % faults.length]!(node))
     yield* Effect.sleep("300 millis")
   }).pipe(Effect.forever)
@@ -313,7 +316,7 @@ describe("watches under fire", () => {
         yield* Fiber.interruptAll([...writers, asking])
         isBusy = false
         yield* Fiber.interrupt(troubling)
-        for (const node of cluster.members) {
+        for (const node of SubscriptionRef.getUnsafe(cluster.members)) {
           yield* node.signal("SIGCONT")
           yield* Effect.ignore(node.start)
         }

@@ -17,6 +17,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import * as EtcdConfig from "../src/EtcdConfig.ts"
@@ -429,7 +430,7 @@ describe("a member that lags", () => {
       Effect.gen(function* () {
         const cluster = yield* EtcdCluster.ephemeral({ log: false })
         const leader = yield* cluster.awaitLeader
-        const [lagging, other] = cluster.members.filter((node) => node !== leader)
+        const [lagging, other] = SubscriptionRef.getUnsafe(cluster.members).filter((node) => node !== leader)
         const client = yield* EtcdClient.make({
           endpoints: [...leader.endpoints, ...lagging!.endpoints],
           keepAliveInterval: "200 millis",

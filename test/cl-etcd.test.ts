@@ -92,13 +92,13 @@ describe("cl-etcd", () => {
       const [first, ...rest] = yield* Effect.forEach(yield* files, (file) => EtcdConfig.fromToml(file))
       const cluster = yield* EtcdCluster.fromConfigs([first!, ...rest], quiet)
       const followers = yield* Ref.make(0)
-      for (const node of cluster.members) {
+      for (const node of SubscriptionRef.getUnsafe(cluster.members)) {
         yield* Role.onTransition(node, { onFollower: () => Ref.update(followers, (count) => count + 1) })
         assert.isAbove(node.config.warnings.filter((warning) => warning.includes("encrypted")).length, 0)
       }
       const leader = yield* cluster.awaitLeader
       yield* Effect.provide(EtcdKv.put("a", leader.name), EtcdLayer.connect({ endpoints: leader.endpoints }))
-      for (const node of cluster.members) {
+      for (const node of SubscriptionRef.getUnsafe(cluster.members)) {
         const read = Effect.provide(EtcdKv.getString("a"), EtcdLayer.connect({ endpoints: node.endpoints }))
         assert.deepStrictEqual(yield* read, Option.some(leader.name))
       }

@@ -33,9 +33,9 @@
  *
  * What the network is not: its packets are not lost, since below a connection nothing is; a connection that hangs is found
  * out by those who ask for signs of life, and by nobody else. It runs in this process: while that stands still, so does the
- * network. A client that takes its endpoints from the members (`memberRefresh`) goes around it. A member that somebody adds
- * (`EtcdMembership.add`) is no party: it and the others reach each other as they can, which is on 127.0.0.1, without TLS
- * between them, and in their directory.
+ * network. A client that takes its endpoints from the members (`memberRefresh`) goes around it. A member that joins with
+ * `cluster.grow` is a party as the others are; one that somebody adds by hand (`EtcdMembership.add`) is none: it and the
+ * others reach each other as they can, which is on 127.0.0.1, without TLS between them, and in their directory.
  *
  * @since 0.1.0
  */
@@ -55,6 +55,8 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdClient from "../EtcdClient.ts"
 import * as EtcdCluster from "../EtcdCluster.ts"
 import type * as EtcdError from "../EtcdError.ts"
@@ -64,6 +66,7 @@ import type * as EtcdProcess from "../EtcdProcess.ts"
 import type * as EtcdProcessError from "../EtcdProcessError.ts"
 import * as Endpoint from "../internal/client/endpoint.ts"
 import * as ClusterOptions from "../internal/cluster/options.ts"
+import { fromFleet } from "../internal/cluster/value.ts"
 import * as Active from "../internal/faults/active.ts"
 import * as Asked from "../internal/faults/asked.ts"
 import * as Disk from "../internal/faults/disk.ts"
@@ -236,12 +239,12 @@ export interface DiskCopy {
  */
 export interface Faults {
   /**
-   * The cluster. Its `endpoints` lead through the network; those of a member itself (`cluster.members[0].endpoints`) go
-   * around it, for a test that looks at what nobody is to disturb. A leader that is cut off leads as far as it knows, until
+   * The cluster. Its `endpoints` and its `client` lead through the network, to members that join later too; those of a member
+   * itself (`node.endpoints`) go around it, for a test that looks at what nobody is to disturb. A leader that is cut off leads as far as it knows, until
    * it has not heard from a majority for an election timeout: `awaitLeader` may name it until then.
    */
   readonly cluster: EtcdCluster.Cluster
-  /** Where the party `clients` reaches the members. */
+  /** Where the party `clients` reaches the members that the cluster began with. */
   readonly endpoints: NonEmptyReadonlyArray<string>
   readonly client: (name: string, options?: ClientOptions) => Effect.Effect<Client, FaultRefused, Scope.Scope>
   readonly kill: (member: Member) => Effect.Effect<void, FaultRefused, Scope.Scope>
@@ -391,9 +394,10 @@ export const make = (
     const { disks: wanted, ...ofCluster } = options
     if (wanted !== undefined && options.dataDir !== undefined) return yield* Effect.fail(noDataDir)
     const bytes = wanted === undefined ? undefined : Checks.bytesOf(wanted)
-    const { cluster, disks, gates, network, runDirectory } = yield* Networked.start(ofCluster, bytes)
+    const { disks, fleet, gates, network, runDirectory } = yield* Networked.start(ofCluster, bytes)
     const scope = yield* Scope.fork(yield* Effect.scope)
-    const processes = Processes.make(scope, time, gates)
+    const nodes = () => SubscriptionRef.getUnsafe(fleet.members)
+    const processes = Processes.make(scope, time, gates, (node) => nodes().includes(node))
 
     const refuse: Active.Refuse<FaultRefused> = (fault, why) =>
       Effect.fail(new FaultRefused({ fault, message: `${fault}: ${why}` }))
@@ -405,13 +409,13 @@ export const make = (
 
     // ── whom it befalls ──
 
-    const members = new Map(cluster.members.map((member) => [member.name, member]))
+    const members = () => new Map(nodes().map((member) => [member.name, member]))
     const clients = new Map<string, Client>()
-    const parties = () => [...members.keys(), ...clients.keys()].join(", ")
+    const parties = () => [...members().keys(), ...clients.keys()].join(", ")
 
     const partiesOf = (fault: string, given: Parties) =>
       Effect.suspend(() => {
-        const all = new Map<string, Client | EtcdProcess.Node>([...members, ...clients])
+        const all = new Map<string, Client | EtcdProcess.Node>([...members(), ...clients])
         const wanted: ReadonlyArray<unknown> = Array.isArray(given) ? given : [given]
         if (wanted.length === 0) return refuse(fault, `nobody is named. There are ${parties()}.`)
         return Effect.forEach(wanted, (one) => {
@@ -424,9 +428,9 @@ export const make = (
 
     const memberOf = (fault: string, given: Member) =>
       Effect.suspend(() => {
-        const found = findIn(members, given)
+        const found = findIn(members(), given)
         if (found !== undefined) return Effect.succeed(found[1])
-        return refuse(fault, `there is no member ${wordFor(given)}. There are ${[...members.keys()].join(", ")}.`)
+        return refuse(fault, `there is no member ${wordFor(given)}. There are ${[...members().keys()].join(", ")}.`)
       })
 
     // ── processes ──
@@ -475,8 +479,8 @@ export const make = (
 
     /** Whether somebody calls somebody there: clients call members only. */
     const concernsAnybody = ({ concerns }: Rules.Named): boolean =>
-      [...members.keys()].some((member) =>
-        [...members.keys(), ...clients.keys()].some(
+      [...members().keys()].some((member) =>
+        [...members().keys(), ...clients.keys()].some(
           (other) => other !== member && (concerns(member, other) || concerns(other, member))
         )
       )
@@ -510,7 +514,7 @@ export const make = (
       Effect.gen(function* () {
         yield* checked("isolate", ofPartition, options)
         const names = yield* partiesOf("isolate", given)
-        const others = [...members.keys()].filter((name) => !names.includes(name))
+        const others = [...members().keys()].filter((name) => !names.includes(name))
         if (others.length === 0) return yield* refuse("isolate", "there is no other member.")
         yield* disturb("isolate", Rules.apart([names, others], options?.mode ?? "hang"))
       })
@@ -542,13 +546,29 @@ export const make = (
 
     let clientsMade = 0
 
+    const endpointTo = (name: string, number: number, member: EtcdProcess.Node, options: ClientOptions | undefined) => {
+      // It was checked before the member started.
+      const { secure, target } = Result.getOrThrow(Endpoint.parse(member.endpoints[0], false))
+      const address = target._tag === "Unix" ? { path: target.path } : { host: target.host, port: target.port }
+      const to = { name: member.name, address }
+      const path = `${runDirectory}/c${number}-${member.name}`
+      return Effect.orDie(
+        options?.listen === "tcp"
+          ? Effect.map(network.wayIn(name, to, { host: "127.0.0.1", port: 0 }), (server) => {
+              const { port } = server.address() as AddressInfo
+              return `${secure ? "https" : "http"}://127.0.0.1:${port}`
+            })
+          : Effect.as(network.wayIn(name, to, { path }), `${secure ? "unixs" : "unix"}://${path}`)
+      )
+    }
+
     const addClient: Faults["client"] = (name, options) =>
       Effect.gen(function* () {
         const problem = Checks.problemOfArgument("EtcdFaults.client", "the name", aName, name)
         if (problem !== undefined) return yield* Effect.fail(new FaultRefused({ fault: "client", message: problem }))
         yield* checked("client", ofClient, options)
         yield* whileOpen("client")
-        if (members.has(name) || clients.has(name)) {
+        if (members().has(name) || clients.has(name)) {
           return yield* refuse("client", `there is a ${name} already. There are ${parties()}.`)
         }
         const number = clientsMade++
@@ -558,20 +578,7 @@ export const make = (
           Effect.sync(() => clients.set(name, client)),
           () => Effect.sync(() => clients.delete(name))
         )
-        const endpointTo = (member: EtcdProcess.Node) => {
-          // It was checked before the member started.
-          const { secure, target } = Result.getOrThrow(Endpoint.parse(member.endpoints[0], false))
-          const address = target._tag === "Unix" ? { path: target.path } : { host: target.host, port: target.port }
-          const to = { name: member.name, address }
-          const path = `${runDirectory}/c${number}-${member.name}`
-          return options?.listen === "tcp"
-            ? Effect.map(network.wayIn(name, to, { host: "127.0.0.1", port: 0 }), (server) => {
-                const { port } = server.address() as AddressInfo
-                return `${secure ? "https" : "http"}://127.0.0.1:${port}`
-              })
-            : Effect.as(network.wayIn(name, to, { path }), `${secure ? "unixs" : "unix"}://${path}`)
-        }
-        for (const member of members.values()) endpoints.push(yield* Effect.orDie(endpointTo(member)))
+        for (const member of members().values()) endpoints.push(yield* endpointTo(name, number, member, options))
         return client
       })
 
@@ -623,8 +630,10 @@ export const make = (
 
     // ── what etcd itself is asked ──
 
-    const client = yield* EtcdClient.make({ ...options.client, endpoints: cluster.endpoints }).pipe(Effect.orDie)
-    const asked = Asked.make(EtcdMaintenance.fromClient(client), cluster.endpoints, scope, time)
+    const around = () => nodes().flatMap(({ endpoints }) => endpoints)
+    const direct = SubscriptionRef.changes(fleet.members).pipe(Stream.map(around))
+    const client = yield* EtcdClient.make({ ...options.client, endpoints: direct }).pipe(Effect.orDie)
+    const asked = Asked.make(EtcdMaintenance.fromClient(client), around, scope, time)
 
     const noSpace: Faults["noSpace"] = (given) =>
       Effect.flatMap(memberOf("noSpace", given), (member) => {
@@ -652,9 +661,22 @@ export const make = (
     // What is done in the background first: nobody is to be started again for nothing.
     yield* Effect.addFinalizer(() => Effect.andThen(Scope.close(scope, Exit.void), close))
     const { endpoints } = yield* Effect.orDie(addClient(everybody))
+    /** Who has joined later is reached by a way of its own. */
+    const ways = new Map([...members().keys()].map((name, index) => [name, endpoints[index]!]))
+    const ownScope = yield* Effect.scope
+    const endpointsOf = (node: EtcdProcess.Node) =>
+      Effect.suspend(() => {
+        const way = ways.get(node.name)
+        if (way !== undefined) return Effect.succeed([way])
+        return endpointTo(everybody, 0, node, undefined).pipe(
+          Effect.tap((made) => Effect.sync(() => ways.set(node.name, made))),
+          Effect.map((made) => [made]),
+          Scope.provide(ownScope)
+        )
+      })
 
     return {
-      cluster: { ...cluster, endpoints },
+      cluster: fromFleet(fleet, options, endpointsOf),
       endpoints,
       client: addClient,
       kill: down("kill"),
@@ -713,8 +735,11 @@ export const layer = (
   EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
 > =>
   Layer.unwrap(
-    EtcdFaults.useSync(({ cluster, endpoints }) =>
-      Layer.merge(Layer.succeed(EtcdCluster.EtcdCluster, cluster), EtcdLayer.connect({ ...options.client, endpoints }))
+    EtcdFaults.useSync(({ cluster }) =>
+      Layer.merge(
+        Layer.succeed(EtcdCluster.EtcdCluster, cluster),
+        EtcdLayer.connect({ ...options.client, endpoints: cluster.endpoints })
+      )
     )
   ).pipe(Layer.provideMerge(Layer.effect(EtcdFaults, make(options))), Layer.provide(machine))
 
@@ -730,7 +755,8 @@ export const layer = (
  *
  * const program = Effect.gen(function*() {
  *   const app = yield* EtcdFaults.client("app")
- *   const { members: [member] } = yield* EtcdCluster.EtcdCluster
+ *   const { awaitLeader } = yield* EtcdCluster.EtcdCluster
+ *   const member = yield* awaitLeader
  *   yield* EtcdFaults.partition([[app], [member]])
  *   yield* EtcdKv.put("hello", "world").pipe(Effect.provide(EtcdLayer.connect({ endpoints: app.endpoints })))
  * }).pipe(Effect.scoped, Effect.provide(EtcdFaults.layer()))
@@ -948,7 +974,8 @@ export const fillDisk = (member: Member): Effect.Effect<void, FaultRefused, Scop
  * import { EtcdFaults } from "effect-etcd/testing"
  *
  * const program = Effect.gen(function*() {
- *   const { members: [member] } = yield* EtcdCluster.EtcdCluster
+ *   const { awaitLeader } = yield* EtcdCluster.EtcdCluster
+ *   const member = yield* awaitLeader
  *   yield* Effect.scoped(
  *     Effect.gen(function*() {
  *       yield* EtcdFaults.kill(member)

@@ -14,6 +14,7 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdMirror from "../../src/coordination/EtcdMirror.ts"
 import * as EtcdClient from "../../src/EtcdClient.ts"
 import * as EtcdCluster from "../../src/EtcdCluster.ts"
@@ -65,10 +66,9 @@ const faults: ReadonlyArray<(node: EtcdProcess.Node) => Effect.Effect<void, unkn
 
 const trouble = (cluster: EtcdCluster.Cluster, random: Random) => {
   let n = 0
-  return Effect.suspend(() => Effect.ignore(faults[n++ % faults.length]!(cluster.members[random(3)]!))).pipe(
-    Effect.andThen(Effect.sleep("100 millis")),
-    Effect.forever
-  )
+  return Effect.suspend(() =>
+    Effect.ignore(faults[n++ % faults.length]!(SubscriptionRef.getUnsafe(cluster.members)[random(3)]!))
+  ).pipe(Effect.andThen(Effect.sleep("100 millis")), Effect.forever)
 }
 
 /** Every other time of all that there is, so that whoever is behind has lost it. */
@@ -185,7 +185,7 @@ describe("mirrors under fire", () => {
         )
         yield* Fiber.interruptAll([troubling, watching, looking, comparing, ...others])
         isBusy = false
-        for (const node of cluster.members) {
+        for (const node of SubscriptionRef.getUnsafe(cluster.members)) {
           yield* node.signal("SIGCONT")
           yield* Effect.ignore(node.start)
         }

@@ -49,8 +49,8 @@ const soon = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =
 const doomed = `
   const { EtcdFaults } = yield* Effect.promise(() => import("effect-etcd/testing"))
   const faults = yield* EtcdFaults.make({ size: 5, log: false })
-  const [a, b, c, d, e] = faults.cluster.members
-  const pids = yield* Effect.forEach(faults.cluster.members, pidOf)
+  const [a, b, c, d, e] = SubscriptionRef.getUnsafe(faults.cluster.members)
+  const pids = yield* Effect.forEach(SubscriptionRef.getUnsafe(faults.cluster.members), pidOf)
   yield* faults.client("app", { listen: "tcp" })
   yield* faults.pause(a)
   yield* faults.stall(b)
@@ -104,7 +104,7 @@ const awaitLeaderOf = (nodes: ReadonlyArray<Node>) =>
   ).pipe(Effect.map((states) => states.find(({ role }) => role === "leader")!.node))
 
 const others = (cluster: EtcdCluster.Cluster, ...nodes: ReadonlyArray<Node>) =>
-  cluster.members.filter((node) => !nodes.includes(node))
+  SubscriptionRef.getUnsafe(cluster.members).filter((node) => !nodes.includes(node))
 
 /** A cluster in which all is well again, and who leads it. */
 const wellAgain = Effect.gen(function* () {
@@ -231,7 +231,7 @@ layer(EtcdFaults.layer(quiet), live)("the network", (it) => {
   it.effect("cuts one client off from a member or from all, and nobody else", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain
-      const [first, ...rest] = cluster.members
+      const [first, ...rest] = SubscriptionRef.getUnsafe(cluster.members)
       const app = yield* faults.client("app")
       const key = unique()
       const via = (index: number) =>
@@ -290,7 +290,7 @@ layer(EtcdFaults.layer(quiet), live)("the network", (it) => {
       const { cluster } = yield* wellAgain
       const key = unique()
       yield* EtcdKv.put(key, "value")
-      const socketPath = cluster.members[0].endpoints[0].slice("unix://".length)
+      const socketPath = SubscriptionRef.getUnsafe(cluster.members)[0].endpoints[0].slice("unix://".length)
       const answer = yield* Effect.callback<string, Error>((resume) => {
         const asked = request({ socketPath, path: "/v3/kv/range", method: "POST" }, (answer) => {
           resume(Effect.promise(() => readText(answer)))
@@ -320,7 +320,7 @@ layer(EtcdFaults.layer(quiet), live)("the network", (it) => {
       yield* once
       const guest = yield* faults.client("guest")
       assert.include(yield* refusal(faults.isolate(gone)), "no such guest here")
-      yield* faults.isolate([guest, cluster.members[0]])
+      yield* faults.isolate([guest, SubscriptionRef.getUnsafe(cluster.members)[0]])
     }).pipe(Effect.scoped)
   )
 })
@@ -329,7 +329,7 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
   it.effect("that is killed is gone, and comes back when all who want it down have had enough", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain
-      const [node] = cluster.members
+      const [node] = SubscriptionRef.getUnsafe(cluster.members)
       const [first, second] = [yield* Scope.make(), yield* Scope.make()]
       const before = yield* pidOf(node)
       yield* Scope.provide(faults.kill(node), first)
@@ -386,7 +386,7 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
   it.effect("that is restarted while somebody kills it is not there before that is over", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain
-      const [node] = cluster.members
+      const [node] = SubscriptionRef.getUnsafe(cluster.members)
       yield* Effect.scoped(
         Effect.gen(function* () {
           const restarting = yield* start(Effect.flip(faults.restart(node)))
@@ -402,7 +402,7 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
   it.effect("that is being stopped does not come back for a fault that is over meanwhile", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain
-      const [node] = cluster.members
+      const [node] = SubscriptionRef.getUnsafe(cluster.members)
       const scope = yield* Scope.make()
       yield* Scope.provide(faults.kill(node), scope)
       yield* soon(node.start)
@@ -423,7 +423,7 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
   it.effect("that is paused stands still, until the last pause is over", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain
-      const [node] = cluster.members
+      const [node] = SubscriptionRef.getUnsafe(cluster.members)
       const pid = yield* pidOf(node)
       const [first, second] = [yield* Scope.make(), yield* Scope.make()]
       yield* Scope.provide(faults.pause(node), first)
@@ -444,7 +444,7 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
   it.effect("can be killed while it stands still, and its next process does not", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain
-      const [, node] = cluster.members as unknown as [Node, Node]
+      const [, node] = SubscriptionRef.getUnsafe(cluster.members) as unknown as [Node, Node]
       const before = yield* pidOf(node)
       yield* faults.pause(node)
       yield* Effect.scoped(faults.kill(node))
@@ -460,7 +460,7 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
   it.effect("that stalls stands still and goes on, as does its next one, and can be stopped", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain
-      const [node] = cluster.members
+      const [node] = SubscriptionRef.getUnsafe(cluster.members)
       yield* faults.stall(node, { duty: 0.5, period: "40 millis" })
       const showsBoth = Effect.gen(function* () {
         const pid = yield* pidOf(node)
@@ -479,11 +479,11 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
   it.effect("that was stopped by hand is somebody else's, and all that were killed come back", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain
-      const [node] = cluster.members
+      const [node] = SubscriptionRef.getUnsafe(cluster.members)
       yield* node.stop
       assert.include(yield* refusal(faults.kill(node)), "node0 does not run")
       yield* soon(node.start)
-      yield* Effect.scoped(Effect.forEach(cluster.members, faults.kill))
+      yield* Effect.scoped(Effect.forEach(SubscriptionRef.getUnsafe(cluster.members), faults.kill))
       yield* soon(faults.awaitHealthy)
       yield* EtcdKv.put(unique(), "1")
     }).pipe(Effect.scoped)
@@ -492,7 +492,7 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
   it.effect("is befallen only until it is healed, whatever its scope does then", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain
-      const [one, two, three] = cluster.members as unknown as [Node, Node, Node]
+      const [one, two, three] = SubscriptionRef.getUnsafe(cluster.members) as unknown as [Node, Node, Node]
       const scope = yield* Scope.make()
       const all = Effect.all([faults.kill(one), faults.pause(two), faults.isolate(three), faults.stall(two)])
       yield* Scope.provide(all, scope)
@@ -554,7 +554,7 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
       )
       yield* soon(faults.awaitHealthy)
       yield* EtcdKv.put(key, "4")
-      assert.lengthOf(cluster.members, 3)
+      assert.lengthOf(SubscriptionRef.getUnsafe(cluster.members), 3)
     }).pipe(Effect.scoped)
   )
 
@@ -566,8 +566,8 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
         Effect.map(EtcdClient.make({ endpoints: member.endpoints, deadline }), EtcdMaintenance.fromClient)
       const { armAlarm } = yield* maintenanceOf(follower!, "300 millis")
       const maintenance = { ...(yield* maintenanceOf(leader, "5 seconds")), armAlarm }
-      const endpoints = cluster.members.map(({ endpoints: [endpoint] }) => endpoint)
-      const asked = Asked.make(maintenance, endpoints, yield* Effect.scope, yield* Time.Time)
+      const endpoints = SubscriptionRef.getUnsafe(cluster.members).map(({ endpoints: [endpoint] }) => endpoint)
+      const asked = Asked.make(maintenance, () => endpoints, yield* Effect.scope, yield* Time.Time)
       yield* Effect.scoped(
         Effect.gen(function* () {
           yield* faults.block(follower!, leader)
@@ -585,7 +585,7 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
   it.effect("is left alone by what makes no sense, which is told why", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain
-      const [node] = cluster.members
+      const [node] = SubscriptionRef.getUnsafe(cluster.members)
       const refused: ReadonlyArray<readonly [Effect.Effect<unknown, unknown, Scope.Scope>, string]> = [
         [faults.partition([]), "there have to be two groups of parties at least"],
         [faults.partition([["node0", "node1"]]), "there have to be two groups of parties at least"],
@@ -636,7 +636,7 @@ layer(EtcdFaults.layer(quiet), live)("a process", (it) => {
   it.effect("and its network keep nothing of a hundred faults", () =>
     Effect.gen(function* () {
       const { cluster, faults } = yield* wellAgain
-      const [one, two] = cluster.members as unknown as [Node, Node]
+      const [one, two] = SubscriptionRef.getUnsafe(cluster.members) as unknown as [Node, Node]
       const app = yield* faults.client("app")
       const { kv } = yield* at(app)
       const round = (mode: "hang" | "cut") =>
@@ -669,7 +669,8 @@ describe("a cluster", () => {
       const scope = yield* Scope.make()
       const outer = yield* Effect.scope
       const faults = yield* Scope.provide(EtcdFaults.make({ ...quiet, size: 5 }), scope)
-      const { awaitLeader, members } = faults.cluster
+      const { awaitLeader } = faults.cluster
+      const members = SubscriptionRef.getUnsafe(faults.cluster.members)
       const leader = yield* soon(awaitLeader)
       const [a, b, c, d] = others(faults.cluster, leader) as [Node, Node, Node, Node]
       yield* showsAPartition(
@@ -812,7 +813,7 @@ describe("a cluster", () => {
       const options = { ...quiet, size: 1, dataDir: yield* temporaryDirectory }
       const first = Effect.gen(function* () {
         const faults = yield* EtcdFaults.make(options)
-        const [node] = faults.cluster.members
+        const [node] = SubscriptionRef.getUnsafe(faults.cluster.members)
         const pid = yield* pidOf(node)
         yield* faults.stall(node, { period: "20 millis" })
         yield* Clocks.soon(until(() => stands(pid)))
@@ -825,7 +826,7 @@ describe("a cluster", () => {
       yield* Effect.scoped(first)
       // What etcd keeps with its data is over, too.
       const { cluster } = yield* EtcdFaults.make(options)
-      yield* (yield* at(cluster.members[0])).kv.put("key", "value")
+      yield* (yield* at(SubscriptionRef.getUnsafe(cluster.members)[0])).kv.put("key", "value")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

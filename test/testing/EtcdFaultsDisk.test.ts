@@ -24,10 +24,10 @@ import { isAlive, ownTemporaryDirectory, standing, startAgain, temporaryDirector
 const aFollower = Effect.gen(function* () {
   const { awaitLeader, members } = yield* EtcdCluster.EtcdCluster
   const leader = yield* awaitLeader
-  return members.find((member) => member !== leader)!
+  return SubscriptionRef.getUnsafe(members).find((member) => member !== leader)!
 })
 
-const aMember = EtcdCluster.EtcdCluster.useSync(({ members: [member] }) => member)
+const aMember = EtcdCluster.EtcdCluster.useSync(({ members }) => SubscriptionRef.getUnsafe(members)[0])
 
 /** What a member itself has under a key. */
 const hasItself = (member: Node, key: string) =>
@@ -191,7 +191,7 @@ describe("A disk of a cluster", () => {
 
     it.effect("of a majority forgets what was acknowledged, and nobody knows", () =>
       Effect.gen(function* () {
-        const { members } = yield* EtcdCluster.EtcdCluster
+        const members = SubscriptionRef.getUnsafe((yield* EtcdCluster.EtcdCluster).members)
         const absent = yield* aFollower
         const majority = members.filter((member) => member !== absent)
         yield* Effect.scoped(
@@ -219,7 +219,7 @@ describe("A disk of a cluster", () => {
 
     it.effect("has its data back at once where the member that is starting stands still", () =>
       Effect.gen(function* () {
-        const { members } = yield* EtcdCluster.EtcdCluster
+        const members = SubscriptionRef.getUnsafe((yield* EtcdCluster.EtcdCluster).members)
         const [member] = members
         const damage = yield* aScope
         // Without a majority it does not serve.
@@ -238,7 +238,7 @@ describe("A disk of a cluster", () => {
 
     it.effect("is left alone where it makes no sense to harm it", () =>
       Effect.gen(function* () {
-        const { members } = yield* EtcdCluster.EtcdCluster
+        const members = SubscriptionRef.getUnsafe((yield* EtcdCluster.EtcdCluster).members)
         const [member, other] = members
         const copy = yield* Effect.scoped(EtcdFaults.saveDisk(member))
         for (const fault of [
@@ -439,7 +439,7 @@ describe("A disk of a cluster", () => {
       const make = EtcdFaults.make({ size: 1, dataDir })
       yield* Effect.gen(function* () {
         const { cluster, flipBytes, kill, saveDisk } = yield* make
-        const [member] = cluster.members
+        const [member] = SubscriptionRef.getUnsafe(cluster.members)
         // In a scope that outlives the cluster's.
         yield* Scope.provide(kill(member), outer)
         yield* Scope.provide(flipBytes(member, { where: "wal" }), outer)
@@ -458,7 +458,7 @@ describe("A disk of a cluster", () => {
       const { kill, said } = yield* host(`
         const { EtcdFaults } = yield* Effect.promise(() => import("effect-etcd/testing"))
         const faults = yield* EtcdFaults.make({ size: 1, disks: "144 MiB" })
-        const [member] = faults.cluster.members
+        const [member] = SubscriptionRef.getUnsafe(faults.cluster.members)
         yield* faults.fillDisk(member)
         say({ directory: member.config.dataDir, pid: yield* pidOf(member) })
       `)

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdMaintenance from "../../src/EtcdMaintenance.ts"
 import type * as EtcdProcess from "../../src/EtcdProcess.ts"
 import * as EtcdTxn from "../../src/EtcdTxn.ts"
@@ -45,14 +46,16 @@ const list = (members: ReadonlyArray<{ readonly name: string }>) => members.map(
 
 /** The member that leads, mostly; otherwise any. */
 const one = ({ faults, random }: Nemesis): Effect.Effect<Member> =>
-  Effect.map(faults.cluster.leader, (leader) =>
+  Effect.map(SubscriptionRef.get(faults.cluster.leader), (leader) =>
     Option.isSome(leader) && random(3) > 0
       ? leader.value
-      : faults.cluster.members[random(faults.cluster.members.length)]!
+      : SubscriptionRef.getUnsafe(faults.cluster.members)[
+          random(SubscriptionRef.getUnsafe(faults.cluster.members).length)
+        ]!
   )
 
 const others = ({ faults }: Nemesis, member: Member): ReadonlyArray<Member> =>
-  faults.cluster.members.filter((other) => other !== member)
+  SubscriptionRef.getUnsafe(faults.cluster.members).filter((other) => other !== member)
 
 const toOne =
   (befall: (nemesis: Nemesis, member: Member) => Effect.Effect<unknown, unknown, Scope.Scope>): Fault =>
@@ -61,7 +64,7 @@ const toOne =
 
 /** Two parts of the members, at random. */
 const halves = ({ faults, random }: Nemesis): readonly [ReadonlyArray<Member>, ReadonlyArray<Member>] => {
-  const members = shuffled(random, faults.cluster.members)
+  const members = shuffled(random, SubscriptionRef.getUnsafe(faults.cluster.members))
   const size = 1 + random(members.length - 1)
   return [members.slice(0, size), members.slice(size)]
 }
@@ -72,11 +75,12 @@ const clusterFaults: { readonly [kind: string]: Fault } = {
   kill: toOne(({ faults }, member) => faults.kill(member)),
   "kill a majority": (nemesis) => {
     const { faults, random } = nemesis
-    const { members } = faults.cluster
+    const members = SubscriptionRef.getUnsafe(faults.cluster.members)
     const some = shuffled(random, members).slice(0, Math.floor(members.length / 2) + 1)
     return Effect.as(Effect.forEach(some, faults.kill), list(some))
   },
-  "kill all": ({ faults }) => Effect.as(Effect.forEach(faults.cluster.members, faults.kill), "all"),
+  "kill all": ({ faults }) =>
+    Effect.as(Effect.forEach(SubscriptionRef.getUnsafe(faults.cluster.members), faults.kill), "all"),
   stop: toOne(({ faults }, member) => faults.stop(member)),
   pause: toOne(({ faults }, member) => faults.pause(member)),
   stall: toOne(({ faults, random }, member) =>
@@ -107,7 +111,7 @@ const clusterFaults: { readonly [kind: string]: Fault } = {
     })
   ),
   "slow all": ({ faults, random }) => {
-    const { members } = faults.cluster
+    const members = SubscriptionRef.getUnsafe(faults.cluster.members)
     return Effect.as(faults.slow(members, members, { delay: 5 + random(60), jitter: 5, rate: 50_000 }), "all")
   },
   noSpace: toOne(({ faults }, member) => faults.noSpace(member))
@@ -138,7 +142,7 @@ const workerFaults: { readonly [kind: string]: Fault } = {
   "cut worker off": (nemesis) => {
     const { faults, random } = nemesis
     const worker = aWorker(nemesis)
-    const { members } = faults.cluster
+    const members = SubscriptionRef.getUnsafe(faults.cluster.members)
     const some = random(2) === 0 ? members : shuffled(random, members).slice(0, 1 + random(members.length))
     return Effect.as(faults.partition([[worker.place], some], mode(random)), `${worker.place} | ${list(some)}`)
   },
@@ -146,7 +150,10 @@ const workerFaults: { readonly [kind: string]: Fault } = {
     const { faults, random } = nemesis
     const worker = aWorker(nemesis)
     return Effect.as(
-      faults.slow(worker.place, faults.cluster.members, { delay: 5 + random(100), jitter: 5 }),
+      faults.slow(worker.place, SubscriptionRef.getUnsafe(faults.cluster.members), {
+        delay: 5 + random(100),
+        jitter: 5
+      }),
       worker.place
     )
   }
@@ -229,7 +236,9 @@ export const rage = (nemesis: Nemesis) => {
 const whileDown = <A, E, R>({ faults }: Nemesis, effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
     const down = yield* Scope.make()
-    yield* Effect.forEach(faults.cluster.members, (member) => Scope.provide(faults.kill(member), down))
+    yield* Effect.forEach(SubscriptionRef.getUnsafe(faults.cluster.members), (member) =>
+      Scope.provide(faults.kill(member), down)
+    )
     const result = yield* effect
     yield* Scope.close(down, Exit.void)
     yield* faults.awaitHealthy
@@ -243,7 +252,7 @@ const whileDown = <A, E, R>({ faults }: Nemesis, effect: Effect.Effect<A, E, R>)
 export const rollBack = (nemesis: Nemesis) =>
   Effect.gen(function* () {
     const { bands, faults } = nemesis
-    const { members } = faults.cluster
+    const members = SubscriptionRef.getUnsafe(faults.cluster.members)
     const copies = yield* whileDown(
       nemesis,
       Effect.forEach(members, (member) => Effect.map(faults.saveDisk(member), (copy) => ({ member, copy })))

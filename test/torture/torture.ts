@@ -223,7 +223,7 @@ export const torture = (
       // Half a mebibyte more is what a server sends in one piece of what a watch is told.
       config: { maxRequestBytes: "128 KiB" }
     })
-    const { members } = faults.cluster
+    const members = SubscriptionRef.getUnsafe(faults.cluster.members)
     const roles: Array<RoleAt> = []
     for (const member of members) yield* record(member, directory, roles)
     const direct = members.flatMap(({ endpoints }) => endpoints)

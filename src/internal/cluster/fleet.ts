@@ -1,11 +1,12 @@
 /**
- * Members of one cluster, from one scope.
+ * The members of a cluster that run here, from one scope: who there is, who leads, and what starts one more, or ends one.
  *
  * @internal
  */
 import * as Array from "effect/Array"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
@@ -13,7 +14,8 @@ import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import type { Cluster, Options } from "../../EtcdCluster.ts"
+import type * as EtcdBinary from "../../EtcdBinary.ts"
+import type { Options } from "../../EtcdCluster.ts"
 import type * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdId from "../../EtcdId.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
@@ -24,9 +26,71 @@ import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
 import * as Place from "../process/place.ts"
 import * as Time from "../time.ts"
+import * as Manifest from "./manifest.ts"
 import * as ClusterOptions from "./options.ts"
 
-type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
+export type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
+
+type Nodes = Array.NonEmptyReadonlyArray<EtcdProcess.Node>
+
+type Starting = Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform>
+
+/** The members that run here. */
+export interface Crew {
+  readonly members: SubscriptionRef.SubscriptionRef<Nodes>
+  readonly leader: SubscriptionRef.SubscriptionRef<Option.Option<EtcdProcess.Node>>
+  readonly awaitLeader: Effect.Effect<EtcdProcess.Node>
+  /** Those that clients may go to: they have a vote. */
+  readonly opened: SubscriptionRef.SubscriptionRef<ReadonlyArray<EtcdProcess.Node>>
+  /** Starts another one, or one in the place of another. Clients are not led to it until it is `opened`. */
+  readonly start: (
+    starting: Starting,
+    inPlaceOf?: EtcdProcess.Node
+  ) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError>
+  /** Leads clients to it. */
+  readonly open: (node: EtcdProcess.Node) => Effect.Effect<void>
+  /** Leads no client to it any more. */
+  readonly close: (node: EtcdProcess.Node) => Effect.Effect<void>
+  /** Ends it, and forgets it. */
+  readonly dismiss: (node: EtcdProcess.Node) => Effect.Effect<void>
+}
+
+/** One who is to join. */
+export interface Newcomer {
+  readonly name: string
+  /** How the others are to reach it. */
+  readonly peerUrls: ReadonlyArray<string>
+  /** Remembers that it is joining. */
+  readonly begin: Remembering
+  /** Starts it, or starts it again: the cluster has told whom it joins. */
+  readonly join: (initialCluster: Readonly<Record<string, ReadonlyArray<string>>>) => Starting
+  /** Remembers that it has joined. */
+  readonly settle: Remembering
+  /** Deletes its data: it has joined in vain. */
+  readonly clear: Remembering
+}
+
+type Remembering = Effect.Effect<void, EtcdProcessError.EtcdProcessError>
+
+/** The members that run here, and what changes them. */
+export interface Fleet extends Crew {
+  /**
+   * Who is to join: somebody who had begun to, or else somebody new. `index`: how many others join before. `config`: where
+   * nothing is known of how it is to live.
+   */
+  readonly newcomer: (
+    config: EtcdConfig.Input | undefined,
+    index: number
+  ) => Effect.Effect<Newcomer, EtcdProcessError.EtcdProcessError>
+  /** Who had begun to join, and who to leave. */
+  readonly unfinished: () => { readonly joining: ReadonlyArray<string>; readonly leaving: ReadonlyArray<string> }
+  /** Starts it with the data that it has, as another version where a binary is given. */
+  readonly again: (node: EtcdProcess.Node, binary?: EtcdBinary.Input) => Starting
+  /** Remembers that it is leaving. */
+  readonly leave: (name: string) => Remembering
+  /** Deletes the data of one that has left, and remembers nothing of it. */
+  readonly forget: (name: string) => Remembering
+}
 
 const leaderOf = (members: ReadonlyArray<EtcdProcess.Node>): Option.Option<EtcdProcess.Node> => {
   const live = members
@@ -69,72 +133,107 @@ const stopAll = Effect.fnUntraced(function* (members: ReadonlyArray<EtcdProcess.
   yield* leader.stop
 })
 
-/** Starts all members at once, since none serves before a majority is there. */
+/** The leader, now and whenever a member has another role, or there are other members. */
+const leaders = (members: SubscriptionRef.SubscriptionRef<Nodes>): Stream.Stream<Option.Option<EtcdProcess.Node>> =>
+  SubscriptionRef.changes(members).pipe(
+    Stream.switchMap((nodes) =>
+      Stream.mergeAll(
+        nodes.map((node) => SubscriptionRef.changes(node.role)),
+        { concurrency: "unbounded" }
+      )
+    ),
+    Stream.map(() => leaderOf(SubscriptionRef.getUnsafe(members)))
+  )
+
+interface Berth {
+  readonly node: EtcdProcess.Node
+  readonly scope: Scope.Closeable
+}
+
+/**
+ * Starts all at once, since none serves before a majority is there. One that may be none any more, or not yet, is started
+ * with them, and does not keep the others from serving (`mayFail`).
+ */
 export const startAll = Effect.fnUntraced(function* (
-  start: (index: number) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform>,
-  size: number
-): Effect.fn.Return<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> {
+  starting: ReadonlyArray<{ readonly start: Starting; readonly mayFail: boolean }>
+): Effect.fn.Return<Crew, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> {
+  const platform = yield* Effect.context<Platform>()
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
-  const members = yield* Effect.forEach(
-    Array.makeBy(size, (index) => index),
-    (index) => Effect.flatMap(Scope.fork(scope), (own) => Scope.provide(start(index), own)),
+  const board = (start: Starting): Effect.Effect<Berth, EtcdProcessError.EtcdProcessError> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const own = yield* Scope.fork(scope)
+        const node = yield* restore(Scope.provide(Effect.provideContext(start, platform), own)).pipe(
+          Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
+        )
+        return { node, scope: own }
+      })
+    )
+  const boarded = yield* Effect.forEach(
+    starting,
+    ({ mayFail, start }) =>
+      mayFail
+        ? Effect.catch(Effect.map(board(start), Option.some), (error) =>
+            Effect.as(Effect.logWarning("A member that was joining or leaving did not start", error), Option.none())
+          )
+        : Effect.map(board(start), Option.some),
     { concurrency: "unbounded" }
   )
-  yield* Effect.addFinalizer(() => stopAll(members))
-  const leader = Effect.sync(() => leaderOf(members))
-  const cluster: Cluster = {
-    members: members as unknown as Array.NonEmptyReadonlyArray<EtcdProcess.Node>,
-    endpoints: members.flatMap((node) => node.endpoints) as unknown as Array.NonEmptyReadonlyArray<string>,
+  let berths = boarded.flatMap(Option.toArray)
+  const members = yield* SubscriptionRef.make(berths.map(({ node }) => node) as unknown as Nodes)
+  const opened = yield* SubscriptionRef.make<ReadonlyArray<EtcdProcess.Node>>(SubscriptionRef.getUnsafe(members))
+  yield* Effect.addFinalizer(() => Effect.suspend(() => stopAll(berths.map(({ node }) => node))))
+  const leader = yield* SubscriptionRef.make(leaderOf(SubscriptionRef.getUnsafe(members)))
+  yield* leaders(members).pipe(
+    Stream.changes,
+    Stream.runForEach((now) => SubscriptionRef.set(leader, now)),
+    Effect.forkScoped
+  )
+
+  const set = (changed: ReadonlyArray<Berth>) =>
+    Effect.suspend(() => {
+      berths = [...changed]
+      return SubscriptionRef.set(members, berths.map(({ node }) => node) as unknown as Nodes)
+    })
+  const close = (node: EtcdProcess.Node) =>
+    SubscriptionRef.update(opened, (nodes) => nodes.filter((one) => one !== node))
+  const crew: Crew = {
+    members,
     leader,
-    awaitLeader: Stream.mergeAll(
-      members.map((node) => SubscriptionRef.changes(node.role)),
-      { concurrency: "unbounded" }
-    ).pipe(
-      Stream.mapEffect(() => leader),
+    awaitLeader: leaders(members).pipe(
       Stream.filter(Option.isSome),
       Stream.runHead,
       Effect.map((found) => Option.getOrThrow(Option.flatten(found)))
-    )
-  }
-  return cluster
-}, Time.really)
-
-const aMember = /^node\d+\.etcd$/
-
-const list = (directories: ReadonlyArray<string>) => directories.join(", ")
-
-/**
- * Makes the data directories of all members before one of them is started: so a directory that is missing beside others
- * with data is a member's that was lost, or that never was, and not one's whose first start was cut short.
- */
-const makeDataDirectories = Effect.fnUntraced(function* (dataDir: string, names: ReadonlyArray<string>) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const root = path.resolve(dataDir)
-  const failed = Failures.systemFailure(`make the data directories of a cluster in ${root}`)
-  const make = (directory: string) =>
-    Effect.mapError(fs.makeDirectory(directory, { recursive: true, mode: 0o700 }), failed)
-  yield* make(root)
-  const wanted = names.map((name) => `${name}.etcd`)
-  const found = (yield* Effect.mapError(fs.readDirectory(root), failed)).filter((name) => aMember.test(name))
-  const holdsData = (name: string) => Effect.mapError(fs.exists(path.join(root, name, "member")), failed)
-  const kept = yield* Effect.filter(found, holdsData)
-  const strange = kept.filter((name) => !wanted.includes(name))
-  const missing = kept.length === 0 ? [] : wanted.filter((name) => !found.includes(name))
-  if (strange.length > 0 || missing.length > 0) {
-    const told = strange.length > 0 ? `has ${list(strange)} as well` : `does not have ${list(missing)}`
-    return yield* Effect.fail(
-      ProcessOptions.refused(
-        "dataDir",
-        `EtcdCluster: the cluster in ${root} ${told}, and the size is ${names.length}. A cluster keeps the members that it ` +
-          "was made with: give its size. A member without its data cannot begin anew under its name."
+    ),
+    opened,
+    start: (start, inPlaceOf) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.gen(function* () {
+          const berth = yield* restore(board(start))
+          yield* set(
+            inPlaceOf === undefined ? [...berths, berth] : berths.map((one) => (one.node === inPlaceOf ? berth : one))
+          )
+          if (inPlaceOf !== undefined) {
+            yield* SubscriptionRef.update(opened, (nodes) => nodes.map((one) => (one === inPlaceOf ? berth.node : one)))
+          }
+          return berth.node
+        })
+      ),
+    open: (node) => SubscriptionRef.update(opened, (nodes) => (nodes.includes(node) ? nodes : [...nodes, node])),
+    close,
+    dismiss: (node) =>
+      Effect.uninterruptible(
+        Effect.gen(function* () {
+          yield* close(node)
+          const berth = berths.find((one) => one.node === node)
+          if (berth === undefined) return
+          yield* Scope.close(berth.scope, Exit.void)
+          if (berths.length > 1) yield* set(berths.filter((one) => one !== berth))
+        })
       )
-    )
   }
-  const directories = wanted.map((name) => path.join(root, name))
-  yield* Effect.forEach(directories, make, { discard: true })
-  return directories
-})
+  return crew
+}, Time.really)
 
 /** For tests: short election times, and (`EtcdProcess.ephemeral`) no sync to disk. */
 export const ephemeral = {
@@ -160,12 +259,13 @@ export interface Own {
   readonly mayStart?: Effect.Effect<void>
 }
 
-/** Makes what is to be there before the members, and answers what each has for itself. */
-export type Prepare = (
-  home: Home
-) => Effect.Effect<(name: string) => Own, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform>
+/** What a member has for itself, which may be one that joins later. */
+export type OwnOf = (name: string) => Effect.Effect<Own, EtcdProcessError.EtcdProcessError>
 
-const nothing: Prepare = () => Effect.succeed(() => ({}))
+/** Makes what is to be there before the members, and answers what each has for itself. */
+export type Prepare = (home: Home) => Effect.Effect<OwnOf, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform>
+
+const nothing: Prepare = () => Effect.succeed(() => Effect.succeed({}))
 
 /** The name of a member's socket for clients, and of that for its peers. */
 export const clientSocketOf = (name: string): string => `${name}.client:0`
@@ -176,36 +276,97 @@ export const onSockets = (
   options: Options,
   preset: EtcdConfig.Input,
   prepare: Prepare = nothing
-): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
+): Effect.Effect<Fleet, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
   Effect.gen(function* () {
     yield* ProcessOptions.check("EtcdCluster", ClusterOptions.ofCluster, options)
-    const { config = {}, dataDir, size = 3, ...ofMembers } = options
+    const { config = {}, dataDir, size, ...ofMembers } = options
     const shared = yield* ClusterOptions.decodeShared("EtcdCluster", config)
-    const names = Array.makeBy(size, (index) => `node${index}`)
-    const dataDirectories = dataDir === undefined ? [] : yield* makeDataDirectories(dataDir, names)
+    const kept = dataDir === undefined ? undefined : yield* Manifest.inDirectory(dataDir, size)
+    const first = (kept?.current() ?? Manifest.ofSize(size ?? 3)).members
+    const names = first.map(({ name }) => name)
     const { runDirectory } = yield* Place.makeRunDirectory(names.map(clientSocketOf))
+    const manifest = kept ?? (yield* Manifest.inMemory(runDirectory, size ?? 3))
     const ownOf = yield* prepare({ runDirectory, names, shared })
     const initialCluster = Object.fromEntries(names.map((name) => [name, `unix://${peerSocketOf(name)}`]))
-    const startMember = (name: string, dataDir: string | undefined) => {
-      const own = ownOf(name)
-      return start(
-        Object.assign(
+    const starting = (
+      { directory, name }: Manifest.Member,
+      change: { readonly binary?: EtcdBinary.Input; readonly config?: EtcdConfig.Input }
+    ): Starting =>
+      Effect.flatMap(ownOf(name), (own) =>
+        start(
+          Object.assign(
+            {
+              listenClientUrls: `unix://${clientSocketOf(name)}`,
+              listenPeerUrls: `unix://${peerSocketOf(name)}`,
+              initialAdvertisePeerUrls: `unix://${peerSocketOf(name)}`,
+              initialCluster: { [name]: `unix://${peerSocketOf(name)}`, ...initialCluster }
+            } satisfies EtcdConfig.Input,
+            preset,
+            shared,
+            own.config,
+            change.config,
+            { name, dataDir: manifest.directoryOf(directory) }
+          ),
           {
-            listenClientUrls: `unix://${clientSocketOf(name)}`,
-            listenPeerUrls: `unix://${peerSocketOf(name)}`,
-            initialAdvertisePeerUrls: `unix://${peerSocketOf(name)}`,
-            initialCluster
-          } satisfies EtcdConfig.Input,
-          preset,
-          shared,
-          own.config,
-          { name, dataDir }
-        ),
-        { ...ofMembers, ...own.options, runDirectory, runDirectoryIsTemporary: true }
-      ).pipe(
-        Effect.provideService(Child.Through, own.through ?? []),
-        Effect.provideService(Child.MayStart, own.mayStart ?? Effect.void)
+            ...ofMembers,
+            ...own.options,
+            ...(change.binary === undefined ? {} : { binary: change.binary }),
+            runDirectory,
+            runDirectoryIsTemporary: true
+          }
+        ).pipe(
+          Effect.provideService(Child.Through, own.through ?? []),
+          Effect.provideService(Child.MayStart, own.mayStart ?? Effect.void)
+        )
       )
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const deleteData = ({ directory, name }: Manifest.Member) =>
+      Effect.mapError(
+        fs.remove(manifest.directoryOf(directory), { recursive: true, force: true }),
+        Failures.systemFailure(`delete the data of ${name}`)
+      )
+    const holdsData = ({ directory, name }: Manifest.Member) =>
+      Effect.mapError(
+        fs.exists(path.join(manifest.directoryOf(directory), "member")),
+        Failures.systemFailure(`look for the data of ${name}`)
+      )
+    const started = yield* Effect.filter(first, (member) =>
+      member.state === "member" ? Effect.succeed(true) : holdsData(member)
+    )
+    const crew = yield* startAll(
+      started.map((member) => ({ start: starting(member, {}), mayFail: member.state !== "member" }))
+    )
+    const inState = (wanted: Manifest.Member["state"]) =>
+      manifest.current().members.flatMap(({ name, state }) => (state === wanted ? [name] : []))
+    const fleet: Fleet = {
+      ...crew,
+      unfinished: () => ({ joining: inState("joining"), leaving: inState("leaving") }),
+      newcomer: (config, index) =>
+        Effect.gen(function* () {
+          const member = Manifest.newcomer(manifest.current(), index)
+          const { name } = member
+          const given = config === undefined ? {} : yield* ClusterOptions.decodeShared("EtcdCluster", config)
+          const own = yield* ownOf(name)
+          return {
+            name,
+            peerUrls: given.initialAdvertisePeerUrls ??
+              own.config?.initialAdvertisePeerUrls ?? [`unix://${peerSocketOf(name)}`],
+            begin: manifest.update(Manifest.withMember(member)),
+            join: (initialCluster) =>
+              starting(member, { config: { ...given, initialCluster, initialClusterState: "existing" } }),
+            settle: manifest.update(Manifest.withMember({ ...member, state: "member" })),
+            clear: deleteData(member)
+          }
+        }),
+      again: (node, binary) =>
+        Effect.suspend(() => starting(manifest.memberOf(node.name), binary === undefined ? {} : { binary })),
+      leave: (name) =>
+        manifest.update((all) => Manifest.withMember({ ...manifest.memberOf(name), state: "leaving" })(all)),
+      forget: (name) =>
+        Effect.suspend(() =>
+          Effect.andThen(deleteData(manifest.memberOf(name)), manifest.update(Manifest.withoutMember(name)))
+        )
     }
-    return yield* startAll((index) => startMember(names[index]!, dataDirectories[index]), size)
+    return fleet
   }).pipe(allOrNothing)

@@ -78,3 +78,10 @@ export const decodeShared = (
       )
     )
   })
+
+/** Reads what one member has for itself. */
+export const decodeOwn = (
+  who: string,
+  given: EtcdConfig.Input
+): Effect.Effect<EtcdConfig.EtcdOptions, EtcdProcessError.EtcdProcessError> =>
+  Effect.map(decodeAll(who, [given], undefined), ([own]) => own!)

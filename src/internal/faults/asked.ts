@@ -32,10 +32,10 @@ const longestWait = 1000
 
 const deadline = "2 seconds"
 
-/** `endpoints`: those of the members. `scope`: of what is done in the background. */
+/** `endpoints`: those that the members have then. `scope`: of what is done in the background. */
 export const make = (
   maintenance: EtcdMaintenance.Service,
-  endpoints: ReadonlyArray<string>,
+  endpoints: () => ReadonlyArray<string>,
   scope: Scope.Scope,
   time: Time.Time
 ): Asked => {
@@ -54,7 +54,9 @@ export const make = (
 
   const leaderKnownTo = (endpoint: string) =>
     Effect.map(maintenance.status({ endpoint, deadline }), ({ leader }) => leader)
-  const sameLeader = Effect.forEach(endpoints, leaderKnownTo, { concurrency: "unbounded" }).pipe(
+  const sameLeader = Effect.suspend(() =>
+    Effect.forEach(endpoints(), leaderKnownTo, { concurrency: "unbounded" })
+  ).pipe(
     Effect.filterOrFail(([first, ...rest]) => Option.isSome(first!) && rest.every((one) => Equal.equals(one, first)))
   )
   /** Whose alarm may yet be raised although nobody wants it: who asked for it was not answered. */

@@ -9,19 +9,19 @@ import * as FileSystem from "effect/FileSystem"
 import * as Latch from "effect/Latch"
 import type * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type * as EtcdCluster from "../../EtcdCluster.ts"
 import type { EtcdOptions } from "../../EtcdConfig.ts"
 import * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
-import * as Members from "../cluster/fleet.ts"
+import * as Fleet from "../cluster/fleet.ts"
 import * as ProcessOptions from "../process/options.ts"
 import * as Sockets from "../process/sockets.ts"
 import * as Mounts from "./mounts.ts"
 import * as Network from "./network.ts"
 
 export interface Networked {
-  readonly cluster: EtcdCluster.Cluster
+  readonly fleet: Fleet.Fleet
   readonly network: Network.Network
   readonly runDirectory: string
   /** Where the members have disks of their own. */
@@ -30,26 +30,28 @@ export interface Networked {
   readonly gates: ReadonlyMap<string, Latch.Latch>
 }
 
-/** Where members listen for each other, and where their ways out are. */
-interface Addresses {
-  /** Where the member listens that others call by a host. */
-  readonly peers: ReadonlyMap<string, Network.Called>
-  readonly configOf: (name: string) => EtcdOptions
-  readonly wayOutOf: (name: string) => net.ListenOptions
+/** How a member listens for the others, and where its way out is. */
+interface Address {
+  /** By what the others call it. */
+  readonly host: string
+  /** Where it listens. */
+  readonly listens: net.NetConnectOpts
+  readonly config: EtcdOptions
+  readonly wayOut: net.ListenOptions
 }
 
-const peersOf = (
-  names: ReadonlyArray<string>,
-  hostOf: (name: string) => string,
-  addressOf: (name: string) => net.NetConnectOpts
-) => new Map(names.map((name) => [hostOf(name), { name, address: addressOf(name) }]))
+type AddressOf = (name: string) => Effect.Effect<Address>
 
 /** On Unix sockets, as members of a cluster listen by themselves. */
-const onSockets = ({ names, runDirectory }: Members.Home): Addresses => ({
-  peers: peersOf(names, Members.peerSocketOf, (name) => ({ path: `${runDirectory}/${Members.peerSocketOf(name)}` })),
-  configOf: () => ({}),
-  wayOutOf: (name) => ({ path: `${runDirectory}/${name}.out:0` })
-})
+const onSockets =
+  ({ runDirectory }: Fleet.Home): AddressOf =>
+  (name) =>
+    Effect.succeed({
+      host: Fleet.peerSocketOf(name),
+      listens: { path: `${runDirectory}/${Fleet.peerSocketOf(name)}` },
+      config: {},
+      wayOut: { path: `${runDirectory}/${name}.out:0` }
+    })
 
 const loopback = "127.0.0.1"
 
@@ -60,22 +62,21 @@ const thisMachine = "localhost."
  * On ports, since etcd has no TLS on Unix sockets from 3.5 on. These are others each time; what members call each other, and
  * keep in their data, is not, and no such port is ever dialled.
  */
-const onPorts = ({ names }: Members.Home): Effect.Effect<Addresses> =>
-  Effect.gen(function* () {
-    const ports = new Map<string, number>()
-    for (const name of names) ports.set(name, (yield* Sockets.freePort(loopback))!)
-    const hostOf = (name: string) => `${thisMachine}:${names.indexOf(name) + 1}`
-    const initialCluster = Object.fromEntries(names.map((name) => [name, [`https://${hostOf(name)}`]]))
-    return {
-      peers: peersOf(names, hostOf, (name) => ({ host: loopback, port: ports.get(name)! })),
-      configOf: (name) => ({
-        listenPeerUrls: [`https://${loopback}:${ports.get(name)}`],
+const onPorts = ({ names }: Fleet.Home): AddressOf => {
+  const hostOf = (name: string) => `${thisMachine}:${Number(/\d+$/.exec(name)![0]) + 1}`
+  const initialCluster = Object.fromEntries(names.map((name) => [name, [`https://${hostOf(name)}`]]))
+  return (name) =>
+    Effect.map(Sockets.freePort(loopback), (port) => ({
+      host: hostOf(name),
+      listens: { host: loopback, port: port! },
+      config: {
+        listenPeerUrls: [`https://${loopback}:${port}`],
         initialAdvertisePeerUrls: [`https://${hostOf(name)}`],
         initialCluster
-      }),
-      wayOutOf: () => ({ host: loopback, port: 0 })
-    }
-  })
+      },
+      wayOut: { host: loopback, port: 0 }
+    }))
+}
 
 /** As a proxy is named: the socket in the working directory, or the port. */
 const nameOf = (wayOut: net.ListenOptions, server: net.Server): string => {
@@ -99,7 +100,7 @@ const calling = (wayOut: string): Readonly<Record<string, string>> => ({
 })
 
 /** Disks for all members, each below its data directory. */
-const makeDisks = ({ names, runDirectory }: Members.Home, bytes: number) =>
+const makeDisks = ({ names, runDirectory }: Fleet.Home, bytes: number) =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const directories = names.map((name) => `${runDirectory}/${name}.etcd`)
@@ -124,28 +125,39 @@ export const start = (
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 > =>
   Effect.gen(function* () {
-    let made!: Omit<Networked, "cluster">
-    const prepare: Members.Prepare = (home) =>
+    let made!: Omit<Networked, "fleet">
+    const scope = yield* Effect.scope
+    const prepare: Fleet.Prepare = (home) =>
       Effect.gen(function* () {
         const { names, runDirectory, shared } = home
         const withTls = shared.peerAutoTls === true || shared.peerCertFile !== undefined
-        const { configOf, peers, wayOutOf } = withTls ? yield* onPorts(home) : onSockets(home)
+        const addressOf = withTls ? onPorts(home) : onSockets(home)
+        const peers = new Map<string, Network.Called>()
         const network = Network.make((host) => peers.get(host))
         const disks = diskBytes === undefined ? undefined : yield* makeDisks(home, diskBytes)
-        const gates = new Map(names.map((name) => [name, Latch.makeUnsafe(true)]))
+        const gates = new Map<string, Latch.Latch>()
         made = { network, runDirectory, disks, gates }
-        const waysOut = new Map<string, string>()
-        for (const name of names) {
-          const wayOut = wayOutOf(name)
-          waysOut.set(name, nameOf(wayOut, yield* Effect.orDie(network.wayOut(name, wayOut))))
-        }
-        return (name) => ({
-          config: configOf(name),
-          through: disks?.through ?? [],
-          mayStart: gates.get(name)!.await,
-          options: { environment: { ...options.environment, ...calling(waysOut.get(name)!) } }
-        })
+        const owns = new Map<string, Fleet.Own>()
+        const settle = (name: string) =>
+          Effect.gen(function* () {
+            const { config, host, listens, wayOut } = yield* addressOf(name)
+            const way = nameOf(wayOut, yield* Effect.orDie(Scope.provide(network.wayOut(name, wayOut), scope)))
+            const gate = Latch.makeUnsafe(true)
+            gates.set(name, gate)
+            peers.set(host, { name, address: listens })
+            const own: Fleet.Own = {
+              config,
+              through: disks?.through ?? [],
+              mayStart: gate.await,
+              options: { environment: { ...options.environment, ...calling(way) } }
+            }
+            owns.set(name, own)
+            return own
+          })
+        // The others are called by their names before they have started.
+        yield* Effect.forEach(names, settle, { discard: true })
+        return (name) => Effect.suspend(() => (owns.has(name) ? Effect.succeed(owns.get(name)!) : settle(name)))
       })
-    const cluster = yield* Members.onSockets(EtcdProcess.ephemeral, options, Members.ephemeral, prepare)
-    return { cluster, ...made }
+    const fleet = yield* Fleet.onSockets(EtcdProcess.ephemeral, options, Fleet.ephemeral, prepare)
+    return { fleet, ...made }
   })

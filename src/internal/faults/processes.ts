@@ -88,8 +88,16 @@ const wantedDown = EtcdProcessError.make(
   new EtcdProcessError.Stopped({ message: "Another fault wants the member to be down: it was not started again." })
 )
 
-/** `scope`: that of the members. `gates`: of each by its name, what its starts wait for. */
-export const make = (scope: Scope.Scope, time: Time.Time, gates: ReadonlyMap<string, Latch.Latch>): Processes => {
+/**
+ * `scope`: that of the members. `gates`: of each by its name, what its starts wait for. `isMember`: one may have left, or
+ * another may have taken its place.
+ */
+export const make = (
+  scope: Scope.Scope,
+  time: Time.Time,
+  gates: ReadonlyMap<string, Latch.Latch>,
+  isMember: (node: Node) => boolean
+): Processes => {
   /** How many want a member to be down, a process to stand still now, and to do so until they say otherwise. */
   const down = new Map<Node, number>()
   /** How many may end a member that nobody has stopped by hand. */
@@ -137,7 +145,7 @@ export const make = (scope: Scope.Scope, time: Time.Time, gates: ReadonlyMap<str
   const startAgain = (node: Node, begin: Effect.Effect<void, EtcdProcessError.EtcdProcessError>) => {
     const start = Effect.tapError(begin, ({ message }) =>
       // Another fault may have ended it meanwhile.
-      down.has(node) || !gateOf(node).isOpen()
+      down.has(node) || !gateOf(node).isOpen() || !isMember(node)
         ? Effect.void
         : Effect.logError(`${node.name} has not come back: ${message}`)
     )
@@ -240,6 +248,7 @@ export const make = (scope: Scope.Scope, time: Time.Time, gates: ReadonlyMap<str
               Exit.isFailure(exit) &&
               !Exit.hasInterrupts(exit) &&
               gateOf(node).isOpen() &&
+              isMember(node) &&
               (yield* isMissing(node))
             ) {
               yield* exit

@@ -53,6 +53,10 @@ export const majority = (count: number): number => Math.floor(count / 2) + 1
 const answering = ({ voters }: Pick<Survey, "voters">): number =>
   voters.filter(({ status }) => status !== undefined).length
 
+/** Whether a member says that another one leads. */
+export const names = ({ status }: Surveyed, leader: Surveyed): boolean =>
+  status !== undefined && Option.contains(status.leader, leader.member.id)
+
 /** Whether so many voters answer that they can decide. */
 export const hasQuorum = (survey: Survey): boolean =>
   survey.leader !== undefined && answering(survey) >= majority(survey.voters.length)
@@ -102,8 +106,7 @@ export const make = (client: EtcdClient.Client): Effect.Effect<Survey, EtcdError
       return { member, endpoint: answer?.endpoint, status: answer?.status }
     })
     const voters = surveyed.filter(({ member }) => !member.isLearner)
-    const named = (one: Surveyed) =>
-      voters.filter(({ status }) => Option.contains(status?.leader ?? Option.none(), one.member.id)).length
+    const named = (one: Surveyed) => voters.filter((voter) => names(voter, one)).length
     const leader = voters.find((one) => one.status !== undefined && named(one) >= majority(voters.length))
     return {
       clusterId: header.clusterId,

@@ -7,6 +7,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as SemVer from "effect/SemVer"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdCluster from "../../../src/EtcdCluster.ts"
 import { commandLine } from "../../support/commandLine.ts"
 import { type Options, type Report, run } from "./run.ts"
@@ -69,7 +70,7 @@ const verdict = (title: string, cluster: EtcdCluster.Cluster, options: Options) 
 
 const program = Effect.gen(function* () {
   const cluster = yield* EtcdCluster.ephemeral({ size, log: false })
-  const version = SemVer.format(cluster.members[0].version)
+  const version = SemVer.format(SubscriptionRef.getUnsafe(cluster.members)[0].version)
   yield* Console.log(`etcd ${version}, ${size} members; --seed ${seed} ${JSON.stringify(common)}\n`)
   const fenced = yield* verdict("with the fence", cluster, { ...common, seconds, fence: true, prefix: "fenced/" })
   const unfenced = yield* verdict("without", cluster, {

@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdLock from "../../../src/coordination/EtcdLock.ts"
 import type * as EtcdCluster from "../../../src/EtcdCluster.ts"
 import * as EtcdKv from "../../../src/EtcdKv.ts"
@@ -153,7 +154,7 @@ const afflictContender = (run: Run, among: ReadonlyArray<string>) =>
 const afflictMember = (run: Run, cluster: EtcdCluster.Cluster) =>
   Effect.gen(function* () {
     const { random } = run
-    const member = one(random, cluster.members)
+    const member = one(random, SubscriptionRef.getUnsafe(cluster.members))
     if (random(2) === 0) {
       yield* noting(run, "member killed")
       yield* member.signal("SIGKILL")
@@ -286,7 +287,14 @@ export const run = (cluster: EtcdCluster.Cluster, options: Options) =>
     const random = makeRandom(options.seed)
     yield* Programs.killedAtLast(record.processes)
     const contenders = yield* Effect.forEach(Array.from({ length: options.processes }).keys(), (index) =>
-      Effect.map(link(cluster.endpoints, directory, String(index)), Contenders.make)
+      Effect.map(
+        link(
+          SubscriptionRef.getUnsafe(cluster.members).flatMap(({ endpoints }) => endpoints),
+          directory,
+          String(index)
+        ),
+        Contenders.make
+      )
     )
     const run: Run = {
       ...{ options, random, record, served, contenders },

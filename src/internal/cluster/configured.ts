@@ -1,0 +1,79 @@
+/**
+ * A cluster whose members have a configuration each. Nothing is remembered of who joins and leaves: it is as etcd says.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import type * as Scope from "effect/Scope"
+import type * as EtcdConfig from "../../EtcdConfig.ts"
+import * as EtcdProcess from "../../EtcdProcess.ts"
+import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Failures from "../process/failures.ts"
+import * as ProcessOptions from "../process/options.ts"
+import { type Fleet, type Platform, startAll } from "./fleet.ts"
+import * as ClusterOptions from "./options.ts"
+
+const needed = (what: string) =>
+  Effect.fail(
+    ProcessOptions.refused(
+      "config",
+      `EtcdCluster: the members of this cluster have a configuration each, so who joins needs one as well: ${what}.`
+    )
+  )
+
+export const make = (
+  configs: ReadonlyArray<EtcdConfig.EtcdOptions>,
+  options: EtcdProcess.Options
+): Effect.Effect<Fleet, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const given = new Map(configs.map((config) => [config.name ?? "default", config]))
+    const starting = (config: EtcdConfig.Input) => EtcdProcess.make(config, options)
+    const crew = yield* startAll(configs.map((config) => ({ start: starting(config), mayFail: false })))
+    const remove = (directory: string) =>
+      Effect.mapError(
+        fs.remove(directory, { recursive: true, force: true }),
+        Failures.systemFailure(`delete the data directory ${directory}`)
+      )
+    const clear = ({ dataDir, walDir }: EtcdConfig.EtcdOptions) =>
+      Effect.forEach(
+        [dataDir, walDir].filter((directory) => directory !== undefined),
+        remove,
+        { discard: true }
+      )
+    const fleet: Fleet = {
+      ...crew,
+      unfinished: () => ({ joining: [], leaving: [] }),
+      newcomer: (config, index) =>
+        Effect.gen(function* () {
+          if (config === undefined) return yield* needed("give the option config, with a name and URLs of its own")
+          if (index > 0) return yield* needed("let one join after the other, each with its own")
+          const own = yield* ClusterOptions.decodeOwn("EtcdCluster", config)
+          const { initialAdvertisePeerUrls, name } = own
+          if (name === undefined || initialAdvertisePeerUrls === undefined) {
+            return yield* needed("name and initialAdvertisePeerUrls cannot be left out")
+          }
+          return {
+            name,
+            peerUrls: initialAdvertisePeerUrls,
+            begin: Effect.sync(() => given.set(name, own)),
+            join: (initialCluster) => starting({ ...own, initialCluster, initialClusterState: "existing" }),
+            settle: Effect.void,
+            clear: clear(own)
+          }
+        }),
+      again: ({ name }, binary) =>
+        Effect.suspend(() =>
+          EtcdProcess.make(given.get(name) ?? { name }, binary === undefined ? options : { ...options, binary })
+        ),
+      leave: () => Effect.void,
+      forget: (name) =>
+        Effect.suspend(() => {
+          const config = given.get(name) ?? {}
+          given.delete(name)
+          return clear(config)
+        })
+    }
+    return fleet
+  })

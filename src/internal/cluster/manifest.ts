@@ -1,0 +1,200 @@
+/**
+ * What is remembered of a cluster beside the data of its members: who they are, where their data are, and who of them was
+ * just coming or going. It is a file in the data directory of the cluster, which is replaced as a whole; of a cluster without
+ * one it is a value.
+ *
+ * etcd's own data say who is a member. This says what they cannot: which directory is whose, that a directory was lost, and
+ * that a member which has no data yet, or is none any more, is not missing.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import * as Schema from "effect/Schema"
+import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Failures from "../process/failures.ts"
+import * as ProcessOptions from "../process/options.ts"
+
+const Member = Schema.Struct({
+  name: Schema.NonEmptyString,
+  /** Below the data directory of the cluster. */
+  directory: Schema.NonEmptyString,
+  /** `joining`: until it has its vote. `leaving`: from before it is removed until its data are gone. */
+  state: Schema.Literals(["member", "joining", "leaving"])
+})
+
+const Manifest = Schema.Struct({
+  /** How many members it was made with. */
+  size: Schema.Int,
+  /** The number of the next member. None is used again, nor is a directory. */
+  next: Schema.Int,
+  members: Schema.Array(Member)
+})
+
+export type Member = typeof Member.Type
+export type Manifest = typeof Manifest.Type
+
+/** The manifest of a cluster, and the one way to change it. */
+export interface Keeper {
+  readonly current: () => Manifest
+  readonly memberOf: (name: string) => Member
+  /** Where the data of a member are whose directory that is. */
+  readonly directoryOf: (directory: string) => string
+  /** It is on the disk when this returns. */
+  readonly update: (change: (manifest: Manifest) => Manifest) => Effect.Effect<void, EtcdProcessError.EtcdProcessError>
+}
+
+const fileName = "cluster.json"
+
+const Text = Schema.fromJsonString(Manifest)
+
+const nameOf = (index: number) => `node${index}`
+
+const directoryNameOf = (name: string) => `${name}.etcd`
+
+const numbered = (index: number, state: Member["state"]): Member => ({
+  name: nameOf(index),
+  directory: directoryNameOf(nameOf(index)),
+  state
+})
+
+/** Who is to join after so many others: who had begun to, and then somebody new. */
+export const newcomer = ({ members, next }: Manifest, index: number): Member => {
+  const joining = members.filter(({ state }) => state === "joining")
+  return joining[index] ?? numbered(next + index - joining.length, "joining")
+}
+
+/** Who there is of that name; one of whom nothing is remembered has left. */
+const memberOf = ({ members }: Manifest, name: string): Member =>
+  members.find((one) => one.name === name) ?? { name, directory: directoryNameOf(name), state: "leaving" }
+
+export const ofSize = (size: number): Manifest => ({
+  size,
+  next: size,
+  members: Array.from({ length: size }, (_, index) => numbered(index, "member"))
+})
+
+/** With a member in that state, whether it was there or not. */
+export const withMember =
+  (member: Member) =>
+  ({ members, next, size }: Manifest): Manifest => {
+    const isThere = members.some(({ name }) => name === member.name)
+    return {
+      size,
+      next: isThere ? next : Math.max(next, 1 + Number(/\d+$/.exec(member.name)?.[0] ?? -1)),
+      members: isThere ? members.map((one) => (one.name === member.name ? member : one)) : [...members, member]
+    }
+  }
+
+export const withoutMember =
+  (name: string) =>
+  ({ members, ...rest }: Manifest): Manifest => ({ ...rest, members: members.filter((one) => one.name !== name) })
+
+const list = (names: ReadonlyArray<string>) => names.join(", ")
+
+const refused = (message: string) => ProcessOptions.refused("dataDir", `EtcdCluster: ${message}`)
+
+const aMember = /^node\d+\.etcd$/
+
+/** For a cluster whose data go with it. */
+export const inMemory = (root: string, size: number): Effect.Effect<Keeper, never, Path.Path> =>
+  Effect.map(Path.Path, (path) => {
+    let manifest = ofSize(size)
+    return {
+      current: () => manifest,
+      memberOf: (name) => memberOf(manifest, name),
+      directoryOf: (directory) => path.join(root, directory),
+      update: (change) =>
+        Effect.sync(() => {
+          manifest = change(manifest)
+        })
+    }
+  })
+
+/**
+ * For a cluster whose data are kept. The directories of all members are made before one of them is started, and the
+ * manifest before them: so a directory that is missing beside others with data is one that was lost, and not one of a
+ * cluster whose first start was cut short.
+ */
+export const inDirectory = (
+  dataDir: string,
+  given: number | undefined
+): Effect.Effect<Keeper, EtcdProcessError.EtcdProcessError, FileSystem.FileSystem | Path.Path> =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const root = path.resolve(dataDir)
+    const file = path.join(root, fileName)
+    const orFail = Effect.mapError(Failures.systemFailure(`keep the members of the cluster in ${root}`))
+    const makeDirectory = (directory: string) => orFail(fs.makeDirectory(directory, { recursive: true, mode: 0o700 }))
+    const directoryOf = (directory: string) => path.join(root, directory)
+
+    const write = (manifest: Manifest) =>
+      Effect.gen(function* () {
+        const made = `${file}.new`
+        const handle = yield* fs.open(made, { flag: "w", mode: 0o600 })
+        yield* handle.writeAll(new TextEncoder().encode(`${JSON.stringify(manifest, undefined, 2)}\n`))
+        yield* handle.sync
+        yield* fs.rename(made, file)
+        yield* Effect.flatMap(fs.open(root), (directory) => directory.sync)
+      }).pipe(Effect.scoped, orFail, Effect.uninterruptible)
+
+    yield* makeDirectory(root)
+    const found = (yield* orFail(fs.readDirectory(root))).filter((name) => aMember.test(name))
+    const holdsData = (directory: string) => orFail(fs.exists(path.join(root, directory, "member")))
+    const kept = yield* Effect.filter(found, holdsData)
+
+    const read = Effect.gen(function* () {
+      const text = yield* orFail(fs.readFileString(file))
+      return yield* Effect.mapError(Schema.decodeEffect(Text)(text), ({ message }) =>
+        refused(`${file} does not say who the members of the cluster are (${message}). Nothing was started.`)
+      )
+    })
+
+    const made = ofSize(given ?? 3)
+    let manifest = (yield* orFail(fs.exists(file))) ? yield* read : made
+    const counted = manifest.members.filter(({ state }) => state !== "joining")
+    if (given !== undefined && given !== manifest.size && given !== counted.length) {
+      return yield* Effect.fail(
+        refused(
+          `the cluster in ${root} has ${counted.length} members (${list(counted.map(({ name }) => name))}), and the size is ${given}. ` +
+            "Give the size that it has, or none; grow and shrink change it."
+        )
+      )
+    }
+    const wanted = manifest.members.map(({ directory }) => directory)
+    const strange = manifest === made ? kept.filter((name) => !wanted.includes(name)) : []
+    const isLost = (directory: string) =>
+      Effect.map(orFail(fs.exists(path.join(root, directory))), (isThere) => kept.length > 0 && !isThere)
+    const missing = yield* Effect.filter(
+      counted.filter(({ state }) => state === "member").map(({ directory }) => directory),
+      isLost
+    )
+    if (strange.length > 0 || missing.length > 0) {
+      const told = strange.length > 0 ? `has ${list(strange)} as well` : `does not have ${list(missing)}`
+      return yield* Effect.fail(
+        refused(
+          `the cluster in ${root} ${told}, and the size is ${counted.length}. A cluster keeps the members that it ` +
+            "has: give its size. A member without its data cannot begin anew under its name."
+        )
+      )
+    }
+    yield* write(manifest)
+    yield* Effect.forEach(counted, (member) => makeDirectory(directoryOf(member.directory)), { discard: true })
+    return {
+      current: () => manifest,
+      memberOf: (name) => memberOf(manifest, name),
+      directoryOf,
+      update: (change) =>
+        Effect.suspend(() => {
+          const changed = change(manifest)
+          return Effect.andThen(
+            write(changed),
+            Effect.sync(() => {
+              manifest = changed
+            })
+          )
+        }).pipe(Effect.uninterruptible)
+    }
+  })

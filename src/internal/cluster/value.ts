@@ -1,0 +1,76 @@
+/**
+ * A cluster as a program sees it.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdClient from "../../EtcdClient.ts"
+import type { Cluster, GrowOptions, ReplaceOptions } from "../../EtcdCluster.ts"
+import type * as EtcdError from "../../EtcdError.ts"
+import type * as EtcdProcess from "../../EtcdProcess.ts"
+import { aMember, ofOperation } from "../operations/options.ts"
+import * as Checks from "../options.ts"
+import type { Fleet } from "./fleet.ts"
+
+/** Where clients reach a member. */
+export type EndpointsOf = (node: EtcdProcess.Node) => Effect.Effect<ReadonlyArray<string>>
+
+const ofNode: EndpointsOf = ({ endpoints }) => Effect.succeed(endpoints)
+
+const wrongMember = (name: string, member: unknown) =>
+  Checks.wrongArgument(`EtcdCluster.${name}`, "the member", aMember, member)
+
+const config: Checks.Check = { accepts: Checks.isObject, due: "an object with options of etcd" }
+
+const ofGrow: Checks.Checks<GrowOptions> = { ...ofOperation, to: Checks.countUpTo(99), config }
+
+const ofReplace: Checks.Checks<ReplaceOptions> = { ...ofOperation, config }
+
+export const fromFleet = (
+  fleet: Fleet,
+  options: Pick<EtcdProcess.Options, "client">,
+  endpointsOf: EndpointsOf = ofNode
+): Cluster => {
+  const { awaitLeader, leader, members, opened } = fleet
+  const endpoints = SubscriptionRef.changes(opened).pipe(
+    Stream.mapEffect((nodes) => Effect.map(Effect.forEach(nodes, endpointsOf), (each) => each.flat())),
+    Stream.filter((all) => all.length > 0)
+  )
+  const allEndpoints = Effect.suspend(() => Effect.forEach(SubscriptionRef.getUnsafe(members), endpointsOf))
+  /** One that looks at all members, learners too, though its calls go to none of these. */
+  const client = Effect.map(EtcdClient.make({ ...options.client, endpoints }), (client) => ({
+    ...client,
+    endpoints: Effect.map(allEndpoints, (each) => each.flat())
+  }))
+  const refused = <O extends object>(name: string, checks: Checks.Checks<O>, given: O | undefined) =>
+    Checks.wrongOptions(`EtcdCluster.${name}`, checks, given)
+  /** By a client of its own, with what is loaded for it. */
+  const operate = <M, A, E>(
+    load: () => Promise<M>,
+    run: (module: M, client: EtcdClient.Client) => Effect.Effect<A, E>
+  ): Effect.Effect<A, E | EtcdError.EtcdError> =>
+    Effect.scoped(Effect.flatMap(Effect.all([Effect.promise(load), client]), ([module, client]) => run(module, client)))
+  const resize = () => import("../operations/resize.ts")
+  const roll = () => import("../operations/roll.ts")
+  return {
+    members,
+    leader,
+    awaitLeader,
+    endpoints,
+    client: EtcdClient.layer({ ...options.client, endpoints }),
+    grow: (given) =>
+      refused("grow", ofGrow, given) ?? operate(resize, ({ grow }, client) => grow(fleet, client, given)),
+    shrink: (member, given) =>
+      (member === undefined ? undefined : wrongMember("shrink", member)) ??
+      refused("shrink", ofOperation, given) ??
+      operate(resize, ({ shrink }, client) => shrink(fleet, client, member, given)),
+    replace: (member, given) =>
+      wrongMember("replace", member) ??
+      refused("replace", ofReplace, given) ??
+      operate(resize, ({ replace }, client) => replace(fleet, client, member, given)),
+    restart: (given) =>
+      refused("restart", ofOperation, given) ?? operate(roll, ({ restart }, client) => restart(fleet, client, given))
+  }
+}

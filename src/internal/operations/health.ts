@@ -1,0 +1,84 @@
+/**
+ * Waiting until a cluster, or one of its members, is as it has to be before the next step.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import type * as EtcdError from "../../EtcdError.ts"
+import type { MemberId } from "../../EtcdId.ts"
+import * as Time from "../time.ts"
+import type { Refuse, Tell } from "./operation.ts"
+import * as Survey from "./survey.ts"
+
+/** How long a member may take to catch up that has been started again. */
+const catchUpMillis = 120_000
+
+/**
+ * Why a cluster is not whole: who does not answer, or names another leader, or has an alarm; and whether a member has applied
+ * less than the leader had.
+ */
+const missing = (survey: Survey.Survey, id: MemberId | undefined, index: bigint): string | undefined => {
+  const { leader, voters } = survey
+  if (leader === undefined) return "no leader that a majority names"
+  const silent = voters.filter(({ status }) => status === undefined)
+  if (silent.length > 0) return silent.map(Survey.describe).join(", ")
+  const strange = voters.filter((one) => !Survey.names(one, leader))
+  if (strange.length > 0) return `${strange.map(({ member }) => Survey.nameOf(member)).join(", ")} names another leader`
+  const one = survey.members.find(({ member }) => member.id === id)
+  if (one === undefined) return undefined
+  const applied = one.status?.raftAppliedIndex ?? 0n
+  return applied >= index ? undefined : `${Survey.nameOf(one.member)} has applied ${applied} of ${index} entries`
+}
+
+/**
+ * Waits until all voters answer and name one leader, and a member has applied what the leader had when this began. Refuses
+ * what is not so in time.
+ */
+export const awaitWhole = (
+  client: EtcdClient.Client,
+  refuse: Refuse,
+  tell: Tell,
+  id?: MemberId | undefined
+): Effect.Effect<Survey.Survey, EtcdError.EtcdError | ReturnType<Refuse>> =>
+  Effect.gen(function* () {
+    const time = yield* Time.Time
+    const giveUp = time.now() + catchUpMillis
+    let index: bigint | undefined
+    let told: string | undefined
+    while (true) {
+      const survey = yield* Effect.option(Survey.make(client))
+      if (survey._tag === "Some") index ??= survey.value.leader?.status?.raftAppliedIndex
+      const why = survey._tag === "Some" ? missing(survey.value, id, index ?? 0n) : "nobody answers"
+      if (survey._tag === "Some" && why === undefined) return survey.value
+      if (time.now() > giveUp) {
+        return yield* Effect.fail(
+          refuse("unhealthy-member", [why!], `It was waited for ${catchUpMillis / 1000} seconds.`)
+        )
+      }
+      if (told !== why) yield* tell(`waits: ${why}`)
+      told = why
+      yield* Time.sleep(time, 50)
+    }
+  })
+
+/** etcd changes no member before all have been connected for five seconds (`HealthInterval` in its `server.go`). */
+export const whenConnected =
+  (tell: Tell, reasons: ReadonlyArray<EtcdError.EtcdError["reason"]["_tag"]> = ["Unhealthy"]) =>
+  <A>(change: Effect.Effect<A, EtcdError.EtcdError>): Effect.Effect<A, EtcdError.EtcdError> => {
+    const isEarly = ({ reason }: EtcdError.EtcdError) => reasons.includes(reason._tag)
+    let told = false
+    return change.pipe(
+      Effect.tapError((error) => {
+        if (told || !isEarly(error)) return Effect.void
+        told = true
+        return tell(
+          error.reason._tag === "Unhealthy"
+            ? "waits until all have been connected for five seconds, as etcd does before members change"
+            : `waits: ${error.message}`
+        )
+      }),
+      Effect.retry({ while: isEarly, schedule: Schedule.spaced("200 millis"), times: 300 })
+    )
+  }

@@ -1,0 +1,107 @@
+/**
+ * A member that joins: it is added as a learner, started with what the cluster says of its members, and given its vote when
+ * it has caught up. Each step looks at what is there already, so that one which was ended half-way is taken up.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import { format } from "../../EtcdId.ts"
+import * as EtcdMembership from "../../EtcdMembership.ts"
+import type { Fleet, Newcomer } from "../cluster/fleet.ts"
+import { awaitWhole, whenConnected } from "./health.ts"
+import type { Refuse, Step } from "./operation.ts"
+import type * as Survey from "./survey.ts"
+
+/** The member that can be reached there: before it has started it has no name. */
+const at = (members: ReadonlyArray<EtcdMembership.Member>, { peerUrls }: Newcomer) =>
+  members.find((member) => member.peerUrls.some((url) => peerUrls.includes(url)))
+
+/** Whom it joins, as the option `initial-cluster` has it. */
+const initialClusterOf = (members: ReadonlyArray<EtcdMembership.Member>, newcomer: Newcomer) => {
+  const own = at(members, newcomer)
+  return Object.fromEntries(
+    members.map(({ id, name, peerUrls }) => [
+      id === own?.id ? newcomer.name : name === "" ? format(id) : name,
+      peerUrls
+    ])
+  )
+}
+
+const nodeOf = (fleet: Fleet, name: string) =>
+  SubscriptionRef.getUnsafe(fleet.members).find((node) => node.name === name)
+
+/** What is left to do until it is a member with a vote. `members`: as they are now. */
+export const steps = (
+  fleet: Fleet,
+  client: EtcdClient.Client,
+  refuse: Refuse,
+  newcomer: Newcomer,
+  members: ReadonlyArray<Survey.Surveyed>
+): ReadonlyArray<Step> => {
+  const { name } = newcomer
+  const membership = EtcdMembership.fromClient(client)
+  const seen = at(
+    members.map(({ member }) => member),
+    newcomer
+  )
+  const remains = Effect.flatMap(membership.list(), ({ members }) => {
+    const member = at(members, newcomer)
+    return member === undefined ? Effect.void : Effect.asVoid(membership.remove(member.id))
+  })
+  const add: Step = {
+    title: `add ${name} as a learner`,
+    run: (tell) =>
+      Effect.gen(function* () {
+        const stale = nodeOf(fleet, name)
+        if (stale !== undefined) yield* fleet.dismiss(stale)
+        // Data of one that was removed again are of no use to whoever comes.
+        yield* newcomer.clear
+        yield* newcomer.begin
+        const { member } = yield* membership.add(newcomer.peerUrls, { isLearner: true }).pipe(whenConnected(tell))
+        return `it is ${format(member.id)}`
+      })
+  }
+  const start: Step = {
+    title: `start ${name}`,
+    run: () =>
+      Effect.gen(function* () {
+        yield* newcomer.begin
+        const { members } = yield* membership.list()
+        const node = yield* fleet.start(newcomer.join(initialClusterOf(members, newcomer)))
+        return `it serves at ${node.endpoints[0]}`
+      }).pipe(
+        // Not started in time: nobody is to wait for it.
+        Effect.onError(() =>
+          seen?.isLearner === false ? Effect.void : Effect.ignore(Effect.andThen(remains, newcomer.clear))
+        )
+      )
+  }
+  const promote: Step = {
+    title: `promote ${name}`,
+    run: (tell) =>
+      Effect.gen(function* () {
+        const { members } = yield* membership.list()
+        const member = at(members, newcomer)
+        if (member === undefined) {
+          return yield* Effect.fail(
+            refuse("no-such-member", [`${name} is no member any more`], "Somebody has removed it.")
+          )
+        }
+        if (member.isLearner) {
+          yield* membership.promote(member.id).pipe(whenConnected(tell, ["LearnerNotReady", "Unhealthy"]))
+        }
+        yield* awaitWhole(client, refuse, tell, member.id)
+        yield* newcomer.settle
+        const node = nodeOf(fleet, name)
+        if (node !== undefined) yield* fleet.open(node)
+        return undefined
+      })
+  }
+  return [
+    ...(seen === undefined ? [add] : []),
+    ...(nodeOf(fleet, name) === undefined || seen === undefined ? [start] : []),
+    promote
+  ]
+}

@@ -1,0 +1,71 @@
+/**
+ * A member that leaves: clients are led to others, the leadership is handed on, it is removed, ends, and its data go.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import * as EtcdMembership from "../../EtcdMembership.ts"
+import type { Fleet } from "../cluster/fleet.ts"
+import * as Time from "../time.ts"
+import { whenConnected } from "./health.ts"
+import * as MoveLeader from "./moveLeader.ts"
+import type { Refuse, Step } from "./operation.ts"
+import * as Survey from "./survey.ts"
+
+/** How long one that was removed may take to end by itself. */
+const lastBreathMillis = 10_000
+
+const nodeOf = (fleet: Fleet, name: string) =>
+  SubscriptionRef.getUnsafe(fleet.members).find((node) => node.name === name)
+
+/** What is left to do until nothing of it is there. `one`: undefined where it is no member any more. */
+export const steps = (
+  fleet: Fleet,
+  client: EtcdClient.Client,
+  refuse: Refuse,
+  name: string,
+  one: Survey.Surveyed | undefined
+): ReadonlyArray<Step> => {
+  const membership = EtcdMembership.fromClient(client)
+  /** It may have become the leader since it was looked at. */
+  const handOn = Effect.gen(function* () {
+    const { leader, voters } = yield* Survey.whole(client, refuse)
+    if (leader.member.id !== one?.member.id) return undefined
+    const next = MoveLeader.mostAdvanced(voters, leader)
+    if (next === undefined) return undefined
+    return yield* MoveLeader.step(client, leader, next).run(() => Effect.void)
+  })
+  const remove: Step = {
+    title: `remove ${name}`,
+    run: (tell) =>
+      Effect.gen(function* () {
+        const node = nodeOf(fleet, name)
+        yield* fleet.leave(name)
+        if (node !== undefined) yield* fleet.close(node)
+        const handed = yield* handOn
+        yield* membership.remove(one!.member.id).pipe(
+          whenConnected(tell),
+          Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void)
+        )
+        return handed
+      })
+  }
+  const forget: Step = {
+    title: `delete the data of ${name}`,
+    run: () =>
+      Effect.gen(function* () {
+        const time = yield* Time.Time
+        const node = nodeOf(fleet, name)
+        if (node !== undefined) {
+          // It hears that it was removed, and ends.
+          yield* Time.within(time, Effect.asVoid(node.exit), lastBreathMillis, () => Effect.void)
+          yield* fleet.dismiss(node)
+        }
+        yield* fleet.forget(name)
+        return undefined
+      })
+  }
+  return one === undefined ? [forget] : [remove, forget]
+}

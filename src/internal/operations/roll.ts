@@ -1,0 +1,77 @@
+/**
+ * Going through the members one after another: followers first, then the leadership is handed on, once, and the member that
+ * led is the last. The next one only when all are there again and name one leader.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import type * as EtcdOperations from "../../EtcdOperations.ts"
+import type * as EtcdProcess from "../../EtcdProcess.ts"
+import type { Fleet } from "../cluster/fleet.ts"
+import { awaitWhole } from "./health.ts"
+import * as MoveLeader from "./moveLeader.ts"
+import { type Failure, perform, type Refuse, refusal, type Step } from "./operation.ts"
+import * as Survey from "./survey.ts"
+
+/** What is done to each member. */
+export interface Stop {
+  /** As in "restart". */
+  readonly verb: string
+  readonly run: (node: EtcdProcess.Node) => Effect.Effect<string | undefined, Failure>
+}
+
+const isOf =
+  (node: EtcdProcess.Node) =>
+  ({ member }: Survey.Surveyed): boolean =>
+    member.id === node.id
+
+/** `nodes`: those that it is to be done to. */
+export const steps = (
+  client: EtcdClient.Client,
+  refuse: Refuse,
+  survey: Survey.Survey & { readonly leader: Survey.Surveyed },
+  nodes: ReadonlyArray<EtcdProcess.Node>,
+  stop: Stop
+): ReadonlyArray<Step> => {
+  const leading = nodes.find((node) => isOf(node)(survey.leader))
+  const isDown = (node: EtcdProcess.Node) => survey.members.find(isOf(node))?.status === undefined
+  const followers = nodes.filter((node) => node !== leading)
+  const each = (node: EtcdProcess.Node): Step => ({
+    title: `${stop.verb} ${node.name}`,
+    run: (tell) =>
+      Effect.gen(function* () {
+        const detail = yield* Effect.uninterruptible(stop.run(node))
+        yield* awaitWhole(client, refuse, tell, node.id)
+        return detail
+      })
+  })
+  /** The one that leads by then, if that is still to be gone through. */
+  const handOn = (node: EtcdProcess.Node): Step => ({
+    title: `hand the leadership of ${node.name} on`,
+    run: (tell) =>
+      Effect.gen(function* () {
+        const { leader, voters } = yield* Survey.whole(client, refuse)
+        if (!isOf(node)(leader)) return `${Survey.nameOf(leader.member)} leads already`
+        const next = MoveLeader.mostAdvanced(voters, leader)
+        return next === undefined ? undefined : yield* MoveLeader.step(client, leader, next).run(tell)
+      })
+  })
+  return [
+    ...followers.filter(isDown).map(each),
+    ...followers.filter((node) => !isDown(node)).map(each),
+    ...(leading === undefined ? [] : [...(survey.voters.length > 1 ? [handOn(leading)] : []), each(leading)])
+  ]
+}
+
+export const restart = (fleet: Fleet, client: EtcdClient.Client, options: EtcdOperations.Options = {}) => {
+  const refuse = refusal("restart")
+  const plan = Effect.map(Survey.whole(client, refuse), (survey) =>
+    steps(client, refuse, survey, SubscriptionRef.getUnsafe(fleet.members), {
+      verb: "restart",
+      run: (node) => Effect.as(Effect.andThen(node.stop, node.start), undefined)
+    })
+  )
+  return perform({ name: "restart", client, plan }, options)
+}
