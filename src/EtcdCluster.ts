@@ -18,6 +18,7 @@ import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as EtcdBinary from "./EtcdBinary.ts"
 import type * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdConfig from "./EtcdConfig.ts"
 import type * as EtcdError from "./EtcdError.ts"
@@ -75,6 +76,24 @@ export interface Cluster {
    * first. It stops at the first that does not come back.
    */
   readonly restart: (options?: EtcdOperations.Options | undefined) => Operation
+  /**
+   * Lets all members run a newer version, one after the other as {@link Cluster.restart} does, and waits until the cluster
+   * has that version. A member that does not start with it is started as it was, and the operation stops. A downgrade under
+   * way is cancelled first. Members that have the version already are passed over.
+   *
+   * Refused are more than one minor version at a time, 3.6 where a member is older than 3.5.26 (`unsupported-version`),
+   * options that the version does not have (`config`), an executable that is none (`binary`), and a member that does not
+   * answer (`unhealthy-member`).
+   *
+   * For as long as the cluster lives: who starts it again says which executable to use.
+   */
+  readonly upgrade: (options: UpgradeOptions) => Operation
+  /**
+   * Lets all members run the minor version before theirs, from etcd 3.6 on: the cluster is prepared for it, and when all
+   * members have written their data in the older format they are started with it one after the other. While members have
+   * different versions, {@link Cluster.upgrade} cancels it.
+   */
+  readonly downgrade: (options: DowngradeOptions) => Operation
 }
 
 /**
@@ -102,6 +121,30 @@ export interface GrowOptions extends EtcdOperations.Options {
    * member (`fromConfigs`) it is needed, with a name and URLs.
    */
   readonly config?: EtcdConfig.Input | undefined
+}
+
+/**
+ * How a cluster gets a newer version.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface UpgradeOptions extends EtcdOperations.Options {
+  /** The executable of that version: its path, or a release that is fetched. */
+  readonly binary: EtcdBinary.Input
+  /** The file that a snapshot is written to before; `false`, where there is a backup. */
+  readonly backup: string | false
+}
+
+/**
+ * How a cluster gets an older version.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface DowngradeOptions extends EtcdOperations.Options {
+  /** The executable of that version: its path, or a release that is fetched. */
+  readonly binary: EtcdBinary.Input
 }
 
 /**

@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import type * as Scope from "effect/Scope"
-import type * as EtcdConfig from "../../EtcdConfig.ts"
+import * as EtcdConfig from "../../EtcdConfig.ts"
 import * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Failures from "../process/failures.ts"
@@ -67,6 +67,8 @@ export const make = (
         Effect.suspend(() =>
           EtcdProcess.make(given.get(name) ?? { name }, binary === undefined ? options : { ...options, binary })
         ),
+      suits: ({ config: { dataDir }, name }, version) =>
+        Effect.suspend(() => Effect.asVoid(EtcdConfig.resolve(given.get(name) ?? {}, { version, dataDir }))),
       leave: () => Effect.void,
       forget: (name) =>
         Effect.suspend(() => {

@@ -4,6 +4,7 @@
  * @internal
  */
 import * as Array from "effect/Array"
+import type * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -12,11 +13,12 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Scope from "effect/Scope"
+import type * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
 import type { Options } from "../../EtcdCluster.ts"
-import type * as EtcdConfig from "../../EtcdConfig.ts"
+import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdId from "../../EtcdId.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
@@ -37,15 +39,23 @@ type Starting = Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessErro
 
 /** The members that run here. */
 export interface Crew {
+  /** What they need of this machine. */
+  readonly platform: Context.Context<Platform>
   readonly members: SubscriptionRef.SubscriptionRef<Nodes>
   readonly leader: SubscriptionRef.SubscriptionRef<Option.Option<EtcdProcess.Node>>
   readonly awaitLeader: Effect.Effect<EtcdProcess.Node>
   /** Those that clients may go to: they have a vote. */
   readonly opened: SubscriptionRef.SubscriptionRef<ReadonlyArray<EtcdProcess.Node>>
-  /** Starts another one, or one in the place of another. Clients are not led to it until it is `opened`. */
-  readonly start: (
+  /** Starts another one. Clients are not led to it until it is opened. */
+  readonly start: (starting: Starting) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError>
+  /**
+   * Ends it, and starts it anew in another way. Where that fails it is started as it was (`before`), and this fails
+   * nevertheless. It cannot be interrupted.
+   */
+  readonly renew: (
+    node: EtcdProcess.Node,
     starting: Starting,
-    inPlaceOf?: EtcdProcess.Node
+    before: Starting
   ) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError>
   /** Leads clients to it. */
   readonly open: (node: EtcdProcess.Node) => Effect.Effect<void>
@@ -86,6 +96,8 @@ export interface Fleet extends Crew {
   readonly unfinished: () => { readonly joining: ReadonlyArray<string>; readonly leaving: ReadonlyArray<string> }
   /** Starts it with the data that it has, as another version where a binary is given. */
   readonly again: (node: EtcdProcess.Node, binary?: EtcdBinary.Input) => Starting
+  /** Fails where its configuration makes no sense with that version. */
+  readonly suits: (node: EtcdProcess.Node, version: SemVer.SemVer) => Remembering
   /** Remembers that it is leaving. */
   readonly leave: (name: string) => Remembering
   /** Deletes the data of one that has left, and remembers nothing of it. */
@@ -163,7 +175,7 @@ export const startAll = Effect.fnUntraced(function* (
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const own = yield* Scope.fork(scope)
-        const node = yield* restore(Scope.provide(Effect.provideContext(start, platform), own)).pipe(
+        const node = yield* restore(Effect.provideContext(Scope.provide(start, own), platform)).pipe(
           Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
         )
         return { node, scope: own }
@@ -198,6 +210,7 @@ export const startAll = Effect.fnUntraced(function* (
   const close = (node: EtcdProcess.Node) =>
     SubscriptionRef.update(opened, (nodes) => nodes.filter((one) => one !== node))
   const crew: Crew = {
+    platform,
     members,
     leader,
     awaitLeader: leaders(members).pipe(
@@ -206,19 +219,26 @@ export const startAll = Effect.fnUntraced(function* (
       Effect.map((found) => Option.getOrThrow(Option.flatten(found)))
     ),
     opened,
-    start: (start, inPlaceOf) =>
+    start: (start) =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.gen(function* () {
-          const berth = yield* restore(board(start))
-          yield* set(
-            inPlaceOf === undefined ? [...berths, berth] : berths.map((one) => (one.node === inPlaceOf ? berth : one))
-          )
-          if (inPlaceOf !== undefined) {
-            yield* SubscriptionRef.update(opened, (nodes) => nodes.map((one) => (one === inPlaceOf ? berth.node : one)))
-          }
-          return berth.node
-        })
+        Effect.flatMap(restore(board(start)), (berth) => Effect.as(set([...berths, berth]), berth.node))
       ),
+    renew: (node, start, before) =>
+      Effect.gen(function* () {
+        const old = berths.find((one) => one.node === node)!
+        yield* Scope.close(old.scope, Exit.void)
+        const take = (berth: Berth) =>
+          Effect.gen(function* () {
+            yield* set(berths.map((one) => (one === old ? berth : one)))
+            yield* SubscriptionRef.update(opened, (nodes) => nodes.map((one) => (one === node ? berth.node : one)))
+            return berth.node
+          })
+        return yield* Effect.matchCauseEffect(board(start), {
+          onSuccess: take,
+          onFailure: (cause) =>
+            Effect.andThen(Effect.ignore(Effect.flatMap(board(before), take)), Effect.failCause(cause))
+        })
+      }).pipe(Effect.uninterruptible),
     open: (node) => SubscriptionRef.update(opened, (nodes) => (nodes.includes(node) ? nodes : [...nodes, node])),
     close,
     dismiss: (node) =>
@@ -288,33 +308,32 @@ export const onSockets = (
     const manifest = kept ?? (yield* Manifest.inMemory(runDirectory, size ?? 3))
     const ownOf = yield* prepare({ runDirectory, names, shared })
     const initialCluster = Object.fromEntries(names.map((name) => [name, `unix://${peerSocketOf(name)}`]))
+    const configOf = ({ directory, name }: Manifest.Member, own: Own, change?: EtcdConfig.Input): EtcdConfig.Input =>
+      Object.assign(
+        {
+          listenClientUrls: `unix://${clientSocketOf(name)}`,
+          listenPeerUrls: `unix://${peerSocketOf(name)}`,
+          initialAdvertisePeerUrls: `unix://${peerSocketOf(name)}`,
+          initialCluster: { [name]: `unix://${peerSocketOf(name)}`, ...initialCluster }
+        } satisfies EtcdConfig.Input,
+        preset,
+        shared,
+        own.config,
+        change,
+        { name, dataDir: manifest.directoryOf(directory) }
+      )
     const starting = (
-      { directory, name }: Manifest.Member,
+      member: Manifest.Member,
       change: { readonly binary?: EtcdBinary.Input; readonly config?: EtcdConfig.Input }
     ): Starting =>
-      Effect.flatMap(ownOf(name), (own) =>
-        start(
-          Object.assign(
-            {
-              listenClientUrls: `unix://${clientSocketOf(name)}`,
-              listenPeerUrls: `unix://${peerSocketOf(name)}`,
-              initialAdvertisePeerUrls: `unix://${peerSocketOf(name)}`,
-              initialCluster: { [name]: `unix://${peerSocketOf(name)}`, ...initialCluster }
-            } satisfies EtcdConfig.Input,
-            preset,
-            shared,
-            own.config,
-            change.config,
-            { name, dataDir: manifest.directoryOf(directory) }
-          ),
-          {
-            ...ofMembers,
-            ...own.options,
-            ...(change.binary === undefined ? {} : { binary: change.binary }),
-            runDirectory,
-            runDirectoryIsTemporary: true
-          }
-        ).pipe(
+      Effect.flatMap(ownOf(member.name), (own) =>
+        start(configOf(member, own, change.config), {
+          ...ofMembers,
+          ...own.options,
+          ...(change.binary === undefined ? {} : { binary: change.binary }),
+          runDirectory,
+          runDirectoryIsTemporary: true
+        }).pipe(
           Effect.provideService(Child.Through, own.through ?? []),
           Effect.provideService(Child.MayStart, own.mayStart ?? Effect.void)
         )
@@ -361,6 +380,10 @@ export const onSockets = (
         }),
       again: (node, binary) =>
         Effect.suspend(() => starting(manifest.memberOf(node.name), binary === undefined ? {} : { binary })),
+      suits: ({ config: { dataDir }, name }, version) =>
+        Effect.flatMap(ownOf(name), (own) =>
+          Effect.asVoid(EtcdConfig.resolve(configOf(manifest.memberOf(name), own), { version, dataDir }))
+        ),
       leave: (name) =>
         manifest.update((all) => Manifest.withMember({ ...manifest.memberOf(name), state: "leaving" })(all)),
       forget: (name) =>

@@ -7,11 +7,12 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdClient from "../../EtcdClient.ts"
-import type { Cluster, GrowOptions, ReplaceOptions } from "../../EtcdCluster.ts"
+import type { Cluster, DowngradeOptions, GrowOptions, ReplaceOptions, UpgradeOptions } from "../../EtcdCluster.ts"
 import type * as EtcdError from "../../EtcdError.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import { aMember, ofOperation } from "../operations/options.ts"
 import * as Checks from "../options.ts"
+import * as ProcessOptions from "../process/options.ts"
 import type { Fleet } from "./fleet.ts"
 
 /** Where clients reach a member. */
@@ -25,6 +26,26 @@ const wrongMember = (name: string, member: unknown) =>
 const config: Checks.Check = { accepts: Checks.isObject, due: "an object with options of etcd" }
 
 const ofGrow: Checks.Checks<GrowOptions> = { ...ofOperation, to: Checks.countUpTo(99), config }
+
+const ofDowngrade: Checks.Checks<DowngradeOptions> = { ...ofOperation, binary: ProcessOptions.binary }
+
+const ofUpgrade: Checks.Checks<UpgradeOptions> = {
+  ...ofDowngrade,
+  backup: {
+    accepts: (value) => value === false || Checks.text("").accepts(value),
+    due: "the name of a file, as text that is not empty, or false"
+  }
+}
+
+/** What cannot be left out. */
+const needed = (name: string, given: Partial<UpgradeOptions> | undefined) => {
+  if (given?.binary === undefined)
+    return fail(`EtcdCluster.${name}: say with the option binary which etcd is to be run.`)
+  if (name !== "upgrade" || given.backup !== undefined) return undefined
+  return fail(`EtcdCluster.${name}: say with the option backup which file a snapshot goes to before, or false.`)
+}
+
+const fail = (message: string) => Effect.fail(Checks.invalid(message))
 
 const ofReplace: Checks.Checks<ReplaceOptions> = { ...ofOperation, config }
 
@@ -53,6 +74,7 @@ export const fromFleet = (
   ): Effect.Effect<A, E | EtcdError.EtcdError> =>
     Effect.scoped(Effect.flatMap(Effect.all([Effect.promise(load), client]), ([module, client]) => run(module, client)))
   const resize = () => import("../operations/resize.ts")
+  const versions = () => import("../operations/upgrade.ts")
   const roll = () => import("../operations/roll.ts")
   return {
     members,
@@ -71,6 +93,14 @@ export const fromFleet = (
       refused("replace", ofReplace, given) ??
       operate(resize, ({ replace }, client) => replace(fleet, client, member, given)),
     restart: (given) =>
-      refused("restart", ofOperation, given) ?? operate(roll, ({ restart }, client) => restart(fleet, client, given))
+      refused("restart", ofOperation, given) ?? operate(roll, ({ restart }, client) => restart(fleet, client, given)),
+    upgrade: (given) =>
+      needed("upgrade", given) ??
+      refused("upgrade", ofUpgrade, given) ??
+      operate(versions, ({ upgrade }, client) => upgrade(fleet, client, given)),
+    downgrade: (given) =>
+      needed("downgrade", given) ??
+      refused("downgrade", ofDowngrade, given) ??
+      operate(versions, ({ downgrade }, client) => downgrade(fleet, client, given))
   }
 }

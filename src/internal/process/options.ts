@@ -71,7 +71,7 @@ const problemOfRelease = (value: Readonly<Record<string, unknown>>): string | un
     : Options.problemOf("EtcdBinary", ofRelease, value as { fetch: EtcdBinary.FetchOptions })
 
 /** Which executable to use. */
-const binary: Options.Check = {
+export const binary: Options.Check = {
   accepts: (value) => (Options.isObject(value) ? problemOfRelease(value) === undefined : anExecutable.accepts(value)),
   due: 'the name of an executable, "fetch", or { fetch: the options of EtcdBinary.fetch }',
   show: (value) => (Options.isObject(value) ? `this object (${problemOfRelease(value)})` : Options.show(value))

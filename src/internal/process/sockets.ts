@@ -96,6 +96,12 @@ const listen = (path: string): Effect.Effect<net.Server, NodeJS.ErrnoException> 
     return Effect.sync(() => server.close())
   })
 
+/** Nobody listens any more when it is closed: who starts the next node on the socket finds it free. */
+const closed = (server: net.Server): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    server.close(() => resume(Effect.void))
+  })
+
 /** Puts a claim aside that somebody has left behind, and back if it turns out that he has not. */
 const takeOver = (path: string, claim: string) =>
   Effect.gen(function* () {
@@ -127,7 +133,7 @@ export const claim = (
         // Where nobody can listen etcd will say why.
         code === "EADDRINUSE" ? takeOver(path, beside) : Effect.undefined
       )
-      return Effect.acquireRelease(claimed, (server) => Effect.sync(() => server?.close()))
+      return Effect.acquireRelease(claimed, (server) => (server === undefined ? Effect.void : closed(server)))
     },
     { discard: true }
   )

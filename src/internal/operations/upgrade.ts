@@ -1,0 +1,266 @@
+/**
+ * Other versions of etcd for all members, one after another: newer ones, and older ones after the cluster was prepared.
+ *
+ * What is checked before the first member is stopped comes from etcd's upgrade guides and these issues: one minor version at
+ * a time; to 3.6 only from 3.5.26 on, or members that were promoted by an older one count as learners again (etcd-io/etcd
+ * 19557, 20793, 20967); options that are gone.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as SemVer from "effect/SemVer"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdBinary from "../../EtcdBinary.ts"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import type * as EtcdCluster from "../../EtcdCluster.ts"
+import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
+import type * as EtcdProcess from "../../EtcdProcess.ts"
+import type { Fleet } from "../cluster/fleet.ts"
+import * as Time from "../time.ts"
+import { perform, type Refuse, refusal, type Step } from "./operation.ts"
+import * as Roll from "./roll.ts"
+import * as Survey from "./survey.ts"
+
+const minorOf = ({ major, minor }: SemVer.SemVer): string => `${major}.${minor}`
+
+const isSame = (a: SemVer.SemVer, b: SemVer.SemVer): boolean => SemVer.Order(a, b) === 0
+
+/** From which 3.5 on a cluster may be upgraded to 3.6. */
+const beforeThreeSix = SemVer.make({ major: 3, minor: 5, patch: 26 })
+
+const isTooEarly = (from: SemVer.SemVer, to: SemVer.SemVer): boolean =>
+  to.minor === 6 && from.minor === 5 && SemVer.Order(from, beforeThreeSix) < 0
+
+interface Versioned {
+  readonly node: EtcdProcess.Node
+  readonly version: SemVer.SemVer
+}
+
+/** Which version each member is of that runs here. All have to answer, also those that run elsewhere. */
+const versionsOf = (fleet: Fleet, survey: Survey.Survey, refuse: Refuse) =>
+  Effect.gen(function* () {
+    const silent = survey.members.filter(({ status }) => status === undefined)
+    if (silent.length > 0) {
+      return yield* Effect.fail(
+        refuse(
+          "unhealthy-member",
+          silent.map(Survey.describe),
+          "All members have to be there: start them, or replace them."
+        )
+      )
+    }
+    return SubscriptionRef.getUnsafe(fleet.members).map((node): Versioned => ({ node, version: node.version }))
+  })
+
+const executable = (input: EtcdBinary.Input, refuse: Refuse) =>
+  Effect.mapError(EtcdBinary.fromInput(input), ({ message }) =>
+    refuse("binary", [message], "Give the path of an etcd, or the release to fetch.")
+  )
+
+/** Options that the version does not have, or takes in another way, are found before anything is stopped. */
+const suiting = (fleet: Fleet, nodes: ReadonlyArray<EtcdProcess.Node>, version: SemVer.SemVer, refuse: Refuse) =>
+  Effect.forEach(
+    nodes,
+    (node) =>
+      Effect.mapError(fleet.suits(node, version), ({ message }) =>
+        refuse("config", [message], `Change the configuration to what etcd ${SemVer.format(version)} takes.`)
+      ),
+    { discard: true }
+  )
+
+/** How long it may take until the members agree on the version of the cluster: etcd looks every four seconds. */
+const agreementMillis = 20_000
+
+/** Waits until a member has said that the cluster has that version, which is when the next one may follow. */
+const agreed = (fleet: Fleet, version: string): Step => ({
+  title: `await that the cluster has version ${version}`,
+  run: () =>
+    Effect.gen(function* () {
+      const time = yield* Time.Time
+      const said = Stream.mergeAll(
+        SubscriptionRef.getUnsafe(fleet.members).map(({ events }) => events),
+        { concurrency: "unbounded" }
+      ).pipe(
+        Stream.filter(
+          (event) => event._tag === "Version" && Option.exists(event.clusterVersion, (text) => text.startsWith(version))
+        ),
+        Stream.take(1),
+        Stream.runDrain,
+        Effect.as<string | undefined>(undefined)
+      )
+      return yield* Time.within(time, said, agreementMillis, () =>
+        Effect.succeed("no member has said so: the log level may hide it")
+      )
+    })
+})
+
+const rolling = (
+  fleet: Fleet,
+  client: EtcdClient.Client,
+  refuse: Refuse,
+  survey: Survey.Survey & { readonly leader: Survey.Surveyed },
+  versioned: ReadonlyArray<Versioned>,
+  target: EtcdBinary.EtcdBinary
+) =>
+  Roll.steps(
+    client,
+    refuse,
+    survey,
+    versioned.filter(({ version }) => !isSame(version, target.version)).map(({ node }) => node),
+    {
+      verb: `run etcd ${SemVer.format(target.version)} as`,
+      run: (node) =>
+        Effect.as(
+          fleet.renew(node, fleet.again(node, target.path), fleet.again(node)),
+          `it was ${SemVer.format(node.version)}`
+        )
+    }
+  )
+
+/** A snapshot of how it was before. It is not taken again where members have changed already. */
+const saved = (fleet: Fleet, client: EtcdClient.Client, survey: Survey.Survey, file: string): Step => ({
+  title: `back up to ${file}`,
+  run: () =>
+    Effect.gen(function* () {
+      const follower = survey.voters.find((one) => one !== survey.leader) ?? survey.leader!
+      const maintenance = EtcdMaintenance.fromClient(client)
+      const { bytes } = yield* maintenance.snapshotToFile(file, { endpoint: follower.endpoint })
+      return `${bytes} bytes from ${Survey.nameOf(follower.member)}`
+    }).pipe(Effect.provideContext(fleet.platform))
+})
+
+export const upgrade = (fleet: Fleet, client: EtcdClient.Client, options: EtcdCluster.UpgradeOptions) => {
+  const refuse = refusal("upgrade")
+  const plan = Effect.gen(function* () {
+    const survey = yield* Survey.whole(client, refuse)
+    const target = yield* executable(options.binary, refuse)
+    const { version } = target
+    const versioned = yield* versionsOf(fleet, survey, refuse)
+    const evidence = survey.members.map(Survey.describe)
+    const unsupported = (why: string, help: string) =>
+      Effect.fail(refuse("unsupported-version", [why, ...evidence], help))
+    const to = `etcd ${SemVer.format(version)}`
+    for (const { node, version: from } of versioned) {
+      if (from.major !== version.major || from.minor > version.minor) {
+        return yield* unsupported(
+          `${node.name} has a newer version than ${to}`,
+          "Use downgrade, one minor version at a time."
+        )
+      }
+      if (version.minor - from.minor > 1) {
+        return yield* unsupported(
+          `from ${minorOf(from)} to ${minorOf(version)} is more than one minor version`,
+          `Upgrade to ${from.major}.${from.minor + 1} first.`
+        )
+      }
+      if (isTooEarly(from, version)) {
+        return yield* unsupported(
+          `${node.name} has ${SemVer.format(from)}, and to 3.6 all members have to come from ${SemVer.format(beforeThreeSix)} or newer ` +
+            "(etcd-io/etcd 20967)",
+          "Upgrade to the newest 3.5 first."
+        )
+      }
+    }
+    const nodes = versioned.map(({ node }) => node)
+    yield* suiting(fleet, nodes, version, refuse)
+    const steps = rolling(fleet, client, refuse, survey, versioned, target)
+    if (steps.length === 0) return []
+    const isFirst = versioned.every((one) => isSame(one.version, versioned[0]!.version))
+    const isNewMinor = versioned.some(({ version: { minor } }) => minor !== version.minor)
+    const isDowngrading = survey.members.some(({ status }) => Option.isSome(status!.downgradeTarget))
+    return [
+      ...(isDowngrading ? [cancelled(client)] : []),
+      ...(options.backup === false || !isFirst ? [] : [saved(fleet, client, survey, options.backup)]),
+      ...steps,
+      ...(isNewMinor ? [agreed(fleet, minorOf(version))] : [])
+    ]
+  }).pipe(Effect.provideContext(fleet.platform))
+  return perform({ name: "upgrade", client, plan }, options)
+}
+
+const cancelled = (client: EtcdClient.Client): Step => ({
+  title: "cancel the downgrade",
+  run: () =>
+    EtcdMaintenance.fromClient(client)
+      .cancelDowngrade()
+      .pipe(
+        Effect.as(undefined),
+        Effect.catchReason("EtcdError", "NoDowngrade", () => Effect.undefined)
+      )
+})
+
+/**
+ * Lets the cluster take members of the older version, which takes until all have written their data in its format: etcd says
+ * so from 3.6 on.
+ */
+const prepared = (client: EtcdClient.Client, version: SemVer.SemVer, refuse: Refuse): Step => ({
+  title: `prepare the cluster for ${minorOf(version)}`,
+  run: (tell) =>
+    Effect.gen(function* () {
+      const maintenance = EtcdMaintenance.fromClient(client)
+      yield* maintenance.enableDowngrade(`${minorOf(version)}.0`).pipe(
+        Effect.asVoid,
+        Effect.catchReason("EtcdError", "DowngradeInProgress", () => Effect.void)
+      )
+      const time = yield* Time.Time
+      const giveUp = time.now() + agreementMillis
+      const isWritten = ({ status }: Survey.Surveyed) =>
+        Option.exists(status?.storageVersion ?? Option.none(), (text) => text.startsWith(minorOf(version)))
+      while (true) {
+        const { members } = yield* Survey.make(client)
+        const others = members.filter((one) => !isWritten(one))
+        if (others.length === 0) return undefined
+        if (time.now() > giveUp) {
+          return yield* Effect.fail(
+            refuse(
+              "unhealthy-member",
+              others.map(Survey.describe),
+              "They have not written their data in the older format."
+            )
+          )
+        }
+        yield* tell(`waits for ${others.map(({ member }) => Survey.nameOf(member)).join(", ")}`)
+        yield* Time.sleep(time, 250)
+      }
+    })
+})
+
+export const downgrade = (fleet: Fleet, client: EtcdClient.Client, options: EtcdCluster.DowngradeOptions) => {
+  const refuse = refusal("downgrade")
+  const plan = Effect.gen(function* () {
+    const survey = yield* Survey.whole(client, refuse)
+    const target = yield* executable(options.binary, refuse)
+    const { version } = target
+    const versioned = yield* versionsOf(fleet, survey, refuse)
+    const evidence = survey.members.map(Survey.describe)
+    const unsupported = (why: string, help: string) =>
+      Effect.fail(refuse("unsupported-version", [why, ...evidence], help))
+    for (const { node, version: from } of versioned) {
+      if (isSame(from, version)) continue
+      if (from.major !== version.major || from.minor < version.minor) {
+        return yield* unsupported(`${node.name} has an older version than ${SemVer.format(version)}`, "Use upgrade.")
+      }
+      if (from.minor - version.minor > 1) {
+        return yield* unsupported(
+          `from ${minorOf(from)} to ${minorOf(version)} is more than one minor version`,
+          `Downgrade to ${from.major}.${from.minor - 1} first.`
+        )
+      }
+      if (from.minor !== version.minor && from.minor < 6) {
+        return yield* unsupported(
+          `etcd ${minorOf(from)} does not write its data in an older format`,
+          "Downgrades are possible from etcd 3.6 on. Restore a backup that the older version has made."
+        )
+      }
+    }
+    const nodes = versioned.map(({ node }) => node)
+    yield* suiting(fleet, nodes, version, refuse)
+    const steps = rolling(fleet, client, refuse, survey, versioned, target)
+    if (steps.length === 0) return []
+    const isFirst = versioned.every(({ version: { minor } }) => minor !== version.minor)
+    return isFirst ? [prepared(client, version, refuse), ...steps, agreed(fleet, minorOf(version))] : steps
+  }).pipe(Effect.provideContext(fleet.platform))
+  return perform({ name: "downgrade", client, plan }, options)
+}
