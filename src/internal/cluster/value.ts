@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdBinary from "../../EtcdBinary.ts"
 import * as EtcdClient from "../../EtcdClient.ts"
 import type { Cluster, DowngradeOptions, GrowOptions, ReplaceOptions, UpgradeOptions } from "../../EtcdCluster.ts"
 import type * as EtcdError from "../../EtcdError.ts"
@@ -97,10 +98,10 @@ export const fromFleet = (
     upgrade: (given) =>
       needed("upgrade", given) ??
       refused("upgrade", ofUpgrade, given) ??
-      operate(versions, ({ upgrade }, client) => upgrade(fleet, client, given)),
+      operate(versions, ({ upgrade }, client) => upgrade(fleet, client, EtcdBinary.fromInput(given.binary), given)),
     downgrade: (given) =>
       needed("downgrade", given) ??
       refused("downgrade", ofDowngrade, given) ??
-      operate(versions, ({ downgrade }, client) => downgrade(fleet, client, given))
+      operate(versions, ({ downgrade }, client) => downgrade(fleet, client, EtcdBinary.fromInput(given.binary), given))
   }
 }

@@ -12,12 +12,13 @@ import * as Option from "effect/Option"
 import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import * as EtcdBinary from "../../EtcdBinary.ts"
+import type * as EtcdBinary from "../../EtcdBinary.ts"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdCluster from "../../EtcdCluster.ts"
 import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
-import type { Fleet } from "../cluster/fleet.ts"
+import type { EtcdProcessError } from "../../EtcdProcessError.ts"
+import type { Fleet, Platform } from "../cluster/fleet.ts"
 import * as Time from "../time.ts"
 import { perform, type Refuse, refusal, type Step } from "./operation.ts"
 import * as Roll from "./roll.ts"
@@ -54,8 +55,14 @@ const versionsOf = (fleet: Fleet, survey: Survey.Survey, refuse: Refuse) =>
     return SubscriptionRef.getUnsafe(fleet.members).map((node): Versioned => ({ node, version: node.version }))
   })
 
-const executable = (input: EtcdBinary.Input, refuse: Refuse) =>
-  Effect.mapError(EtcdBinary.fromInput(input), ({ message }) =>
+/**
+ * Finds the executable, and asks it for its version. It is given, since a module that is loaded later and imports `EtcdBinary`
+ * keeps bundlers from leaving that out.
+ */
+type Find<R> = Effect.Effect<EtcdBinary.EtcdBinary, EtcdProcessError, R>
+
+const executable = <R>(find: Find<R>, refuse: Refuse) =>
+  Effect.mapError(find, ({ message }) =>
     refuse("binary", [message], "Give the path of an etcd, or the release to fetch.")
   )
 
@@ -131,11 +138,16 @@ const saved = (fleet: Fleet, client: EtcdClient.Client, survey: Survey.Survey, f
     }).pipe(Effect.provideContext(fleet.platform))
 })
 
-export const upgrade = (fleet: Fleet, client: EtcdClient.Client, options: EtcdCluster.UpgradeOptions) => {
+export const upgrade = (
+  fleet: Fleet,
+  client: EtcdClient.Client,
+  find: Find<Platform>,
+  options: Omit<EtcdCluster.UpgradeOptions, "binary">
+) => {
   const refuse = refusal("upgrade")
   const plan = Effect.gen(function* () {
     const survey = yield* Survey.whole(client, refuse)
-    const target = yield* executable(options.binary, refuse)
+    const target = yield* executable(find, refuse)
     const { version } = target
     const versioned = yield* versionsOf(fleet, survey, refuse)
     const evidence = survey.members.map(Survey.describe)
@@ -227,11 +239,16 @@ const prepared = (client: EtcdClient.Client, version: SemVer.SemVer, refuse: Ref
     })
 })
 
-export const downgrade = (fleet: Fleet, client: EtcdClient.Client, options: EtcdCluster.DowngradeOptions) => {
+export const downgrade = (
+  fleet: Fleet,
+  client: EtcdClient.Client,
+  find: Find<Platform>,
+  options: Omit<EtcdCluster.DowngradeOptions, "binary">
+) => {
   const refuse = refusal("downgrade")
   const plan = Effect.gen(function* () {
     const survey = yield* Survey.whole(client, refuse)
-    const target = yield* executable(options.binary, refuse)
+    const target = yield* executable(find, refuse)
     const { version } = target
     const versioned = yield* versionsOf(fleet, survey, refuse)
     const evidence = survey.members.map(Survey.describe)
