@@ -9,10 +9,12 @@ import type * as Scope from "effect/Scope"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Child from "../process/child.ts"
 import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
 import { type Fleet, type Platform, startAll } from "./fleet.ts"
 import * as ClusterOptions from "./options.ts"
+import * as Turns from "./turns.ts"
 
 const needed = (what: string) =>
   Effect.fail(
@@ -30,7 +32,21 @@ export const make = (
     const fs = yield* FileSystem.FileSystem
     const given = new Map(configs.map((config) => [config.name ?? "default", config]))
     const starting = (config: EtcdConfig.Input) => EtcdProcess.make(config, options)
-    const crew = yield* startAll(configs.map((config) => ({ start: starting(config), mayFail: false })))
+    const withData = yield* Effect.filter(configs, ({ dataDir }) =>
+      dataDir === undefined
+        ? Effect.succeed(false)
+        : Effect.mapError(fs.exists(`${dataDir}/member`), Failures.systemFailure(`look for data in ${dataDir}`))
+    )
+    const turns =
+      withData.length > 0
+        ? []
+        : yield* Turns.make(configs.map(({ listenPeerUrls }) => Turns.addressOf(listenPeerUrls, options.runDirectory)))
+    const crew = yield* startAll(
+      configs.map((config, index) => ({
+        start: Effect.provideService(starting(config), Child.MayStart, turns[index] ?? Effect.void),
+        mayFail: false
+      }))
+    )
     const remove = (directory: string) =>
       Effect.mapError(
         fs.remove(directory, { recursive: true, force: true }),

@@ -30,6 +30,7 @@ import * as Place from "../process/place.ts"
 import * as Time from "../time.ts"
 import * as Manifest from "./manifest.ts"
 import * as ClusterOptions from "./options.ts"
+import * as Turns from "./turns.ts"
 
 export type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 
@@ -322,6 +323,7 @@ export const onSockets = (
         change,
         { name, dataDir: manifest.directoryOf(directory) }
       )
+    const turns = new Map<string, Effect.Effect<void>>()
     const starting = (
       member: Manifest.Member,
       change: { readonly binary?: EtcdBinary.Input; readonly config?: EtcdConfig.Input }
@@ -335,7 +337,10 @@ export const onSockets = (
           runDirectoryIsTemporary: true
         }).pipe(
           Effect.provideService(Child.Through, own.through ?? []),
-          Effect.provideService(Child.MayStart, own.mayStart ?? Effect.void)
+          Effect.provideService(
+            Child.MayStart,
+            Effect.andThen(own.mayStart ?? Effect.void, turns.get(member.name) ?? Effect.void)
+          )
         )
       )
     const fs = yield* FileSystem.FileSystem
@@ -350,9 +355,17 @@ export const onSockets = (
         fs.exists(path.join(manifest.directoryOf(directory), "member")),
         Failures.systemFailure(`look for the data of ${name}`)
       )
-    const started = yield* Effect.filter(first, (member) =>
-      member.state === "member" ? Effect.succeed(true) : holdsData(member)
-    )
+    const withData = yield* Effect.filter(first, holdsData)
+    const started = first.filter((member) => member.state === "member" || withData.includes(member))
+    if (withData.length === 0) {
+      const addresses = yield* Effect.forEach(names, (name) =>
+        Effect.map(ownOf(name), ({ config }) => {
+          const urls = config?.listenPeerUrls ?? shared.listenPeerUrls ?? [`unix://${peerSocketOf(name)}`]
+          return Turns.addressOf(urls, runDirectory)
+        })
+      )
+      for (const [index, turn] of (yield* Turns.make(addresses)).entries()) turns.set(names[index]!, turn)
+    }
     const crew = yield* startAll(
       started.map((member) => ({ start: starting(member, {}), mayFail: member.state !== "member" }))
     )
