@@ -5,6 +5,7 @@ import * as NodeFs from "node:fs"
 import { join } from "node:path"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as EtcdClient from "../../src/EtcdClient.ts"
 import type * as EtcdConfig from "../../src/EtcdConfig.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdMaintenance from "../../src/EtcdMaintenance.ts"
@@ -13,22 +14,29 @@ import { temporaryDirectory } from "./machine.ts"
 
 export type Services = Layer.Success<ReturnType<typeof EtcdLayer.connect>> | EtcdMaintenance.EtcdMaintenance
 
-export const connect = (endpoints: ReadonlyArray<string>) =>
-  EtcdMaintenance.layer.pipe(Layer.provideMerge(EtcdLayer.connect({ endpoints: endpoints as [string] })))
+export type ClientOptions = Omit<EtcdClient.Options, "endpoints">
+
+export const connect = (endpoints: EtcdClient.Options["endpoints"], options?: ClientOptions) =>
+  EtcdMaintenance.layer.pipe(Layer.provideMerge(EtcdLayer.connect({ ...options, endpoints })))
 
 /** Runs a node, and does something with it. It is gone afterwards, and its data are where they were. */
-export const withNode = <A, E, R>(config: EtcdConfig.Input, run: Effect.Effect<A, E, R | Services>) =>
+export const withNode = <A, E, R>(
+  config: EtcdConfig.Input,
+  run: Effect.Effect<A, E, R | Services>,
+  options?: ClientOptions
+) =>
   Effect.scoped(
     Effect.gen(function* () {
       const node = yield* EtcdProcess.ephemeral(config, { log: false })
-      return yield* Effect.provide(run, connect(node.endpoints))
+      return yield* Effect.provide(run, connect(node.endpoints, options))
     })
   )
 
 /** A snapshot of a node in which `fill` was done, and beside it a copy of its database. `after`: after the snapshot. */
 export const taken = Effect.fnUntraced(function* <A, B, E>(
   fill: Effect.Effect<A, E, Services>,
-  after: Effect.Effect<B, E, Services>
+  after: Effect.Effect<B, E, Services>,
+  options?: ClientOptions
 ) {
   const directory = yield* temporaryDirectory
   const snapshot = join(directory, "snapshot.db")
@@ -40,7 +48,8 @@ export const taken = Effect.fnUntraced(function* <A, B, E>(
       const filled = yield* fill
       yield* EtcdMaintenance.snapshotToFile(snapshot)
       return { filled, later: yield* after }
-    })
+    }),
+    options
   )
   NodeFs.copyFileSync(join(dataDir, "member", "snap", "db"), database)
   return { directory, snapshot, database, dataDir, ...results }

@@ -37,6 +37,9 @@ const unfinished = ".restoring-"
 /** What is whole, and waits for that of the other members. */
 const whole = ".restored"
 
+/** Where data are kept that were there before, below a name that says of which restore. */
+const before = ".before-"
+
 const isOurs = (name: string): boolean => name === whole || name.startsWith(unfinished)
 
 /** What a disk has where nothing has been written yet. */
@@ -49,11 +52,17 @@ const list = (directory: string) =>
     Effect.catchIf(fs.readDirectory(directory), isMissing, () => Effect.succeed<Array<string>>([]))
   )
 
-/** Refuses a directory where there is anything that is no rest of a restore. */
-export const refuseUnlessFree = Effect.fnUntraced(function* ({ dataDir, name }: Member, refuse: Refuse) {
-  const found = (yield* list(dataDir)).filter((name) => !isOurs(name) && !isEmptyDisk(name))
+/** What is in the way of a member's data: all that is no rest of a restore. */
+export const inTheWay = ({ dataDir }: Member) =>
+  Effect.map(list(dataDir), (names) =>
+    names.filter((name) => !isOurs(name) && !isEmptyDisk(name) && !name.startsWith(before))
+  )
+
+/** Refuses a directory where there is anything. */
+export const refuseUnlessFree = Effect.fnUntraced(function* (member: Member, refuse: Refuse) {
+  const found = yield* inTheWay(member)
   if (found.length === 0) return
-  const what = `${dataDir}, of ${name}, has ${found.slice(0, 5).join(", ")}${found.length > 5 ? " …" : ""}`
+  const what = `${member.dataDir}, of ${member.name}, has ${found.slice(0, 5).join(", ")}${found.length > 5 ? " …" : ""}`
   const help = "Move it away, or name another directory: what is there is not overwritten."
   return yield* Effect.fail(refuse("data-in-the-way", [what], help))
 })
@@ -72,7 +81,10 @@ export const refuseUnlessBumps = (utl: EtcdUtl, revisionsMayGoBack: boolean, ref
       )
 
 /** Whether a member waits to be put in place. */
-export const isStaged = ({ dataDir }: Member) => Effect.map(list(dataDir), (names) => names.includes(whole))
+export const isStaged = Effect.fnUntraced(function* ({ dataDir }: Member) {
+  const { join } = yield* Path.Path
+  return yield* (yield* FileSystem.FileSystem).exists(join(dataDir, whole, "member"))
+})
 
 /** Removes what restores have left in the data directory. */
 export const clear = Effect.fnUntraced(function* ({ dataDir }: Member) {
@@ -84,7 +96,10 @@ export const clear = Effect.fnUntraced(function* ({ dataDir }: Member) {
   })
 })
 
-/** Restores a member beside where its data are to be, whole and on the disk. Of what fails or is interrupted, nothing stays. */
+/**
+ * Restores a member beside where its data are to be, whole and on the disk. Of what fails or is interrupted, nothing stays.
+ * There may be data; `place` deals with them.
+ */
 export const stage = Effect.fnUntraced(function* ({
   bumpRevision,
   member,
@@ -96,7 +111,7 @@ export const stage = Effect.fnUntraced(function* ({
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   yield* refuseUnlessBumps(of.utl, revisionsMayGoBack, refuse)
-  yield* refuseUnlessFree(member, refuse)
+  yield* clear(member)
   yield* fs.makeDirectory(dataDir, { recursive: true, mode: 0o700 })
   const directory = yield* fs.makeTempDirectoryScoped({ directory: dataDir, prefix: unfinished })
   yield* Etcdutl.restore(of.utl, {
@@ -112,16 +127,25 @@ export const stage = Effect.fnUntraced(function* ({
   yield* sync(dataDir)
 }, Effect.scoped)
 
-/** Puts a member in place that was staged. Nothing where that was done. */
-export const place = Effect.fnUntraced(function* (member: Member) {
+/**
+ * Puts a member in place that was staged, and answers where the data are that were there before: below a name with `mark`.
+ * Without a mark the system refuses where there are any. Done half-way, it is done to the end.
+ */
+export const place = Effect.fnUntraced(function* (member: Member, mark?: string) {
   const { dataDir } = member
   const fs = yield* FileSystem.FileSystem
   const { dirname, join } = yield* Path.Path
-  // Where there is one, it is not empty, and the system refuses.
-  yield* fs.rename(join(dataDir, whole, "member"), join(dataDir, "member"))
+  const data = join(dataDir, "member")
+  const kept = mark === undefined ? undefined : join(dataDir, `${before}${mark}`)
+  if (kept !== undefined && (yield* fs.exists(data))) {
+    yield* fs.makeDirectory(kept, { recursive: true, mode: 0o700 })
+    yield* fs.rename(data, join(kept, "member"))
+  }
+  yield* fs.rename(join(dataDir, whole, "member"), data)
   yield* sync(dataDir)
   yield* sync(dirname(dataDir))
   yield* clear(member)
+  return kept !== undefined && (yield* fs.exists(kept)) ? kept : undefined
 })
 
 /**
@@ -130,7 +154,6 @@ export const place = Effect.fnUntraced(function* (member: Member) {
  */
 export const restoreMember = Effect.fnUntraced(function* (of: Restoring) {
   yield* refuseUnlessFree(of.member, of.refuse)
-  yield* clear(of.member)
   yield* stage(of)
   yield* place(of.member)
 })

@@ -79,6 +79,9 @@ const sizeOf = (events: ReadonlyArray<Event>): number => {
   return size
 }
 
+/** No cluster compacts so many revisions away from a watch; who restores one raises its revision by no less (`--bump-revision`). */
+const leap = 1_000_000_000n
+
 /** A part of the history that is gone, up to a revision; and what that is, if it is not known to be empty. */
 interface Gap {
   readonly revision: bigint
@@ -200,17 +203,21 @@ export class Subscription {
       }
       const regression = Identity.regressionOf(this.seen, { now: found.now, missing: undefined, term: undefined })
       if (regression !== undefined) this.fail(regression)
-      else if (this.isUnchanged(found)) this.cursor.next = revision + 1n
+      else if (this.isUnchanged(found, revision)) this.cursor.next = revision + 1n
       else this.fail(error)
       return this.pull
     })
   }
 
-  /** A key that is there, and that was written last when it was delivered last, has not been deleted since, either. */
-  private isUnchanged({ modRevision, now }: Reading.KeyState): boolean {
+  /**
+   * A key that is there, and that was written last when it was delivered last, has not been deleted since, either. Of one of
+   * which nothing was delivered, that it was not written since where the watch is to begin tells no more than that of this
+   * history; and there may be another one where a restore has raised the revision.
+   */
+  private isUnchanged({ modRevision, now }: Reading.KeyState, compacted: bigint): boolean {
     if (now === undefined || Identity.isBehind(now, this.seen)) return false
     if (modRevision === undefined || modRevision >= this.cursor.next) return false
-    return this.write === undefined || this.write.revision === modRevision
+    return this.write === undefined ? compacted - this.cursor.next < leap : this.write.revision === modRevision
   }
 
   private see(now: Identity.Position): void {

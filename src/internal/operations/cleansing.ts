@@ -1,0 +1,128 @@
+/**
+ * Making of a snapshot, or of the data of a member, a snapshot in which there are no leases.
+ *
+ * Leases of a snapshot live again when it is restored, and with them the keys of locks whose holders are gone, or hold them
+ * elsewhere; they are renewed when the first leader is elected. Revoking them when the restored cluster runs is too late for
+ * whoever was faster. So it is done before there is a cluster: one etcd that nobody else can reach runs what is to be restored,
+ * all leases are revoked there, and what all members are restored from is its snapshot. It has never had a lease, whoever starts
+ * a member, and whenever that is; and it is known that etcd can run it.
+ *
+ * @internal
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import type { EtcdBinary, EtcdUtl } from "../../EtcdBinary.ts"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import type * as EtcdConfig from "../../EtcdConfig.ts"
+import { format } from "../../EtcdId.ts"
+import * as EtcdLease from "../../EtcdLease.ts"
+import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
+import * as Etcdutl from "./etcdutl.ts"
+import type { Refuse, Tell } from "./operation.ts"
+import * as PrivateNode from "./privateNode.ts"
+
+/** Revokes until there are none, and answers how many there were. A client may hold no lease that is to stay. */
+export const revokeAllLeases = Effect.fnUntraced(function* (
+  client: EtcdClient.Client,
+  as: EtcdClient.CallOptions = {}
+) {
+  const leases = yield* EtcdLease.fromClient(client)
+  let revoked = 0
+  for (let all = yield* leases.list(as); all.length > 0; all = yield* leases.list(as)) {
+    yield* Effect.forEach(
+      all,
+      (id) =>
+        leases.revoke(id, as).pipe(
+          Effect.andThen(Effect.sync(() => void revoked++)),
+          Effect.catchReason("EtcdError", "LeaseNotFound", () => Effect.void)
+        ),
+      { concurrency: 64, discard: true }
+    )
+  }
+  return revoked
+}, Effect.scoped)
+
+export interface Clean {
+  readonly path: string
+  /** The revision that it was taken at. */
+  readonly revision: bigint
+  readonly leases: number
+}
+
+export interface Cleansing {
+  readonly etcd: EtcdBinary
+  readonly refuse: Refuse
+  /** Where there is room for two copies of the database, and which nobody else reads. */
+  readonly workDirectory: string
+  readonly tell: Tell
+}
+
+/** An alarm is about a member that will not be there any more. That of a database that is damaged is not about space. */
+const dealWithAlarms = Effect.fnUntraced(function* (
+  maintenance: EtcdMaintenance.Service,
+  as: EtcdClient.CallOptions,
+  { refuse, tell }: Cleansing
+) {
+  const alarms = yield* maintenance.alarms(as)
+  const corrupt = alarms.filter(({ type }) => type === "Corrupt")
+  if (corrupt.length > 0) {
+    return yield* Effect.fail(
+      refuse(
+        "alarm",
+        corrupt.map(({ memberId }) => `the alarm Corrupt is armed for the member ${format(memberId)}`),
+        "The members did not agree when the snapshot was taken: take one from before."
+      )
+    )
+  }
+  if (alarms.length === 0) return
+  yield* Effect.forEach(alarms, (alarm) => maintenance.disarmAlarm(alarm, as), { discard: true })
+  yield* tell("disarmed NoSpace, which was armed for a member that is none any more")
+})
+
+/** Runs the data of a member, and takes the snapshot. */
+const cleanse = Effect.fnUntraced(function* (dataDir: string, config: EtcdConfig.Input, of: Cleansing) {
+  const { join } = yield* Path.Path
+  const { as, client } = yield* PrivateNode.make(dataDir, of.workDirectory, of.etcd, config)
+  const maintenance = EtcdMaintenance.fromClient(client)
+  yield* dealWithAlarms(maintenance, as, of)
+  const leases = yield* revokeAllLeases(client, as)
+  const file = join(of.workDirectory, "clean.db")
+  const written = yield* maintenance.snapshotToFile(file, as)
+  const { header } = yield* maintenance.status(as)
+  yield* of.tell(`revoked ${leases} leases, and took a snapshot at revision ${header.revision}`)
+  const clean: Clean = { path: written.path, revision: header.revision, leases }
+  return clean
+}, Effect.scoped)
+
+/** Of a snapshot. */
+export const ofSnapshot = Effect.fnUntraced(function* (
+  snapshot: string,
+  utl: EtcdUtl,
+  skipHashCheck: boolean,
+  of: Cleansing
+) {
+  const fs = yield* FileSystem.FileSystem
+  const { join } = yield* Path.Path
+  const dataDir = join(of.workDirectory, "once.etcd")
+  const name = `once-${yield* Clock.currentTimeMillis}`
+  const peerUrls = ["unix://peer.sock:0"]
+  yield* Etcdutl.restore(utl, {
+    snapshot,
+    dataDir,
+    name,
+    peerUrls,
+    initialCluster: { [name]: peerUrls },
+    token: name,
+    bumpRevision: undefined,
+    skipHashCheck
+  })
+  const clean = yield* cleanse(dataDir, { name }, of)
+  yield* fs.remove(dataDir, { recursive: true, force: true })
+  return clean
+})
+
+/** Of the data of a member whose cluster is gone, which are changed: give a copy. All that its log has, and has committed, is applied. */
+export const ofMember = (dataDir: string, name: string, of: Cleansing) =>
+  cleanse(dataDir, { name, forceNewCluster: true }, of)

@@ -1,0 +1,227 @@
+/**
+ * Making the data directories of all members of a cluster from one snapshot.
+ *
+ * Nothing is put in place before all of it is there, whole and on the disk: until then the directories are as they were, and
+ * whoever was killed begins anew. From then on a file (`placing.json`) says so, and only renames are left, which are done to
+ * the end. A member that is in its place was restored as all others, has no lease, and a revision above all that there was.
+ *
+ * @internal
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import type { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { EtcdBinary, EtcdUtl } from "../../EtcdBinary.ts"
+import { sync } from "../files/sync.ts"
+import * as Cleansing from "./cleansing.ts"
+import * as Etcdutl from "./etcdutl.ts"
+import type { Failure, Refuse, Step, Tell } from "./operation.ts"
+import * as RestoreMember from "./restoreMember.ts"
+import { bumpOf } from "./revisions.ts"
+import * as SnapshotFile from "./snapshotFile.ts"
+
+export interface Restoring {
+  readonly etcd: EtcdBinary
+  readonly utl: EtcdUtl
+  readonly refuse: Refuse
+  /** Of all members; none of them runs. */
+  readonly members: ReadonlyArray<RestoreMember.Member>
+  /** Below it a directory is made for as long as it takes, with room for two copies of the database. */
+  readonly workDirectory: string
+  /** What no other cluster has, so that a member of the old one that comes back is none of this. Default: one that is made up. */
+  readonly token?: string | undefined
+  /** By how much the revision is raised at least. Default: see `revisions.ts`. */
+  readonly bumpRevision?: bigint | undefined
+  /** The newest revision that is known to have been given out. */
+  readonly known?: bigint | undefined
+  readonly revisionsMayGoBack?: boolean | undefined
+  /** What becomes of data that are there: they are refused, or moved to `.before-…` beside them. Default: refused. */
+  readonly setAside?: boolean | undefined
+}
+
+export type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner
+
+type Provide = <A, E>(effect: Effect.Effect<A, E, Platform>) => Effect.Effect<A, E>
+
+// ── what is just being put in place ──
+
+const Placing = Schema.Struct({
+  /** Which snapshot it is from. */
+  source: Schema.String,
+  /** Where the data are that were there before. */
+  mark: Schema.String,
+  directories: Schema.Array(Schema.String)
+})
+
+const Text = Schema.fromJsonString(Placing)
+
+const fileName = "placing.json"
+
+const workOf = ({ workDirectory }: Restoring) => Effect.map(Path.Path, ({ join }) => join(workDirectory, ".restoring"))
+
+const readPlacing = Effect.fnUntraced(function* (of: Restoring) {
+  const fs = yield* FileSystem.FileSystem
+  const { join } = yield* Path.Path
+  const text = yield* Effect.option(fs.readFileString(join(yield* workOf(of), fileName)))
+  if (Option.isNone(text)) return undefined
+  return Option.getOrUndefined(yield* Effect.option(Schema.decodeEffect(Text)(text.value)))
+})
+
+const writePlacing = Effect.fnUntraced(function* (of: Restoring, placing: typeof Placing.Type) {
+  const fs = yield* FileSystem.FileSystem
+  const { join } = yield* Path.Path
+  const work = yield* workOf(of)
+  const file = join(work, fileName)
+  yield* fs.writeFileString(`${file}.new`, `${JSON.stringify(placing)}\n`, { mode: 0o600 })
+  yield* sync(`${file}.new`)
+  yield* fs.rename(`${file}.new`, file)
+  yield* sync(work)
+})
+
+const directoriesOf = ({ members }: Restoring) => members.map(({ dataDir }) => dataDir)
+
+/** What one who was killed in the last step has left to do: some members are in place, and all others wait beside it. */
+const unfinishedOf = Effect.fnUntraced(function* (of: Restoring, source: string) {
+  const placing = yield* readPlacing(of)
+  const { join } = yield* Path.Path
+  const fs = yield* FileSystem.FileSystem
+  if (placing === undefined || placing.source !== source) return undefined
+  if (placing.directories.join("\0") !== directoriesOf(of).join("\0")) return undefined
+  const staged = yield* Effect.filter(of.members, RestoreMember.isStaged)
+  const placed = yield* Effect.filter(of.members, ({ dataDir }) => fs.exists(join(dataDir, "member")))
+  const isWhole = of.members.every((member) => staged.includes(member) || placed.includes(member))
+  // Where all are in place, it was done but for its traces; what is restored over data is restored once more then.
+  return isWhole && (staged.length > 0 || of.setAside !== true) ? placing : undefined
+})
+
+// ── the steps ──
+
+const clearWork = Effect.fnUntraced(function* (of: Restoring) {
+  yield* (yield* FileSystem.FileSystem).remove(yield* workOf(of), { recursive: true, force: true })
+})
+
+/** Leaves nothing of what was not put in place. */
+const clearAll = (of: Restoring) =>
+  Effect.andThen(Effect.forEach(of.members, RestoreMember.clear, { discard: true }), clearWork(of)).pipe(Effect.ignore)
+
+/** No more than renames, which may have been begun. */
+const placingStep = (of: Restoring, placing: () => typeof Placing.Type, provide: Provide): Step => ({
+  title: "put the data of all members in place",
+  run: () =>
+    Effect.gen(function* () {
+      const { mark, ...rest } = placing()
+      yield* writePlacing(of, { mark, ...rest })
+      const kept: Array<string> = []
+      for (const member of of.members) {
+        if (yield* RestoreMember.isStaged(member)) {
+          const before = yield* RestoreMember.place(member, of.setAside === true ? mark : undefined)
+          if (before !== undefined) kept.push(before)
+        }
+        yield* RestoreMember.clear(member)
+      }
+      yield* clearWork(of)
+      return kept.length === 0 ? undefined : `what was there before is in ${kept.join(", ")}`
+    }).pipe(provide)
+})
+
+/** Makes the snapshot that all members are restored from. */
+export type Cleanse = (of: Cleansing.Cleansing) => Effect.Effect<Cleansing.Clean, Failure, Platform | Scope.Scope>
+
+/** `source`: what tells it from others. `title`: of the step that makes the snapshot. */
+export const steps = Effect.fnUntraced(function* (
+  of: Restoring,
+  source: string,
+  title: string,
+  cleanse: Cleanse
+): Effect.fn.Return<ReadonlyArray<Step>, Failure, Platform> {
+  const context = yield* Effect.context<Platform>()
+  const provide: Provide = (effect) => Effect.provideContext(effect, context)
+  const { members, refuse, revisionsMayGoBack = false, utl } = of
+  yield* RestoreMember.refuseUnlessBumps(utl, revisionsMayGoBack, refuse)
+  const unfinished = yield* unfinishedOf(of, source)
+  if (unfinished !== undefined) return [placingStep(of, () => unfinished, provide)]
+  if (of.setAside !== true) {
+    yield* Effect.forEach(members, (member) => RestoreMember.refuseUnlessFree(member, refuse), { discard: true })
+  }
+  const now = yield* Clock.currentTimeMillis
+  const unique = globalThis.crypto.randomUUID()
+  const mark = `${new Date(now).toISOString().replace(/[-:]|\..*/g, "")}-${unique.slice(0, 8)}`
+  const token = of.token ?? `restored-${unique}`
+  const made: { snapshot: string; bumpRevision: bigint } = { snapshot: "", bumpRevision: 0n }
+  const initialCluster = Object.fromEntries(members.map(({ name, peerUrls }) => [name, peerUrls]))
+
+  const cleansing: Step = {
+    title,
+    run: (tell: Tell) =>
+      Effect.gen(function* () {
+        const fs = yield* FileSystem.FileSystem
+        yield* clearAll(of)
+        const workDirectory = yield* workOf(of)
+        yield* fs.makeDirectory(workDirectory, { recursive: true, mode: 0o700 })
+        const { path, revision } = yield* cleanse({ etcd: of.etcd, refuse, workDirectory, tell })
+        const status = yield* Etcdutl.status(utl, path)
+        const known = of.known !== undefined && of.known > revision ? of.known : revision
+        const least = bumpOf(status.revision, yield* Clock.currentTimeMillis, known)
+        const given = of.bumpRevision ?? 0n
+        made.snapshot = path
+        made.bumpRevision = given > least ? given : least
+        return utl.bumpsRevisions
+          ? `the cluster goes on at revision ${status.revision + made.bumpRevision}`
+          : `the cluster goes on at revision ${revision}, which may have been given out`
+      }).pipe(
+        Effect.scoped,
+        Effect.onError(() => clearAll(of)),
+        provide
+      )
+  }
+  const staging = members.map(
+    (member): Step => ({
+      title: `restore ${member.name}`,
+      run: () =>
+        RestoreMember.stage({
+          ...made,
+          utl,
+          refuse,
+          member,
+          initialCluster,
+          token,
+          revisionsMayGoBack,
+          skipHashCheck: false
+        }).pipe(
+          Effect.as(undefined),
+          Effect.onError(() => clearAll(of)),
+          provide
+        )
+    })
+  )
+  const placing = () => ({ source, mark, directories: directoriesOf(of) })
+  return [cleansing, ...staging, placingStep(of, placing, provide)]
+})
+
+// ── from a snapshot ──
+
+export interface FromSnapshot extends Restoring {
+  readonly snapshot: string
+  /** Takes a database that was copied from the directory of a member that did not run, which has no checksum. */
+  readonly skipHashCheck?: boolean | undefined
+}
+
+/** Restores a cluster from a snapshot that was verified. No member may run. */
+export const plan = Effect.fnUntraced(function* (of: FromSnapshot) {
+  const { skipHashCheck = false, snapshot, utl } = of
+  const { bytes, hash, revision, sha256 } = yield* SnapshotFile.verify(snapshot, {
+    utl,
+    refuse: of.refuse,
+    skipHashCheck
+  })
+  return yield* steps(
+    of,
+    sha256 ?? `${bytes}-${hash}`,
+    `make a copy without leases of ${snapshot}, which is at revision ${revision}`,
+    (cleansing) => Cleansing.ofSnapshot(snapshot, utl, skipHashCheck, cleansing)
+  )
+})
