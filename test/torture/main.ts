@@ -23,8 +23,8 @@ const usage = `usage: npm run torture [-- [--seconds N] [--seed N] [--size N] [-
 
 Programs use a cluster in every way (reads, writes, transactions, watches, mirrors, leases, locks, an election) while its
 members are killed, stopped, paused and stalled, its network is cut, hangs and is slow, its history is compacted, keys of
-locks are deleted, and the programs themselves are paused, killed and cut off, and have clocks that are moved. Then judges
-say whether all that they were told can be true. If it cannot, the run is made again three times, and what is known of it is
+locks are deleted, it grows, shrinks, is restarted and has members replaced, and the programs themselves are paused, killed
+and cut off, and have clocks that are moved. Then judges say whether all that they were told can be true. If it cannot, the run is made again three times, and what is known of it is
 kept.
 
   --seconds N     how long (default: 60)

@@ -1,12 +1,17 @@
 /**
  * What befalls a cluster, its network and the workers, as a seed has it.
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdMaintenance from "../../src/EtcdMaintenance.ts"
+import * as EtcdMembership from "../../src/EtcdMembership.ts"
+import { ClusterRefused, OperationFailed } from "../../src/EtcdOperationError.ts"
+import * as EtcdOperations from "../../src/EtcdOperations.ts"
 import type * as EtcdProcess from "../../src/EtcdProcess.ts"
 import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
@@ -21,6 +26,8 @@ import * as Workers from "./workers.ts"
 
 export interface Nemesis {
   readonly faults: EtcdFaults.Faults
+  /** How many members there were at first. */
+  readonly size: number
   readonly maintenance: EtcdMaintenance.Service
   readonly txn: EtcdTxn.Service
   readonly observer: Observer
@@ -178,6 +185,75 @@ const careFaults: { readonly [kind: string]: Fault } = {
   }
 }
 
+/** The one that joined last, if any has that is no member from the beginning. */
+const grown = ({ faults, size }: Nemesis) =>
+  SubscriptionRef.getUnsafe(faults.cluster.members).find(({ name }) => Number(name.slice("node".length)) >= size)
+
+/** What is done to the cluster as a value. Who is there from the beginning stays, since workers go to those. */
+const operations: { readonly [kind: string]: (nemesis: Nemesis) => Effect.Effect<unknown, unknown> } = {
+  restart: ({ faults }) => faults.cluster.restart(),
+  "move the leader by an operation": ({ faults }) => Effect.provide(EtcdOperations.moveLeader(), faults.cluster.client),
+  resize: (nemesis) => {
+    const { cluster } = nemesis.faults
+    const one = grown(nemesis)
+    return one === undefined ? cluster.grow() : cluster.shrink(one.name)
+  },
+  replace: (nemesis) => {
+    const { cluster } = nemesis.faults
+    const one = grown(nemesis)
+    return one === undefined ? cluster.grow() : cluster.replace(one.name)
+  }
+}
+
+/** How one came out, in a word or two. */
+const outcome = <A, E>(exit: Exit.Exit<A, E>): string => {
+  const failure = Exit.isFailure(exit) ? Cause.findErrorOption(exit.cause) : Option.none()
+  return Exit.isSuccess(exit) ? "done" : Option.match(failure, { onNone: () => "ended", onSome: outcomeOf })
+}
+
+const outcomeOf = (error: unknown): string =>
+  error instanceof ClusterRefused
+    ? `refused: ${error.finding}`
+    : error instanceof OperationFailed
+      ? `failed: ${error.step}`
+      : String(error)
+
+/** One operation after the other, which are refused, or fail, when something befalls the cluster meanwhile. */
+const operate = (nemesis: Nemesis, calm: Semaphore.Semaphore) =>
+  Effect.suspend(() => {
+    const { bands, random } = nemesis
+    const kinds = Object.keys(operations)
+    const kind = kinds[random(kinds.length)]!
+    // Members are changed only when all have been connected for a while, which they hardly are when something befalls them.
+    const isCalm = random(2) === 0
+    const patience = random(3) === 0 ? 200 + random(6000) : 40_000
+    const once = Effect.suspend(() => {
+      const from = Programs.now()
+      return Effect.flatMap(Effect.exit(Effect.timeout(operations[kind]!(nemesis), patience)), (exit) =>
+        Effect.sync(() => bands.push({ kind, what: outcome(exit), from, to: Programs.now() }))
+      )
+    })
+    return Effect.andThen(isCalm ? calm.withPermits(faultsAtOnce)(once) : once, Effect.sleep(500 + random(3000)))
+  }).pipe(Effect.forever)
+
+/** Runs again what was ended half-way, and lets those go that have joined. Answers what is not as it was. */
+export const settle = (nemesis: Nemesis) => {
+  const { cluster } = nemesis.faults
+  const once = Effect.gen(function* () {
+    // A growth that was begun is brought to its end; where there is none, there is nothing to do, or too many to grow.
+    yield* Effect.ignore(cluster.grow({ to: nemesis.size }))
+    const one = grown(nemesis)
+    if (one !== undefined) yield* cluster.shrink(one.name)
+    const { members } = yield* EtcdMembership.list().pipe(
+      Effect.provide(EtcdMembership.layer),
+      Effect.provide(cluster.client)
+    )
+    const isWhole = members.length === nemesis.size && members.every(({ isLearner }) => !isLearner)
+    return isWhole ? [] : [`${list(members)} are members, and there were ${nemesis.size} at first`]
+  }).pipe(Effect.catch((error) => Effect.succeed([String(error)])))
+  return Effect.repeat(once, { until: (wrong) => wrong.length === 0, times: 12 })
+}
+
 /** Lets one befall for a while, and tells of it as a band. One that is not possible now is passed over. */
 const befall = (nemesis: Nemesis, kind: string, fault: Fault, lasting: number) =>
   Effect.gen(function* () {
@@ -198,7 +274,8 @@ const again = (
   nemesis: Nemesis,
   faults: { readonly [kind: string]: Fault },
   shape: { readonly lasting: number; readonly resting: number },
-  afterwards: Effect.Effect<unknown, unknown>
+  afterwards: Effect.Effect<unknown, unknown>,
+  calm?: Semaphore.Semaphore
 ) =>
   Effect.suspend(() => {
     const { random } = nemesis
@@ -207,26 +284,34 @@ const again = (
       Effect.suspend(() => {
         if (deck.length === 0) deck = shuffled(random, Object.keys(faults))
         const kind = deck.pop()!
-        return befall(nemesis, kind, faults[kind]!, 200 + random(shape.lasting)).pipe(
-          Effect.andThen(Effect.ignore(afterwards)),
+        const befalls = Effect.andThen(
+          befall(nemesis, kind, faults[kind]!, 200 + random(shape.lasting)),
+          Effect.ignore(afterwards)
+        )
+        return (calm === undefined ? befalls : calm.withPermit(befalls)).pipe(
           Effect.andThen(Effect.sleep(100 + random(shape.resting)))
         )
       })
     )
   })
 
+/** How many befall the cluster at the same time. */
+const faultsAtOnce = 2
+
 /** Goes on until it is interrupted. */
 export const rage = (nemesis: Nemesis) => {
   const healthy = Effect.timeoutOption(nemesis.faults.awaitHealthy, "20 seconds")
+  const calm = Semaphore.makeUnsafe(faultsAtOnce)
   return Effect.all(
     [
-      again(nemesis, clusterFaults, { lasting: 3000, resting: 1500 }, healthy),
+      again(nemesis, clusterFaults, { lasting: 3000, resting: 1500 }, healthy, calm),
       // Beside the first: two at once, now and then.
-      again(nemesis, clusterFaults, { lasting: 1500, resting: 12_000 }, Effect.void),
+      again(nemesis, clusterFaults, { lasting: 1500, resting: 12_000 }, Effect.void, calm),
       // Longer than leases live, and than the history is kept.
       again(nemesis, workerFaults, { lasting: 6000, resting: 2000 }, Effect.void),
       again(nemesis, workerFaults, { lasting: 6000, resting: 2000 }, Effect.void),
-      again(nemesis, careFaults, { lasting: 1, resting: 2500 }, Effect.void)
+      again(nemesis, careFaults, { lasting: 1, resting: 2500 }, Effect.void),
+      operate(nemesis, calm)
     ],
     { concurrency: "unbounded", discard: true }
   )

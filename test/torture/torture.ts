@@ -24,7 +24,7 @@ import * as BySearch from "./bySearch.ts"
 import { expected } from "./expected.ts"
 import type { Operation, Violation } from "./history.ts"
 import * as Judges from "./judges.ts"
-import { type Nemesis, rage, rollBack } from "./nemesis.ts"
+import { type Nemesis, rage, rollBack, settle } from "./nemesis.ts"
 import { type Observer, observe } from "./observer.ts"
 import type { Plant } from "./plants.ts"
 import { groupsPrefix } from "./protocol.ts"
@@ -234,7 +234,7 @@ export const torture = (
     const { startWorker, workers } = yield* startWorkers(faults, known, options)
     const begun = Programs.now()
     const nemesis: Nemesis = {
-      ...{ faults, observer, workers, record: known, startWorker, bands },
+      ...{ faults, size, observer, workers, record: known, startWorker, bands },
       maintenance: EtcdMaintenance.fromClient(client),
       txn: EtcdTxn.fromClient(client),
       random: makeRandom(seed)
@@ -246,6 +246,7 @@ export const torture = (
       )
     if (options.plant === "rollback") yield* Effect.andThen(raging(0.5), rollBack(nemesis))
     yield* raging(options.plant === "rollback" ? 0.5 : 1)
+    const unfinished = yield* inTime("the cluster does not get back to its size", settle(nemesis))
     const stuck = yield* awaitRecovery(workers, roles)
     const notEnded = yield* endWorkers(workers)
     const ended = Programs.now()
@@ -253,6 +254,7 @@ export const torture = (
     const operations = [...known.operations.values()].sort((one, other) => one.begun - other.begun)
     const verdicts = yield* judge(known, observer, operations, [
       ...strange("stuck", stuck),
+      ...strange("unfinished", unfinished),
       ...strange("program", [...known.problems, ...notEnded]),
       ...strange("history", misread)
     ])
