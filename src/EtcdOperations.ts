@@ -7,7 +7,8 @@
  *
  * - *`dryRun`* looks, refuses, and answers with the steps that would be taken, without any of them.
  * - *One at a time*: an operation holds the lock `effect-etcd/operations` in the cluster (see `EtcdLock`), and waits for the
- *   one that has it. Where the cluster takes no writes there is no lock. Who is killed has it for ten seconds more.
+ *   one that has it. Where the cluster takes no writes, or has no quorum while a member is away (one or two members), there is no
+ *   lock. Who is killed has it for ten seconds more.
  * - *Killed half-way*, at whatever step: run again, it does what is left to do.
  * - Each step is logged at `Info`, and told to `onProgress`.
  *

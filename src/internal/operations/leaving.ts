@@ -44,12 +44,13 @@ export const steps = (
         const node = nodeOf(fleet, name)
         yield* fleet.leave(name)
         if (node !== undefined) yield* fleet.close(node)
-        const handed = yield* handOn
-        yield* membership.remove(one!.member.id).pipe(
+        const removed = membership.remove(one!.member.id).pipe(
           whenConnected(tell),
           Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void)
         )
-        return handed
+        return yield* Effect.onError(Effect.tap(handOn, removed), () =>
+          node === undefined || one?.member.isLearner === true ? Effect.void : fleet.open(node)
+        )
       })
   }
   const forget: Step = {

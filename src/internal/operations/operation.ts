@@ -14,6 +14,7 @@ import * as EtcdLock from "../../coordination/EtcdLock.ts"
 import * as EtcdSession from "../../coordination/EtcdSession.ts"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
+import * as EtcdKv from "../../EtcdKv.ts"
 import { ClusterRefused, type Finding, OperationFailed } from "../../EtcdOperationError.ts"
 import type { Options, Report, StepReport } from "../../EtcdOperations.ts"
 import type { EtcdProcessError } from "../../EtcdProcessError.ts"
@@ -30,6 +31,8 @@ export interface Step {
   readonly title: string
   /** Does it, and answers what is to be told of that. */
   readonly run: (tell: Tell) => Effect.Effect<string | undefined, Failure>
+  /** Whether the cluster may have no quorum meanwhile, so that no lock could be held. */
+  readonly takesQuorum?: boolean | undefined
 }
 
 export interface Operation {
@@ -41,7 +44,7 @@ export interface Operation {
 }
 
 /** The lock that operations hold. What is killed in one keeps the next one waiting for so long. */
-const lockName = "effect-etcd/operations"
+const operationsLock = EtcdLock.make("effect-etcd/operations", { fence: false })
 const lockTimeToLive = "10 seconds"
 
 /** Makes the refusal of an operation. */
@@ -116,6 +119,16 @@ const runAll = (
     { discard: true }
   )
 
+/** Tells for whom it waits. */
+const tellOfOthers = (name: string, client: EtcdClient.Client) =>
+  EtcdLock.line(operationsLock).pipe(
+    Effect.provideService(EtcdKv.EtcdKv, EtcdKv.fromClient(client)),
+    Effect.tap(([holder]) =>
+      holder === undefined ? Effect.void : Effect.logInfo(`${name} waits for the operation of ${holder.owner}`)
+    ),
+    Effect.ignore
+  )
+
 /** Plans, and, unless that is all that is wanted, does it. */
 export const perform = (
   { client, name, plan }: Operation,
@@ -141,13 +154,14 @@ export const perform = (
       }
       if (first.length === 0) return report([])
       const doAll = (steps: ReadonlyArray<Step>) => runAll(name, steps, progress, options, time)
-      if (client === undefined) {
+      if (client === undefined || first.some(({ takesQuorum }) => takesQuorum === true)) {
         yield* doAll(first)
         return report(progress.done)
       }
       // What was seen may be past by the time that the lock is held.
+      yield* tellOfOthers(name, client)
       yield* Effect.flatMap(look, doAll).pipe(
-        EtcdLock.withLock(EtcdLock.make(lockName, { fence: false })),
+        EtcdLock.withLock(operationsLock),
         Effect.catchTags({
           LockLost: (lost) => Effect.fail(failure(lost)),
           EtcdError: (error) => Effect.fail(failure(error))

@@ -40,6 +40,8 @@ export const steps = (
   const followers = nodes.filter((node) => node !== leading)
   const each = (node: EtcdProcess.Node): Step => ({
     title: `${stop.verb} ${node.name}`,
+    // Of one or two members none can be missed.
+    takesQuorum: survey.voters.length < 3,
     run: (tell) =>
       Effect.gen(function* () {
         const detail = yield* Effect.uninterruptible(stop.run(node))
