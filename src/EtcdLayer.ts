@@ -20,6 +20,8 @@ import type * as EtcdError from "./EtcdError.ts"
 import * as EtcdKv from "./EtcdKv.ts"
 import * as EtcdLease from "./EtcdLease.ts"
 import * as EtcdMaintenance from "./EtcdMaintenance.ts"
+import type * as EtcdMember from "./EtcdMember.ts"
+import type * as EtcdMemberError from "./EtcdMemberError.ts"
 import * as EtcdMembership from "./EtcdMembership.ts"
 import * as EtcdNamespace from "./EtcdNamespace.ts"
 import type * as EtcdProcess from "./EtcdProcess.ts"
@@ -151,6 +153,39 @@ export const cluster = (
   options: EtcdCluster.Options = {}
 ): Layer.Layer<Services | EtcdCluster.EtcdCluster, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
   run((layers) => layers.cluster(connect, options))
+
+/**
+ * Runs a node that is a member of a cluster of such instances, and connects to the voters that the cluster has just now.
+ * See `EtcdMember`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * const program = EtcdKv.getString("hello").pipe(
+ *   Effect.provide(
+ *     EtcdLayer.member({
+ *       name: "a",
+ *       dataDir: "data/a",
+ *       peerUrl: "https://127.0.0.1:2380",
+ *       clientUrl: "http://127.0.0.1:2379",
+ *       peers: ["https://127.0.0.1:2380", "https://127.0.0.1:2480", "https://127.0.0.1:2580"],
+ *       size: 3
+ *     })
+ *   )
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const member = (
+  options: EtcdMember.Options
+): Layer.Layer<
+  Services | EtcdMember.EtcdMember,
+  EtcdError.EtcdError | EtcdMemberError.EtcdMemberError | EtcdProcessError.EtcdProcessError
+> => run((layers) => layers.member(connect, options))
 
 /**
  * The same services, for the keys that begin with the prefix and no others, without the prefix. See `EtcdNamespace`.

@@ -154,6 +154,8 @@ const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
     { version, dataDir: "/data", dir: "/" }
   ],
   Schema: [null, 5, {}, "text"],
+  // Where the others are.
+  Peers: [5, null, "http://a:1", {}, [5], [""], ["nonsense"], { srv: 5 }, { srv: "" }, { srv: "a", names: "b" }],
   // What a program is made of, and nothing that a user writes.
   "EtcdClient.Client": [],
   "Layer.Layer<A, E, R>": [],
@@ -218,7 +220,20 @@ const sense: { readonly [type: string]: unknown } = {
 const baseOf = (type: string): object | undefined =>
   type.includes("Expected")
     ? { revision: 1n }
-    : { "EtcdClient.Options": { endpoints: ["a:1"] }, "EtcdSemaphore.Options": { permits: 7 } }[type]
+    : {
+        "EtcdClient.Options": { endpoints: ["a:1"] },
+        "EtcdSemaphore.Options": { permits: 7 },
+        // Nobody is asked before there is an executable.
+        "EtcdMember.Options": {
+          name: "a",
+          dataDir: "/dev/null/data",
+          peerUrl: "https://127.0.0.1:1",
+          clientUrl: "http://127.0.0.1:1",
+          peers: ["https://127.0.0.1:1"],
+          size: 1,
+          binary: "/nowhere/etcd"
+        }
+      }[type]
 
 type Run = (...args: Array<any>) => Effect.Effect<unknown, unknown, any> | Stream.Stream<unknown, unknown, any>
 
@@ -247,6 +262,7 @@ const cannotRefuse = new Set([
   // Errors.
   "EtcdError.make",
   "EtcdProcessError.make",
+  "EtcdMemberError.make",
   // They take a node or its state, and what they run.
   ...["initial", "fold", "stopped", "fromStatus", "changes", "whileLeader", "onTransition"].map(
     (name) => `Role.${name}`
@@ -770,7 +786,10 @@ const senseForOption = ({ name, type }: Declarations.Property): unknown => {
     margin: "1 second",
     mode: "shared",
     baseUrl: "http://127.0.0.1:1",
-    endpoint: "a:1"
+    endpoint: "a:1",
+    peerUrl: "https://127.0.0.1:1",
+    clientUrl: "http://127.0.0.1:1",
+    peers: { srv: "example.com" }
   }
   if (Object.hasOwn(named, name)) return named[name]
   if (isWords(type)) return JSON.parse(type.split(" | ")[0]!)

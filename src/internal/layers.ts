@@ -9,10 +9,13 @@ import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdClient from "../EtcdClient.ts"
 import * as EtcdCluster from "../EtcdCluster.ts"
 import * as EtcdConfig from "../EtcdConfig.ts"
 import type * as EtcdError from "../EtcdError.ts"
+import * as EtcdMember from "../EtcdMember.ts"
 import * as EtcdProcess from "../EtcdProcess.ts"
 
 /** What of this machine nodes and clusters need. */
@@ -44,3 +47,14 @@ export const cluster = <Services>(connect: Connect<Services>, options: EtcdClust
   Layer.unwrap(
     EtcdCluster.EtcdCluster.useSync((etcd) => connect({ ...options.client, endpoints: etcd.endpoints }))
   ).pipe(Layer.provideMerge(EtcdCluster.layer(options)), Layer.provide(machine))
+
+/** The endpoints follow the members: those of voters that serve. */
+export const member = <Services>(connect: Connect<Services>, options: EtcdMember.Options) =>
+  Layer.unwrap(
+    EtcdMember.EtcdMember.useSync(({ endpoints }) =>
+      connect({
+        ...options.client,
+        endpoints: Stream.filter(SubscriptionRef.changes(endpoints), (list) => list.length > 0)
+      })
+    )
+  ).pipe(Layer.provideMerge(EtcdMember.layer(options)), Layer.provide(machine))

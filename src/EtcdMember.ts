@@ -1,0 +1,220 @@
+/**
+ * An etcd node in each instance of a program, which joins the cluster of all of them by itself, and leaves it on request.
+ *
+ * Each instance is told the same: where they all are, and how many of them vote. The first ones begin the cluster, when a
+ * majority of the declared set is there; so two first starters never make two clusters, and one alone begins only where
+ * the declared size is one. Later ones are added to the cluster as learners, and get their vote when they have caught up
+ * and as long as there are fewer voters than declared. An instance comes back with its data after a restart, takes the
+ * place of a dead predecessor of its name or its peer URL, and begins anew under another id where it has lost its data, or
+ * the cluster has removed it meanwhile.
+ *
+ * What this rests on: data of a majority are not lost at once; a data directory belongs to one instance, and is not copied
+ * or put back; a member counts as dead when it answers this instance neither at its client URLs nor at its peer URLs, again
+ * and again, which a network that is cut between the two brings about as well. Then it is removed while it runs, and joins
+ * anew when it can: nothing that was acknowledged is lost by that.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import type * as Path from "effect/Path"
+import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as EtcdConfig from "./EtcdConfig.ts"
+import type * as EtcdError from "./EtcdError.ts"
+import type * as EtcdMemberError from "./EtcdMemberError.ts"
+import type * as EtcdProcess from "./EtcdProcess.ts"
+import type * as EtcdProcessError from "./EtcdProcessError.ts"
+
+/**
+ * What an instance is just now.
+ *
+ * - `Waiting`: it has no data, and waits for others, or for its turn.
+ * - `Bootstrapping`: its node is one of those that begin the cluster, and waits for a majority.
+ * - `Joining`: it is being added to a cluster that runs.
+ * - `Returning`: its node starts with the data that it has.
+ * - `Learner`: its node receives all that the others decide, and has no vote.
+ * - `Voter`: its node has a vote.
+ * - `Client`: it has no node, since there is no place for one, and uses those of the others.
+ * - `Left`: it has left the cluster.
+ * - `Stopped`: its scope is closed. It is still a member, and comes back with its data.
+ * - `Failed`: it cannot go on, for the reason that `exit` fails with.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type State =
+  | { readonly _tag: "Waiting"; readonly reason: string }
+  | { readonly _tag: "Joining"; readonly reason: string }
+  | { readonly _tag: "Bootstrapping" | "Returning" | "Client" | "Left" | "Stopped" | "Failed" }
+  | { readonly _tag: "Learner" | "Voter"; readonly node: EtcdProcess.Node }
+
+/**
+ * Why an instance cannot take part.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Failure = EtcdMemberError.EtcdMemberError | EtcdProcessError.EtcdProcessError
+
+/**
+ * This instance, as far as the cluster is concerned.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Member {
+  readonly name: string
+  readonly state: SubscriptionRef.SubscriptionRef<State>
+  /**
+   * Where clients reach the voters that have served: never a learner, and none that has left. For `EtcdClient`'s option
+   * `endpoints` take `SubscriptionRef.changes` of it.
+   */
+  readonly endpoints: SubscriptionRef.SubscriptionRef<ReadonlyArray<string>>
+  /**
+   * Leaves the cluster for good: hands its leadership to another one, is removed, stops, and deletes its data. Refused with
+   * `LeaveRefused` where the rest would have no majority of members that answer, or where there is no rest. Interrupted
+   * before it is removed, it stays; from then on it is not interrupted. To be killed on the way does no harm: what is
+   * started again then has been removed, and joins anew.
+   */
+  readonly leave: Effect.Effect<void, EtcdMemberError.EtcdMemberError | EtcdError.EtcdError>
+  /** Waits until this instance has left, or its scope is closed. Fails where it cannot go on. */
+  readonly exit: Effect.Effect<void, Failure>
+}
+
+/**
+ * The service of the member that a layer of this module made.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class EtcdMember extends Context.Service<EtcdMember, Member>()("effect-etcd/EtcdMember") {}
+
+/**
+ * Where all instances are, by their peer URLs, this one among them; or some of those that the cluster has, for who joins
+ * later.
+ *
+ * - A list that stays.
+ * - `{ srv: "example.com" }`: the records of `_etcd-server-ssl._tcp.example.com` (for `https`) and
+ *   `_etcd-server._tcp.example.com` (for `http`) in DNS, as etcd's own `--discovery-srv` has them. With `service: "blue"`,
+ *   those of `_etcd-server-ssl-blue._tcp` and `_etcd-server-blue._tcp`.
+ * - An `Effect`, which is asked again until there is a cluster. A failure means that nothing is known yet.
+ * - A `Stream`, whose last list counts.
+ *
+ * All instances have to be told the same set when the cluster begins, each URL in the same spelling: etcd makes its ids of
+ * them. Who is told another one does not begin.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type Peers =
+  | ReadonlyArray<string>
+  | { readonly srv: string; readonly service?: string | undefined }
+  | Effect.Effect<ReadonlyArray<string>, unknown>
+  | Stream.Stream<ReadonlyArray<string>, unknown>
+
+/**
+ * What an instance is given.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options extends Omit<EtcdProcess.Options, "restart" | "runDirectoryIsTemporary"> {
+  /** The name of this instance, which no other one has. It keeps it over restarts. */
+  readonly name: string
+  /** Where its node keeps its data, over restarts. It is made with mode 0700 if it is not there. */
+  readonly dataDir: string
+  /** Where the other instances reach this one's node: `initial-advertise-peer-urls`. It listens there, unless `config` has `listenPeerUrls`. */
+  readonly peerUrl: string
+  /** Where clients, and the other instances, reach it: `advertise-client-urls`. It listens there, unless `config` has `listenClientUrls`. */
+  readonly clientUrl: string
+  readonly peers: Peers
+  /** How many voters the cluster is to have, from 1 up to 99; as many peers begin it. */
+  readonly size: number
+  /** What tells this cluster from others that begin with the same peers: `initial-cluster-token`. Default: `etcd-cluster`. */
+  readonly cluster?: string | undefined
+  /** The rest of etcd's configuration: listening, TLS, timing, everything but what the options here say. */
+  readonly config?: EtcdConfig.Input | undefined
+  /**
+   * What an instance is while there are as many voters as declared: a learner, of which etcd allows one, and a client where
+   * there is one already; or always a client. Either takes the place of a voter that has left. Default: `learner`.
+   */
+  readonly standby?: "learner" | "client" | undefined
+  /**
+   * How long it may take until this instance has its place. Then {@link make} fails with `JoinTimeout`, which says what was
+   * waited for. Default: infinity.
+   */
+  readonly joinTimeout?: Duration.Input | undefined
+  /**
+   * How long etcd may take to serve after it was added to a cluster; then it is removed again. Who waits for its place
+   * removes a learner that has not been there for so long. Default: 30 seconds.
+   */
+  readonly startTimeout?: Duration.Input | undefined
+  /**
+   * How long a voter may not have answered until a learner that waits for a place removes it and takes its place, as long as
+   * the rest has a majority. Default, and infinity: never.
+   */
+  readonly replaceAfter?: Duration.Input | undefined
+  /**
+   * Lets members of other machines talk without certificates: whoever reaches a peer URL can then read, change and join. On
+   * one machine (loopback, Unix sockets), `https` peer URLs get certificates by themselves. Default: false.
+   */
+  readonly allowInsecurePeers?: boolean | undefined
+}
+
+type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
+
+/**
+ * Makes this instance a member, and waits until it has its place: as a voter, or where there are as many as declared, as a
+ * learner or a client. It takes part as long as the scope; when that closes its node stops, and stays a member.
+ *
+ * The node is started again when it ends by itself. Fails with `WrongCluster`, `NameInUse` and `JoinTimeout`, and as
+ * `EtcdProcess.make` does. What it waits for is logged once.
+ *
+ * @example
+ * ```ts
+ * import { NodeRuntime, NodeServices } from "@effect/platform-node"
+ * import { Console, Effect, SubscriptionRef } from "effect"
+ * import { EtcdMember } from "effect-etcd"
+ *
+ * const program = Effect.scoped(
+ *   Effect.gen(function*() {
+ *     const member = yield* EtcdMember.make({
+ *       name: "a",
+ *       dataDir: "data/a",
+ *       peerUrl: "https://127.0.0.1:2380",
+ *       clientUrl: "http://127.0.0.1:2379",
+ *       peers: ["https://127.0.0.1:2380", "https://127.0.0.1:2480", "https://127.0.0.1:2580"],
+ *       size: 3
+ *     })
+ *     yield* Console.log((yield* SubscriptionRef.get(member.state))._tag)
+ *     yield* member.exit
+ *   })
+ * )
+ *
+ * program.pipe(Effect.provide(NodeServices.layer), NodeRuntime.runMain)
+ * ```
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: Options): Effect.Effect<Member, Failure, Scope.Scope | Platform> =>
+  // Loaded when there is one to be made, and not by whoever loads the library.
+  Effect.flatMap(
+    Effect.promise(() => import("./internal/member/life.ts")),
+    (life) => life.make(options)
+  )
+
+/**
+ * Provides {@link EtcdMember}. `EtcdLayer.member` provides a client beside it.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options: Options): Layer.Layer<EtcdMember, Failure, Platform> =>
+  Layer.effect(EtcdMember, make(options))

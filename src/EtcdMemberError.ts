@@ -1,0 +1,99 @@
+/**
+ * Why an instance could not join its cluster, or leave it.
+ *
+ * There is one error, {@link EtcdMemberError}, whose `reason` says which of the known things happened, so that a program
+ * can react to one of them with `Effect.catchReason("EtcdMemberError", "NameInUse", ...)`. What befalls the node itself is
+ * an `EtcdProcessError`.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * The time to join was over. `message` says what was waited for.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class JoinTimeout extends Schema.TaggedError<JoinTimeout>()("JoinTimeout", { message: Schema.String }) {}
+
+/**
+ * Those who answer at the peers' URLs belong to another cluster than this instance, or to several. Nothing was changed,
+ * here or there.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class WrongCluster extends Schema.TaggedError<WrongCluster>()("WrongCluster", {
+  message: Schema.String,
+  /** The cluster of this instance: that of its data, or the one that its options name, where they tell. */
+  expected: Schema.optionalKey(Schema.BigInt),
+  /** The clusters of those who answered. */
+  found: Schema.Array(Schema.BigInt)
+}) {}
+
+/**
+ * Another instance has this one's name, or its peer URL, and is alive.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class NameInUse extends Schema.TaggedError<NameInUse>()("NameInUse", {
+  message: Schema.String,
+  /** Where the other one is reached by its peers. */
+  peerUrls: Schema.Array(Schema.String)
+}) {}
+
+/**
+ * The instance cannot leave now without harm: the rest would have no majority, or there is no rest. Nothing was changed.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class LeaveRefused extends Schema.TaggedError<LeaveRefused>()("LeaveRefused", { message: Schema.String }) {}
+
+/**
+ * The instance has left its cluster, or its scope is closed: it takes part no more.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class NotAMember extends Schema.TaggedError<NotAMember>()("NotAMember", { message: Schema.String }) {}
+
+/**
+ * Every reason of an {@link EtcdMemberError}.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export const Reason = Schema.Union([JoinTimeout, WrongCluster, NameInUse, LeaveRefused, NotAMember])
+
+/**
+ * Every reason of an {@link EtcdMemberError}.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export type Reason = typeof Reason.Type
+
+/**
+ * An instance could not join its cluster, or leave it; `reason` says why.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export class EtcdMemberError extends Schema.TaggedError<EtcdMemberError>()("EtcdMemberError", {
+  reason: Reason
+}) {
+  override get message(): string {
+    return this.reason.message
+  }
+}
+
+/**
+ * Wraps a reason.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (reason: Reason): EtcdMemberError => new EtcdMemberError({ reason })

@@ -1,0 +1,134 @@
+/**
+ * What an instance without data does next, by what the others answer.
+ *
+ * A cluster begins only where a majority of the declared set have no data and wait for each other, each with the same set
+ * and the same token. That is more than etcd asks for, which begins whenever it is told to: an instance that has lost its
+ * data, and comes back before the others, would begin under the id that it had, and vote as if it had never promised
+ * anything. Who sees that there has been a cluster waits until it has a leader again, and is taken up by it.
+ *
+ * @internal
+ */
+import * as EtcdId from "../../EtcdId.ts"
+import * as EtcdMemberError from "../../EtcdMemberError.ts"
+import type { Answer } from "./answers.ts"
+import { type Declared, isSame, majorityOf, type Settings } from "./settings.ts"
+
+export type Decision =
+  /** Begin the cluster, with the whole set. */
+  | { readonly _tag: "Begin"; readonly urls: ReadonlyArray<string>; readonly clusterId: bigint }
+  /** There is a cluster, or has been: ask it, if it has a leader. */
+  | { readonly _tag: "Consult"; readonly clusterId: bigint; readonly clientUrls: ReadonlyArray<string> }
+  | { readonly _tag: "Wait"; readonly what: string; readonly details?: string }
+  | { readonly _tag: "Refuse"; readonly error: EtcdMemberError.EtcdMemberError }
+
+export const wrongCluster = (
+  message: string,
+  expected: bigint | undefined,
+  found: ReadonlyArray<bigint>
+): EtcdMemberError.EtcdMemberError =>
+  EtcdMemberError.make(
+    new EtcdMemberError.WrongCluster({ message, found: [...found], ...(expected === undefined ? {} : { expected }) })
+  )
+
+const wait = (what: string, details: ReadonlyArray<string>): Decision => ({
+  ...{ _tag: "Wait", what },
+  details: details.filter((text) => text !== "").join("; ")
+})
+
+const list = (texts: ReadonlyArray<string>): string => texts.join(", ")
+
+const nobodies = (answers: ReadonlyMap<string, Answer>): string => {
+  const absent = [...answers].flatMap(([url, answer]) => (answer._tag === "Nobody" ? [`${url} (${answer.why})`] : []))
+  return absent.length === 0 ? "" : `not there: ${list(absent)}`
+}
+
+/** The clusters of those who answered as etcd does, each with their URLs. */
+export const clustersOf = (answers: ReadonlyMap<string, Answer>): ReadonlyMap<bigint, ReadonlyArray<string>> => {
+  const clusters = new Map<bigint, Array<string>>()
+  for (const [url, answer] of answers) {
+    if (answer._tag !== "Etcd") continue
+    clusters.set(answer.clusterId, [...(clusters.get(answer.clusterId) ?? []), url])
+  }
+  return clusters
+}
+
+/** In words: which cluster is where. */
+export const describeClusters = (clusters: ReadonlyMap<bigint, ReadonlyArray<string>>): string =>
+  list([...clusters].map(([id, urls]) => `${EtcdId.format(id)} at ${list(urls)}`))
+
+/** `answers`: of all but this instance. */
+export const decide = (settings: Settings, declared: Declared, answers: ReadonlyMap<string, Answer>): Decision => {
+  const { name, size } = settings
+  const clusters = clustersOf(answers)
+  const [clusterId] = clusters.keys()
+  const all = [...answers.values()]
+  if (clusters.size > 1) {
+    return {
+      _tag: "Refuse",
+      error: wrongCluster(
+        `The peers that were given belong to different clusters: ${describeClusters(clusters)}. Give those of one.`,
+        declared.clusterId,
+        [...clusters.keys()]
+      )
+    }
+  }
+  const namesake = [...answers].find(([, answer]) => answer._tag === "Waiting" && answer.name === name)
+  if (namesake !== undefined) return { _tag: "Refuse", error: nameInUse(settings, [namesake[0]]) }
+
+  const clientUrls = all.flatMap((answer) =>
+    answer._tag === "Etcd" ? answer.members.flatMap((member) => member.clientUrls) : []
+  )
+  if (clusterId !== undefined && clientUrls.length > 0) {
+    return { _tag: "Consult", clusterId, clientUrls: [...new Set(clientUrls)] }
+  }
+  if (declared.clusterId === undefined) {
+    const missing = declared.hasOwn ? "" : `, without ${settings.peerUrl}`
+    return wait(
+      `a cluster to join, or the set to begin one: the peers are ${declared.urls.length} of ${size}${missing}`,
+      [nobodies(answers)]
+    )
+  }
+  if (clusterId !== undefined && clusterId !== declared.clusterId) {
+    const id = EtcdId.format(declared.clusterId)
+    return {
+      _tag: "Refuse",
+      error: wrongCluster(
+        `This instance would begin the cluster ${id} (by its peers and the token "${settings.token}"), and ` +
+          `${describeClusters(clusters)} is about to begin. Give all the same peers and the same token.`,
+        declared.clusterId,
+        [clusterId]
+      )
+    }
+  }
+  const beginning = all.filter((answer) => answer._tag === "Etcd").length
+  const ready = all.filter((answer) => answer._tag === "Waiting" && answer.clusterId === declared.clusterId).length
+  const majority = majorityOf(size)
+  // They may have done so already, and promised each other something.
+  if (beginning >= majority) return wait("the first leader of those who have begun", [nobodies(answers)])
+  if (1 + ready + beginning >= majority) {
+    return { _tag: "Begin", urls: declared.urls, clusterId: declared.clusterId }
+  }
+  const others = [...answers].flatMap(([url, answer]) =>
+    answer._tag === "Waiting" && answer.clusterId !== declared.clusterId ? [url] : []
+  )
+  const disagreeing = others.length === 0 ? "" : `with another set or token than this one: ${list(others)}`
+  return wait(`a majority of the declared set: ${1 + ready + beginning} of ${size} are there`, [
+    disagreeing,
+    nobodies(answers)
+  ])
+}
+
+export const nameInUse = (
+  { name, peerUrl }: Settings,
+  peerUrls: ReadonlyArray<string>
+): EtcdMemberError.EtcdMemberError => {
+  const isSamePlace = peerUrls.some((url) => isSame(url, peerUrl))
+  return EtcdMemberError.make(
+    new EtcdMemberError.NameInUse({
+      message: isSamePlace
+        ? `Another instance is alive at ${peerUrl}, where this one was to be. Stop it, or give this one a peerUrl of its own.`
+        : `Another instance is named ${name}, and alive at ${list(peerUrls)}. Stop it, or give this one a name of its own.`,
+      peerUrls: [...peerUrls]
+    })
+  )
+}

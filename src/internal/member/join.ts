@@ -1,0 +1,239 @@
+/**
+ * How an instance without data comes to its place: it listens where its node will, so that the others see that it waits,
+ * asks them, and does one thing after the other until it knows how to start.
+ *
+ * Whatever it is cut off in, the next try begins with what the cluster says: a member that was added and never started is
+ * started, a dead one is removed, a learner that nobody starts is removed by who waits for its place.
+ *
+ * @internal
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type * as EtcdError from "../../EtcdError.ts"
+import * as EtcdId from "../../EtcdId.ts"
+import type * as EtcdMemberError from "../../EtcdMemberError.ts"
+import type { Member } from "../../EtcdMembership.ts"
+import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Sockets from "../process/sockets.ts"
+import type * as Time from "../time.ts"
+import * as Answers from "./answers.ts"
+import * as Consult from "./consult.ts"
+import * as Decide from "./decide.ts"
+import * as Http from "./http.ts"
+import type { Source } from "./peers.ts"
+import * as Place from "./place.ts"
+import { type Declared, declaredBy, isSame, type Settings } from "./settings.ts"
+
+/** How a node is started. */
+export type Start =
+  /** As one of the first set. */
+  | { readonly _tag: "Begin"; readonly urls: ReadonlyArray<string>; readonly clusterId: bigint }
+  /** As a member that was added to a cluster with these members, itself among them. */
+  | { readonly _tag: "Join"; readonly member: Member; readonly members: ReadonlyArray<Member> }
+
+export type Failure = EtcdMemberError.EtcdMemberError | EtcdProcessError.EtcdProcessError
+
+/** Who is told what becomes of the try. */
+export interface Listener {
+  /** `details`: what of it may be different the next moment. */
+  readonly waits: (what: string, details?: string) => Effect.Effect<void>
+  readonly joins: (what: string) => Effect.Effect<void>
+  /** There is no place: meanwhile it is a client of those who have one. */
+  readonly isClient: (members: ReadonlyArray<Member>) => Effect.Effect<void>
+}
+
+/** What came of asking a cluster: how to start, or that it is to be asked again. */
+type Consulted = Start | undefined
+
+const again: Consulted = undefined
+
+const pauseMillis = 200
+
+const inUse = (settings: Settings, { message }: NodeJS.ErrnoException): EtcdProcessError.EtcdProcessError =>
+  EtcdProcessError.make(
+    new EtcdProcessError.AddressInUse({
+      message: `Something else already listens on ${settings.listenPeerUrls.join(", ")}, or this machine cannot (${message}): stop it, or give this instance another peerUrl`,
+      address: settings.listenPeerUrls.join(", "),
+      lastLines: [],
+      exitCode: null,
+      signal: null
+    })
+  )
+
+/** The etcd of one who was killed may take a moment to go. */
+const patience = Schedule.spaced("200 millis").pipe(Schedule.upTo({ duration: "10 seconds" }))
+
+/** What was left behind of a socket is nobody's. */
+const clear = ({ listenPeerUrls, runDirectory }: Settings) =>
+  Sockets.clear(Sockets.namesIn(listenPeerUrls).map((name) => Sockets.pathOf(runDirectory ?? "", name)))
+
+const listen = (
+  settings: Settings,
+  body: () => string
+): Effect.Effect<void, Failure, Scope.Scope | FileSystem.FileSystem> =>
+  Effect.forEach(settings.listenPeerUrls, (url) => Http.answer(settings, url, body), { discard: true }).pipe(
+    Effect.mapError((error) => inUse(settings, error)),
+    (listening) => Effect.andThen(clear(settings), listening),
+    Effect.retry({ while: ({ reason }) => reason._tag === "AddressInUse", schedule: patience })
+  )
+
+/** For how many questions in a row somebody has to be silent, or to answer, until that is believed. */
+const enoughToBelieve = 3
+
+/** Whether a member is dead, which it is when it does not answer again and again. */
+const isDead = (settings: Settings, member: Member): Effect.Effect<boolean> =>
+  Effect.gen(function* () {
+    let silent = 0
+    let alive = 0
+    while (silent < enoughToBelieve && alive < enoughToBelieve) {
+      if (silent + alive > 0) yield* Effect.sleep("400 millis")
+      if (yield* Consult.isAlive(settings, member)) {
+        alive++
+        silent = 0
+      } else {
+        silent++
+        alive = 0
+      }
+    }
+    return silent >= enoughToBelieve
+  })
+
+/** What nobody is asked twice for in one call: between two tries the members may have changed. */
+export const change = { deadline: "5 seconds", retry: Schedule.recurs(0) } as const
+
+const describe = ({ id, name, peerUrls }: Member): string =>
+  `${name === "" ? "the member" : name} (${EtcdId.format(id)}, ${peerUrls.join(", ")})`
+
+/** Since when a learner in the way has not answered. */
+export interface Silence {
+  readonly member: bigint
+  readonly since: number
+}
+
+export const make = (
+  settings: Settings,
+  time: Time.Time,
+  source: Source,
+  listener: Listener
+): Effect.Effect<Start, Failure, FileSystem.FileSystem> => {
+  let silence: Silence | undefined
+
+  /** Removes a learner that has not been there for as long as a start may take. */
+  const removeAbandoned = (cluster: Consult.Cluster, learner: Member) =>
+    Effect.gen(function* () {
+      if (yield* Consult.isAlive(settings, learner)) {
+        silence = undefined
+        return
+      }
+      if (silence?.member !== learner.id) silence = { member: learner.id, since: time.now() }
+      if (time.now() - silence.since < Duration.toMillis(settings.startTimeout)) return
+      yield* Effect.logWarning(`etcd learner ${describe(learner)} is not there; removing it`)
+      yield* cluster.membership.remove(learner.id, change)
+      silence = undefined
+    })
+
+  const take = (
+    cluster: Consult.Cluster,
+    declared: Declared,
+    view: Consult.View
+  ): Effect.Effect<Consulted, EtcdError.EtcdError | Failure> =>
+    Effect.gen(function* () {
+      const place = Place.find(settings, declared, view)
+      switch (place._tag) {
+        case "First":
+          return { _tag: "Begin", urls: place.urls, clusterId: view.clusterId }
+        case "Added":
+          yield* listener.joins(`as ${EtcdId.format(place.member.id)}, which was added before`)
+          return { _tag: "Join", member: place.member, members: view.members }
+        case "Predecessor": {
+          yield* listener.joins(`in place of ${describe(place.member)}, if it is dead`)
+          if (!(yield* isDead(settings, place.member))) {
+            return yield* Decide.nameInUse(settings, place.member.peerUrls)
+          }
+          yield* Effect.logWarning(`etcd member ${describe(place.member)} is dead; removing it`)
+          yield* cluster.membership.remove(place.member.id, change)
+          return again
+        }
+        case "Free": {
+          yield* listener.joins("as a learner")
+          const { member, members } = yield* cluster.membership.add([settings.peerUrl], { ...change, isLearner: true })
+          return { _tag: "Join", member, members }
+        }
+        case "Turn":
+          yield* listener.waits(`its turn: ${describe(place.learner)} is a learner, and there can be one at a time`)
+          yield* removeAbandoned(cluster, place.learner)
+          return again
+        case "Full":
+          yield* listener.isClient(view.members)
+          if (place.learner !== undefined) yield* removeAbandoned(cluster, place.learner)
+          return again
+      }
+    })
+
+  const consult = (declared: Declared, clusterId: bigint, clientUrls: ReadonlyArray<string>) => {
+    const id = EtcdId.format(clusterId)
+    const endpoints = Consult.endpointsOf(settings, [{ clientUrls }])
+    if (endpoints.length === 0) {
+      return Effect.as(listener.waits(`a client URL of the cluster ${id} that can be reached`), again)
+    }
+    return Effect.gen(function* () {
+      const cluster = yield* Consult.connect(settings, endpoints)
+      const view = yield* Consult.view(cluster)
+      const strange = Place.strange(settings, declared, view)
+      if (strange !== undefined) return yield* strange
+      // What changes the members is not left half-way.
+      return yield* take(cluster, declared, view)
+    }).pipe(
+      Effect.scoped,
+      Effect.catchTag("EtcdError", (error) =>
+        Effect.as(
+          error.reason._tag === "Unhealthy"
+            ? listener.waits(
+                `the members of the cluster ${id} to be connected for 5 seconds, before which etcd takes none`
+              )
+            : listener.waits(`the cluster ${id}`, error.message),
+          again
+        )
+      )
+    )
+  }
+
+  const step = (declared: Declared): Effect.Effect<Consulted, Failure> =>
+    Effect.gen(function* () {
+      const others = declared.urls.filter((url) => !isSame(url, settings.peerUrl))
+      const answers = yield* Answers.askAll(settings, others)
+      const decision = Decide.decide(settings, declared, answers)
+      switch (decision._tag) {
+        case "Begin":
+          return decision
+        case "Consult":
+          return yield* consult(declared, decision.clusterId, decision.clientUrls)
+        case "Wait":
+          yield* listener.waits(decision.what, decision.details)
+          return again
+        case "Refuse":
+          return yield* decision.error
+      }
+    })
+
+  return Effect.gen(function* () {
+    let declared: Declared = { urls: [], hasOwn: false, clusterId: undefined }
+    yield* listen(settings, () => Answers.presence(settings.name, declared.clusterId))
+    while (true) {
+      const known = yield* source
+      if (Result.isSuccess(known)) {
+        declared = declaredBy(settings, known.success)
+        const start = yield* step(declared)
+        if (start !== undefined) return start
+      } else {
+        yield* listener.waits("the peers", known.failure)
+      }
+      // Not all who wait for the same thing ask at the same moment.
+      yield* Effect.sleep(pauseMillis * (0.75 + Math.random() / 2))
+    }
+  }).pipe(Effect.scoped)
+}

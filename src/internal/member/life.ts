@@ -1,0 +1,366 @@
+/**
+ * The owner of an instance: one fiber, which finds a place, runs a node in it, and begins anew when that has ended.
+ *
+ * ```
+ *   no data ──► join ──► start ──► follow ──► ended ──┐
+ *     ▲                    ▲          │               │
+ *     │ removed            └── data ──┼───────────────┘
+ *     └───────────────────────────────┤
+ *                                     └── leave ──► left
+ * ```
+ *
+ * `leave` is the one thing that is done beside it: it changes the members first, and then ends the fiber.
+ *
+ * @internal
+ */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import type * as Path from "effect/Path"
+import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdBinary from "../../EtcdBinary.ts"
+import * as EtcdConfig from "../../EtcdConfig.ts"
+import type * as EtcdError from "../../EtcdError.ts"
+import * as EtcdId from "../../EtcdId.ts"
+import type * as EtcdMember from "../../EtcdMember.ts"
+import * as EtcdMemberError from "../../EtcdMemberError.ts"
+import type { Member } from "../../EtcdMembership.ts"
+import type * as EtcdProcess from "../../EtcdProcess.ts"
+import { allOrNothing } from "../process/allOrNothing.ts"
+import * as Time from "../time.ts"
+import * as Answers from "./answers.ts"
+import * as Consult from "./consult.ts"
+import * as Data from "./data.ts"
+import * as Join from "./join.ts"
+import * as Leave from "./leave.ts"
+import * as Node from "./node.ts"
+import * as Peers from "./peers.ts"
+import * as Replace from "./replace.ts"
+import * as Settings from "./settings.ts"
+
+type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
+
+/** How a run of the node has ended. */
+type Ended = "removed" | "down"
+
+/** How often the members are looked at: while this instance waits for its vote or a place, and while it has one. */
+const waitingPause = "250 millis"
+const restingPause = "2 seconds"
+
+/** How often in a row a node may fail to start, or to serve for long. */
+const mostFailures = 5
+const servedForMillis = 10_000
+
+/** How many different things are logged that are waited for. */
+const mostSaid = 100
+
+const reasonOf = (state: EtcdMember.State) => ("reason" in state ? state.reason : undefined)
+const nodeOf = (state: EtcdMember.State) => ("node" in state ? state.node : undefined)
+
+const removedPattern = /permanently removed/
+
+const closedError = EtcdMemberError.make(
+  new EtcdMemberError.NotAMember({ message: "The instance has left its cluster, or its scope is closed." })
+)
+
+export const make = (
+  options: EtcdMember.Options
+): Effect.Effect<EtcdMember.Member, EtcdMember.Failure, Scope.Scope | Platform> =>
+  Time.really(allOrNothing(Effect.flatMap(Settings.make(options), makeWith)))
+
+/** What is wrong with the executable or the configuration is told before anybody else is asked. */
+const checkNode = Effect.fnUntraced(function* (settings: Settings.Settings) {
+  const { version } = yield* EtcdBinary.fromInput(settings.process.binary)
+  const config = Node.configOf(settings, { _tag: "Begin", urls: [settings.peerUrl], clusterId: 0n })
+  yield* EtcdConfig.resolve(config, { version, dataDir: settings.dataDir })
+})
+
+const makeWith = Effect.fnUntraced(function* (
+  settings: Settings.Settings
+): Effect.fn.Return<EtcdMember.Member, EtcdMember.Failure, Scope.Scope | Platform> {
+  const time = yield* Time.Time
+  const platform = yield* Effect.context<Platform>()
+  yield* checkNode(settings)
+  const source = yield* Peers.make(settings)
+  const state = yield* SubscriptionRef.make<EtcdMember.State>({ _tag: "Waiting", reason: "the peers" })
+  const endpoints = yield* SubscriptionRef.make<ReadonlyArray<string>>([])
+  const settled = yield* Deferred.make<void, EtcdMember.Failure>()
+  const ended = yield* Deferred.make<void, EtcdMember.Failure>()
+  const named = Effect.annotateLogs({ member: settings.name })
+  let running: Leave.Running | undefined
+  /** Opens when this instance is not leaving, or not any more. */
+  let leaving: Deferred.Deferred<boolean> | undefined
+  let failures = 0
+  const said = new Set<string>()
+
+  const become = (next: EtcdMember.State) =>
+    Effect.suspend(() => {
+      const now = SubscriptionRef.getUnsafe(state)
+      const isOld = now._tag === next._tag && reasonOf(now) === reasonOf(next) && nodeOf(now) === nodeOf(next)
+      return isOld ? Effect.void : SubscriptionRef.set(state, next)
+    })
+
+  const take = (members: ReadonlyArray<Member>) =>
+    Effect.suspend(() => {
+      const next = Consult.endpointsOf(settings, Consult.servingVoters(members))
+      const now = SubscriptionRef.getUnsafe(endpoints)
+      const isOld = next.length === 0 || (next.length === now.length && next.every((one) => now.includes(one)))
+      return isOld ? Effect.void : SubscriptionRef.set(endpoints, next)
+    })
+
+  const listener: Join.Listener = {
+    waits: (what, details = "") =>
+      Effect.suspend(() => {
+        const isNew = !said.has(what) && said.size < mostSaid
+        said.add(what)
+        const reason = details === "" ? what : `${what} (${details})`
+        const log = Effect.logInfo(`etcd member ${settings.name} waits for ${reason}`)
+        return Effect.andThen(become({ _tag: "Waiting", reason }), isNew ? Effect.ignoreCause(log) : Effect.void)
+      }),
+    joins: (reason) => become({ _tag: "Joining", reason }),
+    isClient: (members) =>
+      Effect.andThen(take(members), Effect.andThen(become({ _tag: "Client" }), Deferred.succeed(settled, undefined)))
+  }
+
+  const removeData = Effect.provideContext(Data.remove(settings), platform)
+
+  // ── a node that serves ──
+
+  /** The members, asked where this node is until others are known. */
+  const firstEndpoints = (node: EtcdProcess.Node, known: ReadonlyArray<Member>) =>
+    Effect.gen(function* () {
+      const answer = known.length > 0 ? undefined : yield* Answers.ask(settings, settings.peerUrl)
+      const members = answer?._tag === "Etcd" ? answer.members : known
+      const others = Consult.endpointsOf(
+        settings,
+        members.filter((member) => !member.isLearner)
+      )
+      const isLearner = members.some(({ id, isLearner }) => id === node.id && isLearner)
+      return others.length === 0 || !isLearner ? [...new Set([...others, ...node.endpoints])] : others
+    })
+
+  /** Follows the members until this node is none of them. */
+  const follow = (node: EtcdProcess.Node, cluster: Consult.Cluster): Effect.Effect<void> =>
+    Effect.gen(function* () {
+      const replace = Replace.make(settings, time, cluster)
+      while (true) {
+        const view = yield* Effect.option(Consult.view(cluster))
+        let pause: Duration.Input = restingPause
+        if (Option.isSome(view)) {
+          const { members } = view.value
+          const own = members.find(({ id, peerUrls }) =>
+            node.id === 0n ? peerUrls.some((url) => Settings.isSame(url, settings.peerUrl)) : id === node.id
+          )
+          if (own === undefined) return
+          yield* take(members)
+          const hasPlace = Consult.votersOf(members).length < settings.size
+          if (!own.isLearner) {
+            yield* become({ _tag: "Voter", node })
+            yield* Deferred.succeed(settled, undefined)
+          } else {
+            pause = waitingPause
+            yield* become({ _tag: "Learner", node })
+            if (!hasPlace) {
+              yield* Deferred.succeed(settled, undefined)
+              yield* replace(members)
+            } else if (leaving === undefined) {
+              const promoted = yield* Effect.result(cluster.membership.promote(own.id, Join.change))
+              if (promoted._tag === "Success") continue
+              yield* Effect.logDebug("etcd learner has no vote yet", promoted.failure.message)
+            }
+          }
+        }
+        yield* Effect.sleep(pause)
+      }
+    })
+
+  /** Takes back what was added, where it does not come to serve. */
+  const takeBack = (beginning: Node.Beginning) =>
+    beginning._tag !== "Join"
+      ? Effect.void
+      : Effect.scoped(
+          Effect.flatMap(
+            Consult.connect(settings, Consult.endpointsOf(settings, Consult.servingVoters(beginning.members))),
+            ({ membership }) => membership.remove(beginning.member.id, Join.change)
+          )
+        ).pipe(Effect.timeoutOption("5 seconds"), Effect.ignore, Effect.andThen(Effect.ignore(removeData)))
+
+  const run = (beginning: Node.Beginning): Effect.Effect<Ended, EtcdMember.Failure, Platform> =>
+    Effect.gen(function* () {
+      const node = yield* Effect.onError(Node.start(settings, source, beginning), () => takeBack(beginning))
+      const servesSince = time.now()
+      const first = yield* firstEndpoints(node, beginning._tag === "Join" ? beginning.members : [])
+      const cluster = yield* Consult.connect(
+        settings,
+        Stream.concat(
+          Stream.make(first),
+          Stream.filter(SubscriptionRef.changes(endpoints), (list) => list.length > 0)
+        )
+      ).pipe(Effect.orDie)
+      running = { node, cluster }
+      const gone = Effect.andThen(
+        follow(node, cluster),
+        Effect.as(Effect.timeoutOption(node.exit, "10 seconds"), "removed" as const)
+      )
+      const end = yield* Effect.raceFirst(gone, Effect.as(node.exit, "down" as const))
+      if (time.now() - servesSince > servedForMillis) failures = 0
+      return end
+    }).pipe(
+      Effect.scoped,
+      Effect.ensuring(
+        Effect.sync(() => {
+          running = undefined
+        })
+      )
+    )
+
+  // ── from one node to the next ──
+
+  /** Whether a cluster with a leader has this member no more. */
+  const wasRemoved = (data: Data.Data): Effect.Effect<boolean> =>
+    Effect.gen(function* () {
+      const known = yield* source
+      const urls =
+        known._tag === "Success" ? known.success.filter((url) => !Settings.isSame(url, settings.peerUrl)) : []
+      const answers = yield* Answers.askAll(settings, urls)
+      const members = [...answers.values()].flatMap((answer) =>
+        answer._tag === "Etcd" && answer.clusterId === data.clusterId ? answer.members : []
+      )
+      const found = Consult.endpointsOf(settings, members)
+      if (found.length === 0) return false
+      return yield* Effect.gen(function* () {
+        const cluster = yield* Consult.connect(settings, found)
+        const view = yield* Consult.view(cluster)
+        if (view.clusterId !== data.clusterId || view.members.some(({ id }) => id === data.memberId)) return false
+        // The member that was asked may lag. Who leads knows, and tells of who is none that it is none.
+        const answer = yield* Effect.flip(cluster.membership.promote(EtcdId.MemberId(data.memberId), Join.change))
+        return answer.reason._tag === "MemberNotFound"
+      }).pipe(
+        Effect.scoped,
+        Effect.orElseSucceed(() => false)
+      )
+    })
+
+  const beginning: Effect.Effect<Node.Beginning, EtcdMember.Failure, Platform> = Effect.gen(function* () {
+    const data = yield* Data.read(settings)
+    if (Option.isNone(data)) {
+      yield* Data.remove(settings)
+      return yield* Join.make(settings, time, source, listener)
+    }
+    yield* become({ _tag: "Returning" })
+    if (data.value !== "unreadable" && (yield* wasRemoved(data.value))) {
+      yield* beginAnew
+      return yield* beginning
+    }
+    return { _tag: "Return", data: data.value }
+  })
+
+  const beginAnew = Effect.gen(function* () {
+    if (leaving !== undefined && (yield* Deferred.await(leaving))) return yield* Effect.never
+    yield* Effect.logWarning(
+      `The cluster has removed the etcd member ${settings.name}: its data are deleted, and it joins anew`
+    )
+    yield* Data.remove(settings)
+  })
+
+  const mayPass = ({ reason }: EtcdMember.Failure, beginning: Node.Beginning): boolean =>
+    ({
+      AddressInUse: true,
+      DataDirInUse: true,
+      ExitedEarly: true,
+      ClusterMismatch: true,
+      StartTimeout: beginning._tag === "Join"
+    })[reason._tag as string] === true
+
+  const turn = Effect.gen(function* () {
+    const next = yield* beginning
+    if (next._tag === "Begin") yield* become({ _tag: "Bootstrapping" })
+    const end = yield* run(next).pipe(
+      Effect.catch((error) =>
+        Effect.gen(function* () {
+          if (removedPattern.test(error.message)) return "removed" as const
+          if (!mayPass(error, next) || ++failures >= mostFailures) return yield* error
+          yield* Effect.logWarning(`etcd member ${settings.name} is started again: ${error.message}`)
+          yield* Effect.sleep(Duration.millis(200 * 2 ** failures))
+          return "down" as const
+        })
+      )
+    )
+    if (end === "removed") yield* beginAnew
+    else if (++failures > 1) yield* Effect.sleep(Duration.millis(Math.min(5000, 100 * 2 ** failures)))
+  })
+
+  const finish = (exit: Exit.Exit<never, EtcdMember.Failure>) =>
+    Effect.gen(function* () {
+      const failed = Exit.isFailure(exit) && !Exit.hasInterrupts(exit)
+      yield* SubscriptionRef.set(state, { _tag: failed ? "Failed" : leaving === undefined ? "Stopped" : "Left" })
+      yield* SubscriptionRef.set(endpoints, [])
+      if (!failed) {
+        yield* Deferred.succeed(ended, undefined)
+        yield* Deferred.fail(settled, closedError)
+        return
+      }
+      const isTold = yield* Deferred.failCause(settled, exit.cause)
+      if (!isTold) yield* Effect.ignoreCause(Effect.logError("etcd member cannot go on", exit.cause))
+      yield* Deferred.failCause(ended, exit.cause)
+    })
+
+  const owner = yield* Effect.forkScoped(named(Effect.onExit(Effect.forever(turn), finish)))
+
+  // ── leaving ──
+
+  const one = Semaphore.makeUnsafe(1)
+
+  /** Without a node there is nothing to remove, unless there are data: whose member they are nobody can be asked now. */
+  const withoutNode = Effect.gen(function* () {
+    if (Option.isNone(yield* Effect.orDie(Data.read(settings)))) return
+    return yield* Leave.refused(
+      `The node of ${settings.name} does not serve now, and its cluster cannot be asked to let it go. Try again when it serves.`
+    )
+  })
+
+  const leave = Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      if (Deferred.isDoneUnsafe(ended)) return
+      const done = Deferred.makeUnsafe<boolean>()
+      const now = running
+      leaving = done
+      const removing: Effect.Effect<void, EtcdMemberError.EtcdMemberError | EtcdError.EtcdError, Platform> =
+        now === undefined
+          ? withoutNode
+          : Effect.flatMap(restore(Leave.prepare(settings, now)), (allowed) => Leave.remove(now, allowed))
+      yield* Effect.onError(removing, () =>
+        Effect.suspend(() => {
+          leaving = undefined
+          return Deferred.succeed(done, false)
+        })
+      )
+      yield* Deferred.succeed(done, true)
+      yield* Fiber.interrupt(owner)
+      yield* Effect.orDie(removeData)
+    })
+  ).pipe(one.withPermit, Effect.provideContext(platform), named, Time.really)
+
+  yield* Time.within(time, Deferred.await(settled), settings.joinTimeoutMillis, () => {
+    const now = SubscriptionRef.getUnsafe(state)
+    const waited =
+      "reason" in now ? `${now._tag === "Joining" ? "it was joining " : "it waits for "}${now.reason}` : now._tag
+    return Effect.fail(
+      EtcdMemberError.make(
+        new EtcdMemberError.JoinTimeout({
+          message: `etcd member ${settings.name} has no place in its cluster after ${settings.joinTimeoutMillis} ms: ${waited}.`
+        })
+      )
+    )
+  })
+
+  return { name: settings.name, state, endpoints, leave, exit: Deferred.await(ended) }
+})

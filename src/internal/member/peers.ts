@@ -1,0 +1,108 @@
+/**
+ * Where the others are said to be: a list that stays, DNS, or what the program says each time.
+ *
+ * @internal
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Peers } from "../../EtcdMember.ts"
+import { shorten } from "../grpc/status.ts"
+import { show } from "../options.ts"
+import { type Settings, unprotected, urlList } from "./settings.ts"
+
+/** What is known now, or why nothing is. */
+export type Source = Effect.Effect<Result.Result<ReadonlyArray<string>, string>>
+
+/** Of a record of DNS, where the service is. */
+interface SrvRecord {
+  readonly name: string
+  readonly port: number
+}
+
+/** Asks DNS, unless a test does in its place. */
+export const Srv: Context.Reference<(name: string) => Promise<ReadonlyArray<SrvRecord>>> = Context.Reference(
+  "effect-etcd/member/Srv",
+  {
+    defaultValue:
+      () =>
+      (name: string): Promise<ReadonlyArray<SrvRecord>> =>
+        globalThis.process.getBuiltinModule("node:dns/promises").resolveSrv(name)
+  }
+)
+
+/** There are no such records, as opposed to nobody who could be asked. */
+const isNone = (cause: unknown): boolean =>
+  typeof cause === "object" && cause !== null && "code" in cause && /^(ENOTFOUND|ENODATA)$/.test(String(cause.code))
+
+const whyOf = (cause: unknown): string => shorten(cause instanceof Error ? cause.message : String(cause), 200)
+
+/** By etcd's rules for `--discovery-srv` (`client/pkg/srv/srv.go`): both services are looked for. */
+const fromDns = ({ service, srv }: { readonly srv: string; readonly service?: string | undefined }): Source =>
+  Effect.gen(function* () {
+    const resolve = yield* Srv
+    const suffix = service === undefined ? "" : `-${service}`
+    const found = yield* Effect.forEach(
+      [
+        ["https", `_etcd-server-ssl${suffix}._tcp.${srv}`],
+        ["http", `_etcd-server${suffix}._tcp.${srv}`]
+      ] as const,
+      ([scheme, name]) =>
+        Effect.tryPromise({ try: () => resolve(name), catch: (cause) => cause }).pipe(
+          Effect.map((records) => records.map(({ name, port }) => `${scheme}://${name.replace(/\.$/, "")}:${port}`)),
+          Effect.catch((cause) => (isNone(cause) ? Effect.succeed([]) : Effect.fail(`${name}: ${whyOf(cause)}`)))
+        ),
+      { concurrency: 2 }
+    )
+    return found.flat().sort()
+  }).pipe(Effect.result)
+
+const isSrv = (peers: Peers): peers is { readonly srv: string; readonly service?: string | undefined } =>
+  typeof peers === "object" && "srv" in peers
+
+const told = Effect.catchCause((cause: Cause.Cause<unknown>) =>
+  Effect.succeed(Result.fail(`the program's peers failed: ${whyOf(Cause.squash(cause))}`))
+)
+
+const sourceOf = (peers: Peers): Effect.Effect<Source, never, Scope.Scope> => {
+  if (Stream.isStream(peers)) {
+    return Effect.gen(function* () {
+      let latest: Result.Result<ReadonlyArray<string>, string> = Result.fail(
+        "the program's peers have told nothing yet"
+      )
+      const follow = Stream.runForEach(peers, (urls) =>
+        Effect.sync(() => {
+          latest = Result.succeed(urls)
+        })
+      ).pipe(Effect.as(latest), told)
+      yield* Effect.forkScoped(
+        Effect.tap(follow, (end) =>
+          Effect.sync(() => {
+            // What was told before goes on to be so.
+            if (Result.isFailure(end) && Result.isFailure(latest)) latest = end
+          })
+        )
+      )
+      return Effect.sync(() => latest)
+    })
+  }
+  if (Effect.isEffect(peers)) return Effect.succeed(told(Effect.map(peers, (urls) => Result.succeed(urls))))
+  return Effect.succeed(isSrv(peers) ? fromDns(peers) : Effect.succeed(Result.succeed(peers)))
+}
+
+/** What an effect, a stream or DNS says is looked at as options are. */
+const checked =
+  (settings: Settings) =>
+  (urls: ReadonlyArray<string>): Result.Result<ReadonlyArray<string>, string> => {
+    if (!urlList.accepts(urls)) return Result.fail(`the peers have to be ${urlList.due}, and not ${show(urls)}`)
+    const exposed = unprotected(settings, urls)
+    return exposed.length === 0
+      ? Result.succeed(urls)
+      : Result.fail(`nothing protects what is said over ${exposed.join(", ")} (see the option allowInsecurePeers)`)
+  }
+
+export const make = (settings: Settings): Effect.Effect<Source, never, Scope.Scope> =>
+  Effect.map(sourceOf(settings.peers), (source) => Effect.map(source, Result.flatMap(checked(settings))))

@@ -1,0 +1,302 @@
+/**
+ * Instances that join their cluster by themselves, with real processes. What they decide is in
+ * `test/internal/member/decide.unit.test.ts`, and for how long one may afflict them, in `npm run elastic`.
+ */
+import { existsSync } from "node:fs"
+import { createServer } from "node:http"
+import { join } from "node:path"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as EtcdId from "../src/EtcdId.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdMember from "../src/EtcdMember.ts"
+import * as EtcdMembership from "../src/EtcdMembership.ts"
+import { start as begin } from "./support/effects.ts"
+import { freePort, temporaryDirectory } from "./support/machine.ts"
+import { connect, home, nodeOf, optionsOf, tagOf, until } from "./support/members.ts"
+
+const abc = ["a", "b", "c"]
+
+const put = (member: EtcdMember.Member, key: string, value: string) =>
+  Effect.provide(EtcdKv.put(key, value), connect(member))
+
+const get = (member: EtcdMember.Member, key: string) => Effect.provide(EtcdKv.getString(key), connect(member))
+
+const membersOf = (member: EtcdMember.Member) => Effect.provide(EtcdMembership.list(), connect(member))
+
+const votersOf = (member: EtcdMember.Member) =>
+  Effect.map(membersOf(member), ({ members }) =>
+    members
+      .filter(({ isLearner }) => !isLearner)
+      .map(({ name }) => name)
+      .sort()
+  )
+
+/** Asks one that stays: who is removed may stop before it has answered. */
+const remove = (by: EtcdMember.Member, id: EtcdId.MemberId) =>
+  Effect.provide(EtcdMembership.remove(id), EtcdLayer.connect({ endpoints: nodeOf(by).endpoints }))
+
+/** The reason of the error with which it fails, with its message. */
+const refusal = <R>(effect: Effect.Effect<unknown, EtcdMember.Failure, R>) =>
+  Effect.map(Effect.flip(Effect.scoped(effect)), ({ reason }) => `${reason._tag}: ${reason.message}`)
+
+/** As many milliseconds as nobody needs who has what he waits for. */
+const briefly = { joinTimeout: "1 second" } as const
+
+describe("EtcdMember", { concurrent: true }, () => {
+  it.live("three begin in any order, come back with their data, and replace one that has lost them", () =>
+    Effect.gen(function* () {
+      const { loseData, start } = yield* home
+      const first = yield* begin(start("c", abc))
+      const [b, a] = yield* Effect.all([start("b", abc), start("a", abc)], { concurrency: 2 })
+      const c = yield* Fiber.join(first)
+      const ids = [a, b, c].map(({ member }) => nodeOf(member).clusterId)
+      assert.lengthOf(new Set(ids), 1)
+      yield* put(a.member, "key", "value")
+      assert.deepStrictEqual(yield* votersOf(b.member), abc)
+
+      // Stopped, and started again: the same member.
+      const { id } = nodeOf(c.member)
+      yield* c.stop
+      assert.strictEqual(tagOf(c.member), "Stopped")
+      const again = yield* start("c", abc)
+      assert.strictEqual(nodeOf(again.member).id, id)
+
+      // Killed by somebody: its instance starts it again.
+      const { pid } = nodeOf(again.member)
+      const before = Option.getOrThrow(yield* pid)
+      const another = SubscriptionRef.changes(again.member.state).pipe(
+        Stream.mapEffect((state) => (state._tag === "Voter" ? state.node.pid : Effect.succeedNone)),
+        Stream.filter((pid) => Option.isSome(pid) && pid.value !== before),
+        Stream.runHead
+      )
+      yield* Effect.sync(() => process.kill(before, "SIGKILL"))
+      assert.isTrue(Option.isSome(yield* another))
+      assert.strictEqual(nodeOf(again.member).id, id)
+
+      // Without its data it is another member, in the place of the one that it was.
+      yield* again.stop
+      yield* loseData("c")
+      const anew = yield* start("c", abc)
+      assert.strictEqual(tagOf(anew.member), "Voter")
+      assert.notStrictEqual(nodeOf(anew.member).id, id)
+      assert.deepStrictEqual(yield* votersOf(a.member), abc)
+      assert.deepStrictEqual(yield* get(anew.member, "key"), Option.some("value"))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("one that comes later waits as a learner, and takes the place of one that leaves", () =>
+    Effect.gen(function* () {
+      const { directory, start } = yield* home
+      const [a, b, c] = yield* Effect.all([start("a", abc), start("b", abc), start("c", abc)], { concurrency: 3 })
+      const d = yield* start("d", abc, { size: 3 })
+      assert.strictEqual(tagOf(d.member), "Learner")
+      // There is one place for a learner.
+      const e = yield* start("e", abc, { size: 3 })
+      assert.strictEqual(tagOf(e.member), "Client")
+      yield* put(e.member, "key", "value")
+      const isDToo = (list: ReadonlyArray<string>) => list.some((endpoint) => endpoint.includes("/d.client"))
+      assert.isFalse(isDToo(yield* SubscriptionRef.get(e.member.endpoints)))
+
+      yield* b.member.leave
+      assert.strictEqual(tagOf(b.member), "Left")
+      yield* b.member.exit
+      assert.isFalse(existsSync(join(directory, "b", "member")))
+      yield* until(d.member, "Voter")
+      assert.deepStrictEqual(yield* votersOf(a.member), ["a", "c", "d"])
+      yield* SubscriptionRef.changes(e.member.endpoints).pipe(Stream.filter(isDToo), Stream.runHead)
+      yield* until(e.member, "Learner")
+
+      // Removed by somebody, while it runs: it is taken for one that comes anew.
+      const { id } = nodeOf(c.member)
+      yield* remove(a.member, id)
+      yield* until(e.member, "Voter")
+      yield* until(c.member, "Learner")
+      assert.notStrictEqual(nodeOf(c.member).id, id)
+      assert.deepStrictEqual(yield* votersOf(a.member), ["a", "d", "e"])
+      assert.deepStrictEqual(yield* get(c.member, "key"), Option.some("value"))
+
+      // Removed while it did not run. A learner that is not there is in nobody's way.
+      yield* c.stop
+      const { id: second } = nodeOf(e.member)
+      yield* e.stop
+      yield* remove(a.member, second)
+      const back = yield* start("e", abc, { size: 3, startTimeout: "3 seconds" })
+      assert.notStrictEqual(nodeOf(back.member).id, second)
+      assert.strictEqual(tagOf(back.member), "Voter")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("one alone begins where the declared size is one, and cannot leave", () =>
+    Effect.gen(function* () {
+      const { start } = yield* home
+      const { member } = yield* start("a", ["a"])
+      yield* put(member, "key", "value")
+      const { reason } = yield* Effect.flip(member.leave)
+      assert.strictEqual(reason._tag, "LeaveRefused")
+      assert.include(reason.message, "the only voter")
+      assert.strictEqual(tagOf(member), "Voter")
+      assert.deepStrictEqual(yield* get(member, "key"), Option.some("value"))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("who would leave the rest without a majority stays", () =>
+    Effect.gen(function* () {
+      const { start } = yield* home
+      const [a, b, c] = yield* Effect.all([start("a", abc), start("b", abc), start("c", abc)], { concurrency: 3 })
+      yield* c.stop
+      const { reason } = yield* Effect.flip(b.member.leave)
+      assert.strictEqual(reason._tag, "LeaveRefused")
+      assert.include(reason.message, "These do not answer: c")
+      assert.deepStrictEqual(yield* votersOf(a.member), abc)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("one alone of three waits, says for what, and leaves nothing behind", () =>
+    Effect.gen(function* () {
+      const { directory, start } = yield* home
+      const alone = yield* refusal(start("a", abc, briefly))
+      assert.include(alone, "JoinTimeout: etcd member a has no place in its cluster after 1000 ms: it waits for")
+      assert.include(alone, "1 of 3 are there (not there: unix://b.peer:0")
+      // The set is not complete, or another one.
+      const incomplete = yield* refusal(start("a", ["a", "b"], { ...briefly, size: 3 }))
+      assert.include(incomplete, "the peers are 2 of 3")
+      const elsewhere = yield* refusal(start("d", abc, briefly))
+      assert.include(elsewhere, "the peers are 3 of 3, without unix://d.peer:0")
+      assert.isFalse(existsSync(join(directory, "a", "member")))
+      assert.isFalse(existsSync(join(directory, "a.peer:0")))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("two with different sets, tokens, or the same name do not begin", () =>
+    Effect.gen(function* () {
+      const { start } = yield* home
+      const tokens = yield* Effect.all(
+        [start("a", abc, briefly), start("b", abc, { ...briefly, cluster: "other" })].map(refusal),
+        { concurrency: 2 }
+      )
+      assert.include(tokens[0], "with another set or token than this one: unix://b.peer:0")
+      const twice = yield* Effect.all(
+        [start("a", abc, briefly), start("b", abc, { ...briefly, name: "a", dataDir: "/nowhere" })].map(refusal),
+        { concurrency: 2 }
+      )
+      assert.isTrue(twice.some((one) => one.includes("NameInUse: Another instance is named a")))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("who has lost its data waits for those that have theirs, and does not begin without them", () =>
+    Effect.gen(function* () {
+      const { loseData, start } = yield* home
+      const all = yield* Effect.all(
+        abc.map((name) => start(name, abc)),
+        { concurrency: 3 }
+      )
+      yield* put(all[0]!.member, "key", "value")
+      yield* Effect.forEach(all, ({ stop }) => stop, { concurrency: 3 })
+      yield* loseData("a")
+      assert.include(yield* refusal(start("a", abc, briefly)), "1 of 3 are there")
+      const a = yield* begin(start("a", abc))
+      const [b] = yield* Effect.all([start("b", abc), start("c", abc)], { concurrency: 2 })
+      const { member } = yield* Fiber.join(a)
+      assert.deepStrictEqual(yield* get(member, "key"), Option.some("value"))
+      assert.deepStrictEqual(yield* votersOf(b.member), abc)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("another cluster is told by its id, and refused", () =>
+    Effect.gen(function* () {
+      const { start } = yield* home
+      const a = yield* start("a", ["a"])
+      const b = yield* start("b", ["b"])
+      const [idOfA, idOfB] = [a, b].map(({ member }) => nodeOf(member).clusterId.toString(16))
+      const token = yield* refusal(start("c", ["a"], { size: 1, cluster: "other", ...briefly }))
+      assert.include(token, `WrongCluster: The peers are of the cluster ${idOfA}, which began with another token`)
+      const both = yield* refusal(start("c", ["a", "b"], { size: 3, ...briefly }))
+      assert.include(both, "WrongCluster: The peers that were given belong to different clusters")
+      yield* b.stop
+      const data = yield* refusal(start("b", ["a", "b"], { size: 2, ...briefly }))
+      assert.include(data, `are of the cluster ${idOfB}, and the peers are of another one: ${idOfA}`)
+      yield* (yield* start("b", ["b"])).stop
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("what answers at a peer URL and is no etcd is nobody", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporaryDirectory
+      const answers: ReadonlyArray<[string, number]> = [
+        ["<html>", 200],
+        ["[]", 200],
+        ['[{"id":1,"peerURLs":["http://a:1"]}]', 200],
+        ["", 500]
+      ]
+      for (const [body, status] of answers) {
+        const path = join(directory, "b.peer:0")
+        const server = createServer((_, response) => response.writeHead(status).end(body))
+        yield* Effect.callback<void>((resume) => void server.listen(path, () => resume(Effect.void)))
+        const message = yield* refusal(EtcdMember.make(optionsOf(directory, "a", abc, { joinTimeout: "300 millis" })))
+        assert.include(message, `unix://b.peer:0 (what answers there is no etcd (HTTP status ${status}))`)
+        yield* Effect.callback<void>((resume) => {
+          server.close(() => resume(Effect.void))
+          server.closeAllConnections()
+        })
+      }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("over TLS with certificates of etcd's own making, on ports, as a layer", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporaryDirectory
+      const ports = yield* Effect.all(Array.from({ length: 6 }, () => freePort))
+      const peers = ports.slice(0, 3).map((port) => `https://127.0.0.1:${port}`)
+      const layerOf = (index: number) =>
+        EtcdLayer.member({
+          ...optionsOf(directory, abc[index]!, abc, { runDirectory: undefined, peers }),
+          peerUrl: peers[index]!,
+          clientUrl: `http://127.0.0.1:${ports[3 + index]}`
+        })
+      const services = yield* Effect.forEach([0, 1, 2], (index) => Layer.build(layerOf(index)), { concurrency: 3 })
+      for (const [index, service] of services.entries()) {
+        yield* Effect.provideContext(EtcdKv.put(`key${index}`, "value"), service)
+        assert.strictEqual(tagOf(Context.get(service, EtcdMember.EtcdMember)), "Voter")
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("what makes no sense is refused before anybody is asked", () =>
+    Effect.gen(function* () {
+      const good = optionsOf("/nowhere", "a", abc)
+      const { name: _, ...nameless } = good
+      const refused: ReadonlyArray<readonly [object, string]> = [
+        [nameless, "the option name has to be a name"],
+        [{ ...good, name: "a,b" }, "without commas"],
+        [{ ...good, size: 0 }, "a whole number from 1 up to 99"],
+        [{ ...good, peers: ["nonsense"] }, "a list of peer URLs"],
+        [{ ...good, peers: { srv: "" } }, '{ srv: "a domain" }'],
+        [{ ...good, peerUrl: "10.0.0.1" }, "a URL with a host and a port"],
+        [{ ...good, standby: "voter" }, '"learner" or "client"'],
+        [{ ...good, joinTimeout: 0 }, "a positive duration"],
+        [{ ...good, restart: 5 }, 'there is no option "restart"'],
+        [{ ...good, config: { name: "b" } }, "config has name, which is not to be given there. Give the option name."],
+        [{ ...good, config: { maxLearners: 2 } }, "config has maxLearners"],
+        [{ ...good, config: { electionTimeout: "soon" } }, "electionTimeout: expected"],
+        [{ ...good, config: { electionTimeout: "100 millis", heartbeatInterval: "100 millis" } }, "at least 5 times"],
+        [{ ...good, runDirectory: undefined }, "Give all instances the same runDirectory"],
+        [{ ...good, peerUrl: "http://10.0.0.1:2380" }, "say allowInsecurePeers: true"],
+        [{ ...good, peers: ["https://10.0.0.1:2380"] }, "Use https peer URLs, and give config.peerCertFile"]
+      ]
+      for (const [options, said] of refused) {
+        const message = yield* refusal(EtcdMember.make(options as EtcdMember.Options))
+        assert.include(message, "InvalidConfig: ")
+        assert.include(message, said)
+      }
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+})
