@@ -28,6 +28,9 @@ import type { EtcdProcessError } from "./EtcdProcessError.ts"
  * - `foreign-snapshot`: it is no database of etcd, or one that was copied, without the checksum that a snapshot ends with.
  * - `damaged-snapshot`: what is in it is not what its checksum says, or does not fit together.
  * - `data-in-the-way`: there is something where data are to be restored to.
+ * - `member-runs`: a member runs that has to be stopped.
+ * - `no-survivor`: of the data of no member can anything be made.
+ * - `other-cluster`: there are data of several clusters.
  * - `revisions-would-go-back`: the etcdutl that was found cannot raise the revision of what it restores.
  *
  * @category models
@@ -49,6 +52,9 @@ export type Finding =
   | "foreign-snapshot"
   | "damaged-snapshot"
   | "data-in-the-way"
+  | "member-runs"
+  | "no-survivor"
+  | "other-cluster"
   | "revisions-would-go-back"
 
 /**

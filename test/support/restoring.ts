@@ -8,7 +8,8 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
 import * as EtcdBinary from "../../src/EtcdBinary.ts"
 import type { Options } from "../../src/EtcdOperations.ts"
-import { perform, refusal } from "../../src/internal/operations/operation.ts"
+import { type Failure, perform, refusal, type Step } from "../../src/internal/operations/operation.ts"
+import * as Recover from "../../src/internal/operations/recover.ts"
 import * as RestoreCluster from "../../src/internal/operations/restoreCluster.ts"
 
 export const names = ["node0", "node1", "node2"]
@@ -16,26 +17,38 @@ export const names = ["node0", "node1", "node2"]
 export const membersIn = (root: string) =>
   names.map((name) => ({ name, peerUrls: [`unix://${name}.peer:0`], dataDir: join(root, `${name}.etcd`) }))
 
+const options = Effect.fnUntraced(function* (root: string) {
+  const etcd = yield* EtcdBinary.find()
+  const utl = yield* EtcdBinary.findUtl(etcd)
+  return { etcd, utl, members: membersIn(root), workDirectory: root }
+})
+
+const operate = Effect.fnUntraced(function* (
+  name: string,
+  plan: Effect.Effect<ReadonlyArray<Step>, Failure, RestoreCluster.Platform>,
+  given: Options | undefined
+) {
+  const context = yield* Effect.context<RestoreCluster.Platform>()
+  return yield* perform({ name, client: undefined, plan: Effect.provideContext(plan, context) }, given)
+})
+
 export const restore = Effect.fnUntraced(function* (
   snapshot: string,
   root: string,
   own: Partial<RestoreCluster.FromSnapshot> = {},
-  options: Options = {}
+  given?: Options
 ) {
-  const context = yield* Effect.context<RestoreCluster.Platform>()
-  const etcd = yield* EtcdBinary.find()
-  const utl = yield* EtcdBinary.findUtl(etcd)
-  const of: RestoreCluster.FromSnapshot = {
-    etcd,
-    utl,
-    refuse: refusal("restore"),
-    snapshot,
-    members: membersIn(root),
-    workDirectory: root,
-    ...own
-  }
-  const plan = Effect.provideContext(RestoreCluster.plan(of), context)
-  return yield* perform({ name: "restore", client: undefined, plan }, options)
+  const of = { ...(yield* options(root)), refuse: refusal("restore"), snapshot, ...own }
+  return yield* operate("restore", RestoreCluster.plan(of), given)
+})
+
+export const recover = Effect.fnUntraced(function* (
+  root: string,
+  own: Partial<Recover.Recovering> = {},
+  given?: Options
+) {
+  const of = { ...(yield* options(root)), refuse: refusal("recover"), ...own }
+  return yield* operate("recover", Recover.plan(of), given)
 })
 
 export interface Settings {

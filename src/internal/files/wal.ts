@@ -48,7 +48,7 @@ export const records = (file: Uint8Array): ReadonlyArray<Record> => {
 }
 
 /** Where the data of a message are. Where there are none, nothing. */
-const dataOf = (file: Uint8Array, { from, to }: Span): Span => {
+export const dataOf = (file: Uint8Array, { from, to }: Span): Span => {
   let at = from
   const readNumber = (): number => {
     let value = 0
@@ -68,7 +68,7 @@ const dataOf = (file: Uint8Array, { from, to }: Span): Span => {
 }
 
 /** Whether a record that is damaged is taken for one that was torn. */
-const mayBeTorn = (file: Uint8Array, { body, to }: Record): boolean => {
+export const mayBeTorn = (file: Uint8Array, { body, to }: Record): boolean => {
   for (let at = body.from, next = at; at < to; at = next) {
     next = Math.min(to, (Math.floor(at / sectorBytes) + 1) * sectorBytes)
     if (file.subarray(at, next).every((byte) => byte === 0)) return true

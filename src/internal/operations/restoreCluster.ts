@@ -128,6 +128,21 @@ const placingStep = (of: Restoring, placing: () => typeof Placing.Type, provide:
     }).pipe(provide)
 })
 
+/** What is left to do of a restore from there that was ended while all was put in place. */
+export const finish = Effect.fnUntraced(function* (of: Restoring, source: string) {
+  const context = yield* Effect.context<Platform>()
+  const unfinished = yield* unfinishedOf(of, source)
+  return unfinished === undefined
+    ? undefined
+    : [
+        placingStep(
+          of,
+          () => unfinished,
+          (effect) => Effect.provideContext(effect, context)
+        )
+      ]
+})
+
 /** Makes the snapshot that all members are restored from. */
 export type Cleanse = (of: Cleansing.Cleansing) => Effect.Effect<Cleansing.Clean, Failure, Platform | Scope.Scope>
 
@@ -142,8 +157,8 @@ export const steps = Effect.fnUntraced(function* (
   const provide: Provide = (effect) => Effect.provideContext(effect, context)
   const { members, refuse, revisionsMayGoBack = false, utl } = of
   yield* RestoreMember.refuseUnlessBumps(utl, revisionsMayGoBack, refuse)
-  const unfinished = yield* unfinishedOf(of, source)
-  if (unfinished !== undefined) return [placingStep(of, () => unfinished, provide)]
+  const unfinished = yield* finish(of, source)
+  if (unfinished !== undefined) return unfinished
   if (of.setAside !== true) {
     yield* Effect.forEach(members, (member) => RestoreMember.refuseUnlessFree(member, refuse), { discard: true })
   }

@@ -1,0 +1,109 @@
+/**
+ * Which of the members of a cluster that has lost its quorum knows most, by their data.
+ *
+ * Raft's own order is right for that: the last entry of the later term, and of one term, the one with the higher index. All
+ * that was committed in an earlier term was in the log of whom that term's leader wrote to; and of two logs that end in one
+ * term, the longer begins with the shorter. So nobody else here knows of a write that was acknowledged, and that this one
+ * does not know of. That one of the members whose data are lost did is not excluded, where fewer are left than half.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import * as ChildProcess from "effect/process/ChildProcess"
+import { format } from "../../EtcdId.ts"
+import * as Log from "../files/log.ts"
+
+/** The data of a member. */
+export interface Directory {
+  readonly name: string
+  readonly dataDir: string
+  /** Where its write-ahead log is, if that is not in its data directory. */
+  readonly walDir?: string | undefined
+}
+
+/** One whose data can be used. */
+export interface Survivor extends Directory {
+  readonly walDir: string
+  /** The file of its log that is written to. */
+  readonly walFile: string
+  readonly log: Log.Log
+}
+
+/** One whose data cannot. */
+export interface Lost extends Directory {
+  /** As it goes after its name. */
+  readonly why: string
+  /** Because it still runs. */
+  readonly isRunning: boolean
+}
+
+export interface Survivors {
+  /** Who knows most comes first. */
+  readonly ranked: ReadonlyArray<Survivor>
+  readonly lost: ReadonlyArray<Lost>
+}
+
+/** What is known of one, for evidence. */
+export const describe = (one: Survivor | Lost): string => {
+  if ("why" in one) return `${one.name} ${one.why} (${one.dataDir})`
+  const { clusterId, isTorn, last, memberId, state } = one.log
+  return (
+    `${one.name} (${format(memberId)} of the cluster ${format(clusterId)}) has a log up to entry ${last.index} of term ` +
+    `${last.term}, of which it knew up to ${state.commit} to be committed${isTorn ? ", with a torn end" : ""}`
+  )
+}
+
+/**
+ * Whether a process has the database open, as etcd does as long as it runs. Where the system has no `flock(1)`, that is not
+ * known.
+ */
+const isRunning = (database: string) =>
+  ChildProcess.make("flock", ["--nonblock", "--shared", database, "true"], {
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "ignore"
+  }).pipe(
+    Effect.flatMap(({ exitCode }) => exitCode),
+    Effect.map((code) => code === 1),
+    Effect.scoped,
+    Effect.orElseSucceed(() => false)
+  )
+
+const look = Effect.fnUntraced(function* (directory: Directory) {
+  const fs = yield* FileSystem.FileSystem
+  const { join } = yield* Path.Path
+  const lost = (why: string, isRunning = false): Lost => ({ ...directory, why, isRunning })
+  const database = join(directory.dataDir, "member", "snap", "db")
+  if (!(yield* fs.exists(database))) return lost("has no data")
+  if (yield* isRunning(database)) return lost("still runs", true)
+  const walDir = directory.walDir ?? join(directory.dataDir, "member", "wal")
+  const names = yield* Effect.orElseSucceed(fs.readDirectory(walDir), () => [])
+  const files = names.filter((name) => name.endsWith(".wal")).sort()
+  const walFile = files.at(-1)
+  if (walFile === undefined) return lost(`has no log in ${walDir}`)
+  const reader = Log.makeReader()
+  for (const name of files) reader.add(yield* fs.readFile(join(walDir, name)))
+  const log = reader.end()
+  if (Log.isDamage(log)) return lost(`has a log that is damaged: ${log.damage}`)
+  const survivor: Survivor = { ...directory, walDir, walFile, log }
+  return survivor
+})
+
+const isLost = (one: Survivor | Lost): one is Lost => "why" in one
+const isSurvivor = (one: Survivor | Lost): one is Survivor => !isLost(one)
+
+/** Who knows more comes first. */
+const byKnowledge = ({ log: a }: Survivor, { log: b }: Survivor): number => {
+  if (Log.isBefore(a.last, b.last)) return 1
+  if (Log.isBefore(b.last, a.last)) return -1
+  return Number(b.state.commit - a.state.commit)
+}
+
+/** Nothing is changed. */
+export const survivors = Effect.fnUntraced(function* (directories: ReadonlyArray<Directory>) {
+  const all = yield* Effect.forEach(directories, look)
+  const found: Survivors = { ranked: all.filter(isSurvivor).sort(byKnowledge), lost: all.filter(isLost) }
+  return found
+})

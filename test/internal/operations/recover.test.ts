@@ -1,0 +1,161 @@
+import { spawnSync } from "node:child_process"
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdCluster from "../../../src/EtcdCluster.ts"
+import * as EtcdKv from "../../../src/EtcdKv.ts"
+import * as EtcdLease from "../../../src/EtcdLease.ts"
+import * as EtcdProcess from "../../../src/EtcdProcess.ts"
+import * as Wal from "../../../src/internal/files/wal.ts"
+import type * as RestoreMember from "../../../src/internal/operations/restoreMember.ts"
+import * as Survivors from "../../../src/internal/operations/survivors.ts"
+import * as Utl from "../../support/etcdutl.ts"
+import { temporaryDirectory, until } from "../../support/machine.ts"
+import { membersIn, recover } from "../../support/restoring.ts"
+import * as Snapshots from "../../support/snapshots.ts"
+
+/** Writes one after the other, and kills all members in the midst of that. Answers the last one that was acknowledged. */
+const lost = Effect.fnUntraced(function* (root: string) {
+  return yield* Effect.scoped(
+    Effect.gen(function* () {
+      const cluster = yield* EtcdCluster.ephemeral({ dataDir: root, log: false })
+      const nodes = SubscriptionRef.getUnsafe(cluster.members)
+      let acknowledged = 0
+      const writing = yield* Effect.gen(function* () {
+        const { id } = yield* EtcdLease.grant("1 hour")
+        yield* EtcdKv.put("lock/ghost", "", { lease: id })
+        for (let count = 1; ; count++) {
+          yield* EtcdKv.put("count", String(count))
+          acknowledged = count
+        }
+      }).pipe(Effect.provide(Snapshots.connect(cluster.endpoints)), Effect.forkChild)
+      yield* until(() => acknowledged >= 50)
+      yield* Effect.forEach(nodes, (node) => node.signal("SIGKILL"), { concurrency: "unbounded", discard: true })
+      yield* Effect.forEach(nodes, (node) => node.exit, { concurrency: "unbounded", discard: true })
+      yield* Fiber.interrupt(writing)
+      return acknowledged
+    })
+  )
+})
+
+describe("a cluster that has lost its quorum", () => {
+  it.live("is recovered with all that was acknowledged, from who knows most, without leases", (context) =>
+    Effect.gen(function* () {
+      yield* Utl.bumping(context)
+      const root = yield* temporaryDirectory
+      const acknowledged = yield* lost(root)
+      const { ranked } = yield* Survivors.survivors(membersIn(root))
+      assert.strictEqual(ranked.length, 3)
+      // Of the others no more than a directory is left, and what is none of theirs.
+      for (const { dataDir } of ranked.slice(1)) rmSync(join(dataDir, "member"), { recursive: true })
+      const planned = yield* recover(root, {}, { dryRun: true })
+      assert.match(planned.steps[0]!.title, new RegExp(`^take what ${ranked[0]!.name} knows: up to entry \\d+ of term`))
+      yield* recover(root)
+      const revision = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { endpoints } = yield* EtcdCluster.ephemeral({ dataDir: root, log: false })
+          return yield* Effect.gen(function* () {
+            const count = Number(Option.getOrThrow(yield* EtcdKv.getString("count")))
+            // One more may have been on its way.
+            assert.include([acknowledged, acknowledged + 1], count)
+            assert.deepStrictEqual(yield* EtcdLease.list(), [])
+            assert.deepStrictEqual(yield* EtcdKv.getString("lock/ghost"), Option.none())
+            return (yield* EtcdKv.put("count", "on")).header.revision
+          }).pipe(Effect.provide(Snapshots.connect(endpoints)))
+        })
+      )
+      assert.isTrue(revision > 1_000_000_000n)
+      // What it was made of is still there.
+      const kept = readdirSync(ranked[0]!.dataDir).filter((name) => name.startsWith(".before-"))
+      assert.deepStrictEqual(readdirSync(join(ranked[0]!.dataDir, kept[0]!, "member")).sort(), ["snap", "wal"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("keeps what was acknowledged, and not known to be committed where it survived", (context) =>
+    Effect.gen(function* () {
+      yield* Utl.bumping(context)
+      const root = yield* temporaryDirectory
+      const members = membersIn(root).slice(0, 1)
+      const [{ dataDir, name }] = members as [(typeof members)[0]]
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const node = yield* EtcdProcess.ephemeral({ name, dataDir }, { log: false })
+          yield* Effect.gen(function* () {
+            for (let count = 1; count <= 20; count++) yield* EtcdKv.put("count", String(count))
+          }).pipe(Effect.provide(Snapshots.connect(node.endpoints)))
+          yield* node.signal("SIGKILL")
+          yield* node.exit
+        })
+      )
+      // As on a member that was killed when it had the last entries, and nothing more.
+      const walDir = join(dataDir, "member", "wal")
+      const file = join(walDir, readdirSync(walDir).find((one) => one.endsWith(".wal"))!)
+      const bytes = readFileSync(file)
+      const entry = Wal.records(bytes).findLast(({ body }) => bytes[body.from + 1] === 2)!
+      bytes.fill(0, entry.to)
+      writeFileSync(file, bytes)
+      const { ranked } = yield* Survivors.survivors(members)
+      const { last, state } = ranked[0]!.log
+      assert.isTrue(state.commit < last.index)
+
+      const { steps } = yield* recover(root, { members })
+      assert.match(steps[0]!.title, /, with \d+ that it did not know to be committed$/)
+      yield* Snapshots.withNode(
+        { name, dataDir },
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* EtcdKv.getString("count"), Option.some("20"))
+        })
+      )
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("is not recovered while a member runs, from data of two clusters, or from nothing", (context) =>
+    Effect.gen(function* () {
+      yield* Utl.any(context)
+      const root = yield* temporaryDirectory
+      const members = membersIn(root)
+      const [first, second] = members as ReadonlyArray<RestoreMember.Member> as [
+        RestoreMember.Member,
+        RestoreMember.Member
+      ]
+      const recovered = recover(root, { revisionsMayGoBack: true })
+      assert.strictEqual(yield* Utl.findingOf(recovered), "no-survivor")
+
+      const canLock = spawnSync("flock", ["--version"]).status === 0
+      const running = ({ dataDir, name }: RestoreMember.Member, initialClusterToken: string) =>
+        EtcdProcess.ephemeral({ dataDir, name, initialClusterToken }, { log: false })
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* running(first, "one")
+          if (canLock) assert.strictEqual(yield* Utl.findingOf(recovered), "member-runs")
+        })
+      )
+      yield* Effect.scoped(running(second, "other"))
+      const refused = yield* Effect.flip(recovered)
+      assert.strictEqual(yield* Utl.findingOf(Effect.fail(refused)), "other-cluster")
+      assert.include(refused.message, "node2 has no data")
+
+      // What is damaged is left out, and told of.
+      const walDir = join(second.dataDir, "member", "wal")
+      const file = join(walDir, readdirSync(walDir).find((one) => one.endsWith(".wal"))!)
+      const bytes = readFileSync(file)
+      const { from } = Wal.vouchedFor(bytes).find((data) => data.to > data.from)!
+      bytes.writeUInt8(bytes[from]! ^ 1, from)
+      writeFileSync(file, bytes)
+      const { steps } = yield* recover(root, { revisionsMayGoBack: true }, { dryRun: true })
+      assert.match(steps[0]!.title, /^take what node0 knows/)
+      const { lost } = yield* Survivors.survivors(members)
+      assert.deepStrictEqual(
+        lost.map(({ name, why }) => `${name} ${why.replace(/: .*/, "")}`),
+        ["node1 has a log that is damaged", "node2 has no data"]
+      )
+      rmSync(join(first.dataDir, "member"), { recursive: true })
+      assert.strictEqual(yield* Utl.findingOf(recovered), "no-survivor")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+})
