@@ -114,7 +114,7 @@ export type Operation<A = EtcdOperations.Report> = Effect.Effect<
  * @since 0.1.0
  */
 export interface GrowOptions extends EtcdOperations.Options {
-  /** How many members with a vote there are to be, up to 99. Default: one more. */
+  /** How many members with a vote there are to be, up to seven. Default: one more. Two are warned of. */
   readonly to?: number | undefined
   /**
    * What the new member has for itself, over what all share. Where the cluster was started from a configuration for each
@@ -174,8 +174,8 @@ export class EtcdCluster extends Context.Service<EtcdCluster, Cluster>()("effect
  */
 export interface Options extends Omit<EtcdProcess.Options, "runDirectory" | "runDirectoryIsTemporary"> {
   /**
-   * How many members a new cluster has, from 1 up to 99. One whose data are there has the members that it has; refused is
-   * another size than it has or was made with. Default: 3.
+   * How many members a new cluster has, from 1 up to 7; two are warned of, since it then stands still without either. One
+   * whose data are there has the members that it has; refused is another size than it has or was made with. Default: 3.
    */
   readonly size?: number | undefined
   /**

@@ -5,14 +5,17 @@
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
+import type * as EtcdBinary from "../../EtcdBinary.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Child from "../process/child.ts"
 import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
-import { type Fleet, type Platform, startAll } from "./fleet.ts"
+import * as Place from "../process/place.ts"
+import { type Fleet, oldest, type Platform, portsOf, startAll } from "./fleet.ts"
+import type { Leaving } from "./manifest.ts"
 import * as ClusterOptions from "./options.ts"
 import * as Turns from "./turns.ts"
 
@@ -24,14 +27,38 @@ const needed = (what: string) =>
     )
   )
 
+/** How a member is started, and where it lives where that is nowhere that the program knows. */
+interface Given {
+  readonly config: EtcdConfig.EtcdOptions
+  readonly binary: EtcdBinary.Input | undefined
+  readonly home: string | undefined
+}
+
 export const make = (
   configs: ReadonlyArray<EtcdConfig.EtcdOptions>,
   options: EtcdProcess.Options
 ): Effect.Effect<Fleet, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
-    const given = new Map(configs.map((config) => [config.name ?? "default", config]))
-    const starting = (config: EtcdConfig.Input) => EtcdProcess.make(config, options)
+    const scope = yield* Effect.scope
+    const given = new Map<string, Given>()
+    const leaving = new Map<string, Leaving>()
+    const starting = ({ binary, config, home }: Given) =>
+      EtcdProcess.make(config, {
+        ...options,
+        binary,
+        ...(home === undefined ? {} : { runDirectory: home, runDirectoryIsTemporary: true })
+      })
+    /** Where a member lives is there for longer than its process: it may be started as another version. */
+    const house = (config: EtcdConfig.EtcdOptions, binary: EtcdBinary.Input | undefined) =>
+      Effect.map(
+        options.runDirectory === undefined ? Scope.provide(Place.makeHome(config), scope) : Effect.undefined,
+        (home): Given => ({ config, binary, home })
+      )
+    const first = yield* Effect.forEach(configs, (config) => house(config, options.binary), {
+      concurrency: "unbounded"
+    })
+    for (const one of first) given.set(one.config.name ?? "default", one)
     const withData = yield* Effect.filter(configs, ({ dataDir }) =>
       dataDir === undefined
         ? Effect.succeed(false)
@@ -40,27 +67,40 @@ export const make = (
     const turns =
       withData.length > 0
         ? []
-        : yield* Turns.make(configs.map(({ listenPeerUrls }) => Turns.addressOf(listenPeerUrls, options.runDirectory)))
+        : yield* Turns.make(
+            first.map(({ config: { listenPeerUrls }, home }) =>
+              Turns.addressOf(listenPeerUrls, home ?? options.runDirectory)
+            )
+          )
     const crew = yield* startAll(
-      configs.map((config, index) => ({
-        start: Effect.provideService(starting(config), Child.MayStart, turns[index] ?? Effect.void),
-        mayFail: false
+      first.map((one, index) => ({
+        start: Effect.provideService(starting(one), Child.MayStart, turns[index] ?? Effect.void),
+        state: "member"
       }))
     )
     const remove = (directory: string) =>
       Effect.mapError(
         fs.remove(directory, { recursive: true, force: true }),
-        Failures.systemFailure(`delete the data directory ${directory}`)
+        Failures.systemFailure(`delete ${directory}`)
       )
-    const clear = ({ dataDir, walDir }: EtcdConfig.EtcdOptions) =>
-      Effect.forEach(
-        [dataDir, walDir].filter((directory) => directory !== undefined),
-        remove,
-        { discard: true }
+    const directoriesOf = ({ dataDir, walDir }: EtcdConfig.EtcdOptions) =>
+      [dataDir, walDir].filter((directory) => directory !== undefined)
+    const clear = (name: string) =>
+      Effect.suspend(() => {
+        const { config = {}, home } = given.get(name) ?? {}
+        given.delete(name)
+        return Effect.forEach([...directoriesOf(config), ...(home === undefined ? [] : [home])], remove, {
+          discard: true
+        })
+      })
+    const isEmpty = (directory: string) =>
+      Effect.orElseSucceed(
+        Effect.map(fs.readDirectory(directory), (found) => found.length === 0),
+        () => true
       )
     const fleet: Fleet = {
       ...crew,
-      unfinished: () => ({ joining: [], leaving: [] }),
+      unfinished: () => ({ joining: [], leaving: [...leaving.values()] }),
       newcomer: (config, index) =>
         Effect.gen(function* () {
           if (config === undefined) return yield* needed("give the option config, with a name and URLs of its own")
@@ -73,25 +113,46 @@ export const make = (
           return {
             name,
             peerUrls: initialAdvertisePeerUrls,
-            begin: Effect.sync(() => given.set(name, own)),
-            join: (initialCluster) => starting({ ...own, initialCluster, initialClusterState: "existing" }),
+            inTheWay: Effect.suspend(() =>
+              given.has(name)
+                ? Effect.succeed([])
+                : Effect.filter(directoriesOf(own), (directory) => Effect.map(isEmpty(directory), (empty) => !empty))
+            ),
+            begin: Effect.suspend(() =>
+              given.has(name)
+                ? Effect.void
+                : Effect.map(
+                    Effect.provideContext(house(own, given.get(oldest(crew.members).name)?.binary), crew.platform),
+                    (one) => void given.set(name, one)
+                  )
+            ),
+            join: (initialCluster) =>
+              Effect.suspend(() => {
+                const one = given.get(name)!
+                return starting({ ...one, config: { ...own, initialCluster, initialClusterState: "existing" } })
+              }),
             settle: Effect.void,
-            clear: clear(own)
+            clear: clear(name)
           }
         }),
-      again: ({ name }, binary) =>
-        Effect.suspend(() =>
-          EtcdProcess.make(given.get(name) ?? { name }, binary === undefined ? options : { ...options, binary })
-        ),
+      renew: (node, { binary, config } = {}) =>
+        Effect.gen(function* () {
+          const one = given.get(node.name)!
+          const before: Given = { ...one, config: { ...one.config, ...portsOf(node, one.config) } }
+          const after = binary === undefined ? before : { ...before, binary }
+          const now: Given = { ...after, config: { ...after.config, ...config } }
+          const renewed = yield* crew.exchange(node, starting(now), starting(before))
+          given.set(node.name, after)
+          return renewed
+        }).pipe(Effect.uninterruptible),
       suits: ({ config: { dataDir }, name }, version) =>
-        Effect.suspend(() => Effect.asVoid(EtcdConfig.resolve(given.get(name) ?? {}, { version, dataDir }))),
-      leave: () => Effect.void,
+        Effect.suspend(() => Effect.asVoid(EtcdConfig.resolve(given.get(name)!.config, { version, dataDir }))),
+      leave: (one) => Effect.sync(() => leaving.set(one.name, one)),
       forget: (name) =>
-        Effect.suspend(() => {
-          const config = given.get(name) ?? {}
-          given.delete(name)
-          return clear(config)
-        })
+        Effect.andThen(
+          clear(name),
+          Effect.sync(() => leaving.delete(name))
+        )
     }
     return fleet
   })

@@ -12,8 +12,9 @@ import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
-import type * as SemVer from "effect/SemVer"
+import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
@@ -51,13 +52,14 @@ export interface Crew {
   readonly start: (starting: Starting) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError>
   /**
    * Ends it, and starts it anew in another way. Where that fails it is started as it was (`before`), and this fails
-   * nevertheless. It cannot be interrupted.
+   * nevertheless. Where that fails too it is lost: it can be started only in this way. It cannot be interrupted.
    */
-  readonly renew: (
+  readonly exchange: (
     node: EtcdProcess.Node,
     starting: Starting,
     before: Starting
   ) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError>
+  readonly isLost: (node: EtcdProcess.Node) => boolean
   /** Leads clients to it. */
   readonly open: (node: EtcdProcess.Node) => Effect.Effect<void>
   /** Leads no client to it any more. */
@@ -71,6 +73,8 @@ export interface Newcomer {
   readonly name: string
   /** How the others are to reach it. */
   readonly peerUrls: ReadonlyArray<string>
+  /** Directories of its own in which there is something that nobody knows of. */
+  readonly inTheWay: Effect.Effect<ReadonlyArray<string>>
   /** Remembers that it is joining. */
   readonly begin: Remembering
   /** Starts it, or starts it again: the cluster has told whom it joins. */
@@ -81,10 +85,16 @@ export interface Newcomer {
   readonly clear: Remembering
 }
 
+/** What a member has for itself since it joined, or was upgraded: not what all were started with. */
+export interface Change {
+  readonly binary?: EtcdBinary.Input | undefined
+  readonly config?: EtcdConfig.EtcdOptions | undefined
+}
+
 type Remembering = Effect.Effect<void, EtcdProcessError.EtcdProcessError>
 
 /** The members that run here, and what changes them. */
-export interface Fleet extends Crew {
+export interface Fleet extends Omit<Crew, "exchange"> {
   /**
    * Who is to join: somebody who had begun to, or else somebody new. `index`: how many others join before. `config`: where
    * nothing is known of how it is to live.
@@ -94,13 +104,23 @@ export interface Fleet extends Crew {
     index: number
   ) => Effect.Effect<Newcomer, EtcdProcessError.EtcdProcessError>
   /** Who had begun to join, and who to leave. */
-  readonly unfinished: () => { readonly joining: ReadonlyArray<string>; readonly leaving: ReadonlyArray<string> }
-  /** Starts it with the data that it has, as another version where a binary is given. */
-  readonly again: (node: EtcdProcess.Node, binary?: EtcdBinary.Input) => Starting
+  readonly unfinished: () => {
+    readonly joining: ReadonlyArray<string>
+    readonly leaving: ReadonlyArray<Manifest.Leaving>
+  }
+  /**
+   * Ends it, and starts it with the data that it has: from now on as another version, where a binary is given, and with another
+   * configuration until it is started anew the next time. Where that fails it is started as it was, and this fails
+   * nevertheless. It cannot be interrupted.
+   */
+  readonly renew: (
+    node: EtcdProcess.Node,
+    change?: Change
+  ) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError>
   /** Fails where its configuration makes no sense with that version. */
   readonly suits: (node: EtcdProcess.Node, version: SemVer.SemVer) => Remembering
   /** Remembers that it is leaving. */
-  readonly leave: (name: string) => Remembering
+  readonly leave: (leaving: Manifest.Leaving) => Remembering
   /** Deletes the data of one that has left, and remembers nothing of it. */
   readonly forget: (name: string) => Remembering
 }
@@ -146,6 +166,17 @@ const stopAll = Effect.fnUntraced(function* (members: ReadonlyArray<EtcdProcess.
   yield* leader.stop
 })
 
+/** What a member that joins is to run: what the oldest of the others does, which no version of a cluster is too new for. */
+export const oldest = (members: SubscriptionRef.SubscriptionRef<Nodes>): EtcdProcess.Node =>
+  SubscriptionRef.getUnsafe(members).reduce((old, node) => (SemVer.Order(node.version, old.version) < 0 ? node : old))
+
+/** Where ports are chosen for a node, which it keeps when it is started anew. */
+const ofPorts = ["listenClientUrls", "advertiseClientUrls", "listenClientHttpUrls", "listenMetricsUrls"] as const
+
+/** The ports that were chosen for a node where its configuration leaves that open. */
+export const portsOf = ({ config }: EtcdProcess.Node, given: EtcdConfig.EtcdOptions): EtcdConfig.EtcdOptions =>
+  Object.fromEntries(ofPorts.flatMap((name) => (given[name] === undefined ? [] : [[name, config.options[name]]])))
+
 /** The leader, now and whenever a member has another role, or there are other members. */
 const leaders = (members: SubscriptionRef.SubscriptionRef<Nodes>): Stream.Stream<Option.Option<EtcdProcess.Node>> =>
   SubscriptionRef.changes(members).pipe(
@@ -164,11 +195,11 @@ interface Berth {
 }
 
 /**
- * Starts all at once, since none serves before a majority is there. One that may be none any more, or not yet, is started
- * with them, and does not keep the others from serving (`mayFail`).
+ * Starts all at once, since none serves before a majority is there. One that is joining or leaving, and may be none any more,
+ * or not yet, is started with them, and does not keep the others from serving.
  */
 export const startAll = Effect.fnUntraced(function* (
-  starting: ReadonlyArray<{ readonly start: Starting; readonly mayFail: boolean }>
+  starting: ReadonlyArray<{ readonly start: Starting; readonly state: Manifest.Member["state"] }>
 ): Effect.fn.Return<Crew, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> {
   const platform = yield* Effect.context<Platform>()
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
@@ -184,17 +215,31 @@ export const startAll = Effect.fnUntraced(function* (
     )
   const boarded = yield* Effect.forEach(
     starting,
-    ({ mayFail, start }) =>
-      mayFail
-        ? Effect.catch(Effect.map(board(start), Option.some), (error) =>
-            Effect.as(Effect.logWarning("A member that was joining or leaving did not start", error), Option.none())
-          )
-        : Effect.map(board(start), Option.some),
+    ({ start, state }) =>
+      Effect.map(
+        state === "member" ? Effect.map(board(start), Result.succeed) : Effect.result(board(start)),
+        (result) => ({
+          result,
+          state
+        })
+      ),
     { concurrency: "unbounded" }
   )
-  let berths = boarded.flatMap(Option.toArray)
+  const found = boarded.flatMap(({ result, state }) =>
+    Result.isSuccess(result) ? [{ berth: result.success, state }] : []
+  )
+  for (const { result, state } of boarded) {
+    if (Result.isSuccess(result)) continue
+    if (found.length === 0) return yield* Effect.fail(result.failure)
+    yield* Effect.logWarning(`A member that was ${state} did not start: ${result.failure.message}`)
+  }
+  if (found.length === 2) yield* Effect.logWarning(ClusterOptions.twoVoters)
+  let berths = found.map(({ berth }) => berth)
+  const lost = new WeakSet<EtcdProcess.Node>()
   const members = yield* SubscriptionRef.make(berths.map(({ node }) => node) as unknown as Nodes)
-  const opened = yield* SubscriptionRef.make<ReadonlyArray<EtcdProcess.Node>>(SubscriptionRef.getUnsafe(members))
+  const opened = yield* SubscriptionRef.make<ReadonlyArray<EtcdProcess.Node>>(
+    found.flatMap(({ berth, state }) => (state === "joining" ? [] : [berth.node]))
+  )
   yield* Effect.addFinalizer(() => Effect.suspend(() => stopAll(berths.map(({ node }) => node))))
   const leader = yield* SubscriptionRef.make(leaderOf(SubscriptionRef.getUnsafe(members)))
   yield* leaders(members).pipe(
@@ -224,7 +269,8 @@ export const startAll = Effect.fnUntraced(function* (
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(restore(board(start)), (berth) => Effect.as(set([...berths, berth]), berth.node))
       ),
-    renew: (node, start, before) =>
+    isLost: (node) => lost.has(node),
+    exchange: (node, start, before) =>
       Effect.gen(function* () {
         const old = berths.find((one) => one.node === node)!
         yield* Scope.close(old.scope, Exit.void)
@@ -237,7 +283,10 @@ export const startAll = Effect.fnUntraced(function* (
         return yield* Effect.matchCauseEffect(board(start), {
           onSuccess: take,
           onFailure: (cause) =>
-            Effect.andThen(Effect.ignore(Effect.flatMap(board(before), take)), Effect.failCause(cause))
+            Effect.flatMap(board(before), take).pipe(
+              Effect.catchCause(() => Effect.sync(() => lost.add(node))),
+              Effect.andThen(Effect.failCause(cause))
+            )
         })
       }).pipe(Effect.uninterruptible),
     open: (node) => SubscriptionRef.update(opened, (nodes) => (nodes.includes(node) ? nodes : [...nodes, node])),
@@ -309,7 +358,9 @@ export const onSockets = (
     const manifest = kept ?? (yield* Manifest.inMemory(runDirectory, size ?? 3))
     const ownOf = yield* prepare({ runDirectory, names, shared })
     const initialCluster = Object.fromEntries(names.map((name) => [name, `unix://${peerSocketOf(name)}`]))
-    const configOf = ({ directory, name }: Manifest.Member, own: Own, change?: EtcdConfig.Input): EtcdConfig.Input =>
+    /** What members have that have joined, or were upgraded, since all were started. */
+    const changes = new Map<string, Change>()
+    const configOf = ({ directory, name }: Manifest.Member, own: Own, { config }: Change): EtcdConfig.Input =>
       Object.assign(
         {
           listenClientUrls: `unix://${clientSocketOf(name)}`,
@@ -320,16 +371,13 @@ export const onSockets = (
         preset,
         shared,
         own.config,
-        change,
+        config,
         { name, dataDir: manifest.directoryOf(directory) }
       )
     const turns = new Map<string, Effect.Effect<void>>()
-    const starting = (
-      member: Manifest.Member,
-      change: { readonly binary?: EtcdBinary.Input; readonly config?: EtcdConfig.Input }
-    ): Starting =>
+    const starting = (member: Manifest.Member, change: Change): Starting =>
       Effect.flatMap(ownOf(member.name), (own) =>
-        start(configOf(member, own, change.config), {
+        start(configOf(member, own, change), {
           ...ofMembers,
           ...own.options,
           ...(change.binary === undefined ? {} : { binary: change.binary }),
@@ -366,14 +414,18 @@ export const onSockets = (
       )
       for (const [index, turn] of (yield* Turns.make(addresses)).entries()) turns.set(names[index]!, turn)
     }
+    // Without a log it would begin a cluster of its own.
+    const joining: Change = { config: { initialClusterState: "existing" } }
     const crew = yield* startAll(
-      started.map((member) => ({ start: starting(member, {}), mayFail: member.state !== "member" }))
+      started.map((member) => ({
+        start: starting(member, member.state === "joining" ? joining : {}),
+        state: member.state
+      }))
     )
-    const inState = (wanted: Manifest.Member["state"]) =>
-      manifest.current().members.flatMap(({ name, state }) => (state === wanted ? [name] : []))
+    const changeOf = (name: string): Change => changes.get(name) ?? {}
     const fleet: Fleet = {
       ...crew,
-      unfinished: () => ({ joining: inState("joining"), leaving: inState("leaving") }),
+      unfinished: () => Manifest.unfinished(manifest.current()),
       newcomer: (config, index) =>
         Effect.gen(function* () {
           const member = Manifest.newcomer(manifest.current(), index)
@@ -384,21 +436,45 @@ export const onSockets = (
             name,
             peerUrls: given.initialAdvertisePeerUrls ??
               own.config?.initialAdvertisePeerUrls ?? [`unix://${peerSocketOf(name)}`],
+            inTheWay: Effect.succeed([]),
             begin: manifest.update(Manifest.withMember(member)),
             join: (initialCluster) =>
-              starting(member, { config: { ...given, initialCluster, initialClusterState: "existing" } }),
+              Effect.suspend(() => {
+                const change = { ...changeOf(oldest(crew.members).name), config: given }
+                changes.set(name, change)
+                return starting(member, {
+                  ...change,
+                  config: { ...given, initialCluster, initialClusterState: "existing" }
+                })
+              }),
             settle: manifest.update(Manifest.withMember({ ...member, state: "member" })),
             clear: deleteData(member)
           }
         }),
-      again: (node, binary) =>
-        Effect.suspend(() => starting(manifest.memberOf(node.name), binary === undefined ? {} : { binary })),
+      renew: (node, { binary, config } = {}) =>
+        Effect.gen(function* () {
+          const { name } = node
+          const own = yield* ownOf(name)
+          const before = changeOf(name)
+          const change = binary === undefined ? before : { ...before, binary }
+          const ports = portsOf(node, { ...shared, ...own.config, ...before.config })
+          const anew = ({ binary, config }: Change) =>
+            starting(manifest.memberOf(name), { binary, config: { ...config, ...ports } })
+          const renewed = yield* crew.exchange(
+            node,
+            anew({ ...change, config: { ...change.config, ...config } }),
+            anew(before)
+          )
+          changes.set(name, change)
+          return renewed
+        }).pipe(Effect.uninterruptible),
       suits: ({ config: { dataDir }, name }, version) =>
         Effect.flatMap(ownOf(name), (own) =>
-          Effect.asVoid(EtcdConfig.resolve(configOf(manifest.memberOf(name), own), { version, dataDir }))
+          Effect.asVoid(
+            EtcdConfig.resolve(configOf(manifest.memberOf(name), own, changeOf(name)), { version, dataDir })
+          )
         ),
-      leave: (name) =>
-        manifest.update((all) => Manifest.withMember({ ...manifest.memberOf(name), state: "leaving" })(all)),
+      leave: (leaving) => manifest.update(Manifest.leaving(leaving)),
       forget: (name) =>
         Effect.suspend(() =>
           Effect.andThen(deleteData(manifest.memberOf(name)), manifest.update(Manifest.withoutMember(name)))

@@ -21,7 +21,10 @@ const Member = Schema.Struct({
   /** Below the data directory of the cluster. */
   directory: Schema.NonEmptyString,
   /** `joining`: until it has its vote. `leaving`: from before it is removed until its data are gone. */
-  state: Schema.Literals(["member", "joining", "leaving"])
+  state: Schema.Literals(["member", "joining", "leaving"]),
+  /** Of one that is leaving: its id, and who takes its place. */
+  id: Schema.optional(Schema.String),
+  successor: Schema.optional(Schema.String)
 })
 
 const Manifest = Schema.Struct({
@@ -34,6 +37,13 @@ const Manifest = Schema.Struct({
 
 export type Member = typeof Member.Type
 export type Manifest = typeof Manifest.Type
+
+/** One that is leaving: who, by its id, and who takes its place. */
+export interface Leaving {
+  readonly name: string
+  readonly id: string | undefined
+  readonly successor: string | undefined
+}
 
 /** The manifest of a cluster, and the one way to change it. */
 export interface Keeper {
@@ -86,6 +96,20 @@ export const withMember =
       members: isThere ? members.map((one) => (one.name === member.name ? member : one)) : [...members, member]
     }
   }
+
+/** With one that is leaving. */
+export const leaving =
+  ({ id, name, successor }: Leaving) =>
+  (manifest: Manifest): Manifest =>
+    withMember({ ...memberOf(manifest, name), state: "leaving", id, successor })(manifest)
+
+/** Who had begun to join, and who to leave. */
+export const unfinished = ({ members }: Manifest) => ({
+  joining: members.flatMap(({ name, state }) => (state === "joining" ? [name] : [])),
+  leaving: members.flatMap(
+    ({ id, name, state, successor }): ReadonlyArray<Leaving> => (state === "leaving" ? [{ name, id, successor }] : [])
+  )
+})
 
 export const withoutMember =
   (name: string) =>

@@ -15,9 +15,19 @@ const aDirectory = Options.text("the name of a directory")
 
 const { runDirectory: _, runDirectoryIsTemporary: __, ...ofMember } = ProcessOptions.ofNode
 
+/**
+ * How many voters a cluster has at most: as many as etcd's guide has for sensible. Each write waits for a majority of them,
+ * and more than three lost members are not survived where nobody replaces the first.
+ */
+export const mostVoters = 7
+
+/** Said where a cluster has two voters, or is to have. */
+export const twoVoters =
+  "A cluster of two members stands still when it has lost one of them, whichever it is: one alone is lost half as often, and three survive the loss of one."
+
 export const ofCluster: Options.Checks<ClusterOptions> = {
   ...ofMember,
-  size: Options.countUpTo(99),
+  size: Options.countUpTo(mostVoters),
   dataDir: aDirectory,
   // What is in it is checked as a configuration is.
   config: { accepts: Options.isObject, due: "an object with options of etcd" }

@@ -26,7 +26,7 @@ const wrongMember = (name: string, member: unknown) =>
 
 const config: Checks.Check = { accepts: Checks.isObject, due: "an object with options of etcd" }
 
-const ofGrow: Checks.Checks<GrowOptions> = { ...ofOperation, to: Checks.countUpTo(99), config }
+const ofGrow: Checks.Checks<GrowOptions> = { ...ofOperation, to: Checks.count, config }
 
 const ofDowngrade: Checks.Checks<DowngradeOptions> = { ...ofOperation, binary: ProcessOptions.binary }
 

@@ -15,8 +15,10 @@ import type { Refuse, Step } from "./operation.ts"
 import type * as Survey from "./survey.ts"
 
 /** The member that can be reached there: before it has started it has no name. */
-const at = (members: ReadonlyArray<EtcdMembership.Member>, { peerUrls }: Newcomer) =>
-  members.find((member) => member.peerUrls.some((url) => peerUrls.includes(url)))
+export const at = (
+  members: ReadonlyArray<EtcdMembership.Member>,
+  { peerUrls }: Pick<Newcomer, "peerUrls">
+): EtcdMembership.Member | undefined => members.find((member) => member.peerUrls.some((url) => peerUrls.includes(url)))
 
 /** Whom it joins, as the option `initial-cluster` has it. */
 const initialClusterOf = (members: ReadonlyArray<EtcdMembership.Member>, newcomer: Newcomer) => {
@@ -28,6 +30,9 @@ const initialClusterOf = (members: ReadonlyArray<EtcdMembership.Member>, newcome
     ])
   )
 }
+
+/** For what is done where something has failed, or nobody waits for it any more. */
+const inHaste = { deadline: "3 seconds" } as const
 
 const nodeOf = (fleet: Fleet, name: string) =>
   SubscriptionRef.getUnsafe(fleet.members).find((node) => node.name === name)
@@ -46,10 +51,11 @@ export const steps = (
     members.map(({ member }) => member),
     newcomer
   )
-  const remains = Effect.flatMap(membership.list(), ({ members }) => {
+  const remains = Effect.flatMap(membership.list(inHaste), ({ members }) => {
     const member = at(members, newcomer)
-    return member === undefined ? Effect.void : Effect.asVoid(membership.remove(member.id))
+    return member === undefined ? Effect.void : Effect.asVoid(membership.remove(member.id, inHaste))
   })
+  const isDown = members.some(({ member, status }) => member.id === seen?.id && status === undefined)
   const add: Step = {
     title: `add ${name} as a learner`,
     run: (tell) =>
@@ -68,11 +74,14 @@ export const steps = (
     run: () =>
       Effect.gen(function* () {
         yield* newcomer.begin
+        const down = nodeOf(fleet, name)
+        if (down !== undefined) return yield* Effect.as(down.start, undefined)
         const { members } = yield* membership.list()
         const node = yield* fleet.start(newcomer.join(initialClusterOf(members, newcomer)))
         return `it serves at ${node.endpoints[0]}`
       }).pipe(
-        // Not started in time: nobody is to wait for it.
+        // Not started in time: nobody is to wait for it. Where it cannot be removed it keeps its data: without them it could
+        // not come back under its id.
         Effect.onError(() =>
           seen?.isLearner === false ? Effect.void : Effect.ignore(Effect.andThen(remains, newcomer.clear))
         )
@@ -101,7 +110,7 @@ export const steps = (
   }
   return [
     ...(seen === undefined ? [add] : []),
-    ...(nodeOf(fleet, name) === undefined || seen === undefined ? [start] : []),
+    ...(nodeOf(fleet, name) === undefined || isDown || seen === undefined ? [start] : []),
     promote
   ]
 }

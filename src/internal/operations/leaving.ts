@@ -4,10 +4,12 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdMembership from "../../EtcdMembership.ts"
 import type { Fleet } from "../cluster/fleet.ts"
+import type { Leaving } from "../cluster/manifest.ts"
 import * as Time from "../time.ts"
 import { whenConnected } from "./health.ts"
 import * as MoveLeader from "./moveLeader.ts"
@@ -25,9 +27,10 @@ export const steps = (
   fleet: Fleet,
   client: EtcdClient.Client,
   refuse: Refuse,
-  name: string,
+  leaving: Leaving,
   one: Survey.Surveyed | undefined
 ): ReadonlyArray<Step> => {
+  const { name } = leaving
   const membership = EtcdMembership.fromClient(client)
   /** It may have become the leader since it was looked at. */
   const handOn = Effect.gen(function* () {
@@ -42,7 +45,7 @@ export const steps = (
     run: (tell) =>
       Effect.gen(function* () {
         const node = nodeOf(fleet, name)
-        yield* fleet.leave(name)
+        yield* fleet.leave(leaving)
         if (node !== undefined) yield* fleet.close(node)
         const removed = membership.remove(one!.member.id).pipe(
           whenConnected(tell),
@@ -60,8 +63,13 @@ export const steps = (
         const time = yield* Time.Time
         const node = nodeOf(fleet, name)
         if (node !== undefined) {
-          // It hears that it was removed, and ends.
-          yield* Time.within(time, Effect.asVoid(node.exit), lastBreathMillis, () => Effect.void)
+          // It hears that it was removed, and ends. A restart schedule is not to bring it back.
+          const ended = SubscriptionRef.changes(node.role).pipe(
+            Stream.filter(({ role }) => role === "stopped"),
+            Stream.take(1),
+            Stream.runDrain
+          )
+          yield* Time.within(time, ended, lastBreathMillis, () => Effect.void)
           yield* fleet.dismiss(node)
         }
         yield* fleet.forget(name)

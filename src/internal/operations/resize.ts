@@ -6,8 +6,12 @@
 import * as Effect from "effect/Effect"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdCluster from "../../EtcdCluster.ts"
+import type * as EtcdConfig from "../../EtcdConfig.ts"
+import { format, MemberId } from "../../EtcdId.ts"
 import type * as EtcdOperations from "../../EtcdOperations.ts"
-import type { Fleet } from "../cluster/fleet.ts"
+import type { Fleet, Newcomer } from "../cluster/fleet.ts"
+import type { Leaving as Gone } from "../cluster/manifest.ts"
+import { mostVoters, twoVoters } from "../cluster/options.ts"
 import * as Joining from "./joining.ts"
 import * as Leaving from "./leaving.ts"
 import { perform, type Refuse, refusal, type Step } from "./operation.ts"
@@ -37,37 +41,76 @@ const noLearner = (survey: Whole, refuse: Refuse, own: ReadonlyArray<string>) =>
   )
 }
 
-const mostVoters = 99
+/** Who is to join, which is asked of what is known of the cluster, and of the configuration that is given. */
+const newcomer = (fleet: Fleet, refuse: Refuse, config: EtcdConfig.Input | undefined, index: number) =>
+  Effect.mapError(fleet.newcomer(config, index), ({ message }) =>
+    refuse("config", [message], "Change the option config.")
+  )
+
+/** A name, an address and a directory are one member's. */
+const isOwn = (survey: Whole, newcomer: Newcomer, refuse: Refuse) =>
+  Effect.gen(function* () {
+    const { name } = newcomer
+    const members = survey.members.map(({ member }) => member)
+    const there = Joining.at(members, newcomer)
+    const other =
+      there === undefined || ["", name].includes(there.name)
+        ? members.find((one) => one !== there && one.name === name)
+        : there
+    if (other !== undefined) {
+      const evidence = `there is a member ${Survey.nameOf(other)} at ${other.peerUrls.join(", ")}`
+      return yield* Effect.fail(refuse("config", [evidence], "Give a name and URLs that no other member has."))
+    }
+    const inTheWay = there === undefined ? yield* newcomer.inTheWay : []
+    if (inTheWay.length === 0) return
+    const evidence = inTheWay.map((directory) => `there is something in ${directory}`)
+    yield* Effect.fail(
+      refuse("data-in-the-way", evidence, "A new member begins with empty data: give other directories.")
+    )
+  })
+
+/** Says before a step that there are going to be two voters. */
+const warning = (step: Step): Step => ({
+  title: step.title,
+  run: (tell) => Effect.andThen(Effect.logWarning(twoVoters), step.run(tell))
+})
 
 export const grow = (fleet: Fleet, client: EtcdClient.Client, options: EtcdCluster.GrowOptions = {}) => {
   const refuse = refusal("grow")
   const plan = Effect.gen(function* () {
     const survey = yield* Survey.whole(client, refuse)
+    const count = survey.voters.length
     const begun = fleet.unfinished().joining.length
-    const isVoter = (urls: ReadonlyArray<string>) =>
-      survey.voters.some(({ member }) => member.peerUrls.some((url) => urls.includes(url)))
-    // One that had got its vote before it was remembered counts as one that is still to come.
-    const early = yield* Effect.filter(
-      Array.from({ length: begun }, (_, index) => index),
-      (index) => Effect.map(fleet.newcomer(options.config, index), ({ peerUrls }) => isVoter(peerUrls))
-    )
-    const voters = survey.voters.length - early.length
-    const wanted = options.to ?? voters + Math.max(1, begun)
+    const comers = (many: number) =>
+      Effect.forEach(
+        Array.from({ length: many }, (_, index) => index),
+        (index) => newcomer(fleet, refuse, options.config, index)
+      )
+    // One that had got its vote before that was remembered counts as one that is still to come.
+    const early = (yield* comers(begun)).filter((one) =>
+      Joining.at(
+        survey.voters.map(({ member }) => member),
+        one
+      )
+    ).length
+    const wanted = options.to ?? count - early + Math.max(1, begun)
     if (wanted > mostVoters) {
-      return yield* Effect.fail(refuse("size", [`${wanted} voters are wanted`], `There are ${mostVoters} at most.`))
+      const evidence = [`there are ${count} voters, and ${wanted} are wanted`]
+      return yield* Effect.fail(
+        refuse("size", evidence, `There are ${mostVoters} at most: each write waits for a majority of them.`)
+      )
     }
-    if (wanted < voters) {
-      const evidence = [`there are ${voters} voters, and ${wanted} are wanted`]
+    if (wanted < count) {
+      const evidence = [`there are ${count} voters, and ${wanted} are wanted`]
       return yield* Effect.fail(refuse("size", evidence, "Use shrink to make the cluster smaller."))
     }
-    const newcomers = yield* Effect.forEach(
-      Array.from({ length: Math.max(wanted - voters, begun) }, (_, index) => index),
-      (index) => fleet.newcomer(options.config, index)
-    )
+    const newcomers = yield* comers(wanted - count + early)
     if (newcomers.length === 0) return []
     yield* allAnswer(survey, refuse)
     yield* noLearner(survey, refuse, newcomers[0]!.peerUrls)
-    return newcomers.flatMap((newcomer) => Joining.steps(fleet, client, refuse, newcomer, survey.members))
+    yield* Effect.forEach(newcomers, (one) => isOwn(survey, one, refuse), { discard: true })
+    const steps = newcomers.flatMap((one) => Joining.steps(fleet, client, refuse, one, survey.members))
+    return wanted === 2 ? [warning(steps[0]!), ...steps.slice(1)] : steps
   })
   return perform({ name: "grow", client, plan }, options)
 }
@@ -93,21 +136,39 @@ const canSpare = (survey: Whole, one: Survey.Surveyed, refuse: Refuse) => {
   )
 }
 
-const found = (survey: Whole, ref: EtcdOperations.MemberRef, refuse: Refuse) => {
-  const one = Survey.find(survey.members, ref)
-  return one === undefined
-    ? Effect.fail(
-        refuse(
-          "no-such-member",
-          [`there is no ${Survey.show(ref)}`, ...survey.members.map(Survey.describe)],
-          "Name one of these."
-        )
-      )
-    : Effect.succeed(one)
-}
+const isOf =
+  (ref: EtcdOperations.MemberRef | undefined) =>
+  ({ id, name }: Gone): boolean =>
+    ref === undefined || (typeof ref === "string" ? ref === name : format(MemberId(ref)) === id)
 
 /** The one to go where none is named: the last that neither leads nor is needed to. */
 const lastFollower = ({ leader, voters }: Whole) => voters.findLast((one) => one !== leader) ?? leader
+
+/**
+ * Who is meant, by the name that it has here: a member, or one that was leaving or joining when that was ended half-way, and
+ * may be none.
+ */
+const meant = (fleet: Fleet, survey: Whole, ref: EtcdOperations.MemberRef | undefined, refuse: Refuse) =>
+  Effect.gen(function* () {
+    const { joining, leaving } = fleet.unfinished()
+    const begun = leaving.find(isOf(ref))
+    const came = joining.length === 0 ? undefined : yield* newcomer(fleet, refuse, undefined, 0)
+    const isNew = (one: Survey.Surveyed) => came !== undefined && Joining.at([one.member], came) !== undefined
+    const named = begun?.name ?? ref
+    const one =
+      named === undefined
+        ? lastFollower(survey)
+        : (Survey.find(survey.members, named) ?? (named === came?.name ? survey.members.find(isNew) : undefined))
+    if (one === undefined && begun === undefined && (came === undefined || named !== came.name)) {
+      const evidence = [`there is no ${Survey.show(named!)}`, ...survey.members.map(Survey.describe)]
+      return yield* Effect.fail(refuse("no-such-member", evidence, "Name one of these."))
+    }
+    const name = begun?.name ?? (one === undefined || isNew(one) ? came!.name : Survey.nameOf(one.member))
+    return {
+      one,
+      leaving: { name, id: one === undefined ? begun?.id : format(one.member.id), successor: begun?.successor }
+    }
+  })
 
 export const shrink = (
   fleet: Fleet,
@@ -118,11 +179,11 @@ export const shrink = (
   const refuse = refusal("shrink")
   const plan = Effect.gen(function* () {
     const survey = yield* Survey.whole(client, refuse)
-    const begun = fleet.unfinished().leaving.find((name) => ref === undefined || ref === name)
-    if (begun !== undefined) return Leaving.steps(fleet, client, refuse, begun, Survey.find(survey.members, begun))
-    const one = ref === undefined ? lastFollower(survey) : yield* found(survey, ref, refuse)
-    yield* canSpare(survey, one, refuse)
-    return Leaving.steps(fleet, client, refuse, Survey.nameOf(one.member), one)
+    const { leaving, one } = yield* meant(fleet, survey, ref, refuse)
+    if (one !== undefined) yield* canSpare(survey, one, refuse)
+    const steps = Leaving.steps(fleet, client, refuse, leaving, one)
+    const isTwo = survey.voters.length === 3 && one?.member.isLearner === false
+    return isTwo ? [warning(steps[0]!), ...steps.slice(1)] : steps
   })
   return perform({ name: "shrink", client, plan }, options)
 }
@@ -136,39 +197,39 @@ export const replace = (
   const refuse = refusal("replace")
   const plan = Effect.gen(function* () {
     const survey = yield* Survey.whole(client, refuse)
-    const begun = fleet.unfinished().leaving.find((name) => ref === name)
-    const newcomer = yield* fleet.newcomer(options.config, 0)
-    const join = (members: ReadonlyArray<Survey.Surveyed>) => Joining.steps(fleet, client, refuse, newcomer, members)
-    if (begun !== undefined) {
-      // It had been remembered with who comes: where nobody is still to come, he is there.
-      const old = Survey.find(survey.members, begun)
-      const leave = Leaving.steps(fleet, client, refuse, begun, old)
-      if (fleet.unfinished().joining.length === 0) return leave
-      const others = survey.members.filter((other) => other !== old)
-      return old?.status === undefined
-        ? [...leave.slice(0, -1), ...join(others), leave.at(-1)!]
-        : [...join(survey.members), ...leave]
-    }
-    const one = yield* found(survey, ref, refuse)
-    if (one.member.isLearner) {
+    const { leaving: seen, one } = yield* meant(fleet, survey, ref, refuse)
+    if (one?.member.isLearner === true) {
       return yield* Effect.fail(
         refuse("learner", [Survey.describe(one)], "Remove it (shrink), and grow the cluster anew.")
       )
     }
-    yield* noLearner(survey, refuse, newcomer.peerUrls)
-    const name = Survey.nameOf(one.member)
-    const remember: Step = {
-      title: `let ${newcomer.name} take the place of ${name}`,
-      run: () => Effect.as(Effect.andThen(newcomer.begin, fleet.leave(name)), undefined)
-    }
-    const [remove, forget] = Leaving.steps(fleet, client, refuse, name, one) as readonly [Step, Step]
-    if (one.status !== undefined) {
-      yield* allAnswer(survey, refuse)
-      return [remember, ...join(survey.members), remove, forget]
-    }
-    yield* canSpare(survey, one, refuse)
+    const { joining } = fleet.unfinished()
+    // It is remembered with who comes, who may be there by now.
+    const isThere = survey.voters.some(({ member: { name } }) => name === seen.successor && !joining.includes(name))
+    const comes = isThere ? undefined : yield* newcomer(fleet, refuse, options.config, 0)
+    const leaving = { ...seen, successor: comes?.name ?? seen.successor }
     const others = survey.members.filter((other) => other !== one)
-    return [remember, remove, ...join(others), forget]
+    const join = comes === undefined ? [] : Joining.steps(fleet, client, refuse, comes, others)
+    if (comes !== undefined) {
+      yield* noLearner(survey, refuse, comes.peerUrls)
+      yield* isOwn(survey, comes, refuse)
+    }
+    const remember: ReadonlyArray<Step> =
+      comes === undefined || seen.successor !== undefined
+        ? []
+        : [
+            {
+              title: `let ${comes.name} take the place of ${leaving.name}`,
+              run: () => Effect.as(Effect.andThen(comes.begin, fleet.leave(leaving)), undefined)
+            }
+          ]
+    const leave = Leaving.steps(fleet, client, refuse, leaving, one)
+    if (one?.status === undefined) {
+      if (one !== undefined) yield* canSpare(survey, one, refuse)
+      return [...remember, ...leave.slice(0, -1), ...join, leave.at(-1)!]
+    }
+    yield* allAnswer(survey, refuse)
+    return [...remember, ...join, ...leave]
   })
   return perform({ name: "replace", client, plan }, options)
 }

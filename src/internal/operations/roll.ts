@@ -72,7 +72,8 @@ export const restart = (fleet: Fleet, client: EtcdClient.Client, options: EtcdOp
   const plan = Effect.map(Survey.whole(client, refuse), (survey) =>
     steps(client, refuse, survey, SubscriptionRef.getUnsafe(fleet.members), {
       verb: "restart",
-      run: (node) => Effect.as(Effect.andThen(node.stop, node.start), undefined)
+      run: (node) =>
+        Effect.as(fleet.isLost(node) ? fleet.renew(node) : Effect.andThen(node.stop, node.start), undefined)
     })
   )
   return perform({ name: "restart", client, plan }, options)

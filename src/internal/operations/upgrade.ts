@@ -3,12 +3,14 @@
  *
  * What is checked before the first member is stopped comes from etcd's upgrade guides and these issues: one minor version at
  * a time; to 3.6 only from 3.5.26 on, or members that were promoted by an older one count as learners again (etcd-io/etcd
- * 19557, 20793, 20967); options that are gone.
+ * 19557, 20793, 20967); to 3.7 only from 3.6.11 on; options that are gone.
  *
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
+import * as Path from "effect/Path"
 import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -28,11 +30,14 @@ const minorOf = ({ major, minor }: SemVer.SemVer): string => `${major}.${minor}`
 
 const isSame = (a: SemVer.SemVer, b: SemVer.SemVer): boolean => SemVer.Order(a, b) === 0
 
-/** From which 3.5 on a cluster may be upgraded to 3.6. */
-const beforeThreeSix = SemVer.make({ major: 3, minor: 5, patch: 26 })
+/** From which version of the minor before on a cluster may be upgraded to a minor one. */
+const earliest: { readonly [minor: number]: SemVer.SemVer } = {
+  6: SemVer.make({ major: 3, minor: 5, patch: 26 }),
+  7: SemVer.make({ major: 3, minor: 6, patch: 11 })
+}
 
-const isTooEarly = (from: SemVer.SemVer, to: SemVer.SemVer): boolean =>
-  to.minor === 6 && from.minor === 5 && SemVer.Order(from, beforeThreeSix) < 0
+const earliestOf = (from: SemVer.SemVer, to: SemVer.SemVer): SemVer.SemVer | undefined =>
+  from.minor < to.minor ? earliest[to.minor] : undefined
 
 interface Versioned {
   readonly node: EtcdProcess.Node
@@ -42,7 +47,10 @@ interface Versioned {
 /** Which version each member is of that runs here. All have to answer, also those that run elsewhere. */
 const versionsOf = (fleet: Fleet, survey: Survey.Survey, refuse: Refuse) =>
   Effect.gen(function* () {
-    const silent = survey.members.filter(({ status }) => status === undefined)
+    const nodes = SubscriptionRef.getUnsafe(fleet.members)
+    // Who could be started neither as it was nor anew, when this was tried before, is the first to be tried again.
+    const isLost = ({ member: { id } }: Survey.Surveyed) => nodes.some((node) => node.id === id && fleet.isLost(node))
+    const silent = survey.members.filter((one) => one.status === undefined && !isLost(one))
     if (silent.length > 0) {
       return yield* Effect.fail(
         refuse(
@@ -52,7 +60,7 @@ const versionsOf = (fleet: Fleet, survey: Survey.Survey, refuse: Refuse) =>
         )
       )
     }
-    return SubscriptionRef.getUnsafe(fleet.members).map((node): Versioned => ({ node, version: node.version }))
+    return nodes.map((node): Versioned => ({ node, version: node.version }))
   })
 
 /**
@@ -103,6 +111,40 @@ const agreed = (fleet: Fleet, version: string): Step => ({
     })
 })
 
+/** How long a member may take to write down how far it is. */
+const snapshotMillis = 30_000
+
+/** How far the newest of the snapshots is that are in these files: `0000000000000002-000000000000001a.snap`. */
+const indexOf = (names: ReadonlyArray<string>): bigint =>
+  names.reduce((newest, name) => {
+    const index = BigInt(`0x${/^[0-9a-f]{16}-([0-9a-f]{16})\.snap$/.exec(name)?.[1] ?? "0"}`)
+    return index > newest ? index : newest
+  }, 0n)
+
+/**
+ * Lets a member begin its log anew. Members of 3.5 and older announce themselves with requests of the API that was before v3,
+ * and 3.7 cannot read these (`apply.Apply` panics: "unmarshal should never fail"), also where they were applied long ago: it
+ * reads its log from the last snapshot on, of which there is one in 10,000 entries. A quiet cluster that has come from 3.5
+ * would not start with 3.7.
+ */
+const withoutOldRequests = (fleet: Fleet, node: EtcdProcess.Node) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const directory = path.join(node.config.dataDir, "member", "snap")
+    const snapshot = Effect.map(
+      Effect.orElseSucceed(fs.readDirectory(directory), () => []),
+      indexOf
+    )
+    const before = yield* snapshot
+    const renewed = yield* fleet.renew(node, { config: { snapshotCount: 1 } })
+    const time = yield* Time.Time
+    const giveUp = time.now() + snapshotMillis
+    // It announces itself when it starts, which is an entry more.
+    while ((yield* snapshot) <= before && time.now() < giveUp) yield* Time.sleep(time, 20)
+    return renewed
+  }).pipe(Effect.provideContext(fleet.platform))
+
 const rolling = (
   fleet: Fleet,
   client: EtcdClient.Client,
@@ -119,10 +161,12 @@ const rolling = (
     {
       verb: `run etcd ${SemVer.format(target.version)} as`,
       run: (node) =>
-        Effect.as(
-          fleet.renew(node, fleet.again(node, target.path), fleet.again(node)),
-          `it was ${SemVer.format(node.version)}`
-        )
+        Effect.gen(function* () {
+          const { version } = node
+          const isBefore = version.minor < 7 && target.version.minor >= 7
+          yield* fleet.renew(isBefore ? yield* withoutOldRequests(fleet, node) : node, { binary: target.path })
+          return `it was ${SemVer.format(version)}`
+        })
     }
   )
 
@@ -167,11 +211,12 @@ export const upgrade = (
           `Upgrade to ${from.major}.${from.minor + 1} first.`
         )
       }
-      if (isTooEarly(from, version)) {
+      const least = earliestOf(from, version)
+      if (least !== undefined && SemVer.Order(from, least) < 0) {
         return yield* unsupported(
-          `${node.name} has ${SemVer.format(from)}, and to 3.6 all members have to come from ${SemVer.format(beforeThreeSix)} or newer ` +
-            "(etcd-io/etcd 20967)",
-          "Upgrade to the newest 3.5 first."
+          `${node.name} has ${SemVer.format(from)}, and to ${minorOf(version)} all members have to come from ` +
+            `${SemVer.format(least)} or newer, as etcd's guide to upgrades says`,
+          `Upgrade to the newest ${minorOf(from)} first.`
         )
       }
     }
@@ -181,7 +226,9 @@ export const upgrade = (
     if (steps.length === 0) return []
     const isFirst = versioned.every((one) => isSame(one.version, versioned[0]!.version))
     const isNewMinor = versioned.some(({ version: { minor } }) => minor !== version.minor)
-    const isDowngrading = survey.members.some(({ status }) => Option.isSome(status!.downgradeTarget))
+    const isDowngrading = survey.members.some(({ status }) =>
+      Option.exists(status?.downgradeTarget ?? Option.none(), () => true)
+    )
     return [
       ...(isDowngrading ? [cancelled(client)] : []),
       ...(options.backup === false || !isFirst ? [] : [saved(fleet, client, survey, options.backup)]),

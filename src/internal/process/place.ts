@@ -100,6 +100,10 @@ const withPrivate = (options: EtcdConfig.EtcdOptions): EtcdConfig.EtcdOptions =>
   ...options
 })
 
+/** A directory for a node with that configuration, which may outlive it. */
+export const makeHome = (given: EtcdConfig.EtcdOptions): Making<string> =>
+  Effect.map(makeRunDirectory(socketsOf(withPrivate(given))), ({ runDirectory }) => runDirectory)
+
 /** A name is no path. */
 const dataDirectoryOf = (name: string): string => `${name.replaceAll(/[/\\]/g, encodeURIComponent)}.etcd`
 
