@@ -155,7 +155,7 @@ describe("EtcdCluster", () => {
       const binary = "/nowhere/etcd"
       const refused: ReadonlyArray<readonly [Effect.Effect<unknown, EtcdProcessError.EtcdProcessError, any>, string]> =
         [
-          [EtcdCluster.make({ binary, size: 0 }), "a whole number from 1 up to 99"],
+          [EtcdCluster.make({ binary, size: 0 }), "a whole number from 1 up to 7"],
           [EtcdCluster.make({ binary, config: { name: "a" } }), "config has name, which no two members can share"],
           [EtcdCluster.ephemeral({ binary, config: { dataDir: "/data" } }), "config has dataDir"],
           [EtcdCluster.make({ binary, config: { walDir: "/wal" } }), "config has walDir"],

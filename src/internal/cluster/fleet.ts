@@ -23,6 +23,7 @@ import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdId from "../../EtcdId.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import { twoVoters } from "../operations/options.ts"
 import { allOrNothing } from "../process/allOrNothing.ts"
 import * as Child from "../process/child.ts"
 import * as Failures from "../process/failures.ts"
@@ -233,7 +234,7 @@ export const startAll = Effect.fnUntraced(function* (
     if (found.length === 0) return yield* Effect.fail(result.failure)
     yield* Effect.logWarning(`A member that was ${state} did not start: ${result.failure.message}`)
   }
-  if (found.length === 2) yield* Effect.logWarning(ClusterOptions.twoVoters)
+  if (found.length === 2) yield* Effect.logWarning(twoVoters)
   let berths = found.map(({ berth }) => berth)
   const lost = new WeakSet<EtcdProcess.Node>()
   const members = yield* SubscriptionRef.make(berths.map(({ node }) => node) as unknown as Nodes)

@@ -8,22 +8,13 @@ import type { Options as ClusterOptions } from "../../EtcdCluster.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Read from "../config/read.ts"
+import { mostVoters } from "../operations/options.ts"
 import * as Options from "../options.ts"
 import * as ProcessOptions from "../process/options.ts"
 
 const aDirectory = Options.text("the name of a directory")
 
 const { runDirectory: _, runDirectoryIsTemporary: __, ...ofMember } = ProcessOptions.ofNode
-
-/**
- * How many voters a cluster has at most: as many as etcd's guide has for sensible. Each write waits for a majority of them,
- * and more than three lost members are not survived where nobody replaces the first.
- */
-export const mostVoters = 7
-
-/** Said where a cluster has two voters, or is to have. */
-export const twoVoters =
-  "A cluster of two members stands still when it has lost one of them, whichever it is: one alone is lost half as often, and three survive the loss of one."
 
 export const ofCluster: Options.Checks<ClusterOptions> = {
   ...ofMember,

@@ -11,10 +11,10 @@ import { format, MemberId } from "../../EtcdId.ts"
 import type * as EtcdOperations from "../../EtcdOperations.ts"
 import type { Fleet, Newcomer } from "../cluster/fleet.ts"
 import type { Leaving as Gone } from "../cluster/manifest.ts"
-import { mostVoters, twoVoters } from "../cluster/options.ts"
 import * as Joining from "./joining.ts"
 import * as Leaving from "./leaving.ts"
 import { perform, type Refuse, refusal, type Step } from "./operation.ts"
+import { mostVoters, twoVoters } from "./options.ts"
 import * as Survey from "./survey.ts"
 
 type Whole = Survey.Survey & { readonly leader: Survey.Surveyed }
