@@ -14,11 +14,13 @@
  *
  * @since 0.1.0
  */
+import type * as ByteSize from "effect/ByteSize"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdError from "./EtcdError.ts"
 import type { MemberId } from "./EtcdId.ts"
+import type { Member } from "./EtcdMembership.ts"
 import type { ClusterRefused, OperationFailed } from "./EtcdOperationError.ts"
 import { aMember, ofOperation } from "./internal/operations/options.ts"
 import * as Checks from "./internal/options.ts"
@@ -83,6 +85,63 @@ export interface Options {
 }
 
 /**
+ * Which members are defragmented.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface DefragmentOptions extends Options {
+  /** Leaves out a member that would give back less. Default: "64 MiB". */
+  readonly minBytes?: ByteSize.Input | undefined
+  /** Leaves out a member that would give back a smaller part of its database: more than 0, 1 at most. Default: 0.3. */
+  readonly minShare?: number | undefined
+}
+
+/**
+ * How room is made.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ClearNoSpaceOptions extends Options {
+  /**
+   * Does not compact: what members give back is what was deleted, and compacted, before. Default: false, all revisions of
+   * keys but the newest are given up.
+   */
+  readonly keepHistory?: boolean | undefined
+  /**
+   * The quota of the members (`--quota-backend-bytes`), for those that do not tell it: before etcd 3.6. `Infinity` is none.
+   * Default: "2 GiB", etcd's own.
+   */
+  readonly quota?: ByteSize.Input | undefined
+}
+
+/**
+ * What came of comparing the members.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Comparison {
+  /**
+   * - `sound`: no member that was compared has other data than a majority of the voters.
+   * - `corrupt`: a majority of the voters has the same data, and somebody has others.
+   * - `undecided`: there is no such majority, or what differs may be due to another version of etcd.
+   */
+  readonly verdict: "sound" | "corrupt" | "undecided"
+  /** The revision at which they were compared. */
+  readonly revision: bigint
+  /** Whose data are not those of the majority. */
+  readonly corrupt: ReadonlyArray<Member>
+  /** The majority, and who else has the same data. */
+  readonly sound: ReadonlyArray<Member>
+  /** Who could not be compared: learners, who do not answer that, and who did not answer or lagged behind. */
+  readonly unknown: ReadonlyArray<Member>
+  /** What was seen, a line a fact. */
+  readonly evidence: ReadonlyArray<string>
+}
+
+/**
  * A member, by its name or its id.
  *
  * @category models
@@ -90,20 +149,44 @@ export interface Options {
  */
 export type MemberRef = string | MemberId
 
-type Done<A = Report> = Effect.Effect<A, ClusterRefused | OperationFailed | EtcdError.EtcdError, EtcdClient.EtcdClient>
+type Failure = ClusterRefused | OperationFailed | EtcdError.EtcdError
 
-const wrongOptions = (who: string, options: Options | undefined) => {
-  const problem = Checks.problemOf(who, ofOperation, options)
+const ofDefragment: Checks.Checks<DefragmentOptions> = {
+  ...ofOperation,
+  minBytes: Checks.size,
+  minShare: {
+    accepts: (value) => typeof value === "number" && value > 0 && value <= 1,
+    due: "a part of the whole: more than 0, and 1 at most"
+  }
+}
+
+const ofClearNoSpace: Checks.Checks<ClearNoSpaceOptions> = {
+  ...ofOperation,
+  keepHistory: Checks.flag,
+  quota: Checks.size
+}
+
+/** Fails with what makes no sense in options, if anything does. */
+const wrongOptions = <O extends object>(name: string, checks: Checks.Checks<O>, options: O | undefined) => {
+  const problem = Checks.problemOf(`EtcdOperations.${name}`, checks, options)
   return problem === undefined ? undefined : Effect.fail(Checks.invalid(problem))
 }
+
+/** Loads an operation, and gives it the client. */
+const load = <Module, A, E, R>(
+  module: () => Promise<Module>,
+  use: (module: Module, client: EtcdClient.Client) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R | EtcdClient.EtcdClient> =>
+  Effect.flatMap(Effect.promise(module), (loaded) => EtcdClient.EtcdClient.use((client) => use(loaded, client)))
 
 /**
  * Makes another voter the leader: the one that is named, or the one that has applied most. Nothing where it leads already.
  *
- * It is done when the new leader says that it leads. Writes that are under way meanwhile wait for it.
+ * It is done when the new leader says that it leads. Writes that are under way meanwhile wait for it: some milliseconds,
+ * and an election timeout where the new one turns out not to answer.
  *
- * Refused with `learner`, `no-such-member`, `unhealthy-member` (it does not answer, has an alarm, or more than 5000 entries
- * of the log to catch up) and `no-quorum`.
+ * Refused with `learner`, `no-such-member`, `unhealthy-member` (it does not answer, knows of no leader, or has more than
+ * 5000 entries of the log to catch up), `alarm` and `no-quorum`.
  *
  * @example
  * ```ts
@@ -119,10 +202,123 @@ const wrongOptions = (who: string, options: Options | undefined) => {
  * @category operations
  * @since 0.1.0
  */
-export const moveLeader = (to?: MemberRef | undefined, options?: Options | undefined): Done =>
+export const moveLeader = (
+  to?: MemberRef | undefined,
+  options?: Options | undefined
+): Effect.Effect<Report, Failure, EtcdClient.EtcdClient> =>
   (to === undefined ? undefined : Checks.wrongArgument("EtcdOperations.moveLeader", "the member", aMember, to)) ??
-  wrongOptions("EtcdOperations.moveLeader", options) ??
-  Effect.flatMap(
-    Effect.promise(() => import("./internal/operations/moveLeader.ts")),
-    ({ moveLeader }) => EtcdClient.EtcdClient.use((client) => moveLeader(client, to, options))
+  wrongOptions("moveLeader", ofOperation, options) ??
+  load(
+    () => import("./internal/operations/moveLeader.ts"),
+    ({ moveLeader }, client) => moveLeader(client, to, options)
+  )
+
+/**
+ * Gives what is free in the databases of the members back to their file systems, one after the other: those that have a
+ * leader first; then the leader is moved to one of them, and who led is the last. The next one's turn comes when the one
+ * before answers and has applied what the leader has. It leaves out those who would gain little (see
+ * {@link DefragmentOptions}): nothing is done where that is all of them.
+ *
+ * - *A member that is defragmented answers nothing meanwhile*: it copies what is in use to a new file, some hundred megabytes
+ *   in a second at best. Its clients that ask the leader, which is the default, notice nothing but the one change of the
+ *   leader; watches of this library that are open at the old leader stand still for as long as it takes it.
+ * - *A cluster of one* takes neither reads nor writes meanwhile, and no lock is held then: leases that cannot be renewed
+ *   for longer than their time live on, but who holds something by them may count it as lost.
+ * - *The disk of each member* has to have room for a second copy of what is in use. A client cannot see whether it has: etcd
+ *   fails there without it, and has the database that it had.
+ * - What frees pages in a database is compaction (`EtcdKv.compact`, or `autoCompactionRetention` of the members).
+ *
+ * It leaves the cluster as it is at the first member that does not come back, or gets no further for two minutes
+ * (`OperationFailed`). A member that was asked by somebody who was killed goes on by itself.
+ *
+ * Refused with `unhealthy-member` (a member, or a learner, does not answer, or has more than 5000 entries of the log to
+ * catch up, so that it would be missed while another is busy), `alarm` ({@link clearNoSpace} defragments a cluster without
+ * space) and `no-quorum`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdOperations } from "effect-etcd"
+ *
+ * const nightly = EtcdOperations.defragment({ minShare: 0.5 }).pipe(
+ *   Effect.tap(({ steps }) => Effect.forEach(steps, ({ detail, title }) => Effect.log(title, detail)))
+ * )
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const defragment = (
+  options?: DefragmentOptions | undefined
+): Effect.Effect<Report, Failure, EtcdClient.EtcdClient> =>
+  wrongOptions("defragment", ofDefragment, options) ??
+  load(
+    () => import("./internal/operations/defragment.ts"),
+    ({ defragment }, client) => defragment(client, options)
+  )
+
+/**
+ * Lets a cluster take writes again whose space quota was used up (the alarm `NoSpace`): compacts the history up to the
+ * current revision, waits until every member has done so, defragments them as {@link defragment} does, looks whether each
+ * is below its quota, and only then disarms the alarms. Nothing is done where no such alarm is armed.
+ *
+ * Where a member is not below its quota after all of that the alarms stay, and it fails with `OperationFailed` that says
+ * who has how much: keys can be deleted then. So they do where a member stops answering on the way.
+ *
+ * *No lock is held*: the cluster takes neither its key nor its lease. Two of these at once do twice what once would do,
+ * and may keep two members busy at a time; nothing is lost by it.
+ *
+ * Refused with `unhealthy-member` (a member, or a learner, does not answer: its database could be at its quota still, so
+ * start it, or remove it), `alarm` (of `Corrupt`, which comes first) and `no-quorum`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv, EtcdOperations } from "effect-etcd"
+ *
+ * const makeRoom = Effect.andThen(EtcdKv.deletePrefix("cache/"), EtcdOperations.clearNoSpace())
+ * ```
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const clearNoSpace = (
+  options?: ClearNoSpaceOptions | undefined
+): Effect.Effect<Report, Failure, EtcdClient.EtcdClient> =>
+  wrongOptions("clearNoSpace", ofClearNoSpace, options) ??
+  load(
+    () => import("./internal/operations/clearNoSpace.ts"),
+    ({ clearNoSpace }, client) => clearNoSpace(client, options)
+  )
+
+/**
+ * Compares the data of the voters by their hashes (`HashKV`), at one revision and with one past compaction, while writes go
+ * on: who differs from a majority of all voters is corrupt. It changes nothing, and works whether or not etcd has armed the
+ * alarm `Corrupt` itself.
+ *
+ * Each member reads all of its database, one after the other, and is slow meanwhile. What they have in common that is
+ * wrong nobody sees. A member that has more or fewer revisions than the others though it has applied as much differs too.
+ * Where members of one version differ from all of another there is no verdict: versions around 3.4.34, 3.5.16 and 3.6 hash
+ * some compacted histories differently (etcd-io/etcd 18274).
+ *
+ * Refused with `no-quorum`, and `unhealthy-member` where the history is compacted faster than they can be asked.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdOperations } from "effect-etcd"
+ *
+ * const looked = Effect.gen(function*() {
+ *   const { evidence, verdict } = yield* EtcdOperations.findCorrupt()
+ *   if (verdict !== "sound") yield* Effect.logError(verdict, ...evidence)
+ * })
+ * ```
+ *
+ * @category reading
+ * @since 0.1.0
+ */
+export const findCorrupt = (): Effect.Effect<Comparison, ClusterRefused | EtcdError.EtcdError, EtcdClient.EtcdClient> =>
+  load(
+    () => import("./internal/operations/findCorrupt.ts"),
+    ({ findCorrupt }, client) => findCorrupt(client)
   )

@@ -83,6 +83,7 @@ const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
   bigint: [-1n, huge, 7, 1.5, "7", null],
   LeaseId: [huge, -(1n << 63n) - 1n, EtcdId.LeaseId(huge), 7, EtcdId.LeaseId(7 as never), "7", null],
   MemberId: [0n, huge, EtcdId.MemberId(huge), 7, "7", null],
+  MemberRef: ["", " ", "\ud800", 5, null, 0n, huge, {}],
   string: ["", " ", 5, null, {}, "\ud800"],
   "ReadonlyArray<string>": [[], [""], [5], ["\ud800"], ["http://a:1", "http://a:1"], "http://a:1", null],
   "Duration.Input": noDuration,
@@ -195,6 +196,7 @@ const garbageFor = (type: string, what: string): ReadonlyArray<unknown> => {
 const sense: { readonly [type: string]: unknown } = {
   LeaseId: 7n,
   MemberId: 7n,
+  MemberRef: "node0",
   bigint: 7n,
   string: "text",
   "ReadonlyArray<string>": ["http://127.0.0.1:2380"],
@@ -783,6 +785,7 @@ const senseForOption = ({ name, type }: Declarations.Property): unknown => {
     cacheDirectory: "/dev/null/cache",
     runDirectory: "/dev/null/run",
     disks: "128 MiB",
+    minShare: 0.5,
     margin: "1 second",
     mode: "shared",
     baseUrl: "http://127.0.0.1:1",

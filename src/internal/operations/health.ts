@@ -12,8 +12,11 @@ import * as Time from "../time.ts"
 import type { Refuse, Tell } from "./operation.ts"
 import * as Survey from "./survey.ts"
 
-/** How long a member may take to catch up that has been started again. */
+/** For how long a member that catches up may get no further. */
 const catchUpMillis = 120_000
+
+const appliedBy = ({ members }: Survey.Survey, id: MemberId | undefined): bigint | undefined =>
+  members.find(({ member }) => member.id === id)?.status?.raftAppliedIndex
 
 /**
  * Why a cluster is not whole: who does not answer, or names another leader, or has an alarm; and whether a member has applied
@@ -28,13 +31,13 @@ const missing = (survey: Survey.Survey, id: MemberId | undefined, index: bigint)
   if (strange.length > 0) return `${strange.map(({ member }) => Survey.nameOf(member)).join(", ")} names another leader`
   const one = survey.members.find(({ member }) => member.id === id)
   if (one === undefined) return undefined
-  const applied = one.status?.raftAppliedIndex ?? 0n
+  const applied = appliedBy(survey, id) ?? 0n
   return applied >= index ? undefined : `${Survey.nameOf(one.member)} has applied ${applied} of ${index} entries`
 }
 
 /**
- * Waits until all voters answer and name one leader, and a member has applied what the leader had when this began. Refuses
- * what is not so in time.
+ * Waits until all voters answer and name one leader, and a member has applied what the leader had when this began: as long
+ * as it gets on. Refuses what is not so in time.
  */
 export const awaitWhole = (
   client: EtcdClient.Client,
@@ -44,17 +47,21 @@ export const awaitWhole = (
 ): Effect.Effect<Survey.Survey, EtcdError.EtcdError | ReturnType<Refuse>> =>
   Effect.gen(function* () {
     const time = yield* Time.Time
-    const giveUp = time.now() + catchUpMillis
+    let giveUp = time.now() + catchUpMillis
     let index: bigint | undefined
+    let applied = 0n
     let told: string | undefined
     while (true) {
       const survey = yield* Effect.option(Survey.make(client))
       if (survey._tag === "Some") index ??= survey.value.leader?.status?.raftAppliedIndex
       const why = survey._tag === "Some" ? missing(survey.value, id, index ?? 0n) : "nobody answers"
       if (survey._tag === "Some" && why === undefined) return survey.value
+      const now = survey._tag === "Some" ? (appliedBy(survey.value, id) ?? applied) : applied
+      if (now > applied) giveUp = time.now() + catchUpMillis
+      applied = now
       if (time.now() > giveUp) {
         return yield* Effect.fail(
-          refuse("unhealthy-member", [why!], `It was waited for ${catchUpMillis / 1000} seconds.`)
+          refuse("unhealthy-member", [why!], `Nothing got on for ${catchUpMillis / 1000} seconds.`)
         )
       }
       if (told !== why) yield* tell(`waits: ${why}`)

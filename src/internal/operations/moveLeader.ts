@@ -10,88 +10,102 @@ import type * as EtcdClient from "../../EtcdClient.ts"
 import { format } from "../../EtcdId.ts"
 import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
 import type * as EtcdOperations from "../../EtcdOperations.ts"
-import { perform, type Refuse, refusal, type Step } from "./operation.ts"
+import { type Failure, perform, refusal, type Step } from "./operation.ts"
 import * as Survey from "./survey.ts"
 
+const refuse = refusal("moveLeader")
+
 /** The voter beside the leader that has applied most, so that it has least to catch up. */
-export const mostAdvanced = (voters: ReadonlyArray<Survey.Surveyed>, leader: Survey.Surveyed) =>
+export const mostAdvanced = (
+  voters: ReadonlyArray<Survey.Surveyed>,
+  leader: Survey.Surveyed
+): Survey.Surveyed | undefined =>
   voters
-    .filter((one) => one !== leader && one.status !== undefined && one.status.errors.length === 0)
+    .filter((one) => one !== leader && Survey.ailment(leader, one) === undefined)
     .reduce<Survey.Surveyed | undefined>(
       (best, one) => (best === undefined || one.status!.raftAppliedIndex > best.status!.raftAppliedIndex ? one : best),
       undefined
     )
 
-/** How far behind the leader a member may be that is to lead. */
-const tolerance = 5000n
-
 /** The one who is to lead; or a refusal. */
-const targetOf = (
-  { leader, members, voters }: Survey.Survey & { readonly leader: Survey.Surveyed },
-  to: EtcdOperations.MemberRef | undefined,
-  refuse: Refuse
-) => {
-  const all = members.map(Survey.describe)
+const targetOf = (survey: Survey.Whole, to: EtcdOperations.MemberRef | undefined) => {
+  const all = survey.members.map(Survey.describe)
   if (to === undefined) {
-    const best = mostAdvanced(voters, leader)
+    const best = mostAdvanced(survey.voters, survey.leader)
     if (best !== undefined) return Effect.succeed(best)
     return Effect.fail(refuse("unhealthy-member", all, "Another voter has to be there that answers."))
   }
-  const target = Survey.find(members, to)
+  const target = Survey.find(survey.members, to)
   if (target === undefined) {
     return Effect.fail(refuse("no-such-member", [`there is no ${Survey.show(to)}`, ...all], "Name one of these."))
   }
-  const evidence = [Survey.describe(target)]
   if (target.member.isLearner) {
-    return Effect.fail(refuse("learner", evidence, "A learner cannot lead: name a voter, or promote it first."))
+    const help = "A learner cannot lead: name a voter, or promote it first."
+    return Effect.fail(refuse("learner", [Survey.describe(target)], help))
   }
-  const { status } = target
-  if (status === undefined || status.errors.length > 0) {
-    const errors = status?.errors ?? []
-    return Effect.fail(refuse("unhealthy-member", [...evidence, ...errors], "Wait until it is well, or name another."))
-  }
-  const behind = leader.status!.raftAppliedIndex - status.raftAppliedIndex
-  if (behind > tolerance) {
-    const lag = `it has ${behind} entries of the log still to apply`
-    return Effect.fail(refuse("unhealthy-member", [...evidence, lag], "Wait until it has caught up, or name another."))
-  }
-  return Effect.succeed(target)
+  const ailment = Survey.ailment(survey.leader, target)
+  if (ailment === undefined) return Effect.succeed(target)
+  return Effect.fail(refuse("unhealthy-member", [ailment], "Wait until it is well, or name another."))
 }
 
-/** The step that hands the leadership on, which is done when the new leader says so. */
-export const step = (client: EtcdClient.Client, from: Survey.Surveyed, to: Survey.Surveyed): Step => {
+/** For how long the leader is asked. etcd itself gives up after an election timeout, but does not say so. */
+const patience = "10 seconds"
+
+const leads = ({ header, leader }: EtcdMaintenance.Status) => Option.contains(leader, header.memberId)
+
+/** Hands the leadership on, and waits until the new leader says so. Answers in which term; at once, where it leads already. */
+const handOn = (client: EtcdClient.Client, to: Survey.Surveyed): Effect.Effect<bigint, Failure> => {
   const maintenance = EtcdMaintenance.fromClient(client)
-  return {
-    title: `move the leader from ${Survey.nameOf(from.member)} to ${Survey.nameOf(to.member)}`,
-    run: () =>
-      Effect.gen(function* () {
-        yield* maintenance.moveLeader(to.member.id, { endpoint: from.endpoint })
-        const { raftTerm } = yield* maintenance.status({ endpoint: to.endpoint }).pipe(
-          Effect.repeat({
-            until: ({ leader }) => Option.contains(leader, to.member.id),
-            schedule: Schedule.spaced("50 millis"),
-            times: 100
-          })
+  const { id } = to.member
+  const statusOfTarget = maintenance.status({ endpoint: to.endpoint, deadline: patience })
+  return Effect.gen(function* () {
+    const { leader } = yield* Survey.whole(client, refuse)
+    if (leader.member.id !== id) {
+      yield* maintenance.moveLeader(id, { endpoint: leader.endpoint, deadline: patience }).pipe(
+        // Whether the answer came, and who was asked, does not matter where it leads by now.
+        Effect.catch((error) =>
+          Effect.flatMap(statusOfTarget, (status) => (leads(status) ? Effect.void : Effect.fail(error)))
         )
-        return `${format(to.member.id)} leads since term ${raftTerm}`
-      })
-  }
+      )
+    }
+    const status = yield* Effect.repeat(statusOfTarget, {
+      until: leads,
+      schedule: Schedule.spaced("20 millis"),
+      times: 100
+    })
+    if (leads(status)) return status.raftTerm
+    const evidence = [`${Survey.nameOf(to.member)} was asked to lead, and does not lead`]
+    return yield* Effect.fail(refuse("unhealthy-member", evidence, "Somebody else may have been elected meanwhile."))
+  })
 }
+
+/** The leader may be another one than was seen. */
+const isOver = (failure: Failure): boolean =>
+  failure._tag === "EtcdError" && (failure.reason._tag === "NotLeader" || failure.reason._tag === "NoLeader")
+
+/** The step that hands the leadership on, which is done when the new leader says so. */
+export const step = (client: EtcdClient.Client, from: Survey.Surveyed, to: Survey.Surveyed): Step => ({
+  title: `move the leader from ${Survey.nameOf(from.member)} to ${Survey.nameOf(to.member)}`,
+  run: () =>
+    handOn(client, to).pipe(
+      Effect.retry({ while: isOver, schedule: Schedule.spaced("100 millis"), times: 20 }),
+      Effect.map((term) => `${format(to.member.id)} leads since term ${term}`)
+    )
+})
 
 export const moveLeader = (
   client: EtcdClient.Client,
   to: EtcdOperations.MemberRef | undefined,
   options: EtcdOperations.Options | undefined
 ) => {
-  const name = "moveLeader"
-  const refuse = refusal(name)
   return perform(
     {
-      name,
+      name: "moveLeader",
       client,
       plan: Effect.gen(function* () {
         const survey = yield* Survey.whole(client, refuse)
-        const target = yield* targetOf(survey, to, refuse)
+        yield* Survey.noAlarm(client, survey, refuse)
+        const target = yield* targetOf(survey, to)
         return target === survey.leader ? [] : [step(client, survey.leader, target)]
       })
     },

@@ -7,6 +7,7 @@
  *
  * @internal
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { PlatformError } from "effect/PlatformError"
@@ -26,21 +27,30 @@ export type Failure = EtcdError.EtcdError | EtcdProcessError | PlatformError | C
 /** Tells of what a step is doing. */
 export type Tell = (detail: string) => Effect.Effect<void>
 
-export interface Step {
+/** A failure of what the caller has brought along, which is no failure of the operation's own: it is the caller's as it is. */
+export class Passed<E> {
+  readonly _tag = "Passed"
+  readonly error: E
+  constructor(error: E) {
+    this.error = error
+  }
+}
+
+export interface Step<E = never, R = never> {
   /** What it does, as in "promote node3". */
   readonly title: string
   /** Does it, and answers what is to be told of that. */
-  readonly run: (tell: Tell) => Effect.Effect<string | undefined, Failure>
-  /** Whether the cluster may have no quorum meanwhile, so that no lock could be held. */
+  readonly run: (tell: Tell) => Effect.Effect<string | undefined, Failure | Passed<E>, R>
+  /** Whether the cluster may decide nothing meanwhile, so that no lock could be held. */
   readonly takesQuorum?: boolean | undefined
 }
 
-export interface Operation {
+export interface Operation<E = never, R = never> {
   readonly name: string
   /** The client of the cluster, where it has a quorum, so that a lock can be held in it. */
   readonly client: EtcdClient.Client | undefined
   /** Looks at the cluster as it is now, and answers what is to be done, or refuses. It changes nothing. */
-  readonly plan: Effect.Effect<ReadonlyArray<Step>, Failure>
+  readonly plan: Effect.Effect<ReadonlyArray<Step<E, R>>, Failure, R>
 }
 
 /** The lock that operations hold. What is killed in one keeps the next one waiting for so long. */
@@ -61,7 +71,9 @@ export const refusal =
       message: `${operation} was refused (${finding}): ${evidence.join("; ")}. ${help} Nothing was done.`
     })
 
-const sentenceOf = (cause: { readonly message: string }): string => cause.message.replace(/\.$/, "")
+/** Why a step failed, without the full stop. What is found out in a step was no refusal: something may have been done. */
+const sentenceOf = (cause: OperationFailed["cause"]): string =>
+  (cause._tag === "ClusterRefused" ? `${cause.evidence.join("; ")}. ${cause.help}` : cause.message).replace(/\.$/, "")
 
 const failed = (
   operation: string,
@@ -81,19 +93,21 @@ const failed = (
       "Run it again when the cause is gone: it goes on from where the cluster is then."
   })
 
+const isPassed = <E>(cause: Failure | Passed<E>): cause is Passed<E> => cause._tag === "Passed"
+
 interface Progress {
   step: string
   of: number
   readonly done: Array<StepReport>
 }
 
-const runAll = (
+const runAll = <E, R>(
   name: string,
-  steps: ReadonlyArray<Step>,
+  steps: ReadonlyArray<Step<E, R>>,
   progress: Progress,
   { onProgress = () => Effect.void }: Options,
   time: Time.Time
-): Effect.Effect<void, OperationFailed> =>
+): Effect.Effect<void, OperationFailed | Passed<E>, R> =>
   Effect.forEach(
     steps,
     ({ run, title }, index) =>
@@ -110,7 +124,7 @@ const runAll = (
         yield* tell()
         const begun = time.now()
         const detail = yield* Effect.mapError(run(tell), (cause) =>
-          failed(name, title, progress.done, steps.length, cause)
+          isPassed(cause) ? cause : failed(name, title, progress.done, steps.length, cause)
         )
         const took = Duration.millis(time.now() - begun)
         if (typeof detail === "string") yield* tell(detail)
@@ -130,45 +144,53 @@ const tellOfOthers = (name: string, client: EtcdClient.Client) =>
   )
 
 /** Plans, and, unless that is all that is wanted, does it. */
-export const perform = (
-  { client, name, plan }: Operation,
+export const perform = <E = never, R = never>(
+  { client, name, plan }: Operation<E, R>,
   options: Options = {}
-): Effect.Effect<Report, ClusterRefused | OperationFailed | EtcdError.EtcdError> =>
-  Time.really(
-    Effect.gen(function* () {
-      const time = yield* Time.Time
-      const begun = time.now()
-      const report = (steps: ReadonlyArray<StepReport>): Report => ({
-        operation: name,
-        dryRun: options.dryRun === true,
-        steps,
-        took: Duration.millis(time.now() - begun)
-      })
-      const progress: Progress = { step: "look at the cluster", of: 1, done: [] }
-      const failure = (cause: OperationFailed["cause"]) =>
-        failed(name, progress.step, progress.done, progress.of, cause)
-      const look = Effect.mapError(plan, (cause) => (cause._tag === "ClusterRefused" ? cause : failure(cause)))
+): Effect.Effect<Report, ClusterRefused | OperationFailed | E, R> =>
+  Effect.gen(function* () {
+    const time = yield* Time.Time
+    // What the program is told of runs by its own clock.
+    const clock = yield* Clock.Clock
+    const { dryRun = false, onProgress } = options
+    const telling: Options =
+      onProgress === undefined
+        ? {}
+        : { onProgress: (progress) => Effect.provideService(onProgress(progress), Clock.Clock, clock) }
+    const begun = time.now()
+    const report = (steps: ReadonlyArray<StepReport>): Report => ({
+      operation: name,
+      dryRun,
+      steps,
+      took: Duration.millis(time.now() - begun)
+    })
+    const progress: Progress = { step: "look at the cluster", of: 1, done: [] }
+    const failure = (cause: OperationFailed["cause"]) => failed(name, progress.step, progress.done, progress.of, cause)
+    const look = Effect.mapError(plan, (cause) => (cause._tag === "ClusterRefused" ? cause : failure(cause)))
+
+    const performed = Effect.gen(function* () {
       const first = yield* look
-      if (options.dryRun === true) {
+      if (dryRun) {
         return report(first.map(({ title }) => ({ title, outcome: "planned", detail: undefined, took: Duration.zero })))
       }
       if (first.length === 0) return report([])
-      const doAll = (steps: ReadonlyArray<Step>) => runAll(name, steps, progress, options, time)
+      const doAll = (steps: ReadonlyArray<Step<E, R>>) => runAll(name, steps, progress, telling, time)
       if (client === undefined || first.some(({ takesQuorum }) => takesQuorum === true)) {
         yield* doAll(first)
         return report(progress.done)
       }
+      progress.step = "wait for other operations"
       // What was seen may be past by the time that the lock is held.
       yield* tellOfOthers(name, client)
       yield* Effect.flatMap(look, doAll).pipe(
         EtcdLock.withLock(operationsLock),
-        Effect.catchTags({
-          LockLost: (lost) => Effect.fail(failure(lost)),
-          EtcdError: (error) => Effect.fail(failure(error))
-        }),
         Effect.provideServiceEffect(EtcdSession.EtcdSession, EtcdSession.fromClient(client, { ttl: lockTimeToLive })),
-        Effect.scoped
+        Effect.scoped,
+        Effect.mapError((cause) => (cause._tag === "LockLost" || cause._tag === "EtcdError" ? failure(cause) : cause))
       )
       return report(progress.done)
     })
-  )
+    return yield* Effect.mapError(Time.inRealTime(time, performed), (cause) =>
+      cause._tag === "Passed" ? cause.error : cause
+    )
+  })

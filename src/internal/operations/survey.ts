@@ -117,12 +117,20 @@ export const make = (client: EtcdClient.Client): Effect.Effect<Survey, EtcdError
     }
   })
 
+/** A cluster that can decide, and its leader. */
+export interface Whole extends Survey {
+  readonly leader: Surveyed
+}
+
 /** A cluster that can decide, and its leader; or a refusal. */
 export const whole = (client: EtcdClient.Client, refuse: Refuse) =>
   Effect.gen(function* () {
     const survey = yield* make(client)
     const { leader, members, voters } = survey
-    if (leader !== undefined && hasQuorum(survey)) return { ...survey, leader }
+    if (leader !== undefined && hasQuorum(survey)) {
+      const found: Whole = { ...survey, leader }
+      return found
+    }
     return yield* Effect.fail(
       refuse(
         "no-quorum",
@@ -134,3 +142,52 @@ export const whole = (client: EtcdClient.Client, refuse: Refuse) =>
       )
     )
   })
+
+const cures: { readonly [type in EtcdMaintenance.AlarmType]: string } = {
+  NoSpace: "See clearNoSpace: it makes room, and disarms the alarm.",
+  Corrupt: "See findCorrupt: the member whose data are not those of the others has to be replaced first."
+}
+
+/** A refusal where one of these alarms is armed: of a cluster that takes no writes, or whose members differ. */
+export const noAlarm = (
+  client: EtcdClient.Client,
+  { members }: Survey,
+  refuse: Refuse,
+  types: ReadonlyArray<EtcdMaintenance.AlarmType> = ["NoSpace", "Corrupt"]
+) =>
+  Effect.gen(function* () {
+    const alarms = yield* EtcdMaintenance.fromClient(client).alarms({ deadline: patience })
+    // What ails the data comes before what ails their size.
+    const armed = alarms
+      .filter(({ type }) => types.includes(type))
+      .sort((one, other) => (one.type < other.type ? -1 : 1))
+    const [first] = armed
+    if (first === undefined) return
+    const evidence = armed.map(({ memberId, type }) => {
+      const whose = find(members, memberId)?.member
+      return `the alarm ${type} is armed for ${whose === undefined ? `member ${format(memberId)}` : nameOf(whose)}`
+    })
+    yield* Effect.fail(refuse("alarm", evidence, cures[first.type]))
+  })
+
+/** How far behind the leader a member may be that takes part: as far as etcd itself lets requests get ahead of it. */
+export const tolerance = 5000n
+
+const lagOf = (leader: Surveyed, { status }: Surveyed): bigint =>
+  leader.status!.raftAppliedIndex - (status?.raftAppliedIndex ?? 0n)
+
+/** What is wrong with a member; nothing, where it may take part. Alarms are the cluster's, and no matter of its own. */
+export const ailment = (leader: Surveyed, one: Surveyed): string | undefined => {
+  if (one.status === undefined) return describe(one)
+  if (Option.isNone(one.status.leader)) return `${describe(one)}, and knows of no leader`
+  const lag = lagOf(leader, one)
+  return lag > tolerance ? `${describe(one)}, and has ${lag} entries of the log still to apply` : undefined
+}
+
+/** A refusal where not all members are well: of what keeps one of them busy while it lasts. */
+export const allWell = (survey: Whole, refuse: Refuse) => {
+  const ailments = survey.members.flatMap((one) => ailment(survey.leader, one) ?? [])
+  const help =
+    "Start who is down, or remove it; wait for who lags behind, or is still at what an operation that was killed had asked it for."
+  return ailments.length === 0 ? Effect.void : Effect.fail(refuse("unhealthy-member", ailments, help))
+}

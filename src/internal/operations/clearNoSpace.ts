@@ -1,0 +1,110 @@
+/**
+ * Making room in a cluster whose space quota is used up, and letting it take writes again.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import { format } from "../../EtcdId.ts"
+import * as EtcdKv from "../../EtcdKv.ts"
+import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
+import type { ClearNoSpaceOptions } from "../../EtcdOperations.ts"
+import * as Checks from "../options.ts"
+import * as Defragment from "./defragment.ts"
+import { perform, type Refuse, refusal, type Step } from "./operation.ts"
+import * as Survey from "./survey.ts"
+
+/** etcd's own, where none is given (`DefaultQuotaBytes` in `server/storage/quota.go`). */
+const defaultQuota = 2n * 1024n ** 3n
+
+/**
+ * Compacts the history, and waits until each member has done so itself: only then has it something to give back. Who is
+ * asked for a compaction that there was already refuses it, but not before it is through with all that it was asked for
+ * until then (`updateCompactRev` and `compactBarrier` in etcd's `server/storage/mvcc/kvstore.go`). Learners take no such
+ * request; what they have not compacted yet they keep.
+ */
+const compact = (client: EtcdClient.Client, refuse: Refuse): Step => ({
+  title: "compact the history up to the current revision",
+  run: Effect.fnUntraced(function* () {
+    const survey = yield* Survey.whole(client, refuse)
+    yield* Survey.allWell(survey, refuse)
+    const { revision } = survey.leader.status!.header
+    yield* Effect.forEach(
+      survey.voters,
+      ({ endpoint }) =>
+        EtcdKv.fromClient(client)
+          .compact(revision, { physical: true, endpoint })
+          .pipe(
+            Effect.asVoid,
+            Effect.catchIf(
+              ({ reason }) => reason._tag === "Compacted",
+              () => Effect.void
+            )
+          ),
+      { discard: true }
+    )
+    return `up to revision ${revision}`
+  })
+})
+
+const noSpaceOf = (client: EtcdClient.Client) =>
+  Effect.map(EtcdMaintenance.fromClient(client).alarms(), (alarms) => alarms.filter(({ type }) => type === "NoSpace"))
+
+/** Where a member's database is not below its quota, in words. */
+const excessOf = ({ member, status }: Survey.Surveyed, given: bigint | undefined): string | undefined => {
+  const { dbSize, dbSizeQuota } = status!
+  const quota = Option.getOrElse(dbSizeQuota, () => given ?? defaultQuota)
+  // Where it is negative there is none.
+  if (quota < 0n || dbSize < quota) return undefined
+  return `${Survey.nameOf(member)} has ${Defragment.sizeOf(dbSize)} of ${Defragment.sizeOf(quota)}`
+}
+
+const tooLarge =
+  "Delete keys, which is possible, and run it again; or start the members with a larger --quota-backend-bytes. Before etcd " +
+  "3.6 members do not tell their quota: where it is not etcd's own, 2 GiB, give the option quota."
+
+const disarm = (client: EtcdClient.Client, quota: bigint | undefined, refuse: Refuse): Step => ({
+  title: "disarm the alarms, where all members are below their quota",
+  run: Effect.fnUntraced(function* () {
+    const maintenance = EtcdMaintenance.fromClient(client)
+    const survey = yield* Survey.whole(client, refuse)
+    yield* Survey.allWell(survey, refuse)
+    const excess = survey.members.flatMap((one) => excessOf(one, quota) ?? [])
+    if (excess.length > 0) return yield* Effect.fail(refuse("alarm", excess, tooLarge))
+    const alarms = yield* noSpaceOf(client)
+    yield* Effect.forEach(alarms, (alarm) => maintenance.disarmAlarm(alarm), { discard: true })
+    const again = yield* noSpaceOf(client)
+    if (again.length === 0) return `${alarms.length === 1 ? "one alarm" : `${alarms.length} alarms`}`
+    const evidence = again.map(({ memberId }) => `the alarm NoSpace was armed again for member ${format(memberId)}`)
+    return yield* Effect.fail(refuse("alarm", evidence, tooLarge))
+  })
+})
+
+export const clearNoSpace = (client: EtcdClient.Client, options: ClearNoSpaceOptions = {}) => {
+  const name = "clearNoSpace"
+  const refuse = refusal(name)
+  const { keepHistory = false } = options
+  const bytes = Checks.bytesOf(options.quota)
+  const quota = bytes === undefined ? undefined : bytes === Number.POSITIVE_INFINITY ? -1n : BigInt(bytes)
+  return perform(
+    {
+      name,
+      // Its key could not be put.
+      client: undefined,
+      plan: Effect.gen(function* () {
+        const survey = yield* Survey.whole(client, refuse)
+        yield* Survey.noAlarm(client, survey, refuse, ["Corrupt"])
+        if ((yield* noSpaceOf(client)).length === 0) return []
+        yield* Survey.allWell(survey, refuse)
+        return [
+          ...(keepHistory ? [] : [compact(client, refuse)]),
+          // All of them: what compaction has freed counts as free one transaction of the database later.
+          ...Defragment.steps(client, survey, survey.members, refuse),
+          disarm(client, quota, refuse)
+        ]
+      })
+    },
+    options
+  )
+}
