@@ -166,10 +166,10 @@ describe("EtcdOperations", () => {
         assert.deepStrictEqual(dry.steps.length, 4)
         const before = yield* terms
         const { longestGap, refused, result } = yield* underLoad(EtcdOperations.defragment(little))
-        assert.deepStrictEqual(
-          result.steps.map(({ title }) => title),
-          dry.steps.map(({ title }) => title)
-        )
+        // To whom it is moved depends on who has applied most then.
+        const titles = (steps: ReadonlyArray<EtcdOperations.StepReport>) =>
+          steps.map(({ title }) => title.split(" to ")[0])
+        assert.deepStrictEqual(titles(result.steps), titles(dry.steps))
         for (const step of [0, 1, 3]) assert.match(result.steps[step]!.detail ?? "", /MiB became .*iB$/)
         for (const member of members) assert.isBelow(freeOf(yield* statusOf(member)), mebibyte)
         assert.strictEqual((yield* terms) - before, 1)
@@ -436,12 +436,12 @@ describe("EtcdOperations", () => {
         yield* EtcdKv.deletePrefix("large/")
         assert.strictEqual((yield* clear).steps.length, 3)
         assert.deepStrictEqual(yield* maintenance.alarms(), [])
-        yield* EtcdKv.put("large", value)
+        yield* Effect.forEach(keys.slice(0, 3), (key) => EtcdKv.put(key, value))
         // And of a cluster of one there is nobody else to lead, and nobody to compare it with.
         assert.deepStrictEqual((yield* EtcdOperations.moveLeader("default")).steps, [])
         assert.strictEqual((yield* refusalOf(EtcdOperations.moveLeader())).finding, "unhealthy-member")
         assert.strictEqual((yield* EtcdOperations.findCorrupt()).verdict, "undecided")
-        yield* EtcdKv.deletePrefix("large")
+        yield* EtcdKv.deletePrefix("large/")
         const { header } = yield* EtcdKv.put("last", "")
         yield* EtcdKv.compact(header.revision, { physical: true })
         const free = EtcdMaintenance.status().pipe(Effect.map(freeOf))
