@@ -20,6 +20,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import { expectTypeOf } from "vitest"
 import * as EtcdElection from "../src/coordination/EtcdElection.ts"
 import * as EtcdLock from "../src/coordination/EtcdLock.ts"
@@ -43,6 +44,8 @@ import * as EtcdTxn from "../src/EtcdTxn.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
 import * as All from "../src/index.ts"
 import { makeWith } from "../src/internal/client/client.ts"
+import type { Fleet } from "../src/internal/cluster/fleet.ts"
+import { fromFleet } from "../src/internal/cluster/value.ts"
 import { KV, Maintenance, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../src/KeyRange.ts"
 import * as EtcdFaults from "../src/testing/EtcdFaults.ts"
@@ -84,6 +87,8 @@ const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
   LeaseId: [huge, -(1n << 63n) - 1n, EtcdId.LeaseId(huge), 7, EtcdId.LeaseId(7 as never), "7", null],
   MemberId: [0n, huge, EtcdId.MemberId(huge), 7, "7", null],
   MemberRef: ["", " ", "\ud800", 5, null, 0n, huge, {}],
+  "EtcdOperations.MemberRef": ["", " ", "\ud800", 5, null, 0n, huge, {}],
+  "string | false": ["", " ", 5, null, {}, true, "\ud800"],
   string: ["", " ", 5, null, {}, "\ud800"],
   "ReadonlyArray<string>": [[], [""], [5], ["\ud800"], ["http://a:1", "http://a:1"], "http://a:1", null],
   "Duration.Input": noDuration,
@@ -197,6 +202,8 @@ const sense: { readonly [type: string]: unknown } = {
   LeaseId: 7n,
   MemberId: 7n,
   MemberRef: "node0",
+  "EtcdOperations.MemberRef": "node0",
+  "string | false": false,
   bigint: 7n,
   string: "text",
   "ReadonlyArray<string>": ["http://127.0.0.1:2380"],
@@ -225,6 +232,8 @@ const baseOf = (type: string): object | undefined =>
     : {
         "EtcdClient.Options": { endpoints: ["a:1"] },
         "EtcdSemaphore.Options": { permits: 7 },
+        "EtcdCluster.UpgradeOptions": { binary: "/nowhere/etcd", backup: false },
+        "EtcdCluster.DowngradeOptions": { binary: "/nowhere/etcd" },
         // Nobody is asked before there is an executable.
         "EtcdMember.Options": {
           name: "a",
@@ -276,6 +285,17 @@ const cannotRefuse = new Set([
   // Fails as Effect's Config does: see below.
   "EtcdConfig.config"
 ])
+
+/** A cluster of which nobody can be reached. */
+const unreached = Effect.gen(function* () {
+  const node = { name: "node0", endpoints: ["http://127.0.0.1:1"] } as unknown as All.EtcdProcess.Node
+  const fleet = {
+    platform: yield* Effect.context(),
+    members: yield* SubscriptionRef.make([node]),
+    opened: yield* SubscriptionRef.make([node])
+  }
+  return fromFleet(fleet as unknown as Fleet, { client: { retry: Schedule.recurs(0) } })
+}).pipe(Effect.provide(NodeServices.layer))
 
 const services = Effect.gen(function* () {
   const directory = yield* Effect.acquireRelease(
@@ -361,6 +381,7 @@ const services = Effect.gen(function* () {
   const entrances: ReadonlyArray<Entrance> = [
     ...Object.entries(made).flatMap(([module, self]) => of(module, "Service", self)),
     ...of("EtcdStore", "Store", store),
+    ...of("EtcdCluster", "Cluster", yield* unreached),
     takingOptions("unary", "EtcdClient.CallOptions", (options) => client.unary(KV.method.range, {}, options)),
     takingOptions("stream", "EtcdClient.CallOptions", (options) =>
       client.serverStream(Maintenance.method.snapshot, {}, options)

@@ -122,7 +122,7 @@ const bracketed = (text: string, from: number): readonly [inside: string, end: n
 
 /** The parameters of a property that is a function which may be run. */
 export const parametersOf = ({ type }: Property): ReadonlyArray<Property> | undefined =>
-  /=> (?:Effect\.Effect|Stream\.Stream)</.test(type)
+  /=> (?:(?:Effect\.Effect|Stream\.Stream)<|Operation\b)/.test(type)
     ? split(bracketed(type, type.indexOf("("))[0], ",").map(property)
     : undefined
 

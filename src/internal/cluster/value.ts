@@ -9,6 +9,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdBinary from "../../EtcdBinary.ts"
 import * as EtcdClient from "../../EtcdClient.ts"
 import type { Cluster, DowngradeOptions, GrowOptions, ReplaceOptions, UpgradeOptions } from "../../EtcdCluster.ts"
+import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdError from "../../EtcdError.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import { aMember, ofOperation } from "../operations/options.ts"
@@ -48,6 +49,12 @@ const needed = (name: string, given: Partial<UpgradeOptions> | undefined) => {
 
 const fail = (message: string) => Effect.fail(Checks.invalid(message))
 
+/** What a member is to have for itself makes sense by itself. */
+const readable = (name: string, given: { readonly config?: EtcdConfig.Input | undefined } | undefined) =>
+  Effect.mapError(EtcdConfig.decode(given?.config ?? {}), ({ message }) =>
+    Checks.invalid(`EtcdCluster.${name}: what is in the option config makes no sense. ${message}`)
+  )
+
 const ofReplace: Checks.Checks<ReplaceOptions> = { ...ofOperation, config }
 
 export const fromFleet = (
@@ -84,7 +91,11 @@ export const fromFleet = (
     endpoints,
     client: EtcdClient.layer({ ...options.client, endpoints }),
     grow: (given) =>
-      refused("grow", ofGrow, given) ?? operate(resize, ({ grow }, client) => grow(fleet, client, given)),
+      refused("grow", ofGrow, given) ??
+      Effect.andThen(
+        readable("grow", given),
+        operate(resize, ({ grow }, client) => grow(fleet, client, given))
+      ),
     shrink: (member, given) =>
       (member === undefined ? undefined : wrongMember("shrink", member)) ??
       refused("shrink", ofOperation, given) ??
@@ -92,7 +103,10 @@ export const fromFleet = (
     replace: (member, given) =>
       wrongMember("replace", member) ??
       refused("replace", ofReplace, given) ??
-      operate(resize, ({ replace }, client) => replace(fleet, client, member, given)),
+      Effect.andThen(
+        readable("replace", given),
+        operate(resize, ({ replace }, client) => replace(fleet, client, member, given))
+      ),
     restart: (given) =>
       refused("restart", ofOperation, given) ?? operate(roll, ({ restart }, client) => restart(fleet, client, given)),
     upgrade: (given) =>
