@@ -5,6 +5,30 @@
  * mode 0700: no port is used, and any number of clusters run side by side. Their data goes with the cluster, unless
  * `dataDir` keeps it.
  *
+ * ## Restoring
+ *
+ * `restore` makes of a snapshot the data of all members, and `recover` of what is left of them where the quorum is lost. In
+ * both
+ *
+ * - *the ids are new*: a member of the old cluster that comes back is none of this one, and clients of before fail instead
+ *   of taking it for the one they knew. Make new ones, of `client` too.
+ * - *no revision is given out twice*: the cluster goes on above all that it can have come to, and a watch that had come
+ *   further than the snapshot gets `Compacted` (one of a single key that was told of its last change goes on, where that is
+ *   the last one here, too). That rests on the clock of this machine, and on fewer than 100,000 writes a second.
+ * - *there are no leases*: all that had one is gone before any member is started, so that no lock is held by a ghost.
+ * - *nothing is deleted*: what the members had is moved to `.before-…` in their data directories. Remove it when you are sure.
+ * - *Killed half-way*, the members have what they had, or, from when all was made, are given the new data to the end before
+ *   the cluster is started again with its `dataDir`.
+ *
+ * Both need `etcdutl` (see `EtcdBinary.findUtl`), and are refused without it (`binary`). It is the only thing that makes a
+ * data directory of a snapshot; nothing else of this library needs it.
+ *
+ * What `recover` may lose: each acknowledged write was on the disks of a majority. Where data of so many members are left
+ * that they and those that are lost together are more than a majority could do without (half of an even number of members),
+ * it is there; where fewer are left, the last writes may have been only on the members that are lost. Of what is left
+ * nothing is: etcd's own `--force-new-cluster` throws away what a member did not know to be committed. What nobody was told
+ * of may be there.
+ *
  * @since 0.1.0
  */
 import type * as Array from "effect/Array"
@@ -94,6 +118,22 @@ export interface Cluster {
    * different versions, {@link Cluster.upgrade} cancels it.
    */
   readonly downgrade: (options: DowngradeOptions) => Operation
+  /**
+   * Gives all members the data of a snapshot. They are made beside those that they have, while the cluster goes on; then all
+   * members are stopped, the data put in place, and the members started. What they had before is moved to `.before-…` in
+   * their data directories, and not deleted. More on what a restore is at the top of this module.
+   *
+   * Refused are a file that is no snapshot of etcd, or not a whole one (`no-snapshot`, `foreign-snapshot`,
+   * `truncated-snapshot`, `damaged-snapshot`), an etcdutl that is not there (`binary`) or lets revisions go back
+   * (`revisions-would-go-back`), members that run elsewhere (`member-runs`), and logs in directories of their own (`config`).
+   */
+  readonly restore: (snapshot: string, options?: RestoreOptions | undefined) => Operation
+  /**
+   * Makes the cluster anew where it has lost its quorum for good: all members are stopped, and all are given what the one
+   * knows that knows most. Refused where the cluster has a quorum (`has-quorum`), and where no data are left of which
+   * something can be made (`no-survivor`). More on what may be lost at the top of this module.
+   */
+  readonly recover: (options?: RecoverOptions | undefined) => Operation
 }
 
 /**
@@ -145,6 +185,34 @@ export interface UpgradeOptions extends EtcdOperations.Options {
 export interface DowngradeOptions extends EtcdOperations.Options {
   /** The executable of that version: its path, or a release that is fetched. */
   readonly binary: EtcdBinary.Input
+}
+
+/**
+ * How a cluster is recovered.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface RecoverOptions extends EtcdOperations.Options {
+  /** The `etcdutl` to use. Default: see `EtcdBinary.findUtl`. */
+  readonly etcdutl?: string | undefined
+  /** What the ids of the new cluster are made of; no cluster of before may have had it. Default: one that is made up. */
+  readonly token?: string | undefined
+  /** Goes on with an etcdutl that cannot raise revisions. Default: false. */
+  readonly revisionsMayGoBack?: boolean | undefined
+}
+
+/**
+ * How a cluster is restored.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface RestoreOptions extends RecoverOptions {
+  /** By how much the revision is raised at least. Default: to as many as 100,000 for each second since 1970. */
+  readonly bumpRevision?: bigint | undefined
+  /** Takes the copied database of a member that did not run, which has no checksum. Default: false. */
+  readonly skipHashCheck?: boolean | undefined
 }
 
 /**

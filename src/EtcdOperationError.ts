@@ -29,6 +29,7 @@ import type { EtcdProcessError } from "./EtcdProcessError.ts"
  * - `damaged-snapshot`: what is in it is not what its checksum says, or does not fit together.
  * - `data-in-the-way`: there is something where data are to be restored to.
  * - `member-runs`: a member runs that has to be stopped.
+ * - `has-quorum`: the cluster can decide, and need not be recovered.
  * - `no-survivor`: of the data of no member can anything be made.
  * - `other-cluster`: there are data of several clusters.
  * - `revisions-would-go-back`: the etcdutl that was found cannot raise the revision of what it restores.
@@ -53,6 +54,7 @@ export type Finding =
   | "damaged-snapshot"
   | "data-in-the-way"
   | "member-runs"
+  | "has-quorum"
   | "no-survivor"
   | "other-cluster"
   | "revisions-would-go-back"

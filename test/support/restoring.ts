@@ -6,6 +6,7 @@ import { join } from "node:path"
 import process from "node:process"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
 import * as EtcdBinary from "../../src/EtcdBinary.ts"
 import type { Options } from "../../src/EtcdOperations.ts"
 import { type Failure, perform, refusal, type Step } from "../../src/internal/operations/operation.ts"
@@ -50,6 +51,28 @@ export const recover = Effect.fnUntraced(function* (
   const of = { ...(yield* options(root)), refuse: refusal("recover"), ...own }
   return yield* operate("recover", Recover.plan(of), given)
 })
+
+/** A file system that dies when so many more changes were made in it: from then on it makes none, as one who was killed. */
+export const mortal = (fs: FileSystem.FileSystem) => {
+  let left = Number.POSITIVE_INFINITY
+  const dying =
+    <Args extends ReadonlyArray<any>, A, E, R>(change: (...args: Args) => Effect.Effect<A, E, R>) =>
+    (...args: Args) =>
+      Effect.suspend(() => (left-- > 0 ? change(...args) : Effect.die("killed")))
+  return {
+    dieAfter: (changes: number) =>
+      Effect.sync(() => {
+        left = changes
+      }),
+    fs: {
+      ...fs,
+      makeDirectory: dying(fs.makeDirectory),
+      rename: dying(fs.rename),
+      remove: dying(fs.remove),
+      writeFileString: dying(fs.writeFileString)
+    } satisfies FileSystem.FileSystem
+  }
+}
 
 export interface Settings {
   readonly snapshot: string

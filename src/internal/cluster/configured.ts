@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
 import * as Scope from "effect/Scope"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
@@ -18,6 +19,7 @@ import { type Fleet, oldest, type Platform, portsOf, startAll } from "./fleet.ts
 import type { Leaving } from "./manifest.ts"
 import * as ClusterOptions from "./options.ts"
 import * as Turns from "./turns.ts"
+import * as Unfinished from "./unfinished.ts"
 
 const needed = (what: string) =>
   Effect.fail(
@@ -55,6 +57,8 @@ export const make = (
         options.runDirectory === undefined ? Scope.provide(Place.makeHome(config), scope) : Effect.undefined,
         (home): Given => ({ config, binary, home })
       )
+    const { dirname } = yield* Path.Path
+    yield* Unfinished.finish(configs.flatMap(({ dataDir }) => (dataDir === undefined ? [] : [dirname(dataDir)])))
     const first = yield* Effect.forEach(configs, (config) => house(config, options.binary), {
       concurrency: "unbounded"
     })
@@ -145,6 +149,7 @@ export const make = (
           given.set(node.name, after)
           return renewed
         }).pipe(Effect.uninterruptible),
+      binaryOf: ({ name }) => given.get(name)?.binary,
       suits: ({ config: { dataDir }, name }, version) =>
         Effect.suspend(() => Effect.asVoid(EtcdConfig.resolve(given.get(name)!.config, { version, dataDir }))),
       leave: (one) => Effect.sync(() => leaving.set(one.name, one)),

@@ -33,6 +33,7 @@ import * as Time from "../time.ts"
 import * as Manifest from "./manifest.ts"
 import * as ClusterOptions from "./options.ts"
 import * as Turns from "./turns.ts"
+import * as Unfinished from "./unfinished.ts"
 
 export type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 
@@ -67,6 +68,8 @@ export interface Crew {
   readonly close: (node: EtcdProcess.Node) => Effect.Effect<void>
   /** Ends it, and forgets it. */
   readonly dismiss: (node: EtcdProcess.Node) => Effect.Effect<void>
+  /** Ends all, which can be started again. */
+  readonly stop: Effect.Effect<void>
 }
 
 /** One who is to join. */
@@ -118,6 +121,8 @@ export interface Fleet extends Omit<Crew, "exchange"> {
     node: EtcdProcess.Node,
     change?: Change
   ) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError>
+  /** Which executable it runs, as that was said. */
+  readonly binaryOf: (node: EtcdProcess.Node) => EtcdBinary.Input | undefined
   /** Fails where its configuration makes no sense with that version. */
   readonly suits: (node: EtcdProcess.Node, version: SemVer.SemVer) => Remembering
   /** Remembers that it is leaving. */
@@ -241,7 +246,8 @@ export const startAll = Effect.fnUntraced(function* (
   const opened = yield* SubscriptionRef.make<ReadonlyArray<EtcdProcess.Node>>(
     found.flatMap(({ berth, state }) => (state === "joining" ? [] : [berth.node]))
   )
-  yield* Effect.addFinalizer(() => Effect.suspend(() => stopAll(berths.map(({ node }) => node))))
+  const stop = Effect.suspend(() => stopAll(berths.map(({ node }) => node)))
+  yield* Effect.addFinalizer(() => stop)
   const leader = yield* SubscriptionRef.make(leaderOf(SubscriptionRef.getUnsafe(members)))
   yield* leaders(members).pipe(
     Stream.changes,
@@ -290,6 +296,7 @@ export const startAll = Effect.fnUntraced(function* (
             )
         })
       }).pipe(Effect.uninterruptible),
+    stop,
     open: (node) => SubscriptionRef.update(opened, (nodes) => (nodes.includes(node) ? nodes : [...nodes, node])),
     close,
     dismiss: (node) =>
@@ -352,6 +359,7 @@ export const onSockets = (
     yield* ProcessOptions.check("EtcdCluster", ClusterOptions.ofCluster, options)
     const { config = {}, dataDir, size, ...ofMembers } = options
     const shared = yield* ClusterOptions.decodeShared("EtcdCluster", config)
+    if (dataDir !== undefined) yield* Unfinished.finish([dataDir])
     const kept = dataDir === undefined ? undefined : yield* Manifest.inDirectory(dataDir, size)
     const first = (kept?.current() ?? Manifest.ofSize(size ?? 3)).members
     const names = first.map(({ name }) => name)
@@ -469,6 +477,7 @@ export const onSockets = (
           changes.set(name, change)
           return renewed
         }).pipe(Effect.uninterruptible),
+      binaryOf: ({ name }) => changeOf(name).binary ?? options.binary,
       suits: ({ config: { dataDir }, name }, version) =>
         Effect.flatMap(ownOf(name), (own) =>
           Effect.asVoid(

@@ -8,7 +8,15 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdBinary from "../../EtcdBinary.ts"
 import * as EtcdClient from "../../EtcdClient.ts"
-import type { Cluster, DowngradeOptions, GrowOptions, ReplaceOptions, UpgradeOptions } from "../../EtcdCluster.ts"
+import type {
+  Cluster,
+  DowngradeOptions,
+  GrowOptions,
+  RecoverOptions,
+  ReplaceOptions,
+  RestoreOptions,
+  UpgradeOptions
+} from "../../EtcdCluster.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdError from "../../EtcdError.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
@@ -55,6 +63,24 @@ const readable = (name: string, given: { readonly config?: EtcdConfig.Input | un
     Checks.invalid(`EtcdCluster.${name}: what is in the option config makes no sense. ${message}`)
   )
 
+const ofRecover: Checks.Checks<RecoverOptions> = {
+  ...ofOperation,
+  etcdutl: Checks.text("the name of an executable"),
+  token: Checks.text("a name for the new cluster"),
+  revisionsMayGoBack: Checks.flag
+}
+
+const ofRestore: Checks.Checks<RestoreOptions> = {
+  ...ofRecover,
+  bumpRevision: {
+    accepts: (value) => typeof value === "bigint" && value >= 0n && value < 2n ** 62n,
+    due: "a bigint from 0 on"
+  },
+  skipHashCheck: Checks.flag
+}
+
+const aSnapshot = Checks.text("the name of a file")
+
 const ofReplace: Checks.Checks<ReplaceOptions> = { ...ofOperation, config }
 
 export const fromFleet = (
@@ -83,6 +109,7 @@ export const fromFleet = (
     Effect.scoped(Effect.flatMap(Effect.all([Effect.promise(load), client]), ([module, client]) => run(module, client)))
   const resize = () => import("../operations/resize.ts")
   const versions = () => import("../operations/upgrade.ts")
+  const rebuild = () => import("../operations/rebuild.ts")
   const roll = () => import("../operations/roll.ts")
   return {
     members,
@@ -116,6 +143,13 @@ export const fromFleet = (
     downgrade: (given) =>
       needed("downgrade", given) ??
       refused("downgrade", ofDowngrade, given) ??
-      operate(versions, ({ downgrade }, client) => downgrade(fleet, client, EtcdBinary.fromInput(given.binary), given))
+      operate(versions, ({ downgrade }, client) => downgrade(fleet, client, EtcdBinary.fromInput(given.binary), given)),
+    restore: (snapshot, given) =>
+      Checks.wrongArgument("EtcdCluster.restore", "the snapshot", aSnapshot, snapshot) ??
+      refused("restore", ofRestore, given) ??
+      operate(rebuild, ({ restore }, client) => restore(fleet, client, EtcdBinary, snapshot, given)),
+    recover: (given) =>
+      refused("recover", ofRecover, given) ??
+      operate(rebuild, ({ recover }, client) => recover(fleet, client, EtcdBinary, given))
   }
 }

@@ -80,25 +80,44 @@ const copy = Effect.fnUntraced(function* (
   return copied
 }, Effect.scoped)
 
-/** Plans a recovery. No member may run. */
-export const plan = Effect.fnUntraced(function* (of: Recovering) {
+/** Makes the snapshot of whom was chosen. */
+const cleanse = (best: Survivors.Survivor, evidence: ReadonlyArray<string>, cleansing: Cleansing.Cleansing) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    yield* Effect.forEach(evidence, cleansing.tell, { discard: true })
+    const copied = yield* copy(best, cleansing.workDirectory)
+    const clean = yield* Cleansing.ofMember(copied, best.name, cleansing)
+    yield* fs.remove(copied, { recursive: true, force: true })
+    return clean
+  })
+
+const describeChoice = ({ log: { last, state }, name }: Survivors.Survivor): string => {
+  const uncertain = last.index - state.commit
+  return (
+    `${name} knows most: up to entry ${last.index} of term ${last.term}` +
+    (uncertain > 0n ? `, with ${uncertain} that it did not know to be committed` : "")
+  )
+}
+
+/**
+ * Plans a recovery. `isStopped`: no member runs, so that it is known now who knows most. Otherwise all have to be stopped by
+ * when the first step is done, which finds that out.
+ */
+export const plan = Effect.fnUntraced(function* (of: Recovering, isStopped = true) {
   const restoring: RestoreCluster.Restoring = { ...of, setAside: true }
   const unfinished = yield* RestoreCluster.finish(restoring, source)
   if (unfinished !== undefined) return unfinished
+  if (!isStopped) {
+    return yield* RestoreCluster.steps(restoring, source, "take what that member knows that knows most", (cleansing) =>
+      Effect.gen(function* () {
+        const { best, evidence } = yield* choose(of)
+        yield* cleansing.tell(describeChoice(best))
+        return yield* cleanse(best, evidence, cleansing)
+      })
+    )
+  }
   const { best, evidence } = yield* choose(of)
-  const { last, state } = best.log
-  const uncertain = last.index - state.commit
-  const title =
-    `take what ${best.name} knows: up to entry ${last.index} of term ${last.term}` +
-    (uncertain > 0n ? `, with ${uncertain} that it did not know to be committed` : "")
-  return yield* RestoreCluster.steps(restoring, source, title, (cleansing) =>
-    Effect.gen(function* () {
-      const fs = yield* FileSystem.FileSystem
-      yield* Effect.forEach(evidence, cleansing.tell, { discard: true })
-      const copied = yield* copy(best, cleansing.workDirectory)
-      const clean = yield* Cleansing.ofMember(copied, best.name, cleansing)
-      yield* fs.remove(copied, { recursive: true, force: true })
-      return clean
-    })
+  return yield* RestoreCluster.steps(restoring, source, `take what there is: ${describeChoice(best)}`, (cleansing) =>
+    cleanse(best, evidence, cleansing)
   )
 })

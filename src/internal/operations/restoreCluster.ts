@@ -50,10 +50,11 @@ type Provide = <A, E>(effect: Effect.Effect<A, E, Platform>) => Effect.Effect<A,
 // ── what is just being put in place ──
 
 const Placing = Schema.Struct({
-  /** Which snapshot it is from. */
+  /** What it is from. */
   source: Schema.String,
-  /** Where the data are that were there before. */
-  mark: Schema.String,
+  /** Where the data are that were there before; without, there were none. */
+  mark: Schema.optionalKey(Schema.String),
+  /** The data directories, as seen from where this is. */
   directories: Schema.Array(Schema.String)
 })
 
@@ -61,20 +62,20 @@ const Text = Schema.fromJsonString(Placing)
 
 const fileName = "placing.json"
 
-const workOf = ({ workDirectory }: Restoring) => Effect.map(Path.Path, ({ join }) => join(workDirectory, ".restoring"))
+const workOf = (workDirectory: string) => Effect.map(Path.Path, ({ join }) => join(workDirectory, ".restoring"))
 
-const readPlacing = Effect.fnUntraced(function* (of: Restoring) {
+const readPlacing = Effect.fnUntraced(function* (workDirectory: string) {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
-  const text = yield* Effect.option(fs.readFileString(join(yield* workOf(of), fileName)))
+  const text = yield* Effect.option(fs.readFileString(join(yield* workOf(workDirectory), fileName)))
   if (Option.isNone(text)) return undefined
   return Option.getOrUndefined(yield* Effect.option(Schema.decodeEffect(Text)(text.value)))
 })
 
-const writePlacing = Effect.fnUntraced(function* (of: Restoring, placing: typeof Placing.Type) {
+const writePlacing = Effect.fnUntraced(function* (workDirectory: string, placing: typeof Placing.Type) {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
-  const work = yield* workOf(of)
+  const work = yield* workOf(workDirectory)
   const file = join(work, fileName)
   yield* fs.writeFileString(`${file}.new`, `${JSON.stringify(placing)}\n`, { mode: 0o600 })
   yield* sync(`${file}.new`)
@@ -82,15 +83,16 @@ const writePlacing = Effect.fnUntraced(function* (of: Restoring, placing: typeof
   yield* sync(work)
 })
 
-const directoriesOf = ({ members }: Restoring) => members.map(({ dataDir }) => dataDir)
+const directoriesOf = ({ members, workDirectory }: Restoring) =>
+  Effect.map(Path.Path, ({ relative }) => members.map(({ dataDir }) => relative(workDirectory, dataDir)))
 
 /** What one who was killed in the last step has left to do: some members are in place, and all others wait beside it. */
 const unfinishedOf = Effect.fnUntraced(function* (of: Restoring, source: string) {
-  const placing = yield* readPlacing(of)
+  const placing = yield* readPlacing(of.workDirectory)
   const { join } = yield* Path.Path
   const fs = yield* FileSystem.FileSystem
   if (placing === undefined || placing.source !== source) return undefined
-  if (placing.directories.join("\0") !== directoriesOf(of).join("\0")) return undefined
+  if (placing.directories.join("\0") !== (yield* directoriesOf(of)).join("\0")) return undefined
   const staged = yield* Effect.filter(of.members, RestoreMember.isStaged)
   const placed = yield* Effect.filter(of.members, ({ dataDir }) => fs.exists(join(dataDir, "member")))
   const isWhole = of.members.every((member) => staged.includes(member) || placed.includes(member))
@@ -100,32 +102,52 @@ const unfinishedOf = Effect.fnUntraced(function* (of: Restoring, source: string)
 
 // ── the steps ──
 
-const clearWork = Effect.fnUntraced(function* (of: Restoring) {
-  yield* (yield* FileSystem.FileSystem).remove(yield* workOf(of), { recursive: true, force: true })
+const clearWork = Effect.fnUntraced(function* (workDirectory: string) {
+  yield* (yield* FileSystem.FileSystem).remove(yield* workOf(workDirectory), { recursive: true, force: true })
 })
 
 /** Leaves nothing of what was not put in place. */
 const clearAll = (of: Restoring) =>
-  Effect.andThen(Effect.forEach(of.members, RestoreMember.clear, { discard: true }), clearWork(of)).pipe(Effect.ignore)
+  Effect.andThen(Effect.forEach(of.members, RestoreMember.clear, { discard: true }), clearWork(of.workDirectory)).pipe(
+    Effect.ignore
+  )
 
 /** No more than renames, which may have been begun. */
+const placeAll = Effect.fnUntraced(function* (workDirectory: string, { directories, mark }: typeof Placing.Type) {
+  const kept: Array<string> = []
+  const { resolve } = yield* Path.Path
+  for (const directory of directories) {
+    const dataDir = resolve(workDirectory, directory)
+    if (yield* RestoreMember.isStaged({ dataDir })) {
+      const before = yield* RestoreMember.place({ dataDir }, mark)
+      if (before !== undefined) kept.push(before)
+    }
+    yield* RestoreMember.clear({ dataDir })
+  }
+  yield* clearWork(workDirectory)
+  return kept.length === 0 ? undefined : `what was there before is in ${kept.join(", ")}`
+})
+
 const placingStep = (of: Restoring, placing: () => typeof Placing.Type, provide: Provide): Step => ({
   title: "put the data of all members in place",
   run: () =>
-    Effect.gen(function* () {
-      const { mark, ...rest } = placing()
-      yield* writePlacing(of, { mark, ...rest })
-      const kept: Array<string> = []
-      for (const member of of.members) {
-        if (yield* RestoreMember.isStaged(member)) {
-          const before = yield* RestoreMember.place(member, of.setAside === true ? mark : undefined)
-          if (before !== undefined) kept.push(before)
-        }
-        yield* RestoreMember.clear(member)
-      }
-      yield* clearWork(of)
-      return kept.length === 0 ? undefined : `what was there before is in ${kept.join(", ")}`
+    Effect.suspend(() => {
+      const all = placing()
+      return Effect.andThen(writePlacing(of.workDirectory, all), placeAll(of.workDirectory, all))
     }).pipe(provide)
+})
+
+/**
+ * Finishes what one who was killed had begun: before the members of a cluster are started, since some are of the old one, and
+ * some of that which was restored. Nothing where nothing was begun.
+ */
+export const resume = Effect.fnUntraced(function* (workDirectory: string) {
+  const placing = yield* readPlacing(workDirectory)
+  if (placing === undefined) return
+  const told = yield* placeAll(workDirectory, placing)
+  yield* Effect.logInfo(
+    `A restore of the cluster in ${workDirectory} was finished${told === undefined ? "" : `: ${told}`}`
+  )
 })
 
 /** What is left to do of a restore from there that was ended while all was put in place. */
@@ -175,7 +197,7 @@ export const steps = Effect.fnUntraced(function* (
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
         yield* clearAll(of)
-        const workDirectory = yield* workOf(of)
+        const workDirectory = yield* workOf(of.workDirectory)
         yield* fs.makeDirectory(workDirectory, { recursive: true, mode: 0o700 })
         const { path, revision } = yield* cleanse({ etcd: of.etcd, refuse, workDirectory, tell })
         const status = yield* Etcdutl.status(utl, path)
@@ -213,7 +235,8 @@ export const steps = Effect.fnUntraced(function* (
         )
     })
   )
-  const placing = () => ({ source, mark, directories: directoriesOf(of) })
+  const directories = yield* directoriesOf(of)
+  const placing = () => ({ source, directories, ...(of.setAside === true ? { mark } : {}) })
   return [cleansing, ...staging, placingStep(of, placing, provide)]
 })
 

@@ -12,11 +12,14 @@ import { sync, syncAll } from "../files/sync.ts"
 import * as Etcdutl from "./etcdutl.ts"
 import type { Refuse } from "./operation.ts"
 
-export interface Member {
+/** Where the data of a member are, or are to be. */
+export interface Place {
+  readonly dataDir: string
+}
+
+export interface Member extends Place {
   readonly name: string
   readonly peerUrls: ReadonlyArray<string>
-  /** Its data directory, which is not there, or empty. */
-  readonly dataDir: string
 }
 
 export interface Restoring extends Omit<Etcdutl.Restoring, "dataDir" | "name" | "peerUrls" | "bumpRevision"> {
@@ -53,7 +56,7 @@ const list = (directory: string) =>
   )
 
 /** What is in the way of a member's data: all that is no rest of a restore. */
-export const inTheWay = ({ dataDir }: Member) =>
+export const inTheWay = ({ dataDir }: Place) =>
   Effect.map(list(dataDir), (names) =>
     names.filter((name) => !isOurs(name) && !isEmptyDisk(name) && !name.startsWith(before))
   )
@@ -81,13 +84,13 @@ export const refuseUnlessBumps = (utl: EtcdUtl, revisionsMayGoBack: boolean, ref
       )
 
 /** Whether a member waits to be put in place. */
-export const isStaged = Effect.fnUntraced(function* ({ dataDir }: Member) {
+export const isStaged = Effect.fnUntraced(function* ({ dataDir }: Place) {
   const { join } = yield* Path.Path
   return yield* (yield* FileSystem.FileSystem).exists(join(dataDir, whole, "member"))
 })
 
 /** Removes what restores have left in the data directory. */
-export const clear = Effect.fnUntraced(function* ({ dataDir }: Member) {
+export const clear = Effect.fnUntraced(function* ({ dataDir }: Place) {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   const rests = (yield* list(dataDir)).filter(isOurs)
@@ -131,7 +134,7 @@ export const stage = Effect.fnUntraced(function* ({
  * Puts a member in place that was staged, and answers where the data are that were there before: below a name with `mark`.
  * Without a mark the system refuses where there are any. Done half-way, it is done to the end.
  */
-export const place = Effect.fnUntraced(function* (member: Member, mark?: string) {
+export const place = Effect.fnUntraced(function* (member: Place, mark?: string) {
   const { dataDir } = member
   const fs = yield* FileSystem.FileSystem
   const { dirname, join } = yield* Path.Path

@@ -54,7 +54,10 @@ describe("a cluster that has lost its quorum", () => {
       // Of the others no more than a directory is left, and what is none of theirs.
       for (const { dataDir } of ranked.slice(1)) rmSync(join(dataDir, "member"), { recursive: true })
       const planned = yield* recover(root, {}, { dryRun: true })
-      assert.match(planned.steps[0]!.title, new RegExp(`^take what ${ranked[0]!.name} knows: up to entry \\d+ of term`))
+      assert.match(
+        planned.steps[0]!.title,
+        new RegExp(`^take what there is: ${ranked[0]!.name} knows most: up to entry \\d+ of term`)
+      )
       yield* recover(root)
       const revision = yield* Effect.scoped(
         Effect.gen(function* () {
@@ -148,7 +151,7 @@ describe("a cluster that has lost its quorum", () => {
       bytes.writeUInt8(bytes[from]! ^ 1, from)
       writeFileSync(file, bytes)
       const { steps } = yield* recover(root, { revisionsMayGoBack: true }, { dryRun: true })
-      assert.match(steps[0]!.title, /^take what node0 knows/)
+      assert.match(steps[0]!.title, /^take what there is: node0 knows most/)
       const { lost } = yield* Survivors.survivors(members)
       assert.deepStrictEqual(
         lost.map(({ name, why }) => `${name} ${why.replace(/: .*/, "")}`),

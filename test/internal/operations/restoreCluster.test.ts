@@ -19,7 +19,7 @@ import * as EtcdWatch from "../../../src/EtcdWatch.ts"
 import * as KeyRange from "../../../src/KeyRange.ts"
 import { reasonOf } from "../../support/effects.ts"
 import * as Utl from "../../support/etcdutl.ts"
-import { membersIn, names, restore } from "../../support/restoring.ts"
+import { membersIn, mortal, names, restore } from "../../support/restoring.ts"
 import * as Snapshots from "../../support/snapshots.ts"
 
 /** Runs what was restored. */
@@ -68,28 +68,6 @@ const restoredKey = Effect.gen(function* () {
   assert.deepStrictEqual(yield* EtcdKv.getString("key"), Option.some("before"))
   return (yield* EtcdKv.put("lock/next", "")).header.revision
 })
-
-/** A file system that dies when so many more changes were made in it: from then on it makes none, as one who was killed. */
-const mortal = (fs: FileSystem.FileSystem) => {
-  let left = Number.POSITIVE_INFINITY
-  const dying =
-    <Args extends ReadonlyArray<any>, A, E, R>(change: (...args: Args) => Effect.Effect<A, E, R>) =>
-    (...args: Args) =>
-      Effect.suspend(() => (left-- > 0 ? change(...args) : Effect.die("killed")))
-  return {
-    dieAfter: (changes: number) =>
-      Effect.sync(() => {
-        left = changes
-      }),
-    fs: {
-      ...fs,
-      makeDirectory: dying(fs.makeDirectory),
-      rename: dying(fs.rename),
-      remove: dying(fs.remove),
-      writeFileString: dying(fs.writeFileString)
-    } satisfies FileSystem.FileSystem
-  }
-}
 
 describe("a cluster", () => {
   it.live("is restored without leases, and above every revision that it has given out", (context) =>

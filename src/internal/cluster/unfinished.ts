@@ -1,0 +1,22 @@
+/**
+ * A restore that was ended while data were put in place: some members have those of the new cluster, and some those of the
+ * old one. It is finished before any of them is started.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import * as Failures from "../process/failures.ts"
+
+/** `directories`: those that may have been restored in. */
+export const finish = (directories: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    for (const directory of new Set(directories.map((one) => path.resolve(one)))) {
+      if (!(yield* fs.exists(path.join(directory, ".restoring", "placing.json")))) continue
+      const { resume } = yield* Effect.promise(() => import("../operations/restoreCluster.ts"))
+      yield* resume(directory)
+    }
+  }).pipe(Effect.mapError(Failures.systemFailure("finish a restore that was begun")))

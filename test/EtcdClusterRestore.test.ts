@@ -1,0 +1,152 @@
+import { existsSync, readdirSync, rmSync } from "node:fs"
+import { join } from "node:path"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdCluster from "../src/EtcdCluster.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdLease from "../src/EtcdLease.ts"
+import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
+import type { Progress } from "../src/EtcdOperations.ts"
+import { reasonOf } from "./support/effects.ts"
+import * as Utl from "./support/etcdutl.ts"
+import { temporaryDirectory } from "./support/machine.ts"
+import { membersIn, mortal, restore } from "./support/restoring.ts"
+import * as Snapshots from "./support/snapshots.ts"
+
+const nodesOf = ({ members }: EtcdCluster.Cluster) => SubscriptionRef.getUnsafe(members)
+
+/** By a client of its own, since the cluster is another one after a restore. */
+const by = <A, E, R>(cluster: EtcdCluster.Cluster, effect: Effect.Effect<A, E, R>) =>
+  Effect.provide(effect, Snapshots.connect(cluster.endpoints))
+
+const put = (value: string) => Effect.map(EtcdKv.put("key", value), ({ header }) => header.revision)
+
+describe("the data of a running cluster", () => {
+  it.live("are given back from a snapshot, in another cluster, and nothing of before is lost", (context) =>
+    Effect.gen(function* () {
+      yield* Utl.bumping(context)
+      const directory = yield* temporaryDirectory
+      const root = join(directory, "cluster")
+      const snapshot = join(directory, "snapshot.db")
+      const cluster = yield* EtcdCluster.ephemeral({ dataDir: root, log: false })
+      const before = nodesOf(cluster).map(({ clusterId, id }) => [clusterId, id])
+      const later = yield* by(
+        cluster,
+        Effect.gen(function* () {
+          yield* put("before")
+          const { id } = yield* EtcdLease.grant("1 hour")
+          yield* EtcdKv.put("lock/ghost", "", { lease: id })
+          yield* EtcdMaintenance.snapshotToFile(snapshot)
+          return yield* put("after")
+        })
+      )
+      const planned = yield* cluster.restore(snapshot, { dryRun: true })
+      assert.strictEqual(yield* by(cluster, Effect.map(EtcdKv.getString("key"), Option.getOrThrow)), "after")
+      const titles = planned.steps.map(({ title }) => title)
+      assert.deepStrictEqual(titles.slice(1), [
+        "restore node0",
+        "restore node1",
+        "restore node2",
+        "stop all members",
+        "put the data of all members in place",
+        "start all members"
+      ])
+
+      const done = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const of = yield* EtcdKv.EtcdKv
+          yield* of.put("other", "")
+          const report = yield* cluster.restore(snapshot)
+          // Who knew the old cluster does not take this one for it.
+          const refused = yield* reasonOf(of.getString("key", { deadline: "2 seconds" }))
+          assert.strictEqual(refused._tag, "ClusterIdMismatch")
+          return report
+        }).pipe(Effect.provide(EtcdLayer.connect({ endpoints: cluster.endpoints })))
+      )
+      assert.deepStrictEqual(
+        done.steps.map(({ title }) => title),
+        titles
+      )
+      for (const { clusterId, id, name } of nodesOf(cluster)) {
+        assert.isFalse(before.some(([oldCluster, old]) => old === id || oldCluster === clusterId))
+        const kept = readdirSync(join(root, `${name}.etcd`))
+        assert.strictEqual(kept.length, 2)
+        assert.match(kept.sort()[0]!, /^\.before-/)
+      }
+      const revision = yield* by(
+        cluster,
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* EtcdKv.getString("key"), Option.some("before"))
+          assert.deepStrictEqual(yield* EtcdLease.list(), [])
+          assert.deepStrictEqual(yield* EtcdKv.getString("lock/ghost"), Option.none())
+          return yield* put("on")
+        })
+      )
+      assert.isTrue(revision > later)
+
+      // And without its quorum, and the data of two.
+      assert.strictEqual(yield* Utl.findingOf(cluster.recover()), "has-quorum")
+      const [, ...others] = nodesOf(cluster)
+      for (const node of others) {
+        yield* node.signal("SIGKILL")
+        yield* node.exit
+        rmSync(join(root, `${node.name}.etcd`, "member"), { recursive: true })
+      }
+      const recovered = yield* cluster.recover()
+      assert.strictEqual(recovered.steps[0]!.title, "stop all members")
+      const again = yield* by(
+        cluster,
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* EtcdKv.getString("key"), Option.some("on"))
+          return yield* put("recovered")
+        })
+      )
+      assert.isTrue(again > revision)
+      assert.strictEqual(nodesOf(cluster).length, 3)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("are put in place to the end before a cluster is started whose restore was killed", (context) =>
+    Effect.gen(function* () {
+      yield* Utl.bumping(context)
+      const { directory, snapshot } = yield* Snapshots.taken(put("before"), Effect.void)
+      const root = join(directory, "cluster")
+      const { dieAfter, fs } = mortal(yield* FileSystem.FileSystem)
+      // When one member has its data, and the others have not.
+      const onProgress = ({ index }: Progress) => (index === 4 ? dieAfter(3) : Effect.void)
+      const killed = restore(snapshot, root, {}, { onProgress })
+      yield* Effect.exit(Effect.provideService(killed, FileSystem.FileSystem, fs))
+      const placed = membersIn(root).filter(({ dataDir }) => existsSync(join(dataDir, "member")))
+      assert.deepStrictEqual(
+        placed.map(({ name }) => name),
+        ["node0"]
+      )
+      const cluster = yield* EtcdCluster.ephemeral({ dataDir: root, log: false })
+      assert.strictEqual(new Set(nodesOf(cluster).map(({ clusterId }) => clusterId)).size, 1)
+      assert.deepStrictEqual(yield* by(cluster, EtcdKv.getString("key")), Option.some("before"))
+      assert.deepStrictEqual(readdirSync(root).sort(), ["cluster.json", "node0.etcd", "node1.etcd", "node2.etcd"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("are not touched where there is no etcdutl, a log is apart, or the snapshot is none", (context) =>
+    Effect.gen(function* () {
+      yield* Utl.any(context)
+      const directory = yield* temporaryDirectory
+      const cluster = yield* EtcdCluster.ephemeral({ size: 1, log: false })
+      const may = { revisionsMayGoBack: true }
+      assert.strictEqual(yield* Utl.findingOf(cluster.restore(join(directory, "none"), may)), "no-snapshot")
+      const none = cluster.restore(join(directory, "none"), { ...may, etcdutl: join(directory, "etcdutl") })
+      assert.strictEqual(yield* Utl.findingOf(none), "binary")
+      assert.match((yield* Effect.flip(none)).message, /no snapshot can be restored/)
+      const apart = yield* EtcdCluster.fromConfigs([
+        { name: "apart", dataDir: join(directory, "data"), walDir: join(directory, "wal") }
+      ])
+      assert.strictEqual(yield* Utl.findingOf(apart.restore(join(directory, "none"), may)), "config")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+})
