@@ -64,7 +64,12 @@ export const underLoad = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
         })
       )
     })
-    const writing = yield* Effect.forkScoped(Effect.forever(one), { startImmediately: true })
+    // It leaves the machine to others in between, for whom it is under load as well.
+    const resting = Effect.andThen(
+      one,
+      Effect.callback<void>((resume) => void setTimeout(() => resume(Effect.void), 2))
+    )
+    const writing = yield* Effect.forkScoped(Effect.forever(resting), { startImmediately: true })
     const result = yield* effect
     yield* Fiber.interrupt(writing)
     const last = yield* EtcdKv.put(`${prefix}write/end`, "-1")

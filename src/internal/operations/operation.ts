@@ -11,6 +11,8 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { PlatformError } from "effect/PlatformError"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
 import * as EtcdLock from "../../coordination/EtcdLock.ts"
 import * as EtcdSession from "../../coordination/EtcdSession.ts"
 import type * as EtcdClient from "../../EtcdClient.ts"
@@ -133,15 +135,30 @@ const runAll = <E, R>(
     { discard: true }
   )
 
-/** Tells for whom it waits. */
-const tellOfOthers = (name: string, client: EtcdClient.Client) =>
+/** Whose operation is under way. */
+const holderOf = (client: EtcdClient.Client) =>
   EtcdLock.line(operationsLock).pipe(
     Effect.provideService(EtcdKv.EtcdKv, EtcdKv.fromClient(client)),
-    Effect.tap(([holder]) =>
-      holder === undefined ? Effect.void : Effect.logInfo(`${name} waits for the operation of ${holder.owner}`)
-    ),
-    Effect.ignore
+    Effect.map(([holder]) => holder?.owner),
+    Effect.orElseSucceed(() => undefined)
   )
+
+/** Runs it while the lock is held. Where that may be lost, it goes on nevertheless. */
+const underLock = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  mayLoseIt: boolean
+): Effect.Effect<A, E | EtcdLock.LockLost | EtcdError.EtcdError, R | EtcdSession.EtcdSession> =>
+  mayLoseIt
+    ? Effect.acquireUseRelease(
+        Scope.make(),
+        (scope) => Effect.andThen(Scope.provide(EtcdLock.acquire(operationsLock), scope), effect),
+        Scope.close
+      )
+    : EtcdLock.withLock(effect, operationsLock)
+
+/** Whether a failure to plan may be due to what somebody else is doing, and be over when that is done. */
+const mayPass = (failure: ClusterRefused | OperationFailed | { readonly _tag: "Passed" }): boolean =>
+  failure._tag === "ClusterRefused" && failure.finding !== "no-quorum"
 
 /** Plans, and, unless that is all that is wanted, does it. */
 export const perform = <E = never, R = never>(
@@ -169,21 +186,29 @@ export const perform = <E = never, R = never>(
     const look = Effect.mapError(plan, (cause) => (cause._tag === "ClusterRefused" ? cause : failure(cause)))
 
     const performed = Effect.gen(function* () {
-      const first = yield* look
+      const first = yield* Effect.result(look)
+      const isOfNoUse = client === undefined || dryRun || (Result.isFailure(first) && !mayPass(first.failure))
+      const holder = isOfNoUse ? undefined : yield* holderOf(client)
+      // What another operation does may be why: a member that it starts again does not answer.
+      if (Result.isFailure(first) && holder === undefined) return yield* Effect.fail(first.failure)
+      const planned = Result.getOrElse(first, (): ReadonlyArray<Step<E, R>> => [])
       if (dryRun) {
-        return report(first.map(({ title }) => ({ title, outcome: "planned", detail: undefined, took: Duration.zero })))
+        return report(
+          planned.map(({ title }) => ({ title, outcome: "planned", detail: undefined, took: Duration.zero }))
+        )
       }
-      if (first.length === 0) return report([])
+      if (Result.isSuccess(first) && planned.length === 0) return report([])
       const doAll = (steps: ReadonlyArray<Step<E, R>>) => runAll(name, steps, progress, telling, time)
-      if (client === undefined || first.some(({ takesQuorum }) => takesQuorum === true)) {
-        yield* doAll(first)
+      if (client === undefined) {
+        yield* doAll(planned)
         return report(progress.done)
       }
       progress.step = "wait for other operations"
+      if (holder !== undefined) yield* Effect.logInfo(`${name} waits for the operation of ${holder}`)
       // What was seen may be past by the time that the lock is held.
-      yield* tellOfOthers(name, client)
-      yield* Effect.flatMap(look, doAll).pipe(
-        EtcdLock.withLock(operationsLock),
+      const lookAgain = Effect.flatMap(look, doAll)
+      const mayLoseIt = planned.some(({ takesQuorum }) => takesQuorum === true)
+      yield* underLock(lookAgain, mayLoseIt).pipe(
         Effect.provideServiceEffect(EtcdSession.EtcdSession, EtcdSession.fromClient(client, { ttl: lockTimeToLive })),
         Effect.scoped,
         Effect.mapError((cause) => (cause._tag === "LockLost" || cause._tag === "EtcdError" ? failure(cause) : cause))

@@ -4,11 +4,13 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdCluster from "../../EtcdCluster.ts"
 import type * as EtcdConfig from "../../EtcdConfig.ts"
 import { format, MemberId } from "../../EtcdId.ts"
 import type * as EtcdOperations from "../../EtcdOperations.ts"
+import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type { Fleet, Newcomer } from "../cluster/fleet.ts"
 import type { Leaving as Gone } from "../cluster/manifest.ts"
 import * as Joining from "./joining.ts"
@@ -141,8 +143,13 @@ const isOf =
   ({ id, name }: Gone): boolean =>
     ref === undefined || (typeof ref === "string" ? ref === name : format(MemberId(ref)) === id)
 
-/** The one to go where none is named: the last that neither leads nor is needed to. */
-const lastFollower = ({ leader, voters }: Whole) => voters.findLast((one) => one !== leader) ?? leader
+/** The one to go where none is named: of those that run here, or else of all, the one that came last, but not the leader. */
+const lastFollower = (fleet: Fleet, { leader, voters }: Whole) => {
+  const followers = voters.filter((one) => one !== leader)
+  const isFollower = ({ id }: EtcdProcess.Node) => followers.some(({ member }) => member.id === id)
+  const last = SubscriptionRef.getUnsafe(fleet.members).findLast(isFollower)
+  return followers.find(({ member }) => member.id === last?.id) ?? followers.at(-1) ?? leader
+}
 
 /**
  * Who is meant, by the name that it has here: a member, or one that was leaving or joining when that was ended half-way, and
@@ -157,7 +164,7 @@ const meant = (fleet: Fleet, survey: Whole, ref: EtcdOperations.MemberRef | unde
     const named = begun?.name ?? ref
     const one =
       named === undefined
-        ? lastFollower(survey)
+        ? lastFollower(fleet, survey)
         : (Survey.find(survey.members, named) ?? (named === came?.name ? survey.members.find(isNew) : undefined))
     if (one === undefined && begun === undefined && (came === undefined || named !== came.name)) {
       const evidence = [`there is no ${Survey.show(named!)}`, ...survey.members.map(Survey.describe)]

@@ -1,0 +1,527 @@
+/**
+ * What changes a cluster that runs here: what each operation does, in which order, what it refuses, and that whatever was going
+ * on in the cluster goes on. etcd changes no member before all have been connected for five seconds, so most of the time
+ * is spent waiting, for all tests at once.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as SemVer from "effect/SemVer"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdCluster from "../src/EtcdCluster.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdMembership from "../src/EtcdMembership.ts"
+import type { Finding } from "../src/EtcdOperationError.ts"
+import * as EtcdOperations from "../src/EtcdOperations.ts"
+import { host } from "./support/host.ts"
+import { terms, underLoad } from "./support/load.ts"
+import { freePort, temporaryDirectory } from "./support/machine.ts"
+import { executables, newest, oldest } from "./support/versions.ts"
+
+const make = (options: EtcdCluster.Options = {}) => EtcdCluster.ephemeral({ log: false, ...options })
+
+const membersOf = ({ members }: EtcdCluster.Cluster) => SubscriptionRef.getUnsafe(members)
+
+const namesOf = (cluster: EtcdCluster.Cluster) => membersOf(cluster).map(({ name }) => name)
+
+const named = (cluster: EtcdCluster.Cluster, name: string) => membersOf(cluster).find((node) => node.name === name)!
+
+const titles = ({ steps }: EtcdOperations.Report) => steps.map(({ title }) => title)
+
+/** A client of the cluster, for as long as it takes. */
+const by = (cluster: EtcdCluster.Cluster) => Effect.provide(EtcdLayer.connect({ endpoints: cluster.endpoints }))
+
+/** Who etcd says is a member, a learner with a question mark. */
+const listed = (cluster: EtcdCluster.Cluster) =>
+  Effect.map(EtcdMembership.list(), ({ members }) =>
+    members.map(({ isLearner, name }) => `${name}${isLearner ? "?" : ""}`).sort()
+  ).pipe(by(cluster))
+
+const followersOf = (cluster: EtcdCluster.Cluster) =>
+  Effect.map(cluster.awaitLeader, (leader) => membersOf(cluster).filter((node) => node !== leader))
+
+const refusalOf = <A, E extends { readonly _tag: string }, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(Effect.flip(effect), (error) =>
+    error._tag === "ClusterRefused"
+      ? Effect.succeed(error as Extract<E, { readonly _tag: "ClusterRefused" }>)
+      : Effect.die(error)
+  )
+
+const failureOf = <A, E extends { readonly _tag: string }, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.flatMap(Effect.flip(effect), (error) =>
+    error._tag === "OperationFailed"
+      ? Effect.succeed(error as Extract<E, { readonly _tag: "OperationFailed" }>)
+      : Effect.die(error)
+  )
+
+const told = (finding: Finding, evidence: RegExp, help: RegExp) => ({ finding, evidence, help })
+
+const logged = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const lines: Array<string> = []
+    const logger = Logger.make<unknown, void>(({ logLevel, message }) => void lines.push(`${logLevel} ${message}`))
+    return Effect.map(Effect.provide(effect, Logger.layer([logger])), (result) => ({ lines, result }))
+  })
+
+const live = (
+  name: string,
+  test: () => Effect.Effect<void, unknown, NodeServices.NodeServices | import("effect/Scope").Scope>
+) => it.live(name, () => test().pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+/** Begins an operation, and interrupts it when it tells of something for the nth time. Answers whether it came to that. */
+const interruptedAt = (nth: number, operation: (options: EtcdOperations.Options) => EtcdCluster.Operation) =>
+  Effect.gen(function* () {
+    const reached = yield* Deferred.make<boolean>()
+    let count = 0
+    const onProgress = () =>
+      count++ === nth ? Effect.andThen(Deferred.succeed(reached, true), Effect.never) : Effect.void
+    const fiber = yield* Effect.forkChild(operation({ onProgress }), { startImmediately: true })
+    const isReached = yield* Effect.raceFirst(Deferred.await(reached), Effect.as(Fiber.join(fiber), false))
+    yield* Fiber.interrupt(fiber)
+    return isReached
+  })
+
+/** What is kept of the members of a cluster, and where their data are. */
+const keptIn = (dataDir: string) => ({
+  manifest: (JSON.parse(readFileSync(join(dataDir, "cluster.json"), "utf8")).members as ReadonlyArray<any>).map(
+    ({ name, state }) => `${name} ${state}`
+  ),
+  directories: readdirSync(dataDir).filter((name) => name !== "cluster.json")
+})
+
+describe("a cluster as a value", { concurrent: true }, () => {
+  live("grows and shrinks, and tells of it", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      const cluster = yield* make({ size: 1, dataDir })
+      const steps = ["add node1 as a learner", "start node1", "promote node1"]
+      const before = keptIn(dataDir)
+      const planned = yield* cluster.grow({ dryRun: true })
+      assert.isTrue(planned.dryRun)
+      assert.deepStrictEqual(titles(planned), steps)
+      assert.isTrue(planned.steps.every(({ outcome }) => outcome === "planned"))
+      assert.deepStrictEqual(keptIn(dataDir), before)
+      assert.deepStrictEqual(yield* listed(cluster), ["node0"])
+
+      const endpoints = Effect.map(Stream.runHead(cluster.endpoints), Option.getOrThrow)
+      const progress: Array<string> = []
+      const grown = yield* logged(
+        cluster.grow({
+          onProgress: ({ detail, index, operation, step, total }) =>
+            Effect.gen(function* () {
+              assert.strictEqual(operation, "grow")
+              progress.push(`${index + 1}/${total} ${step}${detail === undefined ? "" : ": …"}`)
+              if (step !== "promote node1") return
+              // It is there, and no client is led to it.
+              assert.deepStrictEqual(namesOf(cluster), ["node0", "node1"])
+              assert.deepStrictEqual(yield* endpoints, named(cluster, "node0").endpoints)
+            })
+        })
+      )
+      assert.deepStrictEqual(titles(grown.result), steps)
+      assert.includeMembers(progress, ["1/3 add node1 as a learner", "2/3 start node1: …", "3/3 promote node1"])
+      assert.include(grown.lines, "Info grow 1/3: add node1 as a learner")
+      assert.isTrue(grown.lines.some((line) => line.startsWith("Warn A cluster of two members stands still")))
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1"])
+      assert.deepStrictEqual(
+        yield* endpoints,
+        membersOf(cluster).flatMap((node) => node.endpoints)
+      )
+      assert.deepStrictEqual(keptIn(dataDir).manifest, ["node0 member", "node1 member"])
+
+      // One that leads hands that on; the last one is the last to come that does not lead.
+      const leader = yield* cluster.awaitLeader
+      const { result, writes } = yield* underLoad(cluster.shrink(leader.name)).pipe(by(cluster))
+      assert.isAbove(writes, 0)
+      assert.deepStrictEqual(titles(result), [`remove ${leader.name}`, `delete the data of ${leader.name}`])
+      const left = namesOf(cluster)
+      assert.notInclude(left, leader.name)
+      assert.deepStrictEqual(yield* listed(cluster), left)
+      assert.deepStrictEqual(keptIn(dataDir), {
+        manifest: [`${left[0]} member`],
+        directories: [`${left[0]}.etcd`]
+      })
+      assert.strictEqual((yield* refusalOf(cluster.shrink())).finding, "quorum-at-risk")
+    })
+  )
+
+  live("grows to as many as are wanted, while writes, watches, a lock and a leader go on", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make({ size: 1 })
+      const { result } = yield* underLoad(cluster.grow({ to: 3 })).pipe(by(cluster))
+      assert.deepStrictEqual(
+        titles(result),
+        ["node1", "node2"].flatMap((name) => [`add ${name} as a learner`, `start ${name}`, `promote ${name}`])
+      )
+      assert.deepStrictEqual(titles(yield* cluster.grow({ to: 3 })), [])
+      const tooFew = yield* refusalOf(cluster.grow({ to: 2 }))
+      assert.strictEqual(tooFew.finding, "size")
+      assert.include(tooFew.help, "shrink")
+      const tooMany = yield* refusalOf(cluster.grow({ to: 8 }))
+      assert.strictEqual(tooMany.finding, "size")
+      assert.include(tooMany.message, "8 are wanted")
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1", "node2"])
+    })
+  )
+
+  live("puts a member in the place of one that lives, though that leads, and of one that is dead", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      const cluster = yield* make({ dataDir })
+      const leader = yield* cluster.awaitLeader
+      const alive = yield* underLoad(cluster.replace(leader.name)).pipe(by(cluster))
+      assert.deepStrictEqual(titles(alive.result), [
+        `let node3 take the place of ${leader.name}`,
+        "add node3 as a learner",
+        "start node3",
+        "promote node3",
+        `remove ${leader.name}`,
+        `delete the data of ${leader.name}`
+      ])
+      const [dead] = yield* followersOf(cluster)
+      yield* dead!.signal("SIGKILL")
+      yield* dead!.exit
+      const { result } = yield* underLoad(cluster.replace(dead!.id)).pipe(by(cluster))
+      assert.deepStrictEqual(titles(result), [
+        `let node4 take the place of ${dead!.name}`,
+        `remove ${dead!.name}`,
+        "add node4 as a learner",
+        "start node4",
+        "promote node4",
+        `delete the data of ${dead!.name}`
+      ])
+      const names = [...namesOf(cluster)].sort()
+      assert.lengthOf(names, 3)
+      assert.notIncludeMembers(names, [leader.name, dead!.name])
+      assert.deepStrictEqual(yield* listed(cluster), names)
+      assert.deepStrictEqual(
+        keptIn(dataDir).directories,
+        names.map((name) => `${name}.etcd`)
+      )
+    })
+  )
+
+  live(
+    "starts its members again, who is down first and who leads last, and stops at the first that does not come back",
+    () =>
+      Effect.gen(function* () {
+        const cluster = yield* make()
+        const leader = yield* cluster.awaitLeader
+        const [down, other] = yield* followersOf(cluster)
+        yield* down!.stop
+        const pids = yield* Effect.forEach([leader, other!], (node) => node.pid)
+        const before = yield* by(cluster)(terms)
+        const { result } = yield* underLoad(cluster.restart()).pipe(by(cluster))
+        assert.deepStrictEqual(titles(result), [
+          `restart ${down!.name}`,
+          `restart ${other!.name}`,
+          `hand the leadership of ${leader.name} on`,
+          `restart ${leader.name}`
+        ])
+        assert.isAtMost((yield* by(cluster)(terms)) - before, 1)
+        for (const [index, node] of [leader, other!].entries()) assert.notDeepEqual(yield* node.pid, pids[index])
+
+        const [broken, last] = yield* followersOf(cluster)
+        const db = join(broken!.config.dataDir, "member", "snap", "db")
+        const failed = yield* failureOf(
+          cluster.restart({
+            onProgress: ({ detail, step }) =>
+              Effect.sync(() => {
+                // What runs has it open. Who starts finds a directory there.
+                if (step !== `restart ${broken!.name}` || detail !== undefined || existsSync(`${db}.away`)) return
+                renameSync(db, `${db}.away`)
+                mkdirSync(db)
+              })
+          })
+        )
+        assert.strictEqual(failed.step, `restart ${broken!.name}`)
+        assert.include(failed.message, "Run it again when the cause is gone")
+        assert.isTrue(Option.isSome(yield* last!.pid))
+        rmSync(db, { recursive: true })
+        renameSync(`${db}.away`, db)
+        assert.strictEqual(titles(yield* cluster.restart())[0], `restart ${broken!.name}`)
+        assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1", "node2"])
+      })
+  )
+
+  live("refuses what would harm it, with what it has seen", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make()
+      const leader = yield* cluster.awaitLeader
+      const [one, two] = yield* followersOf(cluster)
+      const binary = one!.version.minor >= 6 ? newest(4) : undefined
+      const refused = (operation: EtcdCluster.Operation, { evidence, finding, help }: ReturnType<typeof told>) =>
+        Effect.gen(function* () {
+          const refusal = yield* refusalOf(operation)
+          assert.strictEqual(refusal.finding, finding)
+          assert.match(refusal.evidence.join("\n"), evidence)
+          assert.match(refusal.help, help)
+          assert.include(refusal.message, "Nothing was done.")
+        })
+      const noSuch = told("no-such-member", /there is no member named "node7"\nnode\d \(/, /Name one of these/)
+      yield* refused(cluster.shrink("node7"), noSuch)
+      yield* refused(cluster.replace("node7", { dryRun: true }), noSuch)
+      for (const path of ["/nowhere/etcd", process.execPath]) {
+        const none = told("binary", path === process.execPath ? /node/ : /nowhere/, /Give the path of an etcd/)
+        yield* refused(cluster.upgrade({ binary: path, backup: false }), none)
+        yield* refused(cluster.downgrade({ binary: path }), none)
+      }
+      if (binary !== undefined) {
+        yield* refused(
+          cluster.upgrade({ binary, backup: false }),
+          told("unsupported-version", /has a newer version than etcd 3.4/, /Use downgrade/)
+        )
+        yield* refused(
+          cluster.downgrade({ binary }),
+          told("unsupported-version", /is more than one minor version/, /Downgrade to 3.\d first/)
+        )
+      }
+      yield* Effect.gen(function* () {
+        const { member } = yield* EtcdMembership.add(["http://127.0.0.1:1"], { isLearner: true }).pipe(
+          Effect.retry(Schedule.spaced("200 millis"))
+        )
+        const learner = told("learner", /has never been started/, /shrink|EtcdMembership/)
+        yield* refused(cluster.grow(), learner)
+        yield* refused(cluster.replace(member.id), learner)
+        yield* EtcdMembership.remove(member.id)
+      }).pipe(by(cluster))
+      yield* one!.stop
+      const silent = new RegExp(`${one!.name} \\(\\w+\\) does not answer`)
+      yield* refused(cluster.grow(), told("unhealthy-member", silent, /let replace put another in its place/))
+      yield* refused(cluster.replace(two!.name), told("unhealthy-member", silent, /Start it/))
+      yield* refused(cluster.shrink(two!.name), told("quorum-at-risk", silent, /Start the members that are down/))
+      const own = process.env.ETCD_BINARY ?? "etcd"
+      yield* refused(cluster.upgrade({ binary: own, backup: false }), told("unhealthy-member", silent, /start them/))
+      yield* two!.stop
+      const alone = told("no-quorum", /1 of 3 voters answer/, /Start the members that are down/)
+      const all: ReadonlyArray<EtcdCluster.Operation> = [
+        cluster.grow(),
+        cluster.shrink(one!.name),
+        cluster.replace(one!.name, { dryRun: true }),
+        cluster.restart(),
+        cluster.upgrade({ binary: own, backup: false }),
+        cluster.downgrade({ binary: own })
+      ]
+      yield* Effect.forEach(all, (operation) => refused(operation, alone), { concurrency: "unbounded" })
+      assert.isTrue(Option.isSome(yield* leader.pid))
+    })
+  )
+
+  live("goes on where an operation was interrupted, at whatever step", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      const one = make({ size: 1, dataDir })
+      for (let nth = 0, reached = true; reached; nth++) {
+        yield* Effect.gen(function* () {
+          const cluster = yield* one
+          yield* EtcdKv.put("a", "1").pipe(by(cluster))
+          reached = yield* interruptedAt(nth, cluster.grow)
+          if (reached) yield* cluster.grow()
+          assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1"], `grow, interrupted at ${nth}`)
+          const restarted = yield* interruptedAt(nth, cluster.restart)
+          if (restarted) yield* cluster.restart()
+          assert.deepStrictEqual(yield* EtcdKv.getString("a").pipe(by(cluster)), Option.some("1"))
+          assert.deepStrictEqual(keptIn(dataDir), {
+            manifest: ["node0 member", "node1 member"],
+            directories: ["node0.etcd", "node1.etcd"]
+          })
+        }).pipe(Effect.scoped)
+        rmSync(dataDir, { recursive: true })
+      }
+    })
+  )
+
+  live("goes on where its host was killed", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      const options = JSON.stringify({ dataDir, log: false })
+      const killedAt = (step: string, operation: string) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const { kill } = yield* host(`
+              const EtcdCluster = yield* Effect.promise(() => import("effect-etcd/EtcdCluster"))
+              const cluster = yield* EtcdCluster.ephemeral(${options})
+              const onProgress = ({ detail, step }) => step === ${JSON.stringify(step)} && detail === undefined
+                ? Effect.andThen(Effect.sync(() => say(step)), Effect.never)
+                : Effect.void
+              yield* cluster.${operation}
+            `)
+            yield* kill
+          })
+        )
+      yield* Effect.scoped(Effect.asVoid(make({ size: 1, dataDir })))
+      yield* killedAt("promote node1", "grow({ onProgress })")
+      assert.deepStrictEqual(keptIn(dataDir).manifest, ["node0 member", "node1 joining"])
+      yield* Effect.gen(function* () {
+        const cluster = yield* make({ dataDir })
+        // It is no voter yet, and clients are not led to it.
+        assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1?"])
+        assert.deepStrictEqual(yield* Stream.runHead(cluster.endpoints), Option.some(named(cluster, "node0").endpoints))
+        assert.deepStrictEqual(titles(yield* cluster.grow()), ["promote node1"])
+        assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1"])
+      }).pipe(Effect.scoped)
+      yield* killedAt("delete the data of node1", `shrink("node1", { onProgress })`)
+      assert.deepStrictEqual(keptIn(dataDir).manifest, ["node0 member", "node1 leaving"])
+      yield* Effect.gen(function* () {
+        const cluster = yield* make({ dataDir })
+        assert.deepStrictEqual(namesOf(cluster), ["node0"])
+        assert.deepStrictEqual(titles(yield* cluster.shrink("node1")), ["delete the data of node1"])
+      }).pipe(Effect.scoped)
+      yield* killedAt("remove node0", `replace("node0", { onProgress })`)
+      yield* Effect.gen(function* () {
+        const cluster = yield* make({ dataDir })
+        assert.deepStrictEqual(titles(yield* cluster.replace("node0")), ["remove node0", "delete the data of node0"])
+        assert.deepStrictEqual(yield* listed(cluster), ["node2"])
+        assert.deepStrictEqual(keptIn(dataDir), { manifest: ["node2 member"], directories: ["node2.etcd"] })
+      }).pipe(Effect.scoped)
+    })
+  )
+
+  live("is changed by one at a time", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make({ size: 1 })
+      const { lines, result } = yield* logged(
+        Effect.all([cluster.grow(), cluster.grow(), EtcdOperations.moveLeader().pipe(Effect.exit, by(cluster))], {
+          concurrency: "unbounded"
+        })
+      )
+      assert.deepStrictEqual(
+        result.slice(0, 2).map((report) => (report as EtcdOperations.Report).steps.length),
+        [3, 3]
+      )
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1", "node2"])
+      // What one is at is never between steps of the other.
+      const steps = lines.flatMap((line) => /^Info grow \d\/3: \w+ (node\d)/.exec(line)?.[1] ?? [])
+      assert.deepStrictEqual(steps, [...steps].sort())
+    })
+  )
+
+  live("has members on ports, with a configuration each", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporaryDirectory
+      const ports = yield* Effect.forEach([0, 1, 2, 3, 4, 5], () => freePort)
+      const url = (index: number) => [`http://127.0.0.1:${ports[index]}`]
+      const timing = { heartbeatInterval: "50 millis", electionTimeout: "500 millis" } as const
+      const cluster = yield* EtcdCluster.fromConfigs(
+        [
+          {
+            name: "a",
+            listenPeerUrls: url(0),
+            initialAdvertisePeerUrls: url(0),
+            listenClientUrls: "http://127.0.0.1:0",
+            advertiseClientUrls: "http://127.0.0.1:0",
+            initialCluster: { a: url(0) },
+            ...timing
+          }
+        ],
+        { log: false }
+      )
+      yield* EtcdKv.put("a", "1").pipe(by(cluster))
+      const none = yield* refusalOf(cluster.grow())
+      assert.strictEqual(none.finding, "config")
+      assert.match(none.message, /have a configuration each/)
+      const dataDir = join(directory, "b")
+      const b = { name: "b", dataDir, listenPeerUrls: url(1), initialAdvertisePeerUrls: url(1), ...timing }
+      mkdirSync(dataDir)
+      writeFileSync(join(dataDir, "precious"), "")
+      const inTheWay = yield* refusalOf(cluster.grow({ config: b }))
+      assert.strictEqual(inTheWay.finding, "data-in-the-way")
+      assert.isTrue(existsSync(join(dataDir, "precious")))
+      rmSync(dataDir, { recursive: true })
+      const sameName = yield* refusalOf(cluster.grow({ config: { ...b, name: "a" } }))
+      assert.strictEqual(sameName.finding, "config")
+      const sameUrl = yield* refusalOf(cluster.grow({ config: { ...b, initialAdvertisePeerUrls: url(0) } }))
+      assert.strictEqual(sameUrl.finding, "config")
+      yield* cluster.grow({ config: b })
+      assert.deepStrictEqual(yield* listed(cluster), ["a", "b"])
+      const endpoints = membersOf(cluster).flatMap((node) => node.endpoints)
+      yield* cluster.restart()
+      const current = executables.find(({ version }) => SemVer.Order(version, named(cluster, "a").version) === 0)
+      const other = executables.find(
+        ({ version }) =>
+          version.minor === named(cluster, "a").version.minor && SemVer.Order(version, named(cluster, "a").version) > 0
+      )
+      if (current !== undefined && other !== undefined) {
+        yield* cluster.upgrade({ binary: other.path, backup: join(directory, "backup.db") })
+        assert.isTrue(existsSync(join(directory, "backup.db")))
+      }
+      assert.deepStrictEqual(
+        membersOf(cluster).flatMap((node) => node.endpoints),
+        endpoints
+      )
+      assert.deepStrictEqual(yield* EtcdKv.getString("a").pipe(by(cluster)), Option.some("1"))
+      yield* cluster.shrink("b")
+      assert.isFalse(existsSync(dataDir))
+      assert.deepStrictEqual(yield* listed(cluster), ["a"])
+    })
+  )
+})
+
+/** Each minor version that this machine has, the oldest first. */
+const lines = [4, 5, 6, 7].flatMap((minor) => newest(minor) ?? [])
+
+describe("the version of a cluster", { concurrent: true }, () => {
+  it.live.skipIf(lines.length < 2)("goes up step by step while everything goes on, and down again", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporaryDirectory
+      const [first = "", ...others] = lines
+      const cluster = yield* make({ binary: first, config: { logger: "zap" } })
+      const run = (binary: string, operation: EtcdCluster.Operation) =>
+        Effect.gen(function* () {
+          const before = yield* by(cluster)(terms)
+          const { result } = yield* underLoad(operation).pipe(by(cluster))
+          assert.isAtMost((yield* by(cluster)(terms)) - before, 1)
+          const { version } = executables.find(({ path }) => path === binary)!
+          assert.isTrue(membersOf(cluster).every((node) => SemVer.Order(node.version, version) === 0))
+          return result
+        })
+      for (const [index, binary] of others.entries()) {
+        const backup = join(directory, `${index}.db`)
+        const result = yield* run(binary, cluster.upgrade({ binary, backup }))
+        assert.strictEqual(titles(result)[0], `back up to ${backup}`)
+        assert.isTrue(existsSync(backup))
+        assert.match(titles(result).at(-1)!, /^await that the cluster has version 3\.\d$/)
+        assert.deepStrictEqual(titles(yield* cluster.upgrade({ binary, backup: false })), [])
+      }
+      const [back, newestOne] = [lines.at(-2)!, executables.find(({ path }) => path === lines.at(-1))!]
+      if (newestOne.version.minor < 6) {
+        assert.strictEqual((yield* refusalOf(cluster.downgrade({ binary: back }))).finding, "unsupported-version")
+      } else {
+        const result = yield* run(back, cluster.downgrade({ binary: back }))
+        assert.match(titles(result)[0]!, /^prepare the cluster for 3\.\d$/)
+      }
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1", "node2"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  const early = oldest(5)
+  const six = newest(6)
+  it.live.skipIf(early === undefined || early.version.patch >= 26 || six === undefined)(
+    "goes to 3.6 only from a 3.5 that is new enough, and by one minor version at a time, with options that there are",
+    () =>
+      Effect.gen(function* () {
+        const cluster = yield* make({ size: 1, binary: early!.path, config: { enableV2: true } })
+        const refused = (binary: string) => refusalOf(cluster.upgrade({ binary, backup: false }))
+        const tooOld = yield* refused(six!)
+        assert.strictEqual(tooOld.finding, "unsupported-version")
+        assert.match(tooOld.message, /all members have to come from 3\.5\.26 or newer/)
+        if (newest(7) !== undefined) assert.match((yield* refused(newest(7)!)).message, /more than one minor version/)
+        const newer = newest(5)!
+        yield* cluster.upgrade({ binary: newer, backup: false })
+        const gone = yield* refused(six!)
+        assert.strictEqual(gone.finding, "config")
+        assert.match(gone.message, /enable-?v2/i)
+        const older = yield* refusalOf(cluster.downgrade({ binary: newest(4) ?? six! }))
+        assert.strictEqual(older.finding, "unsupported-version")
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+})
