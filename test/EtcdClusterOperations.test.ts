@@ -98,7 +98,96 @@ const keptIn = (dataDir: string) => ({
   directories: readdirSync(dataDir).filter((name) => name !== "cluster.json")
 })
 
+/** Each minor version that this machine has, the oldest first. */
+const lines = [4, 5, 6, 7].flatMap((minor) => newest(minor) ?? [])
+
+// The longest begin first.
 describe("a cluster as a value", { concurrent: true }, () => {
+  live("goes on where its host was killed", () =>
+    Effect.gen(function* () {
+      const killedAt = (dataDir: string, step: string, operation: string) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const { kill } = yield* host(`
+              const EtcdCluster = yield* Effect.promise(() => import("effect-etcd/EtcdCluster"))
+              const cluster = yield* EtcdCluster.ephemeral(${JSON.stringify({ dataDir, log: false })})
+              const onProgress = ({ detail, step }) => step === ${JSON.stringify(step)} && detail === undefined
+                ? Effect.andThen(Effect.sync(() => say(step)), Effect.never)
+                : Effect.void
+              yield* cluster.${operation}
+            `)
+            yield* kill
+          })
+        )
+      const begun = (dataDir: string, size: number) => Effect.scoped(Effect.asVoid(make({ size, dataDir })))
+      const grows = Effect.gen(function* () {
+        const dataDir = yield* temporaryDirectory
+        yield* begun(dataDir, 1)
+        yield* killedAt(dataDir, "promote node1", "grow({ onProgress })")
+        assert.deepStrictEqual(keptIn(dataDir).manifest, ["node0 member", "node1 joining"])
+        const cluster = yield* make({ dataDir })
+        // It is no voter yet, and clients are not led to it.
+        assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1?"])
+        assert.deepStrictEqual(yield* Stream.runHead(cluster.endpoints), Option.some(named(cluster, "node0").endpoints))
+        assert.deepStrictEqual(titles(yield* cluster.grow()), ["promote node1"])
+        assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1"])
+      }).pipe(Effect.scoped)
+      const shrinks = Effect.gen(function* () {
+        const dataDir = yield* temporaryDirectory
+        yield* begun(dataDir, 2)
+        yield* killedAt(dataDir, "delete the data of node1", `shrink("node1", { onProgress })`)
+        assert.deepStrictEqual(keptIn(dataDir).manifest, ["node0 member", "node1 leaving"])
+        const cluster = yield* make({ dataDir })
+        assert.deepStrictEqual(namesOf(cluster), ["node0"])
+        assert.deepStrictEqual(titles(yield* cluster.shrink("node1")), ["delete the data of node1"])
+        assert.deepStrictEqual(keptIn(dataDir), { manifest: ["node0 member"], directories: ["node0.etcd"] })
+      }).pipe(Effect.scoped)
+      const replaces = Effect.gen(function* () {
+        const dataDir = yield* temporaryDirectory
+        yield* begun(dataDir, 1)
+        yield* killedAt(dataDir, "remove node0", `replace("node0", { onProgress })`)
+        const cluster = yield* make({ dataDir })
+        assert.deepStrictEqual(titles(yield* cluster.replace("node0")), ["remove node0", "delete the data of node0"])
+        assert.deepStrictEqual(yield* listed(cluster), ["node1"])
+        assert.deepStrictEqual(keptIn(dataDir), { manifest: ["node1 member"], directories: ["node1.etcd"] })
+      }).pipe(Effect.scoped)
+      yield* Effect.all([grows, shrinks, replaces], { concurrency: "unbounded" })
+    })
+  )
+
+  it.live.skipIf(lines.length < 2)("goes up by a version at a time while everything goes on, and down again", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporaryDirectory
+      const [first = "", ...others] = lines
+      const cluster = yield* make({ binary: first, config: { logger: "zap" } })
+      const run = (binary: string, operation: EtcdCluster.Operation) =>
+        Effect.gen(function* () {
+          const before = yield* by(cluster)(terms)
+          const { result } = yield* underLoad(operation).pipe(by(cluster))
+          assert.isAtMost((yield* by(cluster)(terms)) - before, 1)
+          const { version } = executables.find(({ path }) => path === binary)!
+          assert.isTrue(membersOf(cluster).every((node) => SemVer.Order(node.version, version) === 0))
+          return result
+        })
+      for (const [index, binary] of others.entries()) {
+        const backup = join(directory, `${index}.db`)
+        const result = yield* run(binary, cluster.upgrade({ binary, backup }))
+        assert.strictEqual(titles(result)[0], `back up to ${backup}`)
+        assert.isTrue(existsSync(backup))
+        assert.match(titles(result).at(-1)!, /^await that the cluster has version 3\.\d$/)
+        assert.deepStrictEqual(titles(yield* cluster.upgrade({ binary, backup: false })), [])
+      }
+      const [back, newestOne] = [lines.at(-2)!, executables.find(({ path }) => path === lines.at(-1))!]
+      if (newestOne.version.minor < 6) {
+        assert.strictEqual((yield* refusalOf(cluster.downgrade({ binary: back }))).finding, "unsupported-version")
+      } else {
+        const result = yield* run(back, cluster.downgrade({ binary: back }))
+        assert.match(titles(result)[0]!, /^prepare the cluster for 3\.\d$/)
+      }
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1", "node2"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   live("grows and shrinks, and tells of it", () =>
     Effect.gen(function* () {
       const dataDir = yield* temporaryDirectory
@@ -340,52 +429,6 @@ describe("a cluster as a value", { concurrent: true }, () => {
     })
   )
 
-  live("goes on where its host was killed", () =>
-    Effect.gen(function* () {
-      const dataDir = yield* temporaryDirectory
-      const options = JSON.stringify({ dataDir, log: false })
-      const killedAt = (step: string, operation: string) =>
-        Effect.scoped(
-          Effect.gen(function* () {
-            const { kill } = yield* host(`
-              const EtcdCluster = yield* Effect.promise(() => import("effect-etcd/EtcdCluster"))
-              const cluster = yield* EtcdCluster.ephemeral(${options})
-              const onProgress = ({ detail, step }) => step === ${JSON.stringify(step)} && detail === undefined
-                ? Effect.andThen(Effect.sync(() => say(step)), Effect.never)
-                : Effect.void
-              yield* cluster.${operation}
-            `)
-            yield* kill
-          })
-        )
-      yield* Effect.scoped(Effect.asVoid(make({ size: 1, dataDir })))
-      yield* killedAt("promote node1", "grow({ onProgress })")
-      assert.deepStrictEqual(keptIn(dataDir).manifest, ["node0 member", "node1 joining"])
-      yield* Effect.gen(function* () {
-        const cluster = yield* make({ dataDir })
-        // It is no voter yet, and clients are not led to it.
-        assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1?"])
-        assert.deepStrictEqual(yield* Stream.runHead(cluster.endpoints), Option.some(named(cluster, "node0").endpoints))
-        assert.deepStrictEqual(titles(yield* cluster.grow()), ["promote node1"])
-        assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1"])
-      }).pipe(Effect.scoped)
-      yield* killedAt("delete the data of node1", `shrink("node1", { onProgress })`)
-      assert.deepStrictEqual(keptIn(dataDir).manifest, ["node0 member", "node1 leaving"])
-      yield* Effect.gen(function* () {
-        const cluster = yield* make({ dataDir })
-        assert.deepStrictEqual(namesOf(cluster), ["node0"])
-        assert.deepStrictEqual(titles(yield* cluster.shrink("node1")), ["delete the data of node1"])
-      }).pipe(Effect.scoped)
-      yield* killedAt("remove node0", `replace("node0", { onProgress })`)
-      yield* Effect.gen(function* () {
-        const cluster = yield* make({ dataDir })
-        assert.deepStrictEqual(titles(yield* cluster.replace("node0")), ["remove node0", "delete the data of node0"])
-        assert.deepStrictEqual(yield* listed(cluster), ["node2"])
-        assert.deepStrictEqual(keptIn(dataDir), { manifest: ["node2 member"], directories: ["node2.etcd"] })
-      }).pipe(Effect.scoped)
-    })
-  )
-
   live("is changed by one at a time", () =>
     Effect.gen(function* () {
       const cluster = yield* make({ size: 1 })
@@ -463,44 +506,6 @@ describe("a cluster as a value", { concurrent: true }, () => {
       assert.isFalse(existsSync(dataDir))
       assert.deepStrictEqual(yield* listed(cluster), ["a"])
     })
-  )
-})
-
-/** Each minor version that this machine has, the oldest first. */
-const lines = [4, 5, 6, 7].flatMap((minor) => newest(minor) ?? [])
-
-describe("the version of a cluster", { concurrent: true }, () => {
-  it.live.skipIf(lines.length < 2)("goes up step by step while everything goes on, and down again", () =>
-    Effect.gen(function* () {
-      const directory = yield* temporaryDirectory
-      const [first = "", ...others] = lines
-      const cluster = yield* make({ binary: first, config: { logger: "zap" } })
-      const run = (binary: string, operation: EtcdCluster.Operation) =>
-        Effect.gen(function* () {
-          const before = yield* by(cluster)(terms)
-          const { result } = yield* underLoad(operation).pipe(by(cluster))
-          assert.isAtMost((yield* by(cluster)(terms)) - before, 1)
-          const { version } = executables.find(({ path }) => path === binary)!
-          assert.isTrue(membersOf(cluster).every((node) => SemVer.Order(node.version, version) === 0))
-          return result
-        })
-      for (const [index, binary] of others.entries()) {
-        const backup = join(directory, `${index}.db`)
-        const result = yield* run(binary, cluster.upgrade({ binary, backup }))
-        assert.strictEqual(titles(result)[0], `back up to ${backup}`)
-        assert.isTrue(existsSync(backup))
-        assert.match(titles(result).at(-1)!, /^await that the cluster has version 3\.\d$/)
-        assert.deepStrictEqual(titles(yield* cluster.upgrade({ binary, backup: false })), [])
-      }
-      const [back, newestOne] = [lines.at(-2)!, executables.find(({ path }) => path === lines.at(-1))!]
-      if (newestOne.version.minor < 6) {
-        assert.strictEqual((yield* refusalOf(cluster.downgrade({ binary: back }))).finding, "unsupported-version")
-      } else {
-        const result = yield* run(back, cluster.downgrade({ binary: back }))
-        assert.match(titles(result)[0]!, /^prepare the cluster for 3\.\d$/)
-      }
-      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1", "node2"])
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
   const early = oldest(5)
