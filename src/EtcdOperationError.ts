@@ -28,6 +28,7 @@ import type { EtcdProcessError } from "./EtcdProcessError.ts"
  * - `foreign-snapshot`: it is no database of etcd, or one that was copied, without the checksum that a snapshot ends with.
  * - `damaged-snapshot`: what is in it is not what its checksum says, or does not fit together.
  * - `data-in-the-way`: there is something where data are to be restored to.
+ * - `has-quorum`: the cluster has a quorum, and is not to be made anew.
  * - `member-runs`: a member runs that has to be stopped.
  * - `has-quorum`: the cluster can decide, and need not be recovered.
  * - `no-survivor`: of the data of no member can anything be made.
@@ -53,6 +54,7 @@ export type Finding =
   | "foreign-snapshot"
   | "damaged-snapshot"
   | "data-in-the-way"
+  | "has-quorum"
   | "member-runs"
   | "has-quorum"
   | "no-survivor"

@@ -51,6 +51,8 @@ export interface Keeper {
   readonly memberOf: (name: string) => Member
   /** Where the data of a member are whose directory that is. */
   readonly directoryOf: (directory: string) => string
+  /** Makes the directories of all members, and is on the disk when this returns. */
+  readonly keep: Effect.Effect<void, EtcdProcessError.EtcdProcessError>
   /** It is on the disk when this returns. */
   readonly update: (change: (manifest: Manifest) => Manifest) => Effect.Effect<void, EtcdProcessError.EtcdProcessError>
 }
@@ -129,6 +131,7 @@ export const inMemory = (root: string, size: number): Effect.Effect<Keeper, neve
       current: () => manifest,
       memberOf: (name) => memberOf(manifest, name),
       directoryOf: (directory) => path.join(root, directory),
+      keep: Effect.void,
       update: (change) =>
         Effect.sync(() => {
           manifest = change(manifest)
@@ -138,12 +141,13 @@ export const inMemory = (root: string, size: number): Effect.Effect<Keeper, neve
 
 /**
  * For a cluster whose data are kept. The directories of all members are made before one of them is started, and the
- * manifest before them: so a directory that is missing beside others with data is one that was lost, and not one of a
- * cluster whose first start was cut short.
+ * manifest before them (`keep`): so a directory that is missing beside others with data is one that was lost, and not one of
+ * a cluster whose first start was cut short. That is refused, unless the data are made anew (`mayLack`).
  */
 export const inDirectory = (
   dataDir: string,
-  given: number | undefined
+  given: number | undefined,
+  { mayLack = false }: { readonly mayLack?: boolean } = {}
 ): Effect.Effect<Keeper, EtcdProcessError.EtcdProcessError, FileSystem.FileSystem | Path.Path> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
@@ -164,8 +168,8 @@ export const inDirectory = (
         yield* Effect.flatMap(fs.open(root), (directory) => directory.sync)
       }).pipe(Effect.scoped, orFail, Effect.uninterruptible)
 
-    yield* makeDirectory(root)
-    const found = (yield* orFail(fs.readDirectory(root))).filter((name) => aMember.test(name))
+    const isThere = yield* orFail(fs.exists(root))
+    const found = isThere ? (yield* orFail(fs.readDirectory(root))).filter((name) => aMember.test(name)) : []
     const holdsData = (directory: string) => orFail(fs.exists(path.join(root, directory, "member")))
     const kept = yield* Effect.filter(found, holdsData)
 
@@ -191,22 +195,27 @@ export const inDirectory = (
     const strange = manifest === made ? kept.filter((name) => !wanted.includes(name)) : []
     const isLost = (directory: string) =>
       Effect.map(orFail(fs.exists(path.join(root, directory))), (isThere) => kept.length > 0 && !isThere)
-    const missing = yield* Effect.filter(
+    const lost = yield* Effect.filter(
       counted.filter(({ state }) => state === "member").map(({ directory }) => directory),
       isLost
     )
+    const missing = mayLack ? [] : lost
     if (strange.length > 0 || missing.length > 0) {
       const told = strange.length > 0 ? `has ${list(strange)} as well` : `does not have ${list(missing)}`
       return yield* Effect.fail(
         refused(
           `the cluster in ${root} ${told}, and the size is ${counted.length}. A cluster keeps the members that it ` +
-            "has: give its size. A member without its data cannot begin anew under its name."
+            "has: give its size. A member without its data cannot begin anew under its name: where they are lost, " +
+            "EtcdCluster.recover makes those of all members anew from what is left."
         )
       )
     }
-    yield* write(manifest)
-    yield* Effect.forEach(counted, (member) => makeDirectory(directoryOf(member.directory)), { discard: true })
     return {
+      keep: Effect.gen(function* () {
+        yield* makeDirectory(root)
+        yield* write(manifest)
+        yield* Effect.forEach(counted, (member) => makeDirectory(directoryOf(member.directory)), { discard: true })
+      }),
       current: () => manifest,
       memberOf: (name) => memberOf(manifest, name),
       directoryOf,

@@ -15,6 +15,7 @@ import type { EtcdOptions } from "../../EtcdConfig.ts"
 import * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Fleet from "../cluster/fleet.ts"
+import { peerSocketOf } from "../cluster/sockets.ts"
 import * as ProcessOptions from "../process/options.ts"
 import * as Sockets from "../process/sockets.ts"
 import * as Mounts from "./mounts.ts"
@@ -47,8 +48,8 @@ const onSockets =
   ({ runDirectory }: Fleet.Home): AddressOf =>
   (name) =>
     Effect.succeed({
-      host: Fleet.peerSocketOf(name),
-      listens: { path: `${runDirectory}/${Fleet.peerSocketOf(name)}` },
+      host: peerSocketOf(name),
+      listens: { path: `${runDirectory}/${peerSocketOf(name)}` },
       config: {},
       wayOut: { path: `${runDirectory}/${name}.out:0` }
     })
