@@ -95,6 +95,13 @@ export interface Cluster {
    */
   readonly replace: (member: EtcdOperations.MemberRef, options?: ReplaceOptions | undefined) => Operation
   /**
+   * Puts new members in the place of those whose data are not those of a majority (`EtcdOperations.findCorrupt`), and only
+   * then disarms the alarm `Corrupt`, when all have been compared once more. The leadership is handed to a sound member first,
+   * since it is the leader's data that who joins is given. As the alarm keeps etcd from taking a lock, there is none. Refused
+   * where no majority has the same data (`undecided`), and as {@link Cluster.replace}.
+   */
+  readonly repairCorrupt: (options?: ReplaceOptions | undefined) => Operation
+  /**
    * Starts all members again, one after the other: the next one only when the last has caught up and all name one leader.
    * The leadership is handed on once, before its member is started again, which is the last. A member that is down is started
    * first. It stops at the first that does not come back.

@@ -23,6 +23,7 @@ import type { EtcdProcessError } from "./EtcdProcessError.ts"
  * - `binary`: the executable is none that can be used for that.
  * - `config`: the configuration makes no sense with that version.
  * - `alarm`: an alarm is armed that has to be dealt with first.
+ * - `undecided`: no majority of the members has the same data.
  * - `no-snapshot`: there is no such file.
  * - `truncated-snapshot`: the snapshot is shorter than what it begins with says.
  * - `foreign-snapshot`: it is no database of etcd, or one that was copied, without the checksum that a snapshot ends with.
@@ -49,6 +50,7 @@ export type Finding =
   | "binary"
   | "config"
   | "alarm"
+  | "undecided"
   | "no-snapshot"
   | "truncated-snapshot"
   | "foreign-snapshot"

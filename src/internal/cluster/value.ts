@@ -108,6 +108,7 @@ export const fromFleet = (
   ): Effect.Effect<A, E | EtcdError.EtcdError> =>
     Effect.scoped(Effect.flatMap(Effect.all([Effect.promise(load), client]), ([module, client]) => run(module, client)))
   const resize = () => import("../operations/resize.ts")
+  const repairing = () => import("../operations/repairCorrupt.ts")
   const versions = () => import("../operations/upgrade.ts")
   const rebuild = () => import("../operations/rebuild.ts")
   const roll = () => import("../operations/roll.ts")
@@ -134,6 +135,9 @@ export const fromFleet = (
         readable("replace", given),
         operate(resize, ({ replace }, client) => replace(fleet, client, member, given))
       ),
+    repairCorrupt: (given) =>
+      refused("repairCorrupt", ofReplace, given) ??
+      operate(repairing, ({ repairCorrupt }, client) => repairCorrupt(fleet, client, given)),
     restart: (given) =>
       refused("restart", ofOperation, given) ?? operate(roll, ({ restart }, client) => restart(fleet, client, given)),
     upgrade: (given) =>

@@ -219,3 +219,17 @@ export const perform = <E = never, R = never>(
       cause._tag === "Passed" ? cause.error : cause
     )
   })
+
+/** A step of steps that can only be planned when it is their turn. */
+export const composite = (title: string, plan: Effect.Effect<ReadonlyArray<Step>, Failure>): Step => ({
+  title,
+  run: (tell) =>
+    Effect.gen(function* () {
+      for (const step of yield* plan) {
+        yield* tell(step.title)
+        const detail = yield* step.run(tell)
+        if (detail !== undefined) yield* tell(`${step.title}: ${detail}`)
+      }
+      return undefined
+    })
+})

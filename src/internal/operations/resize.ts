@@ -195,14 +195,15 @@ export const shrink = (
   return perform({ name: "shrink", client, plan }, options)
 }
 
-export const replace = (
+/** What is to be done to put another one in the place of a member. */
+export const replacing = (
   fleet: Fleet,
   client: EtcdClient.Client,
+  refuse: Refuse,
   ref: EtcdOperations.MemberRef,
-  options: EtcdCluster.ReplaceOptions = {}
-) => {
-  const refuse = refusal("replace")
-  const plan = Effect.gen(function* () {
+  config: EtcdConfig.Input | undefined
+) =>
+  Effect.gen(function* () {
     const survey = yield* Survey.whole(client, refuse)
     const { leaving: seen, one } = yield* meant(fleet, survey, ref, refuse)
     if (one?.member.isLearner === true) {
@@ -213,7 +214,7 @@ export const replace = (
     const { joining } = fleet.unfinished()
     // It is remembered with who comes, who may be there by now.
     const isThere = survey.voters.some(({ member: { name } }) => name === seen.successor && !joining.includes(name))
-    const comes = isThere ? undefined : yield* newcomer(fleet, refuse, options.config, 0)
+    const comes = isThere ? undefined : yield* newcomer(fleet, refuse, config, 0)
     const leaving = { ...seen, successor: comes?.name ?? seen.successor }
     const others = survey.members.filter((other) => other !== one)
     const join = comes === undefined ? [] : Joining.steps(fleet, client, refuse, comes, others)
@@ -238,5 +239,11 @@ export const replace = (
     yield* allAnswer(survey, refuse)
     return [...remember, ...join, ...leave]
   })
-  return perform({ name: "replace", client, plan }, options)
-}
+
+export const replace = (
+  fleet: Fleet,
+  client: EtcdClient.Client,
+  ref: EtcdOperations.MemberRef,
+  options: EtcdCluster.ReplaceOptions = {}
+) =>
+  perform({ name: "replace", client, plan: replacing(fleet, client, refusal("replace"), ref, options.config) }, options)

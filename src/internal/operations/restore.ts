@@ -20,7 +20,7 @@ import type { EtcdProcessError } from "../../EtcdProcessError.ts"
 import type { Places } from "../cluster/apart.ts"
 import type { Fleet, Platform } from "../cluster/fleet.ts"
 import type { Keeper } from "../cluster/manifest.ts"
-import { type Failure, perform, type Refuse, refusal, type Step } from "./operation.ts"
+import { composite, perform, type Refuse, refusal, type Step } from "./operation.ts"
 import * as Recover from "./recover.ts"
 import * as RestoreCluster from "./restoreCluster.ts"
 import * as Survey from "./survey.ts"
@@ -136,20 +136,6 @@ const noneElsewhere = Effect.fnUntraced(function* (fleet: Fleet, connect: Connec
       "Recover where all members are, and when it is known that all others are dead."
     )
   )
-})
-
-/** What is known only when nobody runs any more is planned then. */
-const composite = (title: string, plan: Effect.Effect<ReadonlyArray<Step>, Failure>): Step => ({
-  title,
-  run: (tell) =>
-    Effect.gen(function* () {
-      for (const step of yield* plan) {
-        yield* tell(step.title)
-        const detail = yield* step.run(tell)
-        if (detail !== undefined) yield* tell(`${step.title}: ${detail}`)
-      }
-      return undefined
-    })
 })
 
 export const recover = (fleet: Fleet, connect: Connect, find: FindTools, options: EtcdCluster.RecoverOptions = {}) => {

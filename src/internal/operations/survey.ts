@@ -82,7 +82,7 @@ const statusAt = (client: EtcdClient.Client, endpoint: string) =>
 /** Asks the members who there are: who leads, or, where nobody does, anybody. */
 const membersOf = (client: EtcdClient.Client) => {
   const membership = EtcdMembership.fromClient(client)
-  return Effect.catch(membership.list({ ...once, retry: Schedule.recurs(2) }), () =>
+  return Effect.catch(membership.list({ ...once, requireLeader: true }), () =>
     membership.list({ ...once, serializable: true })
   )
 }

@@ -1,0 +1,73 @@
+/**
+ * Replacing members whose data are not those of the others, and letting the cluster take requests again.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import type * as EtcdClient from "../../EtcdClient.ts"
+import type * as EtcdCluster from "../../EtcdCluster.ts"
+import { format } from "../../EtcdId.ts"
+import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
+import type { Fleet } from "../cluster/fleet.ts"
+import { findCorrupt } from "./findCorrupt.ts"
+import * as MoveLeader from "./moveLeader.ts"
+import { composite, perform, type Refuse, refusal, type Step } from "./operation.ts"
+import { replacing } from "./resize.ts"
+import * as Survey from "./survey.ts"
+
+const armed = (client: EtcdClient.Client) =>
+  Effect.map(EtcdMaintenance.fromClient(client).alarms(), (alarms) => alarms.filter(({ type }) => type === "Corrupt"))
+
+/** Never before it is known that all are alike: etcd would go on with data that differ. */
+const disarm = (client: EtcdClient.Client, refuse: Refuse): Step => ({
+  title: "disarm the alarms, where all members have the same data",
+  run: () =>
+    Effect.gen(function* () {
+      const { evidence, verdict } = yield* findCorrupt(client)
+      if (verdict !== "sound") return yield* Effect.fail(refuse("alarm", evidence, "Run it again."))
+      const maintenance = EtcdMaintenance.fromClient(client)
+      const alarms = yield* armed(client)
+      yield* Effect.forEach(alarms, (alarm) => maintenance.disarmAlarm(alarm), { discard: true })
+      const again = yield* armed(client)
+      if (again.length === 0) return alarms.length === 1 ? "one alarm" : `${alarms.length} alarms`
+      const whose = again.map(({ memberId }) => `the alarm Corrupt was armed again for member ${format(memberId)}`)
+      return yield* Effect.fail(refuse("alarm", whose, "Run it again."))
+    })
+})
+
+export const repairCorrupt = (fleet: Fleet, client: EtcdClient.Client, options: EtcdCluster.ReplaceOptions = {}) => {
+  const refuse = refusal("repairCorrupt")
+  const plan = Effect.gen(function* () {
+    const survey = yield* Survey.whole(client, refuse)
+    const { corrupt, evidence, sound, verdict } = yield* findCorrupt(client)
+    if (verdict === "undecided") {
+      return yield* Effect.fail(
+        refuse(
+          "undecided",
+          evidence,
+          "Start the members that are down; where no majority has the same data, restore the cluster from a snapshot."
+        )
+      )
+    }
+    const ids = new Set(corrupt.map(({ id }) => id))
+    const isCorrupt = ({ member }: Survey.Surveyed) => ids.has(member.id)
+    const next = MoveLeader.mostAdvanced(
+      survey.voters.filter((one) => sound.some(({ id }) => id === one.member.id)),
+      survey.leader
+    )
+    if (corrupt.length === 0) return (yield* armed(client)).length === 0 ? [] : [disarm(client, refuse)]
+    return [
+      // Who joins is given the data of the leader.
+      ...(isCorrupt(survey.leader) && next !== undefined ? [MoveLeader.step(client, survey.leader, next)] : []),
+      ...corrupt.map((member) =>
+        composite(
+          `put another member in the place of ${Survey.nameOf(member)}, whose data are not those of the others`,
+          replacing(fleet, client, refuse, member.name === "" ? member.id : member.name, options.config)
+        )
+      ),
+      disarm(client, refuse)
+    ]
+  })
+  // Its key could not be put.
+  return perform({ name: "repairCorrupt", client: undefined, plan }, options)
+}
