@@ -50,6 +50,7 @@ import type { ClusterRefused, OperationFailed } from "./EtcdOperationError.ts"
 import type * as EtcdOperations from "./EtcdOperations.ts"
 import * as EtcdProcess from "./EtcdProcess.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
+import * as Apart from "./internal/cluster/apart.ts"
 import * as Configured from "./internal/cluster/configured.ts"
 import * as Fleet from "./internal/cluster/fleet.ts"
 import * as ClusterOptions from "./internal/cluster/options.ts"
@@ -149,10 +150,15 @@ export interface Cluster {
  * @category models
  * @since 0.1.0
  */
-export type Operation<A = EtcdOperations.Report> = Effect.Effect<
-  A,
-  ClusterRefused | OperationFailed | EtcdError.EtcdError
->
+export type Operation<A = EtcdOperations.Report> = Effect.Effect<A, OperationError>
+
+/**
+ * Why an operation has not come to its end.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type OperationError = ClusterRefused | OperationFailed | EtcdError.EtcdError
 
 /**
  * How a cluster grows.
@@ -220,6 +226,40 @@ export interface RestoreOptions extends RecoverOptions {
   readonly bumpRevision?: bigint | undefined
   /** Takes the copied database of a member that did not run, which has no checksum. Default: false. */
   readonly skipHashCheck?: boolean | undefined
+}
+
+/**
+ * A cluster that does not run, whose data are made anew.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface DataOptions {
+  /** Where its data are to be, as that of {@link Options}. */
+  readonly dataDir: string
+  /** How many members it has, where there are none yet. Default: 3. */
+  readonly size?: number | undefined
+  /** Which etcd is to run it, beside which etcdutl is looked for. Default: what is installed. */
+  readonly binary?: EtcdBinary.Input | undefined
+}
+
+/**
+ * How the data of a cluster that does not run are recovered.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface RecoverDataOptions extends RecoverOptions, DataOptions {}
+
+/**
+ * How the data of a cluster that does not run are restored.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface RestoreDataOptions extends RestoreOptions, DataOptions {
+  /** Moves aside what data there are, to `.before-…` in the directory of each member. Default: false, they are refused. */
+  readonly setAside?: boolean | undefined
 }
 
 /**
@@ -318,6 +358,68 @@ export const ephemeral = (
   options: Options = {}
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
   Effect.map(Fleet.onSockets(EtcdProcess.ephemeral, options, Fleet.ephemeral), (fleet) => fromFleet(fleet, options))
+
+/**
+ * Makes the data of a cluster from a snapshot, for {@link make} with the same `dataDir`; no member of it may run. What a
+ * restore comes to is said at the top of this module. Killed half-way at whatever step, the next run, or the next start of the
+ * cluster, brings it to its end.
+ *
+ * Refused is a directory that has data (`data-in-the-way`), unless they are to be moved aside; otherwise as `restore` of
+ * {@link Cluster}.
+ *
+ * @example
+ * ```ts
+ * import { NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdCluster, EtcdLayer } from "effect-etcd"
+ *
+ * const restored = EtcdCluster.restore("backups/newest.db", { dataDir: "data" }).pipe(
+ *   Effect.provide(NodeServices.layer)
+ * )
+ * const etcd = EtcdLayer.cluster({ dataDir: "data" })
+ * ```
+ *
+ * @category disasters
+ * @since 0.1.0
+ */
+export const restore = (
+  snapshot: string,
+  options: RestoreDataOptions
+): Effect.Effect<EtcdOperations.Report, OperationError | EtcdProcessError.EtcdProcessError, Platform> =>
+  Effect.gen(function* () {
+    yield* Apart.check("restore", options, snapshot)
+    const { binary, dataDir, etcdutl, size, ...given } = options
+    const apart = yield* Apart.look({ binary, dataDir, etcdutl, size })
+    const { restore } = yield* Effect.promise(() => import("./internal/operations/restoreApart.ts"))
+    return yield* restore(apart, snapshot, given)
+  })
+
+/**
+ * Makes the data of a cluster anew that has lost its quorum for good, for {@link make} with the same `dataDir`; no member of
+ * it may run. What becomes of what is said at the top of this module. Directories of members may be lost.
+ *
+ * @example
+ * ```ts
+ * import { NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdCluster } from "effect-etcd"
+ *
+ * const recovered = EtcdCluster.recover({ dataDir: "data" }).pipe(Effect.provide(NodeServices.layer))
+ * ```
+ *
+ * @category disasters
+ * @since 0.1.0
+ */
+export const recover = (
+  options: RecoverDataOptions
+): Effect.Effect<EtcdOperations.Report, OperationError | EtcdProcessError.EtcdProcessError, Platform> =>
+  Effect.gen(function* () {
+    yield* Apart.check("recover", options)
+    const { binary, dataDir, etcdutl, size, ...given } = options
+    const apart = yield* Apart.look({ binary, dataDir, etcdutl, size })
+    const { recover } = yield* Effect.promise(() => import("./internal/operations/restoreApart.ts"))
+    return yield* recover(apart, given)
+  })
 
 /**
  * Starts a cluster with the layer, and stops it with the layer.

@@ -30,7 +30,6 @@ import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
 import * as Place from "../process/place.ts"
 import * as Time from "../time.ts"
-import * as Apart from "./apart.ts"
 import * as Manifest from "./manifest.ts"
 import * as ClusterOptions from "./options.ts"
 import { clientSocketOf, peerSocketOf } from "./sockets.ts"
@@ -68,8 +67,6 @@ export interface Crew {
   readonly open: (node: EtcdProcess.Node) => Effect.Effect<void>
   /** Leads no client to it any more. */
   readonly close: (node: EtcdProcess.Node) => Effect.Effect<void>
-  /** Stops all that run, so that none waits for another. */
-  readonly stopAll: Effect.Effect<void>
   /** Ends it, and forgets it. */
   readonly dismiss: (node: EtcdProcess.Node) => Effect.Effect<void>
   /** Ends all, which can be started again. */
@@ -280,7 +277,6 @@ export const startAll = Effect.fnUntraced(function* (
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(restore(board(start)), (berth) => Effect.as(set([...berths, berth]), berth.node))
       ),
-    stopAll: Time.really(stop),
     isLost: (node) => lost.has(node),
     exchange: (node, start, before) =>
       Effect.gen(function* () {
@@ -362,7 +358,7 @@ export const onSockets = (
     const shared = yield* ClusterOptions.decodeShared("EtcdCluster", config)
     if (dataDir !== undefined) yield* Unfinished.finish([dataDir])
     const kept = dataDir === undefined ? undefined : yield* Manifest.inDirectory(dataDir, size)
-    if (kept !== undefined) yield* Effect.andThen(kept.keep, Apart.settle(kept))
+    if (kept !== undefined) yield* kept.keep
     const first = (kept?.current() ?? Manifest.ofSize(size ?? 3)).members
     const names = first.map(({ name }) => name)
     const { runDirectory } = yield* Place.makeRunDirectory(names.map(clientSocketOf))

@@ -4,11 +4,11 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
-import type { Options as ClusterOptions } from "../../EtcdCluster.ts"
+import type { Options as ClusterOptions, RecoverOptions, RestoreOptions } from "../../EtcdCluster.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Read from "../config/read.ts"
-import { mostVoters } from "../operations/options.ts"
+import { mostVoters, ofOperation } from "../operations/options.ts"
 import * as Options from "../options.ts"
 import * as ProcessOptions from "../process/options.ts"
 
@@ -86,3 +86,21 @@ export const decodeOwn = (
   given: EtcdConfig.Input
 ): Effect.Effect<EtcdConfig.EtcdOptions, EtcdProcessError.EtcdProcessError> =>
   Effect.map(decodeAll(who, [given], undefined), ([own]) => own!)
+
+export const ofRecover: Options.Checks<RecoverOptions> = {
+  ...ofOperation,
+  etcdutl: Options.text("the name of an executable"),
+  token: Options.text("a name for the new cluster"),
+  revisionsMayGoBack: Options.flag
+}
+
+export const ofRestore: Options.Checks<RestoreOptions> = {
+  ...ofRecover,
+  bumpRevision: {
+    accepts: (value) => typeof value === "bigint" && value >= 0n && value < 2n ** 62n,
+    due: "a bigint from 0 on"
+  },
+  skipHashCheck: Options.flag
+}
+
+export const aSnapshot = Options.text("the name of a file")

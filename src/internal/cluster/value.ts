@@ -8,15 +8,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdBinary from "../../EtcdBinary.ts"
 import * as EtcdClient from "../../EtcdClient.ts"
-import type {
-  Cluster,
-  DowngradeOptions,
-  GrowOptions,
-  RecoverOptions,
-  ReplaceOptions,
-  RestoreOptions,
-  UpgradeOptions
-} from "../../EtcdCluster.ts"
+import type { Cluster, DowngradeOptions, GrowOptions, ReplaceOptions, UpgradeOptions } from "../../EtcdCluster.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdError from "../../EtcdError.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
@@ -24,6 +16,7 @@ import { aMember, ofOperation } from "../operations/options.ts"
 import * as Checks from "../options.ts"
 import * as ProcessOptions from "../process/options.ts"
 import type { Fleet } from "./fleet.ts"
+import { aSnapshot, ofRecover, ofRestore } from "./options.ts"
 
 /** Where clients reach a member. */
 export type EndpointsOf = (node: EtcdProcess.Node) => Effect.Effect<ReadonlyArray<string>>
@@ -62,24 +55,6 @@ const readable = (name: string, given: { readonly config?: EtcdConfig.Input | un
   Effect.mapError(EtcdConfig.decode(given?.config ?? {}), ({ message }) =>
     Checks.invalid(`EtcdCluster.${name}: what is in the option config makes no sense. ${message}`)
   )
-
-const ofRecover: Checks.Checks<RecoverOptions> = {
-  ...ofOperation,
-  etcdutl: Checks.text("the name of an executable"),
-  token: Checks.text("a name for the new cluster"),
-  revisionsMayGoBack: Checks.flag
-}
-
-const ofRestore: Checks.Checks<RestoreOptions> = {
-  ...ofRecover,
-  bumpRevision: {
-    accepts: (value) => typeof value === "bigint" && value >= 0n && value < 2n ** 62n,
-    due: "a bigint from 0 on"
-  },
-  skipHashCheck: Checks.flag
-}
-
-const aSnapshot = Checks.text("the name of a file")
 
 const ofReplace: Checks.Checks<ReplaceOptions> = { ...ofOperation, config }
 

@@ -3,7 +3,6 @@
  *
  * @internal
  */
-import type { RecoverOptions, RestoreOptions } from "../../EtcdCluster.ts"
 import type { Options } from "../../EtcdOperations.ts"
 import * as Checks from "../options.ts"
 
@@ -20,14 +19,3 @@ export const aMember: Checks.Check = {
   accepts: (value) => Checks.text("").accepts(value) || Checks.id("").accepts(value),
   due: "the name of a member, as text, or its id"
 }
-
-export const aFile = Checks.text("the name of a file")
-
-export const ofRecover: Checks.Checks<RecoverOptions> = {
-  ...ofOperation,
-  token: Checks.text("a token"),
-  bumpRevision: Checks.revision,
-  revisionsMayGoBack: Checks.flag
-}
-
-export const ofRestore: Checks.Checks<RestoreOptions> = { ...ofRecover, skipHashCheck: Checks.flag }

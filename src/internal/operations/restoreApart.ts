@@ -1,0 +1,55 @@
+/**
+ * Making the data of a cluster that does not run.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import type { EtcdBinary, EtcdUtl } from "../../EtcdBinary.ts"
+import type * as EtcdCluster from "../../EtcdCluster.ts"
+import type { Places } from "../cluster/apart.ts"
+import type { Keeper } from "../cluster/manifest.ts"
+import { type Failure, perform, refusal, type Step } from "./operation.ts"
+import * as Recover from "./recover.ts"
+import * as RestoreCluster from "./restoreCluster.ts"
+
+/** Who the members are, where their data are to be, and what makes them. */
+export interface Apart extends Places {
+  readonly keeper: Keeper
+  readonly etcd: EtcdBinary
+  readonly utl: EtcdUtl
+}
+
+/** Remembers who the members are, before there are data of them. */
+const remember = (keeper: Keeper): Step => ({
+  title: "remember who the members are",
+  run: () => Effect.as(keeper.keep, undefined)
+})
+
+const performed = <R>(
+  name: string,
+  { keeper }: Apart,
+  plan: Effect.Effect<ReadonlyArray<Step>, Failure, R>,
+  options: EtcdCluster.RecoverOptions
+) => {
+  const remembered = Effect.map(plan, (steps) => [remember(keeper), ...steps])
+  return Effect.flatMap(Effect.context<R>(), (context) =>
+    perform({ name, client: undefined, plan: Effect.provideContext(remembered, context) }, options)
+  )
+}
+
+export const restore = (
+  { keeper, ...of }: Apart,
+  snapshot: string,
+  options: Omit<EtcdCluster.RestoreDataOptions, keyof EtcdCluster.DataOptions>
+) => {
+  const refuse = refusal("restore")
+  return performed("restore", { keeper, ...of }, RestoreCluster.plan({ ...options, ...of, refuse, snapshot }), options)
+}
+
+export const recover = (
+  { keeper, ...of }: Apart,
+  options: Omit<EtcdCluster.RecoverDataOptions, keyof EtcdCluster.DataOptions>
+) => {
+  const refuse = refusal("recover")
+  return performed("recover", { keeper, ...of }, Recover.plan({ ...options, ...of, refuse }), options)
+}
