@@ -234,7 +234,9 @@ const baseOf = (type: string): object | undefined =>
         "EtcdSemaphore.Options": { permits: 7 },
         "EtcdCluster.UpgradeOptions": { binary: "/nowhere/etcd", backup: false },
         "EtcdCluster.DowngradeOptions": { binary: "/nowhere/etcd" },
-        // Nobody is asked before there is an executable.
+        // Nobody is asked, and nothing made, before there is an executable.
+        "EtcdCluster.RestoreDataOptions": { dataDir: "/dev/null/data", binary: "/nowhere/etcd" },
+        "EtcdCluster.RecoverDataOptions": { dataDir: "/dev/null/data", binary: "/nowhere/etcd" },
         "EtcdMember.Options": {
           name: "a",
           dataDir: "/dev/null/data",
@@ -558,6 +560,7 @@ describe("what makes no sense", () => {
       "EtcdFaults.TearOptions",
       "EtcdFaults.ClientOptions",
       // Is part of those that are walked through.
+      "EtcdCluster.DataOptions",
       "EtcdStore.InvalidOptions"
     ])
     const all = Declarations.names.filter((name) => /(Options|Defaults|Expected|Credentials|Tls)$/.test(name))

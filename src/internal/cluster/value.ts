@@ -112,7 +112,10 @@ export const fromFleet = (
       ),
     repairCorrupt: (given) =>
       refused("repairCorrupt", ofReplace, given) ??
-      operate(repairing, ({ repairCorrupt }, client) => repairCorrupt(fleet, client, given)),
+      Effect.andThen(
+        readable("repairCorrupt", given),
+        operate(repairing, ({ repairCorrupt }, client) => repairCorrupt(fleet, client, given))
+      ),
     restart: (given) =>
       refused("restart", ofOperation, given) ?? operate(roll, ({ restart }, client) => restart(fleet, client, given)),
     upgrade: (given) =>
