@@ -15,11 +15,18 @@
  * @since 0.1.0
  */
 import type * as ByteSize from "effect/ByteSize"
+import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import type * as Option from "effect/Option"
+import type * as Path from "effect/Path"
+import type { PlatformError } from "effect/PlatformError"
+import type * as Schedule from "effect/Schedule"
+import * as Sink from "effect/Sink"
 import * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdError from "./EtcdError.ts"
-import type { MemberId } from "./EtcdId.ts"
+import type { ClusterId, MemberId } from "./EtcdId.ts"
 import type { Member } from "./EtcdMembership.ts"
 import type { ClusterRefused, OperationFailed } from "./EtcdOperationError.ts"
 import { aMember, ofOperation } from "./internal/operations/options.ts"
@@ -142,6 +149,108 @@ export interface Comparison {
 }
 
 /**
+ * What there is to know of a backup. Beside a file it is in a record of its name and `.json`, in which ids are etcd's
+ * hexadecimal text, and the revision is text.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Backup {
+  /**
+   * The newest revision that is in it, as it is read from the database itself. Of what went to a sink: the one that the member
+   * had before, so that newer ones may be in it as well.
+   */
+  readonly revision: bigint
+  readonly clusterId: ClusterId
+  /** Who gave it. */
+  readonly memberId: MemberId
+  /** The name of who gave it. */
+  readonly member: string
+  /** The version of etcd that it runs. */
+  readonly version: string
+  /** The version of the format on disk. etcd 3.6 and newer. */
+  readonly storageVersion: Option.Option<string>
+  /** The size of all of it, the checksum of 32 bytes at its end included. */
+  readonly bytes: number
+  /** SHA-256 of the database, in hexadecimal: what those 32 bytes are. */
+  readonly sha256: string
+  /** When it was begun, by the program's clock. */
+  readonly takenAt: DateTime.Utc
+}
+
+/**
+ * A backup in a file.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Stored extends Backup {
+  readonly path: string
+}
+
+/**
+ * What came of a backup.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface BackupReport extends Report {
+  /** Undefined in a dry run. */
+  readonly backup: Backup | undefined
+  /** Where it is; undefined in a dry run, and where it went to a sink. */
+  readonly path: string | undefined
+}
+
+/**
+ * What came of a backup to a sink.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface SinkReport<A> extends BackupReport {
+  /** What the sink has answered; nothing in a dry run. */
+  readonly result: Option.Option<A>
+}
+
+/**
+ * How a backup is made.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface BackupOptions extends Options {
+  /**
+   * Who gives it. Default: the follower that has applied most, so that who leads has less to do; the leader, where it is
+   * alone. Who is named is asked though the alarm `Corrupt` is armed.
+   */
+  readonly member?: MemberRef | undefined
+}
+
+/**
+ * Which backups of a directory stay: each that one of the two asks for, and the newest in any case.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Keep {
+  /** The last so many. Default: 1. */
+  readonly last?: number | undefined
+  /** Those that were begun so long before the new one, or later. Default: none for its age. */
+  readonly within?: Duration.Input | undefined
+}
+
+/**
+ * How a backup is made in a directory.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface BackupDirectoryOptions extends BackupOptions {
+  /** Which of the backups of this cluster that are there stay. Default: all. */
+  readonly keep?: Keep | undefined
+}
+
+/**
  * A member, by its name or its id.
  *
  * @category models
@@ -165,6 +274,27 @@ const ofClearNoSpace: Checks.Checks<ClearNoSpaceOptions> = {
   keepHistory: Checks.flag,
   quota: Checks.size
 }
+
+const ofBackup: Checks.Checks<BackupOptions> = { ...ofOperation, member: aMember }
+
+const ofKeep: Checks.Checks<Keep> = { last: Checks.count, within: Checks.duration }
+
+const ofBackupDirectory: Checks.Checks<BackupDirectoryOptions> = {
+  ...ofBackup,
+  keep: {
+    accepts: (value) =>
+      Checks.isObject(value) &&
+      Object.values(value).some((one) => one !== undefined) &&
+      Checks.problemOf("", ofKeep, value as Keep) === undefined,
+    due: 'an object with last (a whole number from 1 on) or within (a duration such as "7 days"), or both'
+  }
+}
+
+const aFile = Checks.text("the name of a file")
+
+const aDirectory = Checks.text("the name of a directory")
+
+const aSink: Checks.Check = { accepts: Sink.isSink, due: "a Sink" }
 
 /** Fails with what makes no sense in options, if anything does. */
 const wrongOptions = <O extends object>(name: string, checks: Checks.Checks<O>, options: O | undefined) => {
@@ -321,4 +451,155 @@ export const findCorrupt = (): Effect.Effect<Comparison, ClusterRefused | EtcdEr
   load(
     () => import("./internal/operations/findCorrupt.ts"),
     ({ findCorrupt }, client) => findCorrupt(client)
+  )
+
+/**
+ * Makes a backup in a file that only its owner can read: a snapshot of a member, as `etcdutl snapshot restore` and
+ * `EtcdCluster.restore` take it, and beside it, with `.json` at the end of its name, a record of what it is
+ * ({@link Backup}).
+ *
+ * The file takes the place of the one that was there when all of it has come, its SHA-256 is right, its newest revision was
+ * read from it, and it is on the disk; the record after it. Until then it is beside it, in files that end in `.part`. Those
+ * are removed where anything fails (a disk that is full, too: the error says so) or it is interrupted; what a process has left
+ * that was killed is removed by the next one, when nobody has written to it for a quarter of an hour. A process that is
+ * killed at the very end may leave the new file without a record.
+ *
+ * It holds no lock, since it changes nothing in the cluster, and goes on while writes do. The member keeps the pages of
+ * the snapshot until it is sent, so that its database grows while a slow disk takes it.
+ *
+ * Refused with `no-quorum`, `alarm` (of `Corrupt`, unless a member is named), `no-such-member` and `unhealthy-member`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdOperations } from "effect-etcd"
+ *
+ * const saved = EtcdOperations.backup("/var/backups/etcd.db").pipe(
+ *   Effect.tap(({ backup }) => Effect.log("saved up to revision", backup?.revision))
+ * )
+ * ```
+ *
+ * @category backups
+ * @since 0.1.0
+ */
+export const backup = (
+  path: string,
+  options?: BackupOptions | undefined
+): Effect.Effect<BackupReport, Failure, EtcdClient.EtcdClient | FileSystem.FileSystem | Path.Path> =>
+  Checks.wrongArgument("EtcdOperations.backup", "the path", aFile, path) ??
+  wrongOptions("backup", ofBackup, options) ??
+  load(
+    () => import("./internal/operations/backup.ts"),
+    ({ oneFile }, client) => oneFile(client, path, options)
+  )
+
+/**
+ * Makes a {@link backup} in a directory, which is made with mode 0700 if it is not there, and removes those that are not to
+ * be kept.
+ *
+ * Names sort by the time, and name the cluster: `etcd-cdf818194e3a8c32-2026-11-30T05-52-18.123Z-4711.db` of the cluster
+ * `cdf818194e3a8c32`, with its newest revision at the end. Only when the new one is in its place are older ones of the same
+ * cluster removed, so that there is always a good one. What counts as good has a record that says how large it is; what is
+ * not, goes when it is older than all that are kept. Files of other names, and of other clusters, are left alone.
+ *
+ * @example
+ * ```ts
+ * import { EtcdOperations } from "effect-etcd"
+ *
+ * const saved = EtcdOperations.backupToDirectory("/var/backups/etcd", { keep: { last: 3, within: "7 days" } })
+ * ```
+ *
+ * @category backups
+ * @since 0.1.0
+ */
+export const backupToDirectory = (
+  directory: string,
+  options?: BackupDirectoryOptions | undefined
+): Effect.Effect<BackupReport, Failure, EtcdClient.EtcdClient | FileSystem.FileSystem | Path.Path> =>
+  Checks.wrongArgument("EtcdOperations.backupToDirectory", "the directory", aDirectory, directory) ??
+  wrongOptions("backupToDirectory", ofBackupDirectory, options) ??
+  load(
+    () => import("./internal/operations/backups.ts"),
+    ({ toDirectory }, client) => toDirectory(client, directory, options)
+  )
+
+/**
+ * Sends a snapshot of a member to a sink: to a store elsewhere, say. Nothing is written on this machine.
+ *
+ * Whether the SHA-256 is right turns out at its end: then it fails with `OperationFailed`, and what the sink has got is of no
+ * use, so let the sink keep nothing before it is told that all has come. It also fails where the sink takes less than all of
+ * it. What the sink itself fails with is passed on as it is.
+ *
+ * @example
+ * ```ts
+ * import { FileSystem, Stream } from "effect"
+ * import { Effect } from "effect"
+ * import { EtcdOperations } from "effect-etcd"
+ *
+ * const copied = Effect.gen(function*() {
+ *   const fs = yield* FileSystem.FileSystem
+ *   const { backup } = yield* EtcdOperations.backupToSink(fs.sink("/mnt/elsewhere/etcd.db"))
+ *   yield* Effect.log(backup?.sha256)
+ * })
+ * ```
+ *
+ * @category backups
+ * @since 0.1.0
+ */
+export const backupToSink = <A, E, R>(
+  sink: Sink.Sink<A, Uint8Array, unknown, E, R>,
+  options?: BackupOptions | undefined
+): Effect.Effect<SinkReport<A>, E | Failure, R | EtcdClient.EtcdClient> =>
+  Checks.wrongArgument("EtcdOperations.backupToSink", "the sink", aSink, sink) ??
+  wrongOptions("backupToSink", ofBackup, options) ??
+  load(
+    () => import("./internal/operations/backup.ts"),
+    ({ toSink }, client) => toSink(client, sink, options ?? {})
+  )
+
+/**
+ * Makes one backup after another in a directory, as {@link backupToDirectory} does: the first at once, and the next ones by a
+ * schedule, which runs by the program's clock, until it ends. One that is refused, or fails, is told in the log, as an error,
+ * and the next one is made all the same. Fork it where it is to live.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schedule } from "effect"
+ * import { EtcdOperations } from "effect-etcd"
+ *
+ * const nightly = EtcdOperations.backupOnSchedule("/var/backups/etcd", Schedule.cron("0 3 * * *"), {
+ *   keep: { last: 3, within: "14 days" }
+ * }).pipe(Effect.forkScoped)
+ * ```
+ *
+ * @category backups
+ * @since 0.1.0
+ */
+export const backupOnSchedule = (
+  directory: string,
+  schedule: Schedule.Schedule<unknown, unknown>,
+  options?: BackupDirectoryOptions | undefined
+): Effect.Effect<void, EtcdError.EtcdError, EtcdClient.EtcdClient | FileSystem.FileSystem | Path.Path> =>
+  Checks.wrongArgument("EtcdOperations.backupOnSchedule", "the directory", aDirectory, directory) ??
+  Checks.wrongArgument("EtcdOperations.backupOnSchedule", "the schedule", Checks.schedule, schedule) ??
+  wrongOptions("backupOnSchedule", ofBackupDirectory, options) ??
+  load(
+    () => import("./internal/operations/backups.ts"),
+    ({ onSchedule }, client) => onSchedule(client, directory, schedule, options)
+  )
+
+/**
+ * The good backups in a directory of {@link backupToDirectory}, of whatever cluster, the newest first: those that have a
+ * record, and are as large as it says. What is in them is looked at when they are restored.
+ *
+ * @category backups
+ * @since 0.1.0
+ */
+export const listBackups = (
+  directory: string
+): Effect.Effect<ReadonlyArray<Stored>, EtcdError.EtcdError | PlatformError, FileSystem.FileSystem | Path.Path> =>
+  Checks.wrongArgument("EtcdOperations.listBackups", "the directory", aDirectory, directory) ??
+  Effect.flatMap(
+    Effect.promise(() => import("./internal/operations/backups.ts")),
+    ({ list }) => list(directory)
   )

@@ -19,6 +19,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SemVer from "effect/SemVer"
+import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { expectTypeOf } from "vitest"
@@ -113,6 +114,8 @@ const garbage: { readonly [type: string]: ReadonlyArray<unknown> } = {
     { path: "etcd", version: "3.5.30" }
   ],
   Input: ["", 5, null, {}, { fetch: null }, { fetch: { version: "newest" } }],
+  Keep: [null, 5, {}, [], { last: 0 }, { last: 1.5 }, { within: -1 }, { first: 1 }, { last: 1, first: 1 }],
+  "Sink.Sink<A, Uint8Array, unknown, E, R>": [null, 5, {}, "file"],
   "Readonly<Record<string, string>>": [
     "a",
     [],
@@ -204,6 +207,9 @@ const sense: { readonly [type: string]: unknown } = {
   MemberRef: "node0",
   "EtcdOperations.MemberRef": "node0",
   "string | false": false,
+  Keep: { last: 1 },
+  "Sink.Sink<A, Uint8Array, unknown, E, R>": Sink.drain,
+  "Schedule.Schedule<unknown, unknown>": Schedule.recurs(0),
   bigint: 7n,
   string: "text",
   "ReadonlyArray<string>": ["http://127.0.0.1:2380"],

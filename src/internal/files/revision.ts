@@ -1,0 +1,126 @@
+/**
+ * The newest revision that is in a database of etcd: what a member that is started with it begins with.
+ *
+ * It is that of the last key in the bucket `key`, whose keys are revisions; or of a compaction, if that is newer, since it
+ * may have removed the last ones (`restore` in etcd's `server/storage/mvcc/kvstore.go`). Only the pages on the way to it are
+ * read. (Facts: `internal/common/page.go`, `inode.go` and `bucket.go` of bbolt.)
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as Bolt from "./bolt.ts"
+
+/** Reads so many bytes from a place on; fewer, where the file ends. */
+export type Read<E, R> = (from: number, length: number) => Effect.Effect<Uint8Array, E, R>
+
+const branch = 0x01
+const pageHead = 16
+const elementBytes = 16
+const bucketHead = 16
+/** Trees are not as high: what goes deeper goes in a circle. */
+const deepest = 32
+
+const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
+interface Element {
+  readonly key: Uint8Array
+  /** What a leaf has. */
+  readonly value: Uint8Array
+  /** Where a branch leads. */
+  readonly page: number
+}
+
+interface Page {
+  readonly isBranch: boolean
+  readonly elements: ReadonlyArray<Element>
+}
+
+/** Fails with a `RangeError` where the page does not make sense. */
+const parse = (bytes: Uint8Array): Page => {
+  const view = viewOf(bytes)
+  const isBranch = view.getUint16(8, true) === branch
+  const slice = (from: number, length: number) => {
+    if (length > 0) view.getUint8(from + length - 1)
+    return bytes.subarray(from, from + length)
+  }
+  const elements = Array.from({ length: view.getUint16(10, true) }, (_, index): Element => {
+    const at = pageHead + index * elementBytes
+    if (isBranch) {
+      const key = slice(at + view.getUint32(at, true), view.getUint32(at + 4, true))
+      return { key, value: key, page: Number(view.getBigUint64(at + 8, true)) }
+    }
+    const from = at + view.getUint32(at + 4, true)
+    const length = view.getUint32(at + 8, true)
+    return { key: slice(from, length), value: slice(from + length, view.getUint32(at + 12, true)), page: 0 }
+  })
+  return { isBranch, elements }
+}
+
+class Senseless {
+  readonly _tag = "Senseless"
+}
+
+const sensible = <A>(read: () => A): Effect.Effect<A, Senseless> =>
+  Effect.try({ try: read, catch: () => new Senseless() })
+
+const found = <A>(value: A | undefined): Effect.Effect<A, Senseless> =>
+  value === undefined ? Effect.fail(new Senseless()) : Effect.succeed(value)
+
+/** The revision that the beginning of a key, or of what a compaction has written, stands for. */
+const revisionOf = (bytes: Uint8Array) => sensible(() => viewOf(bytes).getBigInt64(0, false))
+
+/** Reads the newest revision; nothing, where there is no database of etcd, or one that is damaged on the way. */
+export const newest = <E, R>(read: Read<E, R>): Effect.Effect<bigint | undefined, E, R> =>
+  Effect.gen(function* () {
+    const head = yield* found(Bolt.headOf(yield* read(0, Bolt.headBytes)))
+    const pageAt = Effect.fnUntraced(function* (page: number) {
+      const first = yield* read(page * head.pageSize, head.pageSize)
+      const more = yield* sensible(() => viewOf(first).getUint32(12, true))
+      if (more > head.pages) return yield* Effect.fail(new Senseless())
+      const bytes = more === 0 ? first : yield* read(page * head.pageSize, head.pageSize * (1 + more))
+      return yield* sensible(() => parse(bytes))
+    })
+    /** Goes down to the leaf to which a choice among the elements of each branch leads. */
+    const leafBelow = Effect.fnUntraced(function* (
+      top: Page,
+      choose: (elements: Page["elements"]) => Element | undefined
+    ) {
+      let page = top
+      for (let depth = 0; page.isBranch; depth++) {
+        if (depth === deepest) return yield* Effect.fail(new Senseless())
+        page = yield* pageAt((yield* found(choose(page.elements))).page)
+      }
+      return page.elements
+    })
+    const valueOf = Effect.fnUntraced(function* (top: Page, name: string) {
+      const key = new TextEncoder().encode(name)
+      const leaf = yield* leafBelow(
+        top,
+        (elements) => elements.findLast((one) => Buffer.compare(one.key, key) <= 0) ?? elements[0]
+      )
+      return leaf.find((one) => Buffer.compare(one.key, key) === 0)?.value
+    })
+    const root = yield* pageAt(head.root)
+    /** A bucket that is small is in place. */
+    const bucket = Effect.fnUntraced(function* (name: string) {
+      const value = yield* found(yield* valueOf(root, name))
+      const page = yield* sensible(() => viewOf(value).getBigUint64(0, true))
+      return page === 0n ? yield* sensible(() => parse(value.subarray(bucketHead))) : yield* pageAt(Number(page))
+    })
+    const last = (yield* leafBelow(yield* bucket("key"), (elements) => elements.at(-1))).at(-1)
+    const meta = yield* bucket("meta")
+    const compactions = yield* Effect.forEach(["finishedCompactRev", "scheduledCompactRev"], (name) =>
+      valueOf(meta, name)
+    )
+    const revisions = yield* Effect.forEach(
+      [last?.key, ...compactions].filter((bytes) => bytes !== undefined),
+      revisionOf
+    )
+    // A store without any key is at revision 1.
+    return revisions.reduce((most, one) => (one > most ? one : most), 1n)
+  }).pipe(
+    Effect.catchIf(
+      (error) => error instanceof Senseless,
+      () => Effect.succeed(undefined)
+    )
+  )
