@@ -532,8 +532,7 @@ export const backupToDirectory = (
  *
  * @example
  * ```ts
- * import { FileSystem, Stream } from "effect"
- * import { Effect } from "effect"
+ * import { Effect, FileSystem } from "effect"
  * import { EtcdOperations } from "effect-etcd"
  *
  * const copied = Effect.gen(function*() {
@@ -575,11 +574,11 @@ export const backupToSink = <A, E, R>(
  * @category backups
  * @since 0.1.0
  */
-export const backupOnSchedule = (
+export const backupOnSchedule = <E, R>(
   directory: string,
-  schedule: Schedule.Schedule<unknown, unknown>,
+  schedule: Schedule.Schedule<unknown, unknown, E, R>,
   options?: BackupDirectoryOptions | undefined
-): Effect.Effect<void, EtcdError.EtcdError, EtcdClient.EtcdClient | FileSystem.FileSystem | Path.Path> =>
+): Effect.Effect<void, E | EtcdError.EtcdError, R | EtcdClient.EtcdClient | FileSystem.FileSystem | Path.Path> =>
   Checks.wrongArgument("EtcdOperations.backupOnSchedule", "the directory", aDirectory, directory) ??
   Checks.wrongArgument("EtcdOperations.backupOnSchedule", "the schedule", Checks.schedule, schedule) ??
   wrongOptions("backupOnSchedule", ofBackupDirectory, options) ??

@@ -209,7 +209,7 @@ const sense: { readonly [type: string]: unknown } = {
   "string | false": false,
   Keep: { last: 1 },
   "Sink.Sink<A, Uint8Array, unknown, E, R>": Sink.drain,
-  "Schedule.Schedule<unknown, unknown>": Schedule.recurs(0),
+  "Schedule.Schedule<unknown, unknown, E, R>": Schedule.recurs(0),
   bigint: 7n,
   string: "text",
   "ReadonlyArray<string>": ["http://127.0.0.1:2380"],

@@ -919,7 +919,8 @@ export const noSpace = (
  *
  * const program = Effect.scoped(
  *   Effect.gen(function*() {
- *     const { members: [member] } = yield* EtcdCluster.EtcdCluster
+ *     const { awaitLeader } = yield* EtcdCluster.EtcdCluster
+ *     const member = yield* awaitLeader
  *     yield* EtcdFaults.fillDisk(member)
  *     yield* EtcdKv.put("hello", "world".repeat(100_000))
  *     yield* Console.log(yield* member.exit)

@@ -148,10 +148,10 @@ export const toDirectory = Effect.fnUntraced(function* (
 })
 
 /** One after another, by the program's clock; one that fails is told, and the next one comes. */
-export const onSchedule = (
+export const onSchedule = <E, R>(
   client: EtcdClient.Client,
   directory: string,
-  schedule: Schedule.Schedule<unknown, unknown>,
+  schedule: Schedule.Schedule<unknown, unknown, E, R>,
   options: BackupDirectoryOptions | undefined
 ) =>
   toDirectory(client, directory, options).pipe(
