@@ -118,8 +118,11 @@ const killedAtEach = <E, R, R2>(
     }
   })
 
+// Whoever leads leads until he is asked to hand on, however busy the machine is.
+const shared = EtcdFaults.layer({ size: 3, config: { electionTimeout: "2 seconds", strictReconfigCheck: false } })
+
 describe("EtcdOperations", () => {
-  layer(EtcdFaults.layer({ size: 3, config: { strictReconfigCheck: false } }), { excludeTestServices: true })((it) => {
+  layer(shared, { excludeTestServices: true })((it) => {
     it.effect("moveLeader: to who is named, to the most advanced, and nowhere where it is there already", () =>
       Effect.gen(function* () {
         const { followers, leader } = yield* some

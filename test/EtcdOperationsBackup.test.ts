@@ -95,7 +95,9 @@ const full = (which: (path: string) => boolean) =>
   )
 
 describe("EtcdOperations, backups", () => {
-  const cluster = EtcdFaults.layer({ size: 3 }).pipe(Layer.provideMerge(NodeServices.layer))
+  const cluster = EtcdFaults.layer({ size: 3, config: { electionTimeout: "2 seconds" } }).pipe(
+    Layer.provideMerge(NodeServices.layer)
+  )
 
   layer(cluster, { excludeTestServices: true })((it) => {
     it.effect("in a file, with its record, of a follower, under load", () =>
