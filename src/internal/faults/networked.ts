@@ -56,8 +56,12 @@ const onSockets =
 
 const loopback = "127.0.0.1"
 
-/** To this machine nothing goes through a proxy, unless its name is written so. It is looked up by nobody. */
-const thisMachine = "localhost."
+/**
+ * To this machine nothing goes through a proxy (`useProxy` in Go's `http/httpproxy`), unless its name is written so. It has to
+ * be one that can be looked up: who joins compares what it is told of the others, by where that leads, with what they say
+ * (`ValidateClusterAndAssignIDs` in etcd's `membership/cluster.go`).
+ */
+const thisMachine = "Localhost"
 
 /**
  * On ports, since etcd has no TLS on Unix sockets from 3.5 on. These are others each time; what members call each other, and

@@ -50,11 +50,12 @@ export const connectTo = (
     )
   )
 
-/** What etcd answers to somebody whom it does not know. */
+/** What etcd answers to somebody whom it does not know. A learner knows nobody by a password. */
 const refusals: ReadonlySet<EtcdError.Reason["_tag"]> = new Set<EtcdError.Reason["_tag"]>([
   "AuthenticationFailed",
   "AuthOldRevision",
   "InvalidAuthToken",
+  "NotSupportedForLearner",
   "PermissionDenied",
   "UserNameEmpty"
 ])
