@@ -10,6 +10,7 @@ import { coordination } from "./coordination.ts"
 import { failover } from "./failover.ts"
 import { kv } from "./kv.ts"
 import { mirror } from "./mirror.ts"
+import { operations } from "./operations.ts"
 import { scan, watch } from "./reading.ts"
 import { selection } from "./selection.ts"
 import { size } from "./size.ts"
@@ -21,7 +22,7 @@ const scenarioNames = ["startup", "get", "put", "watch", "scan"] as const
 
 type Scenario = (typeof scenarioNames)[number]
 
-const usage = `usage: npm run bench [-- [coordination | failover | mirror | selection | tls | size] [--quick] [--only SCENARIO]... [--json FILE]]
+const usage = `usage: npm run bench [-- [coordination | failover | mirror | operations | selection | tls | size] [--quick] [--only SCENARIO]... [--json FILE]]
 
 Measures this library beside other clients: etcd3, @grpc/grpc-js and node:http2 and, where there is a Go toolchain,
 etcd's own Go client. All of them in one run, in interleaved rounds, against one etcd, which is the one that the tests
@@ -35,6 +36,9 @@ use (ETCD_BINARY names another one).
   mirror           measures what a mirror of 100,000 keys takes, beside the cache of etcd's Go client where its module
                    can be had: the time until it is there, memory, the time of a read, and changes applied, and nothing
                    else; it has no rows for --json
+  operations       measures how long operations on a cluster of three take, and for how long nobody's writes are
+                   acknowledged meanwhile, and nothing else: some 100 seconds a round, of which there are five; it has
+                   no rows for --json
   selection        measures what it is worth to keep to the leader of a cluster of three, and nothing else
   tls              measures what it is worth to serve HTTP apart where there is TLS, and nothing else
   size             measures what it costs to have this library in a program: bytes of a bundle, time of an import, and
@@ -90,7 +94,7 @@ const ensureWritable = (file: string) => {
   if (!existed) rmSync(file)
 }
 
-const special = { coordination, failover, mirror, selection, size, tls }
+const special = { coordination, failover, mirror, operations, selection, size, tls }
 
 type Special = keyof typeof special
 
