@@ -185,7 +185,10 @@ export interface GrowOptions extends EtcdOperations.Options {
 export interface UpgradeOptions extends EtcdOperations.Options {
   /** The executable of that version: its path, or a release that is fetched. */
   readonly binary: EtcdBinary.Input
-  /** The file that a snapshot is written to before; `false`, where there is a backup. */
+  /**
+   * The file that a backup is written to before (`EtcdOperations.backup`); `false`, where there is one. Where members have
+   * different versions already, none is made.
+   */
   readonly backup: string | false
 }
 

@@ -22,6 +22,7 @@ import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type { EtcdProcessError } from "../../EtcdProcessError.ts"
 import type { Fleet, Platform } from "../cluster/fleet.ts"
 import * as Time from "../time.ts"
+import * as Backup from "./backup.ts"
 import { perform, type Refuse, refusal, type Step } from "./operation.ts"
 import * as Roll from "./roll.ts"
 import * as Survey from "./survey.ts"
@@ -171,15 +172,19 @@ const rolling = (
   )
 
 /** A snapshot of how it was before. It is not taken again where members have changed already. */
-const saved = (fleet: Fleet, client: EtcdClient.Client, survey: Survey.Survey, file: string): Step => ({
+const saved = (fleet: Fleet, client: EtcdClient.Client, file: string): Step => ({
   title: `back up to ${file}`,
   run: () =>
-    Effect.gen(function* () {
-      const follower = survey.voters.find((one) => one !== survey.leader) ?? survey.leader!
-      const maintenance = EtcdMaintenance.fromClient(client)
-      const { bytes } = yield* maintenance.snapshotToFile(file, { endpoint: follower.endpoint })
-      return `${bytes} bytes from ${Survey.nameOf(follower.member)}`
-    }).pipe(Effect.provideContext(fleet.platform))
+    Backup.oneFile(client, file).pipe(
+      Effect.map(({ backup }) =>
+        backup === undefined ? undefined : `of ${backup.member}, at revision ${backup.revision}`
+      ),
+      Effect.catchTag("OperationFailed", ({ cause }) =>
+        // It holds no lock.
+        cause._tag === "LockLost" ? Effect.die(cause) : Effect.fail(cause)
+      ),
+      Effect.provideContext(fleet.platform)
+    )
 })
 
 export const upgrade = (
@@ -231,7 +236,7 @@ export const upgrade = (
     )
     return [
       ...(isDowngrading ? [cancelled(client)] : []),
-      ...(options.backup === false || !isFirst ? [] : [saved(fleet, client, survey, options.backup)]),
+      ...(options.backup === false || !isFirst ? [] : [saved(fleet, client, options.backup)]),
       ...steps,
       ...(isNewMinor ? [agreed(fleet, minorOf(version))] : [])
     ]
