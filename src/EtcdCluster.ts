@@ -23,11 +23,10 @@
  * Both need `etcdutl` (see `EtcdBinary.findUtl`), and are refused without it (`binary`). It is the only thing that makes a
  * data directory of a snapshot; nothing else of this library needs it.
  *
- * What `recover` may lose: each acknowledged write was on the disks of a majority. Where data of so many members are left
- * that they and those that are lost together are more than a majority could do without (half of an even number of members),
- * it is there; where fewer are left, the last writes may have been only on the members that are lost. Of what is left
- * nothing is: etcd's own `--force-new-cluster` throws away what a member did not know to be committed. What nobody was told
- * of may be there.
+ * What `recover` may lose: an acknowledged write is on the disks of a majority, so nothing where fewer members are lost than
+ * that (as with half of an even number). Where a majority is lost, the last writes may have been on its disks alone. Of what
+ * is left nothing is thrown away, as etcd's own `--force-new-cluster` does with what a member did not know to be committed;
+ * so a write of which nobody was told may be there.
  *
  * @since 0.1.0
  */

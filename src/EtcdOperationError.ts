@@ -33,6 +33,8 @@ import type { EtcdProcessError } from "./EtcdProcessError.ts"
  * - `member-runs`: a member runs that has to be stopped.
  * - `has-quorum`: the cluster can decide, and need not be recovered.
  * - `no-survivor`: of the data of no member can anything be made.
+ * - `token`: the new cluster would have the id of the old one.
+ * - `changed`: somebody else is just changing the cluster.
  * - `other-cluster`: there are data of several clusters.
  * - `revisions-would-go-back`: the etcdutl that was found cannot raise the revision of what it restores.
  *
@@ -60,6 +62,8 @@ export type Finding =
   | "member-runs"
   | "has-quorum"
   | "no-survivor"
+  | "token"
+  | "changed"
   | "other-cluster"
   | "revisions-would-go-back"
 

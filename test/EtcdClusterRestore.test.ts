@@ -61,7 +61,11 @@ describe("the data of a running cluster", () => {
         Effect.gen(function* () {
           const of = yield* EtcdKv.EtcdKv
           yield* of.put("other", "")
-          const report = yield* cluster.restore(snapshot)
+          const [report, other] = yield* Effect.all(
+            [cluster.restore(snapshot, { token: "mine" }), Utl.findingOf(cluster.restore(snapshot))],
+            { concurrency: 2 }
+          )
+          assert.strictEqual(other, "changed")
           // Who knew the old cluster does not take this one for it.
           const refused = yield* reasonOf(of.getString("key", { deadline: "2 seconds" }))
           assert.strictEqual(refused._tag, "ClusterIdMismatch")
@@ -88,6 +92,8 @@ describe("the data of a running cluster", () => {
         })
       )
       assert.isTrue(revision > later)
+
+      assert.strictEqual(yield* Utl.findingOf(cluster.restore(snapshot, { token: "mine" })), "token")
 
       // And without its quorum, and the data of two.
       assert.strictEqual(yield* Utl.findingOf(cluster.recover()), "has-quorum")

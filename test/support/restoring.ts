@@ -43,6 +43,22 @@ export const restore = Effect.fnUntraced(function* (
   return yield* operate("restore", RestoreCluster.plan(of), given)
 })
 
+/** As from a snapshot in which there was nothing to revoke. */
+export const restoreClean = Effect.fnUntraced(function* (
+  path: string,
+  root: string,
+  own: Partial<RestoreCluster.Restoring> = {},
+  given?: Options
+) {
+  const of = { ...(yield* options(root)), refuse: refusal("restore"), ...own }
+  const clean = Effect.succeed({ path, revision: 1n, leases: 0 })
+  return yield* operate(
+    "restore",
+    RestoreCluster.steps(of, path, "take it as it is", () => clean),
+    given
+  )
+})
+
 export const recover = Effect.fnUntraced(function* (
   root: string,
   own: Partial<Recover.Recovering> = {},

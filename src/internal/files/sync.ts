@@ -8,7 +8,10 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
 
-/** A file, or which names a directory has. */
+/** Which names a directory has. Not everybody may read one, and not every file system takes it. */
+export const syncNames = (path: string) => Effect.ignore(sync(path))
+
+/** A file. */
 export const sync = Effect.fnUntraced(function* (path: string) {
   const handle = yield* (yield* FileSystem.FileSystem).open(path, { flag: "r" })
   yield* handle.sync
@@ -20,8 +23,7 @@ export const syncAll = (path: string): Effect.Effect<void, PlatformError, FileSy
     const fs = yield* FileSystem.FileSystem
     const { join } = yield* Path.Path
     const { type } = yield* fs.stat(path)
-    if (type === "Directory") {
-      yield* Effect.forEach(yield* fs.readDirectory(path), (name) => syncAll(join(path, name)), { discard: true })
-    }
-    yield* sync(path)
+    if (type !== "Directory") return yield* sync(path)
+    yield* Effect.forEach(yield* fs.readDirectory(path), (name) => syncAll(join(path, name)), { discard: true })
+    yield* syncNames(path)
   })

@@ -11,11 +11,15 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdCluster from "../../EtcdCluster.ts"
+import { format } from "../../EtcdId.ts"
+import type { ClusterRefused } from "../../EtcdOperationError.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type { Fleet } from "../cluster/fleet.ts"
+import { clusterIdOf } from "./clusterId.ts"
 import { perform, type Refuse, refusal, type Step } from "./operation.ts"
 import * as Recover from "./recover.ts"
 import * as RestoreCluster from "./restoreCluster.ts"
+import type * as RestoreMember from "./restoreMember.ts"
 import * as Survey from "./survey.ts"
 
 /**
@@ -84,10 +88,48 @@ const noneElsewhere = (fleet: Fleet, survey: Survey.Survey, refuse: Refuse) => {
       )
 }
 
-const stopping = (fleet: Fleet): Step => ({
-  title: "stop all members",
-  run: () => Effect.as(fleet.stop, undefined)
-})
+/** With the token that they had, members of the old cluster that come back would be taken for those of the new one. */
+const isNew = (
+  fleet: Fleet,
+  members: ReadonlyArray<RestoreMember.Member>,
+  token: string | undefined,
+  refuse: Refuse
+) => {
+  if (token === undefined) return Effect.void
+  const id = clusterIdOf(members, token)
+  const same = nodesOf(fleet).filter(({ clusterId }) => BigInt.asUintN(64, clusterId) === id)
+  return same.length === 0
+    ? Effect.void
+    : Effect.fail(
+        refuse(
+          "token",
+          [`with the token ${JSON.stringify(token)} it would have the id ${id.toString(16)}, which it has`],
+          "Leave the token out, or give one that no cluster has had."
+        )
+      )
+}
+
+/** Those for whom data were made are those who get them. */
+const stopping = (fleet: Fleet, refuse: Refuse): Step => {
+  const planned = nodesOf(fleet)
+  return {
+    title: "stop all members",
+    run: () =>
+      Effect.gen(function* () {
+        const now = nodesOf(fleet)
+        if (now.length !== planned.length || now.some((node) => !planned.includes(node))) {
+          const evidence = [`there were ${planned.map(({ name }) => name).join(", ")}`]
+          return yield* Effect.fail(
+            refuse("changed", evidence, "Another operation has changed the members: run it again.")
+          )
+        }
+        yield* fleet.stop
+        // One that is down may be about to be started again by its schedule.
+        yield* Effect.forEach(now, (node) => node.stop, { concurrency: "unbounded", discard: true })
+        return undefined
+      })
+  }
+}
 
 /** They are in another cluster from now on, with other ids. */
 const starting = (fleet: Fleet): Step => ({
@@ -95,9 +137,25 @@ const starting = (fleet: Fleet): Step => ({
   run: () =>
     Effect.map(
       Effect.forEach(nodesOf(fleet), (node) => fleet.renew(node), { concurrency: "unbounded" }),
-      ([node]) => (node === undefined ? undefined : `they are the cluster ${node.clusterId.toString(16)} now`)
+      ([node]) => (node === undefined ? undefined : `they are the cluster ${format(node.clusterId)} now`)
     )
 })
+
+/** The clusters whose data are just made anew. Such an operation holds no lock in the cluster, which it ends. */
+const busy = new WeakSet<Fleet>()
+
+const alone = <A, E>(fleet: Fleet, refuse: Refuse, effect: Effect.Effect<A, E>) =>
+  Effect.suspend((): Effect.Effect<A, E | ClusterRefused> => {
+    if (busy.has(fleet)) {
+      const evidence = ["the data of this cluster are just being made anew"]
+      return Effect.fail(refuse("changed", evidence, "Wait for that."))
+    }
+    busy.add(fleet)
+    return Effect.ensuring(
+      effect,
+      Effect.sync(() => busy.delete(fleet))
+    )
+  })
 
 const isDown = (node: EtcdProcess.Node) => Effect.map(node.pid, Option.isNone)
 
@@ -113,6 +171,7 @@ export const restore = (
     const { etcdutl, ...own } = options
     const found = yield* executables(fleet, tools, etcdutl, refuse)
     const places = yield* placesOf(fleet, refuse)
+    yield* isNew(fleet, places.members, own.token, refuse)
     const survey = yield* Effect.option(Survey.make(client))
     if (Option.isSome(survey)) yield* noneElsewhere(fleet, survey.value, refuse)
     const revisions = Option.match(survey, {
@@ -122,9 +181,9 @@ export const restore = (
     const known = revisions.reduce((newest, revision) => (revision > newest ? revision : newest), 0n)
     const steps = yield* RestoreCluster.plan({ ...own, ...found, ...places, refuse, snapshot, known, setAside: true })
     // All is made beside what there is, so that the cluster is away only for as long as it takes to put that in place.
-    return [...steps.slice(0, -1), stopping(fleet), ...steps.slice(-1), starting(fleet)]
+    return [...steps.slice(0, -1), stopping(fleet, refuse), ...steps.slice(-1), starting(fleet)]
   }).pipe(Effect.provideContext(fleet.platform))
-  return perform({ name: "restore", client: undefined, plan }, options)
+  return alone(fleet, refuse, perform({ name: "restore", client: undefined, plan }, options))
 }
 
 export const recover = (
@@ -148,10 +207,11 @@ export const recover = (
     }
     const found = yield* executables(fleet, tools, etcdutl, refuse)
     const places = yield* placesOf(fleet, refuse)
+    yield* isNew(fleet, places.members, own.token, refuse)
     const areDown = yield* Effect.forEach(nodesOf(fleet), isDown)
     const isStopped = !areDown.includes(false)
     const steps = yield* Recover.plan({ ...own, ...found, ...places, refuse }, isStopped)
-    return [...(isStopped ? [] : [stopping(fleet)]), ...steps, starting(fleet)]
+    return [stopping(fleet, refuse), ...steps, starting(fleet)]
   }).pipe(Effect.provideContext(fleet.platform))
-  return perform({ name: "recover", client: undefined, plan }, options)
+  return alone(fleet, refuse, perform({ name: "recover", client: undefined, plan }, options))
 }

@@ -100,24 +100,19 @@ const describeChoice = ({ log: { last, state }, name }: Survivors.Survivor): str
 }
 
 /**
- * Plans a recovery. `isStopped`: no member runs, so that it is known now who knows most. Otherwise all have to be stopped by
- * when the first step is done, which finds that out.
+ * Plans a recovery. By when its first step is begun, all members have to be stopped. Where they are (`isStopped`), it is known
+ * before who knows most.
  */
 export const plan = Effect.fnUntraced(function* (of: Recovering, isStopped = true) {
   const restoring: RestoreCluster.Restoring = { ...of, setAside: true }
   const unfinished = yield* RestoreCluster.finish(restoring, source)
   if (unfinished !== undefined) return unfinished
-  if (!isStopped) {
-    return yield* RestoreCluster.steps(restoring, source, "take what that member knows that knows most", (cleansing) =>
-      Effect.gen(function* () {
-        const { best, evidence } = yield* choose(of)
-        yield* cleansing.tell(describeChoice(best))
-        return yield* cleanse(best, evidence, cleansing)
-      })
-    )
-  }
-  const { best, evidence } = yield* choose(of)
-  return yield* RestoreCluster.steps(restoring, source, `take what there is: ${describeChoice(best)}`, (cleansing) =>
-    cleanse(best, evidence, cleansing)
+  const known = isStopped ? describeChoice((yield* choose(of)).best) : "of who knows most"
+  return yield* RestoreCluster.steps(restoring, source, `take what there is: ${known}`, (cleansing) =>
+    Effect.gen(function* () {
+      const { best, evidence } = yield* choose(of)
+      if (!isStopped) yield* cleansing.tell(describeChoice(best))
+      return yield* cleanse(best, evidence, cleansing)
+    })
   )
 })

@@ -15,8 +15,9 @@ import * as Path from "effect/Path"
 import type { ChildProcessSpawner } from "effect/process/ChildProcessSpawner"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as SemVer from "effect/SemVer"
 import type { EtcdBinary, EtcdUtl } from "../../EtcdBinary.ts"
-import { sync } from "../files/sync.ts"
+import { sync, syncNames } from "../files/sync.ts"
 import * as Cleansing from "./cleansing.ts"
 import * as Etcdutl from "./etcdutl.ts"
 import type { Failure, Refuse, Step, Tell } from "./operation.ts"
@@ -80,7 +81,7 @@ const writePlacing = Effect.fnUntraced(function* (workDirectory: string, placing
   yield* fs.writeFileString(`${file}.new`, `${JSON.stringify(placing)}\n`, { mode: 0o600 })
   yield* sync(`${file}.new`)
   yield* fs.rename(`${file}.new`, file)
-  yield* sync(work)
+  yield* syncNames(work)
 })
 
 const directoriesOf = ({ members, workDirectory }: Restoring) =>
@@ -134,7 +135,7 @@ const placingStep = (of: Restoring, placing: () => typeof Placing.Type, provide:
     Effect.suspend(() => {
       const all = placing()
       return Effect.andThen(writePlacing(of.workDirectory, all), placeAll(of.workDirectory, all))
-    }).pipe(provide)
+    }).pipe(Effect.uninterruptible, provide)
 })
 
 /**
@@ -248,14 +249,21 @@ export interface FromSnapshot extends Restoring {
   readonly skipHashCheck?: boolean | undefined
 }
 
-/** Restores a cluster from a snapshot that was verified. No member may run. */
+/** etcd does not run the data of a newer minor version. Up to 3.5, a snapshot does not say which one wrote it. */
+const refuseNewer = ({ etcd, refuse }: Restoring, { storageVersion }: SnapshotFile.Verified) => {
+  const [major, minor] = (storageVersion ?? "0.0").split(".").map(Number)
+  const isNewer = major === etcd.version.major && (minor ?? 0) > etcd.version.minor
+  if (!isNewer) return Effect.void
+  const evidence = [`the snapshot is of etcd ${storageVersion}, and ${etcd.path} is ${SemVer.format(etcd.version)}`]
+  return Effect.fail(refuse("unsupported-version", evidence, "Let the members run that version."))
+}
+
+/** Plans to restore a cluster from a snapshot. By when the last step is begun, no member may run. */
 export const plan = Effect.fnUntraced(function* (of: FromSnapshot) {
   const { skipHashCheck = false, snapshot, utl } = of
-  const { bytes, hash, revision, sha256 } = yield* SnapshotFile.verify(snapshot, {
-    utl,
-    refuse: of.refuse,
-    skipHashCheck
-  })
+  const verified = yield* SnapshotFile.verify(snapshot, { utl, refuse: of.refuse, skipHashCheck })
+  yield* refuseNewer(of, verified)
+  const { bytes, hash, revision, sha256 } = verified
   return yield* steps(
     of,
     sha256 ?? `${bytes}-${hash}`,

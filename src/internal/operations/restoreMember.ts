@@ -8,7 +8,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
 import type { EtcdUtl } from "../../EtcdBinary.ts"
-import { sync, syncAll } from "../files/sync.ts"
+import { syncAll, syncNames } from "../files/sync.ts"
 import * as Etcdutl from "./etcdutl.ts"
 import type { Refuse } from "./operation.ts"
 
@@ -127,7 +127,7 @@ export const stage = Effect.fnUntraced(function* ({
   })
   yield* syncAll(join(directory, "data"))
   yield* fs.rename(join(directory, "data"), join(dataDir, whole))
-  yield* sync(dataDir)
+  yield* syncNames(dataDir)
 }, Effect.scoped)
 
 /**
@@ -145,8 +145,8 @@ export const place = Effect.fnUntraced(function* (member: Place, mark?: string) 
     yield* fs.rename(data, join(kept, "member"))
   }
   yield* fs.rename(join(dataDir, whole, "member"), data)
-  yield* sync(dataDir)
-  yield* sync(dirname(dataDir))
+  yield* syncNames(dataDir)
+  yield* syncNames(dirname(dataDir))
   yield* clear(member)
   return kept !== undefined && (yield* fs.exists(kept)) ? kept : undefined
 })
