@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process"
 import { existsSync, readdirSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -139,20 +140,31 @@ describe("the data of a running cluster", () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
-  it.live("are not touched where there is no etcdutl, a log is apart, or the snapshot is none", (context) =>
-    Effect.gen(function* () {
-      yield* Utl.any(context)
-      const directory = yield* temporaryDirectory
-      const cluster = yield* EtcdCluster.ephemeral({ size: 1, log: false })
-      const may = { revisionsMayGoBack: true }
-      assert.strictEqual(yield* Utl.findingOf(cluster.restore(join(directory, "none"), may)), "no-snapshot")
-      const none = cluster.restore(join(directory, "none"), { ...may, etcdutl: join(directory, "etcdutl") })
-      assert.strictEqual(yield* Utl.findingOf(none), "binary")
-      assert.match((yield* Effect.flip(none)).message, /no snapshot can be restored/)
-      const apart = yield* EtcdCluster.fromConfigs([
-        { name: "apart", dataDir: join(directory, "data"), walDir: join(directory, "wal") }
-      ])
-      assert.strictEqual(yield* Utl.findingOf(apart.restore(join(directory, "none"), may)), "config")
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  it.live(
+    "are not touched where they are in use, a log is apart, the snapshot is none, or there is no etcdutl",
+    (context) =>
+      Effect.gen(function* () {
+        yield* Utl.any(context)
+        const directory = yield* temporaryDirectory
+        const dataDir = join(directory, "cluster")
+        const cluster = yield* EtcdCluster.ephemeral({ dataDir, size: 1, log: false })
+        if (spawnSync("flock", ["--version"]).status === 0) {
+          const below = EtcdCluster.restore(join(directory, "none"), {
+            dataDir,
+            setAside: true,
+            revisionsMayGoBack: true
+          })
+          assert.strictEqual(yield* Utl.findingOf(below), "member-runs")
+        }
+        const may = { revisionsMayGoBack: true }
+        assert.strictEqual(yield* Utl.findingOf(cluster.restore(join(directory, "none"), may)), "no-snapshot")
+        const none = cluster.restore(join(directory, "none"), { ...may, etcdutl: join(directory, "etcdutl") })
+        assert.strictEqual(yield* Utl.findingOf(none), "binary")
+        assert.match((yield* Effect.flip(none)).message, /no snapshot can be restored/)
+        const apart = yield* EtcdCluster.fromConfigs([
+          { name: "apart", dataDir: join(directory, "data"), walDir: join(directory, "wal") }
+        ])
+        assert.strictEqual(yield* Utl.findingOf(apart.restore(join(directory, "none"), may)), "config")
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 })

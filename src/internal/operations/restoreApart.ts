@@ -11,6 +11,7 @@ import type { Keeper } from "../cluster/manifest.ts"
 import { type Failure, perform, refusal, type Step } from "./operation.ts"
 import * as Recover from "./recover.ts"
 import * as RestoreCluster from "./restoreCluster.ts"
+import { refuseRunning } from "./survivors.ts"
 
 /** Who the members are, where their data are to be, and what makes them. */
 export interface Apart extends Places {
@@ -43,7 +44,11 @@ export const restore = (
   options: Omit<EtcdCluster.RestoreDataOptions, keyof EtcdCluster.DataOptions>
 ) => {
   const refuse = refusal("restore")
-  return performed("restore", { keeper, ...of }, RestoreCluster.plan({ ...options, ...of, refuse, snapshot }), options)
+  const plan = Effect.andThen(
+    refuseRunning(of.members, refuse),
+    RestoreCluster.plan({ ...options, ...of, refuse, snapshot })
+  )
+  return performed("restore", { keeper, ...of }, plan, options)
 }
 
 export const recover = (

@@ -24,6 +24,7 @@ import type { Failure, Refuse, Step, Tell } from "./operation.ts"
 import * as RestoreMember from "./restoreMember.ts"
 import { bumpOf } from "./revisions.ts"
 import * as SnapshotFile from "./snapshotFile.ts"
+import { refuseRunning } from "./survivors.ts"
 
 export interface Restoring {
   readonly etcd: EtcdBinary
@@ -134,7 +135,10 @@ const placingStep = (of: Restoring, placing: () => typeof Placing.Type, provide:
   run: () =>
     Effect.suspend(() => {
       const all = placing()
-      return Effect.andThen(writePlacing(of.workDirectory, all), placeAll(of.workDirectory, all))
+      return refuseRunning(of.members, of.refuse).pipe(
+        Effect.andThen(writePlacing(of.workDirectory, all)),
+        Effect.andThen(placeAll(of.workDirectory, all))
+      )
     }).pipe(Effect.uninterruptible, provide)
 })
 

@@ -14,6 +14,7 @@ import * as Path from "effect/Path"
 import * as ChildProcess from "effect/process/ChildProcess"
 import { format } from "../../EtcdId.ts"
 import * as Log from "../files/log.ts"
+import type { Refuse } from "./operation.ts"
 
 /** The data of a member. */
 export interface Directory {
@@ -59,7 +60,7 @@ export const describe = (one: Survivor | Lost): string => {
  * Whether a process has the database open, as etcd does as long as it runs. Where the system has no `flock(1)`, that is not
  * known.
  */
-const isRunning = (database: string) =>
+const isOpen = (database: string) =>
   ChildProcess.make("flock", ["--nonblock", "--shared", database, "true"], {
     stdin: "ignore",
     stdout: "ignore",
@@ -71,13 +72,34 @@ const isRunning = (database: string) =>
     Effect.orElseSucceed(() => false)
   )
 
+const databaseOf = ({ dataDir }: Pick<Directory, "dataDir">) =>
+  Effect.map(Path.Path, ({ join }) => join(dataDir, "member", "snap", "db"))
+
+/** Refuses members that run, as far as that is known. */
+export const refuseRunning = Effect.fnUntraced(function* (
+  members: ReadonlyArray<Pick<Directory, "dataDir" | "name">>,
+  refuse: Refuse
+) {
+  const fs = yield* FileSystem.FileSystem
+  const running = yield* Effect.filter(
+    members,
+    Effect.fnUntraced(function* (member) {
+      const database = yield* databaseOf(member)
+      return (yield* fs.exists(database)) && (yield* isOpen(database))
+    })
+  )
+  if (running.length === 0) return
+  const evidence = running.map(({ dataDir, name }) => `${name} runs with the data in ${dataDir}`)
+  return yield* Effect.fail(refuse("member-runs", evidence, "Stop all members."))
+})
+
 const look = Effect.fnUntraced(function* (directory: Directory) {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   const lost = (why: string, isRunning = false): Lost => ({ ...directory, why, isRunning })
-  const database = join(directory.dataDir, "member", "snap", "db")
+  const database = yield* databaseOf(directory)
   if (!(yield* fs.exists(database))) return lost("has no data")
-  if (yield* isRunning(database)) return lost("still runs", true)
+  if (yield* isOpen(database)) return lost("still runs", true)
   const walDir = directory.walDir ?? join(directory.dataDir, "member", "wal")
   const names = yield* Effect.orElseSucceed(fs.readDirectory(walDir), () => [])
   const files = names.filter((name) => name.endsWith(".wal")).sort()
