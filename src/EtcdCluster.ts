@@ -5,6 +5,36 @@
  * mode 0700: no port is used, and any number of clusters run side by side. Their data goes with the cluster, unless
  * `dataDir` keeps it.
  *
+ * ## Operations
+ *
+ * A cluster that runs is a value with effects that change it. Each looks at all members first and refuses what would do harm
+ * (`ClusterRefused`: what was found, the evidence, what would help), plans without doing anything (`dryRun`), logs and tells of
+ * each step (`onProgress`), and answers with what was done. One is under way at a time, as with `EtcdOperations`, in whatever
+ * process: the next one waits. One that was ended at whatever step, with its host or without it, is run again, and goes on
+ * from where the cluster is: with `dataDir` the file `cluster.json` there says who was joining or leaving. All are refused
+ * without a quorum (`no-quorum`), but `recover`.
+ *
+ * | operation | steps | refused |
+ * | --- | --- | --- |
+ * | `grow` | for each: add a learner, start it, promote it when it has caught up | `unhealthy-member`, `learner`, `size`; `config`, `data-in-the-way` |
+ * | `shrink` | the leadership is handed on, the member is removed, ends, and its data are deleted | `quorum-at-risk`, `no-such-member` |
+ * | `replace` | of one that is alive: `grow`, then `shrink`; of one that is dead the other way round | as both |
+ * | `repairCorrupt` | `replace` of those whose data differ, then disarm the alarm | `undecided`, and as `replace` |
+ * | `restart` | who is down, then followers, then the leader after it has handed on: each when the last is there again | |
+ * | `upgrade` | a backup, then as `restart`, with the new executable | `unsupported-version`, `config`, `binary`, `unhealthy-member` |
+ * | `downgrade` | the cluster is prepared, then as `restart`, with the older executable | the same |
+ * | `restore`, `recover` | see below | |
+ *
+ * What goes on meanwhile goes on: no acknowledged write is lost, watches tell each event once and in order, and locks and
+ * elections are kept; `restart`, `upgrade` and `downgrade` bring about one other leader. For how long no write is acknowledged
+ * `npm run bench -- operations` measures. etcd changes no member before all have been connected for five seconds, which is
+ * waited for.
+ *
+ * What remains with the caller: to say which executable to use when a cluster is started the next time (after an upgrade that
+ * was ended half-way the older one, as long as it starts, and then `upgrade` once more); to give the configuration that a
+ * member was given by `grow` again, which is kept for as long as the cluster lives; and, where members have a configuration
+ * each (`fromConfigs`), to start it with those who are members then.
+ *
  * ## Restoring
  *
  * `restore` makes of a snapshot the data of all members, and `recover` of what is left of them where the quorum is lost. In
@@ -72,18 +102,32 @@ export interface Cluster {
   readonly awaitLeader: Effect.Effect<EtcdProcess.Node>
   /** The client endpoints of all members that have a vote, now and whenever that changes. */
   readonly endpoints: Stream.Stream<ReadonlyArray<string>>
-  /** A client of the cluster, whose endpoints follow the membership. */
+  /** A client of the cluster, whose endpoints follow the membership: calls go on when the member that has them leaves. */
   readonly client: Layer.Layer<EtcdClient.EtcdClient, EtcdError.EtcdError>
   /**
    * Makes the cluster larger by one member, or by as many as it takes (`to`): each is added as a learner, started, and given
-   * its vote when it has caught up. One that does not start is removed again. Refused where a member does not answer
-   * (`unhealthy-member`), there is a learner that somebody else has added (`learner`), or too many are wanted (`size`).
+   * its vote when it has caught up. One that does not start is removed again. It runs the version of the oldest member.
+   * Refused where a member does not answer (`unhealthy-member`), there is a learner that somebody else has added (`learner`),
+   * fewer are wanted than there are, or more than seven (`size`), the name or the URLs of `config` are another member's
+   * (`config`), or there is something in its directory (`data-in-the-way`).
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { EtcdCluster } from "effect-etcd"
+   *
+   * const program = Effect.gen(function*() {
+   *   const cluster = yield* EtcdCluster.make({ size: 1, dataDir: "data" })
+   *   yield* cluster.grow({ to: 3, onProgress: ({ step, index, total }) => Effect.log(`${index + 1}/${total}`, step) })
+   * })
+   * ```
    */
   readonly grow: (options?: GrowOptions | undefined) => Operation
   /**
    * Makes the cluster smaller by a member: the one that is named, or the last one that does not lead. The leadership is
-   * handed on, the member removed, its process ends, and its data are deleted. Refused where those that are left would not
-   * have a quorum of members that answer (`quorum-at-risk`), as where it is the last one.
+   * handed on, the member removed, its process ends, and its data are deleted. One that was joining when that was ended
+   * half-way can be named as well. Refused where those that are left would not have a quorum of members that answer
+   * (`quorum-at-risk`), as where it is the last one.
    */
   readonly shrink: (
     member?: EtcdOperations.MemberRef | undefined,
@@ -112,9 +156,12 @@ export interface Cluster {
    * has that version. A member that does not start with it is started as it was, and the operation stops. A downgrade under
    * way is cancelled first. Members that have the version already are passed over.
    *
-   * Refused are more than one minor version at a time, 3.6 where a member is older than 3.5.26 (`unsupported-version`),
-   * options that the version does not have (`config`), an executable that is none (`binary`), and a member that does not
-   * answer (`unhealthy-member`).
+   * Refused are more than one minor version at a time, 3.6 where a member is older than 3.5.26, and 3.7 where one is older than
+   * 3.6.11, as etcd's guides to upgrades say (`unsupported-version`), options that the version does not have (`config`), an
+   * executable that is none (`binary`), and a member that does not answer (`unhealthy-member`).
+   *
+   * Before 3.7 each member is started once more as it is, to write a snapshot: 3.7 cannot read how members of 3.5 announced
+   * themselves, which may still be in the log of a cluster that is written little.
    *
    * For as long as the cluster lives: who starts it again says which executable to use.
    */
@@ -169,8 +216,8 @@ export interface GrowOptions extends EtcdOperations.Options {
   /** How many members with a vote there are to be, up to seven. Default: one more. Two are warned of. */
   readonly to?: number | undefined
   /**
-   * What the new member has for itself, over what all share. Where the cluster was started from a configuration for each
-   * member (`fromConfigs`) it is needed, with a name and URLs.
+   * What the new member has for itself, over what all share, for as long as the cluster lives. Where the cluster was started
+   * from a configuration for each member (`fromConfigs`) it is needed, with a name and URLs, and one member joins at a time.
    */
   readonly config?: EtcdConfig.Input | undefined
 }

@@ -97,8 +97,9 @@ describe("README", () => {
         assert.include(results[3]!.output, "the leader's work")
         assert.include(results[4]!.output, "node")
         assert.match(results[5]!.output, /saved up to revision \d+n\n.*\[\]/s)
-        assert.include(results[6]!.output, "tries: 0")
-        assert.include(results[7]!.output, "not-applied")
+        assert.match(results[6]!.output, /remove node\d.*world.*quorum-at-risk/s)
+        assert.include(results[7]!.output, "tries: 0")
+        assert.include(results[8]!.output, "not-applied")
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
