@@ -1,6 +1,6 @@
 /**
  * The repo's commands, from a bare clone: `node scripts/run.mjs <command> [arguments]`, where the command is `setup`,
- * `demo`, `test`, `test:matrix`, `exclusion`, `etcd:versions`, `bench` or `check`.
+ * `demo`, `test`, `test:matrix`, `exclusion`, `elastic`, `torture`, `etcd:versions`, `bench` or `check`.
  *
  * Installs the npm packages where they are missing or stale, makes sure that there is an etcd, and then runs the
  * command on the repo's own Node.js. It uses nothing but Node.js 20 and npm, and says nothing when all is there.
@@ -225,6 +225,7 @@ const commands = {
   setup: undefined,
   demo: ["--conditions=effect-etcd-source", join("examples", "demo.ts")],
   exclusion: ["--conditions=effect-etcd-source", join("test", "coordination", "exclusion", "main.ts")],
+  elastic: ["--conditions=effect-etcd-source", join("test", "elastic", "main.ts")],
   torture: ["--conditions=effect-etcd-source", join("test", "torture", "main.ts")],
   bench: ["--conditions=effect-etcd-source", join("benchmark", "main.ts")],
   check: [join("scripts", "check.ts")],

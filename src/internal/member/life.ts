@@ -65,7 +65,8 @@ const mostSaid = 100
 const reasonOf = (state: EtcdMember.State) => ("reason" in state ? state.reason : undefined)
 const nodeOf = (state: EtcdMember.State) => ("node" in state ? state.node : undefined)
 
-const removedPattern = /permanently removed/
+/** What etcd says when its cluster has removed it: 3.5 and newer, and 3.4. */
+const removedPattern = /permanently removed|data-dir used by this member must be removed/
 
 const closedError = EtcdMemberError.make(
   new EtcdMemberError.NotAMember({ message: "The instance has left its cluster, or its scope is closed." })
@@ -96,8 +97,9 @@ const makeWith = Effect.fnUntraced(function* (
   const ended = yield* Deferred.make<void, EtcdMember.Failure>()
   const named = Effect.annotateLogs({ member: settings.name })
   let running: Leave.Running | undefined
-  /** Opens when this instance is not leaving, or not any more. */
+  /** Whether it has left, once that is known, while it is about to. */
   let leaving: Deferred.Deferred<boolean> | undefined
+  let hasLeft = false
   let failures = 0
   const said = new Set<string>()
 
@@ -210,9 +212,9 @@ const makeWith = Effect.fnUntraced(function* (
         follow(node, cluster),
         Effect.as(Effect.timeoutOption(node.exit, "10 seconds"), "removed" as const)
       )
-      const end = yield* Effect.raceFirst(gone, Effect.as(node.exit, "down" as const))
+      const how = yield* Effect.raceFirst(gone, Effect.as(node.exit, "down" as const))
       if (time.now() - servesSince > servedForMillis) failures = 0
-      return end
+      return how
     }).pipe(
       Effect.scoped,
       Effect.ensuring(
@@ -283,7 +285,7 @@ const makeWith = Effect.fnUntraced(function* (
   const turn = Effect.gen(function* () {
     const next = yield* beginning
     if (next._tag === "Begin") yield* become({ _tag: "Bootstrapping" })
-    const end = yield* run(next).pipe(
+    const how = yield* run(next).pipe(
       Effect.catch((error) =>
         Effect.gen(function* () {
           if (removedPattern.test(error.message)) return "removed" as const
@@ -294,20 +296,24 @@ const makeWith = Effect.fnUntraced(function* (
         })
       )
     )
-    if (end === "removed") yield* beginAnew
+    if (how === "removed") yield* beginAnew
     else if (++failures > 1) yield* Effect.sleep(Duration.millis(Math.min(5000, 100 * 2 ** failures)))
   })
 
+  const end = (how: "Left" | "Stopped") =>
+    Effect.gen(function* () {
+      yield* SubscriptionRef.set(state, { _tag: how })
+      yield* Deferred.succeed(ended, undefined)
+      yield* Deferred.fail(settled, closedError)
+    })
+
   const finish = (exit: Exit.Exit<never, EtcdMember.Failure>) =>
     Effect.gen(function* () {
-      const failed = Exit.isFailure(exit) && !Exit.hasInterrupts(exit)
-      yield* SubscriptionRef.set(state, { _tag: failed ? "Failed" : leaving === undefined ? "Stopped" : "Left" })
       yield* SubscriptionRef.set(endpoints, [])
-      if (!failed) {
-        yield* Deferred.succeed(ended, undefined)
-        yield* Deferred.fail(settled, closedError)
-        return
-      }
+      // Who leaves has ended when its data are gone.
+      if (hasLeft) return
+      if (Exit.isSuccess(exit) || Exit.hasInterrupts(exit)) return yield* end("Stopped")
+      yield* SubscriptionRef.set(state, { _tag: "Failed" })
       const isTold = yield* Deferred.failCause(settled, exit.cause)
       if (!isTold) yield* Effect.ignoreCause(Effect.logError("etcd member cannot go on", exit.cause))
       yield* Deferred.failCause(ended, exit.cause)
@@ -343,9 +349,10 @@ const makeWith = Effect.fnUntraced(function* (
           return Deferred.succeed(done, false)
         })
       )
+      hasLeft = true
       yield* Deferred.succeed(done, true)
       yield* Fiber.interrupt(owner)
-      yield* Effect.orDie(removeData)
+      yield* Effect.ensuring(Effect.orDie(removeData), end("Left"))
     })
   ).pipe(one.withPermit, Effect.provideContext(platform), named, Time.really)
 
