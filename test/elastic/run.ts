@@ -49,6 +49,8 @@ interface Run {
   readonly faults: Map<string, number>
   readonly seen: Set<bigint>
   mostVoters: number
+  /** Nobody is afflicted who is well. */
+  isCalm: boolean
 }
 
 const one = <A>(random: Random, items: ReadonlyArray<A>): A => items[random(items.length)]!
@@ -116,17 +118,6 @@ const faults: { readonly [name: string]: Fault } = {
         Effect.sync(() => instance.child?.kill("SIGCONT"))
       )
     }),
-  "an instance left, and came back": (run, instance) =>
-    Effect.gen(function* () {
-      // Before, there is nobody who could be told.
-      if (!Instances.hasPlace(instance)) return
-      yield* Instances.tellToLeave(instance)
-      yield* until(() => instance.answer !== undefined || !Instances.isRunning(instance))
-      if (instance.answer === "Stays") return
-      yield* until(() => !Instances.isRunning(instance))
-      yield* pause(run, 1000)
-      yield* begin(run, instance)
-    }),
   "an instance was killed while it left": (run, instance) =>
     Effect.gen(function* () {
       yield* Instances.tellToLeave(instance)
@@ -136,22 +127,41 @@ const faults: { readonly [name: string]: Fault } = {
 }
 
 /** Somebody's disk: only while all others have theirs, and until it has its place again. */
-const loseData = (run: Run) =>
+const loseData = (run: Run, instance: Instances.Instance) =>
   Effect.gen(function* () {
-    const { directory, instances, random } = run
-    if (!isWhole(run)) return
-    const instance = one(random, instances)
-    if (instance.isBusy || !Instances.hasPlace(instance)) return
-    instance.isBusy = true
     yield* noting(run, "an instance lost its data")
     yield* Instances.kill(instance)
-    yield* Instances.loseData(instance, directory)
+    yield* Instances.loseData(instance, run.directory)
     yield* begin(run, instance)
-    // It is in nobody's way until it has its place; what befalls others goes on.
-    instance.isBusy = false
-    yield* pause(run, 2000)
-    if (random(2) === 0) yield* restart(run, instance)
+    yield* pause(run, 3000)
+    if (run.random(2) === 0) yield* restart(run, instance)
+    run.isCalm = false
     yield* until(() => Instances.hasPlace(instance))
+  })
+
+const goAndComeBack = (run: Run, instance: Instances.Instance) =>
+  Effect.gen(function* () {
+    yield* Instances.tellToLeave(instance)
+    if (run.random(2) === 0) run.isCalm = false
+    yield* until(() => instance.answer !== undefined || !Instances.isRunning(instance))
+    if (instance.answer === "Stays") return yield* noting(run, "an instance was not let go")
+    yield* until(() => !Instances.isRunning(instance))
+    yield* noting(run, "an instance left, and came back")
+    yield* pause(run, 1000)
+    yield* begin(run, instance)
+  })
+
+/** What needs all others: they are left alone until they are there. */
+const afflictWhole = (run: Run) =>
+  Effect.gen(function* () {
+    const { instances, random } = run
+    run.isCalm = true
+    yield* until(() => isWhole(run) && instances.every(({ isBusy }) => !isBusy))
+    const instance = one(random, instances.filter(Instances.hasPlace))
+    instance.isBusy = true
+    yield* random(2) === 0 ? loseData(run, instance) : goAndComeBack(run, instance)
+    instance.isBusy = false
+    run.isCalm = false
   })
 
 /** Whoever runs; a majority may be down at the same time, which costs no more than time. */
@@ -160,7 +170,7 @@ const afflict = (run: Run) =>
     const { instances, random } = run
     const instance = one(random, instances)
     const name = one(random, Object.keys(faults))
-    if (instance.isBusy || !Instances.isRunning(instance)) return Effect.void
+    if (run.isCalm || instance.isBusy || !Instances.isRunning(instance)) return Effect.void
     instance.isBusy = true
     return noting(run, name).pipe(
       Effect.andThen(faults[name]!(run, instance)),
@@ -177,6 +187,7 @@ const afflict = (run: Run) =>
 const killAll = (run: Run) =>
   Effect.gen(function* () {
     const { instances, random } = run
+    if (run.isCalm) return
     const some = instances.filter((instance) => Instances.isRunning(instance) && !instance.isBusy)
     yield* noting(run, "all were killed")
     for (const instance of some) instance.isBusy = true
@@ -303,8 +314,8 @@ const all = (run: Run) =>
     const afflicting = Effect.all(
       [
         repeatedly(run, 1500, afflict(run)),
-        repeatedly(run, 15_000, loseData(run)),
-        repeatedly(run, 60_000, killAll(run)),
+        repeatedly(run, 10_000, afflictWhole(run)),
+        repeatedly(run, 45_000, killAll(run)),
         Effect.andThen(Effect.sleep(options.seconds * 250), begin(run, latest))
       ],
       { concurrency: "unbounded", discard: true }
@@ -331,7 +342,8 @@ export const run = (options: Options) =>
     const run: Run = {
       ...{ options, directory, record, random: makeRandom(options.seed), faults: new Map(), seen: new Set() },
       instances: names.map(Instances.make),
-      mostVoters: 0
+      mostVoters: 0,
+      isCalm: false
     }
     const endpoints = names.map((name) => endpointOf(run, name))
     const { problems, voters } = yield* Effect.provide(all(run), EtcdLayer.connect({ endpoints }))

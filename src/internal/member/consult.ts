@@ -8,6 +8,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
+import { MemberId } from "../../EtcdId.ts"
 import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
 import * as EtcdMembership from "../../EtcdMembership.ts"
 import { Maintenance } from "../proto/rpc_pb.ts"
@@ -66,6 +67,18 @@ export const view = ({ membership }: Cluster): Effect.Effect<View, EtcdError.Etc
     clusterId: header.clusterId,
     members
   }))
+
+/**
+ * Whether there is no such member any more. Who was asked for the members may lag (3.4): whoever leads knows, and says of
+ * one that is none that it is none, before it looks whether it is to be promoted.
+ */
+export const isGone = ({ membership }: Cluster, { members }: View, id: bigint): Effect.Effect<boolean> =>
+  members.some((member) => member.id === id)
+    ? Effect.succeed(false)
+    : Effect.match(membership.promote(MemberId(id), { deadline: "5 seconds", retry: Schedule.recurs(0) }), {
+        onSuccess: () => false,
+        onFailure: ({ reason }) => reason._tag === "MemberNotFound"
+      })
 
 /** Whether a member answers at its client URLs as itself. */
 const servesClients = (settings: Settings, member: EtcdMembership.Member): Effect.Effect<boolean> => {

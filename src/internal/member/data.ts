@@ -99,6 +99,23 @@ export const read = Effect.fnUntraced(function* (
   return Option.some((Option.isSome(head) ? idsIn(head.value) : undefined) ?? "unreadable")
 })
 
+/**
+ * Puts aside what there is without a log: somebody was killed who was making it, or its log is where it cannot be seen now
+ * (a disk that is not mounted). What was put aside before goes.
+ */
+export const putAside = Effect.fnUntraced(function* (
+  directories: Directories
+): Effect.fn.Return<void, EtcdProcessError.EtcdProcessError, Platform> {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const fail = failed("put aside the data in", directories)
+  const member = path.join(directories.dataDir, "member")
+  if (!(yield* Effect.mapError(fs.exists(member), fail))) return
+  const aside = `${member}.incomplete`
+  yield* Effect.mapError(fs.remove(aside, { recursive: true, force: true }), fail)
+  yield* Effect.mapError(fs.rename(member, aside), fail)
+})
+
 /** Removes all that etcd has made, and leaves the directory. */
 export const remove = Effect.fnUntraced(function* (
   directories: Directories
@@ -107,7 +124,8 @@ export const remove = Effect.fnUntraced(function* (
   const path = yield* Path.Path
   const fail = failed("remove the data in", directories)
   // The log first: whoever is killed in between has left what is no data.
-  for (const place of [walDirOf(path, directories), path.join(directories.dataDir, "member")]) {
+  const member = path.join(directories.dataDir, "member")
+  for (const place of [walDirOf(path, directories), member, `${member}.incomplete`]) {
     yield* Effect.mapError(fs.remove(place, { recursive: true, force: true }), fail)
   }
 })

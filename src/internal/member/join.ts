@@ -10,6 +10,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
+import type * as Path from "effect/Path"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -22,6 +23,7 @@ import * as Sockets from "../process/sockets.ts"
 import type * as Time from "../time.ts"
 import * as Answers from "./answers.ts"
 import * as Consult from "./consult.ts"
+import * as Data from "./data.ts"
 import * as Decide from "./decide.ts"
 import * as Http from "./http.ts"
 import type { Source } from "./peers.ts"
@@ -119,7 +121,7 @@ export const make = (
   time: Time.Time,
   source: Source,
   listener: Listener
-): Effect.Effect<Start, Failure, FileSystem.FileSystem> => {
+): Effect.Effect<Start, Failure, FileSystem.FileSystem | Path.Path> => {
   let silence: Silence | undefined
 
   /** Removes a learner that has not been there for as long as a start may take. */
@@ -223,6 +225,8 @@ export const make = (
   return Effect.gen(function* () {
     let declared: Declared = { urls: [], hasOwn: false, clusterId: undefined }
     yield* listen(settings, () => Answers.presence(settings.name, declared.clusterId))
+    // Not before nobody else can be here.
+    yield* Data.putAside(settings)
     while (true) {
       const known = yield* source
       if (Result.isSuccess(known)) {

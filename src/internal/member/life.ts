@@ -29,7 +29,6 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdBinary from "../../EtcdBinary.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdError from "../../EtcdError.ts"
-import * as EtcdId from "../../EtcdId.ts"
 import type * as EtcdMember from "../../EtcdMember.ts"
 import * as EtcdMemberError from "../../EtcdMemberError.ts"
 import type { Member } from "../../EtcdMembership.ts"
@@ -161,7 +160,11 @@ const makeWith = Effect.fnUntraced(function* (
           const own = members.find(({ id, peerUrls }) =>
             node.id === 0n ? peerUrls.some((url) => Settings.isSame(url, settings.peerUrl)) : id === node.id
           )
-          if (own === undefined) return
+          if (own === undefined) {
+            if (yield* Consult.isGone(cluster, view.value, node.id)) return
+            yield* Effect.sleep(waitingPause)
+            continue
+          }
           yield* take(members)
           const hasPlace = Consult.votersOf(members).length < settings.size
           if (!own.isLearner) {
@@ -241,10 +244,7 @@ const makeWith = Effect.fnUntraced(function* (
       return yield* Effect.gen(function* () {
         const cluster = yield* Consult.connect(settings, found)
         const view = yield* Consult.view(cluster)
-        if (view.clusterId !== data.clusterId || view.members.some(({ id }) => id === data.memberId)) return false
-        // The member that was asked may lag. Who leads knows, and tells of who is none that it is none.
-        const answer = yield* Effect.flip(cluster.membership.promote(EtcdId.MemberId(data.memberId), Join.change))
-        return answer.reason._tag === "MemberNotFound"
+        return view.clusterId === data.clusterId && (yield* Consult.isGone(cluster, view, data.memberId))
       }).pipe(
         Effect.scoped,
         Effect.orElseSucceed(() => false)
@@ -254,7 +254,6 @@ const makeWith = Effect.fnUntraced(function* (
   const beginning: Effect.Effect<Node.Beginning, EtcdMember.Failure, Platform> = Effect.gen(function* () {
     const data = yield* Data.read(settings)
     if (Option.isNone(data)) {
-      yield* Data.remove(settings)
       return yield* Join.make(settings, time, source, listener)
     }
     yield* become({ _tag: "Returning" })

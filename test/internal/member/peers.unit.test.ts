@@ -1,0 +1,96 @@
+/**
+ * Where the others are said to be, by DNS and by the program.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Result from "effect/Result"
+import * as Stream from "effect/Stream"
+import * as Peers from "../../../src/internal/member/peers.ts"
+import type { Settings } from "../../../src/internal/member/settings.ts"
+import { turns } from "../../support/time.ts"
+
+const settings = (peers: unknown, allowInsecurePeers = true) =>
+  ({
+    peers,
+    allowInsecurePeers,
+    peerTls: { ca: undefined, certificate: undefined, key: undefined, isAutomatic: true }
+  }) as Settings
+
+const failing = (code: string) => Promise.reject(Object.assign(new Error(code), { code }))
+
+describe("peers", () => {
+  it.effect("are in DNS as etcd's own discovery has them", () =>
+    Effect.gen(function* () {
+      const asked: Array<string> = []
+      const records: Record<string, Promise<ReadonlyArray<{ name: string; port: number }>>> = {
+        "_etcd-server-ssl._tcp.example.com": Promise.resolve([
+          { name: "b.example.com.", port: 2380 },
+          { name: "a.example.com", port: 2380 }
+        ])
+      }
+      const ask = (name: string) => {
+        asked.push(name)
+        return records[name] ?? failing("ENOTFOUND")
+      }
+      const askDown = () => failing("ESERVFAIL")
+      const source = yield* Peers.make(settings({ srv: "example.com" }))
+      assert.deepStrictEqual(
+        yield* Effect.provideService(source, Peers.Srv, ask),
+        Result.succeed(["https://a.example.com:2380", "https://b.example.com:2380"])
+      )
+      const none = yield* Peers.make(settings({ srv: "example.com", service: "blue" }))
+      assert.deepStrictEqual(yield* Effect.provideService(none, Peers.Srv, ask), Result.succeed([]))
+      assert.includeMembers(asked, ["_etcd-server-ssl-blue._tcp.example.com", "_etcd-server-blue._tcp.example.com"])
+      const down = yield* Effect.provideService(source, Peers.Srv, askDown)
+      assert.include(Result.isFailure(down) ? down.failure : "", "_etcd-server-ssl._tcp.example.com: ESERVFAIL")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("are what the program says last", () =>
+    Effect.gen(function* () {
+      const told = yield* Queue.unbounded<ReadonlyArray<string>>()
+      const source = yield* Peers.make(settings(Stream.fromQueue(told)))
+      assert.isTrue(Result.isFailure(yield* source))
+      for (const list of [["http://a:1"], ["http://a:1", "http://b:1"]]) {
+        yield* Queue.offer(told, list)
+        yield* turns(5)
+        assert.deepStrictEqual(yield* source, Result.succeed(list))
+      }
+      yield* Queue.shutdown(told)
+      yield* turns(5)
+      assert.deepStrictEqual(yield* source, Result.succeed(["http://a:1", "http://b:1"]))
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("are not known where the program fails, or says what are none", () =>
+    Effect.gen(function* () {
+      const wrong: ReadonlyArray<readonly [unknown, string]> = [
+        [Effect.fail(new Error("no word")), "no word"],
+        [Effect.die("a defect"), "a defect"],
+        [Stream.die("a defect"), "a defect"],
+        [Effect.succeed("http://a:1"), "a list of peer URLs"],
+        [Effect.succeed(["nonsense"]), "a list of peer URLs"]
+      ]
+      for (const [peers, said] of wrong) {
+        const source = yield* Peers.make(settings(peers))
+        yield* turns(5)
+        const known = yield* source
+        assert.include(Result.isFailure(known) ? known.failure : "", said)
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("of other machines need certificates, whoever tells of them", () =>
+    Effect.gen(function* () {
+      const source = yield* Peers.make(settings(Effect.succeed(["https://10.0.0.1:2380"]), false))
+      const known = yield* source
+      assert.include(
+        Result.isFailure(known) ? known.failure : "",
+        "nothing protects what is said over https://10.0.0.1"
+      )
+      const local = yield* Peers.make(settings(Effect.succeed(["http://127.0.0.1:2380"]), false))
+      assert.isTrue(Result.isSuccess(yield* local))
+    }).pipe(Effect.scoped)
+  )
+})
