@@ -11,6 +11,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { indexes, modules, source } from "../scripts/modules.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
+import { freePort } from "./support/machine.ts"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
@@ -48,12 +49,13 @@ const directory = Effect.acquireRelease(
     })
 )
 
+/** Each keeps its data beside itself. */
 const run = (file: string) =>
   Effect.callback<{ readonly code: number; readonly output: string }>((resume) => {
     const child = execFile(
       process.execPath,
       ["--conditions=effect-etcd-source", "--no-warnings", file],
-      { cwd: root, env: { ...process.env, NO_COLOR: "1" } },
+      { cwd: root, env: { ...process.env, NO_COLOR: "1", DATA_DIR: `${file}.data` } },
       (error, stdout, stderr) =>
         resume(Effect.succeed({ code: error === null ? 0 : Number(error.code ?? 1), output: `${stdout}${stderr}` }))
     )
@@ -71,6 +73,7 @@ describe("README", () => {
         const sources = all.filter((program) => !shown.includes(program))
         assert.isAbove(sources.length, 4)
         const node = yield* EtcdProcess.ephemeral({}, { log: false })
+        const [clientPort, peerPort] = [yield* freePort, yield* freePort]
         const place = yield* directory
         const write = (name: string, source: string) => {
           const file = join(place, name)
@@ -78,7 +81,13 @@ describe("README", () => {
           return file
         }
         const files = sources.map((source, index) =>
-          write(`program${index}.ts`, source.replaceAll("http://127.0.0.1:2379", node.endpoints[0]))
+          write(
+            `program${index}.ts`,
+            source
+              .replaceAll("http://127.0.0.1:2379", node.endpoints[0])
+              .replaceAll("}:2379", `}:${clientPort}`)
+              .replaceAll("}:2380", `}:${peerPort}`)
+          )
         )
         const exampleFiles = [...indexes, ...modules].flatMap((place) =>
           examples(readFileSync(join(source, `${place}.ts`), "utf8")).map((example, index) =>
@@ -98,8 +107,9 @@ describe("README", () => {
         assert.include(results[4]!.output, "node")
         assert.match(results[5]!.output, /saved up to revision \d+n\n.*\[\]/s)
         assert.match(results[6]!.output, /remove node\d.*world.*quorum-at-risk/s)
-        assert.include(results[7]!.output, "tries: 0")
-        assert.include(results[8]!.output, "not-applied")
+        assert.include(results[7]!.output, "127.0.0.1 is a Voter")
+        assert.include(results[8]!.output, "tries: 0")
+        assert.include(results[9]!.output, "not-applied")
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

@@ -242,9 +242,9 @@ const describe = ({ instances }: Run): string =>
     .join(", ")
 
 /** All come together, or not: what is wrong then. */
-const comeTogether = (run: Run, what: string) =>
+const comeTogether = (run: Run) =>
   Effect.map(Effect.timeoutOption(settled(run), longestEnd), (done) =>
-    Option.isSome(done) ? [] : [`${what} there are not ${run.options.size} voters: ${describe(run)}`]
+    Option.isSome(done) ? [] : [`in the end there are not ${run.options.size} voters: ${describe(run)}`]
   )
 
 /** One leaves, and who waits takes its place. */
@@ -268,8 +268,7 @@ const replaceOne = (run: Run) =>
     )
     if (Option.isNone(taken)) return [`${waiting.name} did not take the place of ${leaver.name}: ${describe(run)}`]
     yield* noting(run, "the place of one that left was taken by who waited")
-    yield* begin(run, leaver)
-    return yield* comeTogether(run, "after one has left")
+    return []
   })
 
 /** What the cluster has not that was acknowledged, and whether all voters have the same. */
@@ -322,7 +321,7 @@ const all = (run: Run) =>
     )
     yield* Effect.scoped(Effect.timeoutOption(afflicting, options.seconds * 1000))
     for (const instance of instances) if (!Instances.isRunning(instance)) yield* begin(run, instance)
-    const problems = yield* comeTogether(run, "in the end")
+    const problems = yield* comeTogether(run)
     if (problems.length === 0) problems.push(...(yield* replaceOne(run)))
     // So that all voters can be compared.
     yield* Effect.forEach(instances, Instances.tellToBeQuiet)
