@@ -137,6 +137,20 @@ describe("the data of a running cluster", () => {
       assert.strictEqual(new Set(nodesOf(cluster).map(({ clusterId }) => clusterId)).size, 1)
       assert.deepStrictEqual(yield* by(cluster, EtcdKv.getString("key")), Option.some("before"))
       assert.deepStrictEqual(readdirSync(root).sort(), ["cluster.json", "node0.etcd", "node1.etcd", "node2.etcd"])
+
+      // Of one who was killed before, nothing is left by the next start, and the data are those that there were.
+      const early = join(directory, "early")
+      const { dieAfter: dieEarly, fs: dying } = mortal(yield* FileSystem.FileSystem)
+      const one = { members: membersIn(early).slice(0, 1) }
+      const ended = restore(snapshot, early, one, {
+        onProgress: ({ index }) => (index === 2 ? dieEarly(0) : Effect.void)
+      })
+      yield* Effect.exit(Effect.provideService(ended, FileSystem.FileSystem, dying))
+      assert.deepStrictEqual(readdirSync(early).sort(), [".effect-etcd-restore", "node0.etcd"])
+      const started = yield* EtcdCluster.ephemeral({ dataDir: early, size: 1, log: false })
+      assert.deepStrictEqual(yield* by(started, EtcdKv.getString("key")), Option.none())
+      assert.deepStrictEqual(readdirSync(early).sort(), ["cluster.json", "node0.etcd"])
+      assert.deepStrictEqual(readdirSync(join(early, "node0.etcd")), ["member"])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

@@ -1,6 +1,6 @@
 /**
  * A restore that was ended while data were put in place: some members have those of the new cluster, and some those of the
- * old one. It is finished before any of them is started.
+ * old one. It is finished before any of them is started. Of one that had not come so far, nothing is left.
  *
  * @internal
  */
@@ -15,7 +15,7 @@ export const finish = (directories: ReadonlyArray<string>) =>
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
     for (const directory of new Set(directories.map((one) => path.resolve(one)))) {
-      if (!(yield* fs.exists(path.join(directory, ".restoring", "placing.json")))) continue
+      if (!(yield* fs.exists(path.join(directory, ".effect-etcd-restore")))) continue
       const { resume } = yield* Effect.promise(() => import("../operations/restoreCluster.ts"))
       yield* resume(directory)
     }

@@ -64,7 +64,8 @@ const Text = Schema.fromJsonString(Placing)
 
 const fileName = "placing.json"
 
-const workOf = (workDirectory: string) => Effect.map(Path.Path, ({ join }) => join(workDirectory, ".restoring"))
+const workOf = (workDirectory: string) =>
+  Effect.map(Path.Path, ({ join }) => join(workDirectory, ".effect-etcd-restore"))
 
 const readPlacing = Effect.fnUntraced(function* (workDirectory: string) {
   const fs = yield* FileSystem.FileSystem
@@ -130,12 +131,25 @@ const placeAll = Effect.fnUntraced(function* (workDirectory: string, { directori
   return kept.length === 0 ? undefined : `what was there before is in ${kept.join(", ")}`
 })
 
-const placingStep = (of: Restoring, placing: () => typeof Placing.Type, provide: Provide): Step => ({
+/** Before any is in place, all have to be there: somebody else may have begun, and cleared away what was made. */
+const refuseUnlessWhole = Effect.fnUntraced(function* ({ members, refuse, setAside }: Restoring) {
+  if (setAside !== true) {
+    yield* Effect.forEach(members, (member) => RestoreMember.refuseUnlessFree(member, refuse), { discard: true })
+  }
+  const missing = yield* Effect.filter(members, (member) => Effect.map(RestoreMember.isStaged(member), (is) => !is))
+  if (missing.length === 0) return
+  const evidence = missing.map(({ name }) => `what was made for ${name} is gone`)
+  return yield* Effect.fail(refuse("changed", evidence, "Somebody else makes the data of this cluster anew."))
+})
+
+/** `begun`: some members are in place. */
+const placingStep = (of: Restoring, placing: () => typeof Placing.Type, provide: Provide, begun: boolean): Step => ({
   title: "put the data of all members in place",
   run: () =>
     Effect.suspend(() => {
       const all = placing()
       return refuseRunning(of.members, of.refuse).pipe(
+        Effect.andThen(begun ? Effect.void : refuseUnlessWhole(of)),
         Effect.andThen(writePlacing(of.workDirectory, all)),
         Effect.andThen(placeAll(of.workDirectory, all))
       )
@@ -143,16 +157,26 @@ const placingStep = (of: Restoring, placing: () => typeof Placing.Type, provide:
 })
 
 /**
- * Finishes what one who was killed had begun: before the members of a cluster are started, since some are of the old one, and
- * some of that which was restored. Nothing where nothing was begun.
+ * Finishes what one who was killed had begun to put in place: before the members of a cluster are started, since some are of
+ * the old one, and some of that which was restored. Of one who had not come so far, all is removed. Nothing where nothing was
+ * begun.
  */
 export const resume = Effect.fnUntraced(function* (workDirectory: string) {
+  const fs = yield* FileSystem.FileSystem
+  const { join } = yield* Path.Path
+  if (!(yield* fs.exists(yield* workOf(workDirectory)))) return
   const placing = yield* readPlacing(workDirectory)
-  if (placing === undefined) return
-  const told = yield* placeAll(workDirectory, placing)
-  yield* Effect.logInfo(
-    `A restore of the cluster in ${workDirectory} was finished${told === undefined ? "" : `: ${told}`}`
-  )
+  if (placing !== undefined) {
+    const told = yield* placeAll(workDirectory, placing)
+    return yield* Effect.logInfo(
+      `A restore of the cluster in ${workDirectory} was finished${told === undefined ? "" : `: ${told}`}`
+    )
+  }
+  const beside = yield* fs.readDirectory(workDirectory)
+  yield* Effect.forEach(beside, (name) => Effect.ignore(RestoreMember.clear({ dataDir: join(workDirectory, name) })), {
+    discard: true
+  })
+  yield* clearWork(workDirectory)
 })
 
 /** What is left to do of a restore from there that was ended while all was put in place. */
@@ -165,7 +189,8 @@ export const finish = Effect.fnUntraced(function* (of: Restoring, source: string
         placingStep(
           of,
           () => unfinished,
-          (effect) => Effect.provideContext(effect, context)
+          (effect) => Effect.provideContext(effect, context),
+          true
         )
       ]
 })
@@ -242,7 +267,7 @@ export const steps = Effect.fnUntraced(function* (
   )
   const directories = yield* directoriesOf(of)
   const placing = () => ({ source, directories, ...(of.setAside === true ? { mark } : {}) })
-  return [cleansing, ...staging, placingStep(of, placing, provide)]
+  return [cleansing, ...staging, placingStep(of, placing, provide, false)]
 })
 
 // ── from a snapshot ──

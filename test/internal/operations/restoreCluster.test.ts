@@ -165,7 +165,7 @@ describe("a cluster", () => {
             ["member"]
           )
         }
-        assert.isFalse(existsSync(join(root, ".restoring")))
+        assert.isFalse(existsSync(join(root, ".effect-etcd-restore")))
         return { isDone: Exit.isSuccess(exit), steps: steps.length }
       })
       // Where what is there is refused, nothing is left to do for who comes later but renames.
