@@ -2,7 +2,8 @@
  * Operations on a cluster that a person dares to run: each looks at the cluster first, refuses with a reason that says what
  * it found and what would help, and does one step after another only then.
  *
- * They need a client and nothing else, so they work on any etcd that can be reached. What needs the processes of a cluster
+ * They need a client and nothing else, so they work on any etcd that can be reached. Let it be one of all keys: through that
+ * of a namespace they hold a lock in the namespace, which nobody outside of it waits for. What needs the processes of a cluster
  * (to start, to replace, to upgrade its members) is on `EtcdCluster`'s value.
  *
  * - *`dryRun`* looks, refuses, and answers with the steps that would be taken, without any of them.
@@ -354,6 +355,7 @@ export const moveLeader = (
  *   leader; watches of this library that are open at the old leader stand still for as long as it takes it.
  * - *A cluster of one* takes neither reads nor writes meanwhile, and no lock is held then: leases that cannot be renewed
  *   for longer than their time live on, but who holds something by them may count it as lost.
+ * - *Learners* are left alone: etcd takes no such request there.
  * - *The disk of each member* has to have room for a second copy of what is in use. A client cannot see whether it has: etcd
  *   fails there without it, and has the database that it had.
  * - What frees pages in a database is compaction (`EtcdKv.compact`, or `autoCompactionRetention` of the members).
@@ -361,8 +363,8 @@ export const moveLeader = (
  * It leaves the cluster as it is at the first member that does not come back, or gets no further for two minutes
  * (`OperationFailed`). A member that was asked by somebody who was killed goes on by itself.
  *
- * Refused with `unhealthy-member` (a member, or a learner, does not answer, or has more than 5000 entries of the log to
- * catch up, so that it would be missed while another is busy), `alarm` ({@link clearNoSpace} defragments a cluster without
+ * Refused with `unhealthy-member` (a voter does not answer, or has more than 5000 entries of the log to catch up, so that
+ * it would be missed while another is busy), `alarm` ({@link clearNoSpace} defragments a cluster without
  * space) and `no-quorum`.
  *
  * @example
@@ -398,8 +400,8 @@ export const defragment = (
  * *No lock is held*: the cluster takes neither its key nor its lease. Two of these at once do twice what once would do,
  * and may keep two members busy at a time; nothing is lost by it.
  *
- * Refused with `unhealthy-member` (a member, or a learner, does not answer: its database could be at its quota still, so
- * start it, or remove it), `alarm` (of `Corrupt`, which comes first) and `no-quorum`.
+ * Refused with `unhealthy-member` (a voter does not answer: its database could be at its quota still, so start it, or
+ * remove it), `alarm` (of `Corrupt`, which comes first) and `no-quorum`.
  *
  * @example
  * ```ts

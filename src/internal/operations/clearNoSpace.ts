@@ -27,7 +27,7 @@ const defaultQuota = 2n * 1024n ** 3n
 const compact = (client: EtcdClient.Client, refuse: Refuse): Step => ({
   title: "compact the history up to the current revision",
   run: Effect.fnUntraced(function* () {
-    const survey = yield* Survey.whole(client, refuse)
+    const survey = yield* Survey.settled(client, refuse)
     yield* Survey.allWell(survey, refuse)
     const { revision } = survey.leader.status!.header
     yield* Effect.forEach(
@@ -68,9 +68,9 @@ const disarm = (client: EtcdClient.Client, quota: bigint | undefined, refuse: Re
   title: "disarm the alarms, where all members are below their quota",
   run: Effect.fnUntraced(function* () {
     const maintenance = EtcdMaintenance.fromClient(client)
-    const survey = yield* Survey.whole(client, refuse)
+    const survey = yield* Survey.settled(client, refuse)
     yield* Survey.allWell(survey, refuse)
-    const excess = survey.members.flatMap((one) => excessOf(one, quota) ?? [])
+    const excess = survey.voters.flatMap((one) => excessOf(one, quota) ?? [])
     if (excess.length > 0) return yield* Effect.fail(refuse("alarm", excess, tooLarge))
     const alarms = yield* noSpaceOf(client)
     yield* Effect.forEach(alarms, (alarm) => maintenance.disarmAlarm(alarm), { discard: true })
@@ -100,7 +100,7 @@ export const clearNoSpace = (client: EtcdClient.Client, options: ClearNoSpaceOpt
         return [
           ...(keepHistory ? [] : [compact(client, refuse)]),
           // All of them: what compaction has freed counts as free one transaction of the database later.
-          ...Defragment.steps(client, survey, survey.members, refuse),
+          ...Defragment.steps(client, survey, survey.voters, refuse),
           disarm(client, quota, refuse)
         ]
       })

@@ -41,7 +41,7 @@ const defragmentOne = (
   worth: Worth | undefined
 ): Step["run"] =>
   Effect.fnUntraced(function* (tell) {
-    const survey = yield* Survey.whole(client, refuse)
+    const survey = yield* Survey.settled(client, refuse)
     const one = Survey.find(survey.members, member.id)
     if (one === undefined) return "it is no member any more"
     yield* Survey.allWell(survey, refuse)
@@ -65,7 +65,7 @@ const moveAway = (client: EtcdClient.Client, from: Survey.Surveyed, to: Survey.S
   return {
     title,
     run: (tell) =>
-      Effect.flatMap(Survey.whole(client, refuse), ({ leader }) =>
+      Effect.flatMap(Survey.settled(client, refuse), ({ leader }) =>
         leader.member.id === from.member.id
           ? run(tell)
           : Effect.succeed(`${Survey.nameOf(leader.member)} leads already`)
@@ -114,7 +114,7 @@ export const defragment = (client: EtcdClient.Client, options: DefragmentOptions
         const survey = yield* Survey.whole(client, refuse)
         yield* Survey.noAlarm(client, survey, refuse)
         yield* Survey.allWell(survey, refuse)
-        const wanted = survey.members.filter(({ status }) => isWorth(status!, worth))
+        const wanted = survey.voters.filter(({ status }) => isWorth(status!, worth))
         return steps(client, survey, wanted, refuse, worth)
       })
     },

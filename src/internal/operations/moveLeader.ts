@@ -53,28 +53,32 @@ const patience = "10 seconds"
 
 const leads = ({ header, leader }: EtcdMaintenance.Status) => Option.contains(leader, header.memberId)
 
-/** Hands the leadership on, and waits until the new leader says so. Answers in which term; at once, where it leads already. */
+/**
+ * Hands the leadership on, and waits until the new leader says so, and a majority names it. Answers in which term; at once,
+ * where it leads already.
+ */
 const handOn = (client: EtcdClient.Client, to: Survey.Surveyed): Effect.Effect<bigint, Failure> => {
   const maintenance = EtcdMaintenance.fromClient(client)
   const { id } = to.member
-  const statusOfTarget = maintenance.status({ endpoint: to.endpoint, deadline: patience })
   return Effect.gen(function* () {
-    const { leader } = yield* Survey.whole(client, refuse)
-    if (leader.member.id !== id) {
-      yield* maintenance.moveLeader(id, { endpoint: leader.endpoint, deadline: patience }).pipe(
+    const before = yield* Survey.settled(client, refuse)
+    if (before.leader.member.id !== id) {
+      yield* maintenance.moveLeader(id, { endpoint: before.leader.endpoint, deadline: patience }).pipe(
         // Whether the answer came, and who was asked, does not matter where it leads by now.
         Effect.catch((error) =>
-          Effect.flatMap(statusOfTarget, (status) => (leads(status) ? Effect.void : Effect.fail(error)))
+          Effect.flatMap(maintenance.status({ endpoint: to.endpoint, deadline: patience }), (status) =>
+            leads(status) ? Effect.void : Effect.fail(error)
+          )
         )
       )
     }
-    const status = yield* Effect.repeat(statusOfTarget, {
-      until: leads,
-      schedule: Schedule.spaced("20 millis"),
-      times: 100
+    // Others may not have heard of it, and name the one before.
+    const { leader } = yield* Effect.repeat(Survey.settled(client, refuse), {
+      until: ({ leader }) => leader.member.id === id,
+      schedule: Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: "5 seconds" }))
     })
-    if (leads(status)) return status.raftTerm
-    const evidence = [`${Survey.nameOf(to.member)} was asked to lead, and does not lead`]
+    if (leader.member.id === id) return leader.status!.raftTerm
+    const evidence = [`${Survey.nameOf(to.member)} was asked to lead, and ${Survey.nameOf(leader.member)} leads`]
     return yield* Effect.fail(refuse("unhealthy-member", evidence, "Somebody else may have been elected meanwhile."))
   })
 }

@@ -75,8 +75,12 @@ const statusAt = (client: EtcdClient.Client, endpoint: string) =>
   EtcdMaintenance.fromClient(client)
     .status({ ...once, endpoint })
     .pipe(
-      Effect.map((status) => ({ endpoint, status })),
-      Effect.option
+      Effect.map((status) => Option.some({ endpoint, status })),
+      // Who may not know how they are has not found out that they do not answer.
+      Effect.catchIf(
+        ({ reason }) => reason._tag !== "PermissionDenied",
+        () => Effect.succeedNone
+      )
     )
 
 /** Asks the members who there are: who leads, or, where nobody does, anybody. */
@@ -143,6 +147,16 @@ export const whole = (client: EtcdClient.Client, refuse: Refuse) =>
     )
   })
 
+/** How long it may take until a majority has heard of who was elected. */
+const settling = "5 seconds"
+
+/** As {@link whole}, in the midst of an operation: somebody may have been elected a moment ago. */
+export const settled = (client: EtcdClient.Client, refuse: Refuse) =>
+  Effect.retry(whole(client, refuse), {
+    while: ({ _tag }) => _tag === "ClusterRefused",
+    schedule: Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: settling }))
+  })
+
 const cures: { readonly [type in EtcdMaintenance.AlarmType]: string } = {
   NoSpace: "See clearNoSpace: it makes room, and disarms the alarm.",
   Corrupt: "See findCorrupt: the member whose data are not those of the others has to be replaced first."
@@ -184,9 +198,9 @@ export const ailment = (leader: Surveyed, one: Surveyed): string | undefined => 
   return lag > tolerance ? `${describe(one)}, and has ${lag} entries of the log still to apply` : undefined
 }
 
-/** A refusal where not all members are well: of what keeps one of them busy while it lasts. */
+/** A refusal where not all voters are well: of what keeps one of them busy while it lasts. */
 export const allWell = (survey: Whole, refuse: Refuse) => {
-  const ailments = survey.members.flatMap((one) => ailment(survey.leader, one) ?? [])
+  const ailments = survey.voters.flatMap((one) => ailment(survey.leader, one) ?? [])
   const help =
     "Start who is down, or remove it; wait for who lags behind, or is still at what an operation that was killed had asked it for."
   return ailments.length === 0 ? Effect.void : Effect.fail(refuse("unhealthy-member", ailments, help))
