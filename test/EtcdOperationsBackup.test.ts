@@ -77,7 +77,7 @@ const full = (which: (path: string) => boolean) =>
           _tag: "Unknown",
           module: "FileSystem",
           method: "writeAll",
-          description: "ENOSPC: no space left on device, write"
+          cause: new Error("ENOSPC: no space left on device, write")
         })
       )
       return {

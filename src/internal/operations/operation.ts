@@ -73,9 +73,14 @@ export const refusal =
       message: `${operation} was refused (${finding}): ${evidence.join("; ")}. ${help} Nothing was done.`
     })
 
-/** Why a step failed, without the full stop. What is found out in a step was no refusal: something may have been done. */
-const sentenceOf = (cause: OperationFailed["cause"]): string =>
-  (cause._tag === "ClusterRefused" ? `${cause.evidence.join("; ")}. ${cause.help}` : cause.message).replace(/\.$/, "")
+/** Why a step failed, without the full stop. */
+const sentenceOf = (cause: OperationFailed["cause"]): string => {
+  // What is found out in a step was no refusal: something may have been done.
+  if (cause._tag === "ClusterRefused") return `${cause.evidence.join("; ")}. ${cause.help}`.replace(/\.$/, "")
+  // That a disk is full, say, is in what the system said, and not in what is made of it.
+  const system = cause._tag === "PlatformError" ? cause.reason.cause : undefined
+  return `${cause.message.replace(/\.$/, "")}${system instanceof Error ? `: ${system.message}` : ""}`
+}
 
 const failed = (
   operation: string,
