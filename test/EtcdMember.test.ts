@@ -2,7 +2,7 @@
  * Instances that join their cluster by themselves, with real processes. What they decide is in
  * `test/internal/member/decide.unit.test.ts`, and for how long one may afflict them, in `npm run elastic`.
  */
-import { existsSync } from "node:fs"
+import { existsSync, mkdirSync, writeFileSync } from "node:fs"
 import { createServer } from "node:http"
 import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -15,6 +15,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdId from "../src/EtcdId.ts"
@@ -24,7 +25,7 @@ import * as EtcdMember from "../src/EtcdMember.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import { start as begin } from "./support/effects.ts"
 import { freePort, temporaryDirectory } from "./support/machine.ts"
-import { connect, home, nodeOf, optionsOf, tagOf, until } from "./support/members.ts"
+import { connect, home, nodeOf, optionsOf, peerUrlOf, tagOf, until } from "./support/members.ts"
 
 const abc = ["a", "b", "c"]
 
@@ -144,6 +145,43 @@ describe("EtcdMember", { concurrent: true }, () => {
       assert.notStrictEqual(nodeOf(back.member).id, second)
       assert.strictEqual(tagOf(back.member), "Voter")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live(
+    "goes on with what one that was killed has begun, and takes the place of one that is silent for too long",
+    () =>
+      Effect.gen(function* () {
+        const { directory, start } = yield* home
+        const [a, , c] = yield* Effect.all([start("a", abc), start("b", abc), start("c", abc)], { concurrency: 3 })
+        // Killed when it had been added, and was making its data.
+        const { member: added } = yield* Effect.retry(
+          Effect.provide(EtcdMembership.add([peerUrlOf("d")], { isLearner: true }), connect(a.member)),
+          { while: ({ reason }) => reason._tag === "Unhealthy", schedule: Schedule.spaced(100) }
+        )
+        mkdirSync(join(directory, "d", "member", "snap"), { recursive: true })
+        writeFileSync(join(directory, "d", "member", "snap", "db"), "half")
+        const d = yield* start("d", abc, { size: 3, replaceAfter: "1 second" })
+        assert.strictEqual(tagOf(d.member), "Learner")
+        assert.strictEqual(nodeOf(d.member).id, added.id)
+
+        // Killed as a learner, it comes back as one.
+        yield* d.stop
+        const again = yield* start("d", abc, { size: 3, replaceAfter: "1 second" })
+        assert.strictEqual(tagOf(again.member), "Learner")
+        assert.strictEqual(nodeOf(again.member).id, added.id)
+
+        // Nobody else can have its name, while it is alive.
+        const twice = yield* refusal(start("e", abc, { size: 3, name: "d", dataDir: join(directory, "e") }))
+        assert.include(twice, "NameInUse: Another instance is named d, and alive at unix://d.peer:0")
+
+        const { id } = nodeOf(c.member)
+        yield* c.stop
+        yield* until(again.member, "Voter")
+        assert.deepStrictEqual(yield* votersOf(a.member), ["a", "b", "d"])
+        const back = yield* start("c", abc)
+        assert.strictEqual(tagOf(back.member), "Learner")
+        assert.notStrictEqual(nodeOf(back.member).id, id)
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
   it.live("one alone begins where the declared size is one, and cannot leave", () =>
