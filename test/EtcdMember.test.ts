@@ -18,6 +18,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as EtcdConfig from "../src/EtcdConfig.ts"
 import type * as EtcdId from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
@@ -26,6 +27,7 @@ import * as EtcdMembership from "../src/EtcdMembership.ts"
 import { start as begin } from "./support/effects.ts"
 import { freePort, temporaryDirectory } from "./support/machine.ts"
 import { connect, home, nodeOf, optionsOf, peerUrlOf, tagOf, until } from "./support/members.ts"
+import { fixture } from "./support/tls.ts"
 
 const abc = ["a", "b", "c"]
 
@@ -301,7 +303,8 @@ describe("EtcdMember", { concurrent: true }, () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
-  it.live("over TLS with certificates of etcd's own making, on ports, as a layer", () =>
+  /** Three on ports, as layers, with TLS between them. */
+  const overTls = (config: EtcdConfig.Input) =>
     Effect.gen(function* () {
       const directory = yield* temporaryDirectory
       const ports = yield* Effect.all(Array.from({ length: 6 }, () => freePort))
@@ -309,6 +312,7 @@ describe("EtcdMember", { concurrent: true }, () => {
       const layerOf = (index: number) =>
         EtcdLayer.member({
           ...optionsOf(directory, abc[index]!, abc, { runDirectory: undefined, peers }),
+          config: { heartbeatInterval: "50 millis", electionTimeout: "500 millis", ...config },
           peerUrl: peers[index]!,
           clientUrl: `http://127.0.0.1:${ports[3 + index]}`
         })
@@ -318,6 +322,16 @@ describe("EtcdMember", { concurrent: true }, () => {
         assert.strictEqual(tagOf(Context.get(service, EtcdMember.EtcdMember)), "Voter")
       }
     }).pipe(Effect.scoped)
+
+  it.live("over TLS, with certificates of etcd's own making", () => overTls({}))
+
+  it.live("over TLS, with certificates that are given", () =>
+    overTls({
+      peerCertFile: fixture.path("server.pem"),
+      peerKeyFile: fixture.path("server.key"),
+      peerTrustedCaFile: fixture.path("ca.pem"),
+      peerClientCertAuth: true
+    })
   )
 
   it.live("what makes no sense is refused before anybody is asked", () =>
