@@ -185,9 +185,9 @@ export interface ClientOptions {
  */
 export interface Options extends EtcdCluster.Options {
   /**
-   * Gives each member a disk of its own of so much room, "128 MiB" at least, which {@link fillDisk} can fill. It is in
-   * memory, of which etcd takes 128 MB at once, for its log. It goes with the cluster. Fails with `InvalidConfig` where
-   * {@link canFillDisk} says no. Default: members have their data in the usual place for temporary files.
+   * Gives each member a disk of its own of so much room, "128 MiB" at least, which {@link fillDisk} can fill; one that joins
+   * later too. It is in memory, of which etcd takes 128 MB at once, for its log. It goes with the cluster. Fails with
+   * `InvalidConfig` where {@link canFillDisk} says no. Default: members have their data in the usual place for temporary files.
    */
   readonly disks?: ByteSize.Input | undefined
 }

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readlinkSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs"
 import { dirname } from "node:path"
 import process from "node:process"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -449,6 +449,19 @@ describe("A disk of a cluster", () => {
       }).pipe(Effect.scoped)
       assert.deepStrictEqual(readdirSync(directory), [])
       yield* make
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("is there for a member that joins later, too", ({ skip }) =>
+    Effect.gen(function* () {
+      if (!(yield* EtcdFaults.canFillDisk)) skip("users cannot mount disks of their own here")
+      const { active, cluster, fillDisk } = yield* EtcdFaults.make({ size: 1, disks: "144 MiB", log: false })
+      yield* cluster.grow()
+      const [, member] = SubscriptionRef.getUnsafe(cluster.members)
+      const pid = Option.getOrThrow(yield* member!.pid)
+      assert.include(readFileSync(`/proc/${pid}/mounts`, "utf8"), ` ${member!.config.dataDir} `)
+      yield* fillDisk("node1")
+      assert.deepStrictEqual(yield* active, ["fillDisk node1"])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

@@ -284,7 +284,7 @@ export const make = (
 
     const fill = (node: Node) =>
       Effect.gen(function* () {
-        if (disks === undefined) {
+        if (disks?.has(node.config.dataDir) !== true) {
           yield* refuse(
             "has no disk of its own: give the cluster the option disks, as where canFillDisk says that it can"
           )

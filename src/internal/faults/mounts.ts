@@ -17,7 +17,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as PlatformError from "effect/PlatformError"
 import * as ChildProcess from "effect/process/ChildProcess"
-import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
@@ -31,14 +31,21 @@ export interface Mounts {
   readonly through: ReadonlyArray<string>
   /** How this process comes to a path on one of them. */
   readonly reach: (path: string) => string
+  /** Mounts another one, over a directory that is there, unless there is one. Answers whether there is one then. */
+  readonly mount: (directory: string) => Effect.Effect<boolean>
+  /** Whether there is one. */
+  readonly has: (directory: string) => boolean
 }
+
+const mounting = (size: string, directory: string) =>
+  `mount -t tmpfs -o "size=${size},mode=0700" effect-etcd "${directory}"`
 
 const holder = [
   `trap "" HUP INT TERM`,
   `size=$1`,
   `shift`,
   `for directory; do`,
-  `  mount -t tmpfs -o "size=$size,mode=0700" effect-etcd "$directory" || exit`,
+  `  ${mounting("$size", "$directory")} || exit`,
   `done`,
   `echo mounted`,
   `while read -r _; do :; done`
@@ -66,7 +73,23 @@ export const make = (
       return yield* Effect.fail(new CannotMount({ why: (yield* textOf(stderr)).trim() }))
     }
     const enter = ["nsenter", "--user", "--mount", "--preserve-credentials", "--target", String(pid), "--"]
+    const [command, ...args] = enter as [string, ...Array<string>]
+    const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+    const own = new Set(directories)
+    const sh = ["/bin/sh", "-c", `grep -q " $2 " /proc/self/mounts || ${mounting("$1", "$2")}`, "effect-etcd-disks"]
     return {
+      has: (directory: string) => own.has(directory),
+      mount: (directory: string) =>
+        Effect.flatMap(
+          ChildProcess.make(command, [...args, ...sh, String(bytes), directory], { stdin: "ignore" }),
+          ({ exitCode }) => exitCode
+        ).pipe(
+          Effect.scoped,
+          Effect.provideService(ChildProcessSpawner.ChildProcessSpawner, spawner),
+          Effect.map((code) => Number(code) === 0),
+          Effect.orElseSucceed(() => false),
+          Effect.tap((mounted) => Effect.sync(() => (mounted ? own.add(directory) : own.delete(directory))))
+        ),
       through: [...enter, "/bin/sh", "-c", `cd -- "$0" && exec "$@"`, workingDirectory],
       reach: (path: string) => `/proc/${pid}/root${path}`
     }

@@ -143,6 +143,11 @@ export const start = (
         const gates = new Map<string, Latch.Latch>()
         made = { network, runDirectory, disks, gates }
         const owns = new Map<string, Fleet.Own>()
+        /** Where one that joins has none yet, or has lost it with the directory below. */
+        const ownDisk = (name: string) =>
+          disks === undefined || names.includes(name)
+            ? Effect.void
+            : Effect.asVoid(disks.mount(`${runDirectory}/${name}.etcd`))
         const settle = (name: string) =>
           Effect.gen(function* () {
             const { config, host, listens, wayOut } = yield* addressOf(name)
@@ -153,7 +158,7 @@ export const start = (
             const own: Fleet.Own = {
               config,
               through: disks?.through ?? [],
-              mayStart: gate.await,
+              mayStart: Effect.andThen(gate.await, ownDisk(name)),
               options: { environment: { ...options.environment, ...calling(way) } }
             }
             owns.set(name, own)

@@ -12,7 +12,6 @@ import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as SemVer from "effect/SemVer"
-import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
 import type * as EtcdClient from "../../EtcdClient.ts"
@@ -86,29 +85,41 @@ const suiting = (fleet: Fleet, nodes: ReadonlyArray<EtcdProcess.Node>, version: 
     { discard: true }
   )
 
-/** How long it may take until the members agree on the version of the cluster: etcd looks every four seconds. */
-const agreementMillis = 20_000
+/** How long it may take until the members agree on the version of the cluster: etcd looks every four or five seconds. */
+const agreementMillis = 60_000
 
-/** Waits until a member has said that the cluster has that version, which is when the next one may follow. */
-const agreed = (fleet: Fleet, version: string): Step => ({
-  title: `await that the cluster has version ${version}`,
+/**
+ * Whether the cluster has that version, and no downgrade is under way. No call answers which one it has; but it says whether
+ * it could be downgraded by one from there.
+ */
+const hasVersion = (client: EtcdClient.Client, { major, minor }: SemVer.SemVer) =>
+  minor < 5
+    ? Effect.succeed(true)
+    : EtcdMaintenance.fromClient(client)
+        .validateDowngrade(`${major}.${minor - 1}.0`)
+        .pipe(
+          Effect.as(true),
+          Effect.catchReason("EtcdError", "InvalidDowngradeTarget", () => Effect.succeed(false)),
+          Effect.catchReason("EtcdError", "DowngradeInProgress", () => Effect.succeed(false))
+        )
+
+/** Waits until the cluster has that version, which is when the next one may follow. */
+const agreed = (client: EtcdClient.Client, version: SemVer.SemVer, refuse: Refuse): Step => ({
+  title: `await that the cluster has version ${minorOf(version)}`,
   run: () =>
     Effect.gen(function* () {
       const time = yield* Time.Time
-      const said = Stream.mergeAll(
-        SubscriptionRef.getUnsafe(fleet.members).map(({ events }) => events),
-        { concurrency: "unbounded" }
-      ).pipe(
-        Stream.filter(
-          (event) => event._tag === "Version" && Option.exists(event.clusterVersion, (text) => text.startsWith(version))
-        ),
-        Stream.take(1),
-        Stream.runDrain,
-        Effect.as<string | undefined>(undefined)
-      )
-      return yield* Time.within(time, said, agreementMillis, () =>
-        Effect.succeed("no member has said so: the log level may hide it")
-      )
+      const giveUp = time.now() + agreementMillis
+      while (!(yield* hasVersion(client, version))) {
+        if (time.now() > giveUp) {
+          const evidence = [`the cluster has not come to version ${minorOf(version)}`]
+          return yield* Effect.fail(
+            refuse("unhealthy-member", evidence, "All members have to be reached by the leader.")
+          )
+        }
+        yield* Time.sleep(time, 100)
+      }
+      return undefined
     })
 })
 
@@ -228,17 +239,18 @@ export const upgrade = (
     const nodes = versioned.map(({ node }) => node)
     yield* suiting(fleet, nodes, version, refuse)
     const steps = rolling(fleet, client, refuse, survey, versioned, target)
-    if (steps.length === 0) return []
+    const agree = agreed(client, version, refuse)
     const isFirst = versioned.every((one) => isSame(one.version, versioned[0]!.version))
     const isNewMinor = versioned.some(({ version: { minor } }) => minor !== version.minor)
     const isDowngrading = survey.members.some(({ status }) =>
       Option.exists(status?.downgradeTarget ?? Option.none(), () => true)
     )
+    if (steps.length === 0 && !isDowngrading) return (yield* hasVersion(client, version)) ? [] : [agree]
     return [
       ...(isDowngrading ? [cancelled(client)] : []),
-      ...(options.backup === false || !isFirst ? [] : [saved(fleet, client, options.backup)]),
+      ...(options.backup === false || !isFirst || steps.length === 0 ? [] : [saved(fleet, client, options.backup)]),
       ...steps,
-      ...(isNewMinor ? [agreed(fleet, minorOf(version))] : [])
+      ...(isNewMinor || isDowngrading ? [agree] : [])
     ]
   }).pipe(Effect.provideContext(fleet.platform))
   return perform({ name: "upgrade", client, plan }, options)
@@ -327,9 +339,10 @@ export const downgrade = (
     const nodes = versioned.map(({ node }) => node)
     yield* suiting(fleet, nodes, version, refuse)
     const steps = rolling(fleet, client, refuse, survey, versioned, target)
-    if (steps.length === 0) return []
+    const agree = agreed(client, version, refuse)
+    if (steps.length === 0) return (yield* hasVersion(client, version)) ? [] : [agree]
     const isFirst = versioned.every(({ version: { minor } }) => minor !== version.minor)
-    return isFirst ? [prepared(client, version, refuse), ...steps, agreed(fleet, minorOf(version))] : steps
+    return [...(isFirst ? [prepared(client, version, refuse)] : []), ...steps, agree]
   }).pipe(Effect.provideContext(fleet.platform))
   return perform({ name: "downgrade", client, plan }, options)
 }
