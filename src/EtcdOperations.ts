@@ -8,8 +8,8 @@
  *
  * - *`dryRun`* looks, refuses, and answers with the steps that would be taken, without any of them.
  * - *One at a time*: an operation holds the lock `effect-etcd/operations` in the cluster (see `EtcdLock`), and waits for the
- *   one that has it. Where the cluster takes no writes, or has no quorum while a member is away (one or two members), there is no
- *   lock. Who is killed has it for ten seconds more.
+ *   one that has it. Where the cluster takes no writes there is none; where it has no quorum while a member is away (one or two
+ *   members), it may be lost, and the operation goes on. Who is killed has it for ten seconds more.
  * - *Killed half-way*, at whatever step: run again, it does what is left to do.
  * - Each step is logged at `Info`, and told to `onProgress`.
  *
@@ -353,8 +353,10 @@ export const moveLeader = (
  * - *A member that is defragmented answers nothing meanwhile*: it copies what is in use to a new file, some hundred megabytes
  *   in a second at best. Its clients that ask the leader, which is the default, notice nothing but the one change of the
  *   leader; watches of this library that are open at the old leader stand still for as long as it takes it.
- * - *A cluster of one* takes neither reads nor writes meanwhile, and no lock is held then: leases that cannot be renewed
- *   for longer than their time live on, but who holds something by them may count it as lost.
+ * - *A cluster of one* takes neither reads nor writes meanwhile: calls wait, for their deadline at most, and what is held
+ *   by a lease may be lost where that takes longer than its time to live.
+ * - *Clients that do not ask the leader* (`selection: "sticky"`, `"spread"`, those of other makes) wait at the member that is
+ *   defragmented, unless they give up and ask another.
  * - *Learners* are left alone: etcd takes no such request there.
  * - *The disk of each member* has to have room for a second copy of what is in use. A client cannot see whether it has: etcd
  *   fails there without it, and has the database that it had.
