@@ -345,14 +345,15 @@ export const moveLeader = (
   )
 
 /**
- * Gives what is free in the databases of the members back to their file systems, one after the other: those that have a
- * leader first; then the leader is moved to one of them, and who led is the last. The next one's turn comes when the one
+ * Gives what is free in the databases of the members back to their file systems, one after the other: those that follow
+ * first; then the leader is moved to one of them, and who led is the last. The next one's turn comes when the one
  * before answers and has applied what the leader has. It leaves out those who would gain little (see
  * {@link DefragmentOptions}): nothing is done where that is all of them.
  *
- * - *A member that is defragmented answers nothing meanwhile*: it copies what is in use to a new file, some hundred megabytes
- *   in a second at best. Its clients that ask the leader, which is the default, notice nothing but the one change of the
- *   leader; watches of this library that are open at the old leader stand still for as long as it takes it.
+ * - *A member that is defragmented answers nothing meanwhile*: it copies what is in use to a new file. Three members with
+ *   450 MB each on one machine took 5 to 14 seconds each. Clients that ask the leader, which is the default, notice nothing
+ *   but the one change of the leader: 75 ms were the longest time between two of the writes that went on meanwhile. Watches
+ *   that are open at the old leader stand still for as long as that one takes.
  * - *A cluster of one* takes neither reads nor writes meanwhile: calls wait, for their deadline at most, and what is held
  *   by a lease may be lost where that takes longer than its time to live.
  * - *Clients that do not ask the leader* (`selection: "sticky"`, `"spread"`, those of other makes) wait at the member that is
