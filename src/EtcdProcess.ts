@@ -282,7 +282,10 @@ const makeWith = Effect.fnUntraced(function* (
   const ready = yield* SubscriptionRef.make(false)
   yield* Sockets.claim(sockets)
   const connect = Readiness.connectTo(endpoints[0], options.client)
-  const ask = Effect.scoped(Effect.flatten(connect))
+  // Who waits until it serves asks again, and is to hear at once that it is not let in.
+  const ask = Effect.scoped(
+    Effect.flatten(Readiness.connectTo(endpoints[0], options.client, { retry: Schedule.recurs(0) }))
+  )
 
   const withoutSecrets = Logging.withoutSecrets(config)
   const child: Child.Options = {

@@ -34,11 +34,12 @@ export type Ask = Effect.Effect<Status, EtcdError.EtcdError>
 /** What asks for the `Status`, on one connection that lives as long as the scope. */
 export const connectTo = (
   endpoint: string,
-  options: Partial<Omit<EtcdClient.Options, "endpoints">> | undefined
+  options: Partial<Omit<EtcdClient.Options, "endpoints">> | undefined,
+  call: EtcdClient.CallOptions = {}
 ): Effect.Effect<Ask, EtcdError.EtcdError, Scope.Scope> =>
   Effect.map(EtcdClient.make({ ...options, endpoints: [endpoint] }), (client) =>
     Effect.map(
-      client.unary(Maintenance.method.status, {}, { deadline: "2 seconds" }),
+      client.unary(Maintenance.method.status, {}, { deadline: "2 seconds", ...call }),
       (response): Status => ({
         memberId: response.header?.memberId ?? 0n,
         clusterId: response.header?.clusterId ?? 0n,
