@@ -203,11 +203,19 @@ describe("EtcdMember", { concurrent: true }, () => {
     Effect.gen(function* () {
       const { start } = yield* home
       const [a, b, c] = yield* Effect.all([start("a", abc), start("b", abc), start("c", abc)], { concurrency: 3 })
+      const { id } = nodeOf(c.member)
       yield* c.stop
       const { reason } = yield* Effect.flip(b.member.leave)
       assert.strictEqual(reason._tag, "LeaveRefused")
       assert.include(reason.message, "These do not answer: c")
       assert.deepStrictEqual(yield* votersOf(a.member), abc)
+
+      // With its data, it may come back elsewhere.
+      const back = yield* start("c", abc, { peerUrl: peerUrlOf("z") })
+      const { members } = yield* membersOf(a.member)
+      const found = members.find(({ id }) => id === nodeOf(back.member).id)
+      assert.deepStrictEqual(found?.peerUrls, [peerUrlOf("z")])
+      assert.strictEqual(nodeOf(back.member).id, id)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

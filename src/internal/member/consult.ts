@@ -80,6 +80,16 @@ export const isGone = ({ membership }: Cluster, { members }: View, id: bigint): 
         onFailure: ({ reason }) => reason._tag === "MemberNotFound"
       })
 
+/** Tells the others where this instance is now, where that is not what they know. */
+export const tellAddress = (
+  { peerUrl }: Settings,
+  { membership }: Cluster,
+  { id, peerUrls }: EtcdMembership.Member
+): Effect.Effect<void, EtcdError.EtcdError> =>
+  peerUrls.some((url) => isSame(url, peerUrl))
+    ? Effect.void
+    : Effect.asVoid(membership.update(id, [peerUrl], { deadline: "5 seconds", retry: Schedule.recurs(0) }))
+
 /** Whether a member answers at its client URLs as itself. */
 const servesClients = (settings: Settings, member: EtcdMembership.Member): Effect.Effect<boolean> => {
   const endpoints = endpointsOf(settings, [member])

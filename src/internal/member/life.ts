@@ -165,6 +165,7 @@ const makeWith = Effect.fnUntraced(function* (
             yield* Effect.sleep(waitingPause)
             continue
           }
+          yield* Effect.ignore(Consult.tellAddress(settings, cluster, own))
           yield* take(members)
           const hasPlace = Consult.votersOf(members).length < settings.size
           if (!own.isLearner) {
@@ -229,7 +230,7 @@ const makeWith = Effect.fnUntraced(function* (
 
   // ── from one node to the next ──
 
-  /** Whether a cluster with a leader has this member no more. */
+  /** Whether a cluster with a leader has this member no more. One that has it is told where it is now. */
   const wasRemoved = (data: Data.Data): Effect.Effect<boolean> =>
     Effect.gen(function* () {
       const known = yield* source
@@ -244,7 +245,11 @@ const makeWith = Effect.fnUntraced(function* (
       return yield* Effect.gen(function* () {
         const cluster = yield* Consult.connect(settings, found)
         const view = yield* Consult.view(cluster)
-        return view.clusterId === data.clusterId && (yield* Consult.isGone(cluster, view, data.memberId))
+        if (view.clusterId !== data.clusterId) return false
+        const own = view.members.find(({ id }) => id === data.memberId)
+        if (own === undefined) return yield* Consult.isGone(cluster, view, data.memberId)
+        yield* Consult.tellAddress(settings, cluster, own)
+        return false
       }).pipe(
         Effect.scoped,
         Effect.orElseSucceed(() => false)
