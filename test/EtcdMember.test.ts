@@ -25,7 +25,7 @@ import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdMember from "../src/EtcdMember.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import { start as begin } from "./support/effects.ts"
-import { freePort, temporaryDirectory } from "./support/machine.ts"
+import { freePort, temporaryDirectory, until as untilTrue } from "./support/machine.ts"
 import { connect, home, nodeOf, optionsOf, peerUrlOf, tagOf, until } from "./support/members.ts"
 import { fixture } from "./support/tls.ts"
 
@@ -238,11 +238,12 @@ describe("EtcdMember", { concurrent: true }, () => {
 
   it.live("two with different sets, tokens, or the same name do not begin", () =>
     Effect.gen(function* () {
-      const { start } = yield* home
+      const { directory, start } = yield* home
       const a = yield* begin(start("a", abc))
+      yield* untilTrue(() => existsSync(join(directory, "a.peer:0")))
       yield* waiting(
         start("b", abc, { cluster: "other" }),
-        "1 of 3 are there (with another set or token than this one: unix://a.peer:0"
+        "1 of 3 are there, and with another set or token than this one unix://a.peer:0"
       )
       const twice = yield* refusal(start("b", abc, { name: "a", dataDir: "/nowhere" }))
       assert.include(twice, "NameInUse: Another instance is named a")

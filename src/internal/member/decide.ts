@@ -111,9 +111,8 @@ export const decide = (settings: Settings, declared: Declared, answers: Readonly
   const others = [...answers].flatMap(([url, answer]) =>
     answer._tag === "Waiting" && answer.clusterId !== declared.clusterId ? [url] : []
   )
-  const disagreeing = others.length === 0 ? "" : `with another set or token than this one: ${list(others)}`
-  return wait(`a majority of the declared set: ${1 + ready + beginning} of ${size} are there`, [
-    disagreeing,
+  const disagreeing = others.length === 0 ? "" : `, and with another set or token than this one ${list(others)}`
+  return wait(`a majority of the declared set: ${1 + ready + beginning} of ${size} are there${disagreeing}`, [
     nobodies(answers)
   ])
 }
