@@ -17,8 +17,8 @@ import * as EtcdLease from "../src/EtcdLease.ts"
 import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import * as EtcdOperations from "../src/EtcdOperations.ts"
-import type { Node } from "../src/EtcdProcess.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
+import { replaceInDatabase } from "./support/database.ts"
 import { reasonOf } from "./support/effects.ts"
 import { bumping } from "./support/etcdutl.ts"
 import { temporaryDirectory } from "./support/machine.ts"
@@ -46,17 +46,6 @@ const lock = EtcdLock.make("lock")
 
 /** A token of the lock, which is not given back when `Effect.never` is what is done under it. */
 const tokenOf = EtcdLock.Held.useSync(({ token }) => token).pipe(EtcdLock.withLock(lock))
-
-/** Changes a value where a member has it on its disk, so that nothing but the value is wrong. */
-const replaceInDatabase = (node: Node, from: string, to: string) =>
-  Effect.gen(function* () {
-    yield* node.stop
-    const path = join(node.config.dataDir, "member", "snap", "db")
-    const bytes = readFileSync(path)
-    for (let at = bytes.indexOf(from); at >= 0; at = bytes.indexOf(from, at + 1)) bytes.write(to, at)
-    writeFileSync(path, bytes)
-    yield* node.start
-  })
 
 describe("a cluster whose data are not what they should be", { concurrent: true }, () => {
   it.live("is repaired: who is corrupt is replaced, also where it leads, before the alarm is disarmed", () =>

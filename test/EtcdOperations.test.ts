@@ -1,5 +1,3 @@
-import { readFileSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -19,6 +17,7 @@ import type { ClusterRefused } from "../src/EtcdOperationError.ts"
 import * as EtcdOperations from "../src/EtcdOperations.ts"
 import type { Node } from "../src/EtcdProcess.ts"
 import * as EtcdFaults from "../src/testing/EtcdFaults.ts"
+import { replaceInDatabase } from "./support/database.ts"
 import { reasonOf } from "./support/effects.ts"
 import { terms, underLoad } from "./support/load.ts"
 import { temporaryDirectory } from "./support/machine.ts"
@@ -66,19 +65,6 @@ const refusalOf = <A, E extends { readonly _tag: string }, R>(effect: Effect.Eff
   )
 
 const namesOf = (members: ReadonlyArray<EtcdMembership.Member>) => members.map(({ name }) => name)
-
-/** Changes a value where a member has it on its disk, so that nothing but the value is wrong. */
-const replaceInDatabase = (node: Node, from: string, to: string) =>
-  Effect.gen(function* () {
-    yield* node.stop
-    const path = join(node.config.dataDir, "member", "snap", "db")
-    const bytes = readFileSync(path)
-    let found = 0
-    for (let at = bytes.indexOf(from); at >= 0; at = bytes.indexOf(from, at + 1), found++) bytes.write(to, at)
-    assert.isAbove(found, 0)
-    writeFileSync(path, bytes)
-    yield* node.start
-  })
 
 type Options = EtcdOperations.Options
 

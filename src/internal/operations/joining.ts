@@ -34,7 +34,8 @@ const initialClusterOf = (members: ReadonlyArray<EtcdMembership.Member>, newcome
 /** For what is done where something has failed, or nobody waits for it any more. */
 const inHaste = { deadline: "3 seconds" } as const
 
-const nodeOf = (fleet: Fleet, name: string) =>
+/** The member of that name that runs here. */
+export const nodeOf = (fleet: Fleet, name: string) =>
   SubscriptionRef.getUnsafe(fleet.members).find((node) => node.name === name)
 
 /** What is left to do until it is a member with a vote. `members`: as they are now. */

@@ -12,15 +12,13 @@ import type { Fleet } from "../cluster/fleet.ts"
 import type { Leaving } from "../cluster/manifest.ts"
 import * as Time from "../time.ts"
 import { whenConnected } from "./health.ts"
+import { nodeOf } from "./joining.ts"
 import * as MoveLeader from "./moveLeader.ts"
 import type { Refuse, Step } from "./operation.ts"
 import * as Survey from "./survey.ts"
 
 /** How long one that was removed may take to end by itself. */
 const lastBreathMillis = 10_000
-
-const nodeOf = (fleet: Fleet, name: string) =>
-  SubscriptionRef.getUnsafe(fleet.members).find((node) => node.name === name)
 
 /** What is left to do until nothing of it is there. `one`: undefined where it is no member any more. */
 export const steps = (

@@ -182,6 +182,22 @@ const rolling = (
     }
   )
 
+/** Who runs which version, and which is to be run. */
+const look = Effect.fnUntraced(function* (
+  fleet: Fleet,
+  client: EtcdClient.Client,
+  find: Find<Platform>,
+  refuse: Refuse
+) {
+  const survey = yield* Survey.whole(client, refuse)
+  const target = yield* executable(find, refuse)
+  const versioned = yield* versionsOf(fleet, survey, refuse)
+  const evidence = survey.members.map(Survey.describe)
+  const unsupported = (why: string, help: string) =>
+    Effect.fail(refuse("unsupported-version", [why, ...evidence], help))
+  return { survey, target, version: target.version, versioned, unsupported }
+})
+
 /** A snapshot of how it was before. It is not taken again where members have changed already. */
 const saved = (fleet: Fleet, client: EtcdClient.Client, file: string): Step => ({
   title: `back up to ${file}`,
@@ -206,13 +222,7 @@ export const upgrade = (
 ) => {
   const refuse = refusal("upgrade")
   const plan = Effect.gen(function* () {
-    const survey = yield* Survey.whole(client, refuse)
-    const target = yield* executable(find, refuse)
-    const { version } = target
-    const versioned = yield* versionsOf(fleet, survey, refuse)
-    const evidence = survey.members.map(Survey.describe)
-    const unsupported = (why: string, help: string) =>
-      Effect.fail(refuse("unsupported-version", [why, ...evidence], help))
+    const { survey, target, unsupported, version, versioned } = yield* look(fleet, client, find, refuse)
     const to = `etcd ${SemVer.format(version)}`
     for (const { node, version: from } of versioned) {
       if (from.major !== version.major || from.minor > version.minor) {
@@ -311,13 +321,7 @@ export const downgrade = (
 ) => {
   const refuse = refusal("downgrade")
   const plan = Effect.gen(function* () {
-    const survey = yield* Survey.whole(client, refuse)
-    const target = yield* executable(find, refuse)
-    const { version } = target
-    const versioned = yield* versionsOf(fleet, survey, refuse)
-    const evidence = survey.members.map(Survey.describe)
-    const unsupported = (why: string, help: string) =>
-      Effect.fail(refuse("unsupported-version", [why, ...evidence], help))
+    const { survey, target, unsupported, version, versioned } = yield* look(fleet, client, find, refuse)
     for (const { node, version: from } of versioned) {
       if (isSame(from, version)) continue
       if (from.major !== version.major || from.minor < version.minor) {
