@@ -29,6 +29,9 @@ import { executables, newest, oldest } from "./support/versions.ts"
 
 const make = (options: EtcdCluster.Options = {}) => EtcdCluster.ephemeral({ log: false, ...options })
 
+/** Has a leader that stays, however busy the machine is. */
+const lasting = { electionTimeout: "2 seconds" } as const
+
 const membersOf = ({ members }: EtcdCluster.Cluster) => SubscriptionRef.getUnsafe(members)
 
 const namesOf = (cluster: EtcdCluster.Cluster) => membersOf(cluster).map(({ name }) => name)
@@ -159,7 +162,7 @@ describe("a cluster as a value", { concurrent: true }, () => {
     Effect.gen(function* () {
       const directory = yield* temporaryDirectory
       const [first = "", ...others] = lines
-      const cluster = yield* make({ binary: first, config: { logger: "zap" } })
+      const cluster = yield* make({ binary: first, config: { logger: "zap", ...lasting } })
       const run = (binary: string, operation: EtcdCluster.Operation) =>
         Effect.gen(function* () {
           const before = yield* by(cluster)(terms)
@@ -303,7 +306,7 @@ describe("a cluster as a value", { concurrent: true }, () => {
     "starts its members again, who is down first and who leads last, and stops at the first that does not come back",
     () =>
       Effect.gen(function* () {
-        const cluster = yield* make()
+        const cluster = yield* make({ config: lasting })
         const leader = yield* cluster.awaitLeader
         const [down, other] = yield* followersOf(cluster)
         yield* down!.stop

@@ -20,6 +20,7 @@ import type * as EtcdOperations from "../src/EtcdOperations.ts"
 import * as KeyRange from "../src/KeyRange.ts"
 import * as EtcdFaults from "../src/testing/EtcdFaults.ts"
 import { underLoad } from "./support/load.ts"
+import { until } from "./support/machine.ts"
 
 const namesOf = ({ members }: EtcdCluster.Cluster) =>
   SubscriptionRef.getUnsafe(members)
@@ -71,6 +72,82 @@ const insisted = (first: EtcdCluster.Operation, again: EtcdCluster.Operation, fa
   })
 
 describe("operations on a cluster", { concurrent: true }, () => {
+  live("stop where somebody else may have begun one, and are taken up", () =>
+    Effect.gen(function* () {
+      const cluster = yield* EtcdCluster.ephemeral({ size: 1, log: false })
+      const robbed = when(
+        /^start /,
+        Effect.andThen(EtcdKv.deletePrefix("effect-etcd/operations/"), Effect.never).pipe(by(cluster))
+      )
+      const error = yield* Effect.flip(cluster.grow(robbed))
+      assert.strictEqual(error._tag, "OperationFailed")
+      if (error._tag !== "OperationFailed") return
+      assert.strictEqual(error.cause._tag, "LockLost")
+      assert.strictEqual(error.step, "start node1")
+      assert.deepStrictEqual(
+        error.done.map(({ title }) => title),
+        ["add node1 as a learner"]
+      )
+      const { steps } = yield* cluster.grow()
+      assert.deepStrictEqual(
+        steps.map(({ title }) => title),
+        ["start node1", "promote node1"]
+      )
+      yield* agrees(cluster)
+    })
+  )
+
+  live("are those of a user with a password, where that is needed", () =>
+    Effect.gen(function* () {
+      const password = Redacted.make("hunter2")
+      const client = { credentials: { username: "root", password } }
+      const cluster = yield* EtcdCluster.ephemeral({ size: 1, log: false, client })
+      yield* Effect.gen(function* () {
+        yield* EtcdAuth.addUser("root", password)
+        yield* EtcdAuth.addRole("root")
+        yield* EtcdAuth.grantRole("root", "root")
+        yield* EtcdAuth.enable()
+      }).pipe(by(cluster))
+      yield* cluster.grow()
+      yield* cluster.restart()
+      yield* cluster.replace("node0")
+      yield* agrees(cluster, client)
+      assert.deepStrictEqual(namesOf(cluster), ["node1", "node2"])
+    })
+  )
+
+  live("end members that a schedule starts again, and lead a client of theirs to those that stay", () =>
+    Effect.gen(function* () {
+      const cluster = yield* EtcdCluster.ephemeral({ size: 2, log: false, restart: Schedule.spaced("20 millis") })
+      const writes = yield* Effect.gen(function* () {
+        let written = 0
+        let isOver = false
+        const one = Effect.suspend(() => EtcdKv.put(`write/${written}`, ""))
+        // While a member of two is started again there is no quorum, and what becomes of a write may not be known.
+        const write = Effect.ignore(Effect.tap(one, () => Effect.sync(() => written++)))
+        const writing = yield* Effect.forkChild(
+          Effect.repeat(write, { until: () => isOver, schedule: Schedule.spaced(5) })
+        )
+        yield* cluster.restart()
+        const { name } = yield* cluster.awaitLeader
+        yield* cluster.shrink(name)
+        const before = written
+        yield* until(() => written > before + 5)
+        isOver = true
+        yield* Fiber.join(writing)
+        const { count } = yield* EtcdKv.range(KeyRange.prefix("write/"), { countOnly: true })
+        assert.isAtLeast(Number(count), written)
+        return written
+      }).pipe(Effect.provide(EtcdKv.layer), Effect.provide(cluster.client))
+      assert.isAbove(writes, 5)
+      yield* agrees(cluster)
+      assert.lengthOf(namesOf(cluster), 1)
+    })
+  )
+})
+
+// All that members say passes through this process, which has to have time for it.
+describe("operations on a cluster with faults", () => {
   live("are completed though the leader is killed in the midst of one", () =>
     Effect.gen(function* () {
       const faults = yield* EtcdFaults.make({ log: false })
@@ -105,31 +182,6 @@ describe("operations on a cluster", { concurrent: true }, () => {
     })
   )
 
-  live("stop where somebody else may have begun one, and are taken up", () =>
-    Effect.gen(function* () {
-      const cluster = yield* EtcdCluster.ephemeral({ size: 1, log: false })
-      const robbed = when(
-        /^start /,
-        Effect.andThen(EtcdKv.deletePrefix("effect-etcd/operations/"), Effect.never).pipe(by(cluster))
-      )
-      const error = yield* Effect.flip(cluster.grow(robbed))
-      assert.strictEqual(error._tag, "OperationFailed")
-      if (error._tag !== "OperationFailed") return
-      assert.strictEqual(error.cause._tag, "LockLost")
-      assert.strictEqual(error.step, "start node1")
-      assert.deepStrictEqual(
-        error.done.map(({ title }) => title),
-        ["add node1 as a learner"]
-      )
-      const { steps } = yield* cluster.grow()
-      assert.deepStrictEqual(
-        steps.map(({ title }) => title),
-        ["start node1", "promote node1"]
-      )
-      yield* agrees(cluster)
-    })
-  )
-
   live("reach members with TLS between them, who are parties of the network as soon as they have joined", () =>
     Effect.gen(function* () {
       const faults = yield* EtcdFaults.make({ size: 1, log: false, config: { peerAutoTls: true } })
@@ -146,54 +198,6 @@ describe("operations on a cluster", { concurrent: true }, () => {
       yield* cluster.shrink("node0")
       yield* agrees(cluster)
       assert.deepStrictEqual(namesOf(cluster), ["node1", "node2"])
-    })
-  )
-
-  live("are those of a user with a password, where that is needed", () =>
-    Effect.gen(function* () {
-      const password = Redacted.make("hunter2")
-      const client = { credentials: { username: "root", password } }
-      const cluster = yield* EtcdCluster.ephemeral({ size: 1, log: false, client })
-      yield* Effect.gen(function* () {
-        yield* EtcdAuth.addUser("root", password)
-        yield* EtcdAuth.addRole("root")
-        yield* EtcdAuth.grantRole("root", "root")
-        yield* EtcdAuth.enable()
-      }).pipe(by(cluster))
-      yield* cluster.grow()
-      yield* cluster.restart()
-      yield* cluster.replace("node0")
-      yield* agrees(cluster, client)
-      assert.deepStrictEqual(namesOf(cluster), ["node1", "node2"])
-    })
-  )
-
-  live("end members that a schedule starts again, and lead a client of theirs to those that stay", () =>
-    Effect.gen(function* () {
-      const cluster = yield* EtcdCluster.ephemeral({ size: 2, log: false, restart: Schedule.spaced("20 millis") })
-      const writes = yield* Effect.gen(function* () {
-        let written = 0
-        let isOver = false
-        const write = Effect.suspend(() =>
-          Effect.tap(EtcdKv.put(`write/${written}`, ""), () => Effect.sync(() => written++))
-        )
-        const writing = yield* Effect.forkChild(
-          Effect.repeat(write, { until: () => isOver, schedule: Schedule.spaced(5) })
-        )
-        yield* cluster.restart()
-        const { name } = yield* cluster.awaitLeader
-        yield* cluster.shrink(name)
-        const before = written
-        yield* Effect.repeat(Effect.yieldNow, { until: () => written > before + 5 })
-        isOver = true
-        yield* Fiber.join(writing)
-        const { count } = yield* EtcdKv.range(KeyRange.prefix("write/"), { countOnly: true })
-        assert.strictEqual(count, BigInt(written))
-        return written
-      }).pipe(Effect.provide(EtcdKv.layer), Effect.provide(cluster.client))
-      assert.isAbove(writes, 5)
-      yield* agrees(cluster)
-      assert.lengthOf(namesOf(cluster), 1)
     })
   )
 })

@@ -14,6 +14,7 @@ import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdMaintenance from "../../src/EtcdMaintenance.ts"
 import * as EtcdWatch from "../../src/EtcdWatch.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
+import { until } from "./machine.ts"
 
 let runs = 0
 
@@ -39,7 +40,7 @@ export const underLoad = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
     const client = yield* EtcdClient.EtcdClient
     const prefix = `load/${process.pid}-${runs++}/`
-    const session = yield* EtcdSession.fromClient(client, { ttl: "5 seconds" })
+    const session = yield* EtcdSession.fromClient(client, { ttl: "10 seconds" })
     const own = <B, E2, R2>(holding: Effect.Effect<B, E2, R2>) =>
       Effect.provideService(holding, EtcdSession.EtcdSession, session)
     const held = yield* own(EtcdLock.acquire(EtcdLock.make(`${prefix}lock`)))
@@ -67,7 +68,7 @@ export const underLoad = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     // It leaves the machine to others in between, for whom it is under load as well.
     const resting = Effect.andThen(
       one,
-      Effect.callback<void>((resume) => void setTimeout(() => resume(Effect.void), 2))
+      Effect.callback<void>((resume) => void setTimeout(() => resume(Effect.void), 10))
     )
     let isOver = false
     const writing = yield* Effect.forkScoped(Effect.repeat(resting, { until: () => isOver }), {
@@ -78,7 +79,7 @@ export const underLoad = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     isOver = true
     yield* Fiber.join(writing)
     const last = yield* EtcdKv.put(`${prefix}write/end`, "-1")
-    yield* Effect.repeat(Effect.yieldNow, { until: () => seen.includes(-1) })
+    yield* until(() => seen.includes(-1))
     yield* Fiber.interrupt(watching)
     assert.isTrue(last.header.revision > header.revision)
     assert.isNotEmpty(writes)
