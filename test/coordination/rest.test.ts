@@ -45,14 +45,15 @@ describe("what is held", () => {
     Effect.gen(function* () {
       const { client, sent } = counting(yield* EtcdClient.EtcdClient)
       const countOf = (name: string) => sent.filter((one) => one === name).length
-      const session = yield* EtcdSession.fromClient(client, { ttl: "2 seconds" })
+      // As long as a machine that has much else to do may need for a thousand of them.
+      const session = yield* EtcdSession.fromClient(client, { ttl: "6 seconds" })
       const held = yield* Effect.forEach(
         Array.from({ length: locks }, (_, index) => EtcdLock.make(`rest/${index}`)),
         EtcdLock.acquire,
         { concurrency: 64 }
       ).pipe(Effect.provideService(EtcdSession.EtcdSession, session))
       // A lease, and a transaction for each lock. Their keys are watched on one call, and looked at once when that begins.
-      yield* until(() => countOf("Watch") === locks && isQuiet(sent))
+      yield* until(() => countOf("Watch") >= locks && isQuiet(sent))
       assert.strictEqual(countOf("LeaseGrant"), 1)
       assert.strictEqual(countOf("Txn"), locks)
       assert.isAtMost(countOf("Range"), locks)
