@@ -46,7 +46,7 @@ describe("what is held", () => {
       const { client, sent } = counting(yield* EtcdClient.EtcdClient)
       const countOf = (name: string) => sent.filter((one) => one === name).length
       // As long as a machine that has much else to do may need for a thousand of them.
-      const session = yield* EtcdSession.fromClient(client, { ttl: "6 seconds" })
+      const session = yield* EtcdSession.fromClient(client, { ttl: "4 seconds" })
       const held = yield* Effect.forEach(
         Array.from({ length: locks }, (_, index) => EtcdLock.make(`rest/${index}`)),
         EtcdLock.acquire,
