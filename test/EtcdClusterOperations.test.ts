@@ -16,6 +16,7 @@ import * as Schedule from "effect/Schedule"
 import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdBinary from "../src/EtcdBinary.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
@@ -391,7 +392,7 @@ describe("a cluster as a value", { concurrent: true }, () => {
       yield* refused(cluster.grow(), told("unhealthy-member", silent, /let replace put another in its place/))
       yield* refused(cluster.replace(two!.name), told("unhealthy-member", silent, /Start it/))
       yield* refused(cluster.shrink(two!.name), told("quorum-at-risk", silent, /Start the members that are down/))
-      const own = process.env.ETCD_BINARY ?? "etcd"
+      const own = (yield* EtcdBinary.find()).path
       yield* refused(cluster.upgrade({ binary: own, backup: false }), told("unhealthy-member", silent, /start them/))
       yield* two!.stop
       const alone = told("no-quorum", /1 of 3 voters answer/, /Start the members that are down/)
