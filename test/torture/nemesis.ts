@@ -193,6 +193,8 @@ const grown = ({ faults, size }: Nemesis) =>
 const operations: { readonly [kind: string]: (nemesis: Nemesis) => Effect.Effect<unknown, unknown> } = {
   restart: ({ faults }) => faults.cluster.restart(),
   "move the leader by an operation": ({ faults }) => Effect.provide(EtcdOperations.moveLeader(), faults.cluster.client),
+  "defragment by an operation": ({ faults }) =>
+    Effect.provide(EtcdOperations.defragment({ minBytes: 1, minShare: 0.01 }), faults.cluster.client),
   resize: (nemesis) => {
     const { cluster } = nemesis.faults
     const one = grown(nemesis)

@@ -10,6 +10,7 @@ import type * as EtcdError from "../../EtcdError.ts"
 import * as EtcdMemberError from "../../EtcdMemberError.ts"
 import type { Member } from "../../EtcdMembership.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
+import * as Committed from "../maintenance/committed.ts"
 import * as Consult from "./consult.ts"
 import * as Join from "./join.ts"
 import { majorityOf, type Settings } from "./settings.ts"
@@ -100,5 +101,6 @@ export const remove = ({ cluster, node }: Running, { through }: Allowed): Effect
       schedule: Schedule.spaced("500 millis").pipe(Schedule.upTo({ duration: "15 seconds" }))
     }),
     Effect.asVoid,
-    Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void)
+    Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void),
+    Effect.andThen(Committed.writeDown(cluster.client))
   )

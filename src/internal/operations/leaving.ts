@@ -10,6 +10,7 @@ import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdMembership from "../../EtcdMembership.ts"
 import type { Fleet } from "../cluster/fleet.ts"
 import type { Leaving } from "../cluster/manifest.ts"
+import * as Committed from "../maintenance/committed.ts"
 import * as Time from "../time.ts"
 import { whenConnected } from "./health.ts"
 import { nodeOf } from "./joining.ts"
@@ -47,7 +48,8 @@ export const steps = (
         if (node !== undefined) yield* fleet.close(node)
         const removed = membership.remove(one!.member.id).pipe(
           whenConnected(tell),
-          Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void)
+          Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void),
+          Effect.andThen(Committed.writeDown(client))
         )
         return yield* Effect.onError(Effect.tap(handOn, removed), () =>
           node === undefined || one?.member.isLearner === true ? Effect.void : fleet.open(node)
