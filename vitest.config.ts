@@ -14,8 +14,8 @@ export default defineConfig({
     // What takes longer hangs, however busy the machine is.
     testTimeout: 300_000,
     hookTimeout: 300_000,
-    // Twice the fewest processors: tests of etcd wait for it much of the time.
-    maxWorkers: 4,
+    // More than the fewest processors: tests of etcd wait for it much of the time.
+    maxWorkers: 5,
     silent: "passed-only",
     projects: [
       {
