@@ -28,9 +28,13 @@ export interface HardState {
   readonly commit: bigint
 }
 
-export interface Log {
+/** Who has written a log. */
+export interface Ids {
   readonly memberId: bigint
   readonly clusterId: bigint
+}
+
+export interface Log extends Ids {
   /** The last entry, or the snapshot that stands for it. */
   readonly last: Position
   readonly state: HardState
@@ -89,6 +93,23 @@ const number = (value: bigint): Array<number> => {
 
 const inSpan = (file: Uint8Array, { from, to }: Span) => file.subarray(from, to)
 
+const typeOf = (file: Uint8Array, { body }: Wal.Record): number => Number(numbersOf(inSpan(file, body), 1)[1])
+
+/** The ids of a record of metadata. */
+const idsOf = (data: Uint8Array): Ids => {
+  const [, memberId, clusterId] = numbersOf(data, 2)
+  return { memberId: memberId!, clusterId: clusterId! }
+}
+
+/** The ids with which a file of the log begins, of which that is enough: in its second record, after the first checksum. */
+export const idsIn = (file: Uint8Array): Ids | undefined => {
+  const record = Wal.records(file)
+    .slice(0, 2)
+    .find((one) => typeOf(file, one) === types.metadata)
+  const ids = record === undefined ? undefined : idsOf(inSpan(file, Wal.dataOf(file, record.body)))
+  return ids === undefined || ids.memberId === 0n || ids.clusterId === 0n ? undefined : ids
+}
+
 /** Thrown nowhere: what is told of a log that etcd would not start with. */
 export interface Damage {
   readonly damage: string
@@ -107,14 +128,13 @@ export const makeReader = (): Reader => {
   let damage: string | undefined
   let isTorn = false
   let end = 0
-  let metadata: readonly [memberId: bigint, clusterId: bigint] | undefined
+  let metadata: Ids | undefined
   let last: Position = { term: 0n, index: 0n }
   let state: HardState = { term: 0n, vote: 0n, commit: 0n }
 
   const take = (type: number, data: Uint8Array): void => {
     if (type === types.metadata) {
-      const [, memberId, clusterId] = numbersOf(data, 2)
-      metadata = [memberId!, clusterId!]
+      metadata = idsOf(data)
     } else if (type === types.entry) {
       const [, , term, index] = numbersOf(data, 3)
       last = { term: term!, index: index! }
@@ -162,8 +182,7 @@ export const makeReader = (): Reader => {
     end: () => {
       if (damage !== undefined) return { damage }
       if (metadata === undefined) return { damage: "it does not say whose it is" }
-      const [memberId, clusterId] = metadata
-      return { memberId, clusterId, last, state, end, checksum, isTorn }
+      return { ...metadata, last, state, end, checksum, isTorn }
     }
   }
 }

@@ -13,13 +13,12 @@ import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Log from "../files/log.ts"
+import * as Wal from "../files/wal.ts"
 import * as Failures from "../process/failures.ts"
 
 /** Who has written the data. */
-export interface Data {
-  readonly memberId: bigint
-  readonly clusterId: bigint
-}
+export type Data = Log.Ids
 
 /** Where etcd keeps them, as absolute paths. */
 export interface Directories {
@@ -28,52 +27,6 @@ export interface Directories {
 }
 
 type Platform = FileSystem.FileSystem | Path.Path
-
-/** The fields of a message that are numbers, and those that are bytes, by their numbers. */
-const fieldsOf = (message: Uint8Array): ReadonlyMap<number, bigint | Uint8Array> => {
-  const fields = new Map<number, bigint | Uint8Array>()
-  let at = 0
-  const readNumber = (): bigint => {
-    let value = 0n
-    for (let shift = 0n; at < message.length; shift += 7n) {
-      const byte = message[at++]!
-      value |= BigInt(byte & 0x7f) << shift
-      if (byte < 0x80) break
-    }
-    return value
-  }
-  while (at < message.length) {
-    const tag = Number(readNumber())
-    const value = readNumber()
-    if ((tag & 7) === 0) fields.set(tag >> 3, BigInt.asUintN(64, value))
-    else if ((tag & 7) === 2) {
-      fields.set(tag >> 3, message.subarray(at, at + Number(value)))
-      at += Number(value)
-    } else break
-  }
-  return fields
-}
-
-const metadataType = 1n
-
-/** The ids with which a file of the log begins: in its second record, after the first checksum. */
-export const idsIn = (log: Uint8Array): Data | undefined => {
-  const view = new DataView(log.buffer, log.byteOffset, log.byteLength)
-  for (let at = 0, records = 0; at + 8 <= log.length && records < 2; records++) {
-    const length = Number(view.getBigUint64(at, true) & 0x00ff_ffff_ffff_ffffn)
-    const padding = view.getUint8(at + 7) >= 0x80 ? view.getUint8(at + 7) & 7 : 0
-    const record = fieldsOf(log.subarray(at + 8, at + 8 + length))
-    const data = record.get(3)
-    if (record.get(1) === metadataType && data instanceof Uint8Array) {
-      const ids = fieldsOf(data)
-      const memberId = ids.get(1)
-      const clusterId = ids.get(2)
-      return typeof memberId === "bigint" && typeof clusterId === "bigint" ? { memberId, clusterId } : undefined
-    }
-    at += 8 + length + padding
-  }
-  return undefined
-}
 
 const headBytes = 4096
 
@@ -91,12 +44,12 @@ export const read = Effect.fnUntraced(function* (
   const wal = walDirOf(path, directories)
   const fail = failed("read the data directory", directories)
   if (!(yield* Effect.mapError(fs.exists(wal), fail))) return Option.none()
-  const files = (yield* Effect.mapError(fs.readDirectory(wal), fail)).filter((name) => name.endsWith(".wal")).sort()
-  if (files.length === 0) return Option.none()
+  const newest = Wal.newest(yield* Effect.mapError(fs.readDirectory(wal), fail))
+  if (newest === undefined) return Option.none()
   const head = yield* Effect.scoped(
-    Effect.flatMap(fs.open(path.join(wal, files.at(-1)!), { flag: "r" }), (file) => file.readAlloc(headBytes))
+    Effect.flatMap(fs.open(path.join(wal, newest), { flag: "r" }), (file) => file.readAlloc(headBytes))
   ).pipe(Effect.mapError(fail))
-  return Option.some((Option.isSome(head) ? idsIn(head.value) : undefined) ?? "unreadable")
+  return Option.some((Option.isSome(head) ? Log.idsIn(head.value) : undefined) ?? "unreadable")
 })
 
 /**
