@@ -54,15 +54,22 @@ const remove = (by: EtcdMember.Member, id: EtcdId.MemberId) =>
 const refusal = <R>(effect: Effect.Effect<unknown, EtcdMember.Failure, R>) =>
   Effect.map(Effect.flip(Effect.scoped(effect)), ({ reason }) => `${reason._tag}: ${reason.message}`)
 
-/** What is logged that it waits for, when it matches. Then it is interrupted. */
-const waiting = <E, R>(effect: Effect.Effect<unknown, E, R>, ...said: ReadonlyArray<string>) =>
+/** Waits until all of that is said in one message, and what hears it. */
+const hears = (...said: ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const found = yield* Deferred.make<void>()
     const logger = Logger.make(({ message }) => {
       if (said.every((text) => String(message).includes(text))) Deferred.doneUnsafe(found, Exit.void)
     })
+    return [Deferred.await(found), Logger.layer([logger])] as const
+  })
+
+/** What is logged that it waits for, when it matches. Then it is interrupted. */
+const waiting = <E, R>(effect: Effect.Effect<unknown, E, R>, ...said: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const [found, hearing] = yield* hears(...said)
     const ends = Effect.andThen(Effect.scoped(effect), Effect.die("it did not wait"))
-    yield* Effect.raceFirst(Effect.provide(ends, Logger.layer([logger])), Deferred.await(found))
+    yield* Effect.raceFirst(Effect.provide(ends, hearing), found)
   })
 
 describe("EtcdMember", { concurrent: true }, () => {
@@ -239,15 +246,19 @@ describe("EtcdMember", { concurrent: true }, () => {
   it.live("two with different sets, tokens, or the same name do not begin", () =>
     Effect.gen(function* () {
       const { directory, start } = yield* home
-      const a = yield* begin(start("a", abc))
+      const [noticed, noticing] = yield* hears("with the name of this one unix://b.peer:0")
+      const a = yield* begin(Effect.provide(start("a", abc), noticing))
       yield* untilTrue(() => existsSync(join(directory, "a.peer:0")))
       yield* waiting(
         start("b", abc, { cluster: "other" }),
         "1 of 3 are there, and with another set or token than this one unix://a.peer:0"
       )
-      const twice = yield* refusal(start("b", abc, { name: "a", dataDir: "/nowhere" }))
-      assert.include(twice, "NameInUse: Another instance is named a")
-      yield* Fiber.interrupt(a)
+      // The one that was there before asks first, and waits on.
+      const peers = Effect.as(noticed, abc.map(peerUrlOf))
+      const twice = refusal(start("b", abc, { name: "a", dataDir: "/nowhere", peers }))
+      assert.include(yield* Effect.raceFirst(twice, Fiber.join(a)), "NameInUse: Another instance is named a")
+      const b = yield* start("b", abc)
+      assert.deepStrictEqual([tagOf(b.member), tagOf((yield* Fiber.join(a)).member)], ["Voter", "Voter"])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

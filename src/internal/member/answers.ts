@@ -25,24 +25,31 @@ export interface Listed {
   readonly isLearner: boolean
 }
 
+/** What an instance that waits says of itself. */
+export interface Waiting {
+  readonly name: string
+  readonly clusterId: bigint | undefined
+  /** For how long it has waited, in milliseconds. */
+  readonly waitedMillis: number
+}
+
 export type Answer =
   | { readonly _tag: "Etcd"; readonly clusterId: bigint; readonly members: ReadonlyArray<Listed> }
   /** It has no data, and waits until it knows how to begin: with the cluster of this id, where its set is complete. */
-  | { readonly _tag: "Waiting"; readonly name: string; readonly clusterId: bigint | undefined }
+  | ({ readonly _tag: "Waiting" } & Waiting)
   /** Nobody, or somebody else. */
   | { readonly _tag: "Nobody"; readonly why: string }
 
-/** What an instance that waits says of itself. */
 const Presence = Schema.Struct({
   "effect-etcd": Schema.Literal("waiting"),
   name: Schema.String,
-  clusterId: Schema.NullOr(Schema.String)
+  clusterId: Schema.NullOr(Schema.String),
+  waitedMillis: Schema.Number
 })
 
-export const presence = (name: string, clusterId: bigint | undefined): string =>
+export const presence = ({ clusterId, name, waitedMillis }: Waiting): string =>
   JSON.stringify({
-    "effect-etcd": "waiting",
-    name,
+    ...{ "effect-etcd": "waiting", name, waitedMillis },
     clusterId: clusterId === undefined ? null : EtcdId.format(clusterId)
   } satisfies typeof Presence.Type)
 
@@ -75,8 +82,8 @@ const read = ({ body, headers, status }: Http.Answer): Answer => {
   const json = withIds(body)
   const waiting = Option.flatMap(json, Schema.decodeUnknownOption(Presence))
   if (Option.isSome(waiting)) {
-    const { clusterId, name } = waiting.value
-    return { _tag: "Waiting", name, clusterId: Option.getOrUndefined(EtcdId.parse(clusterId ?? "")) }
+    const { clusterId, name, waitedMillis } = waiting.value
+    return { _tag: "Waiting", name, clusterId: Option.getOrUndefined(EtcdId.parse(clusterId ?? "")), waitedMillis }
   }
   const clusterId = EtcdId.parse(String(headers["x-etcd-cluster-id"] ?? ""))
   const members = Option.flatMap(json, Schema.decodeUnknownOption(Members))

@@ -35,6 +35,8 @@ const wait = (what: string, details: ReadonlyArray<string>): Decision => ({
   details: details.filter((text) => text !== "").join("; ")
 })
 
+const urlsOf = (which: ReadonlyArray<{ readonly url: string }>): ReadonlyArray<string> => which.map(({ url }) => url)
+
 const list = (texts: ReadonlyArray<string>): string => texts.join(", ")
 
 const nobodies = (answers: ReadonlyMap<string, Answer>): string => {
@@ -56,8 +58,18 @@ export const clustersOf = (answers: ReadonlyMap<string, Answer>): ReadonlyMap<bi
 export const describeClusters = (clusters: ReadonlyMap<bigint, ReadonlyArray<string>>): string =>
   list([...clusters].map(([id, urls]) => `${EtcdId.format(id)} at ${list(urls)}`))
 
-/** `answers`: of all but this instance. */
-export const decide = (settings: Settings, declared: Declared, answers: ReadonlyMap<string, Answer>): Decision => {
+/**
+ * `answers`: of all but this instance.
+ *
+ * `waitedMillis`: for how long it had waited before it asked them. So of two with the same name who have asked each other,
+ * the one that came later hears that it did, and both do where they came at once.
+ */
+export const decide = (
+  settings: Settings,
+  declared: Declared,
+  answers: ReadonlyMap<string, Answer>,
+  waitedMillis: number
+): Decision => {
   const { name, size } = settings
   const clusters = clustersOf(answers)
   const [clusterId] = clusters.keys()
@@ -72,8 +84,12 @@ export const decide = (settings: Settings, declared: Declared, answers: Readonly
       )
     }
   }
-  const namesake = [...answers].find(([, answer]) => answer._tag === "Waiting" && answer.name === name)
-  if (namesake !== undefined) return { _tag: "Refuse", error: nameInUse(settings, [namesake[0]]) }
+  const waiting = [...answers].flatMap(([url, answer]) => (answer._tag === "Waiting" ? [{ ...answer, url }] : []))
+  const namesakes = waiting.filter((one) => one.name === name)
+  const earlier = namesakes.filter((one) => one.waitedMillis >= waitedMillis)
+  if (earlier.length > 0) {
+    return { _tag: "Refuse", error: nameInUse(settings, urlsOf(earlier)) }
+  }
 
   const clientUrls = all.flatMap((answer) =>
     answer._tag === "Etcd" ? answer.members.flatMap((member) => member.clientUrls) : []
@@ -101,20 +117,22 @@ export const decide = (settings: Settings, declared: Declared, answers: Readonly
     }
   }
   const beginning = all.filter((answer) => answer._tag === "Etcd").length
-  const ready = all.filter((answer) => answer._tag === "Waiting" && answer.clusterId === declared.clusterId).length
+  const ready = waiting.filter((one) => one.name !== name && one.clusterId === declared.clusterId).length
   const majority = majorityOf(size)
   // They may have done so already, and promised each other something.
   if (beginning >= majority) return wait("the first leader of those who have begun", [nobodies(answers)])
   if (1 + ready + beginning >= majority) {
     return { _tag: "Begin", urls: declared.urls, clusterId: declared.clusterId }
   }
-  const others = [...answers].flatMap(([url, answer]) =>
-    answer._tag === "Waiting" && answer.clusterId !== declared.clusterId ? [url] : []
+  const but = (what: string, which: ReadonlyArray<{ readonly url: string }>): string =>
+    which.length === 0 ? "" : `, and with ${what} ${list(urlsOf(which))}`
+  const disagreeing = waiting.filter((one) => one.name !== name && one.clusterId !== declared.clusterId)
+  return wait(
+    `a majority of the declared set: ${1 + ready + beginning} of ${size} are there` +
+      but("another set or token than this one", disagreeing) +
+      but("the name of this one", namesakes),
+    [nobodies(answers)]
   )
-  const disagreeing = others.length === 0 ? "" : `, and with another set or token than this one ${list(others)}`
-  return wait(`a majority of the declared set: ${1 + ready + beginning} of ${size} are there${disagreeing}`, [
-    nobodies(answers)
-  ])
 }
 
 export const nameInUse = (

@@ -123,6 +123,8 @@ export const make = (
   listener: Listener
 ): Effect.Effect<Start, Failure, FileSystem.FileSystem | Path.Path> => {
   let silence: Silence | undefined
+  const since = time.now()
+  const waitedMillis = () => time.now() - since
 
   /** Removes a learner that has not been there for as long as a start may take. */
   const removeAbandoned = (cluster: Consult.Cluster, learner: Member) =>
@@ -207,8 +209,8 @@ export const make = (
   const step = (declared: Declared): Effect.Effect<Consulted, Failure> =>
     Effect.gen(function* () {
       const others = declared.urls.filter((url) => !isSame(url, settings.peerUrl))
-      const answers = yield* Answers.askAll(settings, others)
-      const decision = Decide.decide(settings, declared, answers)
+      const waited = waitedMillis()
+      const decision = Decide.decide(settings, declared, yield* Answers.askAll(settings, others), waited)
       switch (decision._tag) {
         case "Begin":
           return decision
@@ -224,7 +226,10 @@ export const make = (
 
   return Effect.gen(function* () {
     let declared: Declared = { urls: [], hasOwn: false, clusterId: undefined }
-    yield* listen(settings, () => Answers.presence(settings.name, declared.clusterId))
+    const { name } = settings
+    yield* listen(settings, () =>
+      Answers.presence({ name, clusterId: declared.clusterId, waitedMillis: waitedMillis() })
+    )
     // Not before nobody else can be here.
     yield* Data.putAside(settings)
     while (true) {

@@ -29,7 +29,9 @@ const abc = declaredBy(settings, urlsOf("abc"))
 const clusterId = abc.clusterId!
 
 const nobody: Answer = { _tag: "Nobody", why: "silence" }
-const waiting = (id: bigint | undefined = clusterId, name = "b"): Answer => ({ _tag: "Waiting", name, clusterId: id })
+const waiting = (clusterId = abc.clusterId, name = "b", waitedMillis = 0): Answer => ({
+  ...{ _tag: "Waiting", name, clusterId, waitedMillis }
+})
 /** An etcd that has begun with these, of which some have served. */
 const etcd = (names: string, served: string, id = clusterId): Answer => ({
   _tag: "Etcd",
@@ -40,6 +42,9 @@ const etcd = (names: string, served: string, id = clusterId): Answer => ({
   }))
 })
 
+/** For how long the instance that decides has waited. */
+const waitedMillis = 1000
+
 const decide = (b: Answer, c: Answer, declared = abc, own = settings) =>
   Decide.decide(
     own,
@@ -47,7 +52,8 @@ const decide = (b: Answer, c: Answer, declared = abc, own = settings) =>
     new Map([
       [urlOf("b"), b],
       [urlOf("c"), c]
-    ])
+    ]),
+    waitedMillis
   )
 
 const tagOf = (...args: Parameters<typeof decide>): string => decide(...args)._tag
@@ -61,7 +67,8 @@ describe("an instance without data", () => {
     assert.deepInclude(decide(waiting(), nobody), { urls: urlsOf("abc"), clusterId })
     // With another set or token, or none that is complete.
     assert.strictEqual(tagOf(waiting(7n), nobody), "Wait")
-    assert.strictEqual(tagOf({ _tag: "Waiting", name: "b", clusterId: undefined }, nobody), "Wait")
+    const ofNone: Answer = { _tag: "Waiting", name: "b", clusterId: undefined, waitedMillis: 0 }
+    assert.strictEqual(tagOf(ofNone, nobody), "Wait")
   })
 
   it("does not begin beside those who have begun, and may have promised each other something", () => {
@@ -83,7 +90,7 @@ describe("an instance without data", () => {
     const twice = declaredBy(settings, ["http://a:2380", "http://A:2380", "http://b:2380"])
     assert.strictEqual(tagOf(waiting(), waiting(), twice), "Wait")
     const one = { ...settings, size: 1 }
-    assert.strictEqual(Decide.decide(one, declaredBy(one, urlsOf("a")), new Map())._tag, "Begin")
+    assert.strictEqual(Decide.decide(one, declaredBy(one, urlsOf("a")), new Map(), 0)._tag, "Begin")
   })
 
   it("refuses another cluster, and two", () => {
@@ -93,8 +100,12 @@ describe("an instance without data", () => {
     assert.include(decision._tag === "Refuse" ? decision.error.message : "", "7 at http://b:2380, 8 at http://c:2380")
   })
 
-  it("refuses another one of its name", () => {
-    assert.strictEqual(tagOf(waiting(clusterId, "a"), nobody), "Refuse")
+  it("gives way to another one of its name that was there before, and begins with none of its name", () => {
+    const namesake = (waitedMillis: number) => waiting(clusterId, "a", waitedMillis)
+    for (const longer of [waitedMillis, waitedMillis + 1]) assert.strictEqual(tagOf(namesake(longer), nobody), "Refuse")
+    const decision = decide(namesake(waitedMillis - 1), nobody)
+    assert.include(decision._tag === "Wait" ? decision.what : "", "with the name of this one http://b:2380")
+    assert.strictEqual(tagOf(namesake(waitedMillis - 1), waiting(clusterId, "c")), "Begin")
   })
 })
 
