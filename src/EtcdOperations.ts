@@ -314,7 +314,9 @@ const load = <Module, A, E, R>(
  * Makes another voter the leader: the one that is named, or the one that has applied most. Nothing where it leads already.
  *
  * It is done when the new leader says that it leads. Writes that are under way meanwhile wait for it: some milliseconds,
- * and an election timeout where the new one turns out not to answer.
+ * and an election timeout where the new one turns out not to answer. Those that clients send to the leader, as they do by
+ * default (`EtcdClient.Options.selection`), are tried again where it did not take them. What a follower sent on to it may
+ * be dropped, of which etcd tells nobody: such a write fails with `LeaderChanged`, and its outcome is unknown.
  *
  * Refused with `learner`, `no-such-member`, `unhealthy-member` (it does not answer, knows of no leader, or has more than
  * 5000 entries of the log to catch up), `alarm` and `no-quorum`.

@@ -233,8 +233,10 @@ describe("a cluster as a value", { concurrent: true }, () => {
 
       // One that leads hands that on; the last one is the last to come that does not lead.
       const leader = yield* cluster.awaitLeader
-      const { result, writes } = yield* underLoad(cluster.shrink(leader.name)).pipe(by(cluster))
+      const { refused, result, writes } = yield* underLoad(cluster.shrink(leader.name)).pipe(by(cluster))
       assert.isAbove(writes, 0)
+      // Of nothing it is unknown what has become of it.
+      assert.deepStrictEqual(refused, [])
       assert.deepStrictEqual(titles(result), [`remove ${leader.name}`, `delete the data of ${leader.name}`])
       const left = namesOf(cluster)
       assert.notInclude(left, leader.name)

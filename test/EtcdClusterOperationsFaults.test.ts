@@ -163,6 +163,24 @@ describe("operations on a cluster with faults", () => {
     })
   )
 
+  live("leave no doubt about a write when they end a leader whose word takes long", () =>
+    Effect.gen(function* () {
+      const faults = yield* EtcdFaults.make({ log: false })
+      const { cluster } = faults
+      const [a, b, c] = namesOf(cluster)
+      for (const [from, to] of [
+        [a, b],
+        [b, c],
+        [c, a]
+      ] as const) {
+        yield* faults.slow(from!, to!, { delay: "20 millis" })
+      }
+      const { name } = yield* cluster.awaitLeader
+      const { refused } = yield* underLoad(cluster.shrink(name)).pipe(by(cluster))
+      assert.deepStrictEqual(refused, [])
+    })
+  )
+
   live("are completed though a member stands still, or is cut off, in the midst of one", () =>
     Effect.gen(function* () {
       const faults = yield* EtcdFaults.make({ log: false })

@@ -15,6 +15,6 @@ import * as EtcdKv from "../../EtcdKv.ts"
 
 const nobody = "effect-etcd/nobody"
 
-/** Whether it is done is not known where the user may not delete that key. */
-export const writeDown = (client: EtcdClient.Client): Effect.Effect<void> =>
-  Effect.ignore(EtcdKv.fromClient(client).delete(nobody, { deadline: "3 seconds" }))
+/** Whether it is done is not known where the user may not delete that key. `endpoint`: who is to be asked, where that matters. */
+export const writeDown = (client: EtcdClient.Client, endpoint?: string): Effect.Effect<void> =>
+  Effect.ignore(EtcdKv.fromClient(client).delete(nobody, { deadline: "3 seconds", endpoint }))

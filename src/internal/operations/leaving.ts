@@ -1,5 +1,8 @@
 /**
- * A member that leaves: clients are led to others, the leadership is handed on, it is removed, ends, and its data go.
+ * A member that leaves: the leadership is handed on, clients are led to others, it is removed, ends, and its data go.
+ *
+ * In this order: a leader that hands over drops what a follower forwards to it and says nothing, so that nobody knows what
+ * has become of a write, and answers with an error what it was asked itself, which clients try again.
  *
  * @internal
  */
@@ -44,16 +47,21 @@ export const steps = (
     run: (tell) =>
       Effect.gen(function* () {
         const node = nodeOf(fleet, name)
+        const { endpoint, member, status } = one!
         yield* fleet.leave(leaving)
-        if (node !== undefined) yield* fleet.close(node)
-        const removed = membership.remove(one!.member.id).pipe(
+        const led = yield* handOn
+        const remove = membership.remove(member.id).pipe(
           whenConnected(tell),
-          Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void),
-          Effect.andThen(Committed.writeDown(client))
+          Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void)
         )
-        return yield* Effect.onError(Effect.tap(handOn, removed), () =>
-          node === undefined || one?.member.isLearner === true ? Effect.void : fleet.open(node)
-        )
+        if (node === undefined || member.isLearner) yield* remove
+        else {
+          // What it was asked before that is done when this is.
+          const answered = status === undefined ? Effect.void : Committed.writeDown(client, endpoint)
+          yield* Effect.onError(Effect.all([fleet.close(node), answered, remove]), () => fleet.open(node))
+        }
+        yield* Committed.writeDown(client)
+        return led
       })
   }
   const forget: Step = {
