@@ -81,13 +81,18 @@ const live = (
   test: () => Effect.Effect<void, unknown, NodeServices.NodeServices | import("effect/Scope").Scope>
 ) => it.live(name, () => test().pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
-/** Begins an operation, and interrupts it when it tells of something for the nth time. Answers whether it came to that. */
-const interruptedAt = (nth: number, operation: (options: EtcdOperations.Options) => EtcdCluster.Operation) =>
+/**
+ * Begins an operation, and interrupts it when it tells of something for the nth time, or begins with such a step. Answers
+ * whether it came to that.
+ */
+const interruptedAt = (where: number | RegExp, operation: (options: EtcdOperations.Options) => EtcdCluster.Operation) =>
   Effect.gen(function* () {
     const reached = yield* Deferred.make<boolean>()
     let count = 0
-    const onProgress = () =>
-      count++ === nth ? Effect.andThen(Deferred.succeed(reached, true), Effect.never) : Effect.void
+    const isThere = ({ detail, step }: EtcdOperations.Progress) =>
+      typeof where === "number" ? count++ === where : detail === undefined && where.test(step)
+    const onProgress = (progress: EtcdOperations.Progress) =>
+      isThere(progress) ? Effect.andThen(Deferred.succeed(reached, true), Effect.never) : Effect.void
     const fiber = yield* Effect.forkChild(operation({ onProgress }), { startImmediately: true })
     const isReached = yield* Effect.raceFirst(Deferred.await(reached), Effect.as(Fiber.join(fiber), false))
     yield* Fiber.interrupt(fiber)
@@ -185,8 +190,15 @@ describe("a cluster as a value", { concurrent: true }, () => {
       if (newestOne.version.minor < 6) {
         assert.strictEqual((yield* refusalOf(cluster.downgrade({ binary: back }))).finding, "unsupported-version")
       } else {
-        const result = yield* run(back, cluster.downgrade({ binary: back }))
+        const downgrade = (options: EtcdOperations.Options = {}) => cluster.downgrade({ ...options, binary: back })
+        // Ended half-way when it was prepared, and again when a member had the older version; which is taken back then.
+        assert.isTrue(yield* interruptedAt(/^run etcd/, downgrade))
+        assert.isTrue(yield* interruptedAt(/^hand the leadership/, downgrade))
+        const up = yield* run(newestOne.path, cluster.upgrade({ binary: newestOne.path, backup: false }))
+        assert.strictEqual(titles(up)[0], "cancel the downgrade")
+        const result = yield* run(back, downgrade())
         assert.match(titles(result)[0]!, /^prepare the cluster for 3\.\d$/)
+        assert.deepStrictEqual(titles(yield* downgrade()), [])
       }
       assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1", "node2"])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))

@@ -277,28 +277,40 @@ const cancelled = (client: EtcdClient.Client): Step => ({
       )
 })
 
+const isOf = (version: SemVer.SemVer, text: Option.Option<string> | undefined): boolean =>
+  text !== undefined && Option.exists(text, (said) => said.startsWith(minorOf(version)))
+
 /**
  * Lets the cluster take members of the older version, which takes until all have written their data in its format: etcd says
- * so from 3.6 on.
+ * so from 3.6 on. A cluster has the older version soon after that was enabled, and etcd then refuses to enable it once more,
+ * as it refuses a version that is too old. So it does where the cluster has still to come to the version that its members
+ * have, which were started with it again a moment ago.
  */
 const prepared = (client: EtcdClient.Client, version: SemVer.SemVer, refuse: Refuse): Step => ({
   title: `prepare the cluster for ${minorOf(version)}`,
   run: (tell) =>
     Effect.gen(function* () {
       const maintenance = EtcdMaintenance.fromClient(client)
-      yield* maintenance.enableDowngrade(`${minorOf(version)}.0`).pipe(
+      const time = yield* Time.Time
+      const giveUp = time.now() + agreementMillis
+      const isEnabled = ({ status }: Survey.Surveyed) => isOf(version, status?.downgradeTarget)
+      const isWritten = ({ status }: Survey.Surveyed) => isOf(version, status?.storageVersion)
+      const enable = maintenance.enableDowngrade(`${minorOf(version)}.0`).pipe(
         Effect.asVoid,
         Effect.catchReason("EtcdError", "DowngradeInProgress", () => Effect.void)
       )
-      const time = yield* Time.Time
-      const giveUp = time.now() + agreementMillis
-      const isWritten = ({ status }: Survey.Surveyed) =>
-        Option.exists(status?.storageVersion ?? Option.none(), (text) => text.startsWith(minorOf(version)))
+      let told: string | undefined
       while (true) {
         const { members } = yield* Survey.make(client)
         const others = members.filter((one) => !isWritten(one))
-        if (others.length === 0) return undefined
-        if (time.now() > giveUp) {
+        const enabled = members.some(isEnabled)
+        if (enabled && others.length === 0) return undefined
+        const isOver = time.now() > giveUp
+        if (!enabled) {
+          yield* Effect.catchReason(enable, "EtcdError", "InvalidDowngradeTarget", (_, error) =>
+            isOver ? Effect.fail(error) : Effect.void
+          )
+        } else if (isOver) {
           return yield* Effect.fail(
             refuse(
               "unhealthy-member",
@@ -307,7 +319,9 @@ const prepared = (client: EtcdClient.Client, version: SemVer.SemVer, refuse: Ref
             )
           )
         }
-        yield* tell(`waits for ${others.map(({ member }) => Survey.nameOf(member)).join(", ")}`)
+        const waits = others.length === 0 ? "the cluster" : others.map(({ member }) => Survey.nameOf(member)).join(", ")
+        if (told !== waits) yield* tell(`waits for ${waits}`)
+        told = waits
         yield* Time.sleep(time, 250)
       }
     })
