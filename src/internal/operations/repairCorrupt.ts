@@ -16,7 +16,9 @@ import { replacing } from "./resize.ts"
 import * as Survey from "./survey.ts"
 
 const armed = (client: EtcdClient.Client) =>
-  Effect.map(EtcdMaintenance.fromClient(client).alarms(), (alarms) => alarms.filter(({ type }) => type === "Corrupt"))
+  Effect.map(EtcdMaintenance.fromClient(client).alarms({ deadline: "3 seconds" }), (alarms) =>
+    alarms.filter(({ type }) => type === "Corrupt")
+  )
 
 /** Never before it is known that all are alike: etcd would go on with data that differ. */
 const disarm = (client: EtcdClient.Client, refuse: Refuse): Step => ({
@@ -55,10 +57,23 @@ export const repairCorrupt = (fleet: Fleet, client: EtcdClient.Client, options: 
       survey.voters.filter((one) => sound.some(({ id }) => id === one.member.id)),
       survey.leader
     )
-    if (corrupt.length === 0) return (yield* armed(client)).length === 0 ? [] : [disarm(client, refuse)]
+    // Who was being replaced when that was ended half-way may be no member any more, so that nothing of it is found corrupt.
+    const begun = fleet
+      .unfinished()
+      .leaving.filter(({ name, successor }) => successor !== undefined && !corrupt.some((one) => one.name === name))
+      .map(({ name }) =>
+        composite(
+          `put another member in the place of ${name}, which was begun`,
+          replacing(fleet, client, refuse, name, options.config)
+        )
+      )
+    if (corrupt.length + begun.length === 0) {
+      return (yield* armed(client)).length === 0 ? [] : [disarm(client, refuse)]
+    }
     return [
       // Who joins is given the data of the leader.
       ...(isCorrupt(survey.leader) && next !== undefined ? [MoveLeader.step(client, survey.leader, next)] : []),
+      ...begun,
       ...corrupt.map((member) =>
         composite(
           `put another member in the place of ${Survey.nameOf(member)}, whose data are not those of the others`,
@@ -68,6 +83,12 @@ export const repairCorrupt = (fleet: Fleet, client: EtcdClient.Client, options: 
       disarm(client, refuse)
     ]
   })
-  // Its key could not be put.
-  return perform({ name: "repairCorrupt", client: undefined, plan }, options)
+  const isArmed = Effect.orElseSucceed(
+    Effect.map(armed(client), ({ length }) => length > 0),
+    () => true
+  )
+  return Effect.flatMap(isArmed, (isArmed) =>
+    // The key of a lock could not be put.
+    perform({ name: "repairCorrupt", client: isArmed ? undefined : client, plan }, options)
+  )
 }
