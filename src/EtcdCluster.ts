@@ -14,6 +14,10 @@
  * from where the cluster is: with `dataDir` the file `cluster.json` there says who was joining or leaving. All are refused
  * without a quorum (`no-quorum`), but `recover`.
  *
+ * Ended after its last step, before it said so, it is done, and nothing is left that says so. So let a program that may be
+ * ended say what is to come of it: `grow` with `to` does nothing then, and `shrink` and `replace` of a member that they name
+ * are refused (`no-such-member`). `grow` without `to`, `shrink` without a name, and `restart` begin anew.
+ *
  * | operation | steps | refused |
  * | --- | --- | --- |
  * | `grow` | for each: add a learner, start it, promote it when it has caught up | `unhealthy-member`, `learner`, `size`; `config`, `data-in-the-way` |
@@ -31,9 +35,10 @@
  * waited for.
  *
  * What remains with the caller: to say which executable to use when a cluster is started the next time (after an upgrade that
- * was ended half-way the older one, as long as it starts, and then `upgrade` once more); to give the configuration that a
- * member was given by `grow` again, which is kept for as long as the cluster lives; and, where members have a configuration
- * each (`fromConfigs`), to start it with those who are members then.
+ * was ended half-way the older one, as long as it starts, and then `upgrade` once more; after a downgrade the newer one, and
+ * then `downgrade` once more, or `upgrade` with that one, which cancels it); to give the configuration that a member was given
+ * by `grow` again, which is kept for as long as the cluster lives; and, where members have a configuration each
+ * (`fromConfigs`), to start it with those who are members then.
  *
  * ## Restoring
  *
@@ -126,8 +131,9 @@ export interface Cluster {
   /**
    * Makes the cluster smaller by a member: the one that is named, or the last one that does not lead. The leadership is
    * handed on, the member removed, its process ends, and its data are deleted. One that was joining when that was ended
-   * half-way can be named as well. Refused where those that are left would not have a quorum of members that answer
-   * (`quorum-at-risk`), as where it is the last one.
+   * half-way can be named as well. Run again, it goes on with the one that was leaving; where that had gone without anybody
+   * being told so, another one goes, unless one is named. Refused where those that are left would not have a quorum of members
+   * that answer (`quorum-at-risk`), as where it is the last one.
    */
   readonly shrink: (
     member?: EtcdOperations.MemberRef | undefined,
@@ -141,7 +147,8 @@ export interface Cluster {
   /**
    * Puts new members in the place of those whose data are not those of a majority (`EtcdOperations.findCorrupt`), and only
    * then disarms the alarm `Corrupt`, when all have been compared once more. The leadership is handed to a sound member first,
-   * since it is the leader's data that who joins is given. As the alarm keeps etcd from taking a lock, there is none. Refused
+   * since it is the leader's data that who joins is given. A replacement that was begun and ended half-way, by this or by
+   * {@link Cluster.replace}, is brought to its end. While the alarm is armed etcd takes no lock, and there is none. Refused
    * where no majority has the same data (`undecided`), and as {@link Cluster.replace}.
    */
   readonly repairCorrupt: (options?: ReplaceOptions | undefined) => Operation
@@ -213,7 +220,10 @@ export type OperationError = ClusterRefused | OperationFailed | EtcdError.EtcdEr
  * @since 0.1.0
  */
 export interface GrowOptions extends EtcdOperations.Options {
-  /** How many members with a vote there are to be, up to seven. Default: one more. Two are warned of. */
+  /**
+   * How many members with a vote there are to be, up to seven. Default: one more, also where it is run again because nobody
+   * was told that it was done. Two are warned of.
+   */
   readonly to?: number | undefined
   /**
    * What the new member has for itself, over what all share, for as long as the cluster lives. Where the cluster was started
