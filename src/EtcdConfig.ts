@@ -394,7 +394,8 @@ const ofContext: Options.Checks<Context> = {
  * and peers; to listen on what is advertised, and to advertise what is listened on; a cluster of this member alone;
  * `host-whitelist` with `localhost`, `127.0.0.1` and the hosts of the client URLs; `peer-auto-tls` where a peer URL is
  * `https` without a certificate; HTTP on a Unix socket of its own where a client URL is encrypted (see
- * `listenClientHttpUrls`); JSON logs of level `info` on standard output. The rest is left to etcd.
+ * `listenClientHttpUrls`); no JSON gateway where this etcd would end because of it (see `enableGrpcGateway`); JSON logs of
+ * level `info` on standard output. The rest is left to etcd.
  *
  * `dataDir` is the absolute path of the data directory. Other relative paths of files start from `directory` (default:
  * that of this process), because etcd runs in a directory of its own. A path in a `unix:` URL stays relative to that one.

@@ -260,6 +260,7 @@ describe("with a real etcd", () => {
         advertiseClientUrls: _,
         listenClientUrls: __,
         listenPeerUrls: ___,
+        initialAdvertisePeerUrls: ____,
         ...sample
       } = yield* EtcdConfig.fromYaml(path)
       const input: EtcdConfig.Input = { ...(sample as EtcdConfig.Input), enableV2: false }

@@ -805,6 +805,28 @@ describe("resolve", () => {
     })
   )
 
+  it.effect("serves no JSON gateway where etcd would end because of it", () =>
+    Effect.gen(function* () {
+      const port = { listenClientUrls: "http://127.0.0.1:1" }
+      const both = { listenClientUrls: ["http://127.0.0.1:1", "unix://a:0"] }
+      const gatewayOf = (input: EtcdConfig.Input, release: string) =>
+        Effect.map(resolveFor(input, release), ({ options, warnings }) => [
+          options.enableGrpcGateway,
+          warnings.filter((warning) => warning.includes("gateway")).length
+        ])
+      for (const release of ["3.4.28", "3.4.45"]) {
+        assert.deepStrictEqual(yield* gatewayOf({}, release), [false, 0])
+        assert.deepStrictEqual(yield* gatewayOf(both, release), [false, 1])
+        assert.deepStrictEqual(yield* gatewayOf(port, release), [undefined, 0])
+        assert.deepStrictEqual(yield* problemsOf({ enableGrpcGateway: true }, release), ["enable-grpc-gateway"])
+      }
+      for (const release of ["3.4.27", "3.5.0", "3.7.3"]) {
+        assert.deepStrictEqual(yield* gatewayOf(both, release), [undefined, 0])
+        assert.deepStrictEqual(yield* gatewayOf({ enableGrpcGateway: true }, release), [true, 0])
+      }
+    })
+  )
+
   it.effect("serves HTTP on a socket of its own beside an encrypted client URL, which asks for the same", () =>
     Effect.gen(function* () {
       const secure: EtcdConfig.Input = {

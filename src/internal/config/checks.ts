@@ -10,6 +10,7 @@ import type { Problem } from "./read.ts"
 import { nearest } from "./read.ts"
 import * as Table from "./table.ts"
 import {
+  gatewayObstacles,
   inVersion,
   isFile,
   journal,
@@ -66,6 +67,15 @@ const checkSockets: Check = (values, version) => [
       .map((url) => problem(key, `before 3.7.0, etcd does not advertise a socket by an absolute path like ${url.text}`))
   )
 ]
+
+const checkGateway: Check = (values, version) => {
+  const [socket] = gatewayObstacles(values, version)
+  return problemIf(
+    values.enableGrpcGateway === true && socket !== undefined,
+    "enableGrpcGateway",
+    `from 3.4.28 on, etcd 3.4 does not serve the JSON gateway where it listens on ${socket?.text}`
+  )
+}
 
 /** Addresses that two listeners want. */
 const checkCollisions: Check = (values) => {
@@ -308,6 +318,7 @@ const checkAuthToken: Check = (values) => {
 const all: ReadonlyArray<Check> = [
   checkListening,
   checkSockets,
+  checkGateway,
   checkCollisions,
   checkMembership,
   checkDuplicateMembers,

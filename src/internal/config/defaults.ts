@@ -10,6 +10,7 @@ import type { Problem } from "./read.ts"
 import * as Table from "./table.ts"
 import {
   discovers,
+  gatewayObstacles,
   inVersion,
   isFile,
   journal,
@@ -138,6 +139,16 @@ export const fillHttpUrls = (given: Values, name: string, version: SemVer.SemVer
     )
   }
   return { ...given, listenClientHttpUrls: [socket] }
+}
+
+/** Without a gateway, where this etcd would end because of one. */
+export const fillGateway = (given: Values, version: SemVer.SemVer, warnings: Array<string>): Values => {
+  const sockets = gatewayObstacles(given, version)
+  if (given.enableGrpcGateway !== undefined || sockets.length === 0) return given
+  if (urlsOf(given, "listenClientUrls").length > sockets.length) {
+    warnings.push(`there is no JSON gateway, which this etcd cannot serve beside ${sockets[0]!.text}`)
+  }
+  return { ...given, enableGrpcGateway: false }
 }
 
 /** Before, etcd looks for revoked certificates only where it serves HTTP. */

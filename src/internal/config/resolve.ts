@@ -42,7 +42,8 @@ export const resolve = (given: Values, target: Target): Outcome => {
     warnings
   )
   const secured = Defaults.fillHttpUrls(Defaults.fillSecurity(reachable), name, version, warnings)
-  const values = Defaults.absolutePaths(Defaults.fillLogging(secured, warnings), directory)
+  const served = Defaults.fillGateway(secured, version, warnings)
+  const values = Defaults.absolutePaths(Defaults.fillLogging(served, warnings), directory)
   problems.push(...Checks.problemsOf(values, version))
   warnings.push(...Checks.exposures(values))
   return { name, values, warnings, problems }

@@ -113,7 +113,7 @@ export const table = {
   maxRequestBytes: option(Kind.bytes(uint64), "max-request-bytes"),
   /** Most HTTP/2 streams that one client may have open. Default: no limit. */
   maxConcurrentStreams: option(uint32, { "max-concurrent-streams": ">=3.4.20 <3.5.0 || >=3.5.5" }),
-  /** Whether to serve the JSON gateway. Default: true. */
+  /** Whether to serve the JSON gateway. Default: true; false where 3.4.28 or a newer 3.4 listens on a socket for clients. */
   enableGrpcGateway: option(Kind.boolean, "enable-grpc-gateway"),
   /** Shortest time between two pings of a client; faster ones are cut off. Default: 5 s. */
   grpcKeepaliveMinTime: option(Kind.duration, "grpc-keepalive-min-time"),

@@ -38,6 +38,18 @@ export const own = (members: Readonly<Record<string, ReadonlyArray<string>>> | u
 /** Before, etcd does not advertise a socket by an absolute path. */
 export const unixAdvertised = ">=3.7.0"
 
+/**
+ * There the JSON gateway dials `unix://name:0`, which the gRPC that they were built with refuses, and etcd ends. (Fact:
+ * `grpcGatewayDial` in `embed/etcd.go`.)
+ */
+const gatewayWithoutSockets = ">=3.4.28 <3.5.0"
+
+/** The sockets for clients that keep this etcd from serving its JSON gateway. */
+export const gatewayObstacles = (values: Values, version: SemVer.SemVer): ReadonlyArray<Url.EtcdUrl> =>
+  inVersion(version, gatewayWithoutSockets)
+    ? urlsOf(values, "listenClientUrls").filter(({ socket }) => socket !== undefined)
+    : []
+
 export const journal = "systemd/journal"
 
 /** The streams that this library reads, by all names that etcd opens them by. */
