@@ -6,6 +6,7 @@
 import type * as http from "node:http"
 import type * as https from "node:https"
 import type * as net from "node:net"
+import type * as tls from "node:tls"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -14,6 +15,7 @@ import type { PeerTls, Settings } from "./settings.ts"
 
 const loadHttp = (): typeof http => globalThis.process.getBuiltinModule("node:http")
 const loadHttps = (): typeof https => globalThis.process.getBuiltinModule("node:https")
+const loadTls = (): typeof tls => globalThis.process.getBuiltinModule("node:tls")
 
 type Where = Pick<Settings, "peerTls" | "runDirectory">
 
@@ -23,20 +25,19 @@ const placeOf = ({ runDirectory }: Where, url: Url.EtcdUrl): net.ListenOptions &
   return { path, socketPath: path }
 }
 
-const readFile = (file: string | undefined) => {
-  if (file === undefined) return Effect.undefined
-  return Effect.try({
-    try: () => globalThis.process.getBuiltinModule("node:fs").readFileSync(file),
-    catch: (cause) => (cause instanceof Error ? cause.message : String(cause))
-  })
-}
+const orWhy = <A>(get: () => A): Effect.Effect<A, string> =>
+  Effect.try({ try: get, catch: (cause) => (cause instanceof Error ? cause.message : String(cause)) })
 
-/** The certificates of this instance, as they are now. */
-const material = ({ ca, certificate, isAutomatic, key }: PeerTls) =>
-  Effect.map(Effect.all({ ca: readFile(ca), cert: readFile(certificate), key: readFile(key) }), (files) => ({
-    ...files,
-    rejectUnauthorized: !isAutomatic
-  }))
+const readFile = (file: string | undefined) =>
+  file === undefined ? Effect.undefined : orWhy(() => globalThis.process.getBuiltinModule("node:fs").readFileSync(file))
+
+/** The certificates of this instance, as they are now. Fails with why they are none. */
+export const material = ({ ca, certificate, isAutomatic, key }: PeerTls) =>
+  Effect.gen(function* () {
+    const files = yield* Effect.all({ ca: readFile(ca), cert: readFile(certificate), key: readFile(key) })
+    const secureContext = yield* orWhy(() => loadTls().createSecureContext(files))
+    return { ...files, secureContext, rejectUnauthorized: !isAutomatic }
+  })
 
 /** What was answered: the body is cut off where it is longer than any answer of etcd's. */
 export interface Answer {
@@ -82,7 +83,9 @@ export const get = (where: Where, text: string, path: string, millis: number): E
     if (socketPath === undefined) Object.assign(place, { host, port, headers: {} })
     else place.socketPath = socketPath
     if (!Url.isEncrypted(url)) return yield* send(place, false, millis)
-    const asked = send({ ...place, ...(yield* material(where.peerTls)) }, true, millis)
+    // By its name, which it may have a certificate for, also where its address is asked.
+    const named = url.socket === undefined && !Url.isIp(url.host) ? { servername: url.host } : {}
+    const asked = send({ ...place, ...named, ...(yield* material(where.peerTls)) }, true, millis)
     // Who waits, and has no certificate of its own, cannot have one of etcd's making either.
     return yield* where.peerTls.isAutomatic ? Effect.catch(asked, () => send(place, false, millis)) : asked
   })

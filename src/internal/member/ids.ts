@@ -12,7 +12,9 @@
 const hash = (bytes: Uint8Array | string): bigint =>
   globalThis.process.getBuiltinModule("node:crypto").createHash("sha1").update(bytes).digest().readBigUInt64BE(0)
 
-export const ofFirstMember = (peerUrl: string, token: string): bigint => hash(peerUrl + token)
+/** Of a URL, etcd changes nothing but the case of its scheme. */
+export const ofFirstMember = (peerUrl: string, token: string): bigint =>
+  hash(peerUrl.replace(/^\w+/, (scheme) => scheme.toLowerCase()) + token)
 
 const ascending = (one: bigint, other: bigint): number => (one < other ? -1 : one > other ? 1 : 0)
 

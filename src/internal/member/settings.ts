@@ -25,6 +25,8 @@ export interface PeerTls {
   readonly ca: string | undefined
   readonly certificate: string | undefined
   readonly key: string | undefined
+  /** Whether who comes has to show one. */
+  readonly isMutual: boolean
   /** Certificates of etcd's own making, which vouch for nobody. */
   readonly isAutomatic: boolean
 }
@@ -150,7 +152,7 @@ const isEncrypted = (text: string): boolean => {
 export const unprotected = (settings: Pick<Settings, "allowInsecurePeers" | "peerTls">, urls: ReadonlyArray<string>) =>
   settings.allowInsecurePeers
     ? []
-    : urls.filter((text) => isExposed(text) && !(isEncrypted(text) && settings.peerTls.certificate !== undefined))
+    : urls.filter((text) => isExposed(text) && !(isEncrypted(text) && settings.peerTls.isMutual))
 
 export const unprotectedMessage = (urls: ReadonlyArray<string>): string =>
   `${who}: members of other machines are reached at ${urls.join(", ")}, and nothing there shows who they are or hides what ` +
@@ -201,6 +203,10 @@ export const make = (options: Given): Made<Settings> =>
         ca: file(config.peerTrustedCaFile),
         certificate: file(config.peerCertFile),
         key: file(config.peerKeyFile),
+        // etcd asks for certificates where it is told who signs them, too.
+        isMutual:
+          config.peerCertFile !== undefined &&
+          (config.peerTrustedCaFile !== undefined || config.peerClientCertAuth === true),
         isAutomatic: config.peerCertFile === undefined
       },
       allowInsecurePeers: options.allowInsecurePeers ?? false,
@@ -216,7 +222,8 @@ export const make = (options: Given): Made<Settings> =>
         ...{ runDirectory, environment: options.environment }
       }
     }
-    const exposed = unprotected(settings, [peerUrl, ...(isList ? (peers as ReadonlyArray<string>) : [])])
+    const urls = [peerUrl, ...settings.listenPeerUrls, ...(isList ? (peers as ReadonlyArray<string>) : [])]
+    const exposed = unprotected(settings, [...new Set(urls)])
     if (exposed.length > 0) return yield* ProcessOptions.refused("peerUrl", unprotectedMessage(exposed))
     return settings
   })

@@ -16,7 +16,7 @@ const urlsOf = (names: string) => [...names].map(urlOf)
 const settings: Settings = {
   ...{ name: "a", token: "token", size: 3, peers: [], peerUrl: urlOf("a"), clientUrl: "http://a:2379" },
   ...{ dataDir: "/data", walDir: undefined, listenPeerUrls: [], runDirectory: undefined, allowInsecurePeers: true },
-  peerTls: { ca: undefined, certificate: undefined, key: undefined, isAutomatic: true },
+  peerTls: { ca: undefined, certificate: undefined, key: undefined, isMutual: false, isAutomatic: true },
   standby: "learner",
   joinTimeoutMillis: Number.POSITIVE_INFINITY,
   startTimeout: undefined!,
@@ -89,6 +89,8 @@ describe("an instance without data", () => {
     // Twice the same is one.
     const twice = declaredBy(settings, ["http://a:2380", "http://A:2380", "http://b:2380"])
     assert.strictEqual(tagOf(waiting(), waiting(), twice), "Wait")
+    // etcd writes the scheme in small letters, and leaves the rest as it is.
+    assert.strictEqual(declaredBy(settings, [...urlsOf("ab"), "HTTP://c:2380"]).clusterId, clusterId)
     const one = { ...settings, size: 1 }
     assert.strictEqual(Decide.decide(one, declaredBy(one, urlsOf("a")), new Map(), 0)._tag, "Begin")
   })
