@@ -54,7 +54,7 @@ export class NameInUse extends Schema.TaggedError<NameInUse>()("NameInUse", {
 export class LeaveRefused extends Schema.TaggedError<LeaveRefused>()("LeaveRefused", { message: Schema.String }) {}
 
 /**
- * The instance has left its cluster, or its scope is closed: it takes part no more.
+ * The instance has left its cluster, its scope is closed, or it could not go on: it takes part no more.
  *
  * @category reasons
  * @since 0.1.0

@@ -15,6 +15,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -24,6 +25,8 @@ import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdMember from "../src/EtcdMember.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
+import * as Consult from "../src/internal/member/consult.ts"
+import * as Settings from "../src/internal/member/settings.ts"
 import { start as begin } from "./support/effects.ts"
 import { freePort, temporaryDirectory, until as untilTrue } from "./support/machine.ts"
 import { connect, home, nodeOf, optionsOf, peerUrlOf, tagOf, until } from "./support/members.ts"
@@ -84,11 +87,11 @@ describe("EtcdMember", { concurrent: true }, () => {
       yield* put(a.member, "key", "value")
       assert.deepStrictEqual(yield* votersOf(b.member), abc)
 
-      // Stopped, and started again: the same member.
+      // Stopped, and started again: the same member, wherever the others are said to be.
       const { id } = nodeOf(c.member)
       yield* c.stop
       assert.strictEqual(tagOf(c.member), "Stopped")
-      const again = yield* start("c", abc)
+      const again = yield* start("c", abc, { peers: Effect.never })
       assert.strictEqual(nodeOf(again.member).id, id)
 
       // Killed by somebody: its instance starts it again.
@@ -208,14 +211,24 @@ describe("EtcdMember", { concurrent: true }, () => {
 
   it.live("who would leave the rest without a majority stays", () =>
     Effect.gen(function* () {
-      const { start } = yield* home
+      const { directory, start } = yield* home
       const [a, b, c] = yield* Effect.all([start("a", abc), start("b", abc), start("c", abc)], { concurrency: 3 })
       const { id } = nodeOf(c.member)
       yield* c.stop
+      // It is still a member, which nobody removes any more by it.
+      assert.strictEqual((yield* Effect.flip(c.member.leave)).reason._tag, "NotAMember")
       const { reason } = yield* Effect.flip(b.member.leave)
       assert.strictEqual(reason._tag, "LeaveRefused")
       assert.include(reason.message, "These do not answer: c")
       assert.deepStrictEqual(yield* votersOf(a.member), abc)
+
+      // Nobody is sent to who was given the directory of another one.
+      const dataDir = join(directory, "a")
+      yield* refusal(start("d", abc, { size: 3, dataDir, joinTimeout: "500 millis" }))
+      assert.include(
+        (yield* membersOf(b.member)).members.map(({ peerUrls }) => peerUrls[0]),
+        peerUrlOf("a")
+      )
 
       // With its data, it may come back elsewhere.
       const back = yield* start("c", abc, { peerUrl: peerUrlOf("z") })
@@ -223,6 +236,41 @@ describe("EtcdMember", { concurrent: true }, () => {
       const found = members.find(({ id }) => id === nodeOf(back.member).id)
       assert.deepStrictEqual(found?.peerUrls, [peerUrlOf("z")])
       assert.strictEqual(nodeOf(back.member).id, id)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("of two that leave at once, one stays", () =>
+    Effect.gen(function* () {
+      const { start } = yield* home
+      const ab = ["a", "b"]
+      const all = yield* Effect.all(
+        ab.map((name) => start(name, ab)),
+        { concurrency: 2 }
+      )
+      const left = yield* Effect.forEach(all, ({ member }) => Effect.result(member.leave), { concurrency: 2 })
+      const refused = left.flatMap((one) => (Result.isFailure(one) ? [one.failure.reason._tag] : []))
+      assert.deepStrictEqual(refused, ["LeaveRefused"])
+      const rest = all.find(({ member }) => tagOf(member) !== "Left")!
+      yield* put(rest.member, "key", "value")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("a learner stays one, wherever it comes back, and whatever those say who lag", () =>
+    Effect.gen(function* () {
+      const { directory, start } = yield* home
+      const { member } = yield* start("a", ["a"])
+      const settings = yield* Settings.make(optionsOf(directory, "b", ["a"]))
+      const cluster = yield* Consult.connect(settings, nodeOf(member).endpoints)
+      const before = yield* Consult.view(cluster)
+      const b = yield* start("b", ["a"])
+      const { id } = nodeOf(b.member)
+      assert.isFalse(yield* Consult.isGone(settings, cluster, before, id))
+      assert.deepStrictEqual(yield* votersOf(member), ["a"])
+      yield* b.stop
+      const back = yield* start("b", ["a"], { peerUrl: peerUrlOf("z") })
+      assert.strictEqual(tagOf(back.member), "Learner")
+      assert.deepStrictEqual(yield* votersOf(member), ["a"])
+      assert.isTrue(yield* Consult.isGone(settings, cluster, before, id))
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
@@ -357,6 +405,7 @@ describe("EtcdMember", { concurrent: true }, () => {
   it.live("what makes no sense is refused before anybody is asked", () =>
     Effect.gen(function* () {
       const good = optionsOf("/nowhere", "a", abc)
+      const certificate = { peerCertFile: fixture.path("server.pem"), peerKeyFile: fixture.path("server.key") }
       const { name: _, ...nameless } = good
       const refused: ReadonlyArray<readonly [object, string]> = [
         [nameless, "the option name has to be a name"],
@@ -374,7 +423,12 @@ describe("EtcdMember", { concurrent: true }, () => {
         [{ ...good, config: { electionTimeout: "100 millis", heartbeatInterval: "100 millis" } }, "at least 5 times"],
         [{ ...good, runDirectory: undefined }, "Give all instances the same runDirectory"],
         [{ ...good, peerUrl: "http://10.0.0.1:2380" }, "say allowInsecurePeers: true"],
-        [{ ...good, peers: ["https://10.0.0.1:2380"] }, "Use https peer URLs, and give config.peerCertFile"]
+        [{ ...good, peers: ["https://10.0.0.1:2380"] }, "Use https peer URLs, and give config.peerCertFile"],
+        [{ ...good, config: { listenPeerUrls: ["http://0.0.0.0:2380"] } }, "are reached at http://0.0.0.0:2380"],
+        // Who comes would have to show none.
+        [{ ...good, peerUrl: "https://10.0.0.1:2380", config: certificate }, "say allowInsecurePeers: true"],
+        [{ ...good, config: { ...certificate, peerTrustedCaFile: "/nowhere" } }, "cannot be used: ENOENT"],
+        [{ ...good, config: { ...certificate, peerKeyFile: fixture.path("client.key") } }, "key values mismatch"]
       ]
       for (const [options, said] of refused) {
         const message = yield* refusal(EtcdMember.make(options as EtcdMember.Options))

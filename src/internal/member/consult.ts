@@ -8,7 +8,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
-import { MemberId } from "../../EtcdId.ts"
+import * as EtcdKv from "../../EtcdKv.ts"
 import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
 import * as EtcdMembership from "../../EtcdMembership.ts"
 import { Maintenance } from "../proto/rpc_pb.ts"
@@ -68,30 +68,57 @@ export const view = ({ membership }: Cluster): Effect.Effect<View, EtcdError.Etc
     members
   }))
 
-/**
- * Whether there is no such member any more. Who was asked for the members may lag (3.4): whoever leads knows, and says of
- * one that is none that it is none, before it looks whether it is to be promoted.
- */
-export const isGone = ({ membership }: Cluster, { members }: View, id: bigint): Effect.Effect<boolean> =>
-  members.some((member) => member.id === id)
-    ? Effect.succeed(false)
-    : Effect.match(membership.promote(MemberId(id), { deadline: "5 seconds", retry: Schedule.recurs(0) }), {
-        onSuccess: () => false,
-        onFailure: ({ reason }) => reason._tag === "MemberNotFound"
-      })
+const nobody = "effect-etcd/nobody"
 
-/** Tells the others where this instance is now, where that is not what they know. */
-export const tellAddress = (
-  { peerUrl }: Settings,
-  { membership }: Cluster,
-  { id, peerUrls }: EtcdMembership.Member
-): Effect.Effect<void, EtcdError.EtcdError> =>
+/**
+ * Whether there is no such member any more. Who was asked for the members may lag (3.4): so the others are asked again, each
+ * when it has read what a majority has.
+ */
+export const isGone = (
+  settings: Settings,
+  { client, membership }: Cluster,
+  { members }: View,
+  id: bigint
+): Effect.Effect<boolean> => {
+  if (members.some((member) => member.id === id)) return Effect.succeed(false)
+  const kv = EtcdKv.fromClient(client)
+  const ask = (endpoint: string) =>
+    kv.get(nobody, { ...once, endpoint }).pipe(
+      // Who may not read it has waited for a majority, too.
+      Effect.catchIf(isRefusal, () => Effect.void),
+      Effect.andThen(membership.list({ ...once, endpoint })),
+      Effect.map(({ members }) => !members.some((member) => member.id === id))
+    )
+  const endpoints = endpointsOf(settings, servingVoters(members))
+  return endpoints.length === 0
+    ? Effect.succeed(false)
+    : Effect.orElseSucceed(Effect.raceAll(endpoints.map(ask)), () => false)
+}
+
+/** Whether a member is where this instance is. */
+export const isHere = ({ peerUrl }: Settings, { peerUrls }: EtcdMembership.Member): boolean =>
   peerUrls.some((url) => isSame(url, peerUrl))
-    ? Effect.void
-    : Effect.asVoid(membership.update(id, [peerUrl], { deadline: "5 seconds", retry: Schedule.recurs(0) }))
+
+const once = { deadline: "5 seconds", retry: Schedule.recurs(0) } as const
+
+/**
+ * Tells the others where this instance is now, where that is not what they know. A learner is removed, and joins anew: etcd
+ * before May 2026 counts it among the voters when it has another address, though it has no vote, and never gets one
+ * (etcd-io/etcd 21694).
+ */
+export const tellAddress = (
+  settings: Settings,
+  { membership }: Cluster,
+  own: EtcdMembership.Member
+): Effect.Effect<void, EtcdError.EtcdError> => {
+  if (isHere(settings, own)) return Effect.void
+  return Effect.asVoid(
+    own.isLearner ? membership.remove(own.id, once) : membership.update(own.id, [settings.peerUrl], once)
+  )
+}
 
 /** Whether a member answers at its client URLs as itself. */
-const servesClients = (settings: Settings, member: EtcdMembership.Member): Effect.Effect<boolean> => {
+export const servesClients = (settings: Settings, member: EtcdMembership.Member): Effect.Effect<boolean> => {
   const endpoints = endpointsOf(settings, [member])
   const ask = (endpoint: string) =>
     Effect.scoped(
@@ -101,13 +128,21 @@ const servesClients = (settings: Settings, member: EtcdMembership.Member): Effec
     ).pipe(
       Effect.map(({ header }) => header?.memberId === member.id),
       // Whoever refuses to answer this client is there, and may be it.
-      Effect.catch(({ reason }) => Effect.succeed(reason.outcome === "not-applied" && isRefusal(reason._tag)))
+      Effect.catch((error) => Effect.succeed(isRefusal(error)))
     )
   return Effect.map(Effect.forEach(endpoints, ask, { concurrency: "unbounded" }), (answers) => answers.includes(true))
 }
 
-const isRefusal = (tag: EtcdError.Reason["_tag"]): boolean =>
-  tag === "AuthenticationFailed" || tag === "PermissionDenied" || tag === "InvalidAuthToken" || tag === "UserNameEmpty"
+const refusals: ReadonlySet<EtcdError.Reason["_tag"]> = new Set([
+  "AuthenticationFailed",
+  "PermissionDenied",
+  "InvalidAuthToken",
+  "UserNameEmpty"
+])
+
+/** Whether a member answers, and does not let this client in. */
+export const isRefusal = ({ reason }: EtcdError.EtcdError): boolean =>
+  reason.outcome === "not-applied" && refusals.has(reason._tag)
 
 /** Whether an etcd answers at its peer URLs. Not asked where this instance itself is. */
 const servesPeers = (settings: Settings, member: EtcdMembership.Member): Effect.Effect<boolean> =>

@@ -47,7 +47,7 @@ const answering = (settings: Settings, { maintenance }: Consult.Cluster, member:
 const stayingOf = (settings: Settings, cluster: Consult.Cluster, others: ReadonlyArray<Member>) =>
   Effect.map(
     Effect.forEach(
-      others.filter(({ clientUrls }) => clientUrls.length > 0),
+      others.filter((member) => Consult.endpointsOf(settings, [member]).length > 0),
       (member) => answering(settings, cluster, member),
       { concurrency: "unbounded" }
     ),
@@ -60,10 +60,12 @@ export interface Allowed {
   readonly through: string | undefined
 }
 
-/** Refuses what would harm the rest, and hands the leadership on. */
-export const prepare = (settings: Settings, { cluster, node }: Running): Effect.Effect<Allowed, Failure> =>
+const prepareWith = (
+  settings: Settings,
+  { cluster, node }: Running,
+  { members }: Consult.View
+): Effect.Effect<Allowed, Failure> =>
   Effect.gen(function* () {
-    const { members } = yield* Consult.view(cluster)
     const own = members.find(({ id }) => id === node.id)
     if (own === undefined) return { through: undefined }
     const others = Consult.votersOf(members).filter((member) => member !== own)
@@ -93,14 +95,39 @@ export const prepare = (settings: Settings, { cluster, node }: Running): Effect.
     return { through: first.endpoint }
   })
 
-/** Removes the member. Whoever asks again after an answer that was lost hears that it is gone. */
-export const remove = ({ cluster, node }: Running, { through }: Allowed): Effect.Effect<void, EtcdError.EtcdError> =>
+/** Refuses what would harm the rest, and hands the leadership on. */
+export const prepare = (settings: Settings, running: Running): Effect.Effect<Allowed, Failure> =>
+  Consult.view(running.cluster).pipe(
+    Effect.mapError((error) =>
+      Consult.isRefusal(error)
+        ? error
+        : refused(
+            `${settings.name} cannot be let go without a majority of its cluster, which does not answer: ${error.message}`
+          )
+    ),
+    Effect.flatMap((view) => prepareWith(settings, running, view))
+  )
+
+/** Whoever asks again after an answer that was lost hears that it is gone. */
+const tryToRemove = ({ cluster, node }: Running, { through }: Allowed): Effect.Effect<void, EtcdError.EtcdError> =>
   cluster.membership.remove(node.id, through === undefined ? Join.change : { ...Join.change, endpoint: through }).pipe(
-    Effect.retry({
-      while: ({ reason }) => reason._tag !== "MemberNotFound",
-      schedule: Schedule.spaced("500 millis").pipe(Schedule.upTo({ duration: "15 seconds" }))
-    }),
     Effect.asVoid,
-    Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void),
-    Effect.andThen(Committed.writeDown(cluster.client))
+    Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void)
+  )
+
+/** Removes the member. Before it tries again it looks anew: through whom it was to be removed may have left meanwhile. */
+export const remove = (settings: Settings, running: Running, allowed: Allowed): Effect.Effect<void, Failure> =>
+  tryToRemove(running, allowed).pipe(
+    Effect.catch(() =>
+      Consult.view(running.cluster).pipe(
+        Effect.flatMap((view) => prepareWith(settings, running, view)),
+        Effect.flatMap((allowed) => tryToRemove(running, allowed)),
+        Effect.delay("500 millis"),
+        Effect.retry({
+          while: ({ reason }) => reason._tag !== "LeaveRefused",
+          schedule: Schedule.upTo(Schedule.forever, { duration: "15 seconds" })
+        })
+      )
+    ),
+    Effect.andThen(Committed.writeDown(running.cluster.client))
   )

@@ -34,10 +34,12 @@ import * as EtcdMemberError from "../../EtcdMemberError.ts"
 import type { Member } from "../../EtcdMembership.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import { allOrNothing } from "../process/allOrNothing.ts"
+import * as ProcessOptions from "../process/options.ts"
 import * as Time from "../time.ts"
 import * as Answers from "./answers.ts"
 import * as Consult from "./consult.ts"
 import * as Data from "./data.ts"
+import * as Http from "./http.ts"
 import * as Join from "./join.ts"
 import * as Leave from "./leave.ts"
 import * as Node from "./node.ts"
@@ -68,7 +70,9 @@ const nodeOf = (state: EtcdMember.State) => ("node" in state ? state.node : unde
 const removedPattern = /permanently removed|data-dir used by this member must be removed/
 
 const closedError = EtcdMemberError.make(
-  new EtcdMemberError.NotAMember({ message: "The instance has left its cluster, or its scope is closed." })
+  new EtcdMemberError.NotAMember({
+    message: "The instance has left its cluster, its scope is closed, or it could not go on."
+  })
 )
 
 export const make = (
@@ -81,6 +85,10 @@ const checkNode = Effect.fnUntraced(function* (settings: Settings.Settings) {
   const { version } = yield* EtcdBinary.fromInput(settings.process.binary)
   const config = Node.configOf(settings, { _tag: "Begin", urls: [settings.peerUrl], clusterId: 0n })
   yield* EtcdConfig.resolve(config, { version, dataDir: settings.dataDir })
+  if (settings.peerTls.isAutomatic) return
+  yield* Effect.mapError(Http.material(settings.peerTls), (why) =>
+    ProcessOptions.refused("peerCertFile", `EtcdMember: the certificates for peers in config cannot be used: ${why}`)
+  )
 })
 
 const makeWith = Effect.fnUntraced(function* (
@@ -161,7 +169,7 @@ const makeWith = Effect.fnUntraced(function* (
             node.id === 0n ? peerUrls.some((url) => Settings.isSame(url, settings.peerUrl)) : id === node.id
           )
           if (own === undefined) {
-            if (yield* Consult.isGone(cluster, view.value, node.id)) return
+            if (yield* Consult.isGone(settings, cluster, view.value, node.id)) return
             yield* Effect.sleep(waitingPause)
             continue
           }
@@ -201,7 +209,9 @@ const makeWith = Effect.fnUntraced(function* (
 
   const run = (beginning: Node.Beginning): Effect.Effect<Ended, EtcdMember.Failure, Platform> =>
     Effect.gen(function* () {
-      const node = yield* Effect.onError(Node.start(settings, source, beginning), () => takeBack(beginning))
+      const starting = Effect.onError(Node.start(settings, source, beginning), () => takeBack(beginning))
+      const node = yield* Effect.raceFirst(starting, untilRemoved(beginning))
+      if (node === "removed") return node
       const servesSince = time.now()
       const first = yield* firstEndpoints(node, beginning._tag === "Join" ? beginning.members : [])
       const cluster = yield* Consult.connect(
@@ -233,9 +243,9 @@ const makeWith = Effect.fnUntraced(function* (
   /** Whether a cluster with a leader has this member no more. One that has it is told where it is now. */
   const wasRemoved = (data: Data.Data): Effect.Effect<boolean> =>
     Effect.gen(function* () {
-      const known = yield* source
+      const known = Option.getOrUndefined(yield* Effect.timeoutOption(source, "2 seconds"))
       const urls =
-        known._tag === "Success" ? known.success.filter((url) => !Settings.isSame(url, settings.peerUrl)) : []
+        known?._tag === "Success" ? known.success.filter((url) => !Settings.isSame(url, settings.peerUrl)) : []
       const answers = yield* Answers.askAll(settings, urls)
       const members = [...answers.values()].flatMap((answer) =>
         answer._tag === "Etcd" && answer.clusterId === data.clusterId ? answer.members : []
@@ -247,14 +257,25 @@ const makeWith = Effect.fnUntraced(function* (
         const view = yield* Consult.view(cluster)
         if (view.clusterId !== data.clusterId) return false
         const own = view.members.find(({ id }) => id === data.memberId)
-        if (own === undefined) return yield* Consult.isGone(cluster, view, data.memberId)
-        yield* Consult.tellAddress(settings, cluster, own)
+        if (own === undefined) return yield* Consult.isGone(settings, cluster, view, data.memberId)
+        // Its node may run elsewhere, and this instance have been given its directory by mistake.
+        const isElsewhere = !Consult.isHere(settings, own) && (yield* Consult.servesClients(settings, own))
+        if (!isElsewhere) yield* Consult.tellAddress(settings, cluster, own)
         return false
       }).pipe(
         Effect.scoped,
         Effect.orElseSucceed(() => false)
       )
     })
+
+  /** Those who know may come later than this one, and where its node does not look for them. */
+  const untilRemoved = (beginning: Node.Beginning): Effect.Effect<"removed"> =>
+    beginning._tag !== "Return" || beginning.data === "unreadable"
+      ? Effect.never
+      : Effect.andThen(Effect.sleep("1 second"), wasRemoved(beginning.data)).pipe(
+          Effect.repeat({ until: (isRemoved) => isRemoved }),
+          Effect.as("removed" as const)
+        )
 
   const beginning: Effect.Effect<Node.Beginning, EtcdMember.Failure, Platform> = Effect.gen(function* () {
     const data = yield* Data.read(settings)
@@ -339,14 +360,20 @@ const makeWith = Effect.fnUntraced(function* (
 
   const leave = Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
-      if (Deferred.isDoneUnsafe(ended)) return
+      if (hasLeft) return
+      if (Deferred.isDoneUnsafe(ended)) return yield* closedError
       const done = Deferred.makeUnsafe<boolean>()
       const now = running
       leaving = done
       const removing: Effect.Effect<void, EtcdMemberError.EtcdMemberError | EtcdError.EtcdError, Platform> =
         now === undefined
           ? withoutNode
-          : Effect.flatMap(restore(Leave.prepare(settings, now)), (allowed) => Leave.remove(now, allowed))
+          : Effect.flatMap(restore(Leave.prepare(settings, now)), (allowed) =>
+              Effect.raceFirst(
+                Leave.remove(settings, now, allowed),
+                Effect.andThen(Effect.exit(Deferred.await(ended)), closedError)
+              )
+            )
       yield* Effect.onError(removing, () =>
         Effect.suspend(() => {
           leaving = undefined
