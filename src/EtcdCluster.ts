@@ -10,9 +10,10 @@
  * A cluster that runs is a value with effects that change it. Each looks at all members first and refuses what would do harm
  * (`ClusterRefused`: what was found, the evidence, what would help), plans without doing anything (`dryRun`), logs and tells of
  * each step (`onProgress`), and answers with what was done. One is under way at a time, as with `EtcdOperations`, in whatever
- * process: the next one waits. One that was ended at whatever step, with its host or without it, is run again, and goes on
+ * process: the next one waits (`restore` and `recover` end the cluster in which that is written down: they wait for nobody, and
+ * refuse while somebody else does the same). One that was ended at whatever step, with its host or without it, is run again, and goes on
  * from where the cluster is: with `dataDir` the file `cluster.json` there says who was joining or leaving. All are refused
- * without a quorum (`no-quorum`), but `recover`.
+ * without a quorum (`no-quorum`), but `restore` and `recover`.
  *
  * Ended after its last step, before it said so, it is done, and nothing is left that says so. So let a program that may be
  * ended say what is to come of it: `grow` with `to` does nothing then, and `shrink` and `replace` of a member that they name
@@ -53,7 +54,9 @@
  * - *there are no leases*: all that had one is gone before any member is started, so that no lock is held by a ghost.
  * - *nothing is deleted*: what the members had is moved to `.before-…` in their data directories. Remove it when you are sure.
  * - *Killed half-way*, the members have what they had, or, from when all was made, are given the new data to the end before
- *   the cluster is started again with its `dataDir`.
+ *   the cluster is started again with its `dataDir`. One whose directory was lost is not started without data.
+ * - *One at a time* makes the data of a cluster, in whatever process (where the system has `flock(1)`): the next one, and who
+ *   would start the cluster meanwhile, is refused.
  *
  * Both need `etcdutl` (see `EtcdBinary.findUtl`), and are refused without it (`binary`). It is the only thing that makes a
  * data directory of a snapshot; nothing else of this library needs it.
@@ -61,7 +64,8 @@
  * What `recover` may lose: an acknowledged write is on the disks of a majority, so nothing where fewer members are lost than
  * that (as with half of an even number). Where a majority is lost, the last writes may have been on its disks alone. Of what
  * is left nothing is thrown away, as etcd's own `--force-new-cluster` does with what a member did not know to be committed;
- * so a write of which nobody was told may be there.
+ * so a write of which nobody was told may be there. Where some of the members have begun anew without the data that they had,
+ * and decided otherwise since, it is refused (`undecided`).
  *
  * @since 0.1.0
  */
@@ -191,8 +195,8 @@ export interface Cluster {
   readonly restore: (snapshot: string, options?: RestoreOptions | undefined) => Operation
   /**
    * Makes the cluster anew where it has lost its quorum for good: all members are stopped, and all are given what the one
-   * knows that knows most. Refused where the cluster has a quorum (`has-quorum`), and where no data are left of which
-   * something can be made (`no-survivor`). More on what may be lost at the top of this module.
+   * knows that knows most. Refused where the cluster has a quorum (`has-quorum`), which it is given ten seconds for where so
+   * many members run, and where no data are left of which something can be made (`no-survivor`). More on what may be lost at the top of this module.
    */
   readonly recover: (options?: RecoverOptions | undefined) => Operation
 }

@@ -23,13 +23,12 @@ import type { EtcdProcessError } from "./EtcdProcessError.ts"
  * - `binary`: the executable is none that can be used for that.
  * - `config`: the configuration makes no sense with that version.
  * - `alarm`: an alarm is armed that has to be dealt with first.
- * - `undecided`: no majority of the members has the same data.
+ * - `undecided`: no majority of the members has the same data, or what is left of them contradicts itself.
  * - `no-snapshot`: there is no such file.
  * - `truncated-snapshot`: the snapshot is shorter than what it begins with says.
  * - `foreign-snapshot`: it is no database of etcd, or one that was copied, without the checksum that a snapshot ends with.
  * - `damaged-snapshot`: what is in it is not what its checksum says, or does not fit together.
  * - `data-in-the-way`: there is something where data are to be restored to.
- * - `has-quorum`: the cluster has a quorum, and is not to be made anew.
  * - `member-runs`: a member runs that has to be stopped.
  * - `has-quorum`: the cluster can decide, and need not be recovered.
  * - `no-survivor`: of the data of no member can anything be made.
@@ -60,7 +59,6 @@ export type Finding =
   | "data-in-the-way"
   | "has-quorum"
   | "member-runs"
-  | "has-quorum"
   | "no-survivor"
   | "token"
   | "changed"

@@ -1,12 +1,16 @@
 import { spawnSync } from "node:child_process"
-import { existsSync, readdirSync, rmSync } from "node:fs"
+import { existsSync, readdirSync } from "node:fs"
 import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdLock from "../src/coordination/EtcdLock.ts"
+import * as EtcdSession from "../src/coordination/EtcdSession.ts"
+import * as EtcdAuth from "../src/EtcdAuth.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
@@ -16,8 +20,11 @@ import type { Progress } from "../src/EtcdOperations.ts"
 import { reasonOf } from "./support/effects.ts"
 import * as Utl from "./support/etcdutl.ts"
 import { temporaryDirectory } from "./support/machine.ts"
+import { endedAt } from "./support/operations.ts"
 import { membersIn, mortal, restore } from "./support/restoring.ts"
 import * as Snapshots from "./support/snapshots.ts"
+
+const lock = EtcdLock.make("lock")
 
 const nodesOf = ({ members }: EtcdCluster.Cluster) => SubscriptionRef.getUnsafe(members)
 
@@ -42,8 +49,14 @@ describe("the data of a running cluster", () => {
           yield* put("before")
           const { id } = yield* EtcdLease.grant("1 hour")
           yield* EtcdKv.put("lock/ghost", "", { lease: id })
-          yield* EtcdMaintenance.snapshotToFile(snapshot)
-          return yield* put("after")
+          const token = yield* Effect.scoped(
+            Effect.gen(function* () {
+              const { token } = yield* EtcdLock.acquire(lock)
+              yield* EtcdMaintenance.snapshotToFile(snapshot)
+              return token
+            }).pipe(Effect.provide(EtcdSession.layer))
+          )
+          return { token, revision: yield* put("after") }
         })
       )
       const planned = yield* cluster.restore(snapshot, { dryRun: true })
@@ -89,31 +102,18 @@ describe("the data of a running cluster", () => {
           assert.deepStrictEqual(yield* EtcdKv.getString("key"), Option.some("before"))
           assert.deepStrictEqual(yield* EtcdLease.list(), [])
           assert.deepStrictEqual(yield* EtcdKv.getString("lock/ghost"), Option.none())
+          // Whoever held it when the snapshot was taken is gone, and comes before whoever has it now.
+          const token = EtcdLock.withLock(
+            EtcdLock.Held.useSync(({ token }) => token),
+            lock
+          )
+          assert.isTrue((yield* Effect.provide(token, EtcdSession.layer)) > later.token)
           return yield* put("on")
         })
       )
-      assert.isTrue(revision > later)
+      assert.isTrue(revision > later.revision)
 
       assert.strictEqual(yield* Utl.findingOf(cluster.restore(snapshot, { token: "mine" })), "token")
-
-      // And without its quorum, and the data of two.
-      assert.strictEqual(yield* Utl.findingOf(cluster.recover()), "has-quorum")
-      const [, ...others] = nodesOf(cluster)
-      for (const node of others) {
-        yield* node.signal("SIGKILL")
-        yield* node.exit
-        rmSync(join(root, `${node.name}.etcd`, "member"), { recursive: true })
-      }
-      const recovered = yield* cluster.recover()
-      assert.strictEqual(recovered.steps[0]!.title, "stop all members")
-      const again = yield* by(
-        cluster,
-        Effect.gen(function* () {
-          assert.deepStrictEqual(yield* EtcdKv.getString("key"), Option.some("on"))
-          return yield* put("recovered")
-        })
-      )
-      assert.isTrue(again > revision)
       assert.strictEqual(nodesOf(cluster).length, 3)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
@@ -155,6 +155,50 @@ describe("the data of a running cluster", () => {
   )
 
   it.live(
+    "are made by one at a time, and what one has begun to put in place is put there before another begins",
+    (context) =>
+      Effect.gen(function* () {
+        yield* Utl.bumping(context)
+        const canLock = spawnSync("flock", ["--version"]).status === 0
+        const { directory, snapshot } = yield* Snapshots.taken(put("before"), Effect.void)
+        const dataDir = join(directory, "cluster")
+        const make = (options: Partial<EtcdCluster.RestoreDataOptions> = {}) =>
+          EtcdCluster.restore(snapshot, { dataDir, size: 2, ...options })
+        const planned = yield* make({ dryRun: true })
+        assert.isFalse(existsSync(dataDir))
+        const start = EtcdCluster.ephemeral({ dataDir, log: false })
+        const others = Effect.gen(function* () {
+          if (!canLock) return
+          assert.include((yield* Effect.flip(make())).message, "somebody else makes data of the members")
+          assert.include((yield* Effect.flip(Effect.scoped(start))).message, "are just being made anew")
+        })
+        yield* endedAt("restore node1", make, others)
+        const done = yield* make()
+        assert.deepStrictEqual(
+          done.steps.map(({ title }) => title),
+          planned.steps.map(({ title }) => title)
+        )
+        assert.strictEqual(yield* Utl.findingOf(make()), "data-in-the-way")
+
+        // One is killed when it has put the data of the first member in place, and another comes from another snapshot.
+        const other = join(directory, "other.db")
+        yield* Snapshots.withNode({}, Effect.andThen(put("other"), EtcdMaintenance.snapshotToFile(other)))
+        const { dieAfter, fs } = mortal(yield* FileSystem.FileSystem)
+        const killed = make({ setAside: true, onProgress: ({ index }) => (index === 4 ? dieAfter(5) : Effect.void) })
+        yield* Effect.exit(Effect.provideService(killed, FileSystem.FileSystem, fs))
+        const staged = ["node0", "node1"].filter((name) =>
+          existsSync(join(dataDir, `${name}.etcd`, ".restored", "member"))
+        )
+        assert.deepStrictEqual(staged, ["node1"])
+        yield* endedAt("restore node0", (options) =>
+          EtcdCluster.restore(other, { dataDir, setAside: true, ...options })
+        )
+        const cluster = yield* start
+        assert.deepStrictEqual(yield* by(cluster, EtcdKv.getString("key")), Option.some("before"))
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live(
     "are not touched where they are in use, a log is apart, the snapshot is none, or there is no etcdutl",
     (context) =>
       Effect.gen(function* () {
@@ -179,6 +223,13 @@ describe("the data of a running cluster", () => {
           { name: "apart", dataDir: join(directory, "data"), walDir: join(directory, "wal") }
         ])
         assert.strictEqual(yield* Utl.findingOf(apart.restore(join(directory, "none"), may)), "config")
+        // Where nobody tells who does not say who he is: etcd's log does.
+        const root = { username: "root", password: Redacted.make("secret") }
+        yield* by(
+          cluster,
+          Effect.all([EtcdAuth.addUser("root", root.password), EtcdAuth.grantRole("root", "root"), EtcdAuth.enable()])
+        )
+        assert.strictEqual(yield* Utl.findingOf(cluster.recover(may)), "has-quorum")
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 })

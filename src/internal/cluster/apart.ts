@@ -4,9 +4,12 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
 import * as EtcdBinary from "../../EtcdBinary.ts"
 import type * as EtcdCluster from "../../EtcdCluster.ts"
 import * as Checks from "../options.ts"
+import * as Failures from "../process/failures.ts"
 import * as Manifest from "./manifest.ts"
 import { aSnapshot, ofCluster, ofRestore } from "./options.ts"
 import { peerSocketOf } from "./sockets.ts"
@@ -21,17 +24,26 @@ export interface Places {
   readonly workDirectory: string
 }
 
-/** Those that are to be members; who was joining is none yet. */
-const placesOf = ({ current, directoryOf }: Manifest.Keeper): Places => ({
-  members: current()
-    .members.filter(({ state }) => state !== "joining")
-    .map(({ directory, name }) => ({
-      name,
-      peerUrls: [`unix://${peerSocketOf(name)}`],
-      dataDir: directoryOf(directory)
-    })),
-  workDirectory: directoryOf("")
-})
+/** Those that are to be members: who was joining, too, where it has data already, which are of a cluster that is not to be. */
+const placesOf = Effect.fnUntraced(
+  function* ({ current, directoryOf }: Manifest.Keeper) {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const members = yield* Effect.filter(current().members, ({ directory, state }) =>
+      state === "joining" ? fs.exists(path.join(directoryOf(directory), "member")) : Effect.succeed(true)
+    )
+    const places: Places = {
+      members: members.map(({ directory, name }) => ({
+        name,
+        peerUrls: [`unix://${peerSocketOf(name)}`],
+        dataDir: directoryOf(directory)
+      })),
+      workDirectory: directoryOf("")
+    }
+    return places
+  },
+  Effect.mapError(Failures.systemFailure("look for the data of the members"))
+)
 
 /** The etcd that is to run it, and its etcdutl. */
 const tools = ({ binary, etcdutl }: Pick<EtcdCluster.RestoreDataOptions, "binary" | "etcdutl">) =>
@@ -70,5 +82,5 @@ export const look = ({
 }: Pick<EtcdCluster.RestoreDataOptions, "binary" | "dataDir" | "etcdutl" | "size">) =>
   Effect.gen(function* () {
     const keeper = yield* Manifest.inDirectory(dataDir, size, { mayLack: true })
-    return { keeper, ...placesOf(keeper), ...(yield* tools(executables)) }
+    return { keeper, ...(yield* placesOf(keeper)), ...(yield* tools(executables)) }
   })

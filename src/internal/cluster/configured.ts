@@ -152,6 +152,7 @@ export const make = (
       binaryOf: ({ name }) => given.get(name)?.binary,
       suits: ({ config: { dataDir }, name }, version) =>
         Effect.suspend(() => Effect.asVoid(EtcdConfig.resolve(given.get(name)!.config, { version, dataDir }))),
+      rememberLost: Effect.void,
       leave: (one) => Effect.sync(() => leaving.set(one.name, one)),
       forget: (name) =>
         Effect.andThen(

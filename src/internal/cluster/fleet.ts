@@ -126,6 +126,8 @@ export interface Fleet extends Omit<Crew, "exchange"> {
   readonly binaryOf: (node: EtcdProcess.Node) => EtcdBinary.Input | undefined
   /** Fails where its configuration makes no sense with that version. */
   readonly suits: (node: EtcdProcess.Node, version: SemVer.SemVer) => Remembering
+  /** Remembers whose directories are lost, before data are made anew in them. */
+  readonly rememberLost: Remembering
   /** Remembers that it is leaving. */
   readonly leave: (leaving: Manifest.Leaving) => Remembering
   /** Deletes the data of one that has left, and remembers nothing of it. */
@@ -482,6 +484,7 @@ export const onSockets = (
             EtcdConfig.resolve(configOf(manifest.memberOf(name), own, changeOf(name)), { version, dataDir })
           )
         ),
+      rememberLost: manifest.rememberLost,
       leave: (leaving) => manifest.update(Manifest.leaving(leaving)),
       forget: (name) =>
         Effect.suspend(() =>

@@ -32,7 +32,9 @@ const Manifest = Schema.Struct({
   size: Schema.Int,
   /** The number of the next member. None is used again, nor is a directory. */
   next: Schema.Int,
-  members: Schema.Array(Member)
+  members: Schema.Array(Member),
+  /** Directories that were lost, and are there again for data to be made anew: until they have some, they are lost. */
+  lost: Schema.optional(Schema.Array(Schema.String))
 })
 
 export type Member = typeof Member.Type
@@ -55,6 +57,8 @@ export interface Keeper {
   readonly keep: Effect.Effect<void, EtcdProcessError.EtcdProcessError>
   /** It is on the disk when this returns. */
   readonly update: (change: (manifest: Manifest) => Manifest) => Effect.Effect<void, EtcdProcessError.EtcdProcessError>
+  /** Remembers which directories were lost, before they are there again for data to be made anew. */
+  readonly rememberLost: Effect.Effect<void, EtcdProcessError.EtcdProcessError>
 }
 
 const fileName = "cluster.json"
@@ -90,10 +94,10 @@ export const ofSize = (size: number): Manifest => ({
 /** With a member in that state, whether it was there or not. */
 export const withMember =
   (member: Member) =>
-  ({ members, next, size }: Manifest): Manifest => {
+  ({ members, next, ...rest }: Manifest): Manifest => {
     const isThere = members.some(({ name }) => name === member.name)
     return {
-      size,
+      ...rest,
       next: isThere ? next : Math.max(next, 1 + Number(/\d+$/.exec(member.name)?.[0] ?? -1)),
       members: isThere ? members.map((one) => (one.name === member.name ? member : one)) : [...members, member]
     }
@@ -135,14 +139,16 @@ export const inMemory = (root: string, size: number): Effect.Effect<Keeper, neve
       update: (change) =>
         Effect.sync(() => {
           manifest = change(manifest)
-        })
+        }),
+      rememberLost: Effect.void
     }
   })
 
 /**
  * For a cluster whose data are kept. The directories of all members are made before one of them is started, and the
  * manifest before them (`keep`): so a directory that is missing beside others with data is one that was lost, and not one of
- * a cluster whose first start was cut short. That is refused, unless the data are made anew (`mayLack`).
+ * a cluster whose first start was cut short. That is refused, unless the data are made anew (`mayLack`): then it is remembered
+ * as one that was lost until it has data.
  */
 export const inDirectory = (
   dataDir: string,
@@ -193,13 +199,20 @@ export const inDirectory = (
     }
     const wanted = manifest.members.map(({ directory }) => directory)
     const strange = manifest === made ? kept.filter((name) => !wanted.includes(name)) : []
-    const isLost = (directory: string) =>
-      Effect.map(orFail(fs.exists(path.join(root, directory))), (isThere) => kept.length > 0 && !isThere)
-    const lost = yield* Effect.filter(
-      counted.filter(({ state }) => state === "member").map(({ directory }) => directory),
-      isLost
-    )
-    const missing = mayLack ? [] : lost
+    /** What is lost now of those that are members. */
+    const withLost = Effect.gen(function* () {
+      const { lost = [], members } = manifest
+      const directories = members.flatMap(({ directory, state }) => (state === "member" ? [directory] : []))
+      const without = yield* Effect.filter(directories, (directory) =>
+        Effect.map(holdsData(directory), (holds) => !holds)
+      )
+      const isLost = (directory: string) =>
+        Effect.map(orFail(fs.exists(path.join(root, directory))), (isThere) => !isThere || lost.includes(directory))
+      const found = without.length === directories.length ? [] : yield* Effect.filter(without, isLost)
+      return { ...manifest, lost: found.length === 0 ? undefined : found }
+    })
+    manifest = yield* withLost
+    const missing = mayLack ? [] : (manifest.lost ?? [])
     if (strange.length > 0 || missing.length > 0) {
       const told = strange.length > 0 ? `has ${list(strange)} as well` : `does not have ${list(missing)}`
       return yield* Effect.fail(
@@ -210,6 +223,13 @@ export const inDirectory = (
         )
       )
     }
+    const become = (changed: Manifest) =>
+      Effect.andThen(
+        write(changed),
+        Effect.sync(() => {
+          manifest = changed
+        })
+      )
     return {
       keep: Effect.gen(function* () {
         yield* makeDirectory(root)
@@ -219,15 +239,7 @@ export const inDirectory = (
       current: () => manifest,
       memberOf: (name) => memberOf(manifest, name),
       directoryOf,
-      update: (change) =>
-        Effect.suspend(() => {
-          const changed = change(manifest)
-          return Effect.andThen(
-            write(changed),
-            Effect.sync(() => {
-              manifest = changed
-            })
-          )
-        }).pipe(Effect.uninterruptible)
+      update: (change) => Effect.suspend(() => become(change(manifest))).pipe(Effect.uninterruptible),
+      rememberLost: Effect.uninterruptible(Effect.flatMap(withLost, become))
     }
   })

@@ -42,6 +42,13 @@ export interface Log extends Ids {
   readonly end: number
   readonly checksum: number
   readonly isTorn: boolean
+  /** The entry that removes whose log it is, and all after that; mostly none. */
+  readonly sinceRemoval: ReadonlyArray<Entry>
+}
+
+/** An entry, as it is written. */
+interface Entry extends Position {
+  readonly data: Uint8Array
 }
 
 // ── checksums ──
@@ -84,6 +91,11 @@ const numbersOf = (bytes: Uint8Array, fields: number): ReadonlyArray<bigint> => 
   return found
 }
 
+const entryFields = { type: 1, term: 2, index: 3, data: 4 } as const
+/** An entry that changes who is a member, and the changes there are. */
+const change = 1n
+const remove = 1n
+
 const number = (value: bigint): Array<number> => {
   const bytes: Array<number> = []
   for (; value > 0x7fn; value >>= 7n) bytes.push(Number(value & 0x7fn) | 0x80)
@@ -123,6 +135,13 @@ export interface Reader {
   readonly end: () => Log | Damage
 }
 
+/** Whether an entry that changes who is a member removes that one. */
+const removes = (entry: Uint8Array, memberId: bigint | undefined): boolean => {
+  const data = Wal.dataOf(entry, { from: 0, to: entry.length }, entryFields.data)
+  const [, , type, member] = numbersOf(inSpan(entry, data), 3)
+  return type === remove && member === memberId
+}
+
 export const makeReader = (): Reader => {
   let checksum = 0
   let damage: string | undefined
@@ -131,13 +150,22 @@ export const makeReader = (): Reader => {
   let metadata: Ids | undefined
   let last: Position = { term: 0n, index: 0n }
   let state: HardState = { term: 0n, vote: 0n, commit: 0n }
+  let sinceRemoval: ReadonlyArray<Entry> = []
+
+  const takeEntry = (data: Uint8Array): void => {
+    const [, type, term, index] = numbersOf(data, 3)
+    last = { term: term!, index: index! }
+    sinceRemoval = sinceRemoval.filter((entry) => entry.index < last.index)
+    if (sinceRemoval.length > 0 || (type === change && removes(data, metadata?.memberId))) {
+      sinceRemoval = [...sinceRemoval, { ...last, data: data.slice() }]
+    }
+  }
 
   const take = (type: number, data: Uint8Array): void => {
     if (type === types.metadata) {
       metadata = idsOf(data)
     } else if (type === types.entry) {
-      const [, , term, index] = numbersOf(data, 3)
-      last = { term: term!, index: index! }
+      takeEntry(data)
     } else if (type === types.state) {
       const [, term, vote, commit] = numbersOf(data, 3)
       state = { term: term!, vote: vote!, commit: commit! }
@@ -182,22 +210,70 @@ export const makeReader = (): Reader => {
     end: () => {
       if (damage !== undefined) return { damage }
       if (metadata === undefined) return { damage: "it does not say whose it is" }
-      return { ...metadata, last, state, end, checksum, isTorn }
+      return { ...metadata, last, state, end, checksum, isTorn, sinceRemoval }
     }
   }
 }
 
-/** The record that says that all entries of a log are committed; it is to be written where the log ends. */
-export const commitAll = ({ checksum, last, state }: Log): Uint8Array => {
-  const term = state.term > last.term ? state.term : last.term
-  const data = Uint8Array.from([0x08, ...number(term), 0x10, ...number(state.vote), 0x18, ...number(last.index)])
-  const extended = extend(checksum, data)
-  const body = [0x08, types.state, 0x10, ...number(BigInt(extended)), 0x1a, data.length, ...data]
+const numberField = (field: number, value: bigint) => [field << 3, ...number(value)]
+const bytesField = (field: number, bytes: Iterable<number> & { readonly length: number }) => [
+  (field << 3) | 2,
+  ...number(BigInt(bytes.length)),
+  ...bytes
+]
+
+const entryOf = ({ index, term }: Position, type = 0n): Array<number> => [
+  ...numberField(entryFields.type, type),
+  ...numberField(entryFields.term, term),
+  ...numberField(entryFields.index, index)
+]
+
+/** Gives a learner its vote, and changes nothing of who has one (`ConfigChangeContext` in etcd's `membership`). */
+const promotion = (at: Position, memberId: bigint): Array<number> => {
+  const context = Buffer.from(`{"id":${memberId},"peerURLs":[],"isPromote":true}`)
+  return [
+    ...entryOf(at, change),
+    ...bytesField(entryFields.data, [...numberField(3, memberId), ...bytesField(4, context)])
+  ]
+}
+
+/** A record, with its length before it, and the checksum of all up to its end. */
+const record = (type: number, data: Uint8Array, before: number) => {
+  const checksum = extend(before, data)
+  const body = Buffer.from([
+    ...numberField(1, BigInt(type)),
+    ...numberField(2, BigInt(checksum)),
+    ...bytesField(3, data)
+  ])
   const padding = -body.length & 7
-  const record = new Uint8Array(8 + body.length + padding)
-  const view = new DataView(record.buffer)
-  view.setBigUint64(0, BigInt(body.length), true)
-  if (padding > 0) view.setUint8(7, 0x80 | padding)
-  record.set(body, 8)
-  return record
+  const bytes = Buffer.alloc(8 + body.length + padding)
+  bytes.writeBigUInt64LE(BigInt(body.length))
+  if (padding > 0) bytes.writeUInt8(0x80 | padding, 7)
+  bytes.set(body, 8)
+  return { bytes, checksum }
+}
+
+/**
+ * The records that say that all entries of a log are committed; they are to be written where the log ends. Whose log it is
+ * can go on alone after that: it is not removed, and has a vote.
+ */
+export const commitAll = ({ checksum, last, memberId, sinceRemoval, state }: Log): Uint8Array => {
+  const term = state.term > last.term ? state.term : last.term
+  const promoted = { term, index: last.index + 1n }
+  const [removal, ...others] = sinceRemoval
+  const entries = [
+    ...(removal === undefined ? [] : [entryOf(removal), ...others.map(({ data }) => data)]),
+    promotion(promoted, memberId)
+  ]
+  const committed = [...numberField(1, term), ...numberField(2, state.vote), ...numberField(3, promoted.index)]
+  const written: Array<Uint8Array> = []
+  let sum = checksum
+  const write = (type: number, data: Iterable<number>) => {
+    const { bytes, checksum } = record(type, Uint8Array.from(data), sum)
+    sum = checksum
+    written.push(bytes)
+  }
+  for (const entry of entries) write(types.entry, entry)
+  write(types.state, committed)
+  return Buffer.concat(written)
 }

@@ -17,7 +17,7 @@ const headBytes = 8
 const sectorBytes = 512
 
 /** The field of a record that has its data, which comes last. */
-const dataTag = (3 << 3) | 2
+const dataField = 3
 
 /** A record, from its length to its padding. `body`: the message. */
 export interface Record extends Span {
@@ -47,8 +47,8 @@ export const records = (file: Uint8Array): ReadonlyArray<Record> => {
   return found
 }
 
-/** Where the data of a message are. Where there are none, nothing. */
-export const dataOf = (file: Uint8Array, { from, to }: Span): Span => {
+/** Where the data of a message are: of a record, if no other field is named. Where there are none, nothing. */
+export const dataOf = (file: Uint8Array, { from, to }: Span, field = dataField): Span => {
   let at = from
   const readNumber = (): number => {
     let value = 0
@@ -62,7 +62,7 @@ export const dataOf = (file: Uint8Array, { from, to }: Span): Span => {
   while (at < to) {
     const tag = readNumber()
     const value = readNumber()
-    if (tag === dataTag) return { from: at, to: Math.min(at + value, to) }
+    if (tag === ((field << 3) | 2)) return { from: at, to: Math.min(at + value, to) }
   }
   return { from: to, to }
 }

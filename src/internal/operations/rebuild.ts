@@ -6,6 +6,8 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
 import * as SemVer from "effect/SemVer"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
@@ -55,7 +57,7 @@ const executables = Effect.fnUntraced(function* (
 })
 
 /** Where the data of the members are to be. A log of its own directory is not among what can be put in place as a whole. */
-const placesOf = Effect.fnUntraced(function* (fleet: Fleet, refuse: Refuse) {
+const placesOf = Effect.fnUntraced(function* (fleet: Fleet, refuse: Refuse, scope: Scope.Scope) {
   const nodes = nodesOf(fleet)
   const apart = nodes.filter(({ config }) => config.options.walDir !== undefined)
   if (apart.length > 0) {
@@ -70,7 +72,13 @@ const placesOf = Effect.fnUntraced(function* (fleet: Fleet, refuse: Refuse) {
     dataDir: config.dataDir,
     peerUrls: config.options.initialAdvertisePeerUrls ?? []
   }))
-  return { members, workDirectory: dirname(members[0]!.dataDir) }
+  const workDirectory = dirname(members[0]!.dataDir)
+  const begin = Effect.andThen(RestoreCluster.aloneIn(workDirectory, refuse), fleet.rememberLost).pipe(
+    // What members are started with has a scope as well.
+    Scope.provide(scope),
+    Effect.provideContext(fleet.platform)
+  )
+  return { members, workDirectory, begin }
 })
 
 /** Who is a member and does not run here would be left in the old cluster, and with it its data. */
@@ -144,7 +152,7 @@ const starting = (fleet: Fleet): Step => ({
 /** The clusters whose data are just made anew. Such an operation holds no lock in the cluster, which it ends. */
 const busy = new WeakSet<Fleet>()
 
-const alone = <A, E>(fleet: Fleet, refuse: Refuse, effect: Effect.Effect<A, E>) =>
+const alone = <A, E>(fleet: Fleet, refuse: Refuse, use: (scope: Scope.Scope) => Effect.Effect<A, E>) =>
   Effect.suspend((): Effect.Effect<A, E | ClusterRefused> => {
     if (busy.has(fleet)) {
       const evidence = ["the data of this cluster are just being made anew"]
@@ -152,12 +160,37 @@ const alone = <A, E>(fleet: Fleet, refuse: Refuse, effect: Effect.Effect<A, E>) 
     }
     busy.add(fleet)
     return Effect.ensuring(
-      effect,
+      Effect.scoped(Effect.flatMap(Effect.scope, use)),
       Effect.sync(() => busy.delete(fleet))
     )
   })
 
-const isDown = (node: EtcdProcess.Node) => Effect.map(node.pid, Option.isNone)
+const isRunning = (node: EtcdProcess.Node) => Effect.map(node.pid, Option.isSome)
+
+/** For how long those that run may be about to elect a leader. */
+const electing = "10 seconds"
+
+/**
+ * Whether the cluster decides: as its members say, or as their logs do. A client may not be let in to ask them, and who has
+ * lost a leader may be about to elect the next one.
+ */
+const decides = Effect.fnUntraced(function* (fleet: Fleet, client: EtcdClient.Client) {
+  const nodes = nodesOf(fleet)
+  const least = Survey.majority(nodes.length)
+  const look = Effect.gen(function* () {
+    const survey = yield* Effect.option(Survey.make(client))
+    if (Option.isSome(survey) && Survey.hasQuorum(survey.value)) return survey.value.members.map(Survey.describe)
+    const running = yield* Effect.filter(nodes, isRunning)
+    const led = running.filter(({ role }) => Option.isSome(SubscriptionRef.getUnsafe(role).leader))
+    if (led.length >= least) return led.map(({ name }) => `${name} runs, and knows of a leader`)
+    return running.length >= least ? ("perhaps" as const) : undefined
+  })
+  const seen = yield* Effect.repeat(look, {
+    while: (found) => found === "perhaps",
+    schedule: Schedule.spaced("100 millis").pipe(Schedule.upTo({ duration: electing }))
+  })
+  return seen === "perhaps" ? undefined : seen
+})
 
 export const restore = (
   fleet: Fleet,
@@ -167,23 +200,24 @@ export const restore = (
   options: EtcdCluster.RestoreOptions = {}
 ) => {
   const refuse = refusal("restore")
-  const plan = Effect.gen(function* () {
-    const { etcdutl, ...own } = options
-    const found = yield* executables(fleet, tools, etcdutl, refuse)
-    const places = yield* placesOf(fleet, refuse)
-    yield* isNew(fleet, places.members, own.token, refuse)
-    const survey = yield* Effect.option(Survey.make(client))
-    if (Option.isSome(survey)) yield* noneElsewhere(fleet, survey.value, refuse)
-    const revisions = Option.match(survey, {
-      onNone: () => [],
-      onSome: ({ members }) => members.flatMap(({ status }) => status?.header.revision ?? [])
-    })
-    const known = revisions.reduce((newest, revision) => (revision > newest ? revision : newest), 0n)
-    const steps = yield* RestoreCluster.plan({ ...own, ...found, ...places, refuse, snapshot, known, setAside: true })
-    // All is made beside what there is, so that the cluster is away only for as long as it takes to put that in place.
-    return [...steps.slice(0, -1), stopping(fleet, refuse), ...steps.slice(-1), starting(fleet)]
-  }).pipe(Effect.provideContext(fleet.platform))
-  return alone(fleet, refuse, perform({ name: "restore", client: undefined, plan }, options))
+  const plan = (scope: Scope.Scope) =>
+    Effect.gen(function* () {
+      const { etcdutl, ...own } = options
+      const found = yield* executables(fleet, tools, etcdutl, refuse)
+      const places = yield* placesOf(fleet, refuse, scope)
+      yield* isNew(fleet, places.members, own.token, refuse)
+      const survey = yield* Effect.option(Survey.make(client))
+      if (Option.isSome(survey)) yield* noneElsewhere(fleet, survey.value, refuse)
+      const revisions = Option.match(survey, {
+        onNone: () => [],
+        onSome: ({ members }) => members.flatMap(({ status }) => status?.header.revision ?? [])
+      })
+      const known = revisions.reduce((newest, revision) => (revision > newest ? revision : newest), 0n)
+      const steps = yield* RestoreCluster.plan({ ...own, ...found, ...places, refuse, snapshot, known, setAside: true })
+      // All is made beside what there is, so that the cluster is away only for as long as it takes to put that in place.
+      return [...steps.slice(0, -1), stopping(fleet, refuse), ...steps.slice(-1), starting(fleet)]
+    }).pipe(Effect.provideContext(fleet.platform))
+  return alone(fleet, refuse, (scope) => perform({ name: "restore", client: undefined, plan: plan(scope) }, options))
 }
 
 export const recover = (
@@ -193,25 +227,22 @@ export const recover = (
   options: EtcdCluster.RecoverOptions = {}
 ) => {
   const refuse = refusal("recover")
-  const plan = Effect.gen(function* () {
-    const { etcdutl, ...own } = options
-    const survey = yield* Effect.option(Survey.make(client))
-    if (Option.isSome(survey) && Survey.hasQuorum(survey.value)) {
-      return yield* Effect.fail(
-        refuse(
-          "has-quorum",
-          survey.value.members.map(Survey.describe),
-          "A cluster that decides is mended by replace, or restored from a snapshot."
+  const plan = (scope: Scope.Scope) =>
+    Effect.gen(function* () {
+      const { etcdutl, ...own } = options
+      const evidence = yield* decides(fleet, client)
+      if (evidence !== undefined) {
+        return yield* Effect.fail(
+          refuse("has-quorum", evidence, "A cluster that decides is mended by replace, or restored from a snapshot.")
         )
-      )
-    }
-    const found = yield* executables(fleet, tools, etcdutl, refuse)
-    const places = yield* placesOf(fleet, refuse)
-    yield* isNew(fleet, places.members, own.token, refuse)
-    const areDown = yield* Effect.forEach(nodesOf(fleet), isDown)
-    const isStopped = !areDown.includes(false)
-    const steps = yield* Recover.plan({ ...own, ...found, ...places, refuse }, isStopped)
-    return [stopping(fleet, refuse), ...steps, starting(fleet)]
-  }).pipe(Effect.provideContext(fleet.platform))
-  return alone(fleet, refuse, perform({ name: "recover", client: undefined, plan }, options))
+      }
+      const found = yield* executables(fleet, tools, etcdutl, refuse)
+      const places = yield* placesOf(fleet, refuse, scope)
+      yield* isNew(fleet, places.members, own.token, refuse)
+      const running = yield* Effect.filter(nodesOf(fleet), isRunning)
+      const isStopped = running.length === 0
+      const steps = yield* Recover.plan({ ...own, ...found, ...places, refuse }, isStopped)
+      return [stopping(fleet, refuse), ...steps, starting(fleet)]
+    }).pipe(Effect.provideContext(fleet.platform))
+  return alone(fleet, refuse, (scope) => perform({ name: "recover", client: undefined, plan: plan(scope) }, options))
 }

@@ -59,6 +59,20 @@ const choose = Effect.fnUntraced(function* ({ directories, members, refuse }: Re
       )
     )
   }
+  // Where some began anew without the data that they had, they may have decided otherwise since.
+  const other = ranked.find(({ log }) => log.state.commit > best.log.last.index)
+  if (other !== undefined) {
+    return yield* Effect.fail(
+      refuse(
+        "undecided",
+        [
+          `${other.name} knows of more entries that were committed than ${best.name} has, which has a later term`,
+          ...evidence
+        ],
+        "Some have lost what they had, and began anew: move the data away of those who did."
+      )
+    )
+  }
   return { best, evidence }
 })
 

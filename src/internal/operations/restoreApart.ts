@@ -4,6 +4,7 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type { EtcdBinary, EtcdUtl } from "../../EtcdBinary.ts"
 import type * as EtcdCluster from "../../EtcdCluster.ts"
 import type { Places } from "../cluster/apart.ts"
@@ -20,23 +21,26 @@ export interface Apart extends Places {
   readonly utl: EtcdUtl
 }
 
-/** Remembers who the members are, before there are data of them. */
-const remember = (keeper: Keeper): Step => ({
-  title: "remember who the members are",
-  run: () => Effect.as(keeper.keep, undefined)
-})
-
 const performed = <R>(
   name: string,
-  { keeper }: Apart,
+  { keeper, workDirectory }: Apart,
   plan: Effect.Effect<ReadonlyArray<Step>, Failure, R>,
   options: EtcdCluster.RecoverOptions
-) => {
-  const remembered = Effect.map(plan, (steps) => [remember(keeper), ...steps])
-  return Effect.flatMap(Effect.context<R>(), (context) =>
-    perform({ name, client: undefined, plan: Effect.provideContext(remembered, context) }, options)
-  )
-}
+) =>
+  Effect.gen(function* () {
+    const context = yield* Effect.context<R | RestoreCluster.Platform | Scope.Scope>()
+    /** Before there are data of them. */
+    const remember: Step = {
+      title: "remember who the members are",
+      run: () =>
+        Effect.andThen(keeper.keep, RestoreCluster.aloneIn(workDirectory, refusal(name))).pipe(
+          Effect.as(undefined),
+          Effect.provideContext(context)
+        )
+    }
+    const steps = Effect.map(plan, (steps) => [remember, ...steps])
+    return yield* perform({ name, client: undefined, plan: Effect.provideContext(steps, context) }, options)
+  }).pipe(Effect.scoped)
 
 export const restore = (
   { keeper, ...of }: Apart,

@@ -17,6 +17,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as SemVer from "effect/SemVer"
 import type { EtcdBinary, EtcdUtl } from "../../EtcdBinary.ts"
+import { hold } from "../files/flock.ts"
 import { sync, syncNames } from "../files/sync.ts"
 import * as Cleansing from "./cleansing.ts"
 import * as Etcdutl from "./etcdutl.ts"
@@ -41,6 +42,8 @@ export interface Restoring {
   /** The newest revision that is known to have been given out. */
   readonly known?: bigint | undefined
   readonly revisionsMayGoBack?: boolean | undefined
+  /** What is done before the first change. */
+  readonly begin?: Effect.Effect<void, Failure> | undefined
   /** What becomes of data that are there: they are refused, or moved to `.before-…` beside them. Default: refused. */
   readonly setAside?: boolean | undefined
 }
@@ -149,35 +152,44 @@ const placingStep = (of: Restoring, placing: () => typeof Placing.Type, provide:
     Effect.suspend(() => {
       const all = placing()
       return refuseRunning(of.members, of.refuse).pipe(
-        Effect.andThen(begun ? Effect.void : refuseUnlessWhole(of)),
+        Effect.andThen(begun ? (of.begin ?? Effect.void) : refuseUnlessWhole(of)),
         Effect.andThen(writePlacing(of.workDirectory, all)),
         Effect.andThen(placeAll(of.workDirectory, all))
       )
     }).pipe(Effect.uninterruptible, provide)
 })
 
+/** Keeps others from doing the same for as long as the scope is open. */
+export const aloneIn = Effect.fnUntraced(function* (workDirectory: string, refuse: Refuse) {
+  if (!(yield* hold(workDirectory))) return
+  const evidence = [`somebody else makes data of the members in ${workDirectory} anew`]
+  return yield* Effect.fail(refuse("changed", evidence, "Wait for that."))
+})
+
 /**
  * Finishes what one who was killed had begun to put in place: before the members of a cluster are started, since some are of
  * the old one, and some of that which was restored. Of one who had not come so far, all is removed. Nothing where nothing was
- * begun.
+ * begun. Answers whether somebody is still at it, whom nothing is taken from then.
  */
 export const resume = Effect.fnUntraced(function* (workDirectory: string) {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
-  if (!(yield* fs.exists(yield* workOf(workDirectory)))) return
+  if (yield* hold(workDirectory)) return true
   const placing = yield* readPlacing(workDirectory)
   if (placing !== undefined) {
     const told = yield* placeAll(workDirectory, placing)
-    return yield* Effect.logInfo(
+    yield* Effect.logInfo(
       `A restore of the cluster in ${workDirectory} was finished${told === undefined ? "" : `: ${told}`}`
     )
+    return false
   }
   const beside = yield* fs.readDirectory(workDirectory)
   yield* Effect.forEach(beside, (name) => Effect.ignore(RestoreMember.clear({ dataDir: join(workDirectory, name) })), {
     discard: true
   })
   yield* clearWork(workDirectory)
-})
+  return false
+}, Effect.scoped)
 
 /** What is left to do of a restore from there that was ended while all was put in place. */
 export const finish = Effect.fnUntraced(function* (of: Restoring, source: string) {
@@ -226,6 +238,13 @@ export const steps = Effect.fnUntraced(function* (
     run: (tell: Tell) =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
+        if (of.begin !== undefined) yield* of.begin
+        // What another one has begun to put in place is whole, or not there, whatever becomes of this one.
+        const placing = yield* readPlacing(of.workDirectory)
+        if (placing !== undefined) {
+          yield* refuseRunning(members, refuse)
+          yield* placeAll(of.workDirectory, placing)
+        }
         yield* clearAll(of)
         const workDirectory = yield* workOf(of.workDirectory)
         yield* fs.makeDirectory(workDirectory, { recursive: true, mode: 0o700 })

@@ -11,8 +11,8 @@
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
-import * as ChildProcess from "effect/process/ChildProcess"
 import { format } from "../../EtcdId.ts"
+import { isLocked } from "../files/flock.ts"
 import * as Log from "../files/log.ts"
 import type { Refuse } from "./operation.ts"
 
@@ -56,22 +56,6 @@ export const describe = (one: Survivor | Lost): string => {
   )
 }
 
-/**
- * Whether a process has the database open, as etcd does as long as it runs. Where the system has no `flock(1)`, that is not
- * known.
- */
-const isOpen = (database: string) =>
-  ChildProcess.make("flock", ["--nonblock", "--shared", database, "true"], {
-    stdin: "ignore",
-    stdout: "ignore",
-    stderr: "ignore"
-  }).pipe(
-    Effect.flatMap(({ exitCode }) => exitCode),
-    Effect.map((code) => code === 1),
-    Effect.scoped,
-    Effect.orElseSucceed(() => false)
-  )
-
 const databaseOf = ({ dataDir }: Pick<Directory, "dataDir">) =>
   Effect.map(Path.Path, ({ join }) => join(dataDir, "member", "snap", "db"))
 
@@ -85,7 +69,7 @@ export const refuseRunning = Effect.fnUntraced(function* (
     members,
     Effect.fnUntraced(function* (member) {
       const database = yield* databaseOf(member)
-      return (yield* fs.exists(database)) && (yield* isOpen(database))
+      return (yield* fs.exists(database)) && (yield* isLocked(database))
     })
   )
   if (running.length === 0) return
@@ -99,7 +83,7 @@ const look = Effect.fnUntraced(function* (directory: Directory) {
   const lost = (why: string, isRunning = false): Lost => ({ ...directory, why, isRunning })
   const database = yield* databaseOf(directory)
   if (!(yield* fs.exists(database))) return lost("has no data")
-  if (yield* isOpen(database)) return lost("still runs", true)
+  if (yield* isLocked(database)) return lost("still runs", true)
   const walDir = directory.walDir ?? join(directory.dataDir, "member", "wal")
   const names = yield* Effect.orElseSucceed(fs.readDirectory(walDir), () => [])
   const files = names.filter((name) => name.endsWith(".wal")).sort()

@@ -44,6 +44,10 @@ const writer = () => {
           Buffer.alloc(length, 7)
         ])
       ),
+    removal: (term: bigint, index: bigint, member: bigint) => {
+      const change = message(7n, 1n, member)
+      return record(2, Buffer.concat([message(1n, term, index), Buffer.from([0x22, change.length]), change]))
+    },
     state: (term: bigint, commit: bigint) => record(3, message(term, 5n, commit)),
     snapshot: (index: bigint, term: bigint) => record(5, message(index, term))
   }
@@ -73,14 +77,29 @@ describe("a log", () => {
     assert.deepStrictEqual(sound(read(first, second, [begin(), snapshot(9n, 301n)])).last, { term: 301n, index: 9n })
   })
 
-  it("is committed by one more record, which is read as etcd's are", () => {
-    const { begin, entry, metadata, state } = writer()
-    const file = [begin(), metadata(), entry(2n, 1n), state(2n, 0n), entry(2n, 128n)]
+  it("is committed by more records, which are read as etcd's are, and after which whose it is has a vote", () => {
+    const { begin, entry, metadata, removal, state } = writer()
+    const self = 0xf00d_f00d_f00d_f00dn
+    const file = [begin(), metadata(), entry(2n, 1n), state(2n, 0n), entry(2n, 127n), removal(2n, 128n, 5n)]
     const log = sound(read(file))
-    assert.deepStrictEqual([log.last.index, log.state.commit], [128n, 0n])
+    assert.deepStrictEqual([log.last.index, log.state.commit, log.sinceRemoval.length], [128n, 0n, 0])
     const committed = sound(read([...file, Buffer.from(Log.commitAll(log))]))
-    assert.deepStrictEqual(committed.state, { term: 2n, vote: 5n, commit: 128n })
+    // One of its own is after all that was there.
+    assert.deepStrictEqual(committed.state, { term: 2n, vote: 5n, commit: 129n })
+    assert.strictEqual(committed.last.index, 129n)
     assert.isFalse(committed.isTorn)
+
+    // That it was removed is taken back, and what came after that is not.
+    const removed = [...file, removal(3n, 129n, self), entry(3n, 130n), entry(3n, 131n)]
+    const other = sound(read(removed))
+    assert.deepStrictEqual(
+      other.sinceRemoval.map(({ index }) => index),
+      [129n, 130n, 131n]
+    )
+    const goesOn = sound(read([...removed, Buffer.from(Log.commitAll(other))]))
+    assert.deepStrictEqual([goesOn.state.commit, goesOn.last.index, goesOn.sinceRemoval.length], [132n, 132n, 0])
+    // As where it was overruled.
+    assert.deepStrictEqual(sound(read([...removed, entry(4n, 129n)])).sinceRemoval, [])
   })
 
   it("ends where a record was not written to its end, and is damaged where one was changed", () => {

@@ -5,17 +5,21 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as EtcdClient from "../../../src/EtcdClient.ts"
 import * as EtcdCluster from "../../../src/EtcdCluster.ts"
 import * as EtcdKv from "../../../src/EtcdKv.ts"
 import * as EtcdLease from "../../../src/EtcdLease.ts"
+import * as EtcdMembership from "../../../src/EtcdMembership.ts"
 import * as EtcdProcess from "../../../src/EtcdProcess.ts"
 import * as Wal from "../../../src/internal/files/wal.ts"
 import type * as RestoreMember from "../../../src/internal/operations/restoreMember.ts"
 import * as Survivors from "../../../src/internal/operations/survivors.ts"
 import * as Utl from "../../support/etcdutl.ts"
-import { temporaryDirectory, until } from "../../support/machine.ts"
+import { freeze, temporaryDirectory, until } from "../../support/machine.ts"
+import { endedAt } from "../../support/operations.ts"
 import { membersIn, recover } from "../../support/restoring.ts"
 import * as Snapshots from "../../support/snapshots.ts"
 
@@ -114,6 +118,78 @@ describe("a cluster that has lost its quorum", () => {
           assert.deepStrictEqual(yield* EtcdKv.getString("count"), Option.some("20"))
         })
       )
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("is recovered from a learner, and from who was just being removed", (context) =>
+    Effect.gen(function* () {
+      yield* Utl.bumping(context)
+      const root = yield* temporaryDirectory
+      const kill = ({ members }: EtcdCluster.Cluster) =>
+        Effect.forEach(
+          SubscriptionRef.getUnsafe(members),
+          (node) => Effect.andThen(node.signal("SIGKILL"), node.exit),
+          {
+            discard: true
+          }
+        )
+      const by = <A, E, R>({ endpoints }: Pick<EtcdClient.Options, "endpoints">, effect: Effect.Effect<A, E, R>) =>
+        Effect.provide(effect, Layer.provideMerge(EtcdMembership.layer, Snapshots.connect(endpoints)))
+      const has = (value: string) => (cluster: EtcdCluster.Cluster) =>
+        Effect.map(by(cluster, EtcdKv.getString("key")), (found) => assert.deepStrictEqual(found, Option.some(value)))
+      const first = join(root, "first")
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const cluster = yield* EtcdCluster.ephemeral({ dataDir: first, size: 1, log: false })
+          const learns = Effect.gen(function* () {
+            yield* by(cluster, EtcdKv.put("key", "learnt"))
+            const [, learner] = SubscriptionRef.getUnsafe(cluster.members)
+            const own = { serializable: true, endpoint: learner!.endpoints[0] }
+            yield* Effect.repeat(by(learner!, EtcdKv.getString("key", own)), { until: Option.isSome })
+          })
+          yield* endedAt(({ step }) => step.startsWith("promote"), cluster.grow, learns)
+          yield* kill(cluster)
+        })
+      )
+      rmSync(join(first, "node0.etcd"), { recursive: true })
+      yield* EtcdCluster.recover({ dataDir: first })
+      yield* Effect.scoped(Effect.flatMap(EtcdCluster.ephemeral({ dataDir: first, log: false }), has("learnt")))
+
+      const second = join(root, "second")
+      const removed = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const config = { strictReconfigCheck: false }
+          const cluster = yield* EtcdCluster.ephemeral({ dataDir: second, size: 2, log: false, config })
+          yield* by(cluster, EtcdKv.put("key", "before"))
+          const leader = yield* cluster.awaitLeader
+          const follower = SubscriptionRef.getUnsafe(cluster.members).find((node) => node !== leader)!
+          yield* freeze(follower)
+          yield* Effect.exit(by(leader, EtcdMembership.remove(leader.id, { deadline: "300 millis" })))
+          yield* kill(cluster)
+          return leader
+        })
+      )
+      const { ranked } = yield* Survivors.survivors(membersIn(second).slice(0, 2))
+      assert.deepStrictEqual([ranked[0]!.name, ranked[0]!.log.sinceRemoval.length], [removed.name, 1])
+      yield* EtcdCluster.recover({ dataDir: second })
+      yield* Effect.scoped(Effect.flatMap(EtcdCluster.ephemeral({ dataDir: second, log: false }), has("before")))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("is not recovered where one began anew without what it had, and decided otherwise", (context) =>
+    Effect.gen(function* () {
+      yield* Utl.any(context)
+      const root = yield* temporaryDirectory
+      const [first, second] = membersIn(root)
+      const running = <A, E, R>(dataDir: string, effect: Effect.Effect<A, E, R>) =>
+        Snapshots.withNode({ name: "node0", dataDir }, effect)
+      yield* running(
+        first!.dataDir,
+        Effect.forEach(Array.from({ length: 20 }), () => EtcdKv.put("key", "acknowledged"))
+      )
+      // Each start brings another term.
+      for (let term = 0; term < 3; term++) yield* running(second!.dataDir, EtcdKv.put("key", "otherwise"))
+      assert.strictEqual(yield* Utl.findingOf(recover(root, { revisionsMayGoBack: true })), "undecided")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
