@@ -241,9 +241,23 @@ const describe = ({ instances }: Run): string =>
     )
     .join(", ")
 
+/** Whoever was still about to leave when nothing more was to befall anybody. */
+const bringBack = (run: Run) =>
+  Effect.forever(
+    Effect.andThen(
+      Effect.suspend(() =>
+        Effect.forEach(
+          run.instances.filter((instance) => instance.answer === "Left" && !Instances.isRunning(instance)),
+          (instance) => begin(run, instance)
+        )
+      ),
+      Effect.sleep(500)
+    )
+  )
+
 /** All come together, or not: what is wrong then. */
 const comeTogether = (run: Run) =>
-  Effect.map(Effect.timeoutOption(settled(run), longestEnd), (done) =>
+  Effect.map(Effect.timeoutOption(Effect.raceFirst(settled(run), bringBack(run)), longestEnd), (done) =>
     Option.isSome(done) ? [] : [`in the end there are not ${run.options.size} voters: ${describe(run)}`]
   )
 

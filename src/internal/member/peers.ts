@@ -3,8 +3,8 @@
  *
  * @internal
  */
+import type * as dns from "node:dns/promises"
 import * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
@@ -17,22 +17,7 @@ import { type Settings, unprotected, urlList } from "./settings.ts"
 /** What is known now, or why nothing is. */
 export type Source = Effect.Effect<Result.Result<ReadonlyArray<string>, string>>
 
-/** Of a record of DNS, where the service is. */
-interface SrvRecord {
-  readonly name: string
-  readonly port: number
-}
-
-/** Asks DNS, unless a test does in its place. */
-export const Srv: Context.Reference<(name: string) => Promise<ReadonlyArray<SrvRecord>>> = Context.Reference(
-  "effect-etcd/member/Srv",
-  {
-    defaultValue:
-      () =>
-      (name: string): Promise<ReadonlyArray<SrvRecord>> =>
-        globalThis.process.getBuiltinModule("node:dns/promises").resolveSrv(name)
-  }
-)
+const loadDns = (): typeof dns => globalThis.process.getBuiltinModule("node:dns/promises")
 
 /** There are no such records, as opposed to nobody who could be asked. */
 const isNone = (cause: unknown): boolean =>
@@ -40,25 +25,28 @@ const isNone = (cause: unknown): boolean =>
 
 const whyOf = (cause: unknown): string => shorten(cause instanceof Error ? cause.message : String(cause), 200)
 
-/** By etcd's rules for `--discovery-srv` (`client/pkg/srv/srv.go`): both services are looked for. */
+/**
+ * By etcd's rules for `--discovery-srv` (`GetDNSClusterNames` in `server/embed/config.go`): both services are looked for, and
+ * what is found of one counts where the other cannot be asked for.
+ */
 const fromDns = ({ service, srv }: { readonly srv: string; readonly service?: string | undefined }): Source =>
   Effect.gen(function* () {
-    const resolve = yield* Srv
     const suffix = service === undefined ? "" : `-${service}`
-    const found = yield* Effect.forEach(
+    const [found, failures] = yield* Effect.partition(
       [
         ["https", `_etcd-server-ssl${suffix}._tcp.${srv}`],
         ["http", `_etcd-server${suffix}._tcp.${srv}`]
       ] as const,
       ([scheme, name]) =>
-        Effect.tryPromise({ try: () => resolve(name), catch: (cause) => cause }).pipe(
+        Effect.tryPromise({ try: () => loadDns().resolveSrv(name), catch: (cause) => cause }).pipe(
           Effect.map((records) => records.map(({ name, port }) => `${scheme}://${name.replace(/\.$/, "")}:${port}`)),
           Effect.catch((cause) => (isNone(cause) ? Effect.succeed([]) : Effect.fail(`${name}: ${whyOf(cause)}`)))
         ),
       { concurrency: 2 }
     )
-    return found.flat().sort()
-  }).pipe(Effect.result)
+    const urls = found.flat().sort()
+    return urls.length === 0 && failures.length > 0 ? Result.fail(failures.join("; ")) : Result.succeed(urls)
+  })
 
 const isSrv = (peers: Peers): peers is { readonly srv: string; readonly service?: string | undefined } =>
   typeof peers === "object" && "srv" in peers

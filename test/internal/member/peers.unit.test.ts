@@ -8,6 +8,7 @@ import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import * as Peers from "../../../src/internal/member/peers.ts"
 import type { Settings } from "../../../src/internal/member/settings.ts"
+import { codes, type Known, nameServer } from "../../support/dns.ts"
 import { turns } from "../../support/time.ts"
 
 const settings = (peers: unknown, allowInsecurePeers = true) =>
@@ -17,34 +18,35 @@ const settings = (peers: unknown, allowInsecurePeers = true) =>
     peerTls: { ca: undefined, certificate: undefined, key: undefined, isAutomatic: true }
   }) as Settings
 
-const failing = (code: string) => Promise.reject(Object.assign(new Error(code), { code }))
+/** What DNS says of a domain whose service is `blue`, where there are these records. */
+const said = (records: Readonly<Record<string, Known>>) =>
+  Effect.gen(function* () {
+    yield* nameServer((name) => records[name] ?? { code: codes.noSuchName })
+    return yield* yield* Peers.make(settings({ srv: "example.com", service: "blue" }))
+  }).pipe(Effect.scoped)
 
 describe("peers", () => {
-  it.effect("are in DNS as etcd's own discovery has them", () =>
+  it.live("are in DNS as etcd's own discovery has them", () =>
     Effect.gen(function* () {
-      const asked: Array<string> = []
-      const records: Record<string, Promise<ReadonlyArray<{ name: string; port: number }>>> = {
-        "_etcd-server-ssl._tcp.example.com": Promise.resolve([
-          { name: "b.example.com.", port: 2380 },
-          { name: "a.example.com", port: 2380 }
-        ])
-      }
-      const ask = (name: string) => {
-        asked.push(name)
-        return records[name] ?? failing("ENOTFOUND")
-      }
-      const askDown = () => failing("ESERVFAIL")
-      const source = yield* Peers.make(settings({ srv: "example.com" }))
+      const [encrypted, plain] = ["_etcd-server-ssl-blue._tcp.example.com", "_etcd-server-blue._tcp.example.com"]
+      const records = [
+        { priority: 0, port: 2380, target: "b.example.com" },
+        { priority: 10, port: 2381, target: "a.example.com" }
+      ]
+      const urls = ["https://a.example.com:2381", "https://b.example.com:2380"]
+      assert.deepStrictEqual(yield* said({ [encrypted]: { records } }), Result.succeed(urls))
+      assert.deepStrictEqual(yield* said({ [encrypted]: { records, isLong: true } }), Result.succeed(urls))
       assert.deepStrictEqual(
-        yield* Effect.provideService(source, Peers.Srv, ask),
-        Result.succeed(["https://a.example.com:2380", "https://b.example.com:2380"])
+        yield* said({ [encrypted]: { records: records.slice(0, 1) }, [plain]: { records: records.slice(1) } }),
+        Result.succeed(["http://a.example.com:2381", "https://b.example.com:2380"])
       )
-      const none = yield* Peers.make(settings({ srv: "example.com", service: "blue" }))
-      assert.deepStrictEqual(yield* Effect.provideService(none, Peers.Srv, ask), Result.succeed([]))
-      assert.includeMembers(asked, ["_etcd-server-ssl-blue._tcp.example.com", "_etcd-server-blue._tcp.example.com"])
-      const down = yield* Effect.provideService(source, Peers.Srv, askDown)
-      assert.include(Result.isFailure(down) ? down.failure : "", "_etcd-server-ssl._tcp.example.com: ESERVFAIL")
-    }).pipe(Effect.scoped)
+      // There is none, or nobody knows.
+      assert.deepStrictEqual(yield* said({ [plain]: {} }), Result.succeed([]))
+      const unknown = { code: codes.serverFailure }
+      assert.deepStrictEqual(yield* said({ [encrypted]: { records }, [plain]: unknown }), Result.succeed(urls))
+      const failed = yield* said({ [plain]: unknown })
+      assert.include(Result.isFailure(failed) ? failed.failure : "", `${plain}: querySrv ESERVFAIL`)
+    })
   )
 
   it.effect("are what the program says last", () =>
