@@ -114,7 +114,7 @@ const lines = [4, 5, 6, 7].flatMap((minor) => newest(minor) ?? [])
 describe("a cluster as a value", { concurrent: true }, () => {
   live("goes on where its host was killed", () =>
     Effect.gen(function* () {
-      const killedAt = (dataDir: string, step: string, operation: string) =>
+      const killedAt = (dataDir: string, step: string, operation: string, before = "") =>
         Effect.scoped(
           Effect.gen(function* () {
             const { kill } = yield* host(`
@@ -123,6 +123,7 @@ describe("a cluster as a value", { concurrent: true }, () => {
               const onProgress = ({ detail, step }) => step === ${JSON.stringify(step)} && detail === undefined
                 ? Effect.andThen(Effect.sync(() => say(step)), Effect.never)
                 : Effect.void
+              ${before}
               yield* cluster.${operation}
             `)
             yield* kill
@@ -146,7 +147,10 @@ describe("a cluster as a value", { concurrent: true }, () => {
         yield* begun(dataDir, 2)
         yield* killedAt(dataDir, "delete the data of node1", `shrink("node1", { onProgress })`)
         assert.deepStrictEqual(keptIn(dataDir).manifest, ["node0 member", "node1 leaving"])
-        const cluster = yield* make({ dataDir })
+        // As if it had been in the midst of that. Nobody tries to start what is left.
+        rmSync(join(dataDir, "node1.etcd", "member", "wal"), { recursive: true })
+        const { lines, result: cluster } = yield* logged(make({ dataDir }))
+        assert.notMatch(lines.join("\n"), /node1|did not start/)
         assert.deepStrictEqual(namesOf(cluster), ["node0"])
         assert.deepStrictEqual(titles(yield* cluster.shrink("node1")), ["delete the data of node1"])
         assert.deepStrictEqual(keptIn(dataDir), { manifest: ["node0 member"], directories: ["node0.etcd"] })
@@ -160,7 +164,33 @@ describe("a cluster as a value", { concurrent: true }, () => {
         assert.deepStrictEqual(yield* listed(cluster), ["node1"])
         assert.deepStrictEqual(keptIn(dataDir), { manifest: ["node1 member"], directories: ["node1.etcd"] })
       }).pipe(Effect.scoped)
-      yield* Effect.all([grows, shrinks, replaces], { concurrency: "unbounded" })
+      const replacesDead = Effect.gen(function* () {
+        const dataDir = yield* temporaryDirectory
+        yield* begun(dataDir, 3)
+        const dies = `
+          const leader = yield* cluster.awaitLeader
+          const dead = (yield* SubscriptionRef.get(cluster.members)).find((node) => node !== leader)
+          yield* dead.signal("SIGKILL")
+          yield* dead.exit`
+        yield* killedAt(dataDir, "start node3", "replace(dead.name, { onProgress })", dies)
+        const { manifest } = keptIn(dataDir)
+        const dead = manifest.find((one) => one.endsWith(" leaving"))!.slice(0, 5)
+        // It has its data, and hears that it was removed.
+        const { lines, result: cluster } = yield* logged(make({ dataDir }))
+        assert.match(lines.join("\n"), /Warn A member that was leaving did not start/)
+        const again = yield* cluster.replace(dead)
+        assert.deepStrictEqual(titles(again), ["start node3", "promote node3", `delete the data of ${dead}`])
+        const names = namesOf(cluster)
+        assert.notInclude(names, dead)
+        assert.deepStrictEqual(yield* listed(cluster), [...names].sort())
+        assert.deepStrictEqual(
+          keptIn(dataDir).directories,
+          [...names].sort().map((name) => `${name}.etcd`)
+        )
+        // Done, it is not done once more.
+        assert.strictEqual((yield* refusalOf(cluster.replace(dead))).finding, "no-such-member")
+      }).pipe(Effect.scoped)
+      yield* Effect.all([replacesDead, grows, shrinks, replaces], { concurrency: "unbounded" })
     })
   )
 

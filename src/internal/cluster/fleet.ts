@@ -407,11 +407,17 @@ export const onSockets = (
         fs.remove(manifest.directoryOf(directory), { recursive: true, force: true }),
         Failures.systemFailure(`delete the data of ${name}`)
       )
-    const holdsData = ({ directory, name }: Manifest.Member) =>
-      Effect.mapError(
-        fs.exists(path.join(manifest.directoryOf(directory), "member")),
-        Failures.systemFailure(`look for the data of ${name}`)
+    /**
+     * Of one that joins or leaves there may be some of the data, and no log: where it was killed while they were deleted.
+     * It would begin a cluster of its own.
+     */
+    const holdsData = ({ directory, name }: Manifest.Member) => {
+      const log = path.join(manifest.directoryOf(directory), "member", "wal")
+      return Effect.flatMap(fs.exists(log), (exists) => (exists ? fs.readDirectory(log) : Effect.succeed([]))).pipe(
+        Effect.map((names) => names.some((one) => one.endsWith(".wal"))),
+        Effect.mapError(Failures.systemFailure(`look for the data of ${name}`))
       )
+    }
     const withData = yield* Effect.filter(first, holdsData)
     const started = first.filter((member) => member.state === "member" || withData.includes(member))
     if (withData.length === 0) {
@@ -423,14 +429,7 @@ export const onSockets = (
       )
       for (const [index, turn] of (yield* Turns.make(addresses)).entries()) turns.set(names[index]!, turn)
     }
-    // Without a log it would begin a cluster of its own.
-    const joining: Change = { config: { initialClusterState: "existing" } }
-    const crew = yield* startAll(
-      started.map((member) => ({
-        start: starting(member, member.state === "joining" ? joining : {}),
-        state: member.state
-      }))
-    )
+    const crew = yield* startAll(started.map((member) => ({ start: starting(member, {}), state: member.state })))
     const changeOf = (name: string): Change => changes.get(name) ?? {}
     const fleet: Fleet = {
       ...crew,
