@@ -178,9 +178,10 @@ export interface Cluster {
    */
   readonly upgrade: (options: UpgradeOptions) => Operation
   /**
-   * Lets all members run the minor version before theirs, from etcd 3.6 on: the cluster is prepared for it, and when all
-   * members have written their data in the older format they are started with it one after the other. While members have
-   * different versions, {@link Cluster.upgrade} cancels it.
+   * Lets all members run the minor version before theirs. From etcd 3.6 on the cluster is prepared for it, and when all
+   * members have written their data in the older format they are started with it one after the other. Members of 3.5 are
+   * started with a 3.4 that takes their data: 3.4.32 or newer, and only where there are no users (`unsupported-version`), as
+   * etcd's guide to downgrades says. While members have different versions, {@link Cluster.upgrade} cancels it.
    */
   readonly downgrade: (options: DowngradeOptions) => Operation
   /**

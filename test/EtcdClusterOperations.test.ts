@@ -9,13 +9,17 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
 import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdAuth from "../src/EtcdAuth.ts"
 import * as EtcdBinary from "../src/EtcdBinary.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
@@ -217,9 +221,7 @@ describe("a cluster as a value", { concurrent: true }, () => {
         assert.deepStrictEqual(titles(yield* cluster.upgrade({ binary, backup: false })), [])
       }
       const [back, newestOne] = [lines.at(-2)!, executables.find(({ path }) => path === lines.at(-1))!]
-      if (newestOne.version.minor < 6) {
-        assert.strictEqual((yield* refusalOf(cluster.downgrade({ binary: back }))).finding, "unsupported-version")
-      } else {
+      if (newestOne.version.minor >= 6) {
         const downgrade = (options: EtcdOperations.Options = {}) => cluster.downgrade({ ...options, binary: back })
         // Ended half-way when it was prepared, and again when a member had the older version; which is taken back then.
         assert.isTrue(yield* interruptedAt(/^run etcd/, downgrade))
@@ -232,6 +234,42 @@ describe("a cluster as a value", { concurrent: true }, () => {
       }
       assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1", "node2"])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  const five = newest(5)
+  it.live.skipIf(five === undefined || executables[0]?.version.minor !== 4)(
+    "goes from 3.5 to a 3.4 that takes that",
+    () =>
+      Effect.gen(function* () {
+        const fours = executables.filter(({ version }) => version.minor === 4)
+        const dataDir = yield* temporaryDirectory
+        const scope = yield* Scope.fork(yield* Effect.scope)
+        const cluster = yield* Scope.provide(make({ dataDir, binary: five!, config: lasting }), scope)
+        for (const { path, version } of fours) {
+          if (version.patch >= 32) continue
+          const refused = yield* refusalOf(cluster.downgrade({ binary: path }))
+          assert.strictEqual(refused.finding, "unsupported-version")
+          assert.match(refused.message, /does not take data of 3\.5, as 3\.4 does from 3\.4\.32 on/)
+        }
+        const four = fours.at(-1)!
+        if (four.version.patch < 32) return
+        const downgrade = (options: EtcdOperations.Options = {}) => cluster.downgrade({ ...options, binary: four.path })
+        yield* EtcdAuth.addUser("somebody", Redacted.make("secret")).pipe(by(cluster))
+        assert.match((yield* refusalOf(downgrade())).message, /there are users with passwords/)
+        yield* EtcdAuth.deleteUser("somebody").pipe(by(cluster))
+        // Ended half-way, taken back, and done.
+        assert.isTrue(yield* interruptedAt(/^hand the leadership/, downgrade))
+        yield* cluster.upgrade({ binary: five!, backup: false })
+        const before = yield* by(cluster)(terms)
+        const { result } = yield* underLoad(downgrade()).pipe(by(cluster))
+        assert.isAtMost((yield* by(cluster)(terms)) - before, 1)
+        assert.strictEqual(titles(result).at(-1), "await that the cluster has version 3.4")
+        assert.isTrue(membersOf(cluster).every(({ version }) => SemVer.Order(version, four.version) === 0))
+        // They are started without what let them take the data, and go back again.
+        yield* Scope.close(scope, Exit.void)
+        const again = yield* make({ dataDir, binary: four.path, config: lasting })
+        yield* underLoad(again.upgrade({ binary: five!, backup: false })).pipe(by(again))
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
   live("grows and shrinks, and tells of it", () =>
@@ -573,8 +611,7 @@ describe("a cluster as a value", { concurrent: true }, () => {
         const gone = yield* refused(six!)
         assert.strictEqual(gone.finding, "config")
         assert.match(gone.message, /enable-?v2/i)
-        const older = yield* refusalOf(cluster.downgrade({ binary: newest(4) ?? six! }))
-        assert.strictEqual(older.finding, "unsupported-version")
+        assert.strictEqual((yield* refusalOf(cluster.downgrade({ binary: six! }))).finding, "unsupported-version")
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 })

@@ -523,6 +523,10 @@ describe("EtcdLog: one line", () => {
       zap("starting etcd server", { "local-server-version": "3.5.30", "cluster-version": "to_be_decided" }),
       { _tag: "Version", version: Option.some("3.5.30"), clusterVersion: Option.none() }
     )
+    // As JSON of etcd 3.4, which has both by the same name, is read.
+    assert.deepInclude(zap("updated cluster version", { from: "3.4" }), {
+      clusterVersion: Option.some("3.4")
+    })
     assert.deepInclude(zap("updated cluster version", { from: "3.5", to: "3.6" }), {
       _tag: "Version",
       version: Option.none(),

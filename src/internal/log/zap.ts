@@ -73,7 +73,8 @@ const zapMessages = new Map<string, (self: Entry) => Event>([
   ["starting etcd server", versionEvent("local-server-version", "cluster-version")],
   ["set initial cluster version", versionEvent("", "cluster-version")],
   ["cluster version is updated", versionEvent("", "cluster-version")],
-  ["updated cluster version", versionEvent("", "to")],
+  // 3.4 calls both "from", and the last one is read.
+  ["updated cluster version", (self) => versionEvent("", Option.isSome(fieldString(self, "to")) ? "to" : "from")(self)],
   ["starting local member", localMember],
   ["restarting local member", localMember],
   ["forcing restart member", localMember],

@@ -3,7 +3,8 @@
  *
  * What is checked before the first member is stopped comes from etcd's upgrade guides and these issues: one minor version at
  * a time; to 3.6 only from 3.5.26 on, or members that were promoted by an older one count as learners again (etcd-io/etcd
- * 19557, 20793, 20967); to 3.7 only from 3.6.11 on; options that are gone.
+ * 19557, 20793, 20967); to 3.7 only from 3.6.11 on; options that are gone. From its guides to downgrades: from 3.6 on a
+ * cluster is prepared for one; 3.5 knows nothing of it, and 3.4 takes data of 3.5 from 3.4.32 on, with an option for that.
  *
  * @internal
  */
@@ -13,13 +14,16 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as SemVer from "effect/SemVer"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdAuth from "../../EtcdAuth.ts"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdCluster from "../../EtcdCluster.ts"
+import type * as EtcdConfig from "../../EtcdConfig.ts"
 import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type { EtcdProcessError } from "../../EtcdProcessError.ts"
 import type { Fleet, Platform } from "../cluster/fleet.ts"
+import * as Committed from "../maintenance/committed.ts"
 import * as Time from "../time.ts"
 import * as Backup from "./backup.ts"
 import { perform, type Refuse, refusal, type Step } from "./operation.ts"
@@ -38,6 +42,9 @@ const earliest: { readonly [minor: number]: SemVer.SemVer } = {
 
 const earliestOf = (from: SemVer.SemVer, to: SemVer.SemVer): SemVer.SemVer | undefined =>
   from.minor < to.minor ? earliest[to.minor] : undefined
+
+/** The first of 3.4 that takes data of 3.5, without what is logged there of users. */
+const takesBack = SemVer.make({ major: 3, minor: 4, patch: 32 })
 
 interface Versioned {
   readonly node: EtcdProcess.Node
@@ -103,6 +110,9 @@ const hasVersion = (client: EtcdClient.Client, { major, minor }: SemVer.SemVer) 
           Effect.catchReason("EtcdError", "DowngradeInProgress", () => Effect.succeed(false))
         )
 
+const isOf = (version: SemVer.SemVer, text: Option.Option<string> | undefined): boolean =>
+  text !== undefined && Option.exists(text, (said) => said.startsWith(minorOf(version)))
+
 /** Waits until the cluster has that version, which is when the next one may follow. */
 const agreed = (client: EtcdClient.Client, version: SemVer.SemVer, refuse: Refuse): Step => ({
   title: `await that the cluster has version ${minorOf(version)}`,
@@ -111,27 +121,36 @@ const agreed = (client: EtcdClient.Client, version: SemVer.SemVer, refuse: Refus
       const time = yield* Time.Time
       const giveUp = time.now() + agreementMillis
       while (!(yield* hasVersion(client, version))) {
-        if (time.now() > giveUp) {
-          const evidence = [`the cluster has not come to version ${minorOf(version)}`]
-          return yield* Effect.fail(
-            refuse("unhealthy-member", evidence, "All members have to be reached by the leader.")
-          )
-        }
+        if (time.now() > giveUp) yield* Effect.fail(notAgreed(version, refuse))
         yield* Time.sleep(time, 100)
       }
       return undefined
     })
 })
 
+const notAgreed = (version: SemVer.SemVer, refuse: Refuse) =>
+  refuse(
+    "unhealthy-member",
+    [`the cluster has not come to version ${minorOf(version)}`],
+    "All members have to be reached by the leader."
+  )
+
 /** How long a member may take to write down how far it is. */
 const snapshotMillis = 30_000
 
-/** How far the newest of the snapshots is that are in these files: `0000000000000002-000000000000001a.snap`. */
-const indexOf = (names: ReadonlyArray<string>): bigint =>
-  names.reduce((newest, name) => {
-    const index = BigInt(`0x${/^[0-9a-f]{16}-([0-9a-f]{16})\.snap$/.exec(name)?.[1] ?? "0"}`)
-    return index > newest ? index : newest
-  }, 0n)
+/** How far a snapshot is, by the name of its file: `0000000000000002-000000000000001a.snap`. */
+const indexOf = (name: string): bigint => BigInt(`0x${/^[0-9a-f]{16}-([0-9a-f]{16})\.snap$/.exec(name)?.[1] ?? "0"}`)
+
+/** The newest snapshot of a member, from which on it reads its log. */
+const snapshotOf = (node: EtcdProcess.Node) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const directory = path.join(node.config.dataDir, "member", "snap")
+    const names = yield* Effect.orElseSucceed(fs.readDirectory(directory), () => [])
+    const newest = names.reduce((one, other) => (indexOf(other) > indexOf(one) ? other : one), "")
+    return { index: indexOf(newest), file: path.join(directory, newest) }
+  })
 
 /**
  * Lets a member begin its log anew. Members of 3.5 and older announce themselves with requests of the API that was before v3,
@@ -141,19 +160,54 @@ const indexOf = (names: ReadonlyArray<string>): bigint =>
  */
 const withoutOldRequests = (fleet: Fleet, node: EtcdProcess.Node) =>
   Effect.gen(function* () {
-    const fs = yield* FileSystem.FileSystem
-    const path = yield* Path.Path
-    const directory = path.join(node.config.dataDir, "member", "snap")
-    const snapshot = Effect.map(
-      Effect.orElseSucceed(fs.readDirectory(directory), () => []),
-      indexOf
-    )
-    const before = yield* snapshot
+    const before = yield* snapshotOf(node)
     const renewed = yield* fleet.renew(node, { config: { snapshotCount: 1 } })
     const time = yield* Time.Time
     const giveUp = time.now() + snapshotMillis
     // It announces itself when it starts, which is an entry more.
-    while ((yield* snapshot) <= before && time.now() < giveUp) yield* Time.sleep(time, 20)
+    while ((yield* snapshotOf(node)).index <= before.index && time.now() < giveUp) yield* Time.sleep(time, 20)
+    return renewed
+  }).pipe(Effect.provideContext(fleet.platform))
+
+/** With this a 3.4 takes data of 3.5, and writes a snapshot soon. */
+const takingBack = { nextClusterVersionCompatible: true, snapshotCount: 1 } as const satisfies EtcdConfig.EtcdOptions
+
+const isTakingBack = ({ config: { options } }: EtcdProcess.Node): boolean =>
+  options.nextClusterVersionCompatible === true && options.snapshotCount === 1
+
+/** Whether a snapshot that is so far says that the cluster has that version: there the old API has kept it as JSON. */
+const hasSnapshotOf = (node: EtcdProcess.Node, version: SemVer.SemVer, least: bigint) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const { file, index } = yield* snapshotOf(node)
+    if (index < least) return false
+    const bytes = yield* Effect.orElseSucceed(fs.readFile(file), () => new Uint8Array())
+    const found = /"Path":"\/0\/version"[^{}]*"Value":"([\d.]+)"/.exec(new TextDecoder("latin1").decode(bytes))
+    return isOf(version, Option.fromNullishOr(found?.[1]))
+  })
+
+/**
+ * Lets a member of 3.5 become a 3.4, which can be started as usual then. Until it has a snapshot that says that the cluster is of
+ * 3.4, it finds in its log that this has been of 3.5, and refuses to start without being told that it may.
+ */
+const takenBack = (
+  fleet: Fleet,
+  client: EtcdClient.Client,
+  node: EtcdProcess.Node,
+  { path, version }: EtcdBinary.EtcdBinary,
+  refuse: Refuse
+) =>
+  Effect.gen(function* () {
+    const time = yield* Time.Time
+    const renewed = isTakingBack(node) ? node : yield* fleet.renew(node, { binary: path, config: takingBack })
+    const giveUp = time.now() + agreementMillis
+    const { raftAppliedIndex } = yield* EtcdMaintenance.fromClient(client).status({ endpoint: renewed.endpoints[0] })
+    while (!(yield* hasSnapshotOf(renewed, version, raftAppliedIndex))) {
+      if (time.now() > giveUp) return yield* Effect.fail(notAgreed(version, refuse))
+      // An entry, so that there is something to write a snapshot of.
+      yield* Committed.writeDown(client)
+      yield* Time.sleep(time, 100)
+    }
     return renewed
   }).pipe(Effect.provideContext(fleet.platform))
 
@@ -169,14 +223,22 @@ const rolling = (
     client,
     refuse,
     survey,
-    versioned.filter(({ version }) => !isSame(version, target.version)).map(({ node }) => node),
+    versioned
+      .filter(({ node, version }) => !isSame(version, target.version) || isTakingBack(node))
+      .map(({ node }) => node),
     {
       verb: `run etcd ${SemVer.format(target.version)} as`,
       run: (node) =>
         Effect.gen(function* () {
           const { version } = node
           const isBefore = version.minor < 7 && target.version.minor >= 7
-          yield* fleet.renew(isBefore ? yield* withoutOldRequests(fleet, node) : node, { binary: target.path })
+          const goesBack = (version.minor === 5 && target.version.minor === 4) || isTakingBack(node)
+          const ready = goesBack
+            ? yield* takenBack(fleet, client, node, target, refuse)
+            : isBefore
+              ? yield* withoutOldRequests(fleet, node)
+              : node
+          yield* fleet.renew(ready, { binary: target.path })
           return `it was ${SemVer.format(version)}`
         })
     }
@@ -277,9 +339,6 @@ const cancelled = (client: EtcdClient.Client): Step => ({
       )
 })
 
-const isOf = (version: SemVer.SemVer, text: Option.Option<string> | undefined): boolean =>
-  text !== undefined && Option.exists(text, (said) => said.startsWith(minorOf(version)))
-
 /**
  * Lets the cluster take members of the older version, which takes until all have written their data in its format: etcd says
  * so from 3.6 on. A cluster has the older version soon after that was enabled, and etcd then refuses to enable it once more,
@@ -327,6 +386,29 @@ const prepared = (client: EtcdClient.Client, version: SemVer.SemVer, refuse: Ref
     })
 })
 
+/** Whether members of 3.5 may become that 3.4. */
+const goesBack = <E>(
+  client: EtcdClient.Client,
+  version: SemVer.SemVer,
+  unsupported: (why: string, help: string) => Effect.Effect<never, E>
+) =>
+  Effect.gen(function* () {
+    if (SemVer.Order(version, takesBack) < 0) {
+      return yield* unsupported(
+        `etcd ${SemVer.format(version)} does not take data of 3.5, as 3.4 does from ${SemVer.format(takesBack)} on`,
+        "Give a newer 3.4, or restore a backup that the older version has made."
+      )
+    }
+    const auth = EtcdAuth.fromClient(client)
+    const { enabled } = yield* auth.status()
+    if (enabled || (yield* auth.users()).length > 0) {
+      return yield* unsupported(
+        "there are users with passwords, of whom etcd 3.5 logs what 3.4 cannot read",
+        "Disable authentication and delete all users before, as etcd's guide to downgrades says."
+      )
+    }
+  })
+
 export const downgrade = (
   fleet: Fleet,
   client: EtcdClient.Client,
@@ -347,19 +429,14 @@ export const downgrade = (
           `Downgrade to ${from.major}.${from.minor - 1} first.`
         )
       }
-      if (from.minor !== version.minor && from.minor < 6) {
-        return yield* unsupported(
-          `etcd ${minorOf(from)} does not write its data in an older format`,
-          "Downgrades are possible from etcd 3.6 on. Restore a backup that the older version has made."
-        )
-      }
+      if (from.minor === 5 && version.minor === 4) yield* goesBack(client, version, unsupported)
     }
     const nodes = versioned.map(({ node }) => node)
     yield* suiting(fleet, nodes, version, refuse)
     const steps = rolling(fleet, client, refuse, survey, versioned, target)
     const agree = agreed(client, version, refuse)
     if (steps.length === 0) return (yield* hasVersion(client, version)) ? [] : [agree]
-    const isFirst = versioned.every(({ version: { minor } }) => minor !== version.minor)
+    const isFirst = version.minor > 4 && versioned.every(({ version: { minor } }) => minor !== version.minor)
     return [...(isFirst ? [prepared(client, version, refuse)] : []), ...steps, agree]
   }).pipe(Effect.provideContext(fleet.platform))
   return perform({ name: "downgrade", client, plan }, options)
