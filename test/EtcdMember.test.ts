@@ -262,6 +262,13 @@ describe("EtcdMember", { concurrent: true }, () => {
       const settings = yield* Settings.make(optionsOf(directory, "b", ["a"]))
       const cluster = yield* Consult.connect(settings, nodeOf(member).endpoints)
       const before = yield* Consult.view(cluster)
+
+      // Nothing is left of one that is interrupted when it has just been added.
+      const joining = yield* begin(start("c", ["a"]))
+      yield* Effect.repeat(Consult.view(cluster), { until: ({ members }) => members.length > 1 })
+      yield* Fiber.interrupt(joining)
+      assert.lengthOf((yield* Consult.view(cluster)).members, 1)
+
       const b = yield* start("b", ["a"])
       const { id } = nodeOf(b.member)
       assert.isFalse(yield* Consult.isGone(settings, cluster, before, id))

@@ -30,12 +30,17 @@ import type { Source } from "./peers.ts"
 import * as Place from "./place.ts"
 import { type Declared, declaredBy, isSame, type Settings } from "./settings.ts"
 
+/** As a member that was added to a cluster with these members, itself among them. */
+export interface Joining {
+  readonly _tag: "Join"
+  readonly member: Member
+  readonly members: ReadonlyArray<Member>
+}
+
 /** How a node is started. */
 export type Start =
   /** As one of the first set. */
-  | { readonly _tag: "Begin"; readonly urls: ReadonlyArray<string>; readonly clusterId: bigint }
-  /** As a member that was added to a cluster with these members, itself among them. */
-  | { readonly _tag: "Join"; readonly member: Member; readonly members: ReadonlyArray<Member> }
+  { readonly _tag: "Begin"; readonly urls: ReadonlyArray<string>; readonly clusterId: bigint } | Joining
 
 export type Failure = EtcdMemberError.EtcdMemberError | EtcdProcessError.EtcdProcessError
 
@@ -44,6 +49,8 @@ export interface Listener {
   /** `details`: what of it may be different the next moment. */
   readonly waits: (what: string, details?: string) => Effect.Effect<void>
   readonly joins: (what: string) => Effect.Effect<void>
+  /** It was added, and is to be taken back where it does not come to be started. */
+  readonly isAdded: (start: Joining) => Effect.Effect<void>
   /** There is no place: meanwhile it is a client of those who have one. */
   readonly isClient: (members: ReadonlyArray<Member>) => Effect.Effect<void>
 }
@@ -164,8 +171,12 @@ export const make = (
         }
         case "Free": {
           yield* listener.joins("as a learner")
-          const { member, members } = yield* cluster.membership.add([settings.peerUrl], { ...change, isLearner: true })
-          return { _tag: "Join", member, members }
+          // Whoever is interrupted meanwhile has to know whether it was.
+          return yield* cluster.membership.add([settings.peerUrl], { ...change, isLearner: true }).pipe(
+            Effect.map(({ member, members }): Joining => ({ _tag: "Join", member, members })),
+            Effect.tap(listener.isAdded),
+            Effect.uninterruptible
+          )
         }
         case "Turn":
           yield* listener.waits(`its turn: ${describe(place.learner)} is a learner, and there can be one at a time`)
@@ -189,7 +200,6 @@ export const make = (
       const view = yield* Consult.view(cluster)
       const strange = Place.strange(settings, declared, view)
       if (strange !== undefined) return yield* strange
-      // What changes the members is not left half-way.
       return yield* take(cluster, declared, view)
     }).pipe(
       Effect.scoped,

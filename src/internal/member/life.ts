@@ -107,6 +107,8 @@ const makeWith = Effect.fnUntraced(function* (
   /** Whether it has left, once that is known, while it is about to. */
   let leaving: Deferred.Deferred<boolean> | undefined
   let hasLeft = false
+  /** As what it was added, until its node serves. */
+  let added: Join.Joining | undefined
   let failures = 0
   const said = new Set<string>()
 
@@ -135,6 +137,10 @@ const makeWith = Effect.fnUntraced(function* (
         return Effect.andThen(become({ _tag: "Waiting", reason }), isNew ? Effect.ignoreCause(log) : Effect.void)
       }),
     joins: (reason) => become({ _tag: "Joining", reason }),
+    isAdded: (start) =>
+      Effect.sync(() => {
+        added = start
+      }),
     isClient: (members) =>
       Effect.andThen(take(members), Effect.andThen(become({ _tag: "Client" }), Deferred.succeed(settled, undefined)))
   }
@@ -197,21 +203,24 @@ const makeWith = Effect.fnUntraced(function* (
     })
 
   /** Takes back what was added, where it does not come to serve. */
-  const takeBack = (beginning: Node.Beginning) =>
-    beginning._tag !== "Join"
-      ? Effect.void
-      : Effect.scoped(
-          Effect.flatMap(
-            Consult.connect(settings, Consult.endpointsOf(settings, Consult.servingVoters(beginning.members))),
-            ({ membership }) => membership.remove(beginning.member.id, Join.change)
-          )
-        ).pipe(Effect.timeoutOption("5 seconds"), Effect.ignore, Effect.andThen(Effect.ignore(removeData)))
+  const takeBack = Effect.suspend(() => {
+    if (added === undefined) return Effect.void
+    const { member, members } = added
+    added = undefined
+    return Effect.scoped(
+      Effect.flatMap(
+        Consult.connect(settings, Consult.endpointsOf(settings, Consult.servingVoters(members))),
+        ({ membership }) => membership.remove(member.id, Join.change)
+      )
+    ).pipe(Effect.timeoutOption("5 seconds"), Effect.ignore, Effect.andThen(Effect.ignore(removeData)))
+  })
 
   const run = (beginning: Node.Beginning): Effect.Effect<Ended, EtcdMember.Failure, Platform> =>
     Effect.gen(function* () {
-      const starting = Effect.onError(Node.start(settings, source, beginning), () => takeBack(beginning))
+      const starting = Effect.onError(Node.start(settings, source, beginning), () => takeBack)
       const node = yield* Effect.raceFirst(starting, untilRemoved(beginning))
       if (node === "removed") return node
+      added = undefined
       const servesSince = time.now()
       const first = yield* firstEndpoints(node, beginning._tag === "Join" ? beginning.members : [])
       const cluster = yield* Consult.connect(
@@ -310,6 +319,7 @@ const makeWith = Effect.fnUntraced(function* (
   const turn = Effect.gen(function* () {
     const next = yield* beginning
     if (next._tag === "Begin") yield* become({ _tag: "Bootstrapping" })
+    if (next._tag === "Join") added = next
     const how = yield* run(next).pipe(
       Effect.catch((error) =>
         Effect.gen(function* () {
@@ -323,7 +333,7 @@ const makeWith = Effect.fnUntraced(function* (
     )
     if (how === "removed") yield* beginAnew
     else if (++failures > 1) yield* Effect.sleep(Duration.millis(Math.min(5000, 100 * 2 ** failures)))
-  })
+  }).pipe(Effect.onInterrupt(() => takeBack))
 
   const end = (how: "Left" | "Stopped") =>
     Effect.gen(function* () {
