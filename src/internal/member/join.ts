@@ -60,7 +60,9 @@ type Consulted = Start | undefined
 
 const again: Consulted = undefined
 
+/** Between two tries: of who waits, and of who has what there is for it meanwhile, of which there may be many. */
 const pauseMillis = 200
+const clientPauseMillis = 1000
 
 const inUse = (settings: Settings, { message }: NodeJS.ErrnoException): EtcdProcessError.EtcdProcessError =>
   EtcdProcessError.make(
@@ -130,6 +132,7 @@ export const make = (
   listener: Listener
 ): Effect.Effect<Start, Failure, FileSystem.FileSystem | Path.Path> => {
   let silence: Silence | undefined
+  let isClient = false
   const since = time.now()
   const waitedMillis = () => time.now() - since
 
@@ -154,6 +157,7 @@ export const make = (
   ): Effect.Effect<Consulted, EtcdError.EtcdError | Failure> =>
     Effect.gen(function* () {
       const place = Place.find(settings, declared, view)
+      isClient = place._tag === "Full"
       switch (place._tag) {
         case "First":
           return { _tag: "Begin", urls: place.urls, clusterId: view.clusterId }
@@ -252,7 +256,7 @@ export const make = (
         yield* listener.waits("the peers", known.failure)
       }
       // Not all who wait for the same thing ask at the same moment.
-      yield* Effect.sleep(pauseMillis * (0.75 + Math.random() / 2))
+      yield* Effect.sleep((isClient ? clientPauseMillis : pauseMillis) * (0.75 + Math.random() / 2))
     }
   }).pipe(Effect.scoped)
 }
