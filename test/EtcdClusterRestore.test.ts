@@ -17,12 +17,14 @@ import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
 import type { Progress } from "../src/EtcdOperations.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
 import { reasonOf } from "./support/effects.ts"
 import * as Utl from "./support/etcdutl.ts"
 import { temporaryDirectory } from "./support/machine.ts"
 import { endedAt } from "./support/operations.ts"
 import { membersIn, mortal, restore } from "./support/restoring.ts"
 import * as Snapshots from "./support/snapshots.ts"
+import * as Versions from "./support/versions.ts"
 
 const lock = EtcdLock.make("lock")
 
@@ -34,7 +36,7 @@ const by = <A, E, R>(cluster: EtcdCluster.Cluster, effect: Effect.Effect<A, E, R
 
 const put = (value: string) => Effect.map(EtcdKv.put("key", value), ({ header }) => header.revision)
 
-describe("the data of a running cluster", () => {
+describe("the data of a running cluster", { concurrent: true }, () => {
   it.live("are given back from a snapshot, in another cluster, and nothing of before is lost", (context) =>
     Effect.gen(function* () {
       yield* Utl.bumping(context)
@@ -199,10 +201,10 @@ describe("the data of a running cluster", () => {
   )
 
   it.live(
-    "are not touched where they are in use, a log is apart, the snapshot is none, or there is no etcdutl",
+    "are not touched where they are in use, a log is apart, the snapshot is none or a newer one, or there is no etcdutl",
     (context) =>
       Effect.gen(function* () {
-        yield* Utl.any(context)
+        const utl = yield* Utl.any(context)
         const directory = yield* temporaryDirectory
         const dataDir = join(directory, "cluster")
         const cluster = yield* EtcdCluster.ephemeral({ dataDir, size: 1, log: false })
@@ -219,6 +221,21 @@ describe("the data of a running cluster", () => {
         const none = cluster.restore(join(directory, "none"), { ...may, etcdutl: join(directory, "etcdutl") })
         assert.strictEqual(yield* Utl.findingOf(none), "binary")
         assert.match((yield* Effect.flip(none)).message, /no snapshot can be restored/)
+        const apartNone = { ...may, dataDir: join(directory, "apart"), etcdutl: join(directory, "etcdutl") }
+        assert.strictEqual(yield* Utl.findingOf(EtcdCluster.recover(apartNone)), "binary")
+        const newer = Versions.newest(7)
+        if (newer !== undefined && utl.version.minor < 7) {
+          const snapshot = join(directory, "newer.db")
+          const { endpoints } = yield* EtcdProcess.ephemeral({}, { binary: newer, log: false })
+          yield* Effect.gen(function* () {
+            // It is written a moment after the first start.
+            yield* Effect.repeat(EtcdMaintenance.status(), {
+              until: ({ storageVersion }) => Option.contains(storageVersion, "3.7.0")
+            })
+            yield* EtcdMaintenance.snapshotToFile(snapshot)
+          }).pipe(Effect.provide(Snapshots.connect(endpoints)))
+          assert.strictEqual(yield* Utl.findingOf(cluster.restore(snapshot, may)), "unsupported-version")
+        }
         const apart = yield* EtcdCluster.fromConfigs([
           { name: "apart", dataDir: join(directory, "data"), walDir: join(directory, "wal") }
         ])

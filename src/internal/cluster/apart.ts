@@ -82,5 +82,5 @@ export const look = ({
 }: Pick<EtcdCluster.RestoreDataOptions, "binary" | "dataDir" | "etcdutl" | "size">) =>
   Effect.gen(function* () {
     const keeper = yield* Manifest.inDirectory(dataDir, size, { mayLack: true })
-    return { keeper, ...(yield* placesOf(keeper)), ...(yield* tools(executables)) }
+    return { keeper, ...(yield* placesOf(keeper)), tools: tools(executables) }
   })

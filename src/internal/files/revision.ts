@@ -1,5 +1,6 @@
 /**
- * The newest revision that is in a database of etcd: what a member that is started with it begins with.
+ * The newest revision that is in a database of etcd: what a member that is started with it begins with. And which version's it
+ * is.
  *
  * It is that of the last key in the bucket `key`, whose keys are revisions; or of a compaction, if that is newer, since it
  * may have removed the last ones (`restore` in etcd's `server/storage/mvcc/kvstore.go`). Only the pages on the way to it are
@@ -8,10 +9,27 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import type { PlatformError } from "effect/PlatformError"
 import * as Bolt from "./bolt.ts"
 
 /** Reads so many bytes from a place on; fewer, where the file ends. */
 export type Read<E, R> = (from: number, length: number) => Effect.Effect<Uint8Array, E, R>
+
+/** Reads in a file that lies there. */
+export const inFile = <A, E>(path: string, use: (read: Read<PlatformError, never>) => Effect.Effect<A, E>) =>
+  Effect.gen(function* () {
+    const file = yield* (yield* FileSystem.FileSystem).open(path, { flag: "r" })
+    return yield* use(
+      Effect.fnUntraced(function* (from, length) {
+        yield* file.seek(BigInt(from), "start")
+        const bytes = new Uint8Array(length)
+        let read = 0
+        for (let more = -1; more !== 0 && read < length; read += more) more = yield* file.read(bytes.subarray(read))
+        return bytes.subarray(0, read)
+      })
+    )
+  }).pipe(Effect.scoped)
 
 const branch = 0x01
 const pageHead = 16
@@ -69,44 +87,50 @@ const found = <A>(value: A | undefined): Effect.Effect<A, Senseless> =>
 /** The revision that the beginning of a key, or of what a compaction has written, stands for. */
 const revisionOf = (bytes: Uint8Array) => sensible(() => viewOf(bytes).getBigInt64(0, false))
 
+/** Goes down from the root. Where something does not make sense on the way, there is nothing. */
+const reader = Effect.fnUntraced(function* <E, R>(read: Read<E, R>) {
+  const head = yield* found(Bolt.headOf(yield* read(0, Bolt.headBytes)))
+  const pageAt = Effect.fnUntraced(function* (page: number) {
+    const first = yield* read(page * head.pageSize, head.pageSize)
+    const more = yield* sensible(() => viewOf(first).getUint32(12, true))
+    if (more > head.pages) return yield* Effect.fail(new Senseless())
+    const bytes = more === 0 ? first : yield* read(page * head.pageSize, head.pageSize * (1 + more))
+    return yield* sensible(() => parse(bytes))
+  })
+  /** Goes down to the leaf to which a choice among the elements of each branch leads. */
+  const leafBelow = Effect.fnUntraced(function* (
+    top: Page,
+    choose: (elements: Page["elements"]) => Element | undefined
+  ) {
+    let page = top
+    for (let depth = 0; page.isBranch; depth++) {
+      if (depth === deepest) return yield* Effect.fail(new Senseless())
+      page = yield* pageAt((yield* found(choose(page.elements))).page)
+    }
+    return page.elements
+  })
+  const valueOf = Effect.fnUntraced(function* (top: Page, name: string) {
+    const key = new TextEncoder().encode(name)
+    const leaf = yield* leafBelow(
+      top,
+      (elements) => elements.findLast((one) => Buffer.compare(one.key, key) <= 0) ?? elements[0]
+    )
+    return leaf.find((one) => Buffer.compare(one.key, key) === 0)?.value
+  })
+  const root = yield* pageAt(head.root)
+  /** A bucket that is small is in place. */
+  const bucket = Effect.fnUntraced(function* (name: string) {
+    const value = yield* found(yield* valueOf(root, name))
+    const page = yield* sensible(() => viewOf(value).getBigUint64(0, true))
+    return page === 0n ? yield* sensible(() => parse(value.subarray(bucketHead))) : yield* pageAt(Number(page))
+  })
+  return { bucket, leafBelow, valueOf }
+})
+
 /** Reads the newest revision; nothing, where there is no database of etcd, or one that is damaged on the way. */
 export const newest = <E, R>(read: Read<E, R>): Effect.Effect<bigint | undefined, E, R> =>
   Effect.gen(function* () {
-    const head = yield* found(Bolt.headOf(yield* read(0, Bolt.headBytes)))
-    const pageAt = Effect.fnUntraced(function* (page: number) {
-      const first = yield* read(page * head.pageSize, head.pageSize)
-      const more = yield* sensible(() => viewOf(first).getUint32(12, true))
-      if (more > head.pages) return yield* Effect.fail(new Senseless())
-      const bytes = more === 0 ? first : yield* read(page * head.pageSize, head.pageSize * (1 + more))
-      return yield* sensible(() => parse(bytes))
-    })
-    /** Goes down to the leaf to which a choice among the elements of each branch leads. */
-    const leafBelow = Effect.fnUntraced(function* (
-      top: Page,
-      choose: (elements: Page["elements"]) => Element | undefined
-    ) {
-      let page = top
-      for (let depth = 0; page.isBranch; depth++) {
-        if (depth === deepest) return yield* Effect.fail(new Senseless())
-        page = yield* pageAt((yield* found(choose(page.elements))).page)
-      }
-      return page.elements
-    })
-    const valueOf = Effect.fnUntraced(function* (top: Page, name: string) {
-      const key = new TextEncoder().encode(name)
-      const leaf = yield* leafBelow(
-        top,
-        (elements) => elements.findLast((one) => Buffer.compare(one.key, key) <= 0) ?? elements[0]
-      )
-      return leaf.find((one) => Buffer.compare(one.key, key) === 0)?.value
-    })
-    const root = yield* pageAt(head.root)
-    /** A bucket that is small is in place. */
-    const bucket = Effect.fnUntraced(function* (name: string) {
-      const value = yield* found(yield* valueOf(root, name))
-      const page = yield* sensible(() => viewOf(value).getBigUint64(0, true))
-      return page === 0n ? yield* sensible(() => parse(value.subarray(bucketHead))) : yield* pageAt(Number(page))
-    })
+    const { bucket, leafBelow, valueOf } = yield* reader(read)
     const last = (yield* leafBelow(yield* bucket("key"), (elements) => elements.at(-1))).at(-1)
     const meta = yield* bucket("meta")
     const compactions = yield* Effect.forEach(["finishedCompactRev", "scheduledCompactRev"], (name) =>
@@ -118,6 +142,19 @@ export const newest = <E, R>(read: Read<E, R>): Effect.Effect<bigint | undefined
     )
     // A store without any key is at revision 1.
     return revisions.reduce((most, one) => (one > most ? one : most), 1n)
+  }).pipe(
+    Effect.catchIf(
+      (error) => error instanceof Senseless,
+      () => Effect.succeed(undefined)
+    )
+  )
+
+/** Reads the version of the layout, as in `3.6.0`, which etcd writes from 3.6 on; nothing, where it is not there. */
+export const storageVersion = <E, R>(read: Read<E, R>): Effect.Effect<string | undefined, E, R> =>
+  Effect.gen(function* () {
+    const { bucket, valueOf } = yield* reader(read)
+    const value = yield* valueOf(yield* bucket("meta"), "storageVersion")
+    return value === undefined ? undefined : new TextDecoder().decode(value)
   }).pipe(
     Effect.catchIf(
       (error) => error instanceof Senseless,

@@ -78,23 +78,6 @@ const tenths = (tell: Tell) => {
   }
 }
 
-/** Reads a file that lies there. */
-const readFrom =
-  (file: FileSystem.File): Revision.Read<PlatformError, never> =>
-  (from, length) =>
-    Effect.gen(function* () {
-      yield* file.seek(BigInt(from), "start")
-      const bytes = new Uint8Array(length)
-      let read = 0
-      for (let more = -1; more !== 0 && read < length; read += more) more = yield* file.read(bytes.subarray(read))
-      return bytes.subarray(0, read)
-    })
-
-const revisionIn = (path: string) =>
-  FileSystem.FileSystem.use((fs) =>
-    Effect.flatMap(fs.open(path, { flag: "r" }), (file) => Revision.newest(readFrom(file)))
-  ).pipe(Effect.scoped)
-
 /** What was made of it. */
 interface Made {
   backup: Backup | undefined
@@ -143,7 +126,7 @@ export const toFile = (client: EtcdClient.Client, target: Target, options: Backu
           endpoint: from.giver.endpoint,
           onProgress: tenths(tell)
         })
-        const revision = yield* revisionIn(part)
+        const revision = yield* Revision.inFile(part, Revision.newest)
         if (revision === undefined) {
           const evidence = [`what ${Survey.nameOf(from.giver.member)} has sent is no database of etcd that can be read`]
           return yield* Effect.fail(refuse("damaged-snapshot", evidence, "Name another member. See findCorrupt."))

@@ -12,9 +12,14 @@ import type { EtcdUtl } from "../../EtcdBinary.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { toolVariables } from "../binary/settings.ts"
 import { systemFailure } from "../process/failures.ts"
+import type { Refuse } from "./operation.ts"
 
 /** As messages name it. */
 export const nameOf = ({ tool, version }: EtcdUtl): string => `${tool} ${SemVer.format(version)}`
+
+/** Where an executable was not found. */
+export const withoutBinary = (refuse: Refuse, message: string) =>
+  refuse("binary", [message.replace(/\.$/, "")], "Install it, or say where it is by the option etcdutl.")
 
 /** How much of what it says is told. */
 const lastLines = 12

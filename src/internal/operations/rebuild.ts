@@ -18,6 +18,7 @@ import type { ClusterRefused } from "../../EtcdOperationError.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type { Fleet } from "../cluster/fleet.ts"
 import { clusterIdOf } from "./clusterId.ts"
+import { withoutBinary } from "./etcdutl.ts"
 import { perform, type Refuse, refusal, type Step } from "./operation.ts"
 import * as Recover from "./recover.ts"
 import * as RestoreCluster from "./restoreCluster.ts"
@@ -42,9 +43,7 @@ const executables = Effect.fnUntraced(function* (
   path: string | undefined,
   refuse: Refuse
 ) {
-  const orRefuse = Effect.mapError(({ message }: { readonly message: string }) =>
-    refuse("binary", [message], "Install it, or say where it is by the option etcdutl.")
-  )
+  const orRefuse = Effect.mapError(({ message }: { readonly message: string }) => withoutBinary(refuse, message))
   const nodes = nodesOf(fleet)
   const versions = new Set(nodes.map(({ version }) => SemVer.format(version)))
   if (versions.size > 1) {

@@ -32,7 +32,8 @@ export interface Recovering extends Omit<RestoreCluster.Restoring, "setAside"> {
 const source = "recover"
 
 /** Who knows most, of one cluster; or a refusal. */
-const choose = Effect.fnUntraced(function* ({ directories, members, refuse }: Recovering) {
+const choose = Effect.fnUntraced(function* (of: Recovering) {
+  const { directories, members, refuse } = of
   const { lost, ranked } = yield* Survivors.survivors(directories ?? members)
   const evidence = [...ranked, ...lost].map(Survivors.describe)
   if (lost.some(({ isRunning }) => isRunning)) {
@@ -73,6 +74,7 @@ const choose = Effect.fnUntraced(function* ({ directories, members, refuse }: Re
       )
     )
   }
+  yield* RestoreCluster.refuseNewer(of, `the data of ${best.name} are`, best.storageVersion)
   return { best, evidence }
 })
 

@@ -7,58 +7,62 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { EtcdBinary, EtcdUtl } from "../../EtcdBinary.ts"
 import type * as EtcdCluster from "../../EtcdCluster.ts"
+import type { EtcdProcessError } from "../../EtcdProcessError.ts"
 import type { Places } from "../cluster/apart.ts"
 import type { Keeper } from "../cluster/manifest.ts"
-import { type Failure, perform, refusal, type Step } from "./operation.ts"
+import { withoutBinary } from "./etcdutl.ts"
+import { type Failure, perform, type Refuse, refusal, type Step } from "./operation.ts"
 import * as Recover from "./recover.ts"
 import * as RestoreCluster from "./restoreCluster.ts"
 import { refuseRunning } from "./survivors.ts"
 
-/** Who the members are, where their data are to be, and what makes them. */
+/** Who the members are, where their data are to be, and what finds that which makes them. */
 export interface Apart extends Places {
   readonly keeper: Keeper
+  readonly tools: Effect.Effect<Tools, EtcdProcessError, RestoreCluster.Platform>
+}
+
+interface Tools {
   readonly etcd: EtcdBinary
   readonly utl: EtcdUtl
 }
 
 const performed = <R>(
   name: string,
-  { keeper, workDirectory }: Apart,
-  plan: Effect.Effect<ReadonlyArray<Step>, Failure, R>,
+  { keeper, tools, ...places }: Apart,
+  plan: (of: Places & Tools & { readonly refuse: Refuse }) => Effect.Effect<ReadonlyArray<Step>, Failure, R>,
   options: EtcdCluster.RecoverOptions
 ) =>
   Effect.gen(function* () {
     const context = yield* Effect.context<R | RestoreCluster.Platform | Scope.Scope>()
+    const refuse = refusal(name)
     /** Before there are data of them. */
     const remember: Step = {
       title: "remember who the members are",
       run: () =>
-        Effect.andThen(keeper.keep, RestoreCluster.aloneIn(workDirectory, refusal(name))).pipe(
+        Effect.andThen(keeper.keep, RestoreCluster.aloneIn(places.workDirectory, refuse)).pipe(
           Effect.as(undefined),
           Effect.provideContext(context)
         )
     }
-    const steps = Effect.map(plan, (steps) => [remember, ...steps])
+    const steps = Effect.gen(function* () {
+      const found = yield* Effect.mapError(tools, ({ message }) => withoutBinary(refuse, message))
+      return [remember, ...(yield* plan({ ...places, ...found, refuse }))]
+    })
     return yield* perform({ name, client: undefined, plan: Effect.provideContext(steps, context) }, options)
   }).pipe(Effect.scoped)
 
 export const restore = (
-  { keeper, ...of }: Apart,
+  apart: Apart,
   snapshot: string,
   options: Omit<EtcdCluster.RestoreDataOptions, keyof EtcdCluster.DataOptions>
-) => {
-  const refuse = refusal("restore")
-  const plan = Effect.andThen(
-    refuseRunning(of.members, refuse),
-    RestoreCluster.plan({ ...options, ...of, refuse, snapshot })
+) =>
+  performed(
+    "restore",
+    apart,
+    (of) => Effect.andThen(refuseRunning(of.members, of.refuse), RestoreCluster.plan({ ...options, ...of, snapshot })),
+    options
   )
-  return performed("restore", { keeper, ...of }, plan, options)
-}
 
-export const recover = (
-  { keeper, ...of }: Apart,
-  options: Omit<EtcdCluster.RecoverDataOptions, keyof EtcdCluster.DataOptions>
-) => {
-  const refuse = refusal("recover")
-  return performed("recover", { keeper, ...of }, Recover.plan({ ...options, ...of, refuse }), options)
-}
+export const recover = (apart: Apart, options: Omit<EtcdCluster.RecoverDataOptions, keyof EtcdCluster.DataOptions>) =>
+  performed("recover", apart, (of) => Recover.plan({ ...options, ...of }), options)

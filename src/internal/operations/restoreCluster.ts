@@ -289,6 +289,18 @@ export const steps = Effect.fnUntraced(function* (
   return [cleansing, ...staging, placingStep(of, placing, provide, false)]
 })
 
+/**
+ * The data of a newer minor version are not for this etcd: up to 3.5 it does not even see that they are. Up to 3.5, data do not
+ * say which one wrote them. `what`: as in "the snapshot is".
+ */
+export const refuseNewer = ({ etcd, refuse }: Restoring, what: string, storageVersion: string | undefined) => {
+  const [major, minor] = (storageVersion ?? "0.0").split(".").map(Number)
+  const isNewer = major === etcd.version.major && (minor ?? 0) > etcd.version.minor
+  if (!isNewer) return Effect.void
+  const evidence = [`${what} of etcd ${storageVersion}, and ${etcd.path} is ${SemVer.format(etcd.version)}`]
+  return Effect.fail(refuse("unsupported-version", evidence, "Let the members run that version."))
+}
+
 // ── from a snapshot ──
 
 export interface FromSnapshot extends Restoring {
@@ -297,20 +309,11 @@ export interface FromSnapshot extends Restoring {
   readonly skipHashCheck?: boolean | undefined
 }
 
-/** etcd does not run the data of a newer minor version. Up to 3.5, a snapshot does not say which one wrote it. */
-const refuseNewer = ({ etcd, refuse }: Restoring, { storageVersion }: SnapshotFile.Verified) => {
-  const [major, minor] = (storageVersion ?? "0.0").split(".").map(Number)
-  const isNewer = major === etcd.version.major && (minor ?? 0) > etcd.version.minor
-  if (!isNewer) return Effect.void
-  const evidence = [`the snapshot is of etcd ${storageVersion}, and ${etcd.path} is ${SemVer.format(etcd.version)}`]
-  return Effect.fail(refuse("unsupported-version", evidence, "Let the members run that version."))
-}
-
 /** Plans to restore a cluster from a snapshot. By when the last step is begun, no member may run. */
 export const plan = Effect.fnUntraced(function* (of: FromSnapshot) {
   const { skipHashCheck = false, snapshot, utl } = of
   const verified = yield* SnapshotFile.verify(snapshot, { utl, refuse: of.refuse, skipHashCheck })
-  yield* refuseNewer(of, verified)
+  yield* refuseNewer(of, "the snapshot is", verified.storageVersion)
   const { bytes, hash, revision, sha256 } = verified
   return yield* steps(
     of,

@@ -14,6 +14,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Stream from "effect/Stream"
 import type { EtcdUtl } from "../../EtcdBinary.ts"
 import * as Bolt from "../files/bolt.ts"
+import * as Revision from "../files/revision.ts"
 import * as Etcdutl from "./etcdutl.ts"
 import type { Refuse } from "./operation.ts"
 
@@ -35,18 +36,7 @@ export interface Verifying {
 
 const again = "Take another snapshot, or the one before."
 
-const readBytes = Effect.fnUntraced(function* (path: string, from: number, length: number) {
-  const handle = yield* (yield* FileSystem.FileSystem).open(path, { flag: "r" })
-  yield* handle.seek(BigInt(from), "start")
-  const buffer = new Uint8Array(length)
-  let read = 0
-  while (read < length) {
-    const count = yield* handle.read(buffer.subarray(read))
-    if (count === 0) break
-    read += count
-  }
-  return buffer.subarray(0, read)
-}, Effect.scoped)
+const readBytes = (path: string, from: number, length: number) => Revision.inFile(path, (read) => read(from, length))
 
 /** The SHA-256 of the beginning of a file. */
 const digestOf = Effect.fnUntraced(function* (path: string, bytes: number) {
@@ -109,6 +99,8 @@ export const verify = Effect.fnUntraced(function* (path: string, { refuse, skipH
   const status = yield* Effect.catchReason(Etcdutl.status(utl, path), "EtcdProcessError", "ExitedEarly", (reason) =>
     Effect.fail(refuse("damaged-snapshot", [reason.message], again))
   )
-  const verified: Verified = { path, bytes, sha256, ...status }
+  // An etcdutl 3.5 does not tell that a newer one has written it.
+  const storageVersion = status.storageVersion ?? (yield* Revision.inFile(path, Revision.storageVersion))
+  const verified: Verified = { path, bytes, sha256, ...status, storageVersion }
   return verified
 })

@@ -14,6 +14,7 @@ import * as Path from "effect/Path"
 import { format } from "../../EtcdId.ts"
 import { isLocked } from "../files/flock.ts"
 import * as Log from "../files/log.ts"
+import * as Revision from "../files/revision.ts"
 import type { Refuse } from "./operation.ts"
 
 /** The data of a member. */
@@ -30,6 +31,8 @@ export interface Survivor extends Directory {
   /** The file of its log that is written to. */
   readonly walFile: string
   readonly log: Log.Log
+  /** The version of the layout of its database, where that says so: from 3.6 on. */
+  readonly storageVersion: string | undefined
 }
 
 /** One whose data cannot. */
@@ -93,7 +96,8 @@ const look = Effect.fnUntraced(function* (directory: Directory) {
   for (const name of files) reader.add(yield* fs.readFile(join(walDir, name)))
   const log = reader.end()
   if (Log.isDamage(log)) return lost(`has a log that is damaged: ${log.damage}`)
-  const survivor: Survivor = { ...directory, walDir, walFile, log }
+  const storageVersion = yield* Revision.inFile(database, Revision.storageVersion)
+  const survivor: Survivor = { ...directory, walDir, walFile, log, storageVersion }
   return survivor
 })
 
