@@ -39,7 +39,8 @@
  * was ended half-way the older one, as long as it starts, and then `upgrade` once more; after a downgrade the newer one, and
  * then `downgrade` once more, or `upgrade` with that one, which cancels it); to give the configuration that a member was given
  * by `grow` again, which is kept for as long as the cluster lives; and, where members have a configuration each
- * (`fromConfigs`), to start it with those who are members then.
+ * (`fromConfigs`), to start it with those who are members then, since nothing is remembered there of who was joining or
+ * leaving: one that had been removed leaves its data, and, where it was dead, a place that `grow` fills.
  *
  * ## Restoring
  *

@@ -515,6 +515,25 @@ describe("a cluster as a value", { concurrent: true }, () => {
     })
   )
 
+  live("puts one in the place of one, whatever was done between two tries", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make({ size: 1 })
+      const replace = (options: EtcdOperations.Options = {}) => cluster.replace("node0", options)
+      const left = Effect.map(replace({ dryRun: true }), titles)
+      yield* interruptedAt(/^add node1/, replace)
+      // The one that was to take its place is one more now.
+      yield* cluster.grow()
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1"])
+      assert.strictEqual((yield* left)[0], "let node2 take the place of node0")
+      // And the next one is given up.
+      yield* interruptedAt(/^add node2/, replace)
+      yield* cluster.shrink("node2")
+      yield* interruptedAt(/^remove node0/, replace)
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1", "node3"])
+      assert.deepStrictEqual(yield* left, ["remove node0", "delete the data of node0"])
+    })
+  )
+
   live("is changed by one at a time", () =>
     Effect.gen(function* () {
       const cluster = yield* make({ size: 1 })

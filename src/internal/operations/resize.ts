@@ -15,7 +15,7 @@ import type { Fleet, Newcomer } from "../cluster/fleet.ts"
 import type { Leaving as Gone } from "../cluster/manifest.ts"
 import * as Joining from "./joining.ts"
 import * as Leaving from "./leaving.ts"
-import { perform, type Refuse, refusal, type Step } from "./operation.ts"
+import { perform, type Refuse, refusal, type Step, type Tell } from "./operation.ts"
 import { mostVoters, twoVoters } from "./options.ts"
 import * as Survey from "./survey.ts"
 
@@ -77,6 +77,14 @@ const warning = (step: Step): Step => ({
   run: (tell) => Effect.andThen(Effect.logWarning(twoVoters), step.run(tell))
 })
 
+/** Who joins takes nobody's place but this one's, though it was to take another's, which was not brought to its end. */
+const claim = (fleet: Fleet, { name }: Newcomer, place?: string) =>
+  Effect.forEach(
+    fleet.unfinished().leaving.filter((one) => one.successor === name && one.name !== place),
+    (one) => fleet.leave({ ...one, successor: undefined }),
+    { discard: true }
+  )
+
 export const grow = (fleet: Fleet, client: EtcdClient.Client, options: EtcdCluster.GrowOptions = {}) => {
   const refuse = refusal("grow")
   const plan = Effect.gen(function* () {
@@ -111,7 +119,10 @@ export const grow = (fleet: Fleet, client: EtcdClient.Client, options: EtcdClust
     yield* allAnswer(survey, refuse)
     yield* noLearner(survey, refuse, newcomers[0]!.peerUrls)
     yield* Effect.forEach(newcomers, (one) => isOwn(survey, one, refuse), { discard: true })
-    const steps = newcomers.flatMap((one) => Joining.steps(fleet, client, refuse, one, survey.members))
+    const steps = newcomers.flatMap((one) => {
+      const [first, ...others] = Joining.steps(fleet, client, refuse, one, survey.members)
+      return [{ ...first!, run: (tell: Tell) => Effect.andThen(claim(fleet, one), first!.run(tell)) }, ...others]
+    })
     return wanted === 2 ? [warning(steps[0]!), ...steps.slice(1)] : steps
   })
   return perform({ name: "grow", client, plan }, options)
@@ -223,12 +234,13 @@ export const replacing = (
       yield* isOwn(survey, comes, refuse)
     }
     const remember: ReadonlyArray<Step> =
-      comes === undefined || seen.successor !== undefined
+      comes === undefined || seen.successor === comes.name
         ? []
         : [
             {
               title: `let ${comes.name} take the place of ${leaving.name}`,
-              run: () => Effect.as(Effect.andThen(comes.begin, fleet.leave(leaving)), undefined)
+              run: () =>
+                Effect.as(Effect.all([comes.begin, claim(fleet, comes, leaving.name), fleet.leave(leaving)]), undefined)
             }
           ]
     const leave = Leaving.steps(fleet, client, refuse, leaving, one)
