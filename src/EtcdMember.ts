@@ -8,10 +8,11 @@
  * place of a dead predecessor of its name or its peer URL, and begins anew under another id where it has lost its data, or
  * the cluster has removed it meanwhile.
  *
- * What this rests on: data of a majority are not lost at once; a data directory belongs to one instance, and is not copied
- * or put back; a member counts as dead when it answers this instance neither at its client URLs nor at its peer URLs, again
- * and again, which a network that is cut between the two brings about as well. Then it is removed while it runs, and joins
- * anew when it can: nothing that was acknowledged is lost by that.
+ * What this rests on: at any time a majority of the members has its data, where one of the first set that has not come yet
+ * counts as one that has none; a data directory belongs to one instance, and is not copied or put back; a member counts as
+ * dead when it answers this instance neither at its client URLs nor at its peer URLs, again and again, which a network that
+ * is cut between the two brings about as well. Then it is removed while it runs, and joins anew when it can: nothing that was
+ * acknowledged is lost by that.
  *
  * @since 0.1.0
  */
@@ -78,9 +79,9 @@ export interface Member {
   readonly endpoints: SubscriptionRef.SubscriptionRef<ReadonlyArray<string>>
   /**
    * Leaves the cluster for good: hands its leadership to another one, is removed, stops, and deletes its data. Refused with
-   * `LeaveRefused` where the rest would have no majority of members that answer, or where there is no rest. Interrupted
-   * before it is removed, it stays; from then on it is not interrupted. To be killed on the way does no harm: what is
-   * started again then has been removed, and joins anew.
+   * `LeaveRefused` where the rest would have no majority of members that answer, or where there is no rest, and with
+   * `NotAMember` where its scope is closed, or it could not go on. Interrupted before it is removed, it stays; from then on
+   * it is not interrupted. To be killed on the way does no harm: what is started again then has been removed, and joins anew.
    */
   readonly leave: Effect.Effect<void, EtcdMemberError.EtcdMemberError | EtcdError.EtcdError>
   /** Waits until this instance has left, or its scope is closed. Fails where it cannot go on. */
@@ -161,8 +162,8 @@ export interface Options extends Omit<EtcdProcess.Options, "restart" | "runDirec
    */
   readonly replaceAfter?: Duration.Input | undefined
   /**
-   * Lets members of other machines talk without certificates: whoever reaches a peer URL can then read, change and join. On
-   * one machine (loopback, Unix sockets), `https` peer URLs get certificates by themselves. Default: false.
+   * Lets members of other machines talk without certificates that both sides show: whoever reaches a peer URL can then read,
+   * change and join. On one machine (loopback, Unix sockets), `https` peer URLs get certificates by themselves. Default: false.
    */
   readonly allowInsecurePeers?: boolean | undefined
 }
@@ -173,7 +174,8 @@ type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildPro
  * Makes this instance a member, and waits until it has its place: as a voter, or where there are as many as declared, as a
  * learner or a client. It takes part as long as the scope; when that closes its node stops, and stays a member.
  *
- * The node is started again when it ends by itself. Fails with `WrongCluster`, `NameInUse` and `JoinTimeout`, and as
+ * The node is started again when it ends by itself, until it has failed five times in a row to start, or to serve for ten
+ * seconds. In a cluster with users, `client` has to be one who may change the members: root. Fails with `WrongCluster`, `NameInUse` and `JoinTimeout`, and as
  * `EtcdProcess.make` does. What it waits for is logged once.
  *
  * @example

@@ -22,6 +22,7 @@ import type * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
@@ -166,16 +167,26 @@ const makeWith = Effect.fnUntraced(function* (
   const follow = (node: EtcdProcess.Node, cluster: Consult.Cluster): Effect.Effect<void> =>
     Effect.gen(function* () {
       const replace = Replace.make(settings, time, cluster)
+      let isWarned = false
+      /** Whoever is not let in waits for somebody who changes that. */
+      const tell = (what: string, error: EtcdError.EtcdError) =>
+        Effect.suspend(() => {
+          if (isWarned || !Consult.isRefusal(error)) return Effect.logDebug(what, error.message)
+          isWarned = true
+          return Effect.ignoreCause(Effect.logWarning(`etcd member ${settings.name} ${what}: ${error.message}`))
+        })
       while (true) {
-        const view = yield* Effect.option(Consult.view(cluster))
+        const view = yield* Effect.result(Consult.view(cluster))
         let pause: Duration.Input = restingPause
-        if (Option.isSome(view)) {
-          const { members } = view.value
+        if (Result.isFailure(view)) {
+          yield* tell("cannot ask for the members of its cluster", view.failure)
+        } else {
+          const { members } = view.success
           const own = members.find(({ id, peerUrls }) =>
             node.id === 0n ? peerUrls.some((url) => Settings.isSame(url, settings.peerUrl)) : id === node.id
           )
           if (own === undefined) {
-            if (yield* Consult.isGone(settings, cluster, view.value, node.id)) return
+            if (node.id !== 0n && (yield* Consult.isGone(settings, cluster, view.success, node.id))) return
             yield* Effect.sleep(waitingPause)
             continue
           }
@@ -193,8 +204,8 @@ const makeWith = Effect.fnUntraced(function* (
               yield* replace(members)
             } else if (leaving === undefined) {
               const promoted = yield* Effect.result(cluster.membership.promote(own.id, Join.change))
-              if (promoted._tag === "Success") continue
-              yield* Effect.logDebug("etcd learner has no vote yet", promoted.failure.message)
+              if (Result.isSuccess(promoted)) continue
+              yield* tell("has no vote yet", promoted.failure)
             }
           }
         }

@@ -25,16 +25,26 @@ const asOf = (settings: Settings, beginning: Beginning): EtcdConfig.Input => {
     case "Begin":
       return {
         initialClusterState: "new",
+        // As the others write it: capitals in names are no difference, but to etcd.
+        initialAdvertisePeerUrls: beginning.urls.filter((url) => isSame(url, settings.peerUrl)),
         initialCluster: Place.initialCluster(
           settings,
           beginning.urls.map((url) => ({ peerUrls: [url] }))
         )
       }
     case "Join":
-      return { initialClusterState: "existing", initialCluster: Place.initialCluster(settings, beginning.members) }
+      return {
+        initialClusterState: "existing",
+        initialAdvertisePeerUrls: beginning.member.peerUrls,
+        initialCluster: Place.initialCluster(settings, beginning.members)
+      }
     case "Return":
       // Without data, which are there, etcd would begin nothing.
-      return { initialClusterState: "existing", initialCluster: { [settings.name]: [settings.peerUrl] } }
+      return {
+        initialClusterState: "existing",
+        initialAdvertisePeerUrls: [settings.peerUrl],
+        initialCluster: { [settings.name]: [settings.peerUrl] }
+      }
   }
 }
 
@@ -42,7 +52,7 @@ export const configOf = (settings: Settings, beginning: Beginning): EtcdConfig.I
   Object.assign({}, settings.config, asOf(settings, beginning), {
     name: settings.name,
     dataDir: settings.dataDir,
-    initialAdvertisePeerUrls: [settings.peerUrl],
+    listenPeerUrls: settings.listenPeerUrls,
     advertiseClientUrls: [settings.clientUrl],
     initialClusterToken: settings.token
   } satisfies EtcdConfig.Input)
