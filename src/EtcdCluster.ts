@@ -153,8 +153,9 @@ export interface Cluster {
    * Puts new members in the place of those whose data are not those of a majority (`EtcdOperations.findCorrupt`), and only
    * then disarms the alarm `Corrupt`, when all have been compared once more. The leadership is handed to a sound member first,
    * since it is the leader's data that who joins is given. A replacement that was begun and ended half-way, by this or by
-   * {@link Cluster.replace}, is brought to its end. While the alarm is armed etcd takes no lock, and there is none. Refused
-   * where no majority has the same data (`undecided`), and as {@link Cluster.replace}.
+   * {@link Cluster.replace}, is brought to its end. While the alarm is armed etcd takes no lock, and there is none: only
+   * operations of this program on this cluster wait. Refused where no majority has the same data (`undecided`), and as
+   * {@link Cluster.replace}.
    */
   readonly repairCorrupt: (options?: ReplaceOptions | undefined) => Operation
   /**

@@ -14,6 +14,7 @@ import * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -71,6 +72,8 @@ export interface Crew {
   readonly dismiss: (node: EtcdProcess.Node) => Effect.Effect<void>
   /** Ends all, which can be started again. */
   readonly stop: Effect.Effect<void>
+  /** Whose turn it is to change them. */
+  readonly turn: Semaphore.Semaphore
 }
 
 /** One who is to join. */
@@ -300,6 +303,7 @@ export const startAll = Effect.fnUntraced(function* (
         })
       }).pipe(Effect.uninterruptible),
     stop,
+    turn: Semaphore.makeUnsafe(1),
     open: (node) => SubscriptionRef.update(opened, (nodes) => (nodes.includes(node) ? nodes : [...nodes, node])),
     close,
     dismiss: (node) =>

@@ -3,7 +3,8 @@
  * after another, tells of each, and answers with what was done. Where it was ended half-way, the list that it makes the next
  * time is of what is left to do.
  *
- * Where the cluster has a quorum, one operation is under way at a time: it holds a lock in the cluster.
+ * Where the cluster has a quorum, one operation is under way at a time: it holds a lock in the cluster. Those of one program
+ * on a cluster that runs there take turns also without it.
  *
  * @internal
  */
@@ -13,6 +14,7 @@ import * as Effect from "effect/Effect"
 import type { PlatformError } from "effect/PlatformError"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
+import type * as Semaphore from "effect/Semaphore"
 import * as EtcdLock from "../../coordination/EtcdLock.ts"
 import * as EtcdSession from "../../coordination/EtcdSession.ts"
 import type * as EtcdClient from "../../EtcdClient.ts"
@@ -51,6 +53,8 @@ export interface Operation<E = never, R = never> {
   readonly name: string
   /** The client of the cluster, where it has a quorum, so that a lock can be held in it. */
   readonly client: EtcdClient.Client | undefined
+  /** Whose turn it is of the operations on a cluster that runs here: also where no lock can be held, or it may be lost. */
+  readonly turn?: Semaphore.Semaphore | undefined
   /** Looks at the cluster as it is now, and answers what is to be done, or refuses. It changes nothing. */
   readonly plan: Effect.Effect<ReadonlyArray<Step<E, R>>, Failure, R>
 }
@@ -167,7 +171,7 @@ const mayPass = (failure: ClusterRefused | OperationFailed | { readonly _tag: "P
 
 /** Plans, and, unless that is all that is wanted, does it. */
 export const perform = <E = never, R = never>(
-  { client, name, plan }: Operation<E, R>,
+  { client, name, plan, turn }: Operation<E, R>,
   options: Options = {}
 ): Effect.Effect<Report, ClusterRefused | OperationFailed | E, R> =>
   Effect.gen(function* () {
@@ -204,14 +208,19 @@ export const perform = <E = never, R = never>(
       }
       if (Result.isSuccess(first) && planned.length === 0) return report([])
       const doAll = (steps: ReadonlyArray<Step<E, R>>) => runAll(name, steps, progress, telling, time)
-      if (client === undefined) {
+      if (client === undefined && turn === undefined) {
         yield* doAll(planned)
         return report(progress.done)
       }
       progress.step = "wait for other operations"
       if (holder !== undefined) yield* Effect.logInfo(`${name} waits for the operation of ${holder}`)
       // What was seen may be past by the time that the lock is held.
-      const lookAgain = Effect.flatMap(look, doAll)
+      const again = Effect.flatMap(look, doAll)
+      const lookAgain = turn === undefined ? again : turn.withPermit(again)
+      if (client === undefined) {
+        yield* lookAgain
+        return report(progress.done)
+      }
       const mayLoseIt = planned.some(({ takesQuorum }) => takesQuorum === true)
       yield* underLock(lookAgain, mayLoseIt).pipe(
         Effect.provideServiceEffect(EtcdSession.EtcdSession, EtcdSession.fromClient(client, { ttl: lockTimeToLive })),

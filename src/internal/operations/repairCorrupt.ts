@@ -89,6 +89,6 @@ export const repairCorrupt = (fleet: Fleet, client: EtcdClient.Client, options: 
   )
   return Effect.flatMap(isArmed, (isArmed) =>
     // The key of a lock could not be put.
-    perform({ name: "repairCorrupt", client: isArmed ? undefined : client, plan }, options)
+    perform({ name: "repairCorrupt", client: isArmed ? undefined : client, turn: fleet.turn, plan }, options)
   )
 }

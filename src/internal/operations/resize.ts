@@ -125,7 +125,7 @@ export const grow = (fleet: Fleet, client: EtcdClient.Client, options: EtcdClust
     })
     return wanted === 2 ? [warning(steps[0]!), ...steps.slice(1)] : steps
   })
-  return perform({ name: "grow", client, plan }, options)
+  return perform({ name: "grow", client, turn: fleet.turn, plan }, options)
 }
 
 /** Whether the others can decide without it, and would still if they had one member less. */
@@ -203,7 +203,7 @@ export const shrink = (
     const isTwo = survey.voters.length === 3 && one?.member.isLearner === false
     return isTwo ? [warning(steps[0]!), ...steps.slice(1)] : steps
   })
-  return perform({ name: "shrink", client, plan }, options)
+  return perform({ name: "shrink", client, turn: fleet.turn, plan }, options)
 }
 
 /** What is to be done to put another one in the place of a member. */
@@ -258,4 +258,12 @@ export const replace = (
   ref: EtcdOperations.MemberRef,
   options: EtcdCluster.ReplaceOptions = {}
 ) =>
-  perform({ name: "replace", client, plan: replacing(fleet, client, refusal("replace"), ref, options.config) }, options)
+  perform(
+    {
+      name: "replace",
+      client,
+      turn: fleet.turn,
+      plan: replacing(fleet, client, refusal("replace"), ref, options.config)
+    },
+    options
+  )

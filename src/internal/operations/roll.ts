@@ -76,5 +76,5 @@ export const restart = (fleet: Fleet, client: EtcdClient.Client, options: EtcdOp
         Effect.as(fleet.isLost(node) ? fleet.renew(node) : Effect.andThen(node.stop, node.start), undefined)
     })
   )
-  return perform({ name: "restart", client, plan }, options)
+  return perform({ name: "restart", client, turn: fleet.turn, plan }, options)
 }

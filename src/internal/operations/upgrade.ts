@@ -325,7 +325,7 @@ export const upgrade = (
       ...(isNewMinor || isDowngrading ? [agree] : [])
     ]
   }).pipe(Effect.provideContext(fleet.platform))
-  return perform({ name: "upgrade", client, plan }, options)
+  return perform({ name: "upgrade", client, turn: fleet.turn, plan }, options)
 }
 
 const cancelled = (client: EtcdClient.Client): Step => ({
@@ -439,5 +439,5 @@ export const downgrade = (
     const isFirst = version.minor > 4 && versioned.every(({ version: { minor } }) => minor !== version.minor)
     return [...(isFirst ? [prepared(client, version, refuse)] : []), ...steps, agree]
   }).pipe(Effect.provideContext(fleet.platform))
-  return perform({ name: "downgrade", client, plan }, options)
+  return perform({ name: "downgrade", client, turn: fleet.turn, plan }, options)
 }
