@@ -33,6 +33,8 @@ const flags = (clientUrl: string, advertised: string, more: ReadonlyArray<string
   ...["--listen-peer-urls", "unix://peer.sock:0", "--initial-advertise-peer-urls", "http://localhost:2380"],
   ...["--initial-cluster", "default=http://localhost:2380", "--data-dir", "d"],
   ...["--log-outputs", "stdout", "--logger", "zap", "--heartbeat-interval", "5", "--election-timeout", "25"],
+  // Which 3.4.28 and newer ones of 3.4 cannot serve on a socket.
+  "--enable-grpc-gateway=false",
   ...more
 ]
 

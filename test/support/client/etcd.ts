@@ -57,6 +57,8 @@ const makeNode = Effect.fnUntraced(function* (ports: Ports, initialCluster: stri
     ["--election-timeout", "200"],
     ["--logger", "zap"],
     ["--log-outputs", "stdout"],
+    // Which 3.4.28 and newer ones of 3.4 cannot serve on a socket.
+    ["--enable-grpc-gateway=false"],
     options.flags ?? []
   ].flat()
   let child: ChildProcess | undefined
