@@ -12,11 +12,12 @@ import * as EtcdLock from "../src/coordination/EtcdLock.ts"
 import * as EtcdSession from "../src/coordination/EtcdSession.ts"
 import * as EtcdAuth from "../src/EtcdAuth.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
+import { MemberId } from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
-import type { Progress } from "../src/EtcdOperations.ts"
+import * as EtcdOperations from "../src/EtcdOperations.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
 import { reasonOf } from "./support/effects.ts"
 import * as Utl from "./support/etcdutl.ts"
@@ -127,7 +128,7 @@ describe("the data of a running cluster", { concurrent: true }, () => {
       const root = join(directory, "cluster")
       const { dieAfter, fs } = mortal(yield* FileSystem.FileSystem)
       // When one member has its data, and the others have not.
-      const onProgress = ({ index }: Progress) => (index === 4 ? dieAfter(3) : Effect.void)
+      const onProgress = ({ index }: EtcdOperations.Progress) => (index === 4 ? dieAfter(3) : Effect.void)
       const killed = restore(snapshot, root, {}, { onProgress })
       yield* Effect.exit(Effect.provideService(killed, FileSystem.FileSystem, fs))
       const placed = membersIn(root).filter(({ dataDir }) => existsSync(join(dataDir, "member")))
@@ -201,7 +202,7 @@ describe("the data of a running cluster", { concurrent: true }, () => {
   )
 
   it.live(
-    "are not touched where they are in use, a log is apart, the snapshot is none or a newer one, or there is no etcdutl",
+    "are not touched where they are in use, a log is apart, the snapshot is none, corrupt or newer, or there is no etcdutl",
     (context) =>
       Effect.gen(function* () {
         const utl = yield* Utl.any(context)
@@ -240,6 +241,22 @@ describe("the data of a running cluster", { concurrent: true }, () => {
           { name: "apart", dataDir: join(directory, "data"), walDir: join(directory, "wal") }
         ])
         assert.strictEqual(yield* Utl.findingOf(apart.restore(join(directory, "none"), may)), "config")
+        // The alarm that is armed for a member is about its data, and not about those of others.
+        const [{ id }] = nodesOf(cluster)
+        for (const [armed, isRefused] of [
+          [id, true],
+          [MemberId(1n), false]
+        ] as const) {
+          const path = join(directory, "backup.db")
+          yield* Effect.gen(function* () {
+            yield* EtcdMaintenance.armAlarm({ memberId: armed, type: "Corrupt" })
+            yield* EtcdOperations.backup(path, { member: id })
+            yield* EtcdMaintenance.disarmAlarms()
+          }).pipe((effect) => by(cluster, effect))
+          const restored = EtcdCluster.restore(path, { ...may, dataDir: join(directory, "restored"), size: 1 })
+          const message = yield* Effect.match(restored, { onFailure: ({ message }) => message, onSuccess: () => "" })
+          assert.strictEqual(message.includes("Corrupt is armed"), isRefused, message)
+        }
         // Where nobody tells who does not say who he is: etcd's log does.
         const root = { username: "root", password: Redacted.make("secret") }
         yield* by(

@@ -28,9 +28,6 @@ import * as Survey from "./survey.ts"
 const name = "backup"
 const refuse = refusal(name)
 
-/** What its record is called. */
-export const recordOf = (file: string): string => `${file}.json`
-
 /** Who gives it: who is named; a follower, so that who leads has less to do; or who is alone. */
 const giverOf = Effect.fnUntraced(function* (client: EtcdClient.Client, options: BackupOptions) {
   const survey = yield* Survey.whole(client, refuse)
@@ -101,10 +98,10 @@ export interface Target {
 const place = (part: string, path: string, directory: string) =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
-    const record = recordOf(path)
+    const record = Record.of(path)
     yield* fs.remove(record, { force: true })
     yield* fs.rename(part, path)
-    yield* fs.rename(recordOf(part), record)
+    yield* fs.rename(Record.of(part), record)
     yield* Effect.ignore(sync(directory))
   }).pipe(Effect.uninterruptible)
 
@@ -140,8 +137,8 @@ export const toFile = (client: EtcdClient.Client, target: Target, options: Backu
       run: Effect.fnUntraced(function* () {
         const backup = made.backup!
         const path = target.pathOf(backup)
-        yield* fs.writeFileString(recordOf(part), Record.write(backup), { mode: 0o600 })
-        yield* sync(recordOf(part))
+        yield* fs.writeFileString(Record.of(part), Record.write(backup), { mode: 0o600 })
+        yield* sync(Record.of(part))
         yield* place(part, path, target.directory)
         made.path = path
         return path
@@ -161,7 +158,9 @@ export const toFile = (client: EtcdClient.Client, target: Target, options: Backu
       },
       options
     ).pipe(
-      Effect.ensuring(Effect.forEach([part, recordOf(part)], (file) => Effect.ignore(fs.remove(file, { force: true }))))
+      Effect.ensuring(
+        Effect.forEach([part, Record.of(part)], (file) => Effect.ignore(fs.remove(file, { force: true })))
+      )
     )
     const result: BackupReport = { ...report, ...made }
     return result

@@ -49,7 +49,7 @@ const names = (directory: string) =>
 /** What a file is, where its record is there and says as much. */
 const goodOne = Effect.fnUntraced(function* (path: string) {
   const fs = yield* FileSystem.FileSystem
-  const backup = Option.flatMap(yield* Effect.option(fs.readFileString(BackupFile.recordOf(path))), Record.fromText)
+  const backup = Option.flatMap(yield* Effect.option(fs.readFileString(Record.of(path))), Record.fromText)
   const info = yield* Effect.option(fs.stat(path))
   return Option.map(
     Option.filter(Option.all([backup, info]), ([{ bytes }, { size }]) => BigInt(bytes) === ByteSize.toBigInt(size)),
@@ -102,7 +102,7 @@ const removeOld = Effect.fnUntraced(function* (
   }
   // Without its record it is no backup any more, should this be ended half-way.
   for (const file of doomed) {
-    yield* fs.remove(BackupFile.recordOf(file), { force: true })
+    yield* fs.remove(Record.of(file), { force: true })
     yield* fs.remove(file, { force: true })
   }
   yield* Effect.ignore(sync(directory))

@@ -22,6 +22,7 @@ import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
 import * as Etcdutl from "./etcdutl.ts"
 import type { Refuse, Tell } from "./operation.ts"
 import * as PrivateNode from "./privateNode.ts"
+import type { Verified } from "./snapshotFile.ts"
 
 /** Revokes until there are none, and answers how many there were. A client may hold no lease that is to stay. */
 export const revokeAllLeases = Effect.fnUntraced(function* (
@@ -59,34 +60,42 @@ export interface Cleansing {
   readonly tell: Tell
 }
 
-/** An alarm is about a member that will not be there any more. That of a database that is damaged is not about space. */
+/**
+ * An alarm is about a member that will not be there any more. That of a database that is damaged is about the data, where it
+ * may be about whoever they are of.
+ */
 const dealWithAlarms = Effect.fnUntraced(function* (
   maintenance: EtcdMaintenance.Service,
   as: EtcdClient.CallOptions,
+  giver: bigint | undefined,
   { refuse, tell }: Cleansing
 ) {
   const alarms = yield* maintenance.alarms(as)
-  const corrupt = alarms.filter(({ type }) => type === "Corrupt")
-  if (corrupt.length > 0) {
-    return yield* Effect.fail(
-      refuse(
-        "alarm",
-        corrupt.map(({ memberId }) => `the alarm Corrupt is armed for the member ${format(memberId)}`),
-        "The members did not agree when the snapshot was taken: take one from before."
-      )
-    )
-  }
   if (alarms.length === 0) return
+  const evidence = alarms.map(({ memberId, type }) => `the alarm ${type} is armed for the member ${format(memberId)}`)
+  const isOfAnother = (id: bigint) => giver !== undefined && id !== 0n && BigInt.asUintN(64, id) !== giver
+  if (alarms.some(({ memberId, type }) => type === "Corrupt" && !isOfAnother(memberId))) {
+    const whose = giver === undefined ? "nothing tells whose data these are" : `these are of ${format(giver)}`
+    const help =
+      "The members did not agree: take the data of one for whom it is not armed (a backup of that member, with its record " +
+      "beside it), or a snapshot from before."
+    return yield* Effect.fail(refuse("alarm", [...evidence, whose], help))
+  }
   yield* Effect.forEach(alarms, (alarm) => maintenance.disarmAlarm(alarm, as), { discard: true })
-  yield* tell("disarmed NoSpace, which was armed for a member that is none any more")
+  yield* tell(`${evidence.join(", ")}, who is none any more: disarmed`)
 })
 
-/** Runs the data of a member, and takes the snapshot. */
-const cleanse = Effect.fnUntraced(function* (dataDir: string, config: EtcdConfig.Input, of: Cleansing) {
+/** Runs the data of a member, and takes the snapshot. `giver`: whose data they are. */
+const cleanse = Effect.fnUntraced(function* (
+  dataDir: string,
+  config: EtcdConfig.Input,
+  giver: bigint | undefined,
+  of: Cleansing
+) {
   const { join } = yield* Path.Path
   const { as, client } = yield* PrivateNode.make(dataDir, of.workDirectory, of.etcd, config)
   const maintenance = EtcdMaintenance.fromClient(client)
-  yield* dealWithAlarms(maintenance, as, of)
+  yield* dealWithAlarms(maintenance, as, giver, of)
   const leases = yield* revokeAllLeases(client, as)
   const file = join(of.workDirectory, "clean.db")
   const written = yield* maintenance.snapshotToFile(file, as)
@@ -96,9 +105,9 @@ const cleanse = Effect.fnUntraced(function* (dataDir: string, config: EtcdConfig
   return clean
 }, Effect.scoped)
 
-/** Of a snapshot. */
+/** Of a snapshot. `giver`: who gave it, where that is known. */
 export const ofSnapshot = Effect.fnUntraced(function* (
-  snapshot: string,
+  { path: snapshot, giver }: Pick<Verified, "path" | "giver">,
   utl: EtcdUtl,
   skipHashCheck: boolean,
   of: Cleansing
@@ -118,11 +127,11 @@ export const ofSnapshot = Effect.fnUntraced(function* (
     bumpRevision: undefined,
     skipHashCheck
   })
-  const clean = yield* cleanse(dataDir, { name }, of)
+  const clean = yield* cleanse(dataDir, { name }, giver, of)
   yield* fs.remove(dataDir, { recursive: true, force: true })
   return clean
 })
 
 /** Of the data of a member whose cluster is gone, which are changed: give a copy. All that its log has, and has committed, is applied. */
-export const ofMember = (dataDir: string, name: string, of: Cleansing) =>
-  cleanse(dataDir, { name, forceNewCluster: true }, of)
+export const ofMember = (dataDir: string, name: string, memberId: bigint, of: Cleansing) =>
+  cleanse(dataDir, { name, forceNewCluster: true }, memberId, of)

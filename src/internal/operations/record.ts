@@ -10,6 +10,9 @@ import * as Schema from "effect/Schema"
 import { ClusterId, format, MemberId, parse } from "../../EtcdId.ts"
 import type { Backup } from "../../EtcdOperations.ts"
 
+/** What the record of a file is called. */
+export const of = (file: string): string => `${file}.json`
+
 const Written = Schema.fromJsonString(
   Schema.Struct({
     revision: Schema.BigIntFromString,

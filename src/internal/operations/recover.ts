@@ -102,7 +102,7 @@ const cleanse = (best: Survivors.Survivor, evidence: ReadonlyArray<string>, clea
     const fs = yield* FileSystem.FileSystem
     yield* Effect.forEach(evidence, cleansing.tell, { discard: true })
     const copied = yield* copy(best, cleansing.workDirectory)
-    const clean = yield* Cleansing.ofMember(copied, best.name, cleansing)
+    const clean = yield* Cleansing.ofMember(copied, best.name, best.log.memberId, cleansing)
     yield* fs.remove(copied, { recursive: true, force: true })
     return clean
   })

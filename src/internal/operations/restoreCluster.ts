@@ -319,6 +319,6 @@ export const plan = Effect.fnUntraced(function* (of: FromSnapshot) {
     of,
     sha256 ?? `${bytes}-${hash}`,
     `make a copy without leases of ${snapshot}, which is at revision ${revision}`,
-    (cleansing) => Cleansing.ofSnapshot(snapshot, utl, skipHashCheck, cleansing)
+    (cleansing) => Cleansing.ofSnapshot(verified, utl, skipHashCheck, cleansing)
   )
 })

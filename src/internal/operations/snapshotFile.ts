@@ -11,12 +11,14 @@
 import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { EtcdUtl } from "../../EtcdBinary.ts"
 import * as Bolt from "../files/bolt.ts"
 import * as Revision from "../files/revision.ts"
 import * as Etcdutl from "./etcdutl.ts"
 import type { Refuse } from "./operation.ts"
+import * as Record from "./record.ts"
 
 const digestBytes = 32
 
@@ -25,6 +27,8 @@ export interface Verified extends Etcdutl.Status {
   readonly bytes: number
   /** The checksum that it ends with, in hexadecimal; undefined for a database that was copied. */
   readonly sha256: string | undefined
+  /** Who gave it, where a record says so that is of this snapshot. */
+  readonly giver: bigint | undefined
 }
 
 export interface Verifying {
@@ -101,6 +105,15 @@ export const verify = Effect.fnUntraced(function* (path: string, { refuse, skipH
   )
   // An etcdutl 3.5 does not tell that a newer one has written it.
   const storageVersion = status.storageVersion ?? (yield* Revision.inFile(path, Revision.storageVersion))
-  const verified: Verified = { path, bytes, sha256, ...status, storageVersion }
+  const record = Option.flatMap(yield* Effect.option(fs.readFileString(Record.of(path))), Record.fromText)
+  const giver = Option.isSome(record) && record.value.sha256 === sha256 ? record.value.memberId : undefined
+  const verified: Verified = {
+    path,
+    bytes,
+    sha256,
+    ...status,
+    storageVersion,
+    giver: giver === undefined ? undefined : BigInt.asUintN(64, giver)
+  }
   return verified
 })
