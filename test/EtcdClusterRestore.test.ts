@@ -182,6 +182,8 @@ describe("the data of a running cluster", { concurrent: true }, () => {
           planned.steps.map(({ title }) => title)
         )
         assert.strictEqual(yield* Utl.findingOf(make()), "data-in-the-way")
+        yield* make({ setAside: true, token: "mine" })
+        assert.strictEqual(yield* Utl.findingOf(make({ setAside: true, token: "mine" })), "token")
 
         // One is killed when it has put the data of the first member in place, and another comes from another snapshot.
         const other = join(directory, "other.db")

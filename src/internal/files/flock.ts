@@ -25,13 +25,16 @@ export const isLocked = (file: string) =>
     Effect.orElseSucceed(() => false)
   )
 
+/** For how long it is waited for: who was killed has it until a child of his has noticed. */
+const patience = "0.5"
+
 /** Holds a directory until the scope closes, or this process ends; answers whether somebody else does. */
 export const hold = (directory: string) =>
   Effect.gen(function* () {
     // It ends when nobody can write to it any more.
     const child = yield* ChildProcess.make(
       "flock",
-      ["--nonblock", "--no-fork", directory, "sh", "-c", "echo; exec cat >/dev/null"],
+      ["--timeout", patience, "--no-fork", directory, "sh", "-c", "echo; exec cat >/dev/null"],
       { stdin: "pipe", stdout: "pipe", stderr: "ignore", killSignal: "SIGKILL" }
     )
     const said = yield* Stream.runHead(child.stdout)

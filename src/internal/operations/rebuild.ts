@@ -17,12 +17,10 @@ import { format } from "../../EtcdId.ts"
 import type { ClusterRefused } from "../../EtcdOperationError.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type { Fleet } from "../cluster/fleet.ts"
-import { clusterIdOf } from "./clusterId.ts"
 import { withoutBinary } from "./etcdutl.ts"
 import { perform, type Refuse, refusal, type Step } from "./operation.ts"
 import * as Recover from "./recover.ts"
 import * as RestoreCluster from "./restoreCluster.ts"
-import type * as RestoreMember from "./restoreMember.ts"
 import * as Survey from "./survey.ts"
 
 /**
@@ -91,27 +89,6 @@ const noneElsewhere = (fleet: Fleet, survey: Survey.Survey, refuse: Refuse) => {
           "member-runs",
           elsewhere.map((one) => `${Survey.describe(one)}, and does not run here`),
           "All members have to be in the hands of this program."
-        )
-      )
-}
-
-/** With the token that they had, members of the old cluster that come back would be taken for those of the new one. */
-const isNew = (
-  fleet: Fleet,
-  members: ReadonlyArray<RestoreMember.Member>,
-  token: string | undefined,
-  refuse: Refuse
-) => {
-  if (token === undefined) return Effect.void
-  const id = clusterIdOf(members, token)
-  const same = nodesOf(fleet).filter(({ clusterId }) => BigInt.asUintN(64, clusterId) === id)
-  return same.length === 0
-    ? Effect.void
-    : Effect.fail(
-        refuse(
-          "token",
-          [`with the token ${JSON.stringify(token)} it would have the id ${id.toString(16)}, which it has`],
-          "Leave the token out, or give one that no cluster has had."
         )
       )
 }
@@ -204,7 +181,6 @@ export const restore = (
       const { etcdutl, ...own } = options
       const found = yield* executables(fleet, tools, etcdutl, refuse)
       const places = yield* placesOf(fleet, refuse, scope)
-      yield* isNew(fleet, places.members, own.token, refuse)
       const survey = yield* Effect.option(Survey.make(client))
       if (Option.isSome(survey)) yield* noneElsewhere(fleet, survey.value, refuse)
       const revisions = Option.match(survey, {
@@ -237,7 +213,6 @@ export const recover = (
       }
       const found = yield* executables(fleet, tools, etcdutl, refuse)
       const places = yield* placesOf(fleet, refuse, scope)
-      yield* isNew(fleet, places.members, own.token, refuse)
       const running = yield* Effect.filter(nodesOf(fleet), isRunning)
       const isStopped = running.length === 0
       const steps = yield* Recover.plan({ ...own, ...found, ...places, refuse }, isStopped)
