@@ -335,15 +335,16 @@ const makeWith = Effect.fnUntraced(function* (
       Effect.catch((error) =>
         Effect.gen(function* () {
           if (removedPattern.test(error.message)) return "removed" as const
-          if (!mayPass(error, next) || ++failures >= mostFailures) return yield* error
+          if (!mayPass(error, next) || failures + 1 >= mostFailures) return yield* error
           yield* Effect.logWarning(`etcd member ${settings.name} is started again: ${error.message}`)
-          yield* Effect.sleep(Duration.millis(200 * 2 ** failures))
-          return "down" as const
+          return "failed" as const
         })
       )
     )
-    if (how === "removed") yield* beginAnew
-    else if (++failures > 1) yield* Effect.sleep(Duration.millis(Math.min(5000, 100 * 2 ** failures)))
+    if (how === "removed") return yield* beginAnew
+    failures++
+    // One that has served is started at once, where it is not again and again.
+    if (how === "failed" || failures > 1) yield* Effect.sleep(Duration.millis(Math.min(5000, 200 * 2 ** failures)))
   }).pipe(Effect.onInterrupt(() => takeBack))
 
   const end = (how: "Left" | "Stopped") =>
