@@ -23,7 +23,8 @@ const least = 1_000_000_000n
 
 /** `revision`: that of the snapshot; `known`: the newest one that is known to have been given out; `millis`: since 1970. */
 export const bumpOf = (revision: bigint, millis: number, known = revision): bigint => {
-  const byTime = BigInt(Math.max(0, Math.floor(millis / 1000))) * perSecond
+  // Two restores may be in one second.
+  const byTime = (BigInt(Math.max(0, Math.floor(millis))) * perSecond) / 1000n
   const newest = known > revision ? known : revision
   const target = newest + least > byTime ? newest + least : byTime
   return target - revision

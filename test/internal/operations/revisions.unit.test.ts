@@ -10,6 +10,8 @@ it("A restore is above all that a cluster can have given out by then, however of
   assert.isTrue(after(7n, now + 24 * 60 * 60 * 1000) > written)
   assert.strictEqual(first, (BigInt(now) / 1000n) * perSecond)
   assert.isTrue(first < BigInt(Number.MAX_SAFE_INTEGER))
+  // Half a second later, of which a tenth is what it takes to start.
+  assert.isTrue(after(7n, now + 500) > first + 400n * (perSecond / 1000n))
   // By etcd's own number where the clock is of no use, or the cluster is further.
   assert.strictEqual(after(7n, 0), 1_000_000_007n)
   assert.strictEqual(after(7n, -5), 1_000_000_007n)
