@@ -108,7 +108,8 @@ const isSurvivor = (one: Survivor | Lost): one is Survivor => !isLost(one)
 const byKnowledge = ({ log: a }: Survivor, { log: b }: Survivor): number => {
   if (Log.isBefore(a.last, b.last)) return 1
   if (Log.isBefore(b.last, a.last)) return -1
-  return Number(b.state.commit - a.state.commit)
+  // Of two that know as much, one that was removed may know that it was, which newer versions do not let go on.
+  return a.sinceRemoval.length - b.sinceRemoval.length || Number(b.state.commit - a.state.commit)
 }
 
 /** Nothing is changed. */
