@@ -130,7 +130,10 @@ export interface Options extends Omit<EtcdProcess.Options, "restart" | "runDirec
   readonly name: string
   /** Where its node keeps its data, over restarts. It is made with mode 0700 if it is not there. */
   readonly dataDir: string
-  /** Where the other instances reach this one's node: `initial-advertise-peer-urls`. It listens there, unless `config` has `listenPeerUrls`. */
+  /**
+   * Where the other instances reach this one's node: `initial-advertise-peer-urls`. It listens there, unless `config` has
+   * `listenPeerUrls`. A socket is relative to the `runDirectory`, which all instances have in common: `unix://a.peer:0`.
+   */
   readonly peerUrl: string
   /** Where clients, and the other instances, reach it: `advertise-client-urls`. It listens there, unless `config` has `listenClientUrls`. */
   readonly clientUrl: string

@@ -444,6 +444,8 @@ describe("EtcdMember", { concurrent: true }, () => {
         [{ ...good, peerUrl: "http://10.0.0.1:2380" }, "say allowInsecurePeers: true"],
         [{ ...good, peers: ["https://10.0.0.1:2380"] }, "Use https peer URLs, and give config.peerCertFile"],
         [{ ...good, config: { listenPeerUrls: ["http://0.0.0.0:2380"] } }, "are reached at http://0.0.0.0:2380"],
+        [{ ...good, peerUrl: "unix:///run/a.peer:0" }, "no etcd reaches another one at unix:///run/a.peer:0"],
+        [{ ...good, peers: ["unixs://a.peer:0"] }, "without TLS (unix://a.peer:0)"],
         // Who comes would have to show none.
         [{ ...good, peerUrl: "https://10.0.0.1:2380", config: certificate }, "say allowInsecurePeers: true"],
         [{ ...good, config: { ...certificate, peerTrustedCaFile: "/nowhere" } }, "cannot be used: ENOENT"],

@@ -12,7 +12,7 @@ import * as Stream from "effect/Stream"
 import type { Peers } from "../../EtcdMember.ts"
 import { shorten } from "../grpc/status.ts"
 import { show } from "../options.ts"
-import { type Settings, unprotected, urlList } from "./settings.ts"
+import { type Settings, unprotected, unreachable, unreachableMessage, urlList } from "./settings.ts"
 
 /** What is known now, or why nothing is. */
 export type Source = Effect.Effect<Result.Result<ReadonlyArray<string>, string>>
@@ -86,6 +86,8 @@ const checked =
   (settings: Settings) =>
   (urls: ReadonlyArray<string>): Result.Result<ReadonlyArray<string>, string> => {
     if (!urlList.accepts(urls)) return Result.fail(`the peers have to be ${urlList.due}, and not ${show(urls)}`)
+    const lost = unreachable(urls)
+    if (lost.length > 0) return Result.fail(unreachableMessage(lost))
     const exposed = unprotected(settings, urls)
     return exposed.length === 0
       ? Result.succeed(urls)

@@ -159,6 +159,20 @@ export const unprotectedMessage = (urls: ReadonlyArray<string>): string =>
   "they say. Use https peer URLs, and give config.peerCertFile, config.peerKeyFile and config.peerTrustedCaFile with " +
   "config.peerClientCertAuth: true. Where the network itself sees to that, say allowInsecurePeers: true."
 
+/**
+ * Of these URLs, those at which no etcd reaches another: it asks for the host of a URL, which an absolute socket has not, and
+ * from 3.5 on it has no TLS on the sockets of its peers.
+ */
+export const unreachable = (urls: ReadonlyArray<string>): ReadonlyArray<string> =>
+  urls.filter((text) => {
+    const url = Result.getOrUndefined(Url.parse(text))
+    return url?.socket !== undefined && (url.socket.startsWith("/") || Url.isEncrypted(url))
+  })
+
+export const unreachableMessage = (urls: ReadonlyArray<string>): string =>
+  `no etcd reaches another one at ${urls.join(", ")}: of sockets, use those that are relative to the runDirectory of all ` +
+  "instances, without TLS (unix://a.peer:0)"
+
 const relativeSockets = (urls: ReadonlyArray<string>): ReadonlyArray<string> =>
   urls.filter((text) => Result.getOrUndefined(Url.parse(text))?.socket?.startsWith("/") === false)
 
@@ -181,7 +195,10 @@ export const make = (options: Given): Made<Settings> =>
     if (problem !== undefined) return yield* ProcessOptions.refused(problem.option, problem.message)
     const runDirectory = options.runDirectory === undefined ? undefined : path.resolve(options.runDirectory)
     const isList = Array.isArray(peers)
-    const sockets = relativeSockets([peerUrl, clientUrl, ...(isList ? (peers as ReadonlyArray<string>) : [])])
+    const told = [peerUrl, ...(isList ? (peers as ReadonlyArray<string>) : [])]
+    const lost = unreachable(told)
+    if (lost.length > 0) return yield* ProcessOptions.refused("peerUrl", `${who}: ${unreachableMessage(lost)}.`)
+    const sockets = relativeSockets([clientUrl, ...told])
     if (sockets.length > 0 && runDirectory === undefined) {
       return yield* ProcessOptions.refused(
         "runDirectory",
@@ -222,8 +239,7 @@ export const make = (options: Given): Made<Settings> =>
         ...{ runDirectory, environment: options.environment }
       }
     }
-    const urls = [peerUrl, ...settings.listenPeerUrls, ...(isList ? (peers as ReadonlyArray<string>) : [])]
-    const exposed = unprotected(settings, [...new Set(urls)])
+    const exposed = unprotected(settings, [...new Set([...told, ...settings.listenPeerUrls])])
     if (exposed.length > 0) return yield* ProcessOptions.refused("peerUrl", unprotectedMessage(exposed))
     return settings
   })

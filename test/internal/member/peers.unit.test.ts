@@ -72,7 +72,8 @@ describe("peers", () => {
         [Effect.die("a defect"), "a defect"],
         [Stream.die("a defect"), "a defect"],
         [Effect.succeed("http://a:1"), "a list of peer URLs"],
-        [Effect.succeed(["nonsense"]), "a list of peer URLs"]
+        [Effect.succeed(["nonsense"]), "a list of peer URLs"],
+        [Effect.succeed(["unix:///run/a.peer:0"]), "no etcd reaches another one"]
       ]
       for (const [peers, said] of wrong) {
         const source = yield* Peers.make(settings(peers))
