@@ -326,6 +326,8 @@ describe("EtcdOperations", () => {
         const { followers } = yield* some
         const [odd, other] = followers
         yield* EtcdKv.put("corrupt", "what all have")
+        // A majority has it by now, and this one when it answers.
+        yield* EtcdKv.getString("corrupt", { endpoint: odd!.endpoints[0] })
         yield* replaceInDatabase(odd!, "what all have", "what one has!")
         yield* healthy
         const own = { endpoint: odd!.endpoints[0], serializable: true }
