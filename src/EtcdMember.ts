@@ -178,8 +178,8 @@ type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildPro
  * learner or a client. It takes part as long as the scope; when that closes its node stops, and stays a member.
  *
  * The node is started again when it ends by itself, until it has failed five times in a row to start, or to serve for ten
- * seconds. In a cluster with users, `client` has to be one who may change the members: root. Fails with `WrongCluster`, `NameInUse` and `JoinTimeout`, and as
- * `EtcdProcess.make` does. What it waits for is logged once.
+ * seconds. In a cluster with users, `client` has to be one who may change the members: root. Fails with `WrongCluster`,
+ * `NameInUse` and `JoinTimeout`, and as `EtcdProcess.make` does. What it waits for is logged once.
  *
  * @example
  * ```ts

@@ -13,7 +13,8 @@ import * as Effect from "effect/Effect"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdKv from "../../EtcdKv.ts"
 
-const nobody = "effect-etcd/nobody"
+/** A key that is not there. */
+export const nobody = "effect-etcd/nobody"
 
 /** Whether it is done is not known where the user may not delete that key. `endpoint`: who is to be asked, where that matters. */
 export const writeDown = (client: EtcdClient.Client, endpoint?: string): Effect.Effect<void> =>

@@ -8,6 +8,7 @@
  *
  * @internal
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -36,7 +37,7 @@ export interface Waiting {
 export type Answer =
   | { readonly _tag: "Etcd"; readonly clusterId: bigint; readonly members: ReadonlyArray<Listed> }
   /** It has no data, and waits until it knows how to begin: with the cluster of this id, where its set is complete. */
-  | ({ readonly _tag: "Waiting" } & Waiting)
+  | ({ readonly _tag: "Waiting"; readonly tookMillis: number } & Waiting)
   /** Nobody, or somebody else. */
   | { readonly _tag: "Nobody"; readonly why: string }
 
@@ -78,12 +79,13 @@ const withIds = (text: string): Option.Option<unknown> =>
 
 const nobody = (why: string): Answer => ({ _tag: "Nobody", why })
 
-const read = ({ body, headers, status }: Http.Answer): Answer => {
+const read = ({ body, headers, status }: Http.Answer, tookMillis: number): Answer => {
   const json = withIds(body)
   const waiting = Option.flatMap(json, Schema.decodeUnknownOption(Presence))
   if (Option.isSome(waiting)) {
     const { clusterId, name, waitedMillis } = waiting.value
-    return { _tag: "Waiting", name, clusterId: Option.getOrUndefined(EtcdId.parse(clusterId ?? "")), waitedMillis }
+    const id = Option.getOrUndefined(EtcdId.parse(clusterId ?? ""))
+    return { _tag: "Waiting", tookMillis, name, clusterId: id, waitedMillis }
   }
   const clusterId = EtcdId.parse(String(headers["x-etcd-cluster-id"] ?? ""))
   const members = Option.flatMap(json, Schema.decodeUnknownOption(Members))
@@ -107,7 +109,10 @@ const patienceMillis = 2000
 
 /** Asks who is at a peer URL. */
 export const ask = (settings: Settings, url: string): Effect.Effect<Answer> =>
-  Effect.match(Http.get(settings, url, "/members", patienceMillis), { onSuccess: read, onFailure: nobody })
+  Effect.match(Effect.timed(Http.get(settings, url, "/members", patienceMillis)), {
+    onSuccess: ([took, answer]) => read(answer, Duration.toMillis(took)),
+    onFailure: nobody
+  })
 
 /** All at once, by their URLs. */
 export const askAll = (settings: Settings, urls: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, Answer>> =>

@@ -11,6 +11,7 @@ import type * as EtcdError from "../../EtcdError.ts"
 import * as EtcdKv from "../../EtcdKv.ts"
 import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
 import * as EtcdMembership from "../../EtcdMembership.ts"
+import * as Committed from "../maintenance/committed.ts"
 import { Maintenance } from "../proto/rpc_pb.ts"
 import * as Answers from "./answers.ts"
 import { isSame, reached, type Settings } from "./settings.ts"
@@ -68,8 +69,6 @@ export const view = ({ membership }: Cluster): Effect.Effect<View, EtcdError.Etc
     members
   }))
 
-const nobody = "effect-etcd/nobody"
-
 /**
  * Whether there is no such member any more. Who was asked for the members may lag (3.4): so the others are asked again, each
  * when it has read what a majority has.
@@ -83,7 +82,7 @@ export const isGone = (
   if (members.some((member) => member.id === id)) return Effect.succeed(false)
   const kv = EtcdKv.fromClient(client)
   const ask = (endpoint: string) =>
-    kv.get(nobody, { ...once, endpoint }).pipe(
+    kv.get(Committed.nobody, { ...once, endpoint }).pipe(
       // Who may not read it has waited for a majority, too.
       Effect.catchIf(isRefusal, () => Effect.void),
       Effect.andThen(membership.list({ ...once, endpoint })),

@@ -58,11 +58,14 @@ export const clustersOf = (answers: ReadonlyMap<string, Answer>): ReadonlyMap<bi
 export const describeClusters = (clusters: ReadonlyMap<bigint, ReadonlyArray<string>>): string =>
   list([...clusters].map(([id, urls]) => `${EtcdId.format(id)} at ${list(urls)}`))
 
+/** How far apart two may come, to have come at once. */
+const atOnceMillis = 100
+
 /**
  * `answers`: of all but this instance.
  *
- * `waitedMillis`: for how long it had waited before it asked them. So of two with the same name who have asked each other,
- * the one that came later hears that it did, and both do where they came at once.
+ * `waitedMillis`: for how long it had waited before it asked them. Of two with the same name the one that came later hears
+ * that it did, and both do where they came at once. Which it is cannot be told by an answer that took long: it asks again.
  */
 export const decide = (
   settings: Settings,
@@ -86,7 +89,9 @@ export const decide = (
   }
   const waiting = [...answers].flatMap(([url, answer]) => (answer._tag === "Waiting" ? [{ ...answer, url }] : []))
   const namesakes = waiting.filter((one) => one.name === name)
-  const earlier = namesakes.filter((one) => one.waitedMillis >= waitedMillis)
+  const earlier = namesakes.filter(
+    (one) => one.waitedMillis >= waitedMillis + (one.tookMillis > atOnceMillis ? one.tookMillis : 0)
+  )
   if (earlier.length > 0) {
     return { _tag: "Refuse", error: nameInUse(settings, urlsOf(earlier)) }
   }

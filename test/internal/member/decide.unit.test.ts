@@ -29,8 +29,8 @@ const abc = declaredBy(settings, urlsOf("abc"))
 const clusterId = abc.clusterId!
 
 const nobody: Answer = { _tag: "Nobody", why: "silence" }
-const waiting = (clusterId = abc.clusterId, name = "b", waitedMillis = 0): Answer => ({
-  ...{ _tag: "Waiting", name, clusterId, waitedMillis }
+const waiting = (clusterId = abc.clusterId, name = "b", waitedMillis = 0, tookMillis = 1): Answer => ({
+  ...{ _tag: "Waiting", name, clusterId, waitedMillis, tookMillis }
 })
 /** An etcd that has begun with these, of which some have served. */
 const etcd = (names: string, served: string, id = clusterId): Answer => ({
@@ -67,7 +67,7 @@ describe("an instance without data", () => {
     assert.deepInclude(decide(waiting(), nobody), { urls: urlsOf("abc"), clusterId })
     // With another set or token, or none that is complete.
     assert.strictEqual(tagOf(waiting(7n), nobody), "Wait")
-    const ofNone: Answer = { _tag: "Waiting", name: "b", clusterId: undefined, waitedMillis: 0 }
+    const ofNone: Answer = { _tag: "Waiting", name: "b", clusterId: undefined, waitedMillis: 0, tookMillis: 1 }
     assert.strictEqual(tagOf(ofNone, nobody), "Wait")
   })
 
@@ -103,8 +103,11 @@ describe("an instance without data", () => {
   })
 
   it("gives way to another one of its name that was there before, and begins with none of its name", () => {
-    const namesake = (waitedMillis: number) => waiting(clusterId, "a", waitedMillis)
+    const namesake = (waitedMillis: number, took?: number) => waiting(clusterId, "a", waitedMillis, took)
     for (const longer of [waitedMillis, waitedMillis + 1]) assert.strictEqual(tagOf(namesake(longer), nobody), "Refuse")
+    // One that answered late may have come meanwhile.
+    assert.strictEqual(tagOf(namesake(waitedMillis + 400, 500), nobody), "Wait")
+    assert.strictEqual(tagOf(namesake(waitedMillis + 500, 500), nobody), "Refuse")
     const decision = decide(namesake(waitedMillis - 1), nobody)
     assert.include(decision._tag === "Wait" ? decision.what : "", "with the name of this one http://b:2380")
     assert.strictEqual(tagOf(namesake(waitedMillis - 1), waiting(clusterId, "c")), "Begin")
