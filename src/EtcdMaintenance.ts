@@ -112,7 +112,7 @@ export interface HashKv {
   readonly header: Header
   /** CRC-32 of the keys and their history since the last compaction: equal on all members that are well. */
   readonly hash: number
-  /** The revision of the last compaction. Only hashes with the same one can be compared. */
+  /** The revision of the last compaction, -1 before the first. Only hashes with the same one can be compared. */
   readonly compactRevision: bigint
   /** The revision that the hash is of. etcd 3.5.5 and newer. */
   readonly hashRevision: Option.Option<bigint>

@@ -114,6 +114,8 @@ describe("EtcdOperations", () => {
       })
       yield* undecided([{}, { hash: 2 }, { hash: 3 }], /no 2 of 3 voters have the same data/)
       yield* undecided([{}, { hash: 2 }], /no 2 of 2 voters/)
+      const never = { compacted: -1n }
+      yield* undecided([never, { ...never, hash: 2 }], /node0 .*: hash 1, never compacted\n/)
       yield* undecided([{}], /nobody to compare it with/)
       yield* undecided([{}, {}, { hash: 2, version: "3.5.15" }], /members of other versions/)
       yield* undecided([{}, {}, { compacted: 4n }], /have not compacted the same/)

@@ -98,7 +98,9 @@ const compare = (client: EtcdClient.Client) =>
 const tell = ({ compactRevision, hash, one }: Said): string => {
   if (hash === "silent") return `${Survey.describe(one)}, and cannot be compared`
   if (hash === "missing") return `${Survey.describe(one)}, and does not have the revision`
-  return `${Survey.describe(one)}: hash ${hash}, compacted up to ${compactRevision}`
+  // Until something is compacted, etcd says -1.
+  const compacted = compactRevision! < 0n ? "never compacted" : `compacted up to ${compactRevision}`
+  return `${Survey.describe(one)}: hash ${hash}, ${compacted}`
 }
 
 /** The voters who say the same as a majority of all voters. */
