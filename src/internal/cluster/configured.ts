@@ -139,13 +139,14 @@ export const make = (
             clear: clear(name)
           }
         }),
-      renew: (node, { binary, config } = {}) =>
+      renew: (node, { binary, config } = {}, had = {}) =>
         Effect.gen(function* () {
           const one = given.get(node.name)!
           const before: Given = { ...one, config: { ...one.config, ...portsOf(node, one.config) } }
           const after = binary === undefined ? before : { ...before, binary }
           const now: Given = { ...after, config: { ...after.config, ...config } }
-          const renewed = yield* crew.exchange(node, starting(now), starting(before))
+          const was: Given = { ...before, config: { ...before.config, ...had } }
+          const renewed = yield* crew.exchange(node, starting(now), starting(was))
           given.set(node.name, after)
           return renewed
         }).pipe(Effect.uninterruptible),

@@ -119,11 +119,12 @@ export interface Fleet extends Omit<Crew, "exchange"> {
   /**
    * Ends it, and starts it with the data that it has: from now on as another version, where a binary is given, and with another
    * configuration until it is started anew the next time. Where that fails it is started as it was, and this fails
-   * nevertheless. It cannot be interrupted.
+   * nevertheless. It cannot be interrupted. `had`: the other configuration that it was given for this one time.
    */
   readonly renew: (
     node: EtcdProcess.Node,
-    change?: Change
+    change?: Change,
+    had?: EtcdConfig.EtcdOptions
   ) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError>
   /** Which executable it runs, as that was said. */
   readonly binaryOf: (node: EtcdProcess.Node) => EtcdBinary.Input | undefined
@@ -463,7 +464,7 @@ export const onSockets = (
             clear: deleteData(member)
           }
         }),
-      renew: (node, { binary, config } = {}) =>
+      renew: (node, { binary, config } = {}, had = {}) =>
         Effect.gen(function* () {
           const { name } = node
           const own = yield* ownOf(name)
@@ -475,7 +476,7 @@ export const onSockets = (
           const renewed = yield* crew.exchange(
             node,
             anew({ ...change, config: { ...change.config, ...config } }),
-            anew(before)
+            anew({ ...before, config: { ...before.config, ...had } })
           )
           changes.set(name, change)
           return renewed

@@ -199,7 +199,8 @@ const takenBack = (
 ) =>
   Effect.gen(function* () {
     const time = yield* Time.Time
-    const renewed = isTakingBack(node) ? node : yield* fleet.renew(node, { binary: path, config: takingBack })
+    const isReady = isTakingBack(node) && !fleet.isLost(node)
+    const renewed = isReady ? node : yield* fleet.renew(node, { binary: path, config: takingBack })
     const giveUp = time.now() + agreementMillis
     const { raftAppliedIndex } = yield* EtcdMaintenance.fromClient(client).status({ endpoint: renewed.endpoints[0] })
     while (!(yield* hasSnapshotOf(renewed, version, raftAppliedIndex))) {
@@ -232,13 +233,13 @@ const rolling = (
         Effect.gen(function* () {
           const { version } = node
           const isBefore = version.minor < 7 && target.version.minor >= 7
-          const goesBack = (version.minor === 5 && target.version.minor === 4) || isTakingBack(node)
-          const ready = goesBack
+          const comesBack = target.version.minor === 4 && (version.minor === 5 || isTakingBack(node))
+          const ready = comesBack
             ? yield* takenBack(fleet, client, node, target, refuse)
             : isBefore
               ? yield* withoutOldRequests(fleet, node)
               : node
-          yield* fleet.renew(ready, { binary: target.path })
+          yield* fleet.renew(ready, { binary: target.path }, comesBack ? takingBack : undefined)
           return `it was ${SemVer.format(version)}`
         })
     }
