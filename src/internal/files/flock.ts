@@ -14,7 +14,7 @@ const isHeld = 1
 
 /** Whether a process has a file open and locked, as etcd has its database as long as it runs. */
 export const isLocked = (file: string) =>
-  ChildProcess.make("flock", ["--nonblock", "--shared", file, "true"], {
+  ChildProcess.make("flock", ["-n", "-s", file, "true"], {
     stdin: "ignore",
     stdout: "ignore",
     stderr: "ignore"
@@ -25,18 +25,29 @@ export const isLocked = (file: string) =>
     Effect.orElseSucceed(() => false)
   )
 
-/** For how long it is waited for: who was killed has it until a child of his has noticed. */
-const patience = "0.5"
+/**
+ * It is waited for a moment: who was killed has it until a child of his has noticed. It ends when nobody can write to it any
+ * more. Of options it has those that busybox knows, whose `flock` ends as where the lock is held for any other.
+ */
+const holding = `exec 9<"$1"
+for each in 1 2 3 4 5 6; do
+  flock -n 9
+  code=$?
+  [ $code = 0 ] && echo && exec cat >/dev/null
+  [ $code = ${isHeld} ] || break
+  sleep 0.1
+done
+exit $code`
 
 /** Holds a directory until the scope closes, or this process ends; answers whether somebody else does. */
 export const hold = (directory: string) =>
   Effect.gen(function* () {
-    // It ends when nobody can write to it any more.
-    const child = yield* ChildProcess.make(
-      "flock",
-      ["--timeout", patience, "--no-fork", directory, "sh", "-c", "echo; exec cat >/dev/null"],
-      { stdin: "pipe", stdout: "pipe", stderr: "ignore", killSignal: "SIGKILL" }
-    )
+    const child = yield* ChildProcess.make("sh", ["-c", holding, "sh", directory], {
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "ignore",
+      killSignal: "SIGKILL"
+    })
     const said = yield* Stream.runHead(child.stdout)
     return Option.isSome(said) || (yield* child.exitCode) !== isHeld
   }).pipe(
