@@ -24,13 +24,21 @@ export interface Places {
   readonly workDirectory: string
 }
 
-/** Those that are to be members: who was joining, too, where it has data already, which are of a cluster that is not to be. */
+/**
+ * Those that are to be members: who was joining, too, where it has data already, which are of a cluster that is not to be, or
+ * which were just moved aside for those that wait beside them.
+ */
 const placesOf = Effect.fnUntraced(
   function* ({ current, directoryOf }: Manifest.Keeper) {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
+    const { isStaged } = yield* Effect.promise(() => import("../operations/restoreMember.ts"))
+    const hasData = (dataDir: string) =>
+      Effect.flatMap(fs.exists(path.join(dataDir, "member")), (has) =>
+        has ? Effect.succeed(true) : isStaged({ dataDir })
+      )
     const members = yield* Effect.filter(current().members, ({ directory, state }) =>
-      state === "joining" ? fs.exists(path.join(directoryOf(directory), "member")) : Effect.succeed(true)
+      state === "joining" ? hasData(directoryOf(directory)) : Effect.succeed(true)
     )
     const places: Places = {
       members: members.map(({ directory, name }) => ({

@@ -202,13 +202,15 @@ export const inDirectory = (
     /** What is lost now of those that are members. */
     const withLost = Effect.gen(function* () {
       const { lost = [], members } = manifest
-      const directories = members.flatMap(({ directory, state }) => (state === "member" ? [directory] : []))
-      const without = yield* Effect.filter(directories, (directory) =>
-        Effect.map(holdsData(directory), (holds) => !holds)
-      )
+      const holding = yield* Effect.filter(members, ({ directory }) => holdsData(directory))
+      // Where nobody has data, none were lost: the first start was cut short, or all begins anew.
+      const without = holding.length === 0 ? [] : members.filter((one) => !holding.includes(one))
       const isLost = (directory: string) =>
         Effect.map(orFail(fs.exists(path.join(root, directory))), (isThere) => !isThere || lost.includes(directory))
-      const found = without.length === directories.length ? [] : yield* Effect.filter(without, isLost)
+      const found = yield* Effect.filter(
+        without.flatMap(({ directory, state }) => (state === "member" ? [directory] : [])),
+        isLost
+      )
       return { ...manifest, lost: found.length === 0 ? undefined : found }
     })
     manifest = yield* withLost
