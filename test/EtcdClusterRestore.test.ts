@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process"
-import { existsSync, readdirSync } from "node:fs"
+import { existsSync, readdirSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
@@ -118,6 +118,11 @@ describe("the data of a running cluster", { concurrent: true }, () => {
 
       assert.strictEqual(yield* Utl.findingOf(cluster.restore(snapshot, { token: "mine" })), "token")
       assert.strictEqual(nodesOf(cluster).length, 3)
+
+      // All directories were lost.
+      rmSync(root, { recursive: true })
+      yield* cluster.restore(snapshot)
+      assert.deepStrictEqual(yield* by(cluster, EtcdKv.getString("key")), Option.some("before"))
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
@@ -176,7 +181,8 @@ describe("the data of a running cluster", { concurrent: true }, () => {
           assert.include((yield* Effect.flip(Effect.scoped(start))).message, "are just being made anew")
         })
         yield* endedAt("restore node1", make, others)
-        const done = yield* make()
+        // A revision that is above the time stays so.
+        const done = yield* make({ bumpRevision: 10n ** 15n })
         assert.deepStrictEqual(
           done.steps.map(({ title }) => title),
           planned.steps.map(({ title }) => title)
@@ -195,11 +201,20 @@ describe("the data of a running cluster", { concurrent: true }, () => {
           existsSync(join(dataDir, `${name}.etcd`, ".restored", "member"))
         )
         assert.deepStrictEqual(staged, ["node1"])
+        // It is brought to its end alone where nothing else is asked for.
+        const titlesOf = (planning: ReturnType<typeof make>) =>
+          Effect.map(planning, ({ steps }) => steps.map(({ title }) => title))
+        const again = { dataDir, setAside: true, dryRun: true }
+        assert.strictEqual((yield* titlesOf(make(again))).length, 2)
+        assert.strictEqual((yield* titlesOf(make({ ...again, bumpRevision: 1n }))).length, 5)
+        const recovering = yield* titlesOf(EtcdCluster.recover({ dataDir, dryRun: true }))
+        assert.strictEqual(recovering[1], "take what there is: of who knows most")
         yield* endedAt("restore node0", (options) =>
           EtcdCluster.restore(other, { dataDir, setAside: true, ...options })
         )
         const cluster = yield* start
         assert.deepStrictEqual(yield* by(cluster, EtcdKv.getString("key")), Option.some("before"))
+        assert.isTrue((yield* by(cluster, put("on"))) > 10n ** 15n)
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

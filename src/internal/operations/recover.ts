@@ -123,11 +123,13 @@ export const plan = Effect.fnUntraced(function* (of: Recovering, isStopped = tru
   const restoring: RestoreCluster.Restoring = { ...of, setAside: true }
   const unfinished = yield* RestoreCluster.finish(restoring, source)
   if (unfinished !== undefined) return unfinished
-  const known = isStopped ? describeChoice((yield* choose(of)).best) : "of who knows most"
+  // What another one has begun to put in place is put there first.
+  const isKnown = isStopped && !(yield* RestoreCluster.isPlacing(of.workDirectory))
+  const known = isKnown ? describeChoice((yield* choose(of)).best) : "of who knows most"
   return yield* RestoreCluster.steps(restoring, source, `take what there is: ${known}`, (cleansing) =>
     Effect.gen(function* () {
       const { best, evidence } = yield* choose(of)
-      if (!isStopped) yield* cleansing.tell(describeChoice(best))
+      if (!isKnown) yield* cleansing.tell(describeChoice(best))
       return yield* cleanse(best, evidence, cleansing)
     })
   )

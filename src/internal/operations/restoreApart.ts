@@ -4,12 +4,14 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as Path from "effect/Path"
 import type * as Scope from "effect/Scope"
 import type { EtcdBinary, EtcdUtl } from "../../EtcdBinary.ts"
 import type * as EtcdCluster from "../../EtcdCluster.ts"
 import type { EtcdProcessError } from "../../EtcdProcessError.ts"
 import type { Places } from "../cluster/apart.ts"
 import type { Keeper } from "../cluster/manifest.ts"
+import * as Revision from "../files/revision.ts"
 import { withoutBinary } from "./etcdutl.ts"
 import { type Failure, perform, type Refuse, refusal, type Step } from "./operation.ts"
 import * as Recover from "./recover.ts"
@@ -52,6 +54,15 @@ const performed = <R>(
     return yield* perform({ name, client: undefined, plan: Effect.provideContext(steps, context) }, options)
   }).pipe(Effect.scoped)
 
+/** The newest revision of the data that are there, which is above the time where a clock was wrong. No member runs. */
+const newestIn = Effect.fnUntraced(function* (members: Places["members"]) {
+  const { join } = yield* Path.Path
+  const revisions = yield* Effect.forEach(members, ({ dataDir }) =>
+    Effect.orElseSucceed(Revision.inFile(join(dataDir, "member", "snap", "db"), Revision.newest), () => undefined)
+  )
+  return revisions.reduce<bigint>((most, one = 0n) => (one > most ? one : most), 0n)
+})
+
 export const restore = (
   apart: Apart,
   snapshot: string,
@@ -60,7 +71,11 @@ export const restore = (
   performed(
     "restore",
     apart,
-    (of) => Effect.andThen(refuseRunning(of.members, of.refuse), RestoreCluster.plan({ ...options, ...of, snapshot })),
+    (of) =>
+      refuseRunning(of.members, of.refuse).pipe(
+        Effect.andThen(newestIn(of.members)),
+        Effect.flatMap((known) => RestoreCluster.plan({ ...options, ...of, snapshot, known }))
+      ),
     options
   )
 

@@ -59,7 +59,7 @@ type Provide = <A, E>(effect: Effect.Effect<A, E, Platform>) => Effect.Effect<A,
 // ── what is just being put in place ──
 
 const Placing = Schema.Struct({
-  /** What it is from. */
+  /** What it is from, and what was asked for. */
   source: Schema.String,
   /** Where the data are that were there before; without, there were none. */
   mark: Schema.optionalKey(Schema.String),
@@ -96,12 +96,20 @@ const writePlacing = Effect.fnUntraced(function* (workDirectory: string, placing
 const directoriesOf = ({ members, workDirectory }: Restoring) =>
   Effect.map(Path.Path, ({ relative }) => members.map(({ dataDir }) => relative(workDirectory, dataDir)))
 
+/** Whether some members are in place, and others not yet. */
+export const isPlacing = (workDirectory: string) =>
+  Effect.map(readPlacing(workDirectory), (placing) => placing !== undefined)
+
+/** Who asks for another token, or for a higher revision, is not given what another one had begun. */
+const sourceOf = ({ bumpRevision, token }: Restoring, source: string) =>
+  [source, token, bumpRevision].filter((one) => one !== undefined).join(" ")
+
 /** What one who was killed in the last step has left to do: some members are in place, and all others wait beside it. */
 const unfinishedOf = Effect.fnUntraced(function* (of: Restoring, source: string) {
   const placing = yield* readPlacing(of.workDirectory)
   const { join } = yield* Path.Path
   const fs = yield* FileSystem.FileSystem
-  if (placing === undefined || placing.source !== source) return undefined
+  if (placing === undefined || placing.source !== sourceOf(of, source)) return undefined
   if (placing.directories.join("\0") !== (yield* directoriesOf(of)).join("\0")) return undefined
   const staged = yield* Effect.filter(of.members, RestoreMember.isStaged)
   const placed = yield* Effect.filter(of.members, ({ dataDir }) => fs.exists(join(dataDir, "member")))
@@ -163,8 +171,9 @@ const placingStep = (of: Restoring, placing: () => typeof Placing.Type, provide:
     }).pipe(Effect.uninterruptible, provide)
 })
 
-/** Keeps others from doing the same for as long as the scope is open. */
+/** Keeps others from doing the same for as long as the scope is open. The directory may have been lost with all data. */
 export const aloneIn = Effect.fnUntraced(function* (workDirectory: string, refuse: Refuse) {
+  yield* (yield* FileSystem.FileSystem).makeDirectory(workDirectory, { recursive: true, mode: 0o700 })
   if (!(yield* hold(workDirectory))) return
   const evidence = [`somebody else makes data of the members in ${workDirectory} anew`]
   return yield* Effect.fail(refuse("changed", evidence, "Wait for that."))
@@ -315,7 +324,11 @@ export const steps = Effect.fnUntraced(function* (
     })
   )
   const directories = yield* directoriesOf(of)
-  const placing = () => ({ source, directories, ...(of.setAside === true ? { mark } : {}) })
+  const placing = () => ({
+    source: sourceOf(of, source),
+    directories,
+    ...(of.setAside === true ? { mark } : {})
+  })
   return [cleansing, ...staging, placingStep(of, placing, provide, false)]
 })
 
