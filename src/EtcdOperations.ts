@@ -90,7 +90,10 @@ export interface Progress {
 export interface Options {
   /** Looks and plans, and does nothing. Default: false. */
   readonly dryRun?: boolean | undefined
-  /** Runs when a step begins, and where there is something to tell of it. */
+  /**
+   * Runs when a step begins, and where there is something to tell of it. The operation goes on when it has ended, so that
+   * another one on the same cluster, which would wait for that, is refused in it.
+   */
   readonly onProgress?: ((progress: Progress) => Effect.Effect<void>) | undefined
 }
 

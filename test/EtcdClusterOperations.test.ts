@@ -560,6 +560,14 @@ describe("a cluster as a value", { concurrent: true }, () => {
       // What one is at is never between steps of the other.
       const steps = lines.flatMap((line) => /^Info grow \d\/3: \w+ (node\d)/.exec(line)?.[1] ?? [])
       assert.deepStrictEqual(steps, [...steps].sort())
+      // Nor does one wait for one that waits for it.
+      const refusals: Array<string> = []
+      const onProgress = () =>
+        Effect.map(Effect.orDie(refusalOf(cluster.restart())), ({ finding }) => void refusals.push(finding))
+      yield* EtcdOperations.moveLeader(undefined, { onProgress }).pipe(by(cluster))
+      yield* cluster.shrink(undefined, { onProgress })
+      assert.isAtLeast(refusals.length, 3)
+      assert.isTrue(refusals.every((finding) => finding === "changed"))
     })
   )
 

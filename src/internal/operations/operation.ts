@@ -9,6 +9,7 @@
  * @internal
  */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { PlatformError } from "effect/PlatformError"
@@ -19,6 +20,7 @@ import * as EtcdLock from "../../coordination/EtcdLock.ts"
 import * as EtcdSession from "../../coordination/EtcdSession.ts"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
+import type { LeaseId } from "../../EtcdId.ts"
 import * as EtcdKv from "../../EtcdKv.ts"
 import { ClusterRefused, type Finding, OperationFailed } from "../../EtcdOperationError.ts"
 import type { Options, Report, StepReport } from "../../EtcdOperations.ts"
@@ -144,11 +146,24 @@ const runAll = <E, R>(
     { discard: true }
   )
 
+/** What an operation that is under way has. */
+interface Ongoing {
+  readonly turn: Semaphore.Semaphore | undefined
+  /** That of its lock. */
+  lease?: LeaseId
+  isOver: boolean
+}
+
+/** Those that are told of by what runs. One that it begins on the same cluster would wait for itself. */
+const Around: Context.Reference<ReadonlyArray<Ongoing>> = Context.Reference("effect-etcd/operations/Around", {
+  defaultValue: (): ReadonlyArray<Ongoing> => []
+})
+
 /** Whose operation is under way. */
 const holderOf = (client: EtcdClient.Client) =>
   EtcdLock.line(operationsLock).pipe(
     Effect.provideService(EtcdKv.EtcdKv, EtcdKv.fromClient(client)),
-    Effect.map(([holder]) => holder?.owner),
+    Effect.map(([holder]) => holder),
     Effect.orElseSucceed(() => undefined)
   )
 
@@ -179,10 +194,18 @@ export const perform = <E = never, R = never>(
     // What the program is told of runs by its own clock.
     const clock = yield* Clock.Clock
     const { dryRun = false, onProgress } = options
+    const around = yield* Around
+    const own: Ongoing = { turn, isOver: false }
     const telling: Options =
       onProgress === undefined
         ? {}
-        : { onProgress: (progress) => Effect.provideService(onProgress(progress), Clock.Clock, clock) }
+        : {
+            onProgress: (progress) =>
+              onProgress(progress).pipe(
+                Effect.provideService(Around, [...around, own]),
+                Effect.provideService(Clock.Clock, clock)
+              )
+          }
     const begun = time.now()
     const report = (steps: ReadonlyArray<StepReport>): Report => ({
       operation: name,
@@ -212,8 +235,18 @@ export const perform = <E = never, R = never>(
         yield* doAll(planned)
         return report(progress.done)
       }
+      const waitsForItself = around.some(
+        ({ isOver, lease, turn: taken }) =>
+          !isOver && ((taken !== undefined && taken === turn) || (holder !== undefined && lease === holder.lease))
+      )
+      if (waitsForItself) {
+        const evidence = [
+          "it was begun in onProgress of another operation on this cluster, which goes on only after that"
+        ]
+        return yield* Effect.fail(refusal(name)("changed", evidence, "Begin it when the other one has ended."))
+      }
       progress.step = "wait for other operations"
-      if (holder !== undefined) yield* Effect.logInfo(`${name} waits for the operation of ${holder}`)
+      if (holder !== undefined) yield* Effect.logInfo(`${name} waits for the operation of ${holder.owner}`)
       // What was seen may be past by the time that the lock is held.
       const again = Effect.flatMap(look, doAll)
       const lookAgain = turn === undefined ? again : turn.withPermit(again)
@@ -222,15 +255,24 @@ export const perform = <E = never, R = never>(
         return report(progress.done)
       }
       const mayLoseIt = planned.some(({ takesQuorum }) => takesQuorum === true)
-      yield* underLock(lookAgain, mayLoseIt).pipe(
+      const holding = Effect.gen(function* () {
+        const session = yield* EtcdSession.EtcdSession
+        own.lease = (yield* session.current).id
+        yield* lookAgain
+      })
+      yield* underLock(holding, mayLoseIt).pipe(
         Effect.provideServiceEffect(EtcdSession.EtcdSession, EtcdSession.fromClient(client, { ttl: lockTimeToLive })),
         Effect.scoped,
         Effect.mapError((cause) => (cause._tag === "LockLost" || cause._tag === "EtcdError" ? failure(cause) : cause))
       )
       return report(progress.done)
     })
-    return yield* Effect.mapError(Time.inRealTime(time, performed), (cause) =>
-      cause._tag === "Passed" ? cause.error : cause
+    const over = Effect.sync(() => {
+      own.isOver = true
+    })
+    return yield* Time.inRealTime(time, performed).pipe(
+      Effect.ensuring(over),
+      Effect.mapError((cause) => (cause._tag === "Passed" ? cause.error : cause))
     )
   })
 
