@@ -56,9 +56,11 @@ const historyFrom = (client: EtcdClient.Client, from: number, to: number) =>
     return entries
   }).pipe(Effect.scoped)
 
-const differences = (seen: ReadonlyArray<Entry>, read: ReadonlyArray<Entry>): ReadonlyArray<string> => {
-  const first = read[0]?.revision ?? 0
-  const due = seen.filter(({ revision }) => revision >= first)
+/** Up to the end: what a lease that runs out deletes after that may have been seen, and not read, or the other way round. */
+const differences = (seen: ReadonlyArray<Entry>, found: ReadonlyArray<Entry>, end: number): ReadonlyArray<string> => {
+  const first = found[0]?.revision ?? 0
+  const read = found.filter(({ revision }) => revision <= end)
+  const due = seen.filter(({ revision }) => revision >= first && revision <= end)
   const wrong = read.findIndex((entry, index) => JSON.stringify(entry) !== JSON.stringify(due[index]))
   if (wrong < 0 && due.length === read.length) return []
   return [
@@ -112,7 +114,7 @@ export const observe = (endpoints: ReadonlyArray<string>) =>
         const end = Number(header.revision)
         yield* until(() => last() >= end || failure !== undefined)
         if (failure !== undefined) return [`the watch over everything ended with ${failure}`]
-        return differences(entries, yield* historyFrom(client, compacted() + 1, end))
+        return differences(entries, yield* historyFrom(client, compacted() + 1, end), end)
       })
     }
     return observer
