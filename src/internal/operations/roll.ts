@@ -15,7 +15,7 @@ import * as MoveLeader from "./moveLeader.ts"
 import { type Failure, perform, type Refuse, refusal, type Step } from "./operation.ts"
 import * as Survey from "./survey.ts"
 
-/** What is done to each member. */
+/** What is done to each member, which may be interrupted where that is no harm. */
 export interface Stop {
   /** As in "restart". */
   readonly verb: string
@@ -44,7 +44,7 @@ export const steps = (
     takesQuorum: survey.voters.length < 3,
     run: (tell) =>
       Effect.gen(function* () {
-        const detail = yield* Effect.uninterruptible(stop.run(node))
+        const detail = yield* stop.run(node)
         yield* awaitWhole(client, refuse, tell, node.id)
         return detail
       })
@@ -73,7 +73,10 @@ export const restart = (fleet: Fleet, client: EtcdClient.Client, options: EtcdOp
     steps(client, refuse, survey, SubscriptionRef.getUnsafe(fleet.members), {
       verb: "restart",
       run: (node) =>
-        Effect.as(fleet.isLost(node) ? fleet.renew(node) : Effect.andThen(node.stop, node.start), undefined)
+        Effect.as(
+          fleet.isLost(node) ? fleet.renew(node) : Effect.uninterruptible(Effect.andThen(node.stop, node.start)),
+          undefined
+        )
     })
   )
   return perform({ name: "restart", client, turn: fleet.turn, plan }, options)
