@@ -42,7 +42,7 @@ const performed = <R>(
     const remember: Step = {
       title: "remember who the members are",
       run: () =>
-        Effect.andThen(keeper.keep, RestoreCluster.aloneIn(places.workDirectory, refuse)).pipe(
+        Effect.andThen(RestoreCluster.aloneIn(places.workDirectory, refuse), keeper.keep).pipe(
           Effect.as(undefined),
           Effect.provideContext(context)
         )
@@ -54,13 +54,16 @@ const performed = <R>(
     return yield* perform({ name, client: undefined, plan: Effect.provideContext(steps, context) }, options)
   }).pipe(Effect.scoped)
 
+/** What is said to be newer than that is damaged: see `revisions.ts`. */
+const newestOfAll = BigInt(Number.MAX_SAFE_INTEGER)
+
 /** The newest revision of the data that are there, which is above the time where a clock was wrong. No member runs. */
 const newestIn = Effect.fnUntraced(function* (members: Places["members"]) {
   const { join } = yield* Path.Path
   const revisions = yield* Effect.forEach(members, ({ dataDir }) =>
     Effect.orElseSucceed(Revision.inFile(join(dataDir, "member", "snap", "db"), Revision.newest), () => undefined)
   )
-  return revisions.reduce<bigint>((most, one = 0n) => (one > most ? one : most), 0n)
+  return revisions.reduce<bigint>((most, one = 0n) => (one > most && one <= newestOfAll ? one : most), 0n)
 })
 
 export const restore = (
