@@ -1,6 +1,6 @@
 /**
  * The newest revision that is in a database of etcd: what a member that is started with it begins with. And which version's it
- * is.
+ * is, and who it says was removed.
  *
  * It is that of the last key in the bucket `key`, whose keys are revisions; or of a compaction, if that is newer, since it
  * may have removed the last ones (`restore` in etcd's `server/storage/mvcc/kvstore.go`). Only the pages on the way to it are
@@ -161,3 +161,17 @@ export const storageVersion = <E, R>(read: Read<E, R>): Effect.Effect<string | u
       () => Effect.succeed(undefined)
     )
   )
+
+/** Whether it says that a member was removed. */
+export const hasRemoved =
+  (memberId: bigint) =>
+  <E, R>(read: Read<E, R>): Effect.Effect<boolean, E, R> =>
+    Effect.gen(function* () {
+      const { bucket, valueOf } = yield* reader(read)
+      return (yield* valueOf(yield* bucket("members_removed"), memberId.toString(16))) !== undefined
+    }).pipe(
+      Effect.catchIf(
+        (error) => error instanceof Senseless,
+        () => Effect.succeed(false)
+      )
+    )

@@ -17,6 +17,7 @@
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
+import type { EtcdUtl } from "../../EtcdBinary.ts"
 import { format } from "../../EtcdId.ts"
 import * as Copies from "../files/copies.ts"
 import * as Log from "../files/log.ts"
@@ -97,15 +98,26 @@ const copy = Effect.fnUntraced(function* (
 }, Effect.scoped)
 
 /** Makes the snapshot of whom was chosen. */
-const cleanse = (best: Survivors.Survivor, evidence: ReadonlyArray<string>, cleansing: Cleansing.Cleansing) =>
-  Effect.gen(function* () {
-    const fs = yield* FileSystem.FileSystem
-    yield* Effect.forEach(evidence, cleansing.tell, { discard: true })
-    const copied = yield* copy(best, cleansing.workDirectory)
-    const clean = yield* Cleansing.ofMember(copied, best.name, best.log.memberId, cleansing)
-    yield* fs.remove(copied, { recursive: true, force: true })
-    return clean
-  })
+const cleanse = Effect.fnUntraced(function* (
+  best: Survivors.Survivor,
+  evidence: ReadonlyArray<string>,
+  utl: EtcdUtl,
+  cleansing: Cleansing.Cleansing
+) {
+  const fs = yield* FileSystem.FileSystem
+  const { join } = yield* Path.Path
+  yield* Effect.forEach(evidence, cleansing.tell, { discard: true })
+  if (best.isRemoved && cleansing.etcd.version.minor >= 6) {
+    // All up to that is in its database, and hardly anything came after it.
+    yield* cleansing.tell(`${best.name} knows that it was removed: its database is taken as it is`)
+    const path = join(best.dataDir, "member", "snap", "db")
+    return yield* Cleansing.ofSnapshot({ path, giver: best.log.memberId }, utl, true, cleansing)
+  }
+  const copied = yield* copy(best, cleansing.workDirectory)
+  const clean = yield* Cleansing.ofMember(copied, best.name, best.log.memberId, cleansing)
+  yield* fs.remove(copied, { recursive: true, force: true })
+  return clean
+})
 
 const describeChoice = ({ log: { last, state }, name }: Survivors.Survivor): string => {
   const uncertain = last.index - state.commit
@@ -130,7 +142,7 @@ export const plan = Effect.fnUntraced(function* (of: Recovering, isStopped = tru
     Effect.gen(function* () {
       const { best, evidence } = yield* choose(of)
       if (!isKnown) yield* cleansing.tell(describeChoice(best))
-      return yield* cleanse(best, evidence, cleansing)
+      return yield* cleanse(best, evidence, of.utl, cleansing)
     })
   )
 })

@@ -33,6 +33,8 @@ export interface Survivor extends Directory {
   readonly log: Log.Log
   /** The version of the layout of its database, where that says so: from 3.6 on. */
   readonly storageVersion: string | undefined
+  /** Its database says that it was removed: from 3.6 on, etcd does not let it go on, not alone either. */
+  readonly isRemoved: boolean
 }
 
 /** One whose data cannot. */
@@ -97,7 +99,8 @@ const look = Effect.fnUntraced(function* (directory: Directory) {
   const log = reader.end()
   if (Log.isDamage(log)) return lost(`has a log that is damaged: ${log.damage}`)
   const storageVersion = yield* Revision.inFile(database, Revision.storageVersion)
-  const survivor: Survivor = { ...directory, walDir, walFile, log, storageVersion }
+  const isRemoved = yield* Revision.inFile(database, Revision.hasRemoved(log.memberId))
+  const survivor: Survivor = { ...directory, walDir, walFile, log, storageVersion, isRemoved }
   return survivor
 })
 
@@ -108,7 +111,7 @@ const isSurvivor = (one: Survivor | Lost): one is Survivor => !isLost(one)
 const byKnowledge = ({ log: a }: Survivor, { log: b }: Survivor): number => {
   if (Log.isBefore(a.last, b.last)) return 1
   if (Log.isBefore(b.last, a.last)) return -1
-  // Of two that know as much, one that was removed may know that it was, which newer versions do not let go on.
+  // Of two that know as much, one that was removed may know that it was, and has no more than its database then.
   return a.sinceRemoval.length - b.sinceRemoval.length || Number(b.state.commit - a.state.commit)
 }
 

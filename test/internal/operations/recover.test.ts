@@ -173,6 +173,25 @@ describe("a cluster that has lost its quorum", () => {
       assert.deepStrictEqual([ranked[0]!.name, ranked[0]!.log.sinceRemoval.length], [removed.name, 1])
       yield* EtcdCluster.recover({ dataDir: second })
       yield* Effect.scoped(Effect.flatMap(EtcdCluster.ephemeral({ dataDir: second, log: false }), has("before")))
+
+      // One that knows that it was, while nobody else is left.
+      const third = join(root, "third")
+      const gone = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const config = { strictReconfigCheck: false }
+          const cluster = yield* EtcdCluster.ephemeral({ dataDir: third, size: 2, log: false, config })
+          yield* by(cluster, EtcdKv.put("key", "before"))
+          const leader = yield* cluster.awaitLeader
+          yield* Effect.exit(by(leader, EtcdMembership.remove(leader.id, { deadline: "1 second" })))
+          yield* leader.exit
+          return leader.name
+        })
+      )
+      for (const { dataDir, name } of membersIn(third)) {
+        if (name !== gone) rmSync(dataDir, { recursive: true, force: true })
+      }
+      yield* EtcdCluster.recover({ dataDir: third })
+      yield* Effect.scoped(Effect.flatMap(EtcdCluster.ephemeral({ dataDir: third, log: false }), has("before")))
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
