@@ -12,14 +12,14 @@ import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type { Fleet } from "../cluster/fleet.ts"
 import { awaitWhole } from "./health.ts"
 import * as MoveLeader from "./moveLeader.ts"
-import { type Failure, perform, type Refuse, refusal, type Step } from "./operation.ts"
+import { type Failure, perform, type Refuse, refusal, type Step, type Tell } from "./operation.ts"
 import * as Survey from "./survey.ts"
 
 /** What is done to each member, which may be interrupted where that is no harm. */
 export interface Stop {
   /** As in "restart". */
   readonly verb: string
-  readonly run: (node: EtcdProcess.Node) => Effect.Effect<string | undefined, Failure>
+  readonly run: (node: EtcdProcess.Node, tell: Tell) => Effect.Effect<string | undefined, Failure>
 }
 
 const isOf =
@@ -44,7 +44,7 @@ export const steps = (
     takesQuorum: survey.voters.length < 3,
     run: (tell) =>
       Effect.gen(function* () {
-        const detail = yield* stop.run(node)
+        const detail = yield* stop.run(node, tell)
         yield* awaitWhole(client, refuse, tell, node.id)
         return detail
       })

@@ -26,7 +26,7 @@ import type { Fleet, Platform } from "../cluster/fleet.ts"
 import * as Committed from "../maintenance/committed.ts"
 import * as Time from "../time.ts"
 import * as Backup from "./backup.ts"
-import { perform, type Refuse, refusal, type Step } from "./operation.ts"
+import { perform, type Refuse, refusal, type Step, type Tell } from "./operation.ts"
 import * as Roll from "./roll.ts"
 import * as Survey from "./survey.ts"
 
@@ -195,13 +195,15 @@ const takenBack = (
   client: EtcdClient.Client,
   node: EtcdProcess.Node,
   { path, version }: EtcdBinary.EtcdBinary,
-  refuse: Refuse
+  refuse: Refuse,
+  tell: Tell
 ) =>
   Effect.gen(function* () {
     const time = yield* Time.Time
     const isReady = isTakingBack(node) && !fleet.isLost(node)
     const renewed = isReady ? node : yield* fleet.renew(node, { binary: path, config: takingBack })
     const giveUp = time.now() + agreementMillis
+    yield* tell(`waits until it has written down that the cluster has version ${minorOf(version)}`)
     const { raftAppliedIndex } = yield* EtcdMaintenance.fromClient(client).status({ endpoint: renewed.endpoints[0] })
     while (!(yield* hasSnapshotOf(renewed, version, raftAppliedIndex))) {
       if (time.now() > giveUp) return yield* Effect.fail(notAgreed(version, refuse))
@@ -229,13 +231,13 @@ const rolling = (
       .map(({ node }) => node),
     {
       verb: `run etcd ${SemVer.format(target.version)} as`,
-      run: (node) =>
+      run: (node, tell) =>
         Effect.gen(function* () {
           const { version } = node
           const isBefore = version.minor < 7 && target.version.minor >= 7
           const comesBack = target.version.minor === 4 && (version.minor === 5 || isTakingBack(node))
           const ready = comesBack
-            ? yield* takenBack(fleet, client, node, target, refuse)
+            ? yield* takenBack(fleet, client, node, target, refuse, tell)
             : isBefore
               ? yield* withoutOldRequests(fleet, node)
               : node
