@@ -264,6 +264,9 @@ describe("a cluster as a value", { concurrent: true }, () => {
         const taking = Stream.filter(SubscriptionRef.changes(cluster.members), (nodes) => nodes.some(isTaking))
         yield* Effect.raceFirst(Effect.exit(downgrade()), Stream.runHead(taking))
         assert.isTrue(membersOf(cluster).some(isTaking))
+        // Whoever is asked: one of 3.4 does not answer all.
+        const planned = yield* Effect.all(Array.from({ length: 10 }, () => downgrade({ dryRun: true })))
+        assert.deepStrictEqual([...new Set(planned.map(({ steps }) => steps.length))], [5])
         const last = yield* cluster.awaitLeader
         const failing = join(yield* temporaryDirectory, "etcd")
         const script = [

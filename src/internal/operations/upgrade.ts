@@ -403,8 +403,12 @@ const goesBack = <E>(
       )
     }
     const auth = EtcdAuth.fromClient(client)
-    const { enabled } = yield* auth.status()
-    if (enabled || (yield* auth.users()).length > 0) {
+    // Without users it is not enabled, which a member that is a 3.4 by now does not say.
+    const isEnabled = yield* auth.status().pipe(
+      Effect.map(({ enabled }) => enabled),
+      Effect.catchReason("EtcdError", "Unsupported", () => Effect.succeed(false))
+    )
+    if (isEnabled || (yield* auth.users()).length > 0) {
       return yield* unsupported(
         "there are users with passwords, of whom etcd 3.5 logs what 3.4 cannot read",
         "Disable authentication and delete all users before, as etcd's guide to downgrades says."
