@@ -534,6 +534,21 @@ describe("a cluster as a value", { concurrent: true }, () => {
     })
   )
 
+  live("puts another one in the place of one that has joined, though nobody was there to write that down", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make({ size: 1 })
+      assert.isTrue(yield* interruptedAt(/^promote/, cluster.grow))
+      yield* Effect.gen(function* () {
+        const { members } = yield* EtcdMembership.list()
+        const { id } = members.find(({ isLearner }) => isLearner)!
+        yield* Effect.retry(EtcdMembership.promote(id), { schedule: Schedule.spaced("100 millis") })
+      }).pipe(by(cluster))
+      assert.strictEqual(titles(yield* cluster.replace("node1"))[0], "let node2 take the place of node1")
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node2"])
+      assert.deepStrictEqual(namesOf(cluster), ["node0", "node2"])
+    })
+  )
+
   live("puts one in the place of one, whatever was done between two tries", () =>
     Effect.gen(function* () {
       const cluster = yield* make({ size: 1 })

@@ -162,26 +162,33 @@ const lastFollower = (fleet: Fleet, { leader, voters }: Whole) => {
   return followers.find(({ member }) => member.id === last?.id) ?? followers.at(-1) ?? leader
 }
 
+/** Those that had begun to join, in their order. */
+const joiners = (fleet: Fleet, refuse: Refuse) =>
+  Effect.forEach(fleet.unfinished().joining, (_, index) => newcomer(fleet, refuse, undefined, index))
+
+const isAt = (joiner: Newcomer) => (one: Survey.Surveyed) => Joining.at([one.member], joiner) !== undefined
+
 /**
  * Who is meant, by the name that it has here: a member, or one that was leaving or joining when that was ended half-way, and
  * may be none.
  */
 const meant = (fleet: Fleet, survey: Whole, ref: EtcdOperations.MemberRef | undefined, refuse: Refuse) =>
   Effect.gen(function* () {
-    const { joining, leaving } = fleet.unfinished()
-    const begun = leaving.find(isOf(ref))
-    const came = joining.length === 0 ? undefined : yield* newcomer(fleet, refuse, undefined, 0)
-    const isNew = (one: Survey.Surveyed) => came !== undefined && Joining.at([one.member], came) !== undefined
+    const begun = fleet.unfinished().leaving.find(isOf(ref))
+    const joining = yield* joiners(fleet, refuse)
     const named = begun?.name ?? ref
+    const came = joining.find(({ name }) => name === named)
     const one =
       named === undefined
         ? lastFollower(fleet, survey)
-        : (Survey.find(survey.members, named) ?? (named === came?.name ? survey.members.find(isNew) : undefined))
-    if (one === undefined && begun === undefined && (came === undefined || named !== came.name)) {
+        : (Survey.find(survey.members, named) ?? (came === undefined ? undefined : survey.members.find(isAt(came))))
+    if (one === undefined && begun === undefined && came === undefined) {
       const evidence = [`there is no ${Survey.show(named!)}`, ...survey.members.map(Survey.describe)]
       return yield* Effect.fail(refuse("no-such-member", evidence, "Name one of these."))
     }
-    const name = begun?.name ?? (one === undefined || isNew(one) ? came!.name : Survey.nameOf(one.member))
+    const nameOf = (one: Survey.Surveyed) =>
+      joining.find((joiner) => isAt(joiner)(one))?.name ?? Survey.nameOf(one.member)
+    const name = begun?.name ?? (one === undefined ? came!.name : nameOf(one))
     return {
       one,
       leaving: { name, id: one === undefined ? begun?.id : format(one.member.id), successor: begun?.successor }
@@ -222,10 +229,17 @@ export const replacing = (
         refuse("learner", [Survey.describe(one)], "Remove it (shrink), and grow the cluster anew.")
       )
     }
-    const { joining } = fleet.unfinished()
+    const joining = yield* joiners(fleet, refuse)
+    const isJoining = (wanted: string | undefined) => joining.some(({ name }) => name === wanted)
     // It is remembered with who comes, who may be there by now.
-    const isThere = survey.voters.some(({ member: { name } }) => name === seen.successor && !joining.includes(name))
-    const comes = isThere ? undefined : yield* newcomer(fleet, refuse, config, 0)
+    const isThere = survey.voters.some(({ member: { name } }) => name === seen.successor && !isJoining(name))
+    // One that has its vote already is a member, though that was not remembered: it takes the place of nobody else.
+    const comer = joining.findIndex((joiner) =>
+      isJoining(seen.successor)
+        ? joiner.name === seen.successor
+        : joiner.name !== seen.name && !survey.voters.some(isAt(joiner))
+    )
+    const comes = isThere ? undefined : yield* newcomer(fleet, refuse, config, comer < 0 ? joining.length : comer)
     const leaving = { ...seen, successor: comes?.name ?? seen.successor }
     const others = survey.members.filter((other) => other !== one)
     const join = comes === undefined ? [] : Joining.steps(fleet, client, refuse, comes, others)
