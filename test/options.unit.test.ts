@@ -296,7 +296,8 @@ const cannotRefuse = new Set([
 
 /** A cluster of which nobody can be reached. */
 const unreached = Effect.gen(function* () {
-  const node = { name: "node0", version, endpoints: ["http://127.0.0.1:1"] } as unknown as All.EtcdProcess.Node
+  const seen = { name: "node0", version, endpoints: ["http://127.0.0.1:1"], pid: Effect.succeedNone }
+  const node = seen as unknown as All.EtcdProcess.Node
   const fleet = {
     binaryOf: () => "/nowhere/etcd",
     platform: yield* Effect.context(),
