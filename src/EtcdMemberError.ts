@@ -34,7 +34,7 @@ export class WrongCluster extends Schema.TaggedError<WrongCluster>()("WrongClust
 
 /**
  * Another instance has this one's name, or its peer URL, and is alive. Of two that wait for others, it is the one that came
- * later which hears of it, and both do where they came at once.
+ * later which hears of it.
  *
  * @category reasons
  * @since 0.1.0

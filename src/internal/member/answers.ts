@@ -8,11 +8,11 @@
  *
  * @internal
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as EtcdId from "../../EtcdId.ts"
+import * as Time from "../time.ts"
 import * as Http from "./http.ts"
 import type { Settings } from "./settings.ts"
 
@@ -34,10 +34,16 @@ export interface Waiting {
   readonly waitedMillis: number
 }
 
+/** Between which times it has answered, by this instance's clock. */
+export interface Asked {
+  readonly from: number
+  readonly to: number
+}
+
 export type Answer =
   | { readonly _tag: "Etcd"; readonly clusterId: bigint; readonly members: ReadonlyArray<Listed> }
   /** It has no data, and waits until it knows how to begin: with the cluster of this id, where its set is complete. */
-  | ({ readonly _tag: "Waiting"; readonly tookMillis: number } & Waiting)
+  | ({ readonly _tag: "Waiting"; readonly asked: Asked } & Waiting)
   /** Nobody, or somebody else. */
   | { readonly _tag: "Nobody"; readonly why: string }
 
@@ -79,13 +85,13 @@ const withIds = (text: string): Option.Option<unknown> =>
 
 const nobody = (why: string): Answer => ({ _tag: "Nobody", why })
 
-const read = ({ body, headers, status }: Http.Answer, tookMillis: number): Answer => {
+const read = ({ body, headers, status }: Http.Answer, asked: Asked): Answer => {
   const json = withIds(body)
   const waiting = Option.flatMap(json, Schema.decodeUnknownOption(Presence))
   if (Option.isSome(waiting)) {
     const { clusterId, name, waitedMillis } = waiting.value
     const id = Option.getOrUndefined(EtcdId.parse(clusterId ?? ""))
-    return { _tag: "Waiting", tookMillis, name, clusterId: id, waitedMillis }
+    return { _tag: "Waiting", asked, name, clusterId: id, waitedMillis }
   }
   const clusterId = EtcdId.parse(String(headers["x-etcd-cluster-id"] ?? ""))
   const members = Option.flatMap(json, Schema.decodeUnknownOption(Members))
@@ -109,9 +115,12 @@ const patienceMillis = 2000
 
 /** Asks who is at a peer URL. */
 export const ask = (settings: Settings, url: string): Effect.Effect<Answer> =>
-  Effect.match(Effect.timed(Http.get(settings, url, "/members", patienceMillis)), {
-    onSuccess: ([took, answer]) => read(answer, Duration.toMillis(took)),
-    onFailure: nobody
+  Effect.flatMap(Time.Time, ({ now }) => {
+    const from = now()
+    return Effect.match(Http.get(settings, url, "/members", patienceMillis), {
+      onSuccess: (answer) => read(answer, { from, to: now() }),
+      onFailure: nobody
+    })
   })
 
 /** All at once, by their URLs. */

@@ -58,20 +58,17 @@ export const clustersOf = (answers: ReadonlyMap<string, Answer>): ReadonlyMap<bi
 export const describeClusters = (clusters: ReadonlyMap<bigint, ReadonlyArray<string>>): string =>
   list([...clusters].map(([id, urls]) => `${EtcdId.format(id)} at ${list(urls)}`))
 
-/** How far apart two may come, to have come at once. */
-const atOnceMillis = 100
-
 /**
  * `answers`: of all but this instance.
  *
- * `waitedMillis`: for how long it had waited before it asked them. Of two with the same name the one that came later hears
- * that it did, and both do where they came at once. Which it is cannot be told by an answer that took long: it asks again.
+ * `since`: from when on it has waited. Of two with the same name the one that came later hears that it did; where an answer
+ * took too long to tell, the one whose URL comes later.
  */
 export const decide = (
   settings: Settings,
   declared: Declared,
   answers: ReadonlyMap<string, Answer>,
-  waitedMillis: number
+  since: number
 ): Decision => {
   const { name, size } = settings
   const clusters = clustersOf(answers)
@@ -90,7 +87,8 @@ export const decide = (
   const waiting = [...answers].flatMap(([url, answer]) => (answer._tag === "Waiting" ? [{ ...answer, url }] : []))
   const namesakes = waiting.filter((one) => one.name === name)
   const earlier = namesakes.filter(
-    (one) => one.waitedMillis >= waitedMillis + (one.tookMillis > atOnceMillis ? one.tookMillis : 0)
+    ({ asked: { from, to }, url, waitedMillis }) =>
+      waitedMillis >= to - since || (waitedMillis >= from - since && url < settings.peerUrl)
   )
   if (earlier.length > 0) {
     return { _tag: "Refuse", error: nameInUse(settings, urlsOf(earlier)) }

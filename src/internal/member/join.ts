@@ -134,7 +134,6 @@ export const make = (
   let silence: Silence | undefined
   let isClient = false
   const since = time.now()
-  const waitedMillis = () => time.now() - since
 
   /** Removes a learner that has not been there for as long as a start may take. */
   const removeAbandoned = (cluster: Consult.Cluster, learner: Member) =>
@@ -223,8 +222,7 @@ export const make = (
   const step = (declared: Declared): Effect.Effect<Consulted, Failure> =>
     Effect.gen(function* () {
       const others = declared.urls.filter((url) => !isSame(url, settings.peerUrl))
-      const waited = waitedMillis()
-      const decision = Decide.decide(settings, declared, yield* Answers.askAll(settings, others), waited)
+      const decision = Decide.decide(settings, declared, yield* Answers.askAll(settings, others), since)
       switch (decision._tag) {
         case "Begin":
           return decision
@@ -242,7 +240,7 @@ export const make = (
     let declared: Declared = { urls: [], hasOwn: false, clusterId: undefined }
     const { name } = settings
     yield* listen(settings, () =>
-      Answers.presence({ name, clusterId: declared.clusterId, waitedMillis: waitedMillis() })
+      Answers.presence({ name, clusterId: declared.clusterId, waitedMillis: time.now() - since })
     )
     // Not before nobody else can be here.
     yield* Data.putAside(settings)

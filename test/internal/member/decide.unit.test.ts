@@ -29,8 +29,12 @@ const abc = declaredBy(settings, urlsOf("abc"))
 const clusterId = abc.clusterId!
 
 const nobody: Answer = { _tag: "Nobody", why: "silence" }
+/** When the others are asked, and for how long the instance that decides has waited then. */
+const now = 5000
+const waitedMillis = 1000
+
 const waiting = (clusterId = abc.clusterId, name = "b", waitedMillis = 0, tookMillis = 1): Answer => ({
-  ...{ _tag: "Waiting", name, clusterId, waitedMillis, tookMillis }
+  ...{ _tag: "Waiting", name, clusterId, waitedMillis, asked: { from: now, to: now + tookMillis } }
 })
 /** An etcd that has begun with these, of which some have served. */
 const etcd = (names: string, served: string, id = clusterId): Answer => ({
@@ -42,9 +46,6 @@ const etcd = (names: string, served: string, id = clusterId): Answer => ({
   }))
 })
 
-/** For how long the instance that decides has waited. */
-const waitedMillis = 1000
-
 const decide = (b: Answer, c: Answer, declared = abc, own = settings) =>
   Decide.decide(
     own,
@@ -53,7 +54,7 @@ const decide = (b: Answer, c: Answer, declared = abc, own = settings) =>
       [urlOf("b"), b],
       [urlOf("c"), c]
     ]),
-    waitedMillis
+    now - waitedMillis
   )
 
 const tagOf = (...args: Parameters<typeof decide>): string => decide(...args)._tag
@@ -67,7 +68,13 @@ describe("an instance without data", () => {
     assert.deepInclude(decide(waiting(), nobody), { urls: urlsOf("abc"), clusterId })
     // With another set or token, or none that is complete.
     assert.strictEqual(tagOf(waiting(7n), nobody), "Wait")
-    const ofNone: Answer = { _tag: "Waiting", name: "b", clusterId: undefined, waitedMillis: 0, tookMillis: 1 }
+    const ofNone: Answer = {
+      _tag: "Waiting",
+      name: "b",
+      clusterId: undefined,
+      waitedMillis: 0,
+      asked: { from: now, to: now }
+    }
     assert.strictEqual(tagOf(ofNone, nobody), "Wait")
   })
 
@@ -104,10 +111,17 @@ describe("an instance without data", () => {
 
   it("gives way to another one of its name that was there before, and begins with none of its name", () => {
     const namesake = (waitedMillis: number, took?: number) => waiting(clusterId, "a", waitedMillis, took)
-    for (const longer of [waitedMillis, waitedMillis + 1]) assert.strictEqual(tagOf(namesake(longer), nobody), "Refuse")
-    // One that answered late may have come meanwhile.
-    assert.strictEqual(tagOf(namesake(waitedMillis + 400, 500), nobody), "Wait")
-    assert.strictEqual(tagOf(namesake(waitedMillis + 500, 500), nobody), "Refuse")
+    assert.strictEqual(tagOf(namesake(waitedMillis + 1), nobody), "Refuse")
+    // Of one that has come while the answer was under way, it is not known whether it was there before: URLs decide.
+    const other = { ...settings, peerUrl: urlOf("z") }
+    for (const [took, mine, its] of [
+      [500, "Wait", "Refuse"],
+      [300, "Refuse", "Refuse"]
+    ] as const) {
+      assert.strictEqual(tagOf(namesake(waitedMillis + 400, took), nobody), mine)
+      assert.strictEqual(tagOf(namesake(waitedMillis + 400, took), nobody, abc, other), its)
+    }
+    assert.strictEqual(tagOf(namesake(waitedMillis - 1, 500), nobody, abc, other), "Wait")
     const decision = decide(namesake(waitedMillis - 1), nobody)
     assert.include(decision._tag === "Wait" ? decision.what : "", "with the name of this one http://b:2380")
     assert.strictEqual(tagOf(namesake(waitedMillis - 1), waiting(clusterId, "c")), "Begin")
