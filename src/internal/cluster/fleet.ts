@@ -24,6 +24,7 @@ import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdId from "../../EtcdId.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import { owner } from "../files/owner.ts"
 import { twoVoters } from "../operations/options.ts"
 import { allOrNothing } from "../process/allOrNothing.ts"
 import * as Child from "../process/child.ts"
@@ -416,13 +417,11 @@ export const onSockets = (
      * Of one that joins or leaves there may be some of the data, and no log: where it was killed while they were deleted.
      * It would begin a cluster of its own.
      */
-    const holdsData = ({ directory, name }: Manifest.Member) => {
-      const log = path.join(manifest.directoryOf(directory), "member", "wal")
-      return Effect.flatMap(fs.exists(log), (exists) => (exists ? fs.readDirectory(log) : Effect.succeed([]))).pipe(
-        Effect.map((names) => names.some((one) => one.endsWith(".wal"))),
-        Effect.mapError(Failures.systemFailure(`look for the data of ${name}`))
-      )
-    }
+    const holdsData = ({ directory, name }: Manifest.Member) =>
+      Effect.mapBoth(owner(path.join(manifest.directoryOf(directory), "member", "wal")), {
+        onSuccess: Option.isSome,
+        onFailure: Failures.systemFailure(`look for the data of ${name}`)
+      })
     const withData = yield* Effect.filter(first, holdsData)
     const started = first.filter((member) => member.state === "member" || withData.includes(member))
     if (withData.length === 0) {

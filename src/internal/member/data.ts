@@ -10,11 +10,11 @@
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import * as Option from "effect/Option"
+import type * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
-import * as Log from "../files/log.ts"
-import * as Wal from "../files/wal.ts"
+import type * as Log from "../files/log.ts"
+import { owner } from "../files/owner.ts"
 import * as Failures from "../process/failures.ts"
 
 /** Who has written the data. */
@@ -28,8 +28,6 @@ export interface Directories {
 
 type Platform = FileSystem.FileSystem | Path.Path
 
-const headBytes = 4096
-
 const walDirOf = (path: Path.Path, { dataDir, walDir }: Directories): string =>
   walDir ?? path.join(dataDir, "member", "wal")
 
@@ -39,17 +37,8 @@ const failed = (doing: string, { dataDir }: Directories) => Failures.systemFailu
 export const read = Effect.fnUntraced(function* (
   directories: Directories
 ): Effect.fn.Return<Option.Option<Data | "unreadable">, EtcdProcessError.EtcdProcessError, Platform> {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const wal = walDirOf(path, directories)
-  const fail = failed("read the data directory", directories)
-  if (!(yield* Effect.mapError(fs.exists(wal), fail))) return Option.none()
-  const newest = Wal.newest(yield* Effect.mapError(fs.readDirectory(wal), fail))
-  if (newest === undefined) return Option.none()
-  const head = yield* Effect.scoped(
-    Effect.flatMap(fs.open(path.join(wal, newest), { flag: "r" }), (file) => file.readAlloc(headBytes))
-  ).pipe(Effect.mapError(fail))
-  return Option.some((Option.isSome(head) ? Log.idsIn(head.value) : undefined) ?? "unreadable")
+  const wal = walDirOf(yield* Path.Path, directories)
+  return yield* Effect.mapError(owner(wal), failed("read the data directory", directories))
 })
 
 /**

@@ -19,9 +19,8 @@ import * as SemVer from "effect/SemVer"
 import type { EtcdBinary, EtcdUtl } from "../../EtcdBinary.ts"
 import { format } from "../../EtcdId.ts"
 import { hold } from "../files/flock.ts"
-import * as Log from "../files/log.ts"
+import { owner } from "../files/owner.ts"
 import { sync, syncNames } from "../files/sync.ts"
-import * as Wal from "../files/wal.ts"
 import * as Cleansing from "./cleansing.ts"
 import { clusterIdOf } from "./clusterId.ts"
 import * as Etcdutl from "./etcdutl.ts"
@@ -220,24 +219,22 @@ export const finish = Effect.fnUntraced(function* (of: Restoring, source: string
       ]
 })
 
-const headBytes = 4096
-
-/** Of which cluster the data of a member are; nothing where there are none. */
-const clusterOf = Effect.fnUntraced(function* ({ dataDir }: RestoreMember.Place) {
-  const fs = yield* FileSystem.FileSystem
-  const { join } = yield* Path.Path
-  const walDir = join(dataDir, "member", "wal")
-  const newest = Wal.newest(yield* Effect.orElseSucceed(fs.readDirectory(walDir), () => []))
-  if (newest === undefined) return undefined
-  const head = yield* Effect.flatMap(fs.open(join(walDir, newest), { flag: "r" }), (file) => file.readAlloc(headBytes))
-  return Option.isNone(head) ? undefined : Log.idsIn(head.value)?.clusterId
-}, Effect.scoped)
+/** Whether the data of a member are of that cluster. */
+const isOf =
+  (clusterId: bigint) =>
+  ({ dataDir }: RestoreMember.Place) =>
+    Effect.flatMap(Path.Path, ({ join }) =>
+      Effect.map(
+        owner(join(dataDir, "member", "wal")),
+        Option.exists((data) => data !== "unreadable" && data.clusterId === clusterId)
+      )
+    )
 
 /** With the token that they had, members of the old cluster that come back would be taken for those of the new one. */
 const refuseUnlessNew = Effect.fnUntraced(function* ({ members, refuse, token }: Restoring) {
   if (token === undefined) return
   const id = clusterIdOf(members, token)
-  const same = yield* Effect.filter(members, (member) => Effect.map(clusterOf(member), (cluster) => cluster === id))
+  const same = yield* Effect.filter(members, isOf(id))
   if (same.length === 0) return
   const evidence = [
     `with the token ${JSON.stringify(token)} it would have the id ${format(id)}, which the data have that there are`
