@@ -52,7 +52,8 @@ export const host = (
         const line = /(?<=^said ).*(?=\n)/m.exec(text)
         if (line !== null) resume(Effect.succeed(line[0]))
       })
-      child.once("exit", (code) => resume(Effect.die(`the host ended with ${code}`)))
+      // Not when it has ended: what it said may still be under way.
+      child.once("close", (code) => resume(Effect.die(`the host ended with ${code}`)))
     })
     return { said: JSON.parse(line), kill: Effect.sync(() => void child.kill("SIGKILL")) } satisfies Host
   })
