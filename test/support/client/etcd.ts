@@ -72,12 +72,15 @@ const makeNode = Effect.fnUntraced(function* (ports: Ports, initialCluster: stri
       return exited(ending)
     })
   const signal = (name: NodeJS.Signals) => Effect.sync(() => void child?.kill(name))
+  /** Again where it ends by itself: while it was down, somebody else may have been given one of its ports for a while. */
+  const start: Effect.Effect<void> = Effect.map(spawnEtcd(flags, directory), (started) => {
+    child = started
+    started.once("exit", () => setTimeout(() => (child === started ? Effect.runFork(start) : undefined), 100))
+  })
   const node: Node = {
     name: ports.name,
     endpoint,
-    start: Effect.map(spawnEtcd(flags, directory), (started) => {
-      child = started
-    }),
+    start,
     kill: end("SIGKILL"),
     stop: end("SIGTERM"),
     pause: Effect.andThen(
