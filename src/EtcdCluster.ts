@@ -11,9 +11,9 @@
  * (`ClusterRefused`: what was found, the evidence, what would help), plans without doing anything (`dryRun`), logs and tells of
  * each step (`onProgress`), and answers with what was done. One is under way at a time, as with `EtcdOperations`, in whatever
  * process: the next one waits (`restore` and `recover` end the cluster in which that is written down: they wait for nobody, and
- * refuse while somebody else does the same). One that was ended at whatever step, with its host or without it, is run again, and goes on
- * from where the cluster is: with `dataDir` the file `cluster.json` there says who was joining or leaving. All are refused
- * without a quorum (`no-quorum`), but `restore` and `recover`.
+ * refuse while somebody else does the same). One that was ended at whatever step, with its host or without it, is run again,
+ * and goes on from where the cluster is: with `dataDir` the file `cluster.json` there says who was joining or leaving. All
+ * are refused without a quorum (`no-quorum`), but `restore` and `recover`.
  *
  * Ended after its last step, before it said so, it is done, and nothing is left that says so. So let a program that may be
  * ended say what is to come of it: `grow` with `to` does nothing then, and `shrink` and `replace` of a member that they name
@@ -201,7 +201,8 @@ export interface Cluster {
   /**
    * Makes the cluster anew where it has lost its quorum for good: all members are stopped, and all are given what the one
    * knows that knows most. Refused where the cluster has a quorum (`has-quorum`), which it is given ten seconds for where so
-   * many members run, and where no data are left of which something can be made (`no-survivor`). More on what may be lost at the top of this module.
+   * many members run, and where no data are left of which something can be made (`no-survivor`). More on what may be lost
+   * at the top of this module.
    */
   readonly recover: (options?: RecoverOptions | undefined) => Operation
 }

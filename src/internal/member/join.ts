@@ -149,6 +149,14 @@ export const make = (
       silence = undefined
     })
 
+  /** Whoever is interrupted meanwhile has to know whether it was added. */
+  const join = <E>(adding: Effect.Effect<Omit<Joining, "_tag">, E>) =>
+    adding.pipe(
+      Effect.map(({ member, members }): Joining => ({ _tag: "Join", member, members })),
+      Effect.tap(listener.isAdded),
+      Effect.uninterruptible
+    )
+
   const take = (
     cluster: Consult.Cluster,
     declared: Declared,
@@ -162,7 +170,7 @@ export const make = (
           return { _tag: "Begin", urls: place.urls, clusterId: view.clusterId }
         case "Added":
           yield* listener.joins(`as ${EtcdId.format(place.member.id)}, which was added before`)
-          return { _tag: "Join", member: place.member, members: view.members }
+          return yield* join(Effect.succeed({ member: place.member, members: view.members }))
         case "Predecessor": {
           yield* listener.joins(`in place of ${describe(place.member)}, if it is dead`)
           if (!(yield* isDead(settings, place.member))) {
@@ -174,12 +182,7 @@ export const make = (
         }
         case "Free": {
           yield* listener.joins("as a learner")
-          // Whoever is interrupted meanwhile has to know whether it was.
-          return yield* cluster.membership.add([settings.peerUrl], { ...change, isLearner: true }).pipe(
-            Effect.map(({ member, members }): Joining => ({ _tag: "Join", member, members })),
-            Effect.tap(listener.isAdded),
-            Effect.uninterruptible
-          )
+          return yield* join(cluster.membership.add([settings.peerUrl], { ...change, isLearner: true }))
         }
         case "Turn":
           yield* listener.waits(`its turn: ${describe(place.learner)} is a learner, and there can be one at a time`)

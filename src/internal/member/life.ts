@@ -330,7 +330,6 @@ const makeWith = Effect.fnUntraced(function* (
   const turn = Effect.gen(function* () {
     const next = yield* beginning
     if (next._tag === "Begin") yield* become({ _tag: "Bootstrapping" })
-    if (next._tag === "Join") added = next
     const how = yield* run(next).pipe(
       Effect.catch((error) =>
         Effect.gen(function* () {

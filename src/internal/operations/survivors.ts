@@ -98,9 +98,10 @@ const look = Effect.fnUntraced(function* (directory: Directory) {
   for (const name of files) reader.add(yield* fs.readFile(join(walDir, name)))
   const log = reader.end()
   if (Log.isDamage(log)) return lost(`has a log that is damaged: ${log.damage}`)
-  const storageVersion = yield* Revision.inFile(database, Revision.storageVersion)
-  const isRemoved = yield* Revision.inFile(database, Revision.hasRemoved(log.memberId))
-  const survivor: Survivor = { ...directory, walDir, walFile, log, storageVersion, isRemoved }
+  const found = yield* Revision.inFile(database, (read) =>
+    Effect.all({ storageVersion: Revision.storageVersion(read), isRemoved: Revision.hasRemoved(log.memberId)(read) })
+  )
+  const survivor: Survivor = { ...directory, walDir, walFile, log, ...found }
   return survivor
 })
 

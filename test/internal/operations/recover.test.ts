@@ -155,13 +155,22 @@ describe("a cluster that has lost its quorum", () => {
       yield* EtcdCluster.recover({ dataDir: first })
       yield* Effect.scoped(Effect.flatMap(EtcdCluster.ephemeral({ dataDir: first, log: false }), has("learnt")))
 
+      /** Of two members that let the one be removed that leads. */
+      const ofTwo = <A, E, R>(
+        dataDir: string,
+        use: (cluster: EtcdCluster.Cluster, leader: EtcdProcess.Node) => Effect.Effect<A, E, R>
+      ) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const config = { strictReconfigCheck: false }
+            const cluster = yield* EtcdCluster.ephemeral({ dataDir, size: 2, log: false, config })
+            yield* by(cluster, EtcdKv.put("key", "before"))
+            return yield* use(cluster, yield* cluster.awaitLeader)
+          })
+        )
       const second = join(root, "second")
-      const removed = yield* Effect.scoped(
+      const removed = yield* ofTwo(second, (cluster, leader) =>
         Effect.gen(function* () {
-          const config = { strictReconfigCheck: false }
-          const cluster = yield* EtcdCluster.ephemeral({ dataDir: second, size: 2, log: false, config })
-          yield* by(cluster, EtcdKv.put("key", "before"))
-          const leader = yield* cluster.awaitLeader
           const follower = SubscriptionRef.getUnsafe(cluster.members).find((node) => node !== leader)!
           yield* freeze(follower)
           yield* Effect.exit(by(leader, EtcdMembership.remove(leader.id, { deadline: "300 millis" })))
@@ -176,12 +185,8 @@ describe("a cluster that has lost its quorum", () => {
 
       // One that knows that it was, while nobody else is left.
       const third = join(root, "third")
-      const gone = yield* Effect.scoped(
+      const gone = yield* ofTwo(third, (_, leader) =>
         Effect.gen(function* () {
-          const config = { strictReconfigCheck: false }
-          const cluster = yield* EtcdCluster.ephemeral({ dataDir: third, size: 2, log: false, config })
-          yield* by(cluster, EtcdKv.put("key", "before"))
-          const leader = yield* cluster.awaitLeader
           yield* Effect.exit(by(leader, EtcdMembership.remove(leader.id, { deadline: "1 second" })))
           yield* leader.exit
           return leader.name
