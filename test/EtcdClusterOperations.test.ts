@@ -565,6 +565,11 @@ describe("a cluster as a value", { concurrent: true }, () => {
       yield* interruptedAt(/^remove node0/, replace)
       assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1", "node3"])
       assert.deepStrictEqual(yield* left, ["remove node0", "delete the data of node0"])
+      // Who goes takes along who was to come in its place.
+      yield* interruptedAt(/^promote node4/, (options) => cluster.replace("node1", options))
+      yield* cluster.shrink("node1")
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node3"])
+      assert.deepStrictEqual(namesOf(cluster), ["node0", "node3"])
     })
   )
 

@@ -168,6 +168,12 @@ const joiners = (fleet: Fleet, refuse: Refuse) =>
 
 const isAt = (joiner: Newcomer) => (one: Survey.Surveyed) => Joining.at([one.member], joiner) !== undefined
 
+const leavingOf = (name: string, one: Survey.Surveyed | undefined, begun?: Gone): Gone => ({
+  name,
+  id: one === undefined ? begun?.id : format(one.member.id),
+  successor: begun?.successor
+})
+
 /**
  * Who is meant, by the name that it has here: a member, or one that was leaving or joining when that was ended half-way, and
  * may be none.
@@ -189,10 +195,7 @@ const meant = (fleet: Fleet, survey: Whole, ref: EtcdOperations.MemberRef | unde
     const nameOf = (one: Survey.Surveyed) =>
       joining.find((joiner) => isAt(joiner)(one))?.name ?? Survey.nameOf(one.member)
     const name = begun?.name ?? (one === undefined ? came!.name : nameOf(one))
-    return {
-      one,
-      leaving: { name, id: one === undefined ? begun?.id : format(one.member.id), successor: begun?.successor }
-    }
+    return { one, leaving: leavingOf(name, one, begun) }
   })
 
 export const shrink = (
@@ -206,7 +209,15 @@ export const shrink = (
     const survey = yield* Survey.whole(client, refuse)
     const { leaving, one } = yield* meant(fleet, survey, ref, refuse)
     if (one !== undefined) yield* canSpare(survey, one, refuse)
-    const steps = Leaving.steps(fleet, client, refuse, leaving, one)
+    // Who was to take its place, and has no vote yet, is not to come any more.
+    const comer = (yield* joiners(fleet, refuse)).find(({ name }) => name === leaving.successor)
+    const came = comer && survey.members.find(isAt(comer))
+    const steps = [
+      ...(comer === undefined || came?.member.isLearner === false
+        ? []
+        : Leaving.steps(fleet, client, refuse, leavingOf(comer.name, came), came)),
+      ...Leaving.steps(fleet, client, refuse, leaving, one)
+    ]
     const isTwo = survey.voters.length === 3 && one?.member.isLearner === false
     return isTwo ? [warning(steps[0]!), ...steps.slice(1)] : steps
   })
