@@ -28,7 +28,7 @@ import type { EtcdProcessError } from "./EtcdProcessError.ts"
  * - `truncated-snapshot`: the snapshot is shorter than what it begins with says.
  * - `foreign-snapshot`: it is no database of etcd, or one that was copied, without the checksum that a snapshot ends with.
  * - `damaged-snapshot`: what is in it is not what its checksum says, or does not fit together.
- * - `data-in-the-way`: there is something where data are to be restored to.
+ * - `data-in-the-way`: there is something where data are to be put.
  * - `member-runs`: a member runs that has to be stopped.
  * - `has-quorum`: the cluster can decide, and need not be recovered.
  * - `no-survivor`: of the data of no member can anything be made.

@@ -405,13 +405,14 @@ export const defragment = (
  * is below its quota, and only then disarms the alarms. Nothing is done where no such alarm is armed.
  *
  * Where a member is not below its quota after all of that the alarms stay, and it fails with `OperationFailed` that says
- * who has how much: keys can be deleted then. So they do where a member stops answering on the way.
+ * who has how much: keys can be deleted then. So they do where a member stops answering on the way. A learner counts as well,
+ * which etcd defragments only when it is a voter.
  *
  * *No lock is held*: the cluster takes neither its key nor its lease. Two of these at once do twice what once would do,
  * and may keep two members busy at a time; nothing is lost by it.
  *
- * Refused with `unhealthy-member` (a voter does not answer: its database could be at its quota still, so start it, or
- * remove it), `alarm` (of `Corrupt`, which comes first) and `no-quorum`.
+ * Refused with `unhealthy-member` (a voter, or a learner with the alarm, does not answer: its database could be at its quota
+ * still, so start it, or remove it), `alarm` (of `Corrupt`, which comes first) and `no-quorum`.
  *
  * @example
  * ```ts
@@ -443,7 +444,8 @@ export const clearNoSpace = (
  * Where members of one version differ from all of another there is no verdict: versions around 3.4.34, 3.5.16 and 3.6 hash
  * some compacted histories differently (etcd-io/etcd 18274).
  *
- * Refused with `no-quorum`, and `unhealthy-member` where the history is compacted faster than they can be asked.
+ * Refused with `no-quorum`, and `unhealthy-member` where the history is compacted faster than they can be asked. Fails with
+ * `PermissionDenied` where the user is not one with the role `root`, whom alone etcd lets compare.
  *
  * @example
  * ```ts
@@ -479,7 +481,8 @@ export const findCorrupt = (): Effect.Effect<Comparison, ClusterRefused | EtcdEr
  * It holds no lock, since it changes nothing in the cluster, and goes on while writes do. The member keeps the pages of
  * the snapshot until it is sent, so that its database grows while a slow disk takes it.
  *
- * Refused with `no-quorum`, `alarm` (of `Corrupt`, unless a member is named), `no-such-member` and `unhealthy-member`.
+ * Refused with `no-quorum`, `alarm` (of `Corrupt`, unless a member is named), `no-such-member`, `unhealthy-member` and
+ * `data-in-the-way` (there is a directory of that name).
  *
  * @example
  * ```ts
@@ -511,8 +514,9 @@ export const backup = (
  *
  * Names sort by the time, and name the cluster: `etcd-cdf818194e3a8c32-2026-11-30T05-52-18.123Z-4711.db` of the cluster
  * `cdf818194e3a8c32`, with its newest revision at the end. Only when the new one is in its place are older ones of the same
- * cluster removed, so that there is always a good one. What counts as good has a record that says how large it is; what is
- * not, goes when it is older than all that are kept. Files of other names, and of other clusters, are left alone.
+ * cluster removed, and only those that were there when it was begun, so that there is always a good one, also where several
+ * are made at the same time. What counts as good has a record that says how large it is; what is not, goes when it is older
+ * than all that are kept. Files of other names, and of other clusters, are left alone.
  *
  * @example
  * ```ts

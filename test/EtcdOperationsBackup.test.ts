@@ -19,6 +19,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
+import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
@@ -125,6 +126,8 @@ describe("EtcdOperations, backups", () => {
         assert.strictEqual(record.clusterId, EtcdId.format(made.clusterId))
         assert.strictEqual(record.revision, String(made.revision))
         assert.strictEqual(record.takenAt, DateTime.formatIso(made.takenAt))
+        // Nothing of the file that it was before it was whole.
+        for (const one of [made, record]) assert.notProperty(one, "path")
         const told = yield* statusOf(path)
         if (told !== undefined) assert.strictEqual(BigInt(told.revision), made.revision)
         // The one before goes only for one that is whole.
@@ -215,6 +218,14 @@ describe("EtcdOperations, backups", () => {
         assert.deepStrictEqual(readdirSync(directory), [fresh, "etcd.db", "etcd.db.json"].sort())
         const nowhere = yield* failure(backup(join(directory, "none", "etcd.db")))
         assert.strictEqual(nowhere._tag, "OperationFailed")
+        // What is beside a directory belongs to somebody else.
+        writeFileSync(`${directory}.json`, "")
+        for (const dryRun of [true, false]) {
+          const inTheWay = yield* failure(backup(directory, { dryRun }))
+          assert.match(inTheWay.message, /refused \(data-in-the-way\): .* is a directory\. /)
+        }
+        assert.isTrue(existsSync(`${directory}.json`))
+        rmSync(`${directory}.json`)
       })
     )
 
@@ -288,8 +299,12 @@ describe("EtcdOperations, backups", () => {
         const [one, two, three] = yield* Effect.forEach([1, 2, 3], () => later(directory))
         truncateSync(two!.path!, 4096)
         writeFileSync(`${three!.path!}.json`, "{}")
-        const others = ["notes.txt", "etcd-0000000000000001-1970-01-01T00-00-00.000Z-1.db"]
-        for (const name of others) writeFileSync(join(directory, name), "")
+        const others = ["notes.txt", "etcd-0000000000000001-1970-01-01T00-00-00.000Z-1.db", "etcd-of-somebody.part"]
+        for (const name of [...others, "etcd-backup.1.part"]) {
+          writeFileSync(join(directory, name), "")
+          // By the clock of this machine, long ago.
+          utimesSync(join(directory, name), 0, 0)
+        }
         // Neither is one of the last two.
         const four = yield* later(directory, { keep: { last: 2 } })
         const paths = Effect.map(listBackups(directory), (all) => all.map(({ path }) => path))
@@ -302,6 +317,34 @@ describe("EtcdOperations, backups", () => {
         yield* TestClock.setTime(0)
         const six = yield* backupToDirectory(directory, { keep: { last: 1 } })
         assert.deepStrictEqual(yield* paths, [six.path])
+      })
+    )
+
+    it.effect("in a directory: of those that are made at the same time, none takes another for an old one", () =>
+      Effect.gen(function* () {
+        const directory = yield* temporaryDirectory
+        const first = yield* later(directory)
+        const isThere = (path: string | undefined) => existsSync(path!) && existsSync(`${path}.json`)
+        const together = yield* Latch.make()
+        let waiting = 0
+        // Each is in its place before one of them looks which are to be kept.
+        const onProgress = ({ detail, index }: EtcdOperations.Progress) =>
+          index < 2 || detail !== undefined
+            ? Effect.void
+            : Effect.andThen(++waiting === 2 ? together.open : Effect.void, together.await)
+        const made = yield* Effect.forEach([1, 2], () => later(directory, { keep: { last: 1 }, onProgress }), {
+          concurrency: "unbounded"
+        })
+        assert.deepStrictEqual(
+          made.map(({ path }) => isThere(path)),
+          [true, true]
+        )
+        assert.isFalse(isThere(first.path))
+        const last = yield* later(directory, { keep: { last: 1 } })
+        assert.deepStrictEqual(
+          (yield* listBackups(directory)).map(({ path }) => path),
+          [last.path]
+        )
       })
     )
 

@@ -21,7 +21,7 @@ import * as Revision from "../files/revision.ts"
 import { sync } from "../files/sync.ts"
 import * as Time from "../time.ts"
 import * as MoveLeader from "./moveLeader.ts"
-import { Passed, perform, refusal, type Step, type Tell } from "./operation.ts"
+import { type Failure, Passed, perform, refusal, type Step, type Tell } from "./operation.ts"
 import * as Record from "./record.ts"
 import * as Survey from "./survey.ts"
 
@@ -89,8 +89,10 @@ export interface Target {
   /** What begins the names of files that are not whole yet. */
   readonly partial: string
   readonly pathOf: (backup: Backup) => string
+  /** Refuses what is in the way of it. */
+  readonly look?: Effect.Effect<void, Failure> | undefined
   /** What is done before the first byte, and when the backup is in its place. */
-  readonly before: (tell: Tell) => Effect.Effect<void, PlatformError>
+  readonly before: Effect.Effect<void, PlatformError>
   readonly after: ReadonlyArray<(made: () => { readonly backup: Backup; readonly path: string }) => Step>
 }
 
@@ -117,9 +119,10 @@ export const toFile = (client: EtcdClient.Client, target: Target, options: Backu
     const take = (from: Giver): Step => ({
       title: `take a snapshot of ${Survey.nameOf(from.giver.member)}`,
       run: Effect.fnUntraced(function* (tell) {
-        yield* target.before(tell)
+        yield* target.before
+        yield* removeAbandoned(target)
         const takenAt = yield* Effect.provideService(now, Clock.Clock, clock)
-        const written = yield* EtcdMaintenance.fromClient(client).snapshotToFile(part, {
+        const { path: _, ...written } = yield* EtcdMaintenance.fromClient(client).snapshotToFile(part, {
           endpoint: from.giver.endpoint,
           onProgress: tenths(tell)
         })
@@ -150,11 +153,14 @@ export const toFile = (client: EtcdClient.Client, target: Target, options: Backu
         name,
         // It changes nothing in the cluster.
         client: undefined,
-        plan: Effect.map(giverOf(client, options), (giver) => [
-          take(giver),
-          put,
-          ...target.after.map((step) => step(whole))
-        ])
+        plan: Effect.andThen(
+          target.look ?? Effect.void,
+          Effect.map(giverOf(client, options), (giver) => [
+            take(giver),
+            put,
+            ...target.after.map((step) => step(whole))
+          ])
+        )
       },
       options
     ).pipe(
@@ -227,9 +233,13 @@ export const toSink = <A, E, R>(
 /** As long as nobody has written to it, a file that is not whole belongs to somebody who was killed. */
 const abandonedMillis = 15 * 60_000
 
+/** What follows the name in that of a file that is not whole yet: of a snapshot, while it comes and then, and of its record. */
+const partialEnd = /^\.[0-9a-z]+\.part(\.json|\.[0-9a-z]+-\d+\.part)?$/
+
 /** Removes what those have left who were killed. */
-export const removeAbandoned = (directory: string, isPartial: (name: string) => boolean) =>
+const removeAbandoned = ({ directory, partial: begin }: Target) =>
   Effect.gen(function* () {
+    const isPartial = (name: string) => name.startsWith(begin) && partialEnd.test(name.slice(begin.length))
     const fs = yield* FileSystem.FileSystem
     const { join } = yield* Path.Path
     const { clock } = yield* Time.Time
@@ -248,18 +258,22 @@ export const oneFile = Effect.fnUntraced(function* (
   options: BackupOptions = {}
 ) {
   const { basename, dirname, resolve } = yield* Path.Path
-  const context = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
+  const fs = yield* FileSystem.FileSystem
   const path = resolve(file)
-  const [directory, partial] = [dirname(path), basename(path)]
-  const isPartial = (other: string) => other.startsWith(`${partial}.`) && /\.part(\.json)?$/.test(other)
+  const look = Effect.flatMap(Effect.option(fs.stat(path)), (info) =>
+    Option.exists(info, ({ type }) => type === "Directory")
+      ? Effect.fail(refuse("data-in-the-way", [`${path} is a directory`], "Name a file. See backupToDirectory."))
+      : Effect.void
+  )
   return yield* toFile(
     client,
     {
       title: path,
-      directory,
-      partial,
+      directory: dirname(path),
+      partial: basename(path),
       pathOf: () => path,
-      before: () => Effect.provideContext(removeAbandoned(directory, isPartial), context),
+      look,
+      before: Effect.void,
       after: []
     },
     options

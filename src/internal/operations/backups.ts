@@ -26,8 +26,6 @@ const nameOf = ({ clusterId, revision, takenAt }: Backup): string =>
 
 const pattern = /^etcd-([0-9a-f]{16})-([0-9T.-]+)Z-\d+\.db$/
 
-const partialPattern = /^etcd-.*\.part(\.json)?$/
-
 /** A name that a backup would have. */
 interface Named {
   readonly name: string
@@ -67,13 +65,15 @@ export const list = Effect.fnUntraced(function* (directory: string) {
 })
 
 /**
- * Removes what is not to be kept of the cluster's. The one that was made just now stays whatever the clock says, so there is
- * always a good one; what is not good is of no use when it is older than all that are kept.
+ * Removes what is not to be kept of the cluster's. The one that was made just now stays whatever the clock says; what is not
+ * good is of no use when it is older than all that are kept. Nothing goes that was not there before this one was begun: of two
+ * that are made at the same time each would take the other for an old one. So there is always a good one.
  */
 const removeOld = Effect.fnUntraced(function* (
   directory: string,
   { backup, path: own }: { readonly backup: Backup; readonly path: string },
-  { last = 1, within }: Keep
+  { last = 1, within }: Keep,
+  before: ReadonlySet<string>
 ) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -101,12 +101,13 @@ const removeOld = Effect.fnUntraced(function* (
     } else doomed.push(file)
   }
   // Without its record it is no backup any more, should this be ended half-way.
-  for (const file of doomed) {
+  const removed = doomed.filter((file) => before.has(path.basename(file)))
+  for (const file of removed) {
     yield* fs.remove(Record.of(file), { force: true })
     yield* fs.remove(file, { force: true })
   }
   yield* Effect.ignore(sync(directory))
-  return doomed
+  return removed
 })
 
 export const toDirectory = Effect.fnUntraced(function* (
@@ -119,10 +120,11 @@ export const toDirectory = Effect.fnUntraced(function* (
   const path = yield* Path.Path
   const directory = path.resolve(given)
   const { keep } = options
+  let there: ReadonlySet<string> = new Set()
   const retention = (made: () => { readonly backup: Backup; readonly path: string }): Step => ({
     title: "remove backups that are not to be kept",
     run: () =>
-      Effect.map(Effect.provideContext(removeOld(directory, made(), keep!), context), (removed) =>
+      Effect.map(Effect.provideContext(removeOld(directory, made(), keep!, there), context), (removed) =>
         removed.length === 0 ? "there are none" : removed.map((file) => path.basename(file)).join(", ")
       )
   })
@@ -133,14 +135,10 @@ export const toDirectory = Effect.fnUntraced(function* (
       directory,
       partial: "etcd-backup",
       pathOf: (backup) => path.join(directory, nameOf(backup)),
-      before: () =>
-        Effect.provideContext(
-          Effect.andThen(
-            fs.makeDirectory(directory, { recursive: true, mode: 0o700 }),
-            BackupFile.removeAbandoned(directory, (name) => partialPattern.test(name))
-          ),
-          context
-        ),
+      before: Effect.gen(function* () {
+        yield* fs.makeDirectory(directory, { recursive: true, mode: 0o700 })
+        there = new Set(yield* fs.readDirectory(directory))
+      }),
       after: keep === undefined ? [] : [retention]
     },
     options
