@@ -24,7 +24,7 @@ interface Said {
 const details = { outcome: "not-applied" } as const
 
 /** A client of members that say this, of whom the first leads; `a:0`, `a:1` and so on. */
-const saying = (all: ReadonlyArray<Said>, denied = false) => {
+const saying = (all: ReadonlyArray<Said>, denied?: "HashKV" | "Status") => {
   const members = all.map(({ isLearner = false }, index) => ({
     ID: BigInt(index + 1),
     name: `node${index}`,
@@ -43,6 +43,9 @@ const saying = (all: ReadonlyArray<Said>, denied = false) => {
     const index = Number(endpoint.slice(2))
     const said = all[index]!
     const { applied = 100n, compacted = 5n, hash = 1, revision = 10n, version = "3.5.30" } = said
+    if (name === denied) {
+      return Effect.fail(EtcdError.make(new EtcdError.PermissionDenied({ ...details, message: "denied" })))
+    }
     if (name === "MemberList") return Effect.succeed({ header: header(0, said), members })
     if (name === "Alarm") return Effect.succeed({ header: header(0, said), alarms: [] })
     if (name === "HashKV") {
@@ -54,7 +57,6 @@ const saying = (all: ReadonlyArray<Said>, denied = false) => {
     }
     // Nobody else is at an operation.
     if (name === "Range") return Effect.succeed({ header: header(0, said), kvs: [], count: 0n, more: false })
-    if (denied) return Effect.fail(EtcdError.make(new EtcdError.PermissionDenied({ ...details, message: "denied" })))
     return Effect.succeed({
       header: header(index, said),
       version,
@@ -147,8 +149,11 @@ describe("EtcdOperations", () => {
         steps.map(({ title }) => title),
         ["move the leader from node0 to node1"]
       )
-      const { _tag, message } = yield* failing(EtcdOperations.defragment(), saying([{}, {}, {}], true))
+      const { _tag, message } = yield* failing(EtcdOperations.defragment(), saying([{}, {}, {}], "Status"))
       assert.deepStrictEqual([_tag, /denied/.test(message)], ["OperationFailed", true])
+      // Nothing is wrong with data that one may not compare.
+      const compared = yield* failing(EtcdOperations.findCorrupt(), saying([{}, {}, {}], "HashKV"))
+      assert.deepStrictEqual([compared._tag, compared.message], ["EtcdError", "denied"])
     })
   )
 })

@@ -66,7 +66,9 @@ const ask = (
   const said = ({ compactRevision, hash }: EtcdMaintenance.HashKv): Said => ({ one, hash, compactRevision })
   return maintenance.hashKv({ ...options, revision }).pipe(
     Effect.map(said),
-    Effect.catch(({ reason }): Effect.Effect<Said | undefined, EtcdError.EtcdError> => {
+    Effect.catch((error): Effect.Effect<Said | undefined, EtcdError.EtcdError> => {
+      const { reason } = error
+      if (Survey.isForbidden(error)) return Effect.fail(error)
       if (reason._tag === "FutureRevision") {
         return Effect.succeed({ one, hash: "missing", compactRevision: undefined })
       }

@@ -71,6 +71,10 @@ export const describe = ({ endpoint, member, status }: Surveyed): string => {
   return `${who} ${role} at ${endpoint}, etcd ${status.version}, applied ${status.raftAppliedIndex}`
 }
 
+/** Whether the caller may not ask, which tells nothing of who was asked. */
+export const isForbidden = ({ reason }: EtcdError.EtcdError): boolean =>
+  reason._tag === "PermissionDenied" || reason._tag === "UserNameEmpty"
+
 const statusAt = (client: EtcdClient.Client, endpoint: string) =>
   EtcdMaintenance.fromClient(client)
     .status({ ...once, endpoint })
@@ -78,7 +82,7 @@ const statusAt = (client: EtcdClient.Client, endpoint: string) =>
       Effect.map((status) => Option.some({ endpoint, status })),
       // Who may not know how they are has not found out that they do not answer.
       Effect.catchIf(
-        ({ reason }) => reason._tag !== "PermissionDenied",
+        (error) => !isForbidden(error),
         () => Effect.succeedNone
       )
     )
