@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import type * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import * as EtcdId from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
@@ -169,6 +169,22 @@ describe("EtcdOperations", () => {
         // There is little to gain now, and nobody is bothered.
         assert.deepStrictEqual((yield* EtcdOperations.defragment(little)).steps, [])
         assert.deepStrictEqual((yield* EtcdOperations.defragment()).steps, [])
+      })
+    )
+
+    it.effect("take as long as it takes, whatever deadline the calls of the client have", () =>
+      Effect.gen(function* () {
+        const { leader, members } = yield* some
+        const endpoints = members.flatMap((member) => member.endpoints)
+        const services = { KV: { deadline: "1 millis" }, Maintenance: { deadline: "1 millis" } } as const
+        const impatient = (service: keyof typeof services) =>
+          Effect.provide(EtcdClient.layer({ endpoints, services: { [service]: services[service] } }))
+        yield* fragment
+        const { steps } = yield* EtcdOperations.defragment(little).pipe(impatient("Maintenance"))
+        assert.strictEqual(steps.length, 4)
+        yield* Effect.forEach(Array.from({ length: 32 }), () => EtcdKv.put("history", new Uint8Array(128 * 1024)))
+        yield* EtcdMaintenance.armAlarm({ memberId: leader.id, type: "NoSpace" })
+        assert.strictEqual((yield* EtcdOperations.clearNoSpace().pipe(impatient("KV"))).steps.length, 6)
       })
     )
 

@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as EtcdClient from "../../EtcdClient.ts"
@@ -34,7 +35,7 @@ const compact = (client: EtcdClient.Client, refuse: Refuse): Step => ({
       survey.voters,
       ({ endpoint }) =>
         EtcdKv.fromClient(client)
-          .compact(revision, { physical: true, endpoint })
+          .compact(revision, { physical: true, endpoint, deadline: Duration.infinity })
           .pipe(
             Effect.asVoid,
             Effect.catchIf(
@@ -51,13 +52,27 @@ const compact = (client: EtcdClient.Client, refuse: Refuse): Step => ({
 const noSpaceOf = (client: EtcdClient.Client) =>
   Effect.map(EtcdMaintenance.fromClient(client).alarms(), (alarms) => alarms.filter(({ type }) => type === "NoSpace"))
 
+/** The alarms, of which nobody raises one anew who is not seen: all voters answer, and each learner that has one. */
+const alarmsOf = Effect.fnUntraced(function* (client: EtcdClient.Client, survey: Survey.Whole, refuse: Refuse) {
+  yield* Survey.allWell(survey, refuse)
+  const alarms = yield* noSpaceOf(client)
+  const hasOne = ({ member, status }: Survey.Surveyed) =>
+    status === undefined && alarms.some(({ memberId }) => memberId === member.id)
+  const silent = survey.learners.filter(hasOne).map(Survey.describe)
+  if (silent.length === 0) return alarms
+  const help = "Its database could be at its quota still: start it, give the client its endpoint, or remove it."
+  return yield* Effect.fail(refuse("unhealthy-member", silent, help))
+})
+
 /** Where a member's database is not below its quota, in words. */
 const excessOf = ({ member, status }: Survey.Surveyed, given: bigint | undefined): string | undefined => {
-  const { dbSize, dbSizeQuota } = status!
+  if (status === undefined) return undefined
+  const { dbSize, dbSizeQuota } = status
   const quota = Option.getOrElse(dbSizeQuota, () => given ?? defaultQuota)
   // Where it is negative there is none.
   if (quota < 0n || dbSize < quota) return undefined
-  return `${Survey.nameOf(member)} has ${Defragment.sizeOf(dbSize)} of ${Defragment.sizeOf(quota)}`
+  const until = member.isLearner ? ", and is defragmented only when it is a voter" : ""
+  return `${Survey.nameOf(member)} has ${Defragment.sizeOf(dbSize)} of ${Defragment.sizeOf(quota)}${until}`
 }
 
 const tooLarge =
@@ -69,10 +84,9 @@ const disarm = (client: EtcdClient.Client, quota: bigint | undefined, refuse: Re
   run: Effect.fnUntraced(function* () {
     const maintenance = EtcdMaintenance.fromClient(client)
     const survey = yield* Survey.settled(client, refuse)
-    yield* Survey.allWell(survey, refuse)
-    const excess = survey.voters.flatMap((one) => excessOf(one, quota) ?? [])
+    const alarms = yield* alarmsOf(client, survey, refuse)
+    const excess = survey.members.flatMap((one) => excessOf(one, quota) ?? [])
     if (excess.length > 0) return yield* Effect.fail(refuse("alarm", excess, tooLarge))
-    const alarms = yield* noSpaceOf(client)
     yield* Effect.forEach(alarms, (alarm) => maintenance.disarmAlarm(alarm), { discard: true })
     const again = yield* noSpaceOf(client)
     if (again.length === 0) return `${alarms.length === 1 ? "one alarm" : `${alarms.length} alarms`}`
@@ -96,7 +110,7 @@ export const clearNoSpace = (client: EtcdClient.Client, options: ClearNoSpaceOpt
         const survey = yield* Survey.whole(client, refuse)
         yield* Survey.noAlarm(client, survey, refuse, ["Corrupt"])
         if ((yield* noSpaceOf(client)).length === 0) return []
-        yield* Survey.allWell(survey, refuse)
+        yield* alarmsOf(client, survey, refuse)
         return [
           ...(keepHistory ? [] : [compact(client, refuse)]),
           // All of them: what compaction has freed counts as free one transaction of the database later.

@@ -4,6 +4,7 @@
  * @internal
  */
 import * as ByteSize from "effect/ByteSize"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
@@ -53,7 +54,7 @@ const defragmentOne = (
       yield* tell(title)
       yield* run(tell)
     }
-    yield* EtcdMaintenance.fromClient(client).defragment({ endpoint: one.endpoint })
+    yield* EtcdMaintenance.fromClient(client).defragment({ endpoint: one.endpoint, deadline: Duration.infinity })
     const after = yield* Health.awaitWhole(client, refuse, tell, member.id)
     const size = Survey.find(after.members, member.id)?.status?.dbSize
     return size === undefined ? undefined : `${sizeOf(before.dbSize)} became ${sizeOf(size)}`
