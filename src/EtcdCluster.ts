@@ -161,7 +161,7 @@ export interface Cluster {
   /**
    * Starts all members again, one after the other: the next one only when the last has caught up and all name one leader.
    * The leadership is handed on once, before its member is started again, which is the last. A member that is down is started
-   * first. It stops at the first that does not come back.
+   * first. It stops at the first that does not come back. One that was removed, and has its data still, is passed over.
    */
   readonly restart: (options?: EtcdOperations.Options | undefined) => Operation
   /**

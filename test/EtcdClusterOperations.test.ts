@@ -24,10 +24,12 @@ import * as EtcdBinary from "../src/EtcdBinary.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import type { Finding } from "../src/EtcdOperationError.ts"
 import * as EtcdOperations from "../src/EtcdOperations.ts"
 import type * as EtcdProcess from "../src/EtcdProcess.ts"
+import { reasonOf } from "./support/effects.ts"
 import { host } from "./support/host.ts"
 import { terms, underLoad } from "./support/load.ts"
 import { freePort, temporaryDirectory } from "./support/machine.ts"
@@ -445,6 +447,80 @@ describe("a cluster as a value", { concurrent: true }, () => {
         assert.strictEqual(titles(yield* cluster.restart())[0], `restart ${broken!.name}`)
         assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1", "node2"])
       })
+  )
+
+  live("starts its members again though one that has left has its data still", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make()
+      const [leaving, other] = yield* followersOf(cluster)
+      const leader = yield* cluster.awaitLeader
+      assert.isTrue(yield* interruptedAt(/^delete/, (options) => cluster.shrink(leaving!.name, options)))
+      assert.deepStrictEqual(titles(yield* cluster.restart()), [
+        `restart ${other!.name}`,
+        `hand the leadership of ${leader.name} on`,
+        `restart ${leader.name}`
+      ])
+      assert.deepStrictEqual(titles(yield* cluster.shrink()), [`delete the data of ${leaving!.name}`])
+    })
+  )
+
+  live("starts who is down also while an alarm keeps etcd from taking a lock", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make({ config: lasting })
+      const leader = yield* cluster.awaitLeader
+      const [down] = yield* followersOf(cluster)
+      yield* Effect.gen(function* () {
+        for (const type of ["NoSpace", "Corrupt"] as const) {
+          yield* EtcdMaintenance.armAlarm({ memberId: leader.id, type })
+          yield* down!.stop
+          // That it is down keeps the alarm from being dealt with.
+          if (type === "NoSpace") {
+            assert.strictEqual((yield* refusalOf(EtcdOperations.clearNoSpace())).finding, "unhealthy-member")
+          }
+          const { steps } = yield* cluster.restart({ dryRun: true })
+          const report = yield* cluster.restart()
+          assert.deepStrictEqual(titles(report), titles({ ...report, steps }))
+          assert.strictEqual(titles(report)[0], `restart ${down!.name}`)
+          yield* type === "NoSpace" ? EtcdOperations.clearNoSpace() : cluster.repairCorrupt()
+        }
+        assert.deepStrictEqual(yield* EtcdMaintenance.alarms(), [])
+      }).pipe(by(cluster))
+    })
+  )
+
+  live("has no more room than the smallest of its members, though that is a learner", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make({ size: 1 })
+      // Older ones do not tell.
+      if (named(cluster, "node0").version.minor < 6) return
+      const small = { quotaBackendBytes: "16 MiB" } as const
+      yield* interruptedAt(/^promote/, (options) => cluster.grow({ ...options, config: small }))
+      yield* Effect.gen(function* () {
+        let puts = 0
+        const put = Effect.suspend(() => EtcdKv.put(`large/${puts++}`, new Uint8Array(1024 * 1024)))
+        assert.strictEqual((yield* reasonOf(Effect.repeat(put, Schedule.forever)))._tag, "NoSpace")
+        yield* EtcdKv.deletePrefix("large/")
+        // Nobody knows how it is where the client does not reach it.
+        const unseen = yield* refusalOf(EtcdOperations.clearNoSpace())
+        assert.match(
+          unseen.message,
+          /\(unhealthy-member\): node1 .* does not answer\. Its database could be at its quota/
+        )
+        const endpoints = membersOf(cluster).flatMap((node) => node.endpoints)
+        const { message } = yield* failureOf(EtcdOperations.clearNoSpace()).pipe(
+          Effect.provide(EtcdLayer.connect({ endpoints }))
+        )
+        assert.match(
+          message,
+          /\(disarm .*node1 has \d+[.\d]* MiB of 16 MiB, and is defragmented only when it is a voter\. /
+        )
+        assert.strictEqual((yield* EtcdMaintenance.alarms()).length, 1)
+        assert.deepStrictEqual(titles(yield* cluster.grow()), ["promote node1"])
+        yield* EtcdOperations.clearNoSpace()
+        yield* EtcdKv.put("large", "")
+        assert.deepStrictEqual(yield* EtcdMaintenance.alarms(), [])
+      }).pipe(by(cluster))
+    })
   )
 
   live("refuses what would harm it, with what it has seen", () =>

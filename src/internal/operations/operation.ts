@@ -180,6 +180,10 @@ const underLock = <A, E, R>(
       )
     : EtcdLock.withLock(effect, operationsLock)
 
+/** Whether it is an alarm that keeps the cluster from taking a lock. */
+const takesNoWrites = ({ reason }: EtcdError.EtcdError): boolean =>
+  reason._tag === "NoSpace" || reason._tag === "Corrupt"
+
 /** Whether a failure to plan may be due to what somebody else is doing, and be over when that is done. */
 const mayPass = (failure: ClusterRefused | OperationFailed | { readonly _tag: "Passed" }): boolean =>
   failure._tag === "ClusterRefused" && failure.finding !== "no-quorum"
@@ -254,8 +258,10 @@ export const perform = <E = never, R = never>(
         yield* lookAgain
         return report(progress.done)
       }
+      let isHeld = false
       const mayLoseIt = planned.some(({ takesQuorum }) => takesQuorum === true)
       const holding = Effect.gen(function* () {
+        isHeld = true
         const session = yield* EtcdSession.EtcdSession
         own.lease = (yield* session.current).id
         yield* lookAgain
@@ -263,6 +269,10 @@ export const perform = <E = never, R = never>(
       yield* underLock(holding, mayLoseIt).pipe(
         Effect.provideServiceEffect(EtcdSession.EtcdSession, EtcdSession.fromClient(client, { ttl: lockTimeToLive })),
         Effect.scoped,
+        Effect.catchIf(
+          (cause) => cause._tag === "EtcdError" && takesNoWrites(cause) && !isHeld && holder === undefined,
+          () => lookAgain
+        ),
         Effect.mapError((cause) => (cause._tag === "LockLost" || cause._tag === "EtcdError" ? failure(cause) : cause))
       )
       return report(progress.done)

@@ -27,7 +27,7 @@ const isOf =
   ({ member }: Survey.Surveyed): boolean =>
     member.id === node.id
 
-/** `nodes`: those that it is to be done to. */
+/** `nodes`: those that it is to be done to. One that was removed, and whose data are still there, cannot be started any more. */
 export const steps = (
   client: EtcdClient.Client,
   refuse: Refuse,
@@ -35,9 +35,10 @@ export const steps = (
   nodes: ReadonlyArray<EtcdProcess.Node>,
   stop: Stop
 ): ReadonlyArray<Step> => {
-  const leading = nodes.find((node) => isOf(node)(survey.leader))
+  const members = nodes.filter((node) => survey.members.some(isOf(node)))
+  const leading = members.find((node) => isOf(node)(survey.leader))
   const isDown = (node: EtcdProcess.Node) => survey.members.find(isOf(node))?.status === undefined
-  const followers = nodes.filter((node) => node !== leading)
+  const followers = members.filter((node) => node !== leading)
   const each = (node: EtcdProcess.Node): Step => ({
     title: `${stop.verb} ${node.name}`,
     // Of one or two members none can be missed.
