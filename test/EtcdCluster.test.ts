@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
@@ -22,6 +23,11 @@ describe("EtcdCluster", () => {
       const directory = yield* Effect.scoped(
         Effect.gen(function* () {
           const cluster = yield* EtcdCluster.ephemeral({ log: false })
+          const told: Array<EtcdProcess.Node | undefined> = []
+          yield* SubscriptionRef.changes(cluster.leader).pipe(
+            Stream.runForEach((leader) => Effect.sync(() => void told.push(Option.getOrUndefined(leader)))),
+            Effect.forkScoped({ startImmediately: true })
+          )
           assert.strictEqual(new Set(SubscriptionRef.getUnsafe(cluster.members).map((node) => node.id)).size, 3)
           assert.strictEqual(new Set(SubscriptionRef.getUnsafe(cluster.members).map((node) => node.clusterId)).size, 1)
           const first = yield* cluster.awaitLeader
@@ -39,6 +45,8 @@ describe("EtcdCluster", () => {
           assert.isTrue(yield* SubscriptionRef.get(first.ready))
           const back = Effect.provide(EtcdKv.getString("a"), EtcdLayer.connect({ endpoints: first.endpoints }))
           assert.deepStrictEqual(yield* back, Option.some("1"))
+          // Who leads is told once.
+          assert.isEmpty(told.filter((leader, index) => index > 0 && leader === told[index - 1]))
           return dirname(new URL(first.endpoints[0]).pathname)
         })
       )

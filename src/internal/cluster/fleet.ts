@@ -7,6 +7,7 @@ import * as Array from "effect/Array"
 import type * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
@@ -258,7 +259,7 @@ export const startAll = Effect.fnUntraced(function* (
   yield* Effect.addFinalizer(() => stop)
   const leader = yield* SubscriptionRef.make(leaderOf(SubscriptionRef.getUnsafe(members)))
   yield* leaders(members).pipe(
-    Stream.changes,
+    Stream.filter((now) => !Equal.equals(now, SubscriptionRef.getUnsafe(leader))),
     Stream.runForEach((now) => SubscriptionRef.set(leader, now)),
     Effect.forkScoped
   )
