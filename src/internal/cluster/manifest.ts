@@ -189,7 +189,10 @@ export const inDirectory = (
     const made = ofSize(given ?? 3)
     let manifest = (yield* orFail(fs.exists(file))) ? yield* read : made
     const counted = manifest.members.filter(({ state }) => state !== "joining")
-    if (given !== undefined && given !== manifest.size && given !== counted.length) {
+    /** Who was joining may be a member by now, and who was leaving none any more. */
+    const fewest = manifest.members.filter(({ state }) => state === "member").length
+    const isSize = (size: number) => size === manifest.size || (size >= fewest && size <= manifest.members.length)
+    if (given !== undefined && !isSize(given)) {
       return yield* Effect.fail(
         refused(
           `the cluster in ${root} has ${counted.length} members (${list(counted.map(({ name }) => name))}), and the size is ${given}. ` +
