@@ -181,9 +181,17 @@ const stopAll = Effect.fnUntraced(function* (members: ReadonlyArray<EtcdProcess.
   yield* leader.stop
 })
 
-/** What a member that joins is to run: what the oldest of the others does, which no version of a cluster is too new for. */
-export const oldest = (members: SubscriptionRef.SubscriptionRef<Nodes>): EtcdProcess.Node =>
-  SubscriptionRef.getUnsafe(members).reduce((old, node) => (SemVer.Order(node.version, old.version) < 0 ? node : old))
+/**
+ * What a member that joins is to run: what the oldest of the others does, which no version of a cluster is too new for. One
+ * that has ended may be none of them any more.
+ */
+export const oldest = (members: SubscriptionRef.SubscriptionRef<Nodes>): EtcdProcess.Node => {
+  const all = SubscriptionRef.getUnsafe(members)
+  const running = all.filter(({ role }) => SubscriptionRef.getUnsafe(role).role !== "stopped")
+  return (Array.isArrayNonEmpty(running) ? running : all).reduce((old, node) =>
+    SemVer.Order(node.version, old.version) < 0 ? node : old
+  )
+}
 
 /** Where ports are chosen for a node, which it keeps when it is started anew. */
 const ofPorts = ["listenClientUrls", "advertiseClientUrls", "listenClientHttpUrls", "listenMetricsUrls"] as const

@@ -54,7 +54,10 @@ interface Versioned {
 /** Which version each member is of that runs here. All have to answer, also those that run elsewhere. */
 const versionsOf = (fleet: Fleet, survey: Survey.Survey, refuse: Refuse) =>
   Effect.gen(function* () {
-    const nodes = SubscriptionRef.getUnsafe(fleet.members)
+    // One that was removed, and whose data are still there, is none of them.
+    const nodes = SubscriptionRef.getUnsafe(fleet.members).filter(({ id }) =>
+      survey.members.some(({ member }) => member.id === id)
+    )
     // Who could be started neither as it was nor anew, when this was tried before, is the first to be tried again.
     const isLost = ({ member: { id } }: Survey.Surveyed) => nodes.some((node) => node.id === id && fleet.isLost(node))
     const silent = survey.members.filter((one) => one.status === undefined && !isLost(one))
