@@ -38,6 +38,29 @@ const inHaste = { deadline: "3 seconds" } as const
 export const nodeOf = (fleet: Fleet, name: string) =>
   SubscriptionRef.getUnsafe(fleet.members).find((node) => node.name === name)
 
+/** Whether it is where somebody joins. */
+export const isAt = (joiner: Newcomer) => (one: Survey.Surveyed) => at([one.member], joiner) !== undefined
+
+/** Those that had begun to join, in their order. */
+export const joiners = (fleet: Fleet) =>
+  Effect.forEach(fleet.unfinished().joining, (_, index) => fleet.newcomer(undefined, index))
+
+/** Those with a vote that run here, and that clients are not led to: who promoted them has not come to that. */
+export const unopened = (fleet: Fleet, voters: ReadonlyArray<Survey.Surveyed>) => {
+  const opened = SubscriptionRef.getUnsafe(fleet.opened)
+  return SubscriptionRef.getUnsafe(fleet.members).filter(
+    (node) => !opened.includes(node) && voters.some(({ member }) => member.id === node.id)
+  )
+}
+
+/** Who has a vote is a member, and clients are led to it, though nobody was there to write that down. */
+export const admit = (fleet: Fleet, voters: ReadonlyArray<Survey.Surveyed>) =>
+  Effect.gen(function* () {
+    yield* Effect.forEach(unopened(fleet, voters), fleet.open, { discard: true })
+    const settled = (yield* joiners(fleet)).filter((joiner) => voters.some(isAt(joiner)))
+    yield* Effect.forEach(settled, ({ settle }) => settle, { discard: true })
+  })
+
 /** What is left to do until it is a member with a vote. `members`: as they are now. */
 export const steps = (
   fleet: Fleet,
@@ -52,17 +75,23 @@ export const steps = (
     members.map(({ member }) => member),
     newcomer
   )
-  const remains = Effect.flatMap(membership.list(inHaste), ({ members }) => {
-    const member = at(members, newcomer)
-    return member === undefined ? Effect.void : Effect.asVoid(membership.remove(member.id, inHaste))
+  const dismiss = Effect.suspend(() => {
+    const node = nodeOf(fleet, name)
+    return node === undefined ? Effect.void : fleet.dismiss(node)
+  })
+  /** It is no member any more, nor is anything left of it. */
+  const undo = Effect.gen(function* () {
+    const member = at((yield* membership.list(inHaste)).members, newcomer)
+    if (member !== undefined) yield* membership.remove(member.id, inHaste)
+    yield* dismiss
+    yield* newcomer.clear
   })
   const isDown = members.some(({ member, status }) => member.id === seen?.id && status === undefined)
   const add: Step = {
     title: `add ${name} as a learner`,
     run: (tell) =>
       Effect.gen(function* () {
-        const stale = nodeOf(fleet, name)
-        if (stale !== undefined) yield* fleet.dismiss(stale)
+        yield* dismiss
         // Data of one that was removed again are of no use to whoever comes.
         yield* newcomer.clear
         yield* newcomer.begin
@@ -86,9 +115,7 @@ export const steps = (
       }).pipe(
         // Not started in time: nobody is to wait for it. Where it cannot be removed it keeps its data: without them it could
         // not come back under its id.
-        Effect.onError(() =>
-          seen?.isLearner === false ? Effect.void : Effect.ignore(Effect.andThen(remains, newcomer.clear))
-        )
+        Effect.onError(() => (seen?.isLearner === false ? Effect.void : Effect.ignore(undo)))
       )
   }
   const promote: Step = {
@@ -106,9 +133,11 @@ export const steps = (
           yield* membership.promote(member.id).pipe(whenConnected(tell, ["LearnerNotReady", "Unhealthy"]))
         }
         yield* awaitWhole(client, refuse, tell, member.id)
-        yield* newcomer.settle
         const node = nodeOf(fleet, name)
-        if (node !== undefined) yield* fleet.open(node)
+        // Both or neither: what is written down is not done again.
+        yield* Effect.uninterruptible(
+          Effect.andThen(newcomer.settle, node === undefined ? Effect.void : fleet.open(node))
+        )
         return undefined
       })
   }

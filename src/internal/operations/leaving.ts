@@ -16,7 +16,7 @@ import type { Leaving } from "../cluster/manifest.ts"
 import * as Committed from "../maintenance/committed.ts"
 import * as Time from "../time.ts"
 import { whenConnected } from "./health.ts"
-import { nodeOf } from "./joining.ts"
+import * as Joining from "./joining.ts"
 import * as MoveLeader from "./moveLeader.ts"
 import type { Refuse, Step } from "./operation.ts"
 import * as Survey from "./survey.ts"
@@ -35,21 +35,24 @@ export const steps = (
   const { name } = leaving
   const membership = EtcdMembership.fromClient(client)
   /** It may have become the leader since it was looked at. */
-  const handOn = Effect.gen(function* () {
-    const { leader, voters } = yield* Survey.whole(client, refuse)
-    if (leader.member.id !== one?.member.id) return undefined
-    const next = MoveLeader.mostAdvanced(voters, leader)
-    if (next === undefined) return undefined
-    return yield* MoveLeader.step(client, leader, next).run(() => Effect.void)
-  })
+  const handOn = ({ leader, voters }: Survey.Whole) => {
+    const next = leader.member.id === one?.member.id ? MoveLeader.mostAdvanced(voters, leader) : undefined
+    return next === undefined ? Effect.undefined : MoveLeader.step(client, leader, next).run(() => Effect.void)
+  }
   const remove: Step = {
     title: `remove ${name}`,
     run: (tell) =>
       Effect.gen(function* () {
-        const node = nodeOf(fleet, name)
+        const node = Joining.nodeOf(fleet, name)
         const { endpoint, member, status } = one!
         yield* fleet.leave(leaving)
-        const led = yield* handOn
+        const survey = yield* Survey.whole(client, refuse)
+        // Clients are not led to it any more: they need to be to the others.
+        yield* Joining.admit(
+          fleet,
+          survey.voters.filter((other) => other.member.id !== member.id)
+        )
+        const led = yield* handOn(survey)
         const remove = membership.remove(member.id).pipe(
           whenConnected(tell),
           Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void)
@@ -69,7 +72,7 @@ export const steps = (
     run: () =>
       Effect.gen(function* () {
         const time = yield* Time.Time
-        const node = nodeOf(fleet, name)
+        const node = Joining.nodeOf(fleet, name)
         if (node !== undefined) {
           // It hears that it was removed, and ends. A restart schedule is not to bring it back.
           const ended = SubscriptionRef.changes(node.role).pipe(

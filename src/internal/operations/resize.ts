@@ -30,10 +30,16 @@ const allAnswer = (survey: Whole, refuse: Refuse, but?: Survey.Surveyed) => {
   )
 }
 
-/** etcd has one learner at a time. */
-const noLearner = (survey: Whole, refuse: Refuse, own: ReadonlyArray<string>) => {
-  const strange = survey.learners.filter(({ member }) => !member.peerUrls.some((url) => own.includes(url)))
-  if (strange.length === 0) return Effect.void
+/** How much is left to do until it has a vote: nothing, but to write that down; to promote it; or all. */
+const left = ({ members, voters }: Whole, newcomer: Newcomer): 0 | 1 | 2 => {
+  const isThere = Joining.isAt(newcomer)
+  return voters.some(isThere) ? 0 : members.some(isThere) ? 1 : 2
+}
+
+/** etcd has one learner at a time, which is in the way of one that is to be added, unless it is promoted before. */
+const noLearner = (survey: Whole, refuse: Refuse, newcomers: ReadonlyArray<Newcomer>) => {
+  const strange = survey.learners.filter((one) => !newcomers.some((newcomer) => Joining.isAt(newcomer)(one)))
+  if (strange.length === 0 || !newcomers.some((one) => left(survey, one) === 2)) return Effect.void
   return Effect.fail(
     refuse(
       "learner",
@@ -85,24 +91,30 @@ const claim = (fleet: Fleet, { name }: Newcomer, place?: string) =>
     { discard: true }
   )
 
+/** Leads clients to those that have got a vote, where whoever gave it to them did not come to that. */
+const leadTo = (fleet: Fleet, { voters }: Whole): ReadonlyArray<Step> =>
+  Joining.unopened(fleet, voters).map((node) => ({
+    title: `lead clients to ${node.name}`,
+    run: () => Effect.as(fleet.open(node), undefined)
+  }))
+
 export const grow = (fleet: Fleet, client: EtcdClient.Client, options: EtcdCluster.GrowOptions = {}) => {
   const refuse = refusal("grow")
   const plan = Effect.gen(function* () {
     const survey = yield* Survey.whole(client, refuse)
     const count = survey.voters.length
     const begun = fleet.unfinished().joining.length
+    /** Who is nearest to a vote comes first. */
     const comers = (many: number) =>
-      Effect.forEach(
-        Array.from({ length: many }, (_, index) => index),
-        (index) => newcomer(fleet, refuse, options.config, index)
+      Effect.map(
+        Effect.forEach(
+          Array.from({ length: Math.max(many, begun) }, (_, index) => index),
+          (index) => newcomer(fleet, refuse, options.config, index)
+        ),
+        (all) => all.sort((one, other) => left(survey, one) - left(survey, other)).slice(0, many)
       )
     // One that had got its vote before that was remembered counts as one that is still to come.
-    const early = (yield* comers(begun)).filter((one) =>
-      Joining.at(
-        survey.voters.map(({ member }) => member),
-        one
-      )
-    ).length
+    const early = (yield* comers(begun)).filter((one) => left(survey, one) === 0).length
     const wanted = options.to ?? count - early + Math.max(1, begun)
     if (wanted > mostVoters) {
       const evidence = [`there are ${count} voters, and ${wanted} are wanted`]
@@ -115,9 +127,9 @@ export const grow = (fleet: Fleet, client: EtcdClient.Client, options: EtcdClust
       return yield* Effect.fail(refuse("size", evidence, "Use shrink to make the cluster smaller."))
     }
     const newcomers = yield* comers(wanted - count + early)
-    if (newcomers.length === 0) return []
+    if (newcomers.length === 0) return leadTo(fleet, survey)
     yield* allAnswer(survey, refuse)
-    yield* noLearner(survey, refuse, newcomers[0]!.peerUrls)
+    yield* noLearner(survey, refuse, newcomers)
     yield* Effect.forEach(newcomers, (one) => isOwn(survey, one, refuse), { discard: true })
     const steps = newcomers.flatMap((one) => {
       const [first, ...others] = Joining.steps(fleet, client, refuse, one, survey.members)
@@ -162,12 +174,6 @@ const lastFollower = (fleet: Fleet, { leader, voters }: Whole) => {
   return followers.find(({ member }) => member.id === last?.id) ?? followers.at(-1) ?? leader
 }
 
-/** Those that had begun to join, in their order. */
-const joiners = (fleet: Fleet, refuse: Refuse) =>
-  Effect.forEach(fleet.unfinished().joining, (_, index) => newcomer(fleet, refuse, undefined, index))
-
-const isAt = (joiner: Newcomer) => (one: Survey.Surveyed) => Joining.at([one.member], joiner) !== undefined
-
 const leavingOf = (name: string, one: Survey.Surveyed | undefined, begun?: Gone): Gone => ({
   name,
   id: one === undefined ? begun?.id : format(one.member.id),
@@ -181,19 +187,20 @@ const leavingOf = (name: string, one: Survey.Surveyed | undefined, begun?: Gone)
 const meant = (fleet: Fleet, survey: Whole, ref: EtcdOperations.MemberRef | undefined, refuse: Refuse) =>
   Effect.gen(function* () {
     const begun = fleet.unfinished().leaving.find(isOf(ref))
-    const joining = yield* joiners(fleet, refuse)
+    const joining = yield* Joining.joiners(fleet)
     const named = begun?.name ?? ref
     const came = joining.find(({ name }) => name === named)
     const one =
       named === undefined
         ? lastFollower(fleet, survey)
-        : (Survey.find(survey.members, named) ?? (came === undefined ? undefined : survey.members.find(isAt(came))))
+        : (Survey.find(survey.members, named) ??
+          (came === undefined ? undefined : survey.members.find(Joining.isAt(came))))
     if (one === undefined && begun === undefined && came === undefined) {
       const evidence = [`there is no ${Survey.show(named!)}`, ...survey.members.map(Survey.describe)]
       return yield* Effect.fail(refuse("no-such-member", evidence, "Name one of these."))
     }
     const nameOf = (one: Survey.Surveyed) =>
-      joining.find((joiner) => isAt(joiner)(one))?.name ?? Survey.nameOf(one.member)
+      joining.find((joiner) => Joining.isAt(joiner)(one))?.name ?? Survey.nameOf(one.member)
     const name = begun?.name ?? (one === undefined ? came!.name : nameOf(one))
     return { one, leaving: leavingOf(name, one, begun) }
   })
@@ -210,8 +217,8 @@ export const shrink = (
     const { leaving, one } = yield* meant(fleet, survey, ref, refuse)
     if (one !== undefined) yield* canSpare(survey, one, refuse)
     // Who was to take its place, and has no vote yet, is not to come any more.
-    const comer = (yield* joiners(fleet, refuse)).find(({ name }) => name === leaving.successor)
-    const came = comer && survey.members.find(isAt(comer))
+    const comer = (yield* Joining.joiners(fleet)).find(({ name }) => name === leaving.successor)
+    const came = comer && survey.members.find(Joining.isAt(comer))
     const steps = [
       ...(comer === undefined || came?.member.isLearner === false
         ? []
@@ -240,7 +247,7 @@ export const replacing = (
         refuse("learner", [Survey.describe(one)], "Remove it (shrink), and grow the cluster anew.")
       )
     }
-    const joining = yield* joiners(fleet, refuse)
+    const joining = yield* Joining.joiners(fleet)
     const isJoining = (wanted: string | undefined) => joining.some(({ name }) => name === wanted)
     // It is remembered with who comes, who may be there by now.
     const isThere = survey.voters.some(({ member: { name } }) => name === seen.successor && !isJoining(name))
@@ -248,14 +255,14 @@ export const replacing = (
     const comer = joining.findIndex((joiner) =>
       isJoining(seen.successor)
         ? joiner.name === seen.successor
-        : joiner.name !== seen.name && !survey.voters.some(isAt(joiner))
+        : joiner.name !== seen.name && !survey.voters.some(Joining.isAt(joiner))
     )
     const comes = isThere ? undefined : yield* newcomer(fleet, refuse, config, comer < 0 ? joining.length : comer)
     const leaving = { ...seen, successor: comes?.name ?? seen.successor }
     const others = survey.members.filter((other) => other !== one)
     const join = comes === undefined ? [] : Joining.steps(fleet, client, refuse, comes, others)
     if (comes !== undefined) {
-      yield* noLearner(survey, refuse, comes.peerUrls)
+      yield* noLearner(survey, refuse, [comes])
       yield* isOwn(survey, comes, refuse)
     }
     const remember: ReadonlyArray<Step> =
