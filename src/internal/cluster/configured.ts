@@ -57,7 +57,7 @@ export const make = (
         options.runDirectory === undefined ? Scope.provide(Place.makeHome(config), scope) : Effect.undefined,
         (home): Given => ({ config, binary, home })
       )
-    const { dirname } = yield* Path.Path
+    const { dirname, resolve } = yield* Path.Path
     yield* Unfinished.finish(configs.flatMap(({ dataDir }) => (dataDir === undefined ? [] : [dirname(dataDir)])))
     const first = yield* Effect.forEach(configs, (config) => house(config, options.binary), {
       concurrency: "unbounded"
@@ -114,25 +114,34 @@ export const make = (
           if (name === undefined || initialAdvertisePeerUrls === undefined) {
             return yield* needed("name and initialAdvertisePeerUrls cannot be left out")
           }
+          const others = [...given].flatMap(([other, { config }]) => (other === name ? [] : directoriesOf(config)))
+          const taken = directoriesOf(own).find((directory) =>
+            others.some((other) => resolve(other) === resolve(directory))
+          )
+          if (taken !== undefined) return yield* needed(`give directories of its own, ${taken} is that of another one`)
           return {
             name,
             peerUrls: initialAdvertisePeerUrls,
-            inTheWay: Effect.suspend(() =>
-              given.has(name)
-                ? Effect.succeed([])
-                : Effect.filter(directoriesOf(own), (directory) => Effect.map(isEmpty(directory), (empty) => !empty))
-            ),
-            begin: Effect.suspend(() =>
-              given.has(name)
+            inTheWay: Effect.suspend(() => {
+              const known = directoriesOf(given.get(name)?.config ?? {})
+              return Effect.filter(
+                directoriesOf(own).filter((directory) => !known.includes(directory)),
+                (directory) => Effect.map(isEmpty(directory), (empty) => !empty)
+              )
+            }),
+            begin: Effect.suspend(() => {
+              leaving.delete(name)
+              return given.has(name)
                 ? Effect.void
                 : Effect.map(
                     Effect.provideContext(house(own, given.get(oldest(crew.members).name)?.binary), crew.platform),
                     (one) => void given.set(name, one)
                   )
-            ),
+            }),
             join: (initialCluster) =>
               Effect.suspend(() => {
-                const one = given.get(name)!
+                const one = { ...given.get(name)!, config: own }
+                given.set(name, one)
                 return starting({ ...one, config: { ...own, initialCluster, initialClusterState: "existing" } })
               }),
             settle: Effect.void,

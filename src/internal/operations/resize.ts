@@ -231,6 +231,12 @@ export const shrink = (
   return perform({ name: "shrink", client, turn: fleet.turn, plan }, options)
 }
 
+/** Who comes would go with the one in whose place it is put. */
+const isAnother = ({ name }: Newcomer, place: string, refuse: Refuse) =>
+  name === place
+    ? Effect.fail(refuse("config", [`${name} is the name of the one in whose place it is put`], "Give another name."))
+    : Effect.void
+
 /** What is to be done to put another one in the place of a member. */
 export const replacing = (
   fleet: Fleet,
@@ -263,6 +269,7 @@ export const replacing = (
     const join = comes === undefined ? [] : Joining.steps(fleet, client, refuse, comes, others)
     if (comes !== undefined) {
       yield* noLearner(survey, refuse, [comes])
+      yield* isAnother(comes, leaving.name, refuse)
       yield* isOwn(survey, comes, refuse)
     }
     const remember: ReadonlyArray<Step> =

@@ -1,0 +1,259 @@
+/**
+ * What one operation had begun on a cluster that runs here, and another one finds: it is gone on with, taken back, or stepped
+ * over, and nothing is done to a member that nobody meant.
+ */
+import { existsSync } from "node:fs"
+import { basename, join } from "node:path"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdCluster from "../src/EtcdCluster.ts"
+import * as EtcdKv from "../src/EtcdKv.ts"
+import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdMembership from "../src/EtcdMembership.ts"
+import type * as EtcdOperations from "../src/EtcdOperations.ts"
+import { freePort, temporaryDirectory } from "./support/machine.ts"
+import { endedAt } from "./support/operations.ts"
+import { newest } from "./support/versions.ts"
+
+const make = (options: EtcdCluster.Options = {}) => EtcdCluster.ephemeral({ log: false, size: 1, ...options })
+
+const nodesOf = ({ members }: EtcdCluster.Cluster) => SubscriptionRef.getUnsafe(members)
+
+const namesOf = (cluster: EtcdCluster.Cluster) => nodesOf(cluster).map(({ name }) => name)
+
+const named = (cluster: EtcdCluster.Cluster, name: string) => nodesOf(cluster).find((node) => node.name === name)!
+
+const titles = ({ steps }: EtcdOperations.Report) => steps.map(({ title }) => title)
+
+const by = (cluster: EtcdCluster.Cluster) => Effect.provide(EtcdLayer.connect({ endpoints: cluster.endpoints }))
+
+/** Who etcd says is a member, a learner with a question mark. */
+const listed = (cluster: EtcdCluster.Cluster) =>
+  Effect.map(EtcdMembership.list(), ({ members }) =>
+    members.map(({ isLearner, name }) => `${name}${isLearner ? "?" : ""}`).sort()
+  ).pipe(by(cluster))
+
+/** To whom clients are led. */
+const ledTo = (cluster: EtcdCluster.Cluster) =>
+  Effect.map(Stream.runHead(cluster.endpoints), (endpoints) =>
+    nodesOf(cluster).flatMap((node) => (Option.getOrThrow(endpoints).includes(node.endpoints[0]!) ? [node.name] : []))
+  )
+
+const findingOf = (operation: EtcdCluster.Operation) =>
+  Effect.flatMap(Effect.flip(operation), (error) =>
+    error._tag === "ClusterRefused" ? Effect.succeed(error.finding) : Effect.die(error)
+  )
+
+/** Ends an operation that is about to promote somebody, who is promoted then, as where it had ended a moment later. */
+const endedOncePromoted = (
+  cluster: EtcdCluster.Cluster,
+  name: string,
+  operation: (options: EtcdOperations.Options) => EtcdCluster.Operation
+) =>
+  endedAt(
+    `promote ${name}`,
+    operation,
+    Effect.gen(function* () {
+      const { members } = yield* EtcdMembership.list()
+      const { id } = members.find(({ isLearner }) => isLearner)!
+      yield* Effect.retry(EtcdMembership.promote(id), { schedule: Schedule.spaced("100 millis") })
+    }).pipe(by(cluster))
+  )
+
+/** The newest of each minor version that this machine has, the oldest first. */
+const lines = [4, 5, 6, 7].flatMap((minor) => newest(minor) ?? [])
+
+const live = (name: string, test: () => Effect.Effect<void, unknown, NodeServices.NodeServices | Scope.Scope>) =>
+  it.live(name, () => test().pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+/** A cluster of one, `a`, with a configuration for each that may join. */
+const configured = Effect.gen(function* () {
+  const directory = yield* temporaryDirectory
+  const configOf = (name: string) =>
+    Effect.map(freePort, (port) => ({
+      name,
+      dataDir: join(directory, name),
+      listenPeerUrls: `http://127.0.0.1:${port}`,
+      initialAdvertisePeerUrls: `http://127.0.0.1:${port}`,
+      heartbeatInterval: "50 millis" as const,
+      electionTimeout: "500 millis" as const
+    }))
+  const a = {
+    ...(yield* configOf("a")),
+    listenClientUrls: "http://127.0.0.1:0",
+    advertiseClientUrls: "http://127.0.0.1:0"
+  }
+  const cluster = yield* EtcdCluster.fromConfigs([{ ...a, initialCluster: { a: [a.initialAdvertisePeerUrls] } }], {
+    log: false
+  })
+  return { cluster, a, b: yield* configOf("b"), configOf }
+})
+
+describe("what one operation had begun on a cluster", { concurrent: true }, () => {
+  live("leaves clients a member to go to, though who came was promoted by nobody who could say so", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make()
+      yield* endedOncePromoted(cluster, "node1", cluster.grow)
+      assert.deepStrictEqual(yield* ledTo(cluster), ["node0"])
+      yield* cluster.shrink("node0")
+      assert.deepStrictEqual(yield* ledTo(cluster), ["node1"])
+      // It is a member, and none that is to come.
+      assert.deepStrictEqual(titles(yield* cluster.grow({ dryRun: true }))[0], "add node2 as a learner")
+    })
+  )
+
+  live("leads clients to whoever is written down as a member, though it was ended in that moment", () =>
+    Effect.gen(function* () {
+      let written = Effect.void
+      const dataDir = yield* temporaryDirectory
+      const cluster = yield* make({ dataDir }).pipe(
+        Effect.updateService(FileSystem.FileSystem, (fs) => ({
+          ...fs,
+          rename: (from, to) =>
+            Effect.tap(fs.rename(from, to), () =>
+              Effect.suspend(() => (basename(to) === "cluster.json" ? written : Effect.void))
+            )
+        }))
+      )
+      const onProgress = ({ step }: EtcdOperations.Progress) =>
+        Effect.sync(() => {
+          if (step !== "promote node1") return
+          // What is under way then is written to the end.
+          written = Effect.asVoid(Effect.forkDetach(Fiber.interrupt(replacing), { startImmediately: true }))
+        })
+      const replacing: Fiber.Fiber<unknown, unknown> = yield* Effect.forkChild(cluster.replace("node0", { onProgress }))
+      yield* Fiber.await(replacing)
+      written = Effect.void
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1"])
+      assert.deepStrictEqual(yield* ledTo(cluster), ["node0", "node1"])
+      yield* cluster.replace("node0")
+      assert.deepStrictEqual(yield* ledTo(cluster), ["node1"])
+    })
+  )
+
+  live("is gone on with where one is to be promoted, and another one was", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make()
+      yield* endedOncePromoted(cluster, "node1", cluster.grow)
+      yield* endedAt("promote node2", (options) => cluster.replace("node0", options))
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1", "node2?"])
+      assert.deepStrictEqual(titles(yield* cluster.grow()), ["promote node1", "promote node2"])
+      assert.deepStrictEqual(yield* ledTo(cluster), ["node0", "node1", "node2"])
+    })
+  )
+
+  live("keeps nobody else from being started again, nor the cluster from being started with the size that it has", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      yield* Effect.gen(function* () {
+        const cluster = yield* make({ dataDir })
+        yield* endedAt("promote node1", cluster.grow)
+        const { role, stop } = named(cluster, "node1")
+        yield* stop
+        // Who has never come to a vote is taken back where it is not waited for, as a whole.
+        const growing = yield* Effect.forkChild(cluster.grow())
+        yield* SubscriptionRef.changes(role).pipe(
+          Stream.filter((state) => state.role !== "stopped"),
+          Stream.runHead
+        )
+        yield* Fiber.interrupt(growing)
+        assert.deepStrictEqual(yield* listed(cluster), namesOf(cluster))
+        yield* cluster.grow({ to: 2 })
+        yield* endedAt("delete the data of node0", (options) => cluster.replace("node0", options))
+        assert.deepStrictEqual(yield* listed(cluster), ["node1", "node2"])
+        const restarted = titles(yield* cluster.restart())
+        assert.deepStrictEqual(restarted.flatMap((title) => /^restart (.*)/.exec(title)?.[1] ?? []).sort(), [
+          "node1",
+          "node2"
+        ])
+      }).pipe(Effect.scoped)
+      const cluster = yield* make({ dataDir, size: 2 })
+      assert.deepStrictEqual(titles(yield* cluster.replace("node0")), ["delete the data of node0"])
+      assert.deepStrictEqual(namesOf(cluster), ["node1", "node2"])
+    })
+  )
+
+  it.live.skipIf(lines.length < 3)("keeps nobody else from having newer versions, nor those who come then", () =>
+    Effect.gen(function* () {
+      const [first, ...newer] = lines.slice(-3)
+      const cluster = yield* make({ size: 2, binary: first })
+      yield* endedAt("delete the data of node1", (options) => cluster.shrink("node1", options))
+      for (const binary of newer) yield* cluster.upgrade({ binary, backup: false })
+      yield* cluster.grow()
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node2"])
+      assert.strictEqual(named(cluster, "node2").version.minor, named(cluster, "node0").version.minor)
+      yield* cluster.shrink("node1")
+      assert.deepStrictEqual(namesOf(cluster), ["node0", "node2"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  live("puts nobody in the place of itself, where members have a configuration each", () =>
+    Effect.gen(function* () {
+      const { a, b, cluster, configOf } = yield* configured
+      yield* EtcdKv.put("a", "1").pipe(by(cluster))
+      for (const config of [a, { ...(yield* configOf("a")), dataDir: `${a.dataDir}2` }]) {
+        assert.strictEqual(yield* findingOf(cluster.replace("a", { config })), "config")
+      }
+      assert.deepStrictEqual(yield* EtcdKv.getString("a").pipe(by(cluster)), Option.some("1"))
+      yield* cluster.grow({ config: b })
+      yield* cluster.grow({ config: yield* configOf("c") })
+      yield* named(cluster, "b").stop
+      // The new one would go with the data of the old one.
+      assert.strictEqual(yield* findingOf(cluster.replace("b", { config: b })), "config")
+      const d = yield* configOf("d")
+      yield* endedAt("add d as a learner", (options) => cluster.replace("b", { ...options, config: d }))
+      assert.strictEqual(yield* findingOf(cluster.replace("b", { config: b })), "config")
+      yield* cluster.replace("b", { config: d })
+      assert.deepStrictEqual(yield* listed(cluster), ["a", "c", "d"])
+      assert.deepStrictEqual(yield* ledTo(cluster), ["a", "c", "d"])
+    })
+  )
+
+  live("lets nobody have the directory of another one, whatever it was to have before", () =>
+    Effect.gen(function* () {
+      const { a, b, cluster, configOf } = yield* configured
+      yield* EtcdKv.put("a", "1").pipe(by(cluster))
+      yield* endedAt("start b", (options) => cluster.grow({ ...options, config: b }))
+      for (const dataDir of [a.dataDir, `${a.dataDir}/`]) {
+        assert.strictEqual(yield* findingOf(cluster.grow({ config: { ...b, dataDir } })), "config")
+      }
+      const dataDir = `${b.dataDir}2`
+      yield* cluster.grow({ config: { ...b, dataDir } })
+      assert.deepStrictEqual(yield* listed(cluster), ["a", "b"])
+      assert.isTrue(existsSync(dataDir))
+      // Its data are where it was started with them.
+      yield* endedAt("delete the data of b", (options) => cluster.shrink("b", options))
+      // One of that name that comes now is not the one that goes.
+      yield* cluster.grow({ config: { ...(yield* configOf("b")), dataDir: `${b.dataDir}3` } })
+      assert.isFalse(existsSync(dataDir))
+      yield* cluster.grow({ config: yield* configOf("c") })
+      assert.notInclude(titles(yield* cluster.shrink(undefined, { dryRun: true })), "remove b")
+      assert.deepStrictEqual(yield* EtcdKv.getString("a").pipe(by(cluster)), Option.some("1"))
+    })
+  )
+
+  live("leads clients to who came, also where that is not remembered", () =>
+    Effect.gen(function* () {
+      const { b, cluster, configOf } = yield* configured
+      const grow = (options: EtcdOperations.Options) => cluster.grow({ ...options, config: b, to: 2 })
+      yield* endedOncePromoted(cluster, "b", grow)
+      assert.deepStrictEqual(titles(yield* grow({})), ["lead clients to b"])
+      assert.deepStrictEqual(yield* ledTo(cluster), ["a", "b"])
+      yield* cluster.shrink("b")
+      const c = yield* configOf("c")
+      const replace = (options: EtcdOperations.Options) => cluster.replace("a", { ...options, config: c })
+      yield* endedOncePromoted(cluster, "c", replace)
+      assert.deepStrictEqual(titles(yield* replace({})), ["remove a", "delete the data of a"])
+      assert.deepStrictEqual(yield* ledTo(cluster), ["c"])
+      assert.deepStrictEqual(yield* listed(cluster), ["c"])
+    })
+  )
+})
