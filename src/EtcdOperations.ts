@@ -482,7 +482,7 @@ export const findCorrupt = (): Effect.Effect<Comparison, ClusterRefused | EtcdEr
  * the snapshot until it is sent, so that its database grows while a slow disk takes it.
  *
  * Refused with `no-quorum`, `alarm` (of `Corrupt`, unless a member is named), `no-such-member`, `unhealthy-member` and
- * `data-in-the-way` (there is a directory of that name).
+ * `data-in-the-way` (something of that name is no file).
  *
  * @example
  * ```ts

@@ -222,8 +222,10 @@ describe("EtcdOperations, backups", () => {
         writeFileSync(`${directory}.json`, "")
         for (const dryRun of [true, false]) {
           const inTheWay = yield* failure(backup(directory, { dryRun }))
-          assert.match(inTheWay.message, /refused \(data-in-the-way\): .* is a directory\. /)
+          assert.match(inTheWay.message, /refused \(data-in-the-way\): .* is a Directory\. /)
         }
+        const device = yield* failure(backup("/dev/null", { dryRun: true }))
+        assert.match(device.message, /refused \(data-in-the-way\): \/dev\/null is a CharacterDevice\. /)
         assert.isTrue(existsSync(`${directory}.json`))
         rmSync(`${directory}.json`)
       })

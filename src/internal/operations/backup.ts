@@ -260,11 +260,12 @@ export const oneFile = Effect.fnUntraced(function* (
   const { basename, dirname, resolve } = yield* Path.Path
   const fs = yield* FileSystem.FileSystem
   const path = resolve(file)
-  const look = Effect.flatMap(Effect.option(fs.stat(path)), (info) =>
-    Option.exists(info, ({ type }) => type === "Directory")
-      ? Effect.fail(refuse("data-in-the-way", [`${path} is a directory`], "Name a file. See backupToDirectory."))
-      : Effect.void
-  )
+  const look = Effect.flatMap(Effect.option(fs.stat(path)), (info) => {
+    if (Option.isNone(info) || info.value.type === "File") return Effect.void
+    return Effect.fail(
+      refuse("data-in-the-way", [`${path} is a ${info.value.type}`], "Name a file. See backupToDirectory.")
+    )
+  })
   return yield* toFile(
     client,
     {
