@@ -25,7 +25,7 @@
  * | `shrink` | the leadership is handed on, the member is removed, ends, and its data are deleted | `quorum-at-risk`, `no-such-member` |
  * | `replace` | of one that is alive: `grow`, then `shrink`; of one that is dead the other way round | as both |
  * | `repairCorrupt` | `replace` of those whose data differ, then disarm the alarm | `undecided`, and as `replace` |
- * | `restart` | who is down, then followers, then the leader after it has handed on: each when the last is there again | |
+ * | `restart` | who is down, then followers, then the leader after it has handed on: each when the last is there again | `unhealthy-member` |
  * | `upgrade` | a backup, then as `restart`, with the new executable | `unsupported-version`, `config`, `binary`, `unhealthy-member` |
  * | `downgrade` | the cluster is prepared, then as `restart`, with the older executable | the same |
  * | `restore`, `recover` | see below | |
@@ -160,8 +160,9 @@ export interface Cluster {
   readonly repairCorrupt: (options?: ReplaceOptions | undefined) => Operation
   /**
    * Starts all members again, one after the other: the next one only when the last has caught up and all name one leader.
-   * The leadership is handed on once, before its member is started again, which is the last. A member that is down is started
+   * The leadership is handed on once, before its member is started again, which is the last. Members that are down are started
    * first. It stops at the first that does not come back. One that was removed, and has its data still, is passed over.
+   * Refused where a voter does not answer that runs elsewhere (`unhealthy-member`).
    */
   readonly restart: (options?: EtcdOperations.Options | undefined) => Operation
   /**

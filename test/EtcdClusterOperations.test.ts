@@ -449,6 +449,30 @@ describe("a cluster as a value", { concurrent: true }, () => {
       })
   )
 
+  live("starts all that are down before any other, and none while one is missed that runs elsewhere", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make({ size: 5, config: lasting })
+      const leader = yield* cluster.awaitLeader
+      const [one, two, ...others] = yield* followersOf(cluster)
+      const down = [one!, two!].map(({ name }) => name)
+      for (const node of [one!, two!]) yield* node.stop
+      assert.deepStrictEqual(titles(yield* cluster.restart()), [
+        ...[...down, ...others.map(({ name }) => name)].map((name) => `restart ${name}`),
+        `hand the leadership of ${leader.name} on`,
+        `restart ${leader.name}`
+      ])
+      yield* Effect.gen(function* () {
+        const { member } = yield* EtcdMembership.add(["http://127.0.0.1:1"]).pipe(
+          Effect.retry(Schedule.spaced("200 millis"))
+        )
+        const { evidence, finding } = yield* refusalOf(cluster.restart({ dryRun: true }))
+        assert.strictEqual(finding, "unhealthy-member")
+        assert.match(evidence.join("\n"), /^member \w+ \(\w+\) has never been started$/)
+        yield* EtcdMembership.remove(member.id)
+      }).pipe(by(cluster))
+    })
+  )
+
   live("starts its members again though one that has left has its data still", () =>
     Effect.gen(function* () {
       const cluster = yield* make()

@@ -39,6 +39,7 @@ export const steps = (
   const leading = members.find((node) => isOf(node)(survey.leader))
   const isDown = (node: EtcdProcess.Node) => survey.members.find(isOf(node))?.status === undefined
   const followers = members.filter((node) => node !== leading)
+  const down = followers.filter(isDown)
   const each = (node: EtcdProcess.Node): Step => ({
     title: `${stop.verb} ${node.name}`,
     // Of one or two members none can be missed.
@@ -46,7 +47,8 @@ export const steps = (
     run: (tell) =>
       Effect.gen(function* () {
         const detail = yield* stop.run(node, tell)
-        yield* awaitWhole(client, refuse, tell, node.id)
+        // The others that are down come next.
+        if (!down.slice(0, -1).includes(node)) yield* awaitWhole(client, refuse, tell, node.id)
         return detail
       })
   })
@@ -62,7 +64,7 @@ export const steps = (
       })
   })
   return [
-    ...followers.filter(isDown).map(each),
+    ...down.map(each),
     ...followers.filter((node) => !isDown(node)).map(each),
     ...(leading === undefined ? [] : [...(survey.voters.length > 1 ? [handOn(leading)] : []), each(leading)])
   ]
@@ -70,8 +72,16 @@ export const steps = (
 
 export const restart = (fleet: Fleet, client: EtcdClient.Client, options: EtcdOperations.Options = {}) => {
   const refuse = refusal("restart")
-  const plan = Effect.map(Survey.whole(client, refuse), (survey) =>
-    steps(client, refuse, survey, SubscriptionRef.getUnsafe(fleet.members), {
+  const plan = Effect.gen(function* () {
+    const survey = yield* Survey.whole(client, refuse)
+    const nodes = SubscriptionRef.getUnsafe(fleet.members)
+    // It would be missed while another one is started again.
+    const missed = survey.voters.filter((one) => one.status === undefined && !nodes.some((node) => isOf(node)(one)))
+    if (missed.length > 0) {
+      const help = "It does not run here: start it where it does, or remove it."
+      return yield* Effect.fail(refuse("unhealthy-member", missed.map(Survey.describe), help))
+    }
+    return steps(client, refuse, survey, nodes, {
       verb: "restart",
       run: (node) =>
         Effect.as(
@@ -79,6 +89,6 @@ export const restart = (fleet: Fleet, client: EtcdClient.Client, options: EtcdOp
           undefined
         )
     })
-  )
+  })
   return perform({ name: "restart", client, turn: fleet.turn, plan }, options)
 }
