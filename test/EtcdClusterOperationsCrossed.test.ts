@@ -2,10 +2,11 @@
  * What one operation had begun on a cluster that runs here, and another one finds: it is gone on with, taken back, or stepped
  * over, and nothing is done to a member that nobody meant.
  */
-import { existsSync } from "node:fs"
-import { basename, join } from "node:path"
+import { existsSync, readFileSync } from "node:fs"
+import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
@@ -74,6 +75,35 @@ const lines = [4, 5, 6, 7].flatMap((minor) => newest(minor) ?? [])
 const live = (name: string, test: () => Effect.Effect<void, unknown, NodeServices.NodeServices | Scope.Scope>) =>
   it.live(name, () => test().pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
+/** A cluster of one that keeps its data, and what ends an operation on it as soon as something is written down of a member. */
+const watched = Effect.gen(function* () {
+  let written = Effect.void
+  const dataDir = yield* temporaryDirectory
+  const file = join(dataDir, "cluster.json")
+  const cluster = yield* make({ dataDir }).pipe(
+    Effect.updateService(FileSystem.FileSystem, (fs) => ({
+      ...fs,
+      rename: (from, to) =>
+        Effect.tap(fs.rename(from, to), () => Effect.suspend(() => (to === file ? written : Effect.void)))
+    }))
+  )
+  const kept = (): ReadonlyArray<string> =>
+    JSON.parse(readFileSync(file, "utf8")).members.map(
+      ({ name, state }: { readonly name: string; readonly state: string }) => `${name} ${state}`
+    )
+  const endedOnceWritten = (what: string, operation: EtcdCluster.Operation) =>
+    Effect.gen(function* () {
+      const isWritten = yield* Deferred.make<void>()
+      // What is under way then is written to the end.
+      written = Effect.suspend(() =>
+        kept().includes(what) ? Effect.andThen(Deferred.succeed(isWritten, undefined), Effect.yieldNow) : Effect.void
+      )
+      yield* Effect.raceFirst(operation, Deferred.await(isWritten))
+      written = Effect.void
+    })
+  return { cluster, endedOnceWritten, kept }
+})
+
 /** A cluster of one, `a`, with a configuration for each that may join. */
 const configured = Effect.gen(function* () {
   const directory = yield* temporaryDirectory
@@ -112,30 +142,47 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
 
   live("leads clients to whoever is written down as a member, though it was ended in that moment", () =>
     Effect.gen(function* () {
-      let written = Effect.void
-      const dataDir = yield* temporaryDirectory
-      const cluster = yield* make({ dataDir }).pipe(
-        Effect.updateService(FileSystem.FileSystem, (fs) => ({
-          ...fs,
-          rename: (from, to) =>
-            Effect.tap(fs.rename(from, to), () =>
-              Effect.suspend(() => (basename(to) === "cluster.json" ? written : Effect.void))
-            )
-        }))
-      )
-      const onProgress = ({ step }: EtcdOperations.Progress) =>
-        Effect.sync(() => {
-          if (step !== "promote node1") return
-          // What is under way then is written to the end.
-          written = Effect.asVoid(Effect.forkDetach(Fiber.interrupt(replacing), { startImmediately: true }))
-        })
-      const replacing: Fiber.Fiber<unknown, unknown> = yield* Effect.forkChild(cluster.replace("node0", { onProgress }))
-      yield* Fiber.await(replacing)
-      written = Effect.void
+      const { cluster, endedOnceWritten } = yield* watched
+      yield* endedOnceWritten("node1 member", cluster.replace("node0"))
       assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1"])
       assert.deepStrictEqual(yield* ledTo(cluster), ["node0", "node1"])
       yield* cluster.replace("node0")
       assert.deepStrictEqual(yield* ledTo(cluster), ["node1"])
+    })
+  )
+
+  live("is taken back, and that is gone on with, by whichever is next", () =>
+    Effect.gen(function* () {
+      const { cluster, endedOnceWritten, kept } = yield* watched
+      yield* endedAt("promote node1", (options) => cluster.replace("node0", options))
+      assert.deepStrictEqual(kept(), ["node0 leaving", "node1 joining"])
+      yield* endedOnceWritten("node1 leaving", cluster.shrink("node1"))
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1?"])
+      // Nobody takes its place any more.
+      assert.deepStrictEqual(kept(), ["node0 member", "node1 leaving"])
+      const goes = ["remove node1", "delete the data of node1"]
+      for (const operation of [
+        cluster.grow,
+        cluster.shrink.bind(cluster, undefined),
+        cluster.replace.bind(cluster, "node0")
+      ]) {
+        assert.deepStrictEqual(titles(yield* operation({ dryRun: true })).slice(0, 2), goes)
+      }
+      yield* cluster.grow()
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node2"])
+      assert.deepStrictEqual(namesOf(cluster), ["node0", "node2"])
+      assert.deepStrictEqual(kept(), ["node0 member", "node2 member"])
+    })
+  )
+
+  live("is no less done where who took the place of one has been replaced itself", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make()
+      const replace = (options: EtcdOperations.Options) => cluster.replace("node0", options)
+      yield* endedAt("remove node0", replace)
+      yield* cluster.replace("node1")
+      assert.deepStrictEqual(titles(yield* replace({})), ["remove node0", "delete the data of node0"])
+      assert.deepStrictEqual(yield* listed(cluster), ["node2"])
     })
   )
 

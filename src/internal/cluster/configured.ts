@@ -16,7 +16,7 @@ import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
 import * as Place from "../process/place.ts"
 import { type Fleet, oldest, type Platform, portsOf, startAll } from "./fleet.ts"
-import type { Leaving } from "./manifest.ts"
+import { inherit, type Leaving } from "./manifest.ts"
 import * as ClusterOptions from "./options.ts"
 import * as Turns from "./turns.ts"
 import * as Unfinished from "./unfinished.ts"
@@ -144,7 +144,7 @@ export const make = (
                 given.set(name, one)
                 return starting({ ...one, config: { ...own, initialCluster, initialClusterState: "existing" } })
               }),
-            settle: Effect.void,
+            settle: Effect.sync(() => void leaving.delete(name)),
             clear: clear(name)
           }
         }),
@@ -164,10 +164,15 @@ export const make = (
         Effect.suspend(() => Effect.asVoid(EtcdConfig.resolve(given.get(name)!.config, { version, dataDir }))),
       rememberLost: Effect.void,
       leave: (one) => Effect.sync(() => leaving.set(one.name, one)),
+      stay: (name) => Effect.sync(() => leaving.delete(name)),
       forget: (name) =>
         Effect.andThen(
           clear(name),
-          Effect.sync(() => leaving.delete(name))
+          Effect.sync(() => {
+            const successor = leaving.get(name)?.successor
+            leaving.delete(name)
+            for (const [other, one] of leaving) leaving.set(other, inherit(one, name, successor))
+          })
         )
     }
     return fleet

@@ -136,6 +136,8 @@ export interface Fleet extends Omit<Crew, "exchange"> {
   readonly rememberLost: Remembering
   /** Remembers that it is leaving. */
   readonly leave: (leaving: Manifest.Leaving) => Remembering
+  /** Remembers that it is not leaving any more. */
+  readonly stay: (name: string) => Remembering
   /** Deletes the data of one that has left, and remembers nothing of it. */
   readonly forget: (name: string) => Remembering
 }
@@ -498,6 +500,7 @@ export const onSockets = (
         ),
       rememberLost: manifest.rememberLost,
       leave: (leaving) => manifest.update(Manifest.leaving(leaving)),
+      stay: (name) => manifest.update(Manifest.staying(name)),
       forget: (name) =>
         Effect.suspend(() =>
           Effect.andThen(deleteData(manifest.memberOf(name)), manifest.update(Manifest.withoutMember(name)))

@@ -117,9 +117,24 @@ export const unfinished = ({ members }: Manifest) => ({
   )
 })
 
+/** With one that was leaving, and is to stay. */
+export const staying =
+  (name: string) =>
+  (manifest: Manifest): Manifest =>
+    withMember({ name, directory: memberOf(manifest, name).directory, state: "member" })(manifest)
+
+/** Whose place it was to take, that of those takes whoever took its own. */
+export const inherit = <A extends Pick<Member, "successor">>(one: A, name: string, successor: string | undefined): A =>
+  one.successor === name ? { ...one, successor } : one
+
 export const withoutMember =
   (name: string) =>
-  ({ members, ...rest }: Manifest): Manifest => ({ ...rest, members: members.filter((one) => one.name !== name) })
+  (manifest: Manifest): Manifest => ({
+    ...manifest,
+    members: manifest.members
+      .filter((one) => one.name !== name)
+      .map((one) => inherit(one, name, memberOf(manifest, name).successor))
+  })
 
 const list = (names: ReadonlyArray<string>) => names.join(", ")
 

@@ -36,9 +36,14 @@ const left = ({ members, voters }: Whole, newcomer: Newcomer): 0 | 1 | 2 => {
   return voters.some(isThere) ? 0 : members.some(isThere) ? 1 : 2
 }
 
-/** etcd has one learner at a time, which is in the way of one that is to be added, unless it is promoted before. */
-const noLearner = (survey: Whole, refuse: Refuse, newcomers: ReadonlyArray<Newcomer>) => {
-  const strange = survey.learners.filter((one) => !newcomers.some((newcomer) => Joining.isAt(newcomer)(one)))
+/** etcd has one learner at a time, which is in the way of one that is to be added, unless it is promoted or removed before. */
+const noLearner = (fleet: Fleet, survey: Whole, refuse: Refuse, newcomers: ReadonlyArray<Newcomer>) => {
+  const { leaving } = fleet.unfinished()
+  const strange = survey.learners.filter(
+    (one) =>
+      !newcomers.some((newcomer) => Joining.isAt(newcomer)(one)) &&
+      !leaving.some(({ id }) => id === format(one.member.id))
+  )
   if (strange.length === 0 || !newcomers.some((one) => left(survey, one) === 2)) return Effect.void
   return Effect.fail(
     refuse(
@@ -83,13 +88,32 @@ const warning = (step: Step): Step => ({
   run: (tell) => Effect.andThen(Effect.logWarning(twoVoters), step.run(tell))
 })
 
-/** Who joins takes nobody's place but this one's, though it was to take another's, which was not brought to its end. */
-const claim = (fleet: Fleet, { name }: Newcomer, place?: string) =>
+/**
+ * It takes nobody's place but this one's, though it was to take another's, which was not brought to its end: who is a voter
+ * yet stays one.
+ */
+const claim = (fleet: Fleet, { voters }: Whole, { name }: Pick<Newcomer, "name">, place?: string) =>
   Effect.forEach(
     fleet.unfinished().leaving.filter((one) => one.successor === name && one.name !== place),
-    (one) => fleet.leave({ ...one, successor: undefined }),
+    (one) =>
+      voters.some(({ member }) => member.name === one.name)
+        ? fleet.stay(one.name)
+        : fleet.leave({ ...one, successor: undefined }),
     { discard: true }
   )
+
+/** Those that were to leave, and are in the way of who joins: that is brought to its end. `but`: who is seen to in another way. */
+const leavers = (
+  fleet: Fleet,
+  client: EtcdClient.Client,
+  survey: Whole,
+  refuse: Refuse,
+  but: (one: Survey.Surveyed) => boolean
+): ReadonlyArray<Step> =>
+  fleet.unfinished().leaving.flatMap((gone) => {
+    const there = survey.learners.find(({ member }) => format(member.id) === gone.id)
+    return there === undefined || but(there) ? [] : Leaving.steps(fleet, client, refuse, gone, there)
+  })
 
 /** Leads clients to those that have got a vote, where whoever gave it to them did not come to that. */
 const leadTo = (fleet: Fleet, { voters }: Whole): ReadonlyArray<Step> =>
@@ -129,13 +153,19 @@ export const grow = (fleet: Fleet, client: EtcdClient.Client, options: EtcdClust
     const newcomers = yield* comers(wanted - count + early)
     if (newcomers.length === 0) return leadTo(fleet, survey)
     yield* allAnswer(survey, refuse)
-    yield* noLearner(survey, refuse, newcomers)
+    yield* noLearner(fleet, survey, refuse, newcomers)
     yield* Effect.forEach(newcomers, (one) => isOwn(survey, one, refuse), { discard: true })
     const steps = newcomers.flatMap((one) => {
       const [first, ...others] = Joining.steps(fleet, client, refuse, one, survey.members)
-      return [{ ...first!, run: (tell: Tell) => Effect.andThen(claim(fleet, one), first!.run(tell)) }, ...others]
+      return [
+        { ...first!, run: (tell: Tell) => Effect.andThen(claim(fleet, survey, one), first!.run(tell)) },
+        ...others
+      ]
     })
-    return wanted === 2 ? [warning(steps[0]!), ...steps.slice(1)] : steps
+    return [
+      ...leavers(fleet, client, survey, refuse, (one) => newcomers.some((comer) => Joining.isAt(comer)(one))),
+      ...(wanted === 2 ? [warning(steps[0]!), ...steps.slice(1)] : steps)
+    ]
   })
   return perform({ name: "grow", client, turn: fleet.turn, plan }, options)
 }
@@ -219,11 +249,15 @@ export const shrink = (
     // Who was to take its place, and has no vote yet, is not to come any more.
     const comer = (yield* Joining.joiners(fleet)).find(({ name }) => name === leaving.successor)
     const came = comer && survey.members.find(Joining.isAt(comer))
+    const [first, ...others] = Leaving.steps(fleet, client, refuse, leaving, one)
     const steps = [
+      ...leavers(fleet, client, survey, refuse, (other) => other === one),
       ...(comer === undefined || came?.member.isLearner === false
         ? []
         : Leaving.steps(fleet, client, refuse, leavingOf(comer.name, came), came)),
-      ...Leaving.steps(fleet, client, refuse, leaving, one)
+      // Where it was to take the place of another one, that is taken back.
+      { ...first!, run: (tell: Tell) => Effect.andThen(claim(fleet, survey, leaving), first!.run(tell)) },
+      ...others
     ]
     const isTwo = survey.voters.length === 3 && one?.member.isLearner === false
     return isTwo ? [warning(steps[0]!), ...steps.slice(1)] : steps
@@ -268,7 +302,7 @@ export const replacing = (
     const others = survey.members.filter((other) => other !== one)
     const join = comes === undefined ? [] : Joining.steps(fleet, client, refuse, comes, others)
     if (comes !== undefined) {
-      yield* noLearner(survey, refuse, [comes])
+      yield* noLearner(fleet, survey, refuse, [comes])
       yield* isAnother(comes, leaving.name, refuse)
       yield* isOwn(survey, comes, refuse)
     }
@@ -279,16 +313,21 @@ export const replacing = (
             {
               title: `let ${comes.name} take the place of ${leaving.name}`,
               run: () =>
-                Effect.as(Effect.all([comes.begin, claim(fleet, comes, leaving.name), fleet.leave(leaving)]), undefined)
+                Effect.as(
+                  Effect.all([comes.begin, claim(fleet, survey, comes, leaving.name), fleet.leave(leaving)]),
+                  undefined
+                )
             }
           ]
     const leave = Leaving.steps(fleet, client, refuse, leaving, one)
+    const isComing = (one: Survey.Surveyed) => comes !== undefined && Joining.isAt(comes)(one)
+    const before = [...leavers(fleet, client, survey, refuse, isComing), ...remember]
     if (one?.status === undefined) {
       if (one !== undefined) yield* canSpare(survey, one, refuse)
-      return [...remember, ...leave.slice(0, -1), ...join, leave.at(-1)!]
+      return [...before, ...leave.slice(0, -1), ...join, leave.at(-1)!]
     }
     yield* allAnswer(survey, refuse)
-    return [...remember, ...join, ...leave]
+    return [...before, ...join, ...leave]
   })
 
 export const replace = (
