@@ -151,6 +151,20 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
     })
   )
 
+  live("leaves a member to go to when the cluster is started again, though that has URLs of its own", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      yield* Effect.gen(function* () {
+        const cluster = yield* make({ dataDir })
+        const url = `http://127.0.0.1:${yield* freePort}`
+        const config = { listenPeerUrls: url, initialAdvertisePeerUrls: url }
+        yield* endedOncePromoted(cluster, "node1", (options) => cluster.grow({ ...options, config }))
+        yield* cluster.shrink("node0")
+      }).pipe(Effect.scoped)
+      assert.deepStrictEqual(yield* ledTo(yield* make({ dataDir })), ["node1"])
+    })
+  )
+
   live("is taken back, and that is gone on with, by whichever is next", () =>
     Effect.gen(function* () {
       const { cluster, endedOnceWritten, kept } = yield* watched
@@ -260,6 +274,8 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       assert.strictEqual(yield* findingOf(cluster.replace("b", { config: b })), "config")
       yield* cluster.replace("b", { config: d })
       assert.deepStrictEqual(yield* listed(cluster), ["a", "c", "d"])
+      // Nobody comes twice: there would be one less.
+      assert.strictEqual(yield* findingOf(cluster.replace("a", { config: d })), "config")
       assert.deepStrictEqual(yield* ledTo(cluster), ["a", "c", "d"])
     })
   )

@@ -34,6 +34,7 @@ interface Given {
   readonly config: EtcdConfig.EtcdOptions
   readonly binary: EtcdBinary.Input | undefined
   readonly home: string | undefined
+  readonly hasJoined?: boolean
 }
 
 export const make = (
@@ -122,6 +123,7 @@ export const make = (
           return {
             name,
             peerUrls: initialAdvertisePeerUrls,
+            hasJoined: given.get(name)?.hasJoined === true,
             inTheWay: Effect.suspend(() => {
               const known = directoriesOf(given.get(name)?.config ?? {})
               return Effect.filter(
@@ -144,7 +146,11 @@ export const make = (
                 given.set(name, one)
                 return starting({ ...one, config: { ...own, initialCluster, initialClusterState: "existing" } })
               }),
-            settle: Effect.sync(() => void leaving.delete(name)),
+            settle: Effect.sync(() => {
+              const one = given.get(name)
+              if (one !== undefined) given.set(name, { ...one, hasJoined: true })
+              leaving.delete(name)
+            }),
             clear: clear(name)
           }
         }),

@@ -83,6 +83,8 @@ export interface Newcomer {
   readonly name: string
   /** How the others are to reach it. */
   readonly peerUrls: ReadonlyArray<string>
+  /** Whether it has joined already, since the cluster was started here. */
+  readonly hasJoined: boolean
   /** Directories of its own in which there is something that nobody knows of. */
   readonly inTheWay: Effect.Effect<ReadonlyArray<string>>
   /** Remembers that it is joining. */
@@ -459,6 +461,7 @@ export const onSockets = (
             name,
             peerUrls: given.initialAdvertisePeerUrls ??
               own.config?.initialAdvertisePeerUrls ?? [`unix://${peerSocketOf(name)}`],
+            hasJoined: false,
             inTheWay: Effect.succeed([]),
             begin: manifest.update(Manifest.withMember(member)),
             join: (initialCluster) =>

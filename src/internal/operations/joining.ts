@@ -57,7 +57,10 @@ export const unopened = (fleet: Fleet, voters: ReadonlyArray<Survey.Surveyed>) =
 export const admit = (fleet: Fleet, voters: ReadonlyArray<Survey.Surveyed>) =>
   Effect.gen(function* () {
     yield* Effect.forEach(unopened(fleet, voters), fleet.open, { discard: true })
-    const settled = (yield* joiners(fleet)).filter((joiner) => voters.some(isAt(joiner)))
+    // Where it was given URLs of its own, it is known by its name.
+    const settled = (yield* joiners(fleet)).filter((joiner) =>
+      voters.some((one) => one.member.name === joiner.name || isAt(joiner)(one))
+    )
     yield* Effect.forEach(settled, ({ settle }) => settle, { discard: true })
   })
 

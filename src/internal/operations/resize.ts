@@ -265,11 +265,13 @@ export const shrink = (
   return perform({ name: "shrink", client, turn: fleet.turn, plan }, options)
 }
 
-/** Who comes would go with the one in whose place it is put. */
-const isAnother = ({ name }: Newcomer, place: string, refuse: Refuse) =>
-  name === place
-    ? Effect.fail(refuse("config", [`${name} is the name of the one in whose place it is put`], "Give another name."))
-    : Effect.void
+/** Who comes would go with the one in whose place it is put; and who has joined before does not come. */
+const isAnother = ({ hasJoined, name }: Newcomer, place: string, refuse: Refuse) => {
+  if (name !== place && !hasJoined) return Effect.void
+  const evidence =
+    name === place ? `${name} is the name of the one in whose place it is put` : `${name} has joined already`
+  return Effect.fail(refuse("config", [evidence], "Give a name and URLs that no other member has."))
+}
 
 /** What is to be done to put another one in the place of a member. */
 export const replacing = (
