@@ -476,7 +476,8 @@ export const findCorrupt = (): Effect.Effect<Comparison, ClusterRefused | EtcdEr
  * read from it, and it is on the disk; the record after it. Until then it is beside it, in files that end in `.part`. Those
  * are removed where anything fails (a disk that is full, too: the error says so) or it is interrupted; what a process has left
  * that was killed is removed by the next one, when nobody has written to it for a quarter of an hour. A process that is
- * killed at the very end may leave the new file without a record.
+ * killed at the very end may leave the new file without a record, and of two processes that make one under one name at the
+ * same time, one may leave its record beside the file of the other: let each have names of its own.
  *
  * It holds no lock, since it changes nothing in the cluster, and goes on while writes do. The member keeps the pages of
  * the snapshot until it is sent, so that its database grows while a slow disk takes it.

@@ -231,6 +231,37 @@ describe("EtcdOperations, backups", () => {
       })
     )
 
+    it.effect("in a file: of two that are made at the same time none has the record of the other", () =>
+      Effect.gen(function* () {
+        const path = join(yield* temporaryDirectory, "etcd.db")
+        const fs = yield* FileSystem.FileSystem
+        const [isPlaced, isOver] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+        // Between the snapshot and its record there is time enough for another one.
+        const slow: FileSystem.FileSystem = {
+          ...fs,
+          rename: (from, to) =>
+            Effect.when(
+              Effect.andThen(
+                Deferred.succeed(isPlaced, undefined),
+                Effect.raceFirst(Deferred.await(isOver), Effect.sleep("500 millis"))
+              ),
+              Effect.sync(() => to.endsWith(".json"))
+            ).pipe(Effect.andThen(fs.rename(from, to)))
+        }
+        const first = yield* backup(path).pipe(
+          Effect.provideService(FileSystem.FileSystem, slow),
+          Effect.forkChild({ startImmediately: true })
+        )
+        yield* Deferred.await(isPlaced)
+        yield* EtcdKv.put("more", "than the first has")
+        yield* backup(path)
+        yield* Deferred.succeed(isOver, undefined)
+        yield* Fiber.join(first)
+        const { sha256: recorded } = JSON.parse(readFileSync(`${path}.json`, "utf8"))
+        assert.strictEqual(sha256(readFileSync(path).subarray(0, -32)), recorded)
+      })
+    )
+
     it.effect("are refused, and say why", () =>
       Effect.gen(function* () {
         const faults = yield* EtcdCluster.EtcdCluster

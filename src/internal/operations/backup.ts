@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
 import * as Random from "effect/Random"
+import * as Semaphore from "effect/Semaphore"
 import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../EtcdClient.ts"
@@ -96,6 +97,9 @@ export interface Target {
   readonly after: ReadonlyArray<(made: () => { readonly backup: Backup; readonly path: string }) => Step>
 }
 
+/** Of this program one takes its place after the other: two may have the same. */
+const placing = Semaphore.makeUnsafe(1)
+
 /** Takes the place of a backup that was there as a whole: no record is beside another one's snapshot. */
 const place = (part: string, path: string, directory: string) =>
   Effect.gen(function* () {
@@ -105,7 +109,7 @@ const place = (part: string, path: string, directory: string) =>
     yield* fs.rename(part, path)
     yield* fs.rename(Record.of(part), record)
     yield* Effect.ignore(sync(directory))
-  }).pipe(Effect.uninterruptible)
+  }).pipe(Effect.uninterruptible, placing.withPermit)
 
 export const toFile = (client: EtcdClient.Client, target: Target, options: BackupOptions) =>
   Effect.gen(function* () {
