@@ -8,9 +8,9 @@
  *
  * - *`dryRun`* looks, refuses, and answers with the steps that would be taken, without any of them.
  * - *One at a time*: an operation holds the lock `effect-etcd/operations` in the cluster (see `EtcdLock`), and waits for the
- *   one that has it. Where the cluster takes no writes there is none; where it has no quorum while a member is away (one or two
- *   members), it may be lost, and the operation goes on. Who is killed has it for ten seconds more, which begin anew where
- *   another member leads.
+ *   one that has it. Where the cluster takes no writes there is none (and what hands data on does nothing while they may be
+ *   corrupt); where it has no quorum while a member is away (one or two members), it may be lost, and the operation goes on.
+ *   Who is killed has it for ten seconds more, which begin anew where another member leads.
  * - *Killed half-way*, at whatever step: run again, it does what is left to do. (`moveLeader` to nobody by name moves it once
  *   more, where it had moved it without anybody being told so.)
  * - Each step is logged at `Info`, and told to `onProgress`.

@@ -57,6 +57,8 @@ export interface Operation<E = never, R = never> {
   readonly client: EtcdClient.Client | undefined
   /** Whose turn it is of the operations on a cluster that runs here: also where no lock can be held, or it may be lost. */
   readonly turn?: Semaphore.Semaphore | undefined
+  /** Whether it hands on nobody's data, so that it may be done while some of them may be corrupt. */
+  readonly sparesData?: boolean | undefined
   /** Looks at the cluster as it is now, and answers what is to be done, or refuses. It changes nothing. */
   readonly plan: Effect.Effect<ReadonlyArray<Step<E, R>>, Failure, R>
 }
@@ -180,9 +182,9 @@ const underLock = <A, E, R>(
       )
     : EtcdLock.withLock(effect, operationsLock)
 
-/** Whether it is an alarm that keeps the cluster from taking a lock. */
-const takesNoWrites = ({ reason }: EtcdError.EtcdError): boolean =>
-  reason._tag === "NoSpace" || reason._tag === "Corrupt"
+/** Whether it is an alarm that keeps the cluster from taking a lock, and that can be done without one. */
+const goesWithout = ({ reason }: EtcdError.EtcdError, sparesData: boolean): boolean =>
+  reason._tag === "NoSpace" || (reason._tag === "Corrupt" && sparesData)
 
 /** Whether a failure to plan may be due to what somebody else is doing, and be over when that is done. */
 const mayPass = (failure: ClusterRefused | OperationFailed | { readonly _tag: "Passed" }): boolean =>
@@ -190,7 +192,7 @@ const mayPass = (failure: ClusterRefused | OperationFailed | { readonly _tag: "P
 
 /** Plans, and, unless that is all that is wanted, does it. */
 export const perform = <E = never, R = never>(
-  { client, name, plan, turn }: Operation<E, R>,
+  { client, name, plan, sparesData = false, turn }: Operation<E, R>,
   options: Options = {}
 ): Effect.Effect<Report, ClusterRefused | OperationFailed | E, R> =>
   Effect.gen(function* () {
@@ -270,7 +272,7 @@ export const perform = <E = never, R = never>(
         Effect.provideServiceEffect(EtcdSession.EtcdSession, EtcdSession.fromClient(client, { ttl: lockTimeToLive })),
         Effect.scoped,
         Effect.catchIf(
-          (cause) => cause._tag === "EtcdError" && takesNoWrites(cause) && !isHeld && holder === undefined,
+          (cause) => cause._tag === "EtcdError" && goesWithout(cause, sparesData) && !isHeld && holder === undefined,
           () => lookAgain
         ),
         Effect.mapError((cause) => (cause._tag === "LockLost" || cause._tag === "EtcdError" ? failure(cause) : cause))

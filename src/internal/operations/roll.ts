@@ -90,5 +90,5 @@ export const restart = (fleet: Fleet, client: EtcdClient.Client, options: EtcdOp
         )
     })
   })
-  return perform({ name: "restart", client, turn: fleet.turn, plan }, options)
+  return perform({ name: "restart", client, turn: fleet.turn, sparesData: true, plan }, options)
 }
