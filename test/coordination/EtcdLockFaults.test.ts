@@ -15,6 +15,7 @@ import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdBarrier from "../../src/coordination/EtcdBarrier.ts"
 import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
 import * as EtcdSemaphore from "../../src/coordination/EtcdSemaphore.ts"
@@ -31,6 +32,7 @@ import * as EtcdWatch from "../../src/EtcdWatch.ts"
 import * as Inside from "../../src/internal/coordination/session.ts"
 import type * as Rpc from "../../src/internal/proto/rpc_pb.ts"
 import * as EtcdClock from "../../src/testing/EtcdClock.ts"
+import * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
 import * as Etcd from "../support/client/etcd.ts"
 import { faulty } from "../support/coordination/faults.ts"
 import { reasonOf, start } from "../support/effects.ts"
@@ -604,6 +606,42 @@ describe("EtcdLock", () => {
       })
     )
   })
+
+  it.live(
+    "is lost, as permits are, when its key goes before that is watched for, though the member of its program is heard by nobody",
+    () =>
+      Effect.gen(function* () {
+        const faults = yield* EtcdFaults.EtcdFaults
+        const leader = yield* faults.cluster.awaitLeader
+        const members = SubscriptionRef.getUnsafe(faults.cluster.members)
+        const [own, other] = members.filter((node) => node !== leader)
+        const root = yield* EtcdClient.make({ endpoints: own!.endpoints })
+        const mayWatch = Latch.makeUnsafe()
+        const session = yield* EtcdSession.fromClient(
+          {
+            ...root,
+            bidirectional: (method, options) =>
+              method.name === "Watch"
+                ? Effect.andThen(mayWatch.await, root.bidirectional(method, options))
+                : root.bidirectional(method, options)
+          },
+          { ttl: "1 minute" }
+        )
+        const lock = yield* EtcdLock.acquire(EtcdLock.make("unheard/lock")).pipe(within(session))
+        const permits = EtcdSemaphore.make("unheard/permits", { permits: 1 })
+        const permit = yield* EtcdSemaphore.takeScoped(permits, 1).pipe(within(session))
+        yield* faults.block(own!, [leader, other!])
+        const heard = EtcdKv.fromClient(yield* EtcdClient.make({ endpoints: leader.endpoints }))
+        const { header } = yield* heard.deletePrefix("unheard/")
+        // It hears of that, and can tell nobody but its clients.
+        const near = EtcdKv.fromClient(root).range("unheard", { serializable: true })
+        yield* Effect.repeat(near, { until: ({ header: { revision } }) => revision >= header.revision })
+        yield* mayWatch.open
+        assert.strictEqual((yield* lock.lost).reason, "deleted")
+        assert.strictEqual((yield* permit.lost).reason, "deleted")
+        yield* faults.heal
+      }).pipe(Effect.provide(EtcdFaults.layer({ log: false })), Effect.provide(NodeServices.layer), Effect.scoped)
+  )
 
   it.live("is lost when etcd stands still for too long, and not for a moment", () =>
     Effect.gen(function* () {

@@ -1,5 +1,5 @@
 /**
- * Waiting until a key goes.
+ * Waiting until a key goes, and looking at what there is at some revision at least.
  *
  * @internal
  */
@@ -7,8 +7,29 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { EtcdError } from "../../EtcdError.ts"
+import type * as EtcdKv from "../../EtcdKv.ts"
 import type { KeyValue } from "../../EtcdResponse.ts"
 import type * as EtcdWatch from "../../EtcdWatch.ts"
+import type * as KeyRange from "../../KeyRange.ts"
+import * as Failures from "./failures.ts"
+
+/**
+ * What some member has, if that is not behind a revision, and otherwise what there is: one that the others do not hear can
+ * say the first only. No store is behind a revision that has not gone back.
+ */
+export const rangeAtLeast = (
+  kv: EtcdKv.Service,
+  range: KeyRange.Input,
+  revision: bigint,
+  options?: EtcdKv.RangeOptions
+) =>
+  kv.range(range, { ...options, serializable: true }).pipe(
+    Effect.flatMap((near) => (near.header.revision >= revision ? Effect.succeed(near) : kv.range(range, options))),
+    Effect.tap(({ header }) => Failures.notBefore(revision, header.revision))
+  )
+
+/** A look that takes long keeps nothing from being heard. */
+const besides = { concurrency: "unbounded", unordered: true } as const
 
 /**
  * Waits until a key is deleted, and says at which revision, or what was found instead. The watch begins when a server has
@@ -32,7 +53,7 @@ export const deletion = <A>(
       }
       if (change._tag !== "Created" || change.startRevision === after + 1n) return Effect.succeedNone
       return look(change.startRevision > after ? change.startRevision - 1n : after)
-    }),
+    }, besides),
     Stream.filter(Option.isSome),
     Stream.runHead,
     Effect.flatMap((found) => (Option.isSome(found) ? Effect.succeed(found.value.value) : Effect.never))

@@ -26,7 +26,6 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import * as EtcdClient from "../../EtcdClient.ts"
 import { EtcdError } from "../../EtcdError.ts"
 import * as EtcdId from "../../EtcdId.ts"
@@ -38,7 +37,7 @@ import * as Origin from "../client/origin.ts"
 import * as Keys from "../keys.ts"
 import { isMendable } from "../lease/requests.ts"
 import * as Time from "../time.ts"
-import { deletion } from "./deletion.ts"
+import { deletion, rangeAtLeast } from "./deletion.ts"
 import * as Failures from "./failures.ts"
 import * as Outage from "./outage.ts"
 import * as Removal from "./removal.ts"
@@ -379,28 +378,14 @@ const lossBecause = (error: EtcdError): Session.Loss => ({
 const isOwn = ({ incarnation, revision }: Entry, { createRevision, lease }: KeyValue): boolean =>
   createRevision === revision && Option.contains(lease, incarnation.lease.id)
 
-/** Whether a key is not there any more as it was put. No store is behind that which has not gone back. */
-const isMissing = (entry: Entry, key: string): Effect.Effect<boolean, EtcdError> =>
-  Effect.flatMap(entry.session.kv.range(key), ({ header, kvs }) =>
-    Effect.as(Failures.notBefore(entry.revision, header.revision), !kvs.some((kv) => isOwn(entry, kv)))
-  )
-
 /** Waits until one of its keys is not there any more as it was put, and says why. */
 const disappearance = (entry: Entry, key: string): Effect.Effect<Session.Loss> => {
-  const gone = entry.session.watch.changes(key, { created: true }).pipe(
-    Stream.mapEffect((change) => {
-      if (change._tag === "Revision") {
-        const isGone = change.events.some(({ _tag, kv }) => _tag === "Delete" || !isOwn(entry, kv))
-        // A server that lags behind tells what was before.
-        return Effect.succeed(isGone && change.revision > entry.revision)
-      }
-      // Where it begins before, the member lags, or the store has gone back.
-      const isElsewhere = change._tag === "Created" && change.startRevision !== entry.revision + 1n
-      return isElsewhere ? isMissing(entry, key) : Effect.succeed(false)
-    }),
-    Stream.filter((isGone) => isGone),
-    Stream.runHead
-  )
+  const isNone = (kv: KeyValue) => !isOwn(entry, kv)
+  const look = (revision: bigint) =>
+    Effect.map(rangeAtLeast(entry.session.kv, key, revision), ({ kvs }) =>
+      kvs.every(isNone) ? Option.some(missing) : Option.none()
+    )
+  const gone = deletion(entry.session.watch, key, entry.revision, look, isNone)
   return Effect.match(Outage.untilSeen(entry.session, gone), { onSuccess: () => missing, onFailure: lossBecause })
 }
 
@@ -452,18 +437,14 @@ const waitsFor = ({ keys, revision }: Entry, index: number, rule: Ahead, { stand
 const stands = ({ standings }: Standings.State, key: string, revision: bigint): boolean =>
   standings.some((standing) => standing.key === key && standing.revision === revision)
 
-/** The line up to an entry as some member has it, if that is not behind a revision; else as it is. */
-const lookAtLeast = Effect.fnUntraced(function* (entry: Entry, index: number, revision: bigint) {
-  const { kv } = entry.session
+/** The line up to an entry, at some revision at least. */
+const lookAtLeast = (entry: Entry, index: number, revision: bigint) => {
   const place = entry.spec.places[index]!
-  const line = Standings.prefixOf(place.name)
   const upTo = { maxCreateRevision: entry.revision }
-  const near = yield* kv.range(line, { ...upTo, serializable: true })
-  const { header, kvs } =
-    near.header.revision >= revision && near.header.clusterId === entry.clusterId ? near : yield* kv.range(line, upTo)
-  yield* Failures.notBefore(revision, header.revision)
-  return stateOf(place, header.revision, kvs)
-})
+  return Effect.map(rangeAtLeast(entry.session.kv, Standings.prefixOf(place.name), revision, upTo), ({ header, kvs }) =>
+    stateOf(place, header.revision, kvs)
+  )
+}
 
 /** Waits until somebody has left the line, and says at which revision, or what it was like then. */
 const departureSeen = (entry: Entry, index: number, who: Standings.Standing, after: bigint) => {

@@ -19,7 +19,7 @@ import type * as EtcdError from "../../EtcdError.ts"
 import type { KeyValue } from "../../EtcdResponse.ts"
 import type * as EtcdWatch from "../../EtcdWatch.ts"
 import * as Time from "../time.ts"
-import * as Failures from "./failures.ts"
+import { rangeAtLeast } from "./deletion.ts"
 import * as Outage from "./outage.ts"
 import type * as Session from "./session.ts"
 import * as Standings from "./standings.ts"
@@ -107,11 +107,12 @@ const seenBy = ({ followers, state }: View): bigint => {
   return seen
 }
 
-const read = Effect.fnUntraced(function* (view: View) {
+/** `after`: what is told of is later. */
+const read = Effect.fnUntraced(function* (view: View, after: bigint) {
   // Who joins meanwhile may have seen more.
   const seen = seenBy(view)
-  const { header, kvs } = yield* view.session.kv.range(Standings.prefixOf(view.name))
-  yield* Failures.notBefore(seen, header.revision)
+  const revision = seen > after ? seen : after
+  const { header, kvs } = yield* rangeAtLeast(view.session.kv, Standings.prefixOf(view.name), revision)
   replace(view, kvs)
   publish(view, header.revision, [...view.followers.keys()])
 })
@@ -134,7 +135,7 @@ const apply = (view: View, { events, revision }: EtcdWatch.Revision): void => {
 const watchOnce = (view: View): Effect.Effect<void, EtcdError.EtcdError> =>
   view.session.watch.changes(Standings.prefixOf(view.name), { created: true }).pipe(
     Stream.runForEach((change) => {
-      if (change._tag === "Created") return read(view)
+      if (change._tag === "Created") return read(view, change.startRevision - 1n)
       return change._tag === "Revision" ? Effect.sync(() => apply(view, change)) : Effect.void
     })
   )
