@@ -136,9 +136,10 @@ export interface Cluster {
   /**
    * Makes the cluster smaller by a member: the one that is named, or the last one that does not lead. The leadership is
    * handed on, the member removed, its process ends, and its data are deleted. Who was to take its place, and has no vote
-   * yet, goes with it. One that was joining when that was ended half-way can be named as well. Run again, it goes on with the
-   * one that was leaving; where that had gone without anybody being told so, another one goes, unless one is named. Refused
-   * where those that are left would not have a quorum of members that answer (`quorum-at-risk`), as where it is the last one.
+   * yet, goes with it. One that was joining when that was ended half-way can be named as well, and one that somebody has removed
+   * by hand, of which the data are deleted. Run again, it goes on with the one that was leaving; where that had gone without
+   * anybody being told so, another one goes, unless one is named. Refused where those that are left would not have a quorum of
+   * members that answer (`quorum-at-risk`), as where it is the last one.
    */
   readonly shrink: (
     member?: EtcdOperations.MemberRef | undefined,

@@ -20,6 +20,7 @@ import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import type * as EtcdOperations from "../src/EtcdOperations.ts"
+import type * as EtcdProcess from "../src/EtcdProcess.ts"
 import { freePort, temporaryDirectory } from "./support/machine.ts"
 import { endedAt } from "./support/operations.ts"
 import { newest } from "./support/versions.ts"
@@ -254,6 +255,38 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       yield* cluster.shrink("node1")
       assert.deepStrictEqual(namesOf(cluster), ["node0", "node2"])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  live("deletes what is left of a member that somebody else has removed, also where it was started again", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      const inDirectory = make({ size: 3, dataDir })
+      const before = yield* Effect.gen(function* () {
+        const cluster = yield* inDirectory
+        const leader = yield* cluster.awaitLeader
+        // Who is removed has no answer to give.
+        const byLeader = Effect.provide(EtcdLayer.connect({ endpoints: leader.endpoints }))
+        const remove = ({ id }: EtcdProcess.Node) =>
+          EtcdMembership.remove(id).pipe(Effect.retry({ schedule: Schedule.spaced("100 millis") }), byLeader)
+        const [one, other] = nodesOf(cluster).filter((node) => node !== leader)
+        yield* EtcdKv.put("a", "1").pipe(byLeader)
+        yield* remove(one!)
+        yield* SubscriptionRef.changes(one!.role).pipe(
+          Stream.takeUntil(({ role }) => role === "stopped"),
+          Stream.runDrain
+        )
+        assert.deepStrictEqual(titles(yield* cluster.shrink(one!.name)), [`delete the data of ${one!.name}`])
+        assert.deepStrictEqual((yield* ledTo(cluster)).sort(), [leader.name, other!.name].sort())
+        yield* remove(other!)
+        return { leader: leader.name, other: other!.name }
+      }).pipe(Effect.scoped)
+      const cluster = yield* inDirectory
+      assert.deepStrictEqual(namesOf(cluster), [before.leader])
+      assert.deepStrictEqual(yield* EtcdKv.getString("a").pipe(by(cluster)), Option.some("1"))
+      assert.deepStrictEqual(titles(yield* cluster.shrink(before.other)), [`delete the data of ${before.other}`])
+      assert.isFalse(existsSync(join(dataDir, `${before.other}.etcd`)))
+      assert.deepStrictEqual(yield* listed(cluster), [before.leader])
+    })
   )
 
   live("puts nobody in the place of itself, where members have a configuration each", () =>

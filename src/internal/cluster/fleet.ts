@@ -221,12 +221,20 @@ interface Berth {
   readonly scope: Scope.Closeable
 }
 
+/** One that is to be started with all. */
+interface Recruit {
+  readonly start: Starting
+  readonly state: Manifest.Member["state"]
+  /** Remembers that it is no member any more: somebody has removed it, and that is not this cluster's doing. */
+  readonly removed?: Remembering
+}
+
 /**
  * Starts all at once, since none serves before a majority is there. One that is joining or leaving, and may be none any more,
  * or not yet, is started with them, and does not keep the others from serving.
  */
 export const startAll = Effect.fnUntraced(function* (
-  starting: ReadonlyArray<{ readonly start: Starting; readonly state: Manifest.Member["state"] }>
+  starting: ReadonlyArray<Recruit>
 ): Effect.fn.Return<Crew, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> {
   const platform = yield* Effect.context<Platform>()
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
@@ -242,13 +250,13 @@ export const startAll = Effect.fnUntraced(function* (
     )
   const boarded = yield* Effect.forEach(
     starting,
-    ({ start, state }) =>
-      Effect.map(
-        state === "member" ? Effect.map(board(start), Result.succeed) : Effect.result(board(start)),
-        (result) => ({
-          result,
-          state
-        })
+    ({ removed, start, state }) =>
+      Effect.result(board(start)).pipe(
+        Effect.tap((result) => {
+          if (Result.isSuccess(result) || state !== "member") return Effect.void
+          return removed !== undefined && Failures.wasRemoved(result.failure) ? removed : Effect.fail(result.failure)
+        }),
+        Effect.map((result) => ({ result, state }))
       ),
     { concurrency: "unbounded" }
   )
@@ -258,7 +266,8 @@ export const startAll = Effect.fnUntraced(function* (
   for (const { result, state } of boarded) {
     if (Result.isSuccess(result)) continue
     if (found.length === 0) return yield* Effect.fail(result.failure)
-    yield* Effect.logWarning(`A member that was ${state} did not start: ${result.failure.message}`)
+    const was = state === "member" ? "removed" : state
+    yield* Effect.logWarning(`A member that was ${was} did not start: ${result.failure.message}`)
   }
   if (found.length === 2) yield* Effect.logWarning(twoVoters)
   let berths = found.map(({ berth }) => berth)
@@ -446,7 +455,13 @@ export const onSockets = (
       )
       for (const [index, turn] of (yield* Turns.make(addresses)).entries()) turns.set(names[index]!, turn)
     }
-    const crew = yield* startAll(started.map((member) => ({ start: starting(member, {}), state: member.state })))
+    const crew = yield* startAll(
+      started.map((member) => ({
+        start: starting(member, {}),
+        state: member.state,
+        removed: manifest.update(Manifest.leaving({ name: member.name, id: undefined, successor: undefined }))
+      }))
+    )
     const changeOf = (name: string): Change => changes.get(name) ?? {}
     const fleet: Fleet = {
       ...crew,

@@ -35,6 +35,7 @@ import * as EtcdMemberError from "../../EtcdMemberError.ts"
 import type { Member } from "../../EtcdMembership.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import { allOrNothing } from "../process/allOrNothing.ts"
+import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
 import * as Time from "../time.ts"
 import * as Answers from "./answers.ts"
@@ -66,9 +67,6 @@ const mostSaid = 100
 
 const reasonOf = (state: EtcdMember.State) => ("reason" in state ? state.reason : undefined)
 const nodeOf = (state: EtcdMember.State) => ("node" in state ? state.node : undefined)
-
-/** What etcd says when its cluster has removed it: 3.5 and newer, and 3.4. */
-const removedPattern = /permanently removed|data-dir used by this member must be removed/
 
 const closedError = EtcdMemberError.make(
   new EtcdMemberError.NotAMember({
@@ -333,7 +331,7 @@ const makeWith = Effect.fnUntraced(function* (
     const how = yield* run(next).pipe(
       Effect.catch((error) =>
         Effect.gen(function* () {
-          if (removedPattern.test(error.message)) return "removed" as const
+          if (Failures.wasRemoved(error)) return "removed" as const
           if (!mayPass(error, next) || failures + 1 >= mostFailures) return yield* error
           yield* Effect.logWarning(`etcd member ${settings.name} is started again: ${error.message}`)
           return "failed" as const

@@ -210,13 +210,23 @@ const leavingOf = (name: string, one: Survey.Surveyed | undefined, begun?: Gone)
   successor: begun?.successor
 })
 
+/** One that was removed by somebody else, and has ended: its data are still there. */
+const removed = (fleet: Fleet, { members }: Whole, ref: EtcdOperations.MemberRef | undefined): Gone | undefined =>
+  SubscriptionRef.getUnsafe(fleet.members)
+    .filter(
+      ({ id, role }) =>
+        SubscriptionRef.getUnsafe(role).role === "stopped" && !members.some(({ member }) => member.id === id)
+    )
+    .map(({ id, name }) => ({ name, id: format(id), successor: undefined }))
+    .find(isOf(ref))
+
 /**
  * Who is meant, by the name that it has here: a member, or one that was leaving or joining when that was ended half-way, and
  * may be none.
  */
 const meant = (fleet: Fleet, survey: Whole, ref: EtcdOperations.MemberRef | undefined, refuse: Refuse) =>
   Effect.gen(function* () {
-    const begun = fleet.unfinished().leaving.find(isOf(ref))
+    const begun = fleet.unfinished().leaving.find(isOf(ref)) ?? removed(fleet, survey, ref)
     const joining = yield* Joining.joiners(fleet)
     const named = begun?.name ?? ref
     const came = joining.find(({ name }) => name === named)

@@ -165,3 +165,9 @@ export const exitedEarly = (
       return new EtcdProcessError.ExitedEarly(describe(sentence(failure, account.complaint, status, config)))
   }
 }
+
+/** What etcd says when its cluster has removed it: 3.5 and newer, and 3.4. */
+const removedPattern = /permanently removed|data-dir used by this member must be removed/
+
+/** Whether etcd ended since it is no member of its cluster any more, for good. */
+export const wasRemoved = ({ message }: { readonly message: string }): boolean => removedPattern.test(message)
