@@ -185,9 +185,12 @@ const careFaults: { readonly [kind: string]: Fault } = {
   }
 }
 
+/** Whether it is no member from the beginning. */
+const hasJoined = ({ size }: Nemesis, name: string) => Number(name.slice("node".length)) >= size
+
 /** The one that joined last, if any has that is no member from the beginning. */
-const grown = ({ faults, size }: Nemesis) =>
-  SubscriptionRef.getUnsafe(faults.cluster.members).find(({ name }) => Number(name.slice("node".length)) >= size)
+const grown = (nemesis: Nemesis) =>
+  SubscriptionRef.getUnsafe(nemesis.faults.cluster.members).find(({ name }) => hasJoined(nemesis, name))
 
 /** What is done to the cluster as a value. Who is there from the beginning stays, since workers go to those. */
 const operations: { readonly [kind: string]: (nemesis: Nemesis) => Effect.Effect<unknown, unknown> } = {
@@ -244,14 +247,16 @@ export const settle = (nemesis: Nemesis) => {
   const once = Effect.gen(function* () {
     // A growth that was begun is brought to its end; where there is none, there is nothing to do, or too many to grow.
     yield* Effect.ignore(cluster.grow({ to: nemesis.size }))
-    const one = grown(nemesis)
-    if (one !== undefined) yield* cluster.shrink(one.name)
     const { members } = yield* EtcdMembership.list().pipe(
       Effect.provide(EtcdMembership.layer),
       Effect.provide(cluster.client)
     )
-    const isWhole = members.length === nemesis.size && members.every(({ isLearner }) => !isLearner)
-    return isWhole ? [] : [`${list(members)} are members, and there were ${nemesis.size} at first`]
+    // One that has not started has no name.
+    const one = members.find(({ isLearner, name }) => isLearner || hasJoined(nemesis, name))
+    if (one !== undefined) yield* cluster.shrink(one.id)
+    return one === undefined && members.length === nemesis.size
+      ? []
+      : [`${list(members)} are members, and there were ${nemesis.size} at first`]
   }).pipe(Effect.catch((error) => Effect.succeed([String(error)])))
   return Effect.repeat(once, { until: (wrong) => wrong.length === 0, times: 12 })
 }
