@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
+import * as Semaphore from "effect/Semaphore"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
@@ -98,7 +99,7 @@ export const withMember =
     const isThere = members.some(({ name }) => name === member.name)
     return {
       ...rest,
-      next: isThere ? next : Math.max(next, 1 + Number(/\d+$/.exec(member.name)?.[0] ?? -1)),
+      next: isThere ? next : Math.max(next, 1 + Number(/^node(\d+)$/.exec(member.name)?.[1] ?? -1)),
       members: isThere ? members.map((one) => (one.name === member.name ? member : one)) : [...members, member]
     }
   }
@@ -243,6 +244,8 @@ export const inDirectory = (
         )
       )
     }
+    /** Two changes at a time would be one: each is of what the other one has left. */
+    const turn = Semaphore.makeUnsafe(1).withPermit
     const become = (changed: Manifest) =>
       Effect.andThen(
         write(changed),
@@ -259,7 +262,7 @@ export const inDirectory = (
       current: () => manifest,
       memberOf: (name) => memberOf(manifest, name),
       directoryOf,
-      update: (change) => Effect.suspend(() => become(change(manifest))).pipe(Effect.uninterruptible),
-      rememberLost: Effect.uninterruptible(Effect.flatMap(withLost, become))
+      update: (change) => Effect.suspend(() => become(change(manifest))).pipe(turn, Effect.uninterruptible),
+      rememberLost: Effect.flatMap(withLost, become).pipe(turn, Effect.uninterruptible)
     }
   })

@@ -230,17 +230,26 @@ const meant = (fleet: Fleet, survey: Whole, ref: EtcdOperations.MemberRef | unde
     const joining = yield* Joining.joiners(fleet)
     const named = begun?.name ?? ref
     const came = joining.find(({ name }) => name === named)
+    // One that runs elsewhere may have the name of one that runs here.
+    const here = typeof named === "string" ? Joining.nodeOf(fleet, named)?.id : undefined
     const one =
       named === undefined
         ? lastFollower(fleet, survey)
-        : (Survey.find(survey.members, named) ??
+        : (Survey.find(survey.members, here ?? named) ??
+          Survey.find(survey.members, named) ??
           (came === undefined ? undefined : survey.members.find(Joining.isAt(came))))
     if (one === undefined && begun === undefined && came === undefined) {
       const evidence = [`there is no ${Survey.show(named!)}`, ...survey.members.map(Survey.describe)]
       return yield* Effect.fail(refuse("no-such-member", evidence, "Name one of these."))
     }
-    const nameOf = (one: Survey.Surveyed) =>
-      joining.find((joiner) => Joining.isAt(joiner)(one))?.name ?? Survey.nameOf(one.member)
+    const nameOf = (one: Survey.Surveyed) => {
+      const { id, name } = one.member
+      const isOther = Joining.nodeOf(fleet, name) !== undefined && Joining.nodeOf(fleet, name)?.id !== id
+      return (
+        joining.find((joiner) => Joining.isAt(joiner)(one))?.name ??
+        Survey.nameOf(isOther ? { ...one.member, name: "" } : one.member)
+      )
+    }
     const name = begun?.name ?? (one === undefined ? came!.name : nameOf(one))
     return { one, leaving: leavingOf(name, one, begun) }
   })
