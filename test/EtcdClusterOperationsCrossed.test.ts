@@ -2,7 +2,7 @@
  * What one operation had begun on a cluster that runs here, and another one finds: it is gone on with, taken back, or stepped
  * over, and nothing is done to a member that nobody meant.
  */
-import { existsSync, readFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
@@ -16,11 +16,13 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
+import type * as EtcdConfig from "../src/EtcdConfig.ts"
+import * as EtcdId from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import type * as EtcdOperations from "../src/EtcdOperations.ts"
-import type * as EtcdProcess from "../src/EtcdProcess.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
 import { freePort, temporaryDirectory } from "./support/machine.ts"
 import { endedAt } from "./support/operations.ts"
 import { newest } from "./support/versions.ts"
@@ -70,6 +72,20 @@ const endedOncePromoted = (
     }).pipe(by(cluster))
   )
 
+/** Whoever has a vote removes another one by hand, and waits until that has ended. */
+const removedBy = (one: EtcdProcess.Node, other: EtcdProcess.Node) =>
+  EtcdMembership.remove(other.id).pipe(
+    Effect.retry({ schedule: Schedule.spaced("100 millis") }),
+    // Who is removed has no answer to give.
+    Effect.provide(EtcdLayer.connect({ endpoints: one.endpoints })),
+    Effect.andThen(
+      SubscriptionRef.changes(other.role).pipe(
+        Stream.takeUntil(({ role }) => role === "stopped"),
+        Stream.runDrain
+      )
+    )
+  )
+
 /** The newest of each minor version that this machine has, the oldest first. */
 const lines = [4, 5, 6, 7].flatMap((minor) => newest(minor) ?? [])
 
@@ -102,7 +118,7 @@ const watched = Effect.gen(function* () {
       yield* Effect.raceFirst(operation, Deferred.await(isWritten))
       written = Effect.void
     })
-  return { cluster, endedOnceWritten, kept }
+  return { cluster, dataDir, endedOnceWritten, kept }
 })
 
 /** A cluster of one, `a`, with a configuration for each that may join. */
@@ -264,20 +280,12 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       const before = yield* Effect.gen(function* () {
         const cluster = yield* inDirectory
         const leader = yield* cluster.awaitLeader
-        // Who is removed has no answer to give.
-        const byLeader = Effect.provide(EtcdLayer.connect({ endpoints: leader.endpoints }))
-        const remove = ({ id }: EtcdProcess.Node) =>
-          EtcdMembership.remove(id).pipe(Effect.retry({ schedule: Schedule.spaced("100 millis") }), byLeader)
         const [one, other] = nodesOf(cluster).filter((node) => node !== leader)
-        yield* EtcdKv.put("a", "1").pipe(byLeader)
-        yield* remove(one!)
-        yield* SubscriptionRef.changes(one!.role).pipe(
-          Stream.takeUntil(({ role }) => role === "stopped"),
-          Stream.runDrain
-        )
+        yield* EtcdKv.put("a", "1").pipe(by(cluster))
+        yield* removedBy(leader, one!)
         assert.deepStrictEqual(titles(yield* cluster.shrink(one!.name)), [`delete the data of ${one!.name}`])
         assert.deepStrictEqual((yield* ledTo(cluster)).sort(), [leader.name, other!.name].sort())
-        yield* remove(other!)
+        yield* removedBy(leader, other!)
         return { leader: leader.name, other: other!.name }
       }).pipe(Effect.scoped)
       const cluster = yield* inDirectory
@@ -286,6 +294,101 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       assert.deepStrictEqual(titles(yield* cluster.shrink(before.other)), [`delete the data of ${before.other}`])
       assert.isFalse(existsSync(join(dataDir, `${before.other}.etcd`)))
       assert.deepStrictEqual(yield* listed(cluster), [before.leader])
+    })
+  )
+
+  live("is written down of two members that somebody has removed, though both are found at the same time", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      const inDirectory = make({ size: 3, dataDir })
+      const name = yield* Effect.gen(function* () {
+        const cluster = yield* inDirectory
+        const leader = yield* cluster.awaitLeader
+        for (const other of nodesOf(cluster).filter((node) => node !== leader)) yield* removedBy(leader, other)
+        return leader.name
+      }).pipe(Effect.scoped)
+      const cluster = yield* inDirectory.pipe(
+        Effect.updateService(FileSystem.FileSystem, (fs) => ({
+          ...fs,
+          rename: (from, to) => Effect.delay(fs.rename(from, to), "2 seconds")
+        }))
+      )
+      assert.deepStrictEqual(namesOf(cluster), [name])
+      for (const other of ["node0", "node1", "node2"].filter((other) => other !== name)) {
+        assert.deepStrictEqual(titles(yield* cluster.shrink(other)), [`delete the data of ${other}`])
+      }
+    })
+  )
+
+  live("leads nobody to a learner that was to leave, where the cluster is started again", () =>
+    Effect.gen(function* () {
+      const { cluster, dataDir, endedOnceWritten } = yield* watched
+      yield* endedAt("promote node1", cluster.grow)
+      yield* endedOnceWritten("node1 leaving", cluster.shrink("node1"))
+      yield* Effect.forEach(nodesOf(cluster), ({ stop }) => stop)
+      const again = yield* make({ dataDir })
+      assert.deepStrictEqual(yield* listed(again), ["node0", "node1?"])
+      assert.deepStrictEqual(yield* ledTo(again), ["node0"])
+      yield* again.shrink("node1")
+      assert.deepStrictEqual(namesOf(again), ["node0"])
+    })
+  )
+
+  live("leads clients to whoever has got a vote, where those that they were led to are removed by hand", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      yield* Effect.gen(function* () {
+        const cluster = yield* make({ dataDir })
+        yield* endedOncePromoted(cluster, "node1", cluster.grow)
+        yield* removedBy(named(cluster, "node1"), named(cluster, "node0"))
+        yield* cluster.endpoints.pipe(
+          Stream.filter((endpoints) => endpoints.includes(named(cluster, "node1").endpoints[0]!)),
+          Stream.runHead
+        )
+        assert.deepStrictEqual(titles(yield* cluster.shrink("node0", { dryRun: true })), ["delete the data of node0"])
+      }).pipe(Effect.scoped)
+      const cluster = yield* make({ dataDir })
+      assert.deepStrictEqual(yield* ledTo(cluster), ["node1"])
+      yield* cluster.shrink("node0")
+      assert.deepStrictEqual(yield* listed(cluster), ["node1"])
+    })
+  )
+
+  live("does nothing to a member whose name another one has that runs elsewhere", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      const [own, url] = [`http://127.0.0.1:${yield* freePort}`, `http://127.0.0.1:${yield* freePort}`]
+      const cluster = yield* make({
+        dataDir,
+        config: { listenPeerUrls: own, initialAdvertisePeerUrls: own, initialCluster: { node0: own } }
+      })
+      yield* EtcdKv.put("a", "1").pipe(by(cluster))
+      yield* EtcdMembership.add([url]).pipe(by(cluster))
+      const { id } = yield* EtcdProcess.make(
+        {
+          name: "node0",
+          listenPeerUrls: url,
+          initialAdvertisePeerUrls: url,
+          initialCluster: { node0: url, other: own },
+          initialClusterState: "existing",
+          listenClientUrls: "http://127.0.0.1:0",
+          advertiseClientUrls: "http://127.0.0.1:0",
+          heartbeatInterval: "50 millis",
+          electionTimeout: "500 millis"
+        },
+        { log: false }
+      )
+      const named = `member ${EtcdId.format(id)}`
+      assert.deepStrictEqual(titles(yield* cluster.shrink("node0", { dryRun: true })).slice(-2), [
+        "remove node0",
+        "delete the data of node0"
+      ])
+      assert.deepStrictEqual(titles(yield* cluster.shrink(id)), [`remove ${named}`, `delete the data of ${named}`])
+      assert.deepStrictEqual(yield* listed(cluster), ["node0"])
+      assert.deepStrictEqual(yield* EtcdKv.getString("a").pipe(by(cluster)), Option.some("1"))
+      assert.isTrue(existsSync(join(dataDir, "node0.etcd")))
+      // Its id is no number of a member.
+      assert.deepStrictEqual(titles(yield* cluster.grow({ dryRun: true }))[0], "add node1 as a learner")
     })
   )
 
@@ -307,7 +410,8 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       assert.strictEqual(yield* findingOf(cluster.replace("b", { config: b })), "config")
       yield* cluster.replace("b", { config: d })
       assert.deepStrictEqual(yield* listed(cluster), ["a", "c", "d"])
-      // Nobody comes twice: there would be one less.
+      // Nobody comes twice, nor who was there before: there would be one less.
+      assert.strictEqual(yield* findingOf(cluster.replace("d", { config: a })), "config")
       assert.strictEqual(yield* findingOf(cluster.replace("a", { config: d })), "config")
       assert.deepStrictEqual(yield* ledTo(cluster), ["a", "c", "d"])
     })
@@ -318,7 +422,7 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       const { a, b, cluster, configOf } = yield* configured
       yield* EtcdKv.put("a", "1").pipe(by(cluster))
       yield* endedAt("start b", (options) => cluster.grow({ ...options, config: b }))
-      for (const dataDir of [a.dataDir, `${a.dataDir}/`]) {
+      for (const dataDir of [a.dataDir, `${a.dataDir}/`, join(a.dataDir, "b"), join(a.dataDir, "..")]) {
         assert.strictEqual(yield* findingOf(cluster.grow({ config: { ...b, dataDir } })), "config")
       }
       const dataDir = `${b.dataDir}2`
@@ -333,6 +437,45 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       yield* cluster.grow({ config: yield* configOf("c") })
       assert.notInclude(titles(yield* cluster.shrink(undefined, { dryRun: true })), "remove b")
       assert.deepStrictEqual(yield* EtcdKv.getString("a").pipe(by(cluster)), Option.some("1"))
+    })
+  )
+
+  live("deletes all data of its own and no other, where members have one directory to run in", () =>
+    Effect.gen(function* () {
+      const runDirectory = yield* temporaryDirectory
+      const configOf = (name: string) =>
+        Effect.map(freePort, (port) => {
+          const url = `http://127.0.0.1:${port}`
+          return {
+            name,
+            listenPeerUrls: url,
+            initialAdvertisePeerUrls: url,
+            listenClientUrls: "http://127.0.0.1:0",
+            advertiseClientUrls: "http://127.0.0.1:0",
+            heartbeatInterval: "50 millis" as const,
+            electionTimeout: "500 millis" as const
+          }
+        })
+      const [a, b] = [yield* configOf("a"), yield* configOf("b")]
+      const start = (...configs: readonly [EtcdConfig.Input, ...Array<EtcdConfig.Input>]) =>
+        EtcdCluster.fromConfigs(configs, { log: false, runDirectory })
+      // The data of the one would go with those of the other.
+      const dataDir = join(runDirectory, "a.etcd", "b")
+      assert.include((yield* Effect.flip(start(a, { ...b, dataDir }))).message, "Give each its own")
+      yield* Effect.gen(function* () {
+        const cluster = yield* start({ ...a, initialCluster: { a: a.initialAdvertisePeerUrls } })
+        for (const _ of [1, 2]) {
+          yield* cluster.grow({ config: b })
+          yield* cluster.shrink("b")
+          assert.deepStrictEqual(readdirSync(runDirectory), ["a.etcd"])
+        }
+        yield* endedAt("promote b", (options) => cluster.grow({ ...options, config: b }))
+      }).pipe(Effect.scoped)
+      const cluster = yield* start(a, b)
+      assert.deepStrictEqual(yield* listed(cluster), ["a", "b?"])
+      assert.deepStrictEqual(yield* ledTo(cluster), ["a"])
+      yield* cluster.grow({ config: b })
+      assert.deepStrictEqual(yield* ledTo(cluster), ["a", "b"])
     })
   )
 

@@ -38,7 +38,7 @@ interface Given {
 }
 
 export const make = (
-  configs: ReadonlyArray<EtcdConfig.EtcdOptions>,
+  each: ReadonlyArray<EtcdConfig.EtcdOptions>,
   options: EtcdProcess.Options
 ): Effect.Effect<Fleet, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
   Effect.gen(function* () {
@@ -58,17 +58,43 @@ export const make = (
         options.runDirectory === undefined ? Scope.provide(Place.makeHome(config), scope) : Effect.undefined,
         (home): Given => ({ config, binary, home })
       )
-    const { dirname, resolve } = yield* Path.Path
+    const { dirname, join, resolve, sep } = yield* Path.Path
+    /** Where they share a directory to run in, that is where their data are, which stay when they have gone. */
+    const settled = (config: EtcdConfig.EtcdOptions): EtcdConfig.EtcdOptions =>
+      options.runDirectory === undefined
+        ? config
+        : { dataDir: join(options.runDirectory, Place.dataDirectoryOf(config.name ?? "default")), ...config }
+    const configs = each.map(settled)
+    const directoriesOf = ({ dataDir, walDir }: EtcdConfig.EtcdOptions) =>
+      [dataDir, walDir].filter((directory) => directory !== undefined)
+    /** A directory that is another one's, or is in it, or has it: what deletes the data of one would delete the other's. */
+    const sharedWith = (others: ReadonlyArray<EtcdConfig.EtcdOptions>, own: EtcdConfig.EtcdOptions) => {
+      const taken = others.flatMap(directoriesOf).map((directory) => `${resolve(directory)}${sep}`)
+      return directoriesOf(own).find((directory) =>
+        taken.some(
+          (other) => other.startsWith(`${resolve(directory)}${sep}`) || `${resolve(directory)}${sep}`.startsWith(other)
+        )
+      )
+    }
+    for (const [index, config] of configs.entries()) {
+      const shared = sharedWith(configs.slice(0, index), config)
+      if (shared !== undefined) {
+        const message = `EtcdCluster.fromConfigs: ${shared} is in a directory of another member, or has it. Give each its own.`
+        return yield* Effect.fail(ProcessOptions.refused("dataDir", message))
+      }
+    }
     yield* Unfinished.finish(configs.flatMap(({ dataDir }) => (dataDir === undefined ? [] : [dirname(dataDir)])))
     const first = yield* Effect.forEach(configs, (config) => house(config, options.binary), {
       concurrency: "unbounded"
     })
-    for (const one of first) given.set(one.config.name ?? "default", one)
     const withData = yield* Effect.filter(configs, ({ dataDir }) =>
       dataDir === undefined
         ? Effect.succeed(false)
         : Effect.mapError(fs.exists(`${dataDir}/member`), Failures.systemFailure(`look for data in ${dataDir}`))
     )
+    // Where they have data already, one of them may be here to go on with what it had begun.
+    const hasJoined = withData.length === 0
+    for (const one of first) given.set(one.config.name ?? "default", { ...one, hasJoined })
     const turns =
       withData.length > 0
         ? []
@@ -80,16 +106,16 @@ export const make = (
     const crew = yield* startAll(
       first.map((one, index) => ({
         start: Effect.provideService(starting(one), Child.MayStart, turns[index] ?? Effect.void),
-        state: "member"
-      }))
+        state: "member",
+        mayLearn: withData.length > 0
+      })),
+      options.client
     )
     const remove = (directory: string) =>
       Effect.mapError(
         fs.remove(directory, { recursive: true, force: true }),
         Failures.systemFailure(`delete ${directory}`)
       )
-    const directoriesOf = ({ dataDir, walDir }: EtcdConfig.EtcdOptions) =>
-      [dataDir, walDir].filter((directory) => directory !== undefined)
     const clear = (name: string) =>
       Effect.suspend(() => {
         const { config = {}, home } = given.get(name) ?? {}
@@ -110,15 +136,13 @@ export const make = (
         Effect.gen(function* () {
           if (config === undefined) return yield* needed("give the option config, with a name and URLs of its own")
           if (index > 0) return yield* needed("let one join after the other, each with its own")
-          const own = yield* ClusterOptions.decodeOwn("EtcdCluster", config)
+          const own = settled(yield* ClusterOptions.decodeOwn("EtcdCluster", config))
           const { initialAdvertisePeerUrls, name } = own
           if (name === undefined || initialAdvertisePeerUrls === undefined) {
             return yield* needed("name and initialAdvertisePeerUrls cannot be left out")
           }
-          const others = [...given].flatMap(([other, { config }]) => (other === name ? [] : directoriesOf(config)))
-          const taken = directoriesOf(own).find((directory) =>
-            others.some((other) => resolve(other) === resolve(directory))
-          )
+          const others = [...given].flatMap(([other, { config }]) => (other === name ? [] : [config]))
+          const taken = sharedWith(others, own)
           if (taken !== undefined) return yield* needed(`give directories of its own, ${taken} is that of another one`)
           return {
             name,

@@ -14,6 +14,7 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as SemVer from "effect/SemVer"
@@ -32,6 +33,7 @@ import * as Child from "../process/child.ts"
 import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
 import * as Place from "../process/place.ts"
+import * as Readiness from "../process/readiness.ts"
 import * as Time from "../time.ts"
 import * as Manifest from "./manifest.ts"
 import * as ClusterOptions from "./options.ts"
@@ -191,7 +193,7 @@ const stopAll = Effect.fnUntraced(function* (members: ReadonlyArray<EtcdProcess.
  */
 export const oldest = (members: SubscriptionRef.SubscriptionRef<Nodes>): EtcdProcess.Node => {
   const all = SubscriptionRef.getUnsafe(members)
-  const running = all.filter(({ role }) => SubscriptionRef.getUnsafe(role).role !== "stopped")
+  const running = all.filter(isRunning)
   return (Array.isArrayNonEmpty(running) ? running : all).reduce((old, node) =>
     SemVer.Order(node.version, old.version) < 0 ? node : old
   )
@@ -225,16 +227,32 @@ interface Berth {
 interface Recruit {
   readonly start: Starting
   readonly state: Manifest.Member["state"]
+  /** Whether it may be a learner, to which clients are not led. */
+  readonly mayLearn: boolean
   /** Remembers that it is no member any more: somebody has removed it, and that is not this cluster's doing. */
   readonly removed?: Remembering
 }
+
+/** Whether it has a vote, as it says itself, or, where it does not say so, as far as that is remembered. */
+const hasVote = ({ endpoints }: EtcdProcess.Node, state: Manifest.Member["state"], client: Options["client"]) =>
+  Readiness.connectTo(endpoints[0], client, { retry: Schedule.recurs(0) }).pipe(
+    Effect.flatten,
+    Effect.scoped,
+    Effect.match({
+      onSuccess: ({ isLearner }) => !isLearner,
+      onFailure: ({ reason }) => state !== "joining" && reason._tag !== "NotSupportedForLearner"
+    })
+  )
+
+const isRunning = ({ role }: EtcdProcess.Node): boolean => SubscriptionRef.getUnsafe(role).role !== "stopped"
 
 /**
  * Starts all at once, since none serves before a majority is there. One that is joining or leaving, and may be none any more,
  * or not yet, is started with them, and does not keep the others from serving.
  */
 export const startAll = Effect.fnUntraced(function* (
-  starting: ReadonlyArray<Recruit>
+  starting: ReadonlyArray<Recruit>,
+  client: Options["client"]
 ): Effect.fn.Return<Crew, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> {
   const platform = yield* Effect.context<Platform>()
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
@@ -250,18 +268,18 @@ export const startAll = Effect.fnUntraced(function* (
     )
   const boarded = yield* Effect.forEach(
     starting,
-    ({ removed, start, state }) =>
+    ({ mayLearn, removed, start, state }) =>
       Effect.result(board(start)).pipe(
         Effect.tap((result) => {
           if (Result.isSuccess(result) || state !== "member") return Effect.void
           return removed !== undefined && Failures.wasRemoved(result.failure) ? removed : Effect.fail(result.failure)
         }),
-        Effect.map((result) => ({ result, state }))
+        Effect.map((result) => ({ result, mayLearn, state }))
       ),
     { concurrency: "unbounded" }
   )
-  const found = boarded.flatMap(({ result, state }) =>
-    Result.isSuccess(result) ? [{ berth: result.success, state }] : []
+  const found = boarded.flatMap(({ mayLearn, result, state }) =>
+    Result.isSuccess(result) ? [{ berth: result.success, mayLearn, state }] : []
   )
   for (const { result, state } of boarded) {
     if (Result.isSuccess(result)) continue
@@ -273,13 +291,25 @@ export const startAll = Effect.fnUntraced(function* (
   let berths = found.map(({ berth }) => berth)
   const lost = new WeakSet<EtcdProcess.Node>()
   const members = yield* SubscriptionRef.make(berths.map(({ node }) => node) as unknown as Nodes)
-  const opened = yield* SubscriptionRef.make<ReadonlyArray<EtcdProcess.Node>>(
-    found.flatMap(({ berth, state }) => (state === "joining" ? [] : [berth.node]))
+  const voting = yield* Effect.filter(
+    found,
+    ({ berth, mayLearn, state }) => (mayLearn ? hasVote(berth.node, state, client) : Effect.succeed(true)),
+    { concurrency: "unbounded" }
   )
+  const opened = yield* SubscriptionRef.make<ReadonlyArray<EtcdProcess.Node>>(voting.map(({ berth }) => berth.node))
   const stop = Effect.suspend(() => stopAll(berths.map(({ node }) => node)))
   yield* Effect.addFinalizer(() => stop)
   const leader = yield* SubscriptionRef.make(leaderOf(SubscriptionRef.getUnsafe(members)))
+  /** Whoever leads has a vote, though somebody else may have given it to it, and removed those that clients are led to. */
+  const leadToLeader = Option.match({
+    onNone: () => Effect.void,
+    onSome: (node: EtcdProcess.Node) =>
+      SubscriptionRef.updateSome(opened, (nodes) =>
+        nodes.some(isRunning) ? Option.none() : Option.some([...nodes, node])
+      )
+  })
   yield* leaders(members).pipe(
+    Stream.tap(leadToLeader),
     Stream.filter((now) => !Equal.equals(now, SubscriptionRef.getUnsafe(leader))),
     Stream.runForEach((now) => SubscriptionRef.set(leader, now)),
     Effect.forkScoped
@@ -459,8 +489,10 @@ export const onSockets = (
       started.map((member) => ({
         start: starting(member, {}),
         state: member.state,
+        mayLearn: member.state !== "member",
         removed: manifest.update(Manifest.leaving({ name: member.name, id: undefined, successor: undefined }))
-      }))
+      })),
+      options.client
     )
     const changeOf = (name: string): Change => changes.get(name) ?? {}
     const fleet: Fleet = {

@@ -105,7 +105,7 @@ export const makeHome = (given: EtcdConfig.EtcdOptions): Making<string> =>
   Effect.map(makeRunDirectory(socketsOf(withPrivate(given))), ({ runDirectory }) => runDirectory)
 
 /** A name is no path. */
-const dataDirectoryOf = (name: string): string => `${name.replaceAll(/[/\\]/g, encodeURIComponent)}.etcd`
+export const dataDirectoryOf = (name: string): string => `${name.replaceAll(/[/\\]/g, encodeURIComponent)}.etcd`
 
 /** Fails with every problem of the configuration before anything but a guard and a temporary directory has been made. */
 export const make = (

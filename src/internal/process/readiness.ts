@@ -27,6 +27,7 @@ export interface Status {
   readonly clusterId: bigint
   readonly leader: bigint
   readonly raftTerm: bigint
+  readonly isLearner: boolean
 }
 
 export type Ask = Effect.Effect<Status, EtcdError.EtcdError>
@@ -46,7 +47,8 @@ export const connectTo = (
         leader: response.leader,
         // The header's is read before the leader is. An answer that names another leader, or none, tells by it a term of
         // which this member has applied something and that it does not lead.
-        raftTerm: response.header?.raftTerm ?? 0n
+        raftTerm: response.header?.raftTerm ?? 0n,
+        isLearner: response.isLearner
       })
     )
   )
@@ -70,7 +72,7 @@ const isAnswer = (error: EtcdError.EtcdError): boolean =>
   isShutOut(error) && (error.reason._tag !== "Unreachable" || error.reason.lasting === true)
 
 /** An answer that tells nothing. */
-const unknown: Status = { memberId: 0n, clusterId: 0n, leader: 0n, raftTerm: 0n }
+const unknown: Status = { memberId: 0n, clusterId: 0n, leader: 0n, raftTerm: 0n, isLearner: false }
 
 /** What `Status` would have said of the ids, as far as etcd has said that it serves. */
 const toldBy = ({ member, ready }: Output): Status | undefined =>
