@@ -379,8 +379,9 @@ export interface Options extends Omit<EtcdProcess.Options, "runDirectory" | "run
 type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 
 /**
- * Starts a cluster from one configuration a member, and waits until all of them serve. Fails with `InvalidConfig`, before
- * anything is started, if there is none or one makes no sense.
+ * Starts a cluster from one configuration a member, and waits until all of them serve. One that its cluster has removed is
+ * passed over with a warning, and `shrink` deletes its data. Fails with `InvalidConfig`, before anything is started, if there
+ * is none or one makes no sense.
  *
  * @category constructors
  * @since 0.1.0

@@ -471,11 +471,19 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
         }
         yield* endedAt("promote b", (options) => cluster.grow({ ...options, config: b }))
       }).pipe(Effect.scoped)
+      yield* Effect.gen(function* () {
+        const cluster = yield* start(a, b)
+        assert.deepStrictEqual(yield* listed(cluster), ["a", "b?"])
+        assert.deepStrictEqual(yield* ledTo(cluster), ["a"])
+        yield* cluster.grow({ config: b })
+        assert.deepStrictEqual(yield* ledTo(cluster), ["a", "b"])
+        yield* endedAt("delete the data of b", (options) => cluster.shrink("b", options))
+      }).pipe(Effect.scoped)
+      // Who has left does not keep the others from being started, and can still be seen to.
       const cluster = yield* start(a, b)
-      assert.deepStrictEqual(yield* listed(cluster), ["a", "b?"])
-      assert.deepStrictEqual(yield* ledTo(cluster), ["a"])
-      yield* cluster.grow({ config: b })
-      assert.deepStrictEqual(yield* ledTo(cluster), ["a", "b"])
+      assert.deepStrictEqual(namesOf(cluster), ["a"])
+      assert.deepStrictEqual(titles(yield* cluster.shrink("b")), ["delete the data of b"])
+      assert.deepStrictEqual(readdirSync(runDirectory), ["a.etcd"])
     })
   )
 

@@ -107,7 +107,11 @@ export const make = (
       first.map((one, index) => ({
         start: Effect.provideService(starting(one), Child.MayStart, turns[index] ?? Effect.void),
         state: "member",
-        mayLearn: withData.length > 0
+        mayLearn: withData.length > 0,
+        removed: Effect.sync(() => {
+          const { name = "default" } = one.config
+          leaving.set(name, { name, id: undefined, successor: undefined })
+        })
       })),
       options.client
     )
