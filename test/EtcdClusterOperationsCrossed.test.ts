@@ -182,6 +182,23 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
     })
   )
 
+  live("is known by the URLs that it was given, also where it has not been started and they are not given again", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make()
+      const url = `http://127.0.0.1:${yield* freePort}`
+      const config = { listenPeerUrls: url, initialAdvertisePeerUrls: url }
+      const grow = (options: EtcdOperations.Options) => cluster.grow({ ...options, config })
+      yield* endedAt("start node1", grow)
+      assert.deepStrictEqual(titles(yield* cluster.grow({ dryRun: true })), ["start node1", "promote node1"])
+      yield* cluster.shrink("node1")
+      assert.deepStrictEqual(yield* listed(cluster), ["node0"])
+      yield* endedOncePromoted(cluster, "node2", grow)
+      yield* cluster.replace("node0")
+      assert.deepStrictEqual(yield* listed(cluster), ["node2", "node3"])
+      assert.deepStrictEqual(yield* ledTo(cluster), ["node2", "node3"])
+    })
+  )
+
   live("is taken back, and that is gone on with, by whichever is next", () =>
     Effect.gen(function* () {
       const { cluster, endedOnceWritten, kept } = yield* watched

@@ -502,7 +502,10 @@ export const onSockets = (
         Effect.gen(function* () {
           const member = Manifest.newcomer(manifest.current(), index)
           const { name } = member
-          const given = config === undefined ? {} : yield* ClusterOptions.decodeShared("EtcdCluster", config)
+          // Who goes on with it need not say once more how it is to live.
+          const begun = changeOf(name)
+          const given =
+            config === undefined ? (begun.config ?? {}) : yield* ClusterOptions.decodeShared("EtcdCluster", config)
           const own = yield* ownOf(name)
           return {
             name,
@@ -510,7 +513,9 @@ export const onSockets = (
               own.config?.initialAdvertisePeerUrls ?? [`unix://${peerSocketOf(name)}`],
             hasJoined: false,
             inTheWay: Effect.succeed([]),
-            begin: manifest.update(Manifest.withMember(member)),
+            begin: Effect.tap(manifest.update(Manifest.withMember(member)), () =>
+              Effect.sync(() => changes.set(name, { ...changeOf(name), config: given }))
+            ),
             join: (initialCluster) =>
               Effect.suspend(() => {
                 const change = { ...changeOf(oldest(crew.members).name), config: given }
@@ -521,7 +526,7 @@ export const onSockets = (
                 })
               }),
             settle: manifest.update(Manifest.withMember({ ...member, state: "member" })),
-            clear: deleteData(member)
+            clear: Effect.tap(deleteData(member), () => Effect.sync(() => changes.delete(name)))
           }
         }),
       renew: (node, { binary, config } = {}, had = {}) =>
