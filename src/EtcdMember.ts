@@ -9,7 +9,8 @@
  * the cluster has removed it meanwhile.
  *
  * What this rests on: at any time a majority of the members has its data, where one of the first set that has not come yet
- * counts as one that has none; a data directory belongs to one instance, and is not copied or put back; a member counts as
+ * counts as one that has none; a data directory belongs to one instance, and is not copied or put back, and what is in that
+ * of one that has left (a note, by which it never begins that cluster again) stays; a member counts as
  * dead when it answers this instance neither at its client URLs nor at its peer URLs, again and again, which a network that
  * is cut between the two brings about as well. Then it is removed while it runs, and joins anew when it can: nothing that was
  * acknowledged is lost by that.
@@ -78,7 +79,8 @@ export interface Member {
    */
   readonly endpoints: SubscriptionRef.SubscriptionRef<ReadonlyArray<string>>
   /**
-   * Leaves the cluster for good: hands its leadership to another one, is removed, stops, and deletes its data. Refused with
+   * Leaves the cluster for good: hands its leadership to another one, is removed, stops, and deletes its data. Started
+   * again, it joins those who stayed, and waits for them where none is there. Refused with
    * `LeaveRefused` where the rest would have no majority of members that answer, or where there is no rest, and with
    * `NotAMember` where its scope is closed, or it could not go on. Interrupted before it is removed, it stays; from then on
    * it is not interrupted. To be killed on the way does no harm: what is started again then has been removed, and joins anew.

@@ -348,6 +348,29 @@ describe("EtcdMember", { concurrent: true }, () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
+  it.live("who has left waits for those who stayed, and does not begin without them", () =>
+    Effect.gen(function* () {
+      const { directory, start } = yield* home
+      const [a, b, c] = yield* Effect.all([start("a", abc), start("b", abc), start("c", abc)], { concurrency: 3 })
+      yield* put(a.member, "key", "value")
+      yield* c.member.leave
+      yield* b.member.leave
+      const { clusterId } = nodeOf(a.member)
+      yield* a.stop
+
+      yield* waiting(start("b", abc), `those who stayed in the cluster ${clusterId.toString(16)}, which it has left`)
+      const others = yield* begin(Effect.all([start("b", abc), start("c", abc)], { concurrency: 2 }))
+      yield* Effect.sleep("1 second")
+      assert.isFalse(existsSync(join(directory, "b", "member")))
+      const back = yield* start("a", abc)
+      assert.strictEqual(nodeOf(back.member).clusterId, clusterId)
+      for (const { member } of yield* Fiber.join(others)) {
+        assert.deepStrictEqual(yield* get(member, "key"), Option.some("value"))
+      }
+      assert.deepStrictEqual(yield* votersOf(back.member), abc)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   it.live("another cluster is told by its id, and refused", () =>
     Effect.gen(function* () {
       const { start } = yield* home

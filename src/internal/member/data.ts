@@ -10,8 +10,9 @@
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import * as Path from "effect/Path"
+import * as EtcdId from "../../EtcdId.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import type * as Log from "../files/log.ts"
 import { owner } from "../files/owner.ts"
@@ -58,13 +59,32 @@ export const putAside = Effect.fnUntraced(function* (
   yield* Effect.mapError(fs.rename(member, aside), fail)
 })
 
-/** Removes all that etcd has made, and leaves the directory. */
+/** What stays in the directory of one that is a member of a cluster no more. */
+const noteOf = (path: Path.Path, { dataDir }: Directories, clusterId: bigint): string =>
+  path.join(dataDir, `left.${EtcdId.format(clusterId)}`)
+
+/** Whether there have been data of this cluster, which were removed since it had this member no more. */
+export const hasLeft = Effect.fnUntraced(function* (
+  directories: Directories,
+  clusterId: bigint
+): Effect.fn.Return<boolean, EtcdProcessError.EtcdProcessError, Platform> {
+  const fs = yield* FileSystem.FileSystem
+  const note = noteOf(yield* Path.Path, directories, clusterId)
+  return yield* Effect.mapError(fs.exists(note), failed("read the data directory", directories))
+})
+
+/** Removes all that etcd has made, of a member that its cluster has no more, and leaves the directory, with a note of that. */
 export const remove = Effect.fnUntraced(function* (
   directories: Directories
 ): Effect.fn.Return<void, EtcdProcessError.EtcdProcessError, Platform> {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const fail = failed("remove the data in", directories)
+  const data = Option.getOrUndefined(yield* read(directories))
+  if (data !== undefined && data !== "unreadable") {
+    yield* Effect.mapError(fs.makeDirectory(directories.dataDir, { recursive: true, mode: 0o700 }), fail)
+    yield* Effect.mapError(fs.writeFileString(noteOf(path, directories, data.clusterId), ""), fail)
+  }
   // The log first: whoever is killed in between has left what is no data.
   const member = path.join(directories.dataDir, "member")
   for (const place of [walDirOf(path, directories), member, `${member}.incomplete`]) {

@@ -4,7 +4,8 @@
  * A cluster begins only where a majority of the declared set have no data and wait for each other, each with the same set
  * and the same token. That is more than etcd asks for, which begins whenever it is told to: an instance that has lost its
  * data, and comes back before the others, would begin under the id that it had, and vote as if it had never promised
- * anything. Who sees that there has been a cluster waits until it has a leader again, and is taken up by it.
+ * anything. Who sees that there has been a cluster waits until it has a leader again, and is taken up by it. Who has left
+ * one waits for those who stayed: they have data, also while none of them is there.
  *
  * @internal
  */
@@ -122,6 +123,13 @@ export const decide = (
   const beginning = all.filter((answer) => answer._tag === "Etcd").length
   const ready = waiting.filter((one) => one.name !== name && one.clusterId === declared.clusterId).length
   const majority = majorityOf(size)
+  if (declared.hasLeft) {
+    return wait(
+      `those who stayed in the cluster ${EtcdId.format(declared.clusterId)}, which it has left; to begin another one with ` +
+        "the same peers, give all of them another token, or other data directories",
+      [nobodies(answers)]
+    )
+  }
   // They may have done so already, and promised each other something.
   if (beginning >= majority) return wait("the first leader of those who have begun", [nobodies(answers)])
   if (1 + ready + beginning >= majority) {

@@ -222,6 +222,13 @@ export const make = (
     )
   }
 
+  const declare = (urls: ReadonlyArray<string>) => {
+    const declared = declaredBy(settings, urls)
+    return declared.clusterId === undefined
+      ? Effect.succeed(declared)
+      : Effect.map(Data.hasLeft(settings, declared.clusterId), (hasLeft): Declared => ({ ...declared, hasLeft }))
+  }
+
   const step = (declared: Declared): Effect.Effect<Consulted, Failure> =>
     Effect.gen(function* () {
       const others = declared.urls.filter((url) => !isSame(url, settings.peerUrl))
@@ -240,17 +247,21 @@ export const make = (
     })
 
   return Effect.gen(function* () {
-    let declared: Declared = { urls: [], hasOwn: false, clusterId: undefined }
+    let declared: Declared = { urls: [], hasOwn: false, clusterId: undefined, hasLeft: false }
     const { name } = settings
     yield* listen(settings, () =>
-      Answers.presence({ name, clusterId: declared.clusterId, waitedMillis: time.now() - since })
+      Answers.presence({
+        name,
+        clusterId: declared.hasLeft ? undefined : declared.clusterId,
+        waitedMillis: time.now() - since
+      })
     )
     // Not before nobody else can be here.
     yield* Data.putAside(settings)
     while (true) {
       const known = yield* source
       if (Result.isSuccess(known)) {
-        declared = declaredBy(settings, known.success)
+        declared = yield* declare(known.success)
         const start = yield* step(declared)
         if (start !== undefined) return start
       } else {

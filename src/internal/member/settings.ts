@@ -250,6 +250,8 @@ export interface Declared {
   readonly hasOwn: boolean
   /** The id of the cluster that they would begin, where they are complete. */
   readonly clusterId: bigint | undefined
+  /** Whether this instance has been a member of that one, and is none any more. */
+  readonly hasLeft: boolean
 }
 
 export const declaredBy = (settings: Settings, urls: ReadonlyArray<string>): Declared => {
@@ -259,7 +261,8 @@ export const declaredBy = (settings: Settings, urls: ReadonlyArray<string>): Dec
   return {
     urls: different,
     hasOwn,
-    clusterId: isComplete ? Ids.ofCluster(different, settings.token) : undefined
+    clusterId: isComplete ? Ids.ofCluster(different, settings.token) : undefined,
+    hasLeft: false
   }
 }
 

@@ -82,6 +82,13 @@ describe("an instance without data", () => {
     assert.strictEqual(tagOf(etcd("abc", ""), etcd("abc", "")), "Wait")
   })
 
+  it("does not begin a cluster that it has left, whoever is there, and asks it where somebody has served", () => {
+    const left = { ...abc, hasLeft: true }
+    assert.strictEqual(tagOf(waiting(), waiting(), left), "Wait")
+    assert.strictEqual(tagOf(etcd("abc", ""), nobody, left), "Wait")
+    assert.strictEqual(tagOf(etcd("abc", "b"), nobody, left), "Consult")
+  })
+
   it("does not begin where somebody has served", () => {
     for (const b of [nobody, waiting()]) assert.strictEqual(tagOf(b, etcd("abc", "ac")), "Consult")
     assert.deepInclude(decide(etcd("abc", "b"), etcd("abc", "bc")), {
