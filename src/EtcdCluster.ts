@@ -147,8 +147,10 @@ export interface Cluster {
   ) => Operation
   /**
    * Puts a new member, with a new name and empty data, in the place of one: of one that is dead after it was removed, of one
-   * that is alive before. Where who was to come is shrunk away, or has come by `grow`, nobody takes its place any more, and it
-   * stays. Refused where `config` has the name of that one, or of one that has joined (`config`), and as {@link Cluster.grow}.
+   * that is alive before. Of two that are dead one is replaced after the other; where etcd adds nobody while one is down (3.4,
+   * and older 3.5), that says so, and the first is run again after the second. Where who was to come is shrunk away, or has
+   * come by `grow`, nobody takes its place any more, and it stays. Refused where `config` has the name of that one, or of one
+   * that has joined (`config`), and as {@link Cluster.grow}.
    */
   readonly replace: (member: EtcdOperations.MemberRef, options?: ReplaceOptions | undefined) => Operation
   /**

@@ -22,8 +22,14 @@ const appliedBy = ({ members }: Survey.Survey, id: MemberId | undefined): bigint
  * Why a cluster is not whole: who does not answer, or names another leader, or has an alarm; and whether a member has applied
  * less than the leader had.
  */
-const missing = (survey: Survey.Survey, id: MemberId | undefined, index: bigint): string | undefined => {
-  const { leader, voters } = survey
+const missing = (
+  survey: Survey.Survey,
+  id: MemberId | undefined,
+  index: bigint,
+  but: ReadonlyArray<MemberId>
+): string | undefined => {
+  const { leader } = survey
+  const voters = survey.voters.filter(({ member }) => !but.includes(member.id))
   if (leader === undefined) return "no leader that a majority names"
   const silent = voters.filter(({ status }) => status === undefined)
   if (silent.length > 0) return silent.map(Survey.describe).join(", ")
@@ -37,13 +43,14 @@ const missing = (survey: Survey.Survey, id: MemberId | undefined, index: bigint)
 
 /**
  * Waits until all voters answer and name one leader, and a member has applied what the leader had when this began: as long
- * as it gets on. Refuses what is not so in time.
+ * as it gets on. Refuses what is not so in time. `but`: those that nobody waits for, since they did not answer before.
  */
 export const awaitWhole = (
   client: EtcdClient.Client,
   refuse: Refuse,
   tell: Tell,
-  id?: MemberId | undefined
+  id?: MemberId | undefined,
+  but: ReadonlyArray<MemberId> = []
 ): Effect.Effect<Survey.Survey, EtcdError.EtcdError | ReturnType<Refuse>> =>
   Effect.gen(function* () {
     const time = yield* Time.Time
@@ -54,7 +61,7 @@ export const awaitWhole = (
     while (true) {
       const survey = yield* Effect.option(Survey.make(client))
       if (survey._tag === "Some") index ??= survey.value.leader?.status?.raftAppliedIndex
-      const why = survey._tag === "Some" ? missing(survey.value, id, index ?? 0n) : "nobody answers"
+      const why = survey._tag === "Some" ? missing(survey.value, id, index ?? 0n, but) : "nobody answers"
       if (survey._tag === "Some" && why === undefined) return survey.value
       const now = survey._tag === "Some" ? (appliedBy(survey.value, id) ?? applied) : applied
       if (now > applied) giveUp = time.now() + catchUpMillis
@@ -70,9 +77,12 @@ export const awaitWhole = (
     }
   })
 
-/** etcd changes no member before all have been connected for five seconds (`HealthInterval` in its `server.go`). */
+/**
+ * etcd changes no member before all have been connected for five seconds (`HealthInterval` in its `server.go`). It is tried for
+ * a minute, or for so many seconds.
+ */
 export const whenConnected =
-  (tell: Tell, reasons: ReadonlyArray<EtcdError.EtcdError["reason"]["_tag"]> = ["Unhealthy"]) =>
+  (tell: Tell, reasons: ReadonlyArray<EtcdError.EtcdError["reason"]["_tag"]> = ["Unhealthy"], seconds = 60) =>
   <A>(change: Effect.Effect<A, EtcdError.EtcdError>): Effect.Effect<A, EtcdError.EtcdError> => {
     const isEarly = ({ reason }: EtcdError.EtcdError) => reasons.includes(reason._tag)
     let told = false
@@ -86,6 +96,6 @@ export const whenConnected =
             : `waits: ${error.message}`
         )
       }),
-      Effect.retry({ while: isEarly, schedule: Schedule.spaced("200 millis"), times: 300 })
+      Effect.retry({ while: isEarly, schedule: Schedule.spaced("200 millis"), times: seconds * 5 })
     )
   }

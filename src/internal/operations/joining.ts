@@ -12,7 +12,7 @@ import * as EtcdMembership from "../../EtcdMembership.ts"
 import type { Fleet, Newcomer } from "../cluster/fleet.ts"
 import { awaitWhole, whenConnected } from "./health.ts"
 import type { Refuse, Step } from "./operation.ts"
-import type * as Survey from "./survey.ts"
+import * as Survey from "./survey.ts"
 
 /** The member that can be reached there: before it has started it has no name. */
 export const at = (
@@ -90,6 +90,9 @@ export const steps = (
     yield* newcomer.clear
   })
   const isDown = members.some(({ member, status }) => member.id === seen?.id && status === undefined)
+  /** Those that are down, and nobody waits for: of two that are dead one is replaced after the other. */
+  const dead = members.filter(({ member, status }) => member.id !== seen?.id && status === undefined)
+  const help = "This etcd adds nobody while a member is down: start it, or replace it first, and this one again."
   const add: Step = {
     title: `add ${name} as a learner`,
     run: (tell) =>
@@ -100,7 +103,13 @@ export const steps = (
         yield* newcomer.begin
         const { member } = yield* membership.add(newcomer.peerUrls, { isLearner: true }).pipe(
           // The id is made of the URLs and of the second: one that was removed in the same second has it, for good.
-          whenConnected(tell, ["Unhealthy", "MemberNotFound"])
+          whenConnected(tell, ["Unhealthy", "MemberNotFound"], dead.length === 0 ? undefined : 10),
+          // Newer ones do.
+          Effect.mapError((error) =>
+            dead.length > 0 && error.reason._tag === "Unhealthy"
+              ? refuse("unhealthy-member", dead.map(Survey.describe), help)
+              : error
+          )
         )
         return `it is ${format(member.id)}`
       })
@@ -135,7 +144,13 @@ export const steps = (
         if (member.isLearner) {
           yield* membership.promote(member.id).pipe(whenConnected(tell, ["LearnerNotReady", "Unhealthy"]))
         }
-        yield* awaitWhole(client, refuse, tell, member.id)
+        yield* awaitWhole(
+          client,
+          refuse,
+          tell,
+          member.id,
+          dead.map((one) => one.member.id)
+        )
         const node = nodeOf(fleet, name)
         // Both or neither: what is written down is not done again.
         yield* Effect.uninterruptible(

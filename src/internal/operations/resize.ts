@@ -22,8 +22,8 @@ import * as Survey from "./survey.ts"
 type Whole = Survey.Survey & { readonly leader: Survey.Surveyed }
 
 /** All voters have to be there before somebody else is to vote: what is lost by a mistake then is not the quorum. */
-const allAnswer = (survey: Whole, refuse: Refuse, but?: Survey.Surveyed) => {
-  const silent = survey.voters.filter((one) => one !== but && one.status === undefined)
+const allAnswer = (survey: Whole, refuse: Refuse) => {
+  const silent = survey.voters.filter(({ status }) => status === undefined)
   if (silent.length === 0) return Effect.void
   return Effect.fail(
     refuse("unhealthy-member", silent.map(Survey.describe), "Start it, or let replace put another in its place.")
