@@ -293,6 +293,28 @@ describe("EtcdMember", { concurrent: true }, () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
+  it.live("who is taken back leaves the data of another one that was given the same directory", () =>
+    Effect.gen(function* () {
+      const { directory, start } = yield* home
+      const { member } = yield* start("a", ["a"])
+      const shared = { dataDir: join(directory, "shared"), size: 2 }
+      // It begins without data, and is added when the other one has some there.
+      const [asked, known] = [yield* Deferred.make<void>(), yield* Deferred.make<ReadonlyArray<string>>()]
+      const peers = Effect.andThen(Deferred.succeed(asked, undefined), Deferred.await(known))
+      const late = yield* begin(
+        refusal(start("c", [], { ...shared, size: 3, peers, startTimeout: "1 second", joinTimeout: "15 seconds" }))
+      )
+      yield* Deferred.await(asked)
+      const b = yield* start("b", ["a"], shared)
+      const { id } = nodeOf(b.member)
+      yield* Deferred.succeed(known, [peerUrlOf("a")])
+      assert.include(yield* Fiber.join(late), "JoinTimeout")
+      assert.deepStrictEqual(yield* votersOf(member), ["a", "b"])
+      yield* b.stop
+      assert.strictEqual(nodeOf((yield* start("b", ["a"], shared)).member).id, id)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   it.live("one alone of three waits, says for what, and leaves nothing behind", () =>
     Effect.gen(function* () {
       const { directory, start } = yield* home

@@ -146,6 +146,12 @@ const makeWith = Effect.fnUntraced(function* (
 
   const removeData = Effect.provideContext(Data.remove(settings), platform)
 
+  /** Not those of another one, which was given the same directory. */
+  const removeDataOf = (member: Member) =>
+    Effect.flatMap(Effect.provideContext(Data.read(settings), platform), (data) =>
+      Option.exists(data, (ids) => ids !== "unreadable" && ids.memberId === member.id) ? removeData : Effect.void
+    )
+
   // ── a node that serves ──
 
   /** The members, asked where this node is until others are known. */
@@ -221,7 +227,7 @@ const makeWith = Effect.fnUntraced(function* (
         Consult.connect(settings, Consult.endpointsOf(settings, Consult.servingVoters(members))),
         ({ membership }) => membership.remove(member.id, Join.change)
       )
-    ).pipe(Effect.timeoutOption("5 seconds"), Effect.ignore, Effect.andThen(Effect.ignore(removeData)))
+    ).pipe(Effect.timeoutOption("5 seconds"), Effect.ignore, Effect.andThen(Effect.ignore(removeDataOf(member))))
   })
 
   const run = (beginning: Node.Beginning): Effect.Effect<Ended, EtcdMember.Failure, Platform> =>
