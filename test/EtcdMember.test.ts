@@ -160,6 +160,27 @@ describe("EtcdMember", { concurrent: true }, () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
+  it.live("who waits as a client takes a free place where all that it was told of have left", () =>
+    Effect.gen(function* () {
+      const { start } = yield* home
+      const ab = ["a", "b"]
+      const [a, b] = yield* Effect.all([start("a", ab), start("b", ab)], { concurrency: 2 })
+      const c = yield* start("c", ab)
+      const d = yield* start("d", ab)
+      assert.deepStrictEqual([tagOf(c.member), tagOf(d.member)], ["Learner", "Client"])
+      yield* a.member.leave
+      yield* until(d.member, "Learner")
+      // It knows its cluster, whatever becomes of who told it where.
+      let asked = 0
+      const peers = Effect.suspend(() => (asked++ > 2 ? Effect.fail("no word") : Effect.succeed(ab.map(peerUrlOf))))
+      const e = yield* start("e", ab, { peers })
+      assert.strictEqual(tagOf(e.member), "Client")
+      yield* b.member.leave
+      yield* until(e.member, "Learner")
+      assert.deepStrictEqual(yield* votersOf(e.member), ["c", "d"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   it.live(
     "goes on with what one that was killed has begun, and takes the place of one that is silent for too long",
     () =>

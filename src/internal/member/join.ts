@@ -53,6 +53,8 @@ export interface Listener {
   readonly isAdded: (start: Joining) => Effect.Effect<void>
   /** There is no place: meanwhile it is a client of those who have one. */
   readonly isClient: (members: ReadonlyArray<Member>) => Effect.Effect<void>
+  /** Where clients reach the cluster that it knows, if any: those whom it was told of may all have left since. */
+  readonly known: () => ReadonlyArray<string>
 }
 
 /** What came of asking a cluster: how to start, or that it is to be asked again. */
@@ -195,11 +197,10 @@ export const make = (
       }
     })
 
-  const consult = (declared: Declared, clusterId: bigint, clientUrls: ReadonlyArray<string>) => {
-    const id = EtcdId.format(clusterId)
+  const consult = (declared: Declared, which: string, clientUrls: ReadonlyArray<string>) => {
     const endpoints = Consult.endpointsOf(settings, [{ clientUrls }])
     if (endpoints.length === 0) {
-      return Effect.as(listener.waits(`a client URL of the cluster ${id} that can be reached`), again)
+      return Effect.as(listener.waits(`a client URL of ${which} that can be reached`), again)
     }
     return Effect.gen(function* () {
       const cluster = yield* Consult.connect(settings, endpoints)
@@ -212,10 +213,8 @@ export const make = (
       Effect.catchTag("EtcdError", (error) =>
         Effect.as(
           error.reason._tag === "Unhealthy"
-            ? listener.waits(
-                `the members of the cluster ${id} to be connected for 5 seconds, before which etcd takes none`
-              )
-            : listener.waits(`the cluster ${id}`, error.message),
+            ? listener.waits(`the members of ${which} to be connected for 5 seconds, before which etcd takes none`)
+            : listener.waits(which, error.message),
           again
         )
       )
@@ -233,11 +232,15 @@ export const make = (
     Effect.gen(function* () {
       const others = declared.urls.filter((url) => !isSame(url, settings.peerUrl))
       const decision = Decide.decide(settings, declared, yield* Answers.askAll(settings, others), since)
+      const known = listener.known()
+      if (known.length > 0 && (decision._tag === "Begin" || decision._tag === "Wait")) {
+        return yield* consult(declared, `the cluster at ${known.join(", ")}`, known)
+      }
       switch (decision._tag) {
         case "Begin":
           return decision
         case "Consult":
-          return yield* consult(declared, decision.clusterId, decision.clientUrls)
+          return yield* consult(declared, `the cluster ${EtcdId.format(decision.clusterId)}`, decision.clientUrls)
         case "Wait":
           yield* listener.waits(decision.what, decision.details)
           return again
@@ -259,13 +262,13 @@ export const make = (
     // Not before nobody else can be here.
     yield* Data.putAside(settings)
     while (true) {
-      const known = yield* source
-      if (Result.isSuccess(known)) {
-        declared = yield* declare(known.success)
+      const told = yield* source
+      if (Result.isSuccess(told)) declared = yield* declare(told.success)
+      if (Result.isSuccess(told) || listener.known().length > 0) {
         const start = yield* step(declared)
         if (start !== undefined) return start
       } else {
-        yield* listener.waits("the peers", known.failure)
+        yield* listener.waits("the peers", told.failure)
       }
       // Not all who wait for the same thing ask at the same moment.
       yield* Effect.sleep((isClient ? clientPauseMillis : pauseMillis) * (0.75 + Math.random() / 2))

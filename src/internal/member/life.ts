@@ -141,7 +141,8 @@ const makeWith = Effect.fnUntraced(function* (
         added = start
       }),
     isClient: (members) =>
-      Effect.andThen(take(members), Effect.andThen(become({ _tag: "Client" }), Deferred.succeed(settled, undefined)))
+      Effect.andThen(take(members), Effect.andThen(become({ _tag: "Client" }), Deferred.succeed(settled, undefined))),
+    known: () => SubscriptionRef.getUnsafe(endpoints)
   }
 
   const removeData = Effect.provideContext(Data.remove(settings), platform)
