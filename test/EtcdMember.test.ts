@@ -234,6 +234,14 @@ describe("EtcdMember", { concurrent: true }, () => {
       writeFileSync(script, lines.join("\n"), { mode: 0o700 })
       const { member } = yield* start("a", ["a"], { binary: script })
       yield* put(member, "key", "value")
+      // Who ends again and again is started after a while, in which it has no vote.
+      const pid = Option.getOrThrow(yield* nodeOf(member).pid)
+      yield* Effect.sync(() => process.kill(pid, "SIGKILL"))
+      yield* until(member, "Returning")
+      const from = performance.now()
+      yield* until(member, "Voter")
+      assert.isAbove(performance.now() - from, 3000)
+
       const { reason } = yield* Effect.flip(member.leave)
       assert.strictEqual(reason._tag, "LeaveRefused")
       assert.include(reason.message, "the only voter")

@@ -347,6 +347,7 @@ const makeWith = Effect.fnUntraced(function* (
     )
     if (how === "removed") return yield* beginAnew
     failures++
+    if (how === "down") yield* become({ _tag: "Returning" })
     // One that has served is started at once, where it is not again and again.
     if (how === "failed" || failures > 1) yield* Effect.sleep(Duration.millis(Math.min(5000, 200 * 2 ** failures)))
   }).pipe(Effect.onInterrupt(() => takeBack))
