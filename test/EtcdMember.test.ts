@@ -351,6 +351,11 @@ describe("EtcdMember", { concurrent: true }, () => {
       // The set is not complete, or another one.
       yield* waiting(start("a", ["a", "b"], { size: 3 }), "the peers are 2 of 3")
       yield* waiting(start("d", abc), "the peers are 3 of 3, without unix://d.peer:0")
+      // Its own URL in another spelling is not that of another one.
+      const port = yield* freePort
+      const peers = [`http://127.0.0.1:${port}`, "http://127.0.0.1:1", "http://127.0.0.1:2"]
+      const spelled = start("a", [], { size: 3, peers, peerUrl: `http://localhost:${port}` })
+      yield* waiting(spelled, `the peers are 3 of 3, without http://localhost:${port}`)
       // The program's own word, which may come later.
       yield* waiting(start("a", [], { size: 3, peers: Effect.fail("no word") }), "the program's peers failed: no word")
       yield* waiting(start("a", [], { size: 3, peers: Stream.never }), "have told nothing yet")

@@ -28,6 +28,8 @@ export interface Listed {
 
 /** What an instance that waits says of itself. */
 export interface Waiting {
+  /** By which it knows itself, at a URL that is its own in another spelling. */
+  readonly instance: string
   readonly name: string
   readonly clusterId: bigint | undefined
   /** For how long it has waited, in milliseconds. */
@@ -49,14 +51,15 @@ export type Answer =
 
 const Presence = Schema.Struct({
   "effect-etcd": Schema.Literal("waiting"),
+  instance: Schema.String,
   name: Schema.String,
   clusterId: Schema.NullOr(Schema.String),
   waitedMillis: Schema.Number
 })
 
-export const presence = ({ clusterId, name, waitedMillis }: Waiting): string =>
+export const presence = ({ clusterId, instance, name, waitedMillis }: Waiting): string =>
   JSON.stringify({
-    ...{ "effect-etcd": "waiting", name, waitedMillis },
+    ...{ "effect-etcd": "waiting", instance, name, waitedMillis },
     clusterId: clusterId === undefined ? null : EtcdId.format(clusterId)
   } satisfies typeof Presence.Type)
 
@@ -89,9 +92,9 @@ const read = ({ body, headers, status }: Http.Answer, asked: Asked): Answer => {
   const json = withIds(body)
   const waiting = Option.flatMap(json, Schema.decodeUnknownOption(Presence))
   if (Option.isSome(waiting)) {
-    const { clusterId, name, waitedMillis } = waiting.value
+    const { clusterId, instance, name, waitedMillis } = waiting.value
     const id = Option.getOrUndefined(EtcdId.parse(clusterId ?? ""))
-    return { _tag: "Waiting", asked, name, clusterId: id, waitedMillis }
+    return { _tag: "Waiting", asked, instance, name, clusterId: id, waitedMillis }
   }
   const clusterId = EtcdId.parse(String(headers["x-etcd-cluster-id"] ?? ""))
   const members = Option.flatMap(json, Schema.decodeUnknownOption(Members))

@@ -38,6 +38,8 @@ const wait = (what: string, details: ReadonlyArray<string>): Decision => ({
 
 const urlsOf = (which: ReadonlyArray<{ readonly url: string }>): ReadonlyArray<string> => which.map(({ url }) => url)
 
+const isUndecided = ({ clusterId }: { readonly clusterId: bigint | undefined }): boolean => clusterId === undefined
+
 const list = (texts: ReadonlyArray<string>): string => texts.join(", ")
 
 const nobodies = (answers: ReadonlyMap<string, Answer>): string => {
@@ -138,9 +140,11 @@ export const decide = (
   const but = (what: string, which: ReadonlyArray<{ readonly url: string }>): string =>
     which.length === 0 ? "" : `, and with ${what} ${list(urlsOf(which))}`
   const disagreeing = waiting.filter((one) => one.name !== name && one.clusterId !== declared.clusterId)
+  const [undecided, others] = [disagreeing.filter(isUndecided), disagreeing.filter((one) => !isUndecided(one))]
   return wait(
     `a majority of the declared set: ${1 + ready + beginning} of ${size} are there` +
-      but("another set or token than this one", disagreeing) +
+      but("another set or token than this one", others) +
+      but("no cluster to begin (a set that is not complete, or one that they have left)", undecided) +
       but("the name of this one", namesakes),
     [nobodies(answers)]
   )

@@ -136,6 +136,7 @@ export const make = (
   let silence: Silence | undefined
   let isClient = false
   const since = time.now()
+  const instance = globalThis.crypto.randomUUID()
 
   /** Removes a learner that has not been there for as long as a start may take. */
   const removeAbandoned = (cluster: Consult.Cluster, learner: Member) =>
@@ -231,7 +232,10 @@ export const make = (
   const step = (declared: Declared): Effect.Effect<Consulted, Failure> =>
     Effect.gen(function* () {
       const others = declared.urls.filter((url) => !isSame(url, settings.peerUrl))
-      const decision = Decide.decide(settings, declared, yield* Answers.askAll(settings, others), since)
+      const answers = [...(yield* Answers.askAll(settings, others))].filter(
+        ([, answer]) => answer._tag !== "Waiting" || answer.instance !== instance
+      )
+      const decision = Decide.decide(settings, declared, new Map(answers), since)
       const known = listener.known()
       if (known.length > 0 && (decision._tag === "Begin" || decision._tag === "Wait")) {
         return yield* consult(declared, `the cluster at ${known.join(", ")}`, known)
@@ -254,6 +258,7 @@ export const make = (
     const { name } = settings
     yield* listen(settings, () =>
       Answers.presence({
+        instance,
         name,
         clusterId: declared.hasLeft ? undefined : declared.clusterId,
         waitedMillis: time.now() - since

@@ -34,7 +34,7 @@ const now = 5000
 const waitedMillis = 1000
 
 const waiting = (clusterId = abc.clusterId, name = "b", waitedMillis = 0, tookMillis = 1): Answer => ({
-  ...{ _tag: "Waiting", name, clusterId, waitedMillis, asked: { from: now, to: now + tookMillis } }
+  ...{ _tag: "Waiting", instance: name, name, clusterId, waitedMillis, asked: { from: now, to: now + tookMillis } }
 })
 /** An etcd that has begun with these, of which some have served. */
 const etcd = (names: string, served: string, id = clusterId): Answer => ({
@@ -70,12 +70,14 @@ describe("an instance without data", () => {
     assert.strictEqual(tagOf(waiting(7n), nobody), "Wait")
     const ofNone: Answer = {
       _tag: "Waiting",
+      instance: "b",
       name: "b",
       clusterId: undefined,
       waitedMillis: 0,
       asked: { from: now, to: now }
     }
-    assert.strictEqual(tagOf(ofNone, nobody), "Wait")
+    const why = decide(ofNone, nobody)
+    assert.isTrue(why._tag === "Wait" && why.what.includes("and with no cluster to begin"))
   })
 
   it("does not begin beside those who have begun, and may have promised each other something", () => {
