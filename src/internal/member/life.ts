@@ -102,7 +102,10 @@ const makeWith = Effect.fnUntraced(function* (
   const settled = yield* Deferred.make<void, EtcdMember.Failure>()
   const ended = yield* Deferred.make<void, EtcdMember.Failure>()
   const named = Effect.annotateLogs({ member: settings.name })
-  let running: Leave.Running | undefined
+  /** `connect`: to its cluster, for longer than the node runs. */
+  let running:
+    | { readonly node: EtcdProcess.Node; readonly connect: Effect.Effect<Consult.Cluster, never, Scope.Scope> }
+    | undefined
   /** Whether it has left, once that is known, while it is about to. */
   let leaving: Deferred.Deferred<boolean> | undefined
   let hasLeft = false
@@ -239,14 +242,15 @@ const makeWith = Effect.fnUntraced(function* (
       added = undefined
       const servesSince = time.now()
       const first = yield* firstEndpoints(node, beginning._tag === "Join" ? beginning.members : [])
-      const cluster = yield* Consult.connect(
+      const connect = Consult.connect(
         settings,
         Stream.concat(
           Stream.make(first),
           Stream.filter(SubscriptionRef.changes(endpoints), (list) => list.length > 0)
         )
       ).pipe(Effect.orDie)
-      running = { node, cluster }
+      const cluster = yield* connect
+      running = { node, connect }
       const gone = Effect.andThen(
         follow(node, cluster),
         Effect.as(Effect.timeoutOption(node.exit, "10 seconds"), "removed" as const)
@@ -385,6 +389,21 @@ const makeWith = Effect.fnUntraced(function* (
     )
   })
 
+  /** Its node may end meanwhile, as one does that is removed. */
+  const removeNode = (
+    node: EtcdProcess.Node,
+    connect: Effect.Effect<Consult.Cluster, never, Scope.Scope>,
+    restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  ) =>
+    Effect.gen(function* () {
+      const on = { node, cluster: yield* connect }
+      const allowed = yield* restore(Leave.prepare(settings, on))
+      yield* Effect.raceFirst(
+        Leave.remove(settings, on, allowed),
+        Effect.andThen(Effect.exit(Deferred.await(ended)), closedError)
+      )
+    }).pipe(Effect.scoped)
+
   const leave = Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       if (hasLeft) return
@@ -393,14 +412,7 @@ const makeWith = Effect.fnUntraced(function* (
       const now = running
       leaving = done
       const removing: Effect.Effect<void, EtcdMemberError.EtcdMemberError | EtcdError.EtcdError, Platform> =
-        now === undefined
-          ? withoutNode
-          : Effect.flatMap(restore(Leave.prepare(settings, now)), (allowed) =>
-              Effect.raceFirst(
-                Leave.remove(settings, now, allowed),
-                Effect.andThen(Effect.exit(Deferred.await(ended)), closedError)
-              )
-            )
+        now === undefined ? withoutNode : removeNode(now.node, now.connect, restore)
       yield* Effect.onError(removing, () =>
         Effect.suspend(() => {
           leaving = undefined
