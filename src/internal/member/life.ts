@@ -389,6 +389,9 @@ const makeWith = Effect.fnUntraced(function* (
     )
   })
 
+  const unlessEnded = <A, E>(effect: Effect.Effect<A, E>) =>
+    Effect.raceFirst(effect, Effect.andThen(Effect.exit(Deferred.await(ended)), closedError))
+
   /** Its node may end meanwhile, as one does that is removed. */
   const removeNode = (
     node: EtcdProcess.Node,
@@ -397,11 +400,8 @@ const makeWith = Effect.fnUntraced(function* (
   ) =>
     Effect.gen(function* () {
       const on = { node, cluster: yield* connect }
-      const allowed = yield* restore(Leave.prepare(settings, on))
-      yield* Effect.raceFirst(
-        Leave.remove(settings, on, allowed),
-        Effect.andThen(Effect.exit(Deferred.await(ended)), closedError)
-      )
+      const allowed = yield* restore(unlessEnded(Leave.prepare(settings, on)))
+      yield* unlessEnded(Leave.remove(settings, on, allowed))
     }).pipe(Effect.scoped)
 
   const leave = Effect.uninterruptibleMask((restore) =>
