@@ -11,6 +11,7 @@ import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import * as EtcdOperations from "../src/EtcdOperations.ts"
+import { titles } from "./support/clusters.ts"
 import { replaceInDatabase } from "./support/database.ts"
 import { bumping, findingOf } from "./support/etcdutl.ts"
 import { temporaryDirectory } from "./support/machine.ts"
@@ -25,8 +26,6 @@ const by = ({ client }: EtcdCluster.Cluster) =>
 const nodes = ({ members }: EtcdCluster.Cluster) => SubscriptionRef.getUnsafe(members)
 
 const names = (cluster: EtcdCluster.Cluster) => nodes(cluster).map(({ name }) => name)
-
-const titles = ({ steps }: EtcdOperations.Report) => steps.map(({ title }) => title)
 
 const placing = "put the data of all members in place"
 

@@ -30,6 +30,7 @@ import * as EtcdMembership from "../src/EtcdMembership.ts"
 import type { Finding } from "../src/EtcdOperationError.ts"
 import * as EtcdOperations from "../src/EtcdOperations.ts"
 import type * as EtcdProcess from "../src/EtcdProcess.ts"
+import { by, listed, membersOf, named, namesOf, titles } from "./support/clusters.ts"
 import { reasonOf } from "./support/effects.ts"
 import { host } from "./support/host.ts"
 import { terms, underLoad } from "./support/load.ts"
@@ -40,23 +41,6 @@ const make = (options: EtcdCluster.Options = {}) => EtcdCluster.ephemeral({ log:
 
 /** Has a leader that stays, however busy the machine is. */
 const lasting = { electionTimeout: "2 seconds" } as const
-
-const membersOf = ({ members }: EtcdCluster.Cluster) => SubscriptionRef.getUnsafe(members)
-
-const namesOf = (cluster: EtcdCluster.Cluster) => membersOf(cluster).map(({ name }) => name)
-
-const named = (cluster: EtcdCluster.Cluster, name: string) => membersOf(cluster).find((node) => node.name === name)!
-
-const titles = ({ steps }: EtcdOperations.Report) => steps.map(({ title }) => title)
-
-/** A client of the cluster, for as long as it takes. */
-const by = (cluster: EtcdCluster.Cluster) => Effect.provide(EtcdLayer.connect({ endpoints: cluster.endpoints }))
-
-/** Who etcd says is a member, a learner with a question mark. */
-const listed = (cluster: EtcdCluster.Cluster) =>
-  Effect.map(EtcdMembership.list(), ({ members }) =>
-    members.map(({ isLearner, name }) => `${name}${isLearner ? "?" : ""}`).sort()
-  ).pipe(by(cluster))
 
 const followersOf = (cluster: EtcdCluster.Cluster) =>
   Effect.map(cluster.awaitLeader, (leader) => membersOf(cluster).filter((node) => node !== leader))

@@ -23,32 +23,17 @@ import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import type * as EtcdOperations from "../src/EtcdOperations.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
+import { by, listed, membersOf, named, namesOf, titles } from "./support/clusters.ts"
 import { freePort, temporaryDirectory } from "./support/machine.ts"
 import { endedAt } from "./support/operations.ts"
 import { newest } from "./support/versions.ts"
 
 const make = (options: EtcdCluster.Options = {}) => EtcdCluster.ephemeral({ log: false, size: 1, ...options })
 
-const nodesOf = ({ members }: EtcdCluster.Cluster) => SubscriptionRef.getUnsafe(members)
-
-const namesOf = (cluster: EtcdCluster.Cluster) => nodesOf(cluster).map(({ name }) => name)
-
-const named = (cluster: EtcdCluster.Cluster, name: string) => nodesOf(cluster).find((node) => node.name === name)!
-
-const titles = ({ steps }: EtcdOperations.Report) => steps.map(({ title }) => title)
-
-const by = (cluster: EtcdCluster.Cluster) => Effect.provide(EtcdLayer.connect({ endpoints: cluster.endpoints }))
-
-/** Who etcd says is a member, a learner with a question mark. */
-const listed = (cluster: EtcdCluster.Cluster) =>
-  Effect.map(EtcdMembership.list(), ({ members }) =>
-    members.map(({ isLearner, name }) => `${name}${isLearner ? "?" : ""}`).sort()
-  ).pipe(by(cluster))
-
 /** To whom clients are led. */
 const ledTo = (cluster: EtcdCluster.Cluster) =>
   Effect.map(Stream.runHead(cluster.endpoints), (endpoints) =>
-    nodesOf(cluster).flatMap((node) => (Option.getOrThrow(endpoints).includes(node.endpoints[0]!) ? [node.name] : []))
+    membersOf(cluster).flatMap((node) => (Option.getOrThrow(endpoints).includes(node.endpoints[0]!) ? [node.name] : []))
   )
 
 const findingOf = (operation: EtcdCluster.Operation) =>
@@ -297,7 +282,7 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       const before = yield* Effect.gen(function* () {
         const cluster = yield* inDirectory
         const leader = yield* cluster.awaitLeader
-        const [one, other] = nodesOf(cluster).filter((node) => node !== leader)
+        const [one, other] = membersOf(cluster).filter((node) => node !== leader)
         yield* EtcdKv.put("a", "1").pipe(by(cluster))
         yield* removedBy(leader, one!)
         assert.deepStrictEqual(titles(yield* cluster.shrink(one!.name)), [`delete the data of ${one!.name}`])
@@ -321,7 +306,7 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       const name = yield* Effect.gen(function* () {
         const cluster = yield* inDirectory
         const leader = yield* cluster.awaitLeader
-        for (const other of nodesOf(cluster).filter((node) => node !== leader)) yield* removedBy(leader, other)
+        for (const other of membersOf(cluster).filter((node) => node !== leader)) yield* removedBy(leader, other)
         return leader.name
       }).pipe(Effect.scoped)
       const cluster = yield* inDirectory.pipe(
@@ -342,7 +327,7 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       const { cluster, dataDir, endedOnceWritten } = yield* watched
       yield* endedAt("promote node1", cluster.grow)
       yield* endedOnceWritten("node1 leaving", cluster.shrink("node1"))
-      yield* Effect.forEach(nodesOf(cluster), ({ stop }) => stop)
+      yield* Effect.forEach(membersOf(cluster), ({ stop }) => stop)
       const again = yield* make({ dataDir })
       assert.deepStrictEqual(yield* listed(again), ["node0", "node1?"])
       assert.deepStrictEqual(yield* ledTo(again), ["node0"])

@@ -230,7 +230,7 @@ interface Recruit {
   /** Whether it may be a learner, to which clients are not led. */
   readonly mayLearn: boolean
   /** Remembers that it is no member any more: somebody has removed it, and that is not this cluster's doing. */
-  readonly removed?: Remembering
+  readonly removed: Remembering
 }
 
 /** Whether it has a vote, as it says itself, or, where it does not say so, as far as that is remembered. */
@@ -272,7 +272,7 @@ export const startAll = Effect.fnUntraced(function* (
       Effect.result(board(start)).pipe(
         Effect.tap((result) => {
           if (Result.isSuccess(result) || state !== "member") return Effect.void
-          return removed !== undefined && Failures.wasRemoved(result.failure) ? removed : Effect.fail(result.failure)
+          return Failures.wasRemoved(result.failure) ? removed : Effect.fail(result.failure)
         }),
         Effect.map((result) => ({ result, mayLearn, state }))
       ),

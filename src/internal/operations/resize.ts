@@ -244,7 +244,8 @@ const meant = (fleet: Fleet, survey: Whole, ref: EtcdOperations.MemberRef | unde
     }
     const nameOf = (one: Survey.Surveyed) => {
       const { id, name } = one.member
-      const isOther = Joining.nodeOf(fleet, name) !== undefined && Joining.nodeOf(fleet, name)?.id !== id
+      const namesake = Joining.nodeOf(fleet, name)
+      const isOther = namesake !== undefined && namesake.id !== id
       return (
         joining.find((joiner) => Joining.isAt(joiner)(one))?.name ??
         Survey.nameOf(isOther ? { ...one.member, name: "" } : one.member)
