@@ -10,7 +10,7 @@
  *
  * What this rests on: at any time a majority of the members has its data, where one of the first set that has not come yet
  * counts as one that has none; a data directory belongs to one instance, and is not copied or put back, and what is in that
- * of one that has left (a note, by which it never begins that cluster again) stays; a member counts as
+ * of one that has left (a note, by which it begins no cluster with that token again) stays; a member counts as
  * dead when it answers this instance neither at its client URLs nor at its peer URLs, again and again, which a network that
  * is cut between the two brings about as well. Then it is removed while it runs, and joins anew when it can: nothing that was
  * acknowledged is lost by that.

@@ -421,7 +421,10 @@ describe("EtcdMember", { concurrent: true }, () => {
       const { clusterId } = nodeOf(a.member)
       yield* a.stop
 
-      yield* waiting(start("b", abc), `those who stayed in the cluster ${clusterId.toString(16)}, which it has left`)
+      const stayed = `those who stayed in the cluster ${clusterId.toString(16)}, which it has left`
+      yield* waiting(start("b", abc), stayed)
+      // Whatever the peers are by now.
+      yield* waiting(start("b", ["b", "c", "d"]), stayed)
       const others = yield* begin(Effect.all([start("b", abc), start("c", abc)], { concurrency: 2 }))
       yield* Effect.sleep("1 second")
       assert.isFalse(existsSync(join(directory, "b", "member")))

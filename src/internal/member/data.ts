@@ -59,23 +59,34 @@ export const putAside = Effect.fnUntraced(function* (
   yield* Effect.mapError(fs.rename(member, aside), fail)
 })
 
-/** What stays in the directory of one that is a member of a cluster no more. */
-const noteOf = (path: Path.Path, { dataDir }: Directories, clusterId: bigint): string =>
-  path.join(dataDir, `left.${EtcdId.format(clusterId)}`)
+/** What stays in the directory of one that is a member of a cluster no more: the id of that one, and in it the token. */
+const noteOf = (clusterId: bigint): string => `left.${EtcdId.format(clusterId)}`
 
-/** Whether there have been data of this cluster, which were removed since it had this member no more. */
-export const hasLeft = Effect.fnUntraced(function* (
-  directories: Directories,
-  clusterId: bigint
-): Effect.fn.Return<boolean, EtcdProcessError.EtcdProcessError, Platform> {
-  const fs = yield* FileSystem.FileSystem
-  const note = noteOf(yield* Path.Path, directories, clusterId)
-  return yield* Effect.mapError(fs.exists(note), failed("read the data directory", directories))
-})
+/** Where the data are, and the token of their cluster. */
+export type Place = Directories & { readonly token: string }
+
+/**
+ * The cluster of which there have been data, which were removed since it had this member no more: the one of this id, or
+ * another one with the same token, which began with other peers.
+ */
+export const left = Effect.fnUntraced(
+  function* ({ dataDir, token }: Place, clusterId: bigint) {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    if (!(yield* fs.exists(dataDir))) return undefined
+    for (const name of yield* fs.readDirectory(dataDir)) {
+      const id = Option.getOrUndefined(EtcdId.parse(/^left\.(\w+)$/.exec(name)?.[1] ?? ""))
+      if (id === undefined) continue
+      if (id === clusterId || (yield* fs.readFileString(path.join(dataDir, name))) === token) return id
+    }
+    return undefined
+  },
+  (read, place) => Effect.mapError(read, failed("read the data directory", place))
+)
 
 /** Removes all that etcd has made, of a member that its cluster has no more, and leaves the directory, with a note of that. */
 export const remove = Effect.fnUntraced(function* (
-  directories: Directories
+  directories: Place
 ): Effect.fn.Return<void, EtcdProcessError.EtcdProcessError, Platform> {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
@@ -83,7 +94,8 @@ export const remove = Effect.fnUntraced(function* (
   const data = Option.getOrUndefined(yield* read(directories))
   if (data !== undefined && data !== "unreadable") {
     yield* Effect.mapError(fs.makeDirectory(directories.dataDir, { recursive: true, mode: 0o700 }), fail)
-    yield* Effect.mapError(fs.writeFileString(noteOf(path, directories, data.clusterId), ""), fail)
+    const note = path.join(directories.dataDir, noteOf(data.clusterId))
+    yield* Effect.mapError(fs.writeFileString(note, directories.token), fail)
   }
   // The log first: whoever is killed in between has left what is no data.
   const member = path.join(directories.dataDir, "member")

@@ -125,9 +125,9 @@ export const decide = (
   const beginning = all.filter((answer) => answer._tag === "Etcd").length
   const ready = waiting.filter((one) => one.name !== name && one.clusterId === declared.clusterId).length
   const majority = majorityOf(size)
-  if (declared.hasLeft) {
+  if (declared.left !== undefined) {
     return wait(
-      `those who stayed in the cluster ${EtcdId.format(declared.clusterId)}, which it has left; to begin another one with ` +
+      `those who stayed in the cluster ${EtcdId.format(declared.left)}, which it has left; to begin another one with ` +
         "the same peers, give all of them another token, or other data directories",
       [nobodies(answers)]
     )

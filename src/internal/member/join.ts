@@ -226,7 +226,7 @@ export const make = (
     const declared = declaredBy(settings, urls)
     return declared.clusterId === undefined
       ? Effect.succeed(declared)
-      : Effect.map(Data.hasLeft(settings, declared.clusterId), (hasLeft): Declared => ({ ...declared, hasLeft }))
+      : Effect.map(Data.left(settings, declared.clusterId), (left): Declared => ({ ...declared, left }))
   }
 
   const step = (declared: Declared): Effect.Effect<Consulted, Failure> =>
@@ -254,13 +254,13 @@ export const make = (
     })
 
   return Effect.gen(function* () {
-    let declared: Declared = { urls: [], hasOwn: false, clusterId: undefined, hasLeft: false }
+    let declared: Declared = { urls: [], hasOwn: false, clusterId: undefined, left: undefined }
     const { name } = settings
     yield* listen(settings, () =>
       Answers.presence({
         instance,
         name,
-        clusterId: declared.hasLeft ? undefined : declared.clusterId,
+        clusterId: declared.left === undefined ? declared.clusterId : undefined,
         waitedMillis: time.now() - since
       })
     )

@@ -250,8 +250,8 @@ export interface Declared {
   readonly hasOwn: boolean
   /** The id of the cluster that they would begin, where they are complete. */
   readonly clusterId: bigint | undefined
-  /** Whether this instance has been a member of that one, and is none any more. */
-  readonly hasLeft: boolean
+  /** The one that this instance has been a member of, and is none any more: that one, or what it began as. */
+  readonly left: bigint | undefined
 }
 
 export const declaredBy = (settings: Settings, urls: ReadonlyArray<string>): Declared => {
@@ -262,7 +262,7 @@ export const declaredBy = (settings: Settings, urls: ReadonlyArray<string>): Dec
     urls: different,
     hasOwn,
     clusterId: isComplete ? Ids.ofCluster(different, settings.token) : undefined,
-    hasLeft: false
+    left: undefined
   }
 }
 

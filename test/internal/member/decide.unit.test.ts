@@ -85,7 +85,7 @@ describe("an instance without data", () => {
   })
 
   it("does not begin a cluster that it has left, whoever is there, and asks it where somebody has served", () => {
-    const left = { ...abc, hasLeft: true }
+    const left = { ...abc, left: clusterId }
     assert.strictEqual(tagOf(waiting(), waiting(), left), "Wait")
     assert.strictEqual(tagOf(etcd("abc", ""), nobody, left), "Wait")
     assert.strictEqual(tagOf(etcd("abc", "b"), nobody, left), "Consult")
