@@ -2,7 +2,7 @@
  * Instances that join their cluster by themselves, with real processes. What they decide is in
  * `test/internal/member/decide.unit.test.ts`, and for how long one may afflict them, in `npm run elastic`.
  */
-import { existsSync, mkdirSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs"
 import { createServer } from "node:http"
 import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -222,6 +222,7 @@ describe("EtcdMember", { concurrent: true }, () => {
   it.live("one alone begins where the declared size is one, and cannot leave", () =>
     Effect.gen(function* () {
       const { directory, start } = yield* home
+      const places = ["a", "aside"].map((name) => join(directory, name)) as [string, string]
       // Killed, whenever it starts, but for the fourth time.
       const script = join(directory, "etcd")
       const { path } = yield* EtcdBinary.find()
@@ -233,7 +234,7 @@ describe("EtcdMember", { concurrent: true }, () => {
         `exec ${path} "$@"`
       ]
       writeFileSync(script, lines.join("\n"), { mode: 0o700 })
-      const { member } = yield* start("a", ["a"], { binary: script })
+      const { member, stop } = yield* start("a", ["a"], { binary: script })
       yield* put(member, "key", "value")
       // Who ends again and again is started after a while, in which it has no vote.
       const pid = Option.getOrThrow(yield* nodeOf(member).pid)
@@ -247,7 +248,19 @@ describe("EtcdMember", { concurrent: true }, () => {
       assert.strictEqual(reason._tag, "LeaveRefused")
       assert.include(reason.message, "the only voter")
       assert.strictEqual(tagOf(member), "Voter")
-      assert.deepStrictEqual(yield* get(member, "key"), Option.some("value"))
+      yield* stop
+
+      // The etcd of one who was killed is still there, and makes its data.
+      renameSync(...places)
+      const [asked, server] = [yield* Deferred.make<void>(), createServer()]
+      server.on("connection", () => Deferred.doneUnsafe(asked, Exit.void))
+      yield* Effect.callback<void>((resume) => void server.listen(`${places[0]}.peer:0`, () => resume(Effect.void)))
+      const next = yield* begin(start("a", ["a"]))
+      yield* Deferred.await(asked)
+      renameSync(places[1], places[0])
+      server.close()
+      const again = yield* Fiber.join(next)
+      assert.deepStrictEqual(yield* get(again.member, "key"), Option.some("value"))
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

@@ -10,6 +10,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
 import type * as Path from "effect/Path"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -127,12 +128,13 @@ export interface Silence {
   readonly since: number
 }
 
+/** Nothing where there are data meanwhile. */
 export const make = (
   settings: Settings,
   time: Time.Time,
   source: Source,
   listener: Listener
-): Effect.Effect<Start, Failure, FileSystem.FileSystem | Path.Path> => {
+): Effect.Effect<Start | undefined, Failure, FileSystem.FileSystem | Path.Path> => {
   let silence: Silence | undefined
   let isClient = false
   const since = time.now()
@@ -264,7 +266,8 @@ export const make = (
         waitedMillis: time.now() - since
       })
     )
-    // Not before nobody else can be here.
+    // Not before nobody else can be here: the etcd of one who was killed may have made its data until then.
+    if (Option.isSome(yield* Data.read(settings))) return undefined
     yield* Data.putAside(settings)
     while (true) {
       const told = yield* source

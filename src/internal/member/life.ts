@@ -309,7 +309,7 @@ const makeWith = Effect.fnUntraced(function* (
   const beginning: Effect.Effect<Node.Beginning, EtcdMember.Failure, Platform> = Effect.gen(function* () {
     const data = yield* Data.read(settings)
     if (Option.isNone(data)) {
-      return yield* Join.make(settings, time, source, listener)
+      return (yield* Join.make(settings, time, source, listener)) ?? (yield* beginning)
     }
     yield* become({ _tag: "Returning" })
     if (data.value !== "unreadable" && (yield* wasRemoved(data.value))) {
