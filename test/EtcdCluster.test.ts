@@ -174,6 +174,10 @@ describe("EtcdCluster", () => {
           ],
           [EtcdCluster.fromConfigs([{ walDir: "/a" }, { walDir: "/a" }], { binary }), "two members have the walDir /a"],
           [EtcdCluster.fromConfigs([{}, {}], { binary, runDirectory: "/a" }), "two members are named default"],
+          [
+            EtcdCluster.fromConfigs([{ name: "a" }, { name: "b" }], { binary }),
+            "a has no data, and its initialCluster"
+          ],
           [EtcdCluster.make({ binary, config: { electionTimeout: "soon" as never } }), "electionTimeout: expected"],
           [EtcdCluster.make({ binary, config: 5 as never }), "the option config has to be an object"],
           [

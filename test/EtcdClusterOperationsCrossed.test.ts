@@ -471,6 +471,12 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
           yield* cluster.shrink("b")
           assert.deepStrictEqual(readdirSync(runDirectory), ["a.etcd"])
         }
+        yield* endedAt("start b", (options) => cluster.grow({ ...options, config: b }))
+      }).pipe(Effect.scoped)
+      yield* Effect.gen(function* () {
+        const cluster = yield* start(a, b)
+        // Who was added, and has never been started, begins no cluster of its own.
+        assert.deepStrictEqual(namesOf(cluster), ["a"])
         yield* endedAt("promote b", (options) => cluster.grow({ ...options, config: b }))
       }).pipe(Effect.scoped)
       yield* Effect.gen(function* () {

@@ -170,9 +170,18 @@ describe("what has failed to start", () => {
     Effect.gen(function* () {
       const directory = yield* ownTemporaryDirectory
       const taken = { listenClientUrls: "http://192.0.2.1:1234" }
+      const initialCluster = { other: "unix://other.peer:0", default: "unix://default.peer:0" }
       assert.strictEqual((yield* reasonOf(EtcdProcess.ephemeral(taken, quiet)))._tag, "ExitedEarly")
       assert.strictEqual(
-        (yield* reasonOf(EtcdCluster.fromConfigs([{ name: "other" }, taken], quiet)))._tag,
+        (yield* reasonOf(
+          EtcdCluster.fromConfigs(
+            [
+              { name: "other", initialCluster },
+              { ...taken, initialCluster }
+            ],
+            quiet
+          )
+        ))._tag,
         "ExitedEarly"
       )
       assert.deepStrictEqual(readdirSync(directory), [])

@@ -5,12 +5,15 @@
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Scope from "effect/Scope"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import { discovers } from "../config/values.ts"
+import { owner } from "../files/owner.ts"
 import * as Child from "../process/child.ts"
 import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
@@ -28,6 +31,10 @@ const needed = (what: string) =>
       `EtcdCluster: the members of this cluster have a configuration each, so who joins needs one as well: ${what}.`
     )
   )
+
+/** Whether it would begin a cluster all by itself. */
+const isAlone = (config: EtcdConfig.EtcdOptions) =>
+  !discovers(config) && Object.keys(config.initialCluster ?? {}).every((name) => name === (config.name ?? "default"))
 
 /** How a member is started, and where it lives where that is nowhere that the program knows. */
 interface Given {
@@ -65,6 +72,13 @@ export const make = (
         ? config
         : { dataDir: join(options.runDirectory, Place.dataDirectoryOf(config.name ?? "default")), ...config }
     const configs = each.map(settled)
+    const dataOf = ({ dataDir, walDir }: EtcdConfig.EtcdOptions) =>
+      dataDir === undefined
+        ? Effect.succeedNone
+        : Effect.mapError(
+            owner(walDir ?? join(dataDir, "member", "wal")),
+            Failures.systemFailure(`look for data in ${dataDir}`)
+          )
     const directoriesOf = ({ dataDir, walDir }: EtcdConfig.EtcdOptions) =>
       [dataDir, walDir].filter((directory) => directory !== undefined)
     /** A directory that is another one's, or is in it, or has it: what deletes the data of one would delete the other's. */
@@ -84,19 +98,27 @@ export const make = (
       }
     }
     yield* Unfinished.finish(configs.flatMap(({ dataDir }) => (dataDir === undefined ? [] : [dirname(dataDir)])))
-    const first = yield* Effect.forEach(configs, (config) => house(config, options.binary), {
-      concurrency: "unbounded"
-    })
-    const withData = yield* Effect.filter(configs, ({ dataDir }) =>
-      dataDir === undefined
-        ? Effect.succeed(false)
-        : Effect.mapError(fs.exists(`${dataDir}/member`), Failures.systemFailure(`look for data in ${dataDir}`))
+    const holding = yield* Effect.filter(configs, (config) => Effect.map(dataOf(config), Option.isSome))
+    // It was added, and has not started yet, or has left: it would begin a cluster of its own.
+    const alone = configs.length === 1 ? [] : configs.filter((one) => !holding.includes(one) && isAlone(one))
+    for (const { name = "default" } of alone) {
+      const why = `${name} has no data, and its initialCluster names nobody else whose cluster it is to be in`
+      if (holding.length === 0) {
+        const message = `EtcdCluster.fromConfigs: ${why}. Say there who the members are.`
+        return yield* Effect.fail(ProcessOptions.refused("initialCluster", message))
+      }
+      yield* Effect.logWarning(`A member was not started: ${why}. Let it join by grow.`)
+    }
+    const first = yield* Effect.forEach(
+      configs.filter((one) => !alone.includes(one)),
+      (config) => house(config, options.binary),
+      { concurrency: "unbounded" }
     )
     // Where they have data already, one of them may be here to go on with what it had begun.
-    const hasJoined = withData.length === 0
+    const hasJoined = holding.length === 0
     for (const one of first) given.set(one.config.name ?? "default", { ...one, hasJoined })
     const turns =
-      withData.length > 0
+      holding.length > 0
         ? []
         : yield* Turns.make(
             first.map(({ config: { listenPeerUrls }, home }) =>
@@ -107,7 +129,7 @@ export const make = (
       first.map((one, index) => ({
         start: Effect.provideService(starting(one), Child.MayStart, turns[index] ?? Effect.void),
         state: "member",
-        mayLearn: withData.length > 0,
+        mayLearn: holding.length > 0,
         removed: Effect.sync(() => {
           const { name = "default" } = one.config
           leaving.set(name, { name, id: undefined, successor: undefined })
