@@ -2,7 +2,7 @@
  * Instances that join their cluster by themselves, with real processes. What they decide is in
  * `test/internal/member/decide.unit.test.ts`, and for how long one may afflict them, in `npm run elastic`.
  */
-import { existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
 import { createServer } from "node:http"
 import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -27,6 +27,7 @@ import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
 import * as EtcdMember from "../src/EtcdMember.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
+import * as Wal from "../src/internal/files/wal.ts"
 import * as Consult from "../src/internal/member/consult.ts"
 import * as Settings from "../src/internal/member/settings.ts"
 import { start as begin } from "./support/effects.ts"
@@ -261,6 +262,14 @@ describe("EtcdMember", { concurrent: true }, () => {
       server.close()
       const again = yield* Fiber.join(next)
       assert.deepStrictEqual(yield* get(again.member, "key"), Option.some("value"))
+      yield* again.stop
+
+      // Killed when its log was just made, it begins once more.
+      const logs = join(places[0], "member", "wal")
+      const log = join(logs, readdirSync(logs).find((name) => name.endsWith(".wal"))!)
+      const file = readFileSync(log)
+      writeFileSync(log, file.fill(0, Wal.records(file)[2]!.to))
+      assert.strictEqual(tagOf((yield* start("a", ["a"])).member), "Voter")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

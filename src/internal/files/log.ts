@@ -122,6 +122,20 @@ export const idsIn = (file: Uint8Array): Ids | undefined => {
   return ids === undefined || ids.memberId === 0n || ids.clusterId === 0n ? undefined : ids
 }
 
+/**
+ * Whether nothing was written since a log was made, by the head of its newest file. etcd that starts with such a one begins
+ * nothing, and waits for ever where no other member tells it what there is.
+ */
+export const isBlank = (head: Uint8Array): boolean => {
+  const records = Wal.records(head)
+  const isMade = (record: Wal.Record): boolean => {
+    const type = typeOf(head, record)
+    const [, index] = numbersOf(inSpan(head, Wal.dataOf(head, record.body)), 1)
+    return type === types.checksum || type === types.metadata || (type === types.snapshot && index === 0n)
+  }
+  return records.every(isMade) && head.subarray(records.at(-1)?.to ?? 0).every((byte) => byte === 0)
+}
+
 /** Thrown nowhere: what is told of a log that etcd would not start with. */
 export interface Damage {
   readonly damage: string

@@ -12,14 +12,22 @@ import * as Wal from "./wal.ts"
 
 const headBytes = 4096
 
+export interface Owner extends Log.Ids {
+  /** Whether the log was made, and nothing was written into it. */
+  readonly isBlank: boolean
+}
+
+const none = Option.none<Owner | "unreadable">()
+
 /** Nothing where there is no log in that directory. Files of a log that tell no ids are one, too. */
 export const owner = Effect.fnUntraced(function* (walDir: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  if (!(yield* fs.exists(walDir))) return Option.none<Log.Ids | "unreadable">()
+  if (!(yield* fs.exists(walDir))) return none
   const newest = Wal.newest(yield* fs.readDirectory(walDir))
-  if (newest === undefined) return Option.none<Log.Ids | "unreadable">()
+  if (newest === undefined) return none
   const file = yield* fs.open(path.join(walDir, newest), { flag: "r" })
-  const head = yield* file.readAlloc(headBytes)
-  return Option.some<Log.Ids | "unreadable">((Option.isSome(head) ? Log.idsIn(head.value) : undefined) ?? "unreadable")
+  const head = Option.getOrElse(yield* file.readAlloc(headBytes), () => new Uint8Array())
+  const ids = Log.idsIn(head)
+  return Option.some<Owner | "unreadable">(ids === undefined ? "unreadable" : { ...ids, isBlank: Log.isBlank(head) })
 }, Effect.scoped)

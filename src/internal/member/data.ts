@@ -2,8 +2,8 @@
  * What there is in a data directory, without an etcd that opens it: whose data it is, or that there is none.
  *
  * A member has data when it has a write-ahead log, whose files each begin with the ids of the member and its cluster. etcd
- * makes the log whole, by renaming a directory; what else there is without a log was being made when somebody died, or has
- * lost its log, and is of no use to anybody. (Facts: `server/storage/wal/wal.go`, `Create`, and
+ * makes the log whole, by renaming a directory; what else there is without a log, or with one that has nothing in it yet, was
+ * being made when somebody died, or has lost its log, and is of no use to anybody. (Facts: `server/storage/wal/wal.go`, `Create`, and
  * `etcdserverpb.Metadata`, of etcd 3.5 to 3.7; the same in 3.4.)
  *
  * @internal
@@ -39,12 +39,13 @@ export const read = Effect.fnUntraced(function* (
   directories: Directories
 ): Effect.fn.Return<Option.Option<Data | "unreadable">, EtcdProcessError.EtcdProcessError, Platform> {
   const wal = walDirOf(yield* Path.Path, directories)
-  return yield* Effect.mapError(owner(wal), failed("read the data directory", directories))
+  const data = yield* Effect.mapError(owner(wal), failed("read the data directory", directories))
+  return Option.filter(data, (owner) => owner === "unreadable" || !owner.isBlank)
 })
 
 /**
- * Puts aside what there is without a log: somebody was killed who was making it, or its log is where it cannot be seen now
- * (a disk that is not mounted). What was put aside before goes.
+ * Puts aside what there is without a log, or with one that has nothing in it: somebody was killed who was making it, or its
+ * log is where it cannot be seen now (a disk that is not mounted). What was put aside before goes.
  */
 export const putAside = Effect.fnUntraced(function* (
   directories: Directories
@@ -53,10 +54,14 @@ export const putAside = Effect.fnUntraced(function* (
   const path = yield* Path.Path
   const fail = failed("put aside the data in", directories)
   const member = path.join(directories.dataDir, "member")
-  if (!(yield* Effect.mapError(fs.exists(member), fail))) return
-  const aside = `${member}.incomplete`
-  yield* Effect.mapError(fs.remove(aside, { recursive: true, force: true }), fail)
-  yield* Effect.mapError(fs.rename(member, aside), fail)
+  if (yield* Effect.mapError(fs.exists(member), fail)) {
+    const aside = `${member}.incomplete`
+    yield* Effect.mapError(fs.remove(aside, { recursive: true, force: true }), fail)
+    yield* Effect.mapError(fs.rename(member, aside), fail)
+  }
+  const wal = walDirOf(path, directories)
+  const isLeft = Option.isSome(yield* Effect.mapError(owner(wal), fail))
+  if (isLeft) yield* Effect.mapError(fs.remove(wal, { recursive: true }), fail)
 })
 
 /** What stays in the directory of one that is a member of a cluster no more: the id of that one, and in it the token. */
