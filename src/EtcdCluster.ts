@@ -37,8 +37,9 @@
  *
  * What remains with the caller: to say which executable to use when a cluster is started the next time (after an upgrade that
  * was ended half-way the older one, as long as it starts, and then `upgrade` once more; after a downgrade the newer one, and
- * then `downgrade` once more, or `upgrade` with that one, which cancels it); to give the configuration that a member was given
- * by `grow` again, which is kept for as long as the cluster lives; and, where members have a configuration each
+ * then `downgrade` once more, or `upgrade` with that one, which cancels it); to do without what else a member was given
+ * by `grow` than how the others reach it (`listenPeerUrls`, `initialAdvertisePeerUrls`, and what begins with `peer`), which
+ * alone is kept for longer than the cluster lives; and, where members have a configuration each
  * (`fromConfigs`), to start it with those who are members then, since nothing is remembered there of who was joining or
  * leaving: one that had been removed leaves its data, and, where it was dead, a place that `grow` fills.
  *
@@ -241,8 +242,9 @@ export interface GrowOptions extends EtcdOperations.Options {
    */
   readonly to?: number | undefined
   /**
-   * What the new member has for itself, over what all share, for as long as the cluster lives. Where the cluster was started
-   * from a configuration for each member (`fromConfigs`) it is needed, with a name and URLs, and one member joins at a time.
+   * What the new member has for itself, over what all share, for as long as the cluster lives; with `dataDir`, how the others
+   * reach it for as long as it is a member. Where the cluster was started from a configuration for each member (`fromConfigs`)
+   * it is needed, with a name and URLs, and one member joins at a time.
    */
   readonly config?: EtcdConfig.Input | undefined
 }

@@ -77,6 +77,12 @@ const lines = [4, 5, 6, 7].flatMap((minor) => newest(minor) ?? [])
 const live = (name: string, test: () => Effect.Effect<void, unknown, NodeServices.NodeServices | Scope.Scope>) =>
   it.live(name, () => test().pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
+/** What a member has that the others do not reach by its socket. */
+const ownUrl = Effect.map(freePort, (port) => {
+  const url = `http://127.0.0.1:${port}`
+  return { listenPeerUrls: url, initialAdvertisePeerUrls: url }
+})
+
 /** A cluster of one that keeps its data, and what ends an operation on it as soon as something is written down of a member. */
 const watched = Effect.gen(function* () {
   let written = Effect.void
@@ -153,25 +159,27 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
     })
   )
 
-  live("leaves a member to go to when the cluster is started again, though that has URLs of its own", () =>
+  live("leaves members that reach each other when they are started again, with URLs of their own", () =>
     Effect.gen(function* () {
       const dataDir = yield* temporaryDirectory
       yield* Effect.gen(function* () {
         const cluster = yield* make({ dataDir })
-        const url = `http://127.0.0.1:${yield* freePort}`
-        const config = { listenPeerUrls: url, initialAdvertisePeerUrls: url }
-        yield* endedOncePromoted(cluster, "node1", (options) => cluster.grow({ ...options, config }))
+        yield* endedOncePromoted(cluster, "node1", (options) =>
+          Effect.flatMap(ownUrl, (config) => cluster.grow({ ...options, config }))
+        )
         yield* cluster.shrink("node0")
+        yield* cluster.grow({ config: yield* ownUrl })
       }).pipe(Effect.scoped)
-      assert.deepStrictEqual(yield* ledTo(yield* make({ dataDir })), ["node1"])
+      const cluster = yield* make({ dataDir })
+      assert.deepStrictEqual(yield* ledTo(cluster), ["node1", "node2"])
+      yield* EtcdKv.put("a", "1").pipe(by(cluster))
     })
   )
 
   live("is known by the URLs that it was given, also where it has not been started and they are not given again", () =>
     Effect.gen(function* () {
       const cluster = yield* make()
-      const url = `http://127.0.0.1:${yield* freePort}`
-      const config = { listenPeerUrls: url, initialAdvertisePeerUrls: url }
+      const config = yield* ownUrl
       const grow = (options: EtcdOperations.Options) => cluster.grow({ ...options, config })
       yield* endedAt("start node1", grow)
       assert.deepStrictEqual(titles(yield* cluster.grow({ dryRun: true })), ["start node1", "promote node1"])
@@ -263,13 +271,14 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
 
   it.live.skipIf(lines.length < 3)("keeps nobody else from having newer versions, nor those who come then", () =>
     Effect.gen(function* () {
-      const [first, ...newer] = lines.slice(-3)
+      const [first, next, last] = lines.slice(-3)
       const cluster = yield* make({ size: 2, binary: first })
       yield* endedAt("delete the data of node1", (options) => cluster.shrink("node1", options))
-      for (const binary of newer) yield* cluster.upgrade({ binary, backup: false })
-      yield* cluster.grow()
+      yield* cluster.upgrade({ binary: next!, backup: false })
+      yield* cluster.grow({ config: yield* ownUrl })
       assert.deepStrictEqual(yield* listed(cluster), ["node0", "node2"])
       assert.strictEqual(named(cluster, "node2").version.minor, named(cluster, "node0").version.minor)
+      yield* cluster.upgrade({ binary: last!, backup: false })
       yield* cluster.shrink("node1")
       assert.deepStrictEqual(namesOf(cluster), ["node0", "node2"])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))

@@ -41,9 +41,9 @@ const placesOf = Effect.fnUntraced(
       state === "joining" ? hasData(directoryOf(directory)) : Effect.succeed(true)
     )
     const places: Places = {
-      members: members.map(({ directory, name }) => ({
+      members: members.map(({ directory, name, peer }) => ({
         name,
-        peerUrls: [`unix://${peerSocketOf(name)}`],
+        peerUrls: peer?.initialAdvertisePeerUrls ?? [`unix://${peerSocketOf(name)}`],
         dataDir: directoryOf(directory)
       })),
       workDirectory: directoryOf("")

@@ -425,15 +425,21 @@ export const onSockets = (
     const manifest = kept ?? (yield* Manifest.inMemory(runDirectory, size ?? 3))
     const ownOf = yield* prepare({ runDirectory, names, shared })
     const initialCluster = Object.fromEntries(names.map((name) => [name, `unix://${peerSocketOf(name)}`]))
-    /** What members have that have joined, or were upgraded, since all were started. */
-    const changes = new Map<string, Change>()
+    /** What members have that have joined, or were upgraded, since all were started; of those before, how they are reached. */
+    const changes = new Map<string, Change>(
+      first.flatMap(({ name, peer }) => (peer === undefined ? [] : [[name, { config: peer }] as const]))
+    )
+    const changeOf = (name: string): Change => changes.get(name) ?? {}
     const configOf = ({ directory, name }: Manifest.Member, own: Own, { config }: Change): EtcdConfig.Input =>
       Object.assign(
         {
           listenClientUrls: `unix://${clientSocketOf(name)}`,
           listenPeerUrls: `unix://${peerSocketOf(name)}`,
           initialAdvertisePeerUrls: `unix://${peerSocketOf(name)}`,
-          initialCluster: { [name]: `unix://${peerSocketOf(name)}`, ...initialCluster }
+          initialCluster: {
+            ...initialCluster,
+            [name]: config?.initialAdvertisePeerUrls ?? `unix://${peerSocketOf(name)}`
+          }
         } satisfies EtcdConfig.Input,
         preset,
         shared,
@@ -487,26 +493,26 @@ export const onSockets = (
     }
     const crew = yield* startAll(
       started.map((member) => ({
-        start: starting(member, {}),
+        start: starting(member, changeOf(member.name)),
         state: member.state,
         mayLearn: member.state !== "member",
         removed: manifest.update(Manifest.leaving({ name: member.name, id: undefined, successor: undefined }))
       })),
       options.client
     )
-    const changeOf = (name: string): Change => changes.get(name) ?? {}
     const fleet: Fleet = {
       ...crew,
       unfinished: () => Manifest.unfinished(manifest.current()),
       newcomer: (config, index) =>
         Effect.gen(function* () {
-          const member = Manifest.newcomer(manifest.current(), index)
-          const { name } = member
+          const found = Manifest.newcomer(manifest.current(), index)
+          const { name } = found
           // Who goes on with it need not say once more how it is to live.
           const begun = changeOf(name)
           const given =
             config === undefined ? (begun.config ?? {}) : yield* ClusterOptions.decodeShared("EtcdCluster", config)
           const own = yield* ownOf(name)
+          const member = { ...found, peer: Manifest.peerOf(given) }
           return {
             name,
             peerUrls: given.initialAdvertisePeerUrls ??

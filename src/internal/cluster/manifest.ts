@@ -13,6 +13,7 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
 import * as Semaphore from "effect/Semaphore"
+import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
@@ -25,7 +26,9 @@ const Member = Schema.Struct({
   state: Schema.Literals(["member", "joining", "leaving"]),
   /** Of one that is leaving: its id, and who takes its place. */
   id: Schema.optional(Schema.String),
-  successor: Schema.optional(Schema.String)
+  successor: Schema.optional(Schema.String),
+  /** How the others reach it, where that is not by its socket. */
+  peer: Schema.optional(EtcdConfig.EtcdOptions)
 })
 
 const Manifest = Schema.Struct({
@@ -104,6 +107,12 @@ export const withMember =
     }
   }
 
+/** What of its configuration the others reach a member by. */
+export const peerOf = (config: EtcdConfig.EtcdOptions): EtcdConfig.EtcdOptions | undefined => {
+  const found = Object.entries(config).filter(([key]) => /^(peer|listenPeerUrls$|initialAdvertisePeerUrls$)/.test(key))
+  return found.length === 0 ? undefined : Object.fromEntries(found)
+}
+
 /** With one that is leaving. */
 export const leaving =
   ({ id, name, successor }: Leaving) =>
@@ -122,7 +131,7 @@ export const unfinished = ({ members }: Manifest) => ({
 export const staying =
   (name: string) =>
   (manifest: Manifest): Manifest =>
-    withMember({ name, directory: memberOf(manifest, name).directory, state: "member" })(manifest)
+    withMember({ ...memberOf(manifest, name), state: "member", id: undefined, successor: undefined })(manifest)
 
 /** Whose place it was to take, that of those takes whoever took its own. */
 export const inherit = <A extends Pick<Member, "successor">>(one: A, name: string, successor: string | undefined): A =>

@@ -35,6 +35,24 @@ describe("the data of a cluster", () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
+  it.effect("are made for where the others reach who has them", () =>
+    Effect.gen(function* () {
+      const root = yield* growing(["node0.etcd/member", "node1.etcd/member"])
+      const initialAdvertisePeerUrls = ["http://127.0.0.1:1"]
+      const node1 = {
+        name: "node1",
+        directory: "node1.etcd",
+        state: "member",
+        peer: { initialAdvertisePeerUrls }
+      } as const
+      writeFileSync(join(root, "cluster.json"), JSON.stringify(Manifest.withMember(node1)(Manifest.ofSize(1))))
+      assert.deepStrictEqual(
+        (yield* Apart.look({ dataDir: root })).members.map(({ peerUrls }) => peerUrls),
+        [["unix://node0.peer:0"], initialAdvertisePeerUrls]
+      )
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   it.effect("are also those of who was joining, where they wait to be put in place", () =>
     Effect.gen(function* () {
       const member = "node0.etcd/member"
