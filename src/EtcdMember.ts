@@ -74,8 +74,9 @@ export interface Member {
   readonly name: string
   readonly state: SubscriptionRef.SubscriptionRef<State>
   /**
-   * Where clients reach the voters that have served: never a learner, and none that has left. For `EtcdClient`'s option
-   * `endpoints` take `SubscriptionRef.changes` of it.
+   * Where clients reach the voters that have served: never a learner, and none that has left. Where some of them have TLS for
+   * clients and others do not, those that are as this one. For `EtcdClient`'s option `endpoints` take
+   * `SubscriptionRef.changes` of it.
    */
   readonly endpoints: SubscriptionRef.SubscriptionRef<ReadonlyArray<string>>
   /**

@@ -33,7 +33,7 @@ import * as Settings from "../src/internal/member/settings.ts"
 import { start as begin } from "./support/effects.ts"
 import { freePort, temporaryDirectory, until as untilTrue } from "./support/machine.ts"
 import { connect, home, nodeOf, optionsOf, peerUrlOf, tagOf, until } from "./support/members.ts"
-import { fixture } from "./support/tls.ts"
+import { fixture, trusted } from "./support/tls.ts"
 
 const abc = ["a", "b", "c"]
 
@@ -502,18 +502,21 @@ describe("EtcdMember", { concurrent: true }, () => {
   )
 
   /** Three on ports, as layers, with TLS between them. */
-  const overTls = (config: EtcdConfig.Input) =>
+  const overTls = (config: EtcdConfig.Input, forClients: EtcdConfig.Input | undefined = undefined) =>
     Effect.gen(function* () {
       const directory = yield* temporaryDirectory
       const ports = yield* Effect.all(Array.from({ length: 6 }, () => freePort))
       const peers = ports.slice(0, 3).map((port) => `https://127.0.0.1:${port}`)
-      const layerOf = (index: number) =>
-        EtcdLayer.member({
+      const layerOf = (index: number) => {
+        const secured = index === 2 ? forClients : undefined
+        return EtcdLayer.member({
           ...optionsOf(directory, abc[index]!, abc, { runDirectory: undefined, peers }),
-          config: { heartbeatInterval: "50 millis", electionTimeout: "500 millis", ...config },
           peerUrl: peers[index]!,
-          clientUrl: `http://127.0.0.1:${ports[3 + index]}`
+          clientUrl: `${secured === undefined ? "http" : "https"}://127.0.0.1:${ports[3 + index]}`,
+          client: secured === undefined ? {} : { tls: trusted() },
+          config: { heartbeatInterval: "50 millis", electionTimeout: "500 millis", ...config, ...secured }
         })
+      }
       const services = yield* Effect.forEach([0, 1, 2], (index) => Layer.build(layerOf(index)), { concurrency: 3 })
       for (const [index, service] of services.entries()) {
         yield* Effect.provideContext(EtcdKv.put(`key${index}`, "value"), service)
@@ -523,13 +526,16 @@ describe("EtcdMember", { concurrent: true }, () => {
 
   it.live("over TLS, with certificates of etcd's own making", () => overTls({}))
 
-  it.live("over TLS, with certificates that are given", () =>
-    overTls({
-      peerCertFile: fixture.path("server.pem"),
-      peerKeyFile: fixture.path("server.key"),
-      peerTrustedCaFile: fixture.path("ca.pem"),
-      peerClientCertAuth: true
-    })
+  it.live("over TLS, with certificates that are given, and where one of them has TLS for clients too", () =>
+    overTls(
+      {
+        peerCertFile: fixture.path("server.pem"),
+        peerKeyFile: fixture.path("server.key"),
+        peerTrustedCaFile: fixture.path("ca.pem"),
+        peerClientCertAuth: true
+      },
+      { certFile: fixture.path("server.pem"), keyFile: fixture.path("server.key") }
+    )
   )
 
   it.live("what makes no sense is refused before anybody is asked", () =>

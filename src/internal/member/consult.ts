@@ -14,7 +14,7 @@ import * as EtcdMembership from "../../EtcdMembership.ts"
 import * as Committed from "../maintenance/committed.ts"
 import { Maintenance } from "../proto/rpc_pb.ts"
 import * as Answers from "./answers.ts"
-import { isSame, reached, type Settings } from "./settings.ts"
+import { isEncrypted, isSame, reached, type Settings } from "./settings.ts"
 
 /** A client of the cluster, for what concerns its members. */
 export interface Cluster {
@@ -41,17 +41,29 @@ export const connect = (
 ): Effect.Effect<Cluster, EtcdError.EtcdError, Scope.Scope> =>
   Effect.map(EtcdClient.make({ ...settings.process.client, batching: false, endpoints }), fromClient)
 
+/**
+ * Those that one client takes, where some members have TLS at their client URLs and others do not have it yet, or any more:
+ * with TLS none that can be read on the way, and without it the others.
+ */
+export const together = ({ clientUrl, process }: Settings, endpoints: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const different = [...new Set(endpoints)]
+  const open = different.filter((url) => /^http:/i.test(url))
+  if (open.length === 0) return different
+  const isSecure = process.client?.tls !== undefined || isEncrypted(clientUrl)
+  return different.filter((url) => (isSecure ? !open.includes(url) : !isEncrypted(url)))
+}
+
 /** Where clients reach a member; an address without a port is nobody's. */
 export const endpointsOf = (
   settings: Settings,
   members: ReadonlyArray<Pick<EtcdMembership.Member, "clientUrls">>
-): ReadonlyArray<string> => [
-  ...new Set(
+): ReadonlyArray<string> =>
+  together(
+    settings,
     members.flatMap(({ clientUrls }) =>
       clientUrls.filter((url) => !/^https?:.*:0$/.test(url)).map((url) => reached(settings, url))
     )
   )
-]
 
 /** Voters that have served: those that clients go to. */
 export const servingVoters = (members: ReadonlyArray<EtcdMembership.Member>): ReadonlyArray<EtcdMembership.Member> =>

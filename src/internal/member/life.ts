@@ -168,7 +168,7 @@ const makeWith = Effect.fnUntraced(function* (
         members.filter((member) => !member.isLearner)
       )
       const isLearner = members.some(({ id, isLearner }) => id === node.id && isLearner)
-      return others.length === 0 || !isLearner ? [...new Set([...others, ...node.endpoints])] : others
+      return others.length === 0 || !isLearner ? Consult.together(settings, [...others, ...node.endpoints]) : others
     })
 
   /** Follows the members until this node is none of them. */

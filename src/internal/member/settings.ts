@@ -143,7 +143,7 @@ const isExposed = (text: string): boolean => {
   return url !== undefined && !Url.isLocal(url)
 }
 
-const isEncrypted = (text: string): boolean => {
+export const isEncrypted = (text: string): boolean => {
   const url = Result.getOrUndefined(Url.parse(text))
   return url !== undefined && Url.isEncrypted(url)
 }
