@@ -84,33 +84,34 @@ const ownUrl = Effect.map(freePort, (port) => {
 })
 
 /** A cluster of one that keeps its data, and what ends an operation on it as soon as something is written down of a member. */
-const watched = Effect.gen(function* () {
-  let written = Effect.void
-  const dataDir = yield* temporaryDirectory
-  const file = join(dataDir, "cluster.json")
-  const cluster = yield* make({ dataDir }).pipe(
-    Effect.updateService(FileSystem.FileSystem, (fs) => ({
-      ...fs,
-      rename: (from, to) =>
-        Effect.tap(fs.rename(from, to), () => Effect.suspend(() => (to === file ? written : Effect.void)))
-    }))
-  )
-  const kept = (): ReadonlyArray<string> =>
-    JSON.parse(readFileSync(file, "utf8")).members.map(
-      ({ name, state }: { readonly name: string; readonly state: string }) => `${name} ${state}`
+const watched = (options: EtcdCluster.Options = {}) =>
+  Effect.gen(function* () {
+    let written = Effect.void
+    const dataDir = yield* temporaryDirectory
+    const file = join(dataDir, "cluster.json")
+    const cluster = yield* make({ ...options, dataDir }).pipe(
+      Effect.updateService(FileSystem.FileSystem, (fs) => ({
+        ...fs,
+        rename: (from, to) =>
+          Effect.tap(fs.rename(from, to), () => Effect.suspend(() => (to === file ? written : Effect.void)))
+      }))
     )
-  const endedOnceWritten = (what: string, operation: EtcdCluster.Operation) =>
-    Effect.gen(function* () {
-      const isWritten = yield* Deferred.make<void>()
-      // What is under way then is written to the end.
-      written = Effect.suspend(() =>
-        kept().includes(what) ? Effect.andThen(Deferred.succeed(isWritten, undefined), Effect.yieldNow) : Effect.void
+    const kept = (): ReadonlyArray<string> =>
+      JSON.parse(readFileSync(file, "utf8")).members.map(
+        ({ name, state }: { readonly name: string; readonly state: string }) => `${name} ${state}`
       )
-      yield* Effect.raceFirst(operation, Deferred.await(isWritten))
-      written = Effect.void
-    })
-  return { cluster, dataDir, endedOnceWritten, kept }
-})
+    const endedOnceWritten = (what: string, operation: EtcdCluster.Operation) =>
+      Effect.gen(function* () {
+        const isWritten = yield* Deferred.make<void>()
+        // What is under way then is written to the end.
+        written = Effect.suspend(() =>
+          kept().includes(what) ? Effect.andThen(Deferred.succeed(isWritten, undefined), Effect.yieldNow) : Effect.void
+        )
+        yield* Effect.raceFirst(operation, Deferred.await(isWritten))
+        written = Effect.void
+      })
+    return { cluster, dataDir, endedOnceWritten, kept }
+  })
 
 /** A cluster of one, `a`, with a configuration for each that may join. */
 const configured = Effect.gen(function* () {
@@ -150,7 +151,7 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
 
   live("leads clients to whoever is written down as a member, though it was ended in that moment", () =>
     Effect.gen(function* () {
-      const { cluster, endedOnceWritten } = yield* watched
+      const { cluster, endedOnceWritten } = yield* watched()
       yield* endedOnceWritten("node1 member", cluster.replace("node0"))
       assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1"])
       assert.deepStrictEqual(yield* ledTo(cluster), ["node0", "node1"])
@@ -194,7 +195,7 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
 
   live("is taken back, and that is gone on with, by whichever is next", () =>
     Effect.gen(function* () {
-      const { cluster, endedOnceWritten, kept } = yield* watched
+      const { cluster, endedOnceWritten, kept } = yield* watched()
       yield* endedAt("promote node1", (options) => cluster.replace("node0", options))
       assert.deepStrictEqual(kept(), ["node0 leaving", "node1 joining"])
       yield* endedOnceWritten("node1 leaving", cluster.shrink("node1"))
@@ -333,7 +334,7 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
 
   live("leads nobody to a learner that was to leave, where the cluster is started again", () =>
     Effect.gen(function* () {
-      const { cluster, dataDir, endedOnceWritten } = yield* watched
+      const { cluster, dataDir, endedOnceWritten } = yield* watched()
       yield* endedAt("promote node1", cluster.grow)
       yield* endedOnceWritten("node1 leaving", cluster.shrink("node1"))
       yield* Effect.forEach(membersOf(cluster), ({ stop }) => stop)
@@ -367,10 +368,8 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
 
   live("does nothing to a member whose name another one has that runs elsewhere", () =>
     Effect.gen(function* () {
-      const dataDir = yield* temporaryDirectory
       const [own, url] = [`http://127.0.0.1:${yield* freePort}`, `http://127.0.0.1:${yield* freePort}`]
-      const cluster = yield* make({
-        dataDir,
+      const { cluster, dataDir, endedOnceWritten } = yield* watched({
         config: { listenPeerUrls: own, initialAdvertisePeerUrls: own, initialCluster: { node0: own } }
       })
       yield* EtcdKv.put("a", "1").pipe(by(cluster))
@@ -394,6 +393,8 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
         "remove node0",
         "delete the data of node0"
       ])
+      yield* endedOnceWritten(`${named} leaving`, cluster.shrink(id))
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node0"])
       assert.deepStrictEqual(titles(yield* cluster.shrink(id)), [`remove ${named}`, `delete the data of ${named}`])
       assert.deepStrictEqual(yield* listed(cluster), ["node0"])
       assert.deepStrictEqual(yield* EtcdKv.getString("a").pipe(by(cluster)), Option.some("1"))

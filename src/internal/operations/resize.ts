@@ -235,7 +235,8 @@ const meant = (fleet: Fleet, survey: Whole, ref: EtcdOperations.MemberRef | unde
     const one =
       named === undefined
         ? lastFollower(fleet, survey)
-        : (Survey.find(survey.members, here ?? named) ??
+        : (survey.members.find(({ member }) => format(member.id) === begun?.id) ??
+          Survey.find(survey.members, here ?? named) ??
           Survey.find(survey.members, named) ??
           (came === undefined ? undefined : survey.members.find(Joining.isAt(came))))
     if (one === undefined && begun === undefined && came === undefined) {
