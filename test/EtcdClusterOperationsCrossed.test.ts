@@ -169,7 +169,10 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
           Effect.flatMap(ownUrl, (config) => cluster.grow({ ...options, config }))
         )
         yield* cluster.shrink("node0")
-        yield* cluster.grow({ config: yield* ownUrl })
+        const { listenPeerUrls } = yield* ownUrl
+        yield* cluster.grow({ config: { listenPeerUrls } })
+        const { members } = yield* EtcdMembership.list().pipe(by(cluster))
+        assert.deepStrictEqual(members.find(({ name }) => name === "node2")?.peerUrls, [listenPeerUrls])
       }).pipe(Effect.scoped)
       const cluster = yield* make({ dataDir })
       assert.deepStrictEqual(yield* ledTo(cluster), ["node1", "node2"])

@@ -406,6 +406,12 @@ export type Prepare = (home: Home) => Effect.Effect<OwnOf, EtcdProcessError.Etcd
 
 const nothing: Prepare = () => Effect.succeed(() => Effect.succeed({}))
 
+/** Where it says one of the two, the others reach a member where it listens, and not at a socket. */
+const withBothUrls = (config: EtcdConfig.EtcdOptions): EtcdConfig.EtcdOptions => {
+  const urls = config.listenPeerUrls ?? config.initialAdvertisePeerUrls
+  return urls === undefined ? config : { listenPeerUrls: urls, initialAdvertisePeerUrls: urls, ...config }
+}
+
 export const onSockets = (
   start: typeof EtcdProcess.make,
   options: Options,
@@ -510,7 +516,9 @@ export const onSockets = (
           // Who goes on with it need not say once more how it is to live.
           const begun = changeOf(name)
           const given =
-            config === undefined ? (begun.config ?? {}) : yield* ClusterOptions.decodeShared("EtcdCluster", config)
+            config === undefined
+              ? (begun.config ?? {})
+              : withBothUrls(yield* ClusterOptions.decodeShared("EtcdCluster", config))
           const own = yield* ownOf(name)
           const member = { ...found, peer: Manifest.peerOf(given) }
           return {
