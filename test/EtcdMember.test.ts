@@ -174,7 +174,8 @@ describe("EtcdMember", { concurrent: true }, () => {
       yield* until(d.member, "Learner")
       // It knows its cluster, whatever becomes of who told it where.
       let asked = 0
-      const peers = Effect.suspend(() => (asked++ > 2 ? Effect.fail("no word") : Effect.succeed(ab.map(peerUrlOf))))
+      const word = Effect.succeed(ab.map(peerUrlOf))
+      const peers = Effect.suspend(() => [word, word, word, Effect.fail("no word")][asked++] ?? Effect.never)
       const e = yield* start("e", ab, { peers })
       assert.strictEqual(tagOf(e.member), "Client")
       yield* b.member.leave

@@ -270,9 +270,13 @@ export const make = (
     if (Option.isSome(yield* Data.read(settings))) return undefined
     yield* Data.putAside(settings)
     while (true) {
-      const told = yield* source
+      const isKnown = listener.known().length > 0
+      // Who knows the cluster goes on without a word of the program's.
+      const told = isKnown
+        ? Option.getOrElse(yield* Effect.timeoutOption(source, "2 seconds"), () => Result.fail("no word"))
+        : yield* source
       if (Result.isSuccess(told)) declared = yield* declare(told.success)
-      if (Result.isSuccess(told) || listener.known().length > 0) {
+      if (Result.isSuccess(told) || isKnown) {
         const start = yield* step(declared)
         if (start !== undefined) return start
       } else {
