@@ -501,8 +501,17 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
         yield* endedAt("delete the data of b", (options) => cluster.shrink("b", options))
       }).pipe(Effect.scoped)
       // Who has left does not keep the others from being started, and can still be seen to.
-      const cluster = yield* start(a, b)
+      let isBusy = true
+      const cluster = yield* start(a, b).pipe(
+        Effect.updateService(FileSystem.FileSystem, (fs) => ({
+          ...fs,
+          remove: (path, options) =>
+            fs.remove(isBusy && path.endsWith("b.etcd") ? join(path, "none") : path, isBusy ? undefined : options)
+        }))
+      )
       assert.deepStrictEqual(namesOf(cluster), ["a"])
+      assert.strictEqual((yield* Effect.flip(cluster.shrink("b")))._tag, "OperationFailed")
+      isBusy = false
       assert.deepStrictEqual(titles(yield* cluster.shrink("b")), ["delete the data of b"])
       assert.deepStrictEqual(readdirSync(runDirectory), ["a.etcd"])
     })

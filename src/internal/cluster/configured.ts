@@ -145,10 +145,10 @@ export const make = (
     const clear = (name: string) =>
       Effect.suspend(() => {
         const { config = {}, home } = given.get(name) ?? {}
-        given.delete(name)
-        return Effect.forEach([...directoriesOf(config), ...(home === undefined ? [] : [home])], remove, {
-          discard: true
-        })
+        return Effect.andThen(
+          Effect.forEach([...directoriesOf(config), ...(home === undefined ? [] : [home])], remove, { discard: true }),
+          Effect.sync(() => given.delete(name))
+        )
       })
     const isEmpty = (directory: string) =>
       Effect.orElseSucceed(
