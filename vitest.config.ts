@@ -16,7 +16,11 @@ export default defineConfig({
     hookTimeout: 300_000,
     // More than the fewest processors: tests of etcd wait for it much of the time.
     maxWorkers: 5,
+    // Loading all modules anew for each file took a fifth of the time.
+    isolate: false,
     silent: "passed-only",
+    // They are compiled once, for workers and for the programs that tests run.
+    env: { NODE_COMPILE_CACHE: join(import.meta.dirname, "node_modules", ".cache", "compile") },
     projects: [
       {
         extends: true,

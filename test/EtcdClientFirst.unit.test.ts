@@ -1,17 +1,18 @@
 import { fromBinary } from "@bufbuild/protobuf"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
-import { makeWith } from "../src/internal/client/client.ts"
-import { isReady } from "../src/internal/client/codec.ts"
 import { KV, PutRequestSchema, RangeRequestSchema } from "../src/internal/proto/rpc_pb.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 
-// In a file of its own: what is loaded for the first call of a process is there for those that follow.
 describe("the first calls of a process", () => {
   it.live("send what their arrays held when they began, though they must wait for what encodes them", () =>
     Effect.gen(function* () {
+      // What is loaded for the first call is there for those that follow.
+      vi.resetModules()
+      const { makeWith } = yield* Effect.promise(() => import("../src/internal/client/client.ts"))
+      const { isReady } = yield* Effect.promise(() => import("../src/internal/client/codec.ts"))
       const fake = Fake.make({ "a:1": { answer: () => Effect.succeed(new Uint8Array(0)) } })
       const client = yield* makeWith(fake.transport, { endpoints: ["a:1"] })
       assert.isFalse(isReady())
