@@ -4,7 +4,9 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
 import { createServer } from "node:http"
+import { createServer as createSecureServer } from "node:https"
 import { join } from "node:path"
+import type { TLSSocket } from "node:tls"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
@@ -29,6 +31,7 @@ import * as EtcdMember from "../src/EtcdMember.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import * as Wal from "../src/internal/files/wal.ts"
 import * as Consult from "../src/internal/member/consult.ts"
+import * as Http from "../src/internal/member/http.ts"
 import * as Settings from "../src/internal/member/settings.ts"
 import { start as begin } from "./support/effects.ts"
 import { freePort, temporaryDirectory, until as untilTrue } from "./support/machine.ts"
@@ -537,6 +540,26 @@ describe("EtcdMember", { concurrent: true }, () => {
       },
       { certFile: fixture.path("server.pem"), keyFile: fixture.path("server.key") }
     )
+  )
+
+  it.live("the others are asked with the certificate that is for that", () =>
+    Effect.gen(function* () {
+      const given = { cert: fixture.text("server.pem"), key: fixture.text("server.key"), ca: fixture.text("ca.pem") }
+      const server = createSecureServer({ ...given, requestCert: true }, ({ socket }, response) =>
+        response.end((socket as TLSSocket).getPeerCertificate().subject.CN)
+      )
+      const port = yield* freePort
+      yield* Effect.callback<void>((resume) => void server.listen(port, "127.0.0.1", () => resume(Effect.void)))
+      yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
+      const config = {
+        ...{ peerCertFile: fixture.path("server.pem"), peerKeyFile: fixture.path("server.key") },
+        ...{ peerClientCertFile: fixture.path("client.pem"), peerClientKeyFile: fixture.path("client.key") },
+        peerTrustedCaFile: fixture.path("ca.pem")
+      }
+      const settings = yield* Settings.make(optionsOf("/nowhere", "a", abc, { config }))
+      const { body } = yield* Http.get(settings, `https://127.0.0.1:${port}`, "/members", 5000)
+      assert.strictEqual(body, "client")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
   it.live("what makes no sense is refused before anybody is asked", () =>

@@ -32,7 +32,7 @@ const readFile = (file: string | undefined) =>
   file === undefined ? Effect.undefined : orWhy(() => globalThis.process.getBuiltinModule("node:fs").readFileSync(file))
 
 /** The certificates of this instance, as they are now. Fails with why they are none. */
-export const material = ({ ca, certificate, isAutomatic, key }: PeerTls) =>
+export const material = ({ ca, certificate, isAutomatic, key }: Omit<PeerTls, "asking">) =>
   Effect.gen(function* () {
     const files = yield* Effect.all({ ca: readFile(ca), cert: readFile(certificate), key: readFile(key) })
     const secureContext = yield* orWhy(() => loadTls().createSecureContext(files))
@@ -85,9 +85,10 @@ export const get = (where: Where, text: string, path: string, millis: number): E
     if (!Url.isEncrypted(url)) return yield* send(place, false, millis)
     // By its name, which it may have a certificate for, also where its address is asked.
     const named = url.socket === undefined && !Url.isIp(url.host) ? { servername: url.host } : {}
-    const asked = send({ ...place, ...named, ...(yield* material(where.peerTls)) }, true, millis)
+    const { asking, ...tls } = where.peerTls
+    const asked = send({ ...place, ...named, ...(yield* material({ ...tls, ...asking })) }, true, millis)
     // Who waits, and has no certificate of its own, cannot have one of etcd's making either.
-    return yield* where.peerTls.isAutomatic ? Effect.catch(asked, () => send(place, false, millis)) : asked
+    return yield* tls.isAutomatic ? Effect.catch(asked, () => send(place, false, millis)) : asked
   })
 
 /** Listens where the node will, until the scope closes, and answers everybody the same. Fails with the error of the system. */

@@ -85,8 +85,11 @@ const checkNode = Effect.fnUntraced(function* (settings: Settings.Settings) {
   const config = Node.configOf(settings, { _tag: "Begin", urls: [settings.peerUrl], clusterId: 0n })
   yield* EtcdConfig.resolve(config, { version, dataDir: settings.dataDir })
   if (settings.peerTls.isAutomatic) return
-  yield* Effect.mapError(Http.material(settings.peerTls), (why) =>
-    ProcessOptions.refused("peerCertFile", `EtcdMember: the certificates for peers in config cannot be used: ${why}`)
+  const { asking, ...tls } = settings.peerTls
+  yield* Effect.forEach([tls, { ...tls, ...asking }], Http.material).pipe(
+    Effect.mapError((why) =>
+      ProcessOptions.refused("peerCertFile", `EtcdMember: the certificates for peers in config cannot be used: ${why}`)
+    )
   )
 })
 

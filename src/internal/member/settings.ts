@@ -20,11 +20,17 @@ import * as Ids from "./ids.ts"
 
 const who = "EtcdMember"
 
-/** How the others are asked at peer URLs that are encrypted. */
-export interface PeerTls {
-  readonly ca: string | undefined
+/** What somebody shows of himself: files. */
+interface Certificate {
   readonly certificate: string | undefined
   readonly key: string | undefined
+}
+
+/** How the others are asked at peer URLs that are encrypted. */
+export interface PeerTls extends Certificate {
+  readonly ca: string | undefined
+  /** What is shown to who is asked. */
+  readonly asking: Certificate
   /** Whether who comes has to show one. */
   readonly isMutual: boolean
   /** Certificates of etcd's own making, which vouch for nobody. */
@@ -206,6 +212,7 @@ export const make = (options: Given): Made<Settings> =>
       )
     }
     const file = (name: string | undefined) => (name === undefined ? undefined : path.resolve(name))
+    const certificate = { certificate: file(config.peerCertFile), key: file(config.peerKeyFile) }
     const settings: Settings = {
       name,
       token: options.cluster ?? "etcd-cluster",
@@ -218,8 +225,11 @@ export const make = (options: Given): Made<Settings> =>
       listenPeerUrls: config.listenPeerUrls ?? [peerUrl],
       peerTls: {
         ca: file(config.peerTrustedCaFile),
-        certificate: file(config.peerCertFile),
-        key: file(config.peerKeyFile),
+        ...certificate,
+        asking:
+          config.peerClientCertFile === undefined
+            ? certificate
+            : { certificate: file(config.peerClientCertFile), key: file(config.peerClientKeyFile) },
         // etcd asks for certificates where it is told who signs them, too.
         isMutual:
           config.peerCertFile !== undefined &&

@@ -16,7 +16,10 @@ const urlsOf = (names: string) => [...names].map(urlOf)
 const settings: Settings = {
   ...{ name: "a", token: "token", size: 3, peers: [], peerUrl: urlOf("a"), clientUrl: "http://a:2379" },
   ...{ dataDir: "/data", walDir: undefined, listenPeerUrls: [], runDirectory: undefined, allowInsecurePeers: true },
-  peerTls: { ca: undefined, certificate: undefined, key: undefined, isMutual: false, isAutomatic: true },
+  peerTls: {
+    ...{ ca: undefined, certificate: undefined, key: undefined, isMutual: false, isAutomatic: true },
+    asking: { certificate: undefined, key: undefined }
+  },
   standby: "learner",
   joinTimeoutMillis: Number.POSITIVE_INFINITY,
   startTimeout: undefined!,
