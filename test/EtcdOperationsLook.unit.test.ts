@@ -8,7 +8,10 @@ import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdError from "../src/EtcdError.ts"
+import { MemberId } from "../src/EtcdId.ts"
 import * as EtcdOperations from "../src/EtcdOperations.ts"
+import { awaitWhole } from "../src/internal/operations/health.ts"
+import { refusal } from "../src/internal/operations/operation.ts"
 import { start } from "./support/effects.ts"
 import { byTestClock, turns } from "./support/time.ts"
 
@@ -19,6 +22,7 @@ interface Said {
   readonly compacted?: bigint
   readonly version?: string
   readonly isLearner?: boolean
+  readonly isSilent?: boolean
 }
 
 const details = { outcome: "not-applied" } as const
@@ -43,6 +47,9 @@ const saying = (all: ReadonlyArray<Said>, denied?: "HashKV" | "Status") => {
     const index = Number(endpoint.slice(2))
     const said = all[index]!
     const { applied = 100n, compacted = 5n, hash = 1, revision = 10n, version = "3.5.30" } = said
+    if (name === "Status" && said.isSilent === true) {
+      return Effect.fail(EtcdError.make(new EtcdError.Unreachable({ ...details, message: "nobody is there" })))
+    }
     if (name === denied) {
       return Effect.fail(EtcdError.make(new EtcdError.PermissionDenied({ ...details, message: "denied" })))
     }
@@ -154,6 +161,25 @@ describe("EtcdOperations", () => {
       // Nothing is wrong with data that one may not compare.
       const compared = yield* failing(EtcdOperations.findCorrupt(), saying([{}, {}, {}], "HashKV"))
       assert.deepStrictEqual([compared._tag, compared.message], ["EtcdError", "denied"])
+    })
+  )
+
+  it.effect("wait for no longer for one that is gone where the others have more and more to apply", () =>
+    Effect.gen(function* () {
+      let applied = 100n
+      const writes = {
+        get applied() {
+          return applied++
+        }
+      }
+      const waiting = awaitWhole(
+        saying([writes, writes, { isSilent: true }]),
+        refusal("restart"),
+        () => Effect.void,
+        MemberId(2n)
+      )
+      const { message } = yield* Effect.flip(inNoTime(waiting))
+      assert.match(message, /node2 .* does not answer.* Nothing got on for 120 seconds/)
     })
   )
 })

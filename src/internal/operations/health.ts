@@ -64,7 +64,8 @@ export const awaitWhole = (
       const why = survey._tag === "Some" ? missing(survey.value, id, index ?? 0n, but) : "nobody answers"
       if (survey._tag === "Some" && why === undefined) return survey.value
       const now = survey._tag === "Some" ? (appliedBy(survey.value, id) ?? applied) : applied
-      if (now > applied) giveUp = time.now() + catchUpMillis
+      // What it does beyond that is no progress: others write.
+      if (now > applied && applied < (index ?? now)) giveUp = time.now() + catchUpMillis
       applied = now
       if (time.now() > giveUp) {
         return yield* Effect.fail(
