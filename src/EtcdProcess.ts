@@ -300,6 +300,7 @@ const makeWith = Effect.fnUntraced(function* (
   const launch = Effect.gen(function* () {
     yield* Effect.interruptible(yield* Child.MayStart)
     yield* Sockets.clear(sockets)
+    yield* Place.beginAnew(config, Time.sleep(time, 1000))
     const watched = WatchRole.make({
       role,
       ready,
@@ -312,7 +313,7 @@ const makeWith = Effect.fnUntraced(function* (
     return { ...run, watched, logged }
   })
 
-  const platform = yield* Effect.context<FileSystem.FileSystem | ChildProcessSpawner.ChildProcessSpawner>()
+  const platform = yield* Effect.context<FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner>()
   const node = yield* Supervisor.make<Readiness.Status, Watched>({
     time,
     restart: options.restart ?? Schedule.recurs(0),

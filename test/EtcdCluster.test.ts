@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process"
-import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs"
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
@@ -14,6 +14,7 @@ import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
 import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
+import * as Wal from "../src/internal/files/wal.ts"
 import { freeze, temporaryDirectory, variable } from "./support/machine.ts"
 import { soon } from "./support/time.ts"
 
@@ -132,10 +133,21 @@ describe("EtcdCluster", () => {
   it.live("begins where a first start was cut short", () =>
     Effect.gen(function* () {
       const dataDir = yield* temporaryDirectory
-      for (const name of ["node0.etcd", "node1.etcd"]) mkdirSync(join(dataDir, name))
-      const cluster = yield* EtcdCluster.ephemeral({ size: 2, dataDir, log: false })
-      const members = SubscriptionRef.getUnsafe(cluster.members)
-      assert.lengthOf(members, 2)
+      const directories = ["node0.etcd", "node1.etcd"].map((name) => join(dataDir, name))
+      for (const directory of directories) mkdirSync(directory)
+      const started = Effect.map(
+        EtcdCluster.ephemeral({ size: 2, dataDir, log: false }),
+        ({ members }) => SubscriptionRef.getUnsafe(members).length
+      )
+      assert.strictEqual(yield* Effect.scoped(started), 2)
+      // Killed when they had just made their logs, and written nothing into them.
+      for (const directory of directories) {
+        const logs = join(directory, "member", "wal")
+        const log = join(logs, readdirSync(logs).find((name) => name.endsWith(".wal"))!)
+        const file = readFileSync(log)
+        writeFileSync(log, file.fill(0, Wal.records(file)[2]!.to))
+      }
+      assert.strictEqual(yield* started, 2)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

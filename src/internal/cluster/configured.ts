@@ -13,7 +13,7 @@ import * as EtcdConfig from "../../EtcdConfig.ts"
 import * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { discovers } from "../config/values.ts"
-import { owner } from "../files/owner.ts"
+import * as Data from "../member/data.ts"
 import * as Child from "../process/child.ts"
 import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
@@ -72,13 +72,8 @@ export const make = (
         ? config
         : { dataDir: join(options.runDirectory, Place.dataDirectoryOf(config.name ?? "default")), ...config }
     const configs = each.map(settled)
-    const dataOf = ({ dataDir, walDir }: EtcdConfig.EtcdOptions) =>
-      dataDir === undefined
-        ? Effect.succeedNone
-        : Effect.mapError(
-            owner(walDir ?? join(dataDir, "member", "wal")),
-            Failures.systemFailure(`look for data in ${dataDir}`)
-          )
+    const holdsData = ({ dataDir, walDir }: EtcdConfig.EtcdOptions) =>
+      dataDir === undefined ? Effect.succeed(false) : Effect.map(Data.read({ dataDir, walDir }), Option.isSome)
     const directoriesOf = ({ dataDir, walDir }: EtcdConfig.EtcdOptions) =>
       [dataDir, walDir].filter((directory) => directory !== undefined)
     /** A directory that is another one's, or is in it, or has it: what deletes the data of one would delete the other's. */
@@ -98,7 +93,7 @@ export const make = (
       }
     }
     yield* Unfinished.finish(configs.flatMap(({ dataDir }) => (dataDir === undefined ? [] : [dirname(dataDir)])))
-    const holding = yield* Effect.filter(configs, (config) => Effect.map(dataOf(config), Option.isSome))
+    const holding = yield* Effect.filter(configs, holdsData)
     // It was added, and has not started yet, or has left: it would begin a cluster of its own.
     const alone = configs.length === 1 ? [] : configs.filter((one) => !holding.includes(one) && isAlone(one))
     for (const { name = "default" } of alone) {

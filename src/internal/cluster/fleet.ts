@@ -11,7 +11,7 @@ import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
-import * as Path from "effect/Path"
+import type * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -26,7 +26,7 @@ import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdId from "../../EtcdId.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
-import { owner } from "../files/owner.ts"
+import * as Data from "../member/data.ts"
 import { twoVoters } from "../operations/options.ts"
 import { allOrNothing } from "../process/allOrNothing.ts"
 import * as Child from "../process/child.ts"
@@ -471,21 +471,17 @@ export const onSockets = (
         )
       )
     const fs = yield* FileSystem.FileSystem
-    const path = yield* Path.Path
     const deleteData = ({ directory, name }: Manifest.Member) =>
       Effect.mapError(
         fs.remove(manifest.directoryOf(directory), { recursive: true, force: true }),
         Failures.systemFailure(`delete the data of ${name}`)
       )
     /**
-     * Of one that joins or leaves there may be some of the data, and no log: where it was killed while they were deleted.
+     * Of one that joins or leaves there may be some of the data, and no log: it was killed while they were made, or deleted.
      * It would begin a cluster of its own.
      */
-    const holdsData = ({ directory, name }: Manifest.Member) =>
-      Effect.mapBoth(owner(path.join(manifest.directoryOf(directory), "member", "wal")), {
-        onSuccess: Option.isSome,
-        onFailure: Failures.systemFailure(`look for the data of ${name}`)
-      })
+    const holdsData = ({ directory }: Manifest.Member) =>
+      Effect.map(Data.read({ dataDir: manifest.directoryOf(directory), walDir: undefined }), Option.isSome)
     const withData = yield* Effect.filter(first, holdsData)
     const started = first.filter((member) => member.state === "member" || withData.includes(member))
     if (withData.length === 0) {

@@ -19,6 +19,15 @@ export interface Owner extends Log.Ids {
 
 const none = Option.none<Owner | "unreadable">()
 
+/** Where etcd keeps the data of a member, as absolute paths. */
+export interface Directories {
+  readonly dataDir: string
+  readonly walDir: string | undefined
+}
+
+export const walDirOf = (path: Path.Path, { dataDir, walDir }: Directories): string =>
+  walDir ?? path.join(dataDir, "member", "wal")
+
 /** Nothing where there is no log in that directory. Files of a log that tell no ids are one, too. */
 export const owner = Effect.fnUntraced(function* (walDir: string) {
   const fs = yield* FileSystem.FileSystem
@@ -31,3 +40,17 @@ export const owner = Effect.fnUntraced(function* (walDir: string) {
   const ids = Log.idsIn(head)
   return Option.some<Owner | "unreadable">(ids === undefined ? "unreadable" : { ...ids, isBlank: Log.isBlank(head) })
 }, Effect.scoped)
+
+/** Puts data aside that are of no use to anybody. What was put aside before goes. */
+export const putAside = Effect.fnUntraced(function* (directories: Directories) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const member = path.join(directories.dataDir, "member")
+  if (yield* fs.exists(member)) {
+    const aside = `${member}.incomplete`
+    yield* fs.remove(aside, { recursive: true, force: true })
+    yield* fs.rename(member, aside)
+  }
+  const wal = walDirOf(path, directories)
+  if (Option.isSome(yield* owner(wal))) yield* fs.remove(wal, { recursive: true })
+})

@@ -15,22 +15,15 @@ import * as Path from "effect/Path"
 import * as EtcdId from "../../EtcdId.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import type * as Log from "../files/log.ts"
-import { owner } from "../files/owner.ts"
+import * as Owner from "../files/owner.ts"
 import * as Failures from "../process/failures.ts"
 
 /** Who has written the data. */
 export type Data = Log.Ids
 
-/** Where etcd keeps them, as absolute paths. */
-export interface Directories {
-  readonly dataDir: string
-  readonly walDir: string | undefined
-}
+export type Directories = Owner.Directories
 
 type Platform = FileSystem.FileSystem | Path.Path
-
-const walDirOf = (path: Path.Path, { dataDir, walDir }: Directories): string =>
-  walDir ?? path.join(dataDir, "member", "wal")
 
 const failed = (doing: string, { dataDir }: Directories) => Failures.systemFailure(`${doing} ${dataDir}`)
 
@@ -38,31 +31,17 @@ const failed = (doing: string, { dataDir }: Directories) => Failures.systemFailu
 export const read = Effect.fnUntraced(function* (
   directories: Directories
 ): Effect.fn.Return<Option.Option<Data | "unreadable">, EtcdProcessError.EtcdProcessError, Platform> {
-  const wal = walDirOf(yield* Path.Path, directories)
-  const data = yield* Effect.mapError(owner(wal), failed("read the data directory", directories))
+  const wal = Owner.walDirOf(yield* Path.Path, directories)
+  const data = yield* Effect.mapError(Owner.owner(wal), failed("read the data directory", directories))
   return Option.filter(data, (owner) => owner === "unreadable" || !owner.isBlank)
 })
 
 /**
  * Puts aside what there is without a log, or with one that has nothing in it: somebody was killed who was making it, or its
- * log is where it cannot be seen now (a disk that is not mounted). What was put aside before goes.
+ * log is where it cannot be seen now (a disk that is not mounted).
  */
-export const putAside = Effect.fnUntraced(function* (
-  directories: Directories
-): Effect.fn.Return<void, EtcdProcessError.EtcdProcessError, Platform> {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const fail = failed("put aside the data in", directories)
-  const member = path.join(directories.dataDir, "member")
-  if (yield* Effect.mapError(fs.exists(member), fail)) {
-    const aside = `${member}.incomplete`
-    yield* Effect.mapError(fs.remove(aside, { recursive: true, force: true }), fail)
-    yield* Effect.mapError(fs.rename(member, aside), fail)
-  }
-  const wal = walDirOf(path, directories)
-  const isLeft = Option.isSome(yield* Effect.mapError(owner(wal), fail))
-  if (isLeft) yield* Effect.mapError(fs.remove(wal, { recursive: true }), fail)
-})
+export const putAside = (directories: Directories): Effect.Effect<void, EtcdProcessError.EtcdProcessError, Platform> =>
+  Effect.mapError(Owner.putAside(directories), failed("put aside the data in", directories))
 
 /** What stays in the directory of one that is a member of a cluster no more: the id of that one, and in it the token. */
 const noteOf = (clusterId: bigint): string => `left.${EtcdId.format(clusterId)}`
@@ -104,7 +83,7 @@ export const remove = Effect.fnUntraced(function* (
   }
   // The log first: whoever is killed in between has left what is no data.
   const member = path.join(directories.dataDir, "member")
-  for (const place of [walDirOf(path, directories), member, `${member}.incomplete`]) {
+  for (const place of [Owner.walDirOf(path, directories), member, `${member}.incomplete`]) {
     yield* Effect.mapError(fs.remove(place, { recursive: true, force: true }), fail)
   }
 })

@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
@@ -13,6 +14,7 @@ import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { privateClientUrl, privateHttpUrl, privatePeerUrl } from "../config/defaults.ts"
 import * as Read from "../config/read.ts"
+import * as Owner from "../files/owner.ts"
 import * as Failures from "./failures.ts"
 import * as Guard from "./guard.ts"
 import * as Sockets from "./sockets.ts"
@@ -135,3 +137,25 @@ export const make = (
     )
     return { config, runDirectory, guard, sockets: names.map((name) => Sockets.pathOf(runDirectory, name)) }
   })
+
+/**
+ * Puts aside what a member that was killed in its beginning has left, where that is a log that has nothing in it: etcd that
+ * starts with it begins nothing. Whoever is in its beginning just now, in another process, has written into it by the end of
+ * the pause.
+ */
+export const beginAnew = Effect.fnUntraced(function* (
+  { dataDir, options: { walDir } }: EtcdConfig.Resolved,
+  pause: Effect.Effect<void>
+) {
+  const directories = { dataDir, walDir }
+  const wal = Owner.walDirOf(yield* Path.Path, directories)
+  // Of what cannot be read etcd says itself what is wrong.
+  const isBlank = Effect.match(Owner.owner(wal), {
+    onSuccess: Option.exists((owner) => owner !== "unreadable" && owner.isBlank),
+    onFailure: () => false
+  })
+  if (!(yield* isBlank)) return
+  yield* pause
+  if (!(yield* isBlank)) return
+  yield* Effect.mapError(Owner.putAside(directories), Failures.systemFailure(`put aside the data in ${dataDir}`))
+})
