@@ -268,6 +268,7 @@ const makeWith = Effect.fnUntraced(function* (
   const wanted = { ...(yield* EtcdConfig.decode(preset(binary.version))), ...given }
   const { config, guard, runDirectory, sockets } = yield* Place.make(wanted, binary.version, options)
   const endpoints = EtcdConfig.endpoints(config, runDirectory)
+  yield* ProcessOptions.checkClient("EtcdProcess", options, endpoints[0])
   const startTimeout = Duration.fromInputUnsafe(options.startTimeout ?? "30 seconds")
   const gracePeriod = Duration.fromInputUnsafe(options.gracePeriod ?? "5 seconds")
   const interval = options.statusInterval ?? (EtcdConfig.showsRole(config) ? "10 seconds" : "250 millis")

@@ -582,6 +582,7 @@ describe("EtcdMember", { concurrent: true }, () => {
         [{ ...good, config: { electionTimeout: "soon" } }, "electionTimeout: expected"],
         [{ ...good, config: { electionTimeout: "100 millis", heartbeatInterval: "100 millis" } }, "at least 5 times"],
         [{ ...good, runDirectory: undefined }, "Give all instances the same runDirectory"],
+        [{ ...good, client: { tls: trusted() } }, "TLS options, and unix:///nowhere/a.client:0 has no TLS"],
         [{ ...good, peerUrl: "http://10.0.0.1:2380" }, "say allowInsecurePeers: true"],
         [{ ...good, peers: ["https://10.0.0.1:2380"] }, "Use https peer URLs, and give config.peerCertFile"],
         [{ ...good, config: { listenPeerUrls: ["http://0.0.0.0:2380"] } }, "are reached at http://0.0.0.0:2380"],

@@ -83,7 +83,9 @@ export const make = (
 const checkNode = Effect.fnUntraced(function* (settings: Settings.Settings) {
   const { version } = yield* EtcdBinary.fromInput(settings.process.binary)
   const config = Node.configOf(settings, { _tag: "Begin", urls: [settings.peerUrl], clusterId: 0n })
-  yield* EtcdConfig.resolve(config, { version, dataDir: settings.dataDir })
+  const resolved = yield* EtcdConfig.resolve(config, { version, dataDir: settings.dataDir })
+  const [endpoint] = EtcdConfig.endpoints(resolved, settings.runDirectory ?? "")
+  yield* ProcessOptions.checkClient("EtcdMember", settings.process, endpoint)
   if (settings.peerTls.isAutomatic) return
   const { asking, ...tls } = settings.peerTls
   yield* Effect.forEach([tls, { ...tls, ...asking }], Http.material).pipe(

@@ -138,6 +138,16 @@ export const check = <O extends object>(
   return wrong === undefined ? Effect.void : Effect.fail(wrong)
 }
 
+/** Fails if the client is to talk TLS where the node does not: it would take no answer. */
+export const checkClient = (
+  who: string,
+  { client }: Pick<NodeOptions, "client">,
+  endpoint: string
+): Effect.Effect<void, EtcdProcessError.EtcdProcessError> =>
+  client?.tls === undefined || /^(https|unixs):/i.test(endpoint)
+    ? Effect.void
+    : Effect.fail(refused("client", `${who}: the option client has TLS options, and ${endpoint} has no TLS.`))
+
 /** The error of one option that makes no sense, told in a whole sentence. */
 export const refused = (option: string, message: string): EtcdProcessError.EtcdProcessError =>
   Read.refused({ option, message })
