@@ -386,6 +386,10 @@ describe("EtcdMember", { concurrent: true }, () => {
       // The program's own word, which may come later.
       yield* waiting(start("a", [], { size: 3, peers: Effect.fail("no word") }), "the program's peers failed: no word")
       yield* waiting(start("a", [], { size: 3, peers: Stream.never }), "have told nothing yet")
+      // It trusts nobody.
+      const config = { certFile: fixture.path("server.pem"), keyFile: fixture.path("server.key") }
+      const untrusted = start("t", ["t"], { clientUrl: `https://127.0.0.1:${port}`, config })
+      yield* waiting(untrusted, "etcd member t cannot ask for the members of its cluster", "certificate")
       const late = yield* refusal(start("a", abc, { joinTimeout: "500 millis" }))
       assert.include(late, "JoinTimeout: etcd member a has no place in its cluster after 500 ms: it waits for ")
       assert.isFalse(existsSync(join(directory, "a", "member")))

@@ -181,10 +181,11 @@ const makeWith = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       const replace = Replace.make(settings, time, cluster)
       let isWarned = false
-      /** Whoever is not let in waits for somebody who changes that. */
+      /** Whoever is not let in, or trusts nobody, waits for somebody who changes that. */
       const tell = (what: string, error: EtcdError.EtcdError) =>
         Effect.suspend(() => {
-          if (isWarned || !Consult.isRefusal(error)) return Effect.logDebug(what, error.message)
+          const isLasting = error.reason._tag === "Unreachable" && error.reason.lasting === true
+          if (isWarned || !(isLasting || Consult.isRefusal(error))) return Effect.logDebug(what, error.message)
           isWarned = true
           return Effect.ignoreCause(Effect.logWarning(`etcd member ${settings.name} ${what}: ${error.message}`))
         })
