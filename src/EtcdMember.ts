@@ -8,7 +8,7 @@
  * place of a dead predecessor of its name or its peer URL, and begins anew under another id where it has lost its data, or
  * the cluster has removed it meanwhile.
  *
- * What this rests on: at any time a majority of the members has its data, where one of the first set that has not come yet
+ * What this rests on: at any time a majority of the members has its data, where one of the first set that has not served yet
  * counts as one that has none; a data directory belongs to one instance, and is not copied or put back, and what is in that
  * of one that has left (a note, by which it begins no cluster with that token again) stays; a member counts as
  * dead when it answers this instance neither at its client URLs nor at its peer URLs, again and again, which a network that
