@@ -17,10 +17,12 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdAuth from "../src/EtcdAuth.ts"
 import * as EtcdBinary from "../src/EtcdBinary.ts"
 import type * as EtcdConfig from "../src/EtcdConfig.ts"
 import type * as EtcdId from "../src/EtcdId.ts"
@@ -346,6 +348,22 @@ describe("EtcdMember", { concurrent: true }, () => {
       assert.strictEqual(tagOf(back.member), "Learner")
       assert.deepStrictEqual(yield* votersOf(member), ["a"])
       assert.isTrue(yield* Consult.isGone(settings, cluster, before, id))
+
+      // One that tells nobody its id, neither by a password nor by its log, leaves as others do.
+      yield* back.member.leave
+      const password = Redacted.make("password")
+      yield* Effect.gen(function* () {
+        yield* EtcdAuth.addUser("root", password)
+        yield* EtcdAuth.addRole("root")
+        yield* EtcdAuth.grantRole("root", "root")
+        yield* EtcdAuth.enable()
+      }).pipe(Effect.provide(connect(member)))
+      const client = { credentials: { username: "root", password } }
+      const silent = yield* start("d", ["a"], { client, config: { logLevel: "error" } })
+      assert.strictEqual(nodeOf(silent.member).id, 0n)
+      yield* silent.member.leave
+      const asRoot = EtcdLayer.connect({ ...client, endpoints: nodeOf(member).endpoints })
+      assert.lengthOf((yield* Effect.provide(EtcdMembership.list(), asRoot)).members, 1)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as EtcdError from "../../EtcdError.ts"
+import type * as EtcdId from "../../EtcdId.ts"
 import * as EtcdMemberError from "../../EtcdMemberError.ts"
 import type { Member } from "../../EtcdMembership.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
@@ -17,6 +18,8 @@ import { majorityOf, type Settings } from "./settings.ts"
 
 /** The node that is to leave, and its cluster. */
 export interface Running {
+  /** Also where the node could not be asked for it. */
+  readonly id: EtcdId.MemberId
   readonly node: EtcdProcess.Node
   readonly cluster: Consult.Cluster
 }
@@ -62,11 +65,11 @@ export interface Allowed {
 
 const prepareWith = (
   settings: Settings,
-  { cluster, node }: Running,
+  { cluster, id, node }: Running,
   { members }: Consult.View
 ): Effect.Effect<Allowed, Failure> =>
   Effect.gen(function* () {
-    const own = members.find(({ id }) => id === node.id)
+    const own = members.find((member) => member.id === id)
     if (own === undefined) return { through: undefined }
     const others = Consult.votersOf(members).filter((member) => member !== own)
     const staying = yield* stayingOf(settings, cluster, others)
@@ -86,7 +89,7 @@ const prepareWith = (
     }
     const first = staying[0]!
     const { leader } = yield* cluster.maintenance.status({ endpoint: first.endpoint, deadline: "2 seconds" })
-    if (Option.contains(leader, node.id)) {
+    if (Option.contains(leader, id)) {
       // Where it is not taken, the cluster elects one when this one has gone.
       yield* Effect.ignore(
         cluster.maintenance.moveLeader(first.member.id, { endpoint: node.endpoints[0], deadline: "10 seconds" })
@@ -109,8 +112,8 @@ export const prepare = (settings: Settings, running: Running): Effect.Effect<All
   )
 
 /** Whoever asks again after an answer that was lost hears that it is gone. */
-const tryToRemove = ({ cluster, node }: Running, { through }: Allowed): Effect.Effect<void, EtcdError.EtcdError> =>
-  cluster.membership.remove(node.id, through === undefined ? Join.change : { ...Join.change, endpoint: through }).pipe(
+const tryToRemove = ({ cluster, id }: Running, { through }: Allowed): Effect.Effect<void, EtcdError.EtcdError> =>
+  cluster.membership.remove(id, through === undefined ? Join.change : { ...Join.change, endpoint: through }).pipe(
     Effect.asVoid,
     Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void)
   )

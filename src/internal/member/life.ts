@@ -30,6 +30,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdBinary from "../../EtcdBinary.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdError from "../../EtcdError.ts"
+import * as EtcdId from "../../EtcdId.ts"
 import type * as EtcdMember from "../../EtcdMember.ts"
 import * as EtcdMemberError from "../../EtcdMemberError.ts"
 import type { Member } from "../../EtcdMembership.ts"
@@ -109,7 +110,7 @@ const makeWith = Effect.fnUntraced(function* (
   const named = Effect.annotateLogs({ member: settings.name })
   /** `connect`: to its cluster, for longer than the node runs. */
   let running:
-    | { readonly node: EtcdProcess.Node; readonly connect: Effect.Effect<Consult.Cluster, never, Scope.Scope> }
+    | (Omit<Leave.Running, "cluster"> & { readonly connect: Effect.Effect<Consult.Cluster, never, Scope.Scope> })
     | undefined
   /** Whether it has left, once that is known, while it is about to. */
   let leaving: Deferred.Deferred<boolean> | undefined
@@ -164,7 +165,7 @@ const makeWith = Effect.fnUntraced(function* (
   // ── a node that serves ──
 
   /** The members, asked where this node is until others are known. */
-  const firstEndpoints = (node: EtcdProcess.Node, known: ReadonlyArray<Member>) =>
+  const firstEndpoints = (own: EtcdId.MemberId, node: EtcdProcess.Node, known: ReadonlyArray<Member>) =>
     Effect.gen(function* () {
       const answer = known.length > 0 ? undefined : yield* Answers.ask(settings, settings.peerUrl)
       const members = answer?._tag === "Etcd" ? answer.members : known
@@ -172,12 +173,12 @@ const makeWith = Effect.fnUntraced(function* (
         settings,
         members.filter((member) => !member.isLearner)
       )
-      const isLearner = members.some(({ id, isLearner }) => id === node.id && isLearner)
+      const isLearner = members.some(({ id, isLearner }) => id === own && isLearner)
       return others.length === 0 || !isLearner ? Consult.together(settings, [...others, ...node.endpoints]) : others
     })
 
   /** Follows the members until this node is none of them. */
-  const follow = (node: EtcdProcess.Node, cluster: Consult.Cluster): Effect.Effect<void> =>
+  const follow = ({ cluster, id, node }: Leave.Running): Effect.Effect<void> =>
     Effect.gen(function* () {
       const replace = Replace.make(settings, time, cluster)
       let isWarned = false
@@ -196,11 +197,9 @@ const makeWith = Effect.fnUntraced(function* (
           yield* tell("cannot ask for the members of its cluster", view.failure)
         } else {
           const { members } = view.success
-          const own = members.find(({ id, peerUrls }) =>
-            node.id === 0n ? peerUrls.some((url) => Settings.isSame(url, settings.peerUrl)) : id === node.id
-          )
+          const own = members.find((member) => member.id === id)
           if (own === undefined) {
-            if (node.id !== 0n && (yield* Consult.isGone(settings, cluster, view.success, node.id))) return
+            if (yield* Consult.isGone(settings, cluster, view.success, id)) return
             yield* Effect.sleep(waitingPause)
             continue
           }
@@ -247,7 +246,10 @@ const makeWith = Effect.fnUntraced(function* (
       if (node === "removed") return node
       added = undefined
       const servesSince = time.now()
-      const first = yield* firstEndpoints(node, beginning._tag === "Join" ? beginning.members : [])
+      // The node cannot be asked where a learner does not let this client in, and its log may not tell.
+      const data = Option.getOrUndefined(yield* Data.read(settings))
+      const id = data === undefined || data === "unreadable" ? node.id : EtcdId.MemberId(data.memberId)
+      const first = yield* firstEndpoints(id, node, beginning._tag === "Join" ? beginning.members : [])
       const connect = Consult.connect(
         settings,
         Stream.concat(
@@ -256,9 +258,9 @@ const makeWith = Effect.fnUntraced(function* (
         )
       ).pipe(Effect.orDie)
       const cluster = yield* connect
-      running = { node, connect }
+      running = { id, node, connect }
       const gone = Effect.andThen(
-        follow(node, cluster),
+        follow({ id, node, cluster }),
         Effect.as(Effect.timeoutOption(node.exit, "10 seconds"), "removed" as const)
       )
       const how = yield* Effect.raceFirst(gone, Effect.as(node.exit, "down" as const))
@@ -400,12 +402,11 @@ const makeWith = Effect.fnUntraced(function* (
 
   /** Its node may end meanwhile, as one does that is removed. */
   const removeNode = (
-    node: EtcdProcess.Node,
-    connect: Effect.Effect<Consult.Cluster, never, Scope.Scope>,
+    { connect, id, node }: NonNullable<typeof running>,
     restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   ) =>
     Effect.gen(function* () {
-      const on = { node, cluster: yield* connect }
+      const on = { id, node, cluster: yield* connect }
       const allowed = yield* restore(unlessEnded(Leave.prepare(settings, on)))
       yield* unlessEnded(Leave.remove(settings, on, allowed))
     }).pipe(Effect.scoped)
@@ -418,7 +419,7 @@ const makeWith = Effect.fnUntraced(function* (
       const now = running
       leaving = done
       const removing: Effect.Effect<void, EtcdMemberError.EtcdMemberError | EtcdError.EtcdError, Platform> =
-        now === undefined ? withoutNode : removeNode(now.node, now.connect, restore)
+        now === undefined ? withoutNode : removeNode(now, restore)
       yield* Effect.onError(removing, () =>
         Effect.suspend(() => {
           leaving = undefined
