@@ -149,6 +149,29 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
     })
   )
 
+  live("keeps a member that somebody else has given its vote before it was started to the end", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make()
+      const isStarting = yield* Deferred.make<void>()
+      const growing = yield* Effect.forkChild(
+        cluster.grow({
+          onProgress: ({ step }) =>
+            step === "start node1" ? Effect.asVoid(Deferred.succeed(isStarting, undefined)) : Effect.void
+        })
+      )
+      yield* Deferred.await(isStarting)
+      yield* Effect.gen(function* () {
+        const { id } = (yield* EtcdMembership.list()).members.find(({ isLearner }) => isLearner)!
+        yield* Effect.retry(EtcdMembership.promote(id), { while: ({ _tag }) => _tag === "EtcdError" })
+      }).pipe(by(cluster))
+      yield* Fiber.interrupt(growing)
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node1"])
+      assert.deepStrictEqual(namesOf(cluster), ["node0", "node1"])
+      yield* cluster.grow({ to: 2 })
+      assert.deepStrictEqual(yield* ledTo(cluster), ["node0", "node1"])
+    })
+  )
+
   live("leads clients to whoever is written down as a member, though it was ended in that moment", () =>
     Effect.gen(function* () {
       const { cluster, endedOnceWritten } = yield* watched()

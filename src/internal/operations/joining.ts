@@ -5,6 +5,8 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import { format } from "../../EtcdId.ts"
@@ -82,13 +84,20 @@ export const steps = (
     const node = nodeOf(fleet, name)
     return node === undefined ? Effect.void : fleet.dismiss(node)
   })
-  /** It is no member any more, nor is anything left of it. */
+  const current = Effect.map(membership.list(inHaste), ({ members }) => at(members, newcomer))
+  /** It is no member any more, nor is anything left of it. One to whom somebody else has given its vote meanwhile stays. */
   const undo = Effect.gen(function* () {
-    const member = at((yield* membership.list(inHaste)).members, newcomer)
+    const member = yield* current
+    if (member?.isLearner === false) return
     if (member !== undefined) yield* membership.remove(member.id, inHaste)
     yield* dismiss
     yield* newcomer.clear
   })
+  /** Nobody waits for it any more. Ended before it is a member no more, it would be missed where it has a vote. */
+  const giveUp = (starting: Fiber.Fiber<unknown, unknown>) =>
+    Effect.flatMap(Effect.option(current), (member) =>
+      Option.exists(member, (one) => one?.isLearner === false) ? Fiber.await(starting) : Fiber.interrupt(starting)
+    )
   const isDown = members.some(({ member, status }) => member.id === seen?.id && status === undefined)
   /** Those that are down, and nobody waits for: of two that are dead one is replaced after the other. */
   const dead = members.filter(({ member, status }) => member.id !== seen?.id && status === undefined)
@@ -122,7 +131,8 @@ export const steps = (
         const down = nodeOf(fleet, name)
         if (down !== undefined) return yield* Effect.as(down.start, undefined)
         const { members } = yield* membership.list()
-        const node = yield* fleet.start(newcomer.join(initialClusterOf(members, newcomer)))
+        const starting = yield* Effect.forkChild(fleet.start(newcomer.join(initialClusterOf(members, newcomer))))
+        const node = yield* Effect.onInterrupt(Fiber.join(starting), () => giveUp(starting))
         return `it serves at ${node.endpoints[0]}`
       }).pipe(
         // Not started in time: nobody is to wait for it. Where it cannot be removed it keeps its data: without them it could
