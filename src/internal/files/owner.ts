@@ -13,11 +13,14 @@ import * as Wal from "./wal.ts"
 const headBytes = 4096
 
 export interface Owner extends Log.Ids {
-  /** Whether the log was made, and nothing was written into it. */
+  /** Whether the log was made, and nothing was written into it: there is its first file alone. */
   readonly isBlank: boolean
 }
 
 const none = Option.none<Owner | "unreadable">()
+
+/** As etcd names it, by its number, and the index of the first entry that it can have. */
+const first = `${"0".repeat(16)}-${"0".repeat(16)}.wal`
 
 /** Where etcd keeps the data of a member, as absolute paths. */
 export interface Directories {
@@ -38,7 +41,8 @@ export const owner = Effect.fnUntraced(function* (walDir: string) {
   const file = yield* fs.open(path.join(walDir, newest), { flag: "r" })
   const head = Option.getOrElse(yield* file.readAlloc(headBytes), () => new Uint8Array())
   const ids = Log.idsIn(head)
-  return Option.some<Owner | "unreadable">(ids === undefined ? "unreadable" : { ...ids, isBlank: Log.isBlank(head) })
+  if (ids === undefined) return Option.some<Owner | "unreadable">("unreadable")
+  return Option.some<Owner | "unreadable">({ ...ids, isBlank: newest === first && Log.isBlank(head) })
 }, Effect.scoped)
 
 /** Puts data aside that are of no use to anybody. What was put aside before goes. */

@@ -1,5 +1,12 @@
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Log from "../../../src/internal/files/log.ts"
+import { owner } from "../../../src/internal/files/owner.ts"
+import { temporaryDirectory } from "../../support/machine.ts"
 
 /** Bit by bit, and not by a table. */
 const checksumOf = (start: number, bytes: Uint8Array): number => {
@@ -121,4 +128,28 @@ describe("a log", () => {
     assert.match((read([...file, next.subarray(0, 8)], [begin()]) as Log.Damage).damage, /within a record/)
     assert.match((read([]) as Log.Damage).damage, /whose it is/)
   })
+
+  it.live("is blank where nothing was written since it was made, and it has one file", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporaryDirectory
+      const isBlank = (name: string, ...records: ReadonlyArray<Buffer>) => {
+        writeFileSync(join(directory, `${name}.wal`), Buffer.concat([...records, Buffer.alloc(600)]))
+        return Effect.map(
+          owner(directory),
+          Option.exists((found) => found !== "unreadable" && found.isBlank)
+        )
+      }
+      const { begin, entry, metadata, snapshot, state } = writer()
+      const made = [begin(), metadata(), snapshot(0n, 0n)]
+      const [first, second] = [0, 1].map((number) => `${String(number).padStart(16, "0")}-${"0".repeat(16)}`) as [
+        string,
+        string
+      ]
+      assert.isTrue(yield* isBlank(first, ...made))
+      for (const more of [entry(1n, 1n), state(1n, 0n), snapshot(5n, 1n), Buffer.from([1])]) {
+        assert.isFalse(yield* isBlank(first, ...made, more))
+      }
+      assert.isFalse(yield* isBlank(second, ...made))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
 })
