@@ -159,8 +159,8 @@ export interface Cluster {
    * then disarms the alarm `Corrupt`, when all have been compared once more. The leadership is handed to a sound member first,
    * since it is the leader's data that who joins is given. A replacement that was begun and ended half-way, by this or by
    * {@link Cluster.replace}, is brought to its end. While the alarm is armed etcd takes no lock, and there is none: only
-   * operations of this program on this cluster wait. Refused where no majority has the same data (`undecided`), and as
-   * {@link Cluster.replace}.
+   * operations of this program on this cluster wait. Refused where no majority has the same data, or the alarm may be due to
+   * somebody who could not be compared, a voter that is down or a learner (`undecided`), and as {@link Cluster.replace}.
    */
   readonly repairCorrupt: (options?: ReplaceOptions | undefined) => Operation
   /**
