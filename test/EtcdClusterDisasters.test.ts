@@ -51,10 +51,12 @@ describe("a cluster whose data are not what they should be", { concurrent: true 
         yield* cluster.awaitLeader
         yield* EtcdOperations.moveLeader(odd.id)
         yield* EtcdMaintenance.armAlarm({ memberId: odd.id, type: "Corrupt" })
+        // What keeps it from being replaced is found before the leader is moved.
         const { member: learner } = yield* Effect.retry(
           EtcdMembership.add(["http://localhost:1"], { isLearner: true }),
           Schedule.spaced("200 millis")
         )
+        assert.strictEqual(yield* findingOf(cluster.repairCorrupt()), "learner")
         yield* EtcdMaintenance.armAlarm({ memberId: learner.id, type: "Corrupt" })
         assert.strictEqual(yield* findingOf(cluster.repairCorrupt()), "undecided")
         yield* EtcdMembership.remove(learner.id)

@@ -104,6 +104,9 @@ export const repairCorrupt = (fleet: Fleet, client: EtcdClient.Client, options: 
         plan: replacing(fleet, client, refuse, member.name === "" ? member.id : member.name, options.config)
       }))
     ]
+    const [first] = replacements
+    // What is in its way is found before anything is done. How it is when the turn of the others has come is not known yet.
+    if (first !== undefined) yield* first.plan
     return [
       // Who joins is given the data of the leader.
       ...(isCorrupt(survey.leader) && next !== undefined ? [MoveLeader.step(client, survey.leader, next)] : []),
