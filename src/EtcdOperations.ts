@@ -479,8 +479,9 @@ export const findCorrupt = (): Effect.Effect<Comparison, ClusterRefused | EtcdEr
  * killed at the very end may leave the new file without a record, and of two processes that make one under one name at the
  * same time, one may leave its record beside the file of the other: let each have names of its own.
  *
- * It holds no lock, since it changes nothing in the cluster, and goes on while writes do. The member keeps the pages of
- * the snapshot until it is sent, so that its database grows while a slow disk takes it.
+ * All that was acknowledged before is in it: a member that lags behind is waited for, for two minutes at most. It holds no
+ * lock, since it changes nothing in the cluster, and goes on while writes do. The member keeps the pages of the snapshot
+ * until it is sent, so that its database grows while a slow disk takes it.
  *
  * Refused with `no-quorum`, `alarm` (of `Corrupt`, unless a member is named), `no-such-member`, `unhealthy-member` and
  * `data-in-the-way` (something of that name is no file).

@@ -137,6 +137,22 @@ describe("EtcdOperations, backups", () => {
       })
     )
 
+    it.effect("has all that was acknowledged before, also where who gives it hears of that later", () =>
+      Effect.gen(function* () {
+        const { awaitLeader, members } = yield* EtcdCluster.EtcdCluster
+        const leader = yield* awaitLeader
+        const late = (yield* SubscriptionRef.get(members)).find((member) => member !== leader)!
+        yield* EtcdFaults.slow(leader, late, { delay: "300 millis" })
+        const { header } = yield* EtcdKv.put("key", "acknowledged")
+        const path = join(yield* temporaryDirectory, "etcd.db")
+        const { backup: inFile } = yield* backup(path, { member: late.id })
+        assert.isTrue(inFile!.revision >= header.revision)
+        const { header: next } = yield* EtcdKv.put("key", "acknowledged")
+        const { backup: sent } = yield* backupToSink(Sink.drain, { member: late.id })
+        assert.isTrue(sent!.revision >= next.revision)
+      })
+    )
+
     it.effect("says which revision is in it, whatever the database is like", () =>
       Effect.gen(function* () {
         const path = join(yield* temporaryDirectory, "etcd.db")

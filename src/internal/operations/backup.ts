@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
 import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
 import * as Semaphore from "effect/Semaphore"
 import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
@@ -51,6 +52,21 @@ const giverOf = Effect.fnUntraced(function* (client: EtcdClient.Client, options:
 })
 
 type Giver = Effect.Success<ReturnType<typeof giverOf>>
+
+/** For how long who gives it may take to apply what there is. */
+const catchingUp = "2 minutes"
+
+/** Waits until who gives it has applied all that was acknowledged before it was asked for: whoever led knew of that. */
+const caughtUp = Effect.fnUntraced(function* (client: EtcdClient.Client, { giver, survey }: Giver) {
+  const { raftIndex } = survey.leader.status!
+  const status = yield* Effect.repeat(EtcdMaintenance.fromClient(client).status({ endpoint: giver.endpoint }), {
+    until: ({ raftAppliedIndex }) => raftAppliedIndex >= raftIndex,
+    schedule: Schedule.spaced("20 millis").pipe(Schedule.upTo({ duration: catchingUp }))
+  })
+  if (status.raftAppliedIndex >= raftIndex) return status
+  const evidence = [`${Survey.nameOf(giver.member)} has applied ${status.raftAppliedIndex} of ${raftIndex} entries`]
+  return yield* Effect.fail(refuse("unhealthy-member", evidence, "Wait for it, or name another."))
+})
 
 const describe = (
   { giver, survey }: Giver,
@@ -125,6 +141,7 @@ export const toFile = (client: EtcdClient.Client, target: Target, options: Backu
       run: Effect.fnUntraced(function* (tell) {
         yield* target.before
         yield* removeAbandoned(target)
+        yield* caughtUp(client, from)
         const takenAt = yield* Effect.provideService(now, Clock.Clock, clock)
         const { path: _, ...written } = yield* EtcdMaintenance.fromClient(client).snapshotToFile(part, {
           endpoint: from.giver.endpoint,
@@ -190,8 +207,8 @@ export const toSink = <A, E, R>(
       title: `send a snapshot of ${Survey.nameOf(from.giver.member)}`,
       run: Effect.fnUntraced(function* () {
         const { endpoint, member } = from.giver
+        const { header } = yield* caughtUp(client, from)
         const takenAt = yield* Effect.provideService(now, Clock.Clock, clock)
-        const { header } = yield* maintenance.status({ endpoint })
         const counted = { bytes: 0, tail: Buffer.alloc(0), isWhole: false }
         const end = Effect.sync(() => {
           counted.isWhole = true
