@@ -31,10 +31,11 @@ import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as EtcdWatch from "../../src/EtcdWatch.ts"
 import * as Inside from "../../src/internal/coordination/session.ts"
 import type * as Rpc from "../../src/internal/proto/rpc_pb.ts"
+import * as KeyRange from "../../src/KeyRange.ts"
 import * as EtcdClock from "../../src/testing/EtcdClock.ts"
 import * as EtcdFaults from "../../src/testing/EtcdFaults.ts"
 import * as Etcd from "../support/client/etcd.ts"
-import { faulty } from "../support/coordination/faults.ts"
+import { faulty, held as heldBack } from "../support/coordination/faults.ts"
 import { reasonOf, start } from "../support/effects.ts"
 import { freePort, startAgain, temporaryDirectory, until } from "../support/machine.ts"
 import { relay } from "../support/relay.ts"
@@ -353,6 +354,56 @@ describe("EtcdLock", () => {
         yield* Scope.close(scope, Exit.void)
         assert.isTrue(yield* Fiber.join(waiting))
       })
+    )
+
+    it.effect(
+      "is not had by who sees a key go that is a later one of that name, and had lost its own with the first",
+      () =>
+        Effect.gen(function* () {
+          const reading = heldBack(yield* EtcdClient.EtcdClient, "Range")
+          const mayWatch = Latch.makeUnsafe()
+          let deletions = 0
+          const count = (message: any) =>
+            Effect.sync(() => {
+              deletions += message.events?.length ?? 0
+            })
+          const { client, watches } = watching({
+            ...reading.client,
+            bidirectional: (method, options) =>
+              Effect.map(Effect.andThen(mayWatch.await, reading.client.bidirectional(method, options)), (duplex) => ({
+                ...duplex,
+                messages: Stream.tap(duplex.messages, count)
+              }))
+          })
+          const [one, other] = [yield* make(), yield* make({}, client)]
+          const lock = EtcdLock.make("faults/again")
+          const { key } = yield* EtcdLock.acquire(lock).pipe(within(one))
+          let isIn = false
+          const work = Effect.sync(() => {
+            isIn = true
+          })
+          const waiting = yield* start(EtcdLock.withLock(work, lock).pipe(within(other)))
+          yield* queued(lock, 2)
+          yield* EtcdKv.delete(KeyRange.prefix("faults/again/"))
+          yield* EtcdKv.put(key, "again", { lease: (yield* one.current).id })
+          yield* mayWatch.open
+          // What was there when its watches began is not known yet.
+          yield* Effect.repeat(
+            Effect.sync(() => watches() === 2 && reading.waiting() === 2),
+            { until: (isSo) => isSo }
+          )
+          yield* EtcdKv.delete(key)
+          yield* Effect.repeat(
+            Effect.sync(() => deletions),
+            { until: (count) => count > 0 }
+          )
+          yield* turns(10)
+          assert.isFalse(isIn)
+          // It comes in with another key.
+          yield* reading.go
+          yield* Fiber.join(waiting)
+          assert.isTrue(isIn)
+        })
     )
 
     it.effect("keeps the place in the line while the history is compacted", () =>

@@ -31,6 +31,12 @@ export const rangeAtLeast = (
 /** A look that takes long keeps nothing from being heard. */
 const besides = { concurrency: "unbounded", unordered: true } as const
 
+/** When a key went; one of its name that came later, where that is not exact. */
+export interface Deletion {
+  readonly revision: bigint
+  readonly isExact: boolean
+}
+
 /**
  * Waits until a key is deleted, and says at which revision, or what was found instead. The watch begins when a server has
  * taken it, so that it is served at once: etcd lets watches from an earlier revision wait for a tenth of a second, however
@@ -44,17 +50,28 @@ export const deletion = <A>(
   after: bigint,
   look: (revision: bigint) => Effect.Effect<Option.Option<A>, EtcdError>,
   isNone?: ((kv: KeyValue) => boolean) | undefined
-): Effect.Effect<bigint | A, EtcdError> =>
-  watch.changes(key, { created: true, ignore: isNone === undefined ? "puts" : undefined }).pipe(
-    Stream.mapEffect((change): Effect.Effect<Option.Option<bigint | A>, EtcdError> => {
-      if (change._tag === "Revision") {
-        const isGone = change.events.some(({ _tag, kv }) => _tag === "Delete" || isNone?.(kv))
-        return Effect.succeed(isGone && change.revision > after ? Option.some(change.revision) : Option.none())
-      }
-      if (change._tag !== "Created" || change.startRevision === after + 1n) return Effect.succeedNone
-      return look(change.startRevision > after ? change.startRevision - 1n : after)
-    }, besides),
-    Stream.filter(Option.isSome),
-    Stream.runHead,
-    Effect.flatMap((found) => (Option.isSome(found) ? Effect.succeed(found.value.value) : Effect.never))
-  )
+): Effect.Effect<Deletion | A, EtcdError> =>
+  Effect.suspend(() => {
+    /** Whether all is known that can have happened to it before what is told next. */
+    let isExact = false
+    return watch.changes(key, { created: true, ignore: isNone === undefined ? "puts" : undefined }).pipe(
+      Stream.mapEffect((change): Effect.Effect<Option.Option<Deletion | A>, EtcdError> => {
+        if (change._tag === "Revision") {
+          const { events, revision } = change
+          const isGone = events.some(({ _tag, kv }) => _tag === "Delete" || isNone?.(kv))
+          return Effect.succeed(isGone && revision > after ? Option.some({ revision, isExact }) : Option.none())
+        }
+        if (change._tag !== "Created") return Effect.succeedNone
+        isExact = change.startRevision === after + 1n
+        if (isExact) return Effect.succeedNone
+        return Effect.tap(look(change.startRevision > after ? change.startRevision - 1n : after), (found) =>
+          Effect.sync(() => {
+            isExact = Option.isNone(found)
+          })
+        )
+      }, besides),
+      Stream.filter(Option.isSome),
+      Stream.runHead,
+      Effect.flatMap((found) => (Option.isSome(found) ? Effect.succeed(found.value.value) : Effect.never))
+    )
+  })

@@ -454,8 +454,13 @@ const departureSeen = (entry: Entry, index: number, who: Standings.Standing, aft
       stands(state, who.key, who.revision) ? Option.none() : Option.some(state)
     )
   const isNone = (kv: KeyValue) => Standings.standingOf(name, kv) === undefined
-  const left = deletion(entry.session.watch, who.key, after, look, isNone)
-  return Effect.catchReason(left, "EtcdError", "Compacted", () => lookAtLeast(entry, index, after))
+  return deletion(entry.session.watch, who.key, after, look, isNone).pipe(
+    Effect.flatMap((left): Effect.Effect<bigint | Standings.State, EtcdError> => {
+      if (!("isExact" in left)) return Effect.succeed(left)
+      return left.isExact ? Effect.succeed(left.revision) : lookAtLeast(entry, index, left.revision)
+    }),
+    Effect.catchReason("EtcdError", "Compacted", () => lookAtLeast(entry, index, after))
+  )
 }
 
 /** Who of this program stands at a place. */
