@@ -3,7 +3,7 @@
  * over, and nothing is done to a member that nobody meant.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -309,6 +309,28 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       yield* cluster.shrink("node1")
       assert.deepStrictEqual(namesOf(cluster), ["node0", "node2"])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live.skipIf(!lines.slice(-2).every((path) => existsSync(join(dirname(path), "etcdutl"))) || lines.length < 2)(
+    "is made anew where it has lost its quorum when an upgrade was ended half-way, which goes on then",
+    () =>
+      Effect.gen(function* () {
+        const [binary, next] = lines.slice(-2)
+        const cluster = yield* make({ size: 2, binary: binary! })
+        yield* EtcdKv.put("key", "acknowledged").pipe(by(cluster))
+        const upgrade = (options?: EtcdOperations.Options) =>
+          cluster.upgrade({ binary: next!, backup: false, ...options })
+        const versions = () => new Set(membersOf(cluster).map(({ version }) => version.minor)).size
+        yield* endedAt(({ step }) => step.startsWith("run etcd") && versions() === 2, upgrade)
+        const [, lost] = membersOf(cluster)
+        yield* lost!.signal("SIGKILL")
+        yield* lost!.exit
+        yield* cluster.recover()
+        assert.strictEqual(versions(), 2)
+        yield* upgrade()
+        assert.strictEqual(versions(), 1)
+        assert.deepStrictEqual(yield* EtcdKv.getString("key").pipe(by(cluster)), Option.some("acknowledged"))
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
   live("deletes what is left of a member that somebody else has removed, also where it was started again", () =>

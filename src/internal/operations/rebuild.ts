@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import type * as Array from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
@@ -32,9 +33,9 @@ export interface Tools {
   readonly findUtl: typeof EtcdBinary.findUtl
 }
 
-const nodesOf = ({ members }: Fleet): ReadonlyArray<EtcdProcess.Node> => SubscriptionRef.getUnsafe(members)
+const nodesOf = ({ members }: Fleet): Array.NonEmptyReadonlyArray<EtcdProcess.Node> => SubscriptionRef.getUnsafe(members)
 
-/** The etcd that the members run, and its etcdutl. */
+/** The etcd that the members run, and its etcdutl; where an upgrade was ended half-way, the oldest: all take what it writes. */
 const executables = Effect.fnUntraced(function* (
   fleet: Fleet,
   { findUtl, fromInput }: Tools,
@@ -42,13 +43,9 @@ const executables = Effect.fnUntraced(function* (
   refuse: Refuse
 ) {
   const orRefuse = Effect.mapError(({ message }: { readonly message: string }) => withoutBinary(refuse, message))
-  const nodes = nodesOf(fleet)
-  const versions = new Set(nodes.map(({ version }) => SemVer.format(version)))
-  if (versions.size > 1) {
-    const evidence = nodes.map(({ name, version }) => `${name} runs etcd ${SemVer.format(version)}`)
-    return yield* Effect.fail(refuse("unsupported-version", evidence, "Let all run one version first (upgrade)."))
-  }
-  const etcd = yield* orRefuse(fromInput(fleet.binaryOf(nodes[0]!)))
+  const [first, ...others] = nodesOf(fleet)
+  const oldest = others.reduce((old, node) => (SemVer.Order(node.version, old.version) < 0 ? node : old), first)
+  const etcd = yield* orRefuse(fromInput(fleet.binaryOf(oldest)))
   const utl = yield* orRefuse(findUtl(etcd, { path }))
   return { etcd, utl }
 })
