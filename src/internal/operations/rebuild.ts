@@ -33,7 +33,8 @@ export interface Tools {
   readonly findUtl: typeof EtcdBinary.findUtl
 }
 
-const nodesOf = ({ members }: Fleet): Array.NonEmptyReadonlyArray<EtcdProcess.Node> => SubscriptionRef.getUnsafe(members)
+const nodesOf = ({ members }: Fleet): Array.NonEmptyReadonlyArray<EtcdProcess.Node> =>
+  SubscriptionRef.getUnsafe(members)
 
 /** The etcd that the members run, and its etcdutl; where an upgrade was ended half-way, the oldest: all take what it writes. */
 const executables = Effect.fnUntraced(function* (
