@@ -455,6 +455,29 @@ describe("a cluster as a value", { concurrent: true }, () => {
       })
   )
 
+  live("can be started by its members though one alone could be started neither as a newer version nor as it was", () =>
+    Effect.gen(function* () {
+      const { path, version } = yield* EtcdBinary.find()
+      const directory = yield* temporaryDirectory
+      const fails = join(directory, "fails")
+      const script = (name: string, asked: string) => {
+        const file = join(directory, name)
+        const lines = ["#!/bin/sh", `case "$*" in *--version*) ${asked} ;; *) [ ! -e '${fails}' ] || exit 1 ;; esac`]
+        writeFileSync(file, [...lines, `exec '${path}' "$@"`].join("\n"), { mode: 0o755 })
+        return file
+      }
+      const cluster = yield* make({ size: 1, binary: script("older", "") })
+      const newer = { ...version, patch: version.patch + 1 }
+      const said = `echo 'etcd Version: ${newer.major}.${newer.minor}.${newer.patch}'; exit 0`
+      yield* EtcdKv.put("a", "1").pipe(by(cluster))
+      writeFileSync(fails, "")
+      yield* failureOf(cluster.upgrade({ binary: script("newer", said), backup: false }))
+      rmSync(fails)
+      yield* named(cluster, "node0").start
+      assert.deepStrictEqual(yield* EtcdKv.getString("a").pipe(by(cluster)), Option.some("1"))
+    })
+  )
+
   live("starts all that are down before any other, and none while one is missed that runs elsewhere", () =>
     Effect.gen(function* () {
       const cluster = yield* make({ size: 5, config: lasting })

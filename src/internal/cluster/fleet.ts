@@ -60,7 +60,7 @@ export interface Crew {
   readonly start: (starting: Starting) => Effect.Effect<EtcdProcess.Node, EtcdProcessError.EtcdProcessError>
   /**
    * Ends it, and starts it anew in another way. Where that fails it is started as it was (`before`), and this fails
-   * nevertheless. Where that fails too it is lost: it can be started only in this way. It cannot be interrupted.
+   * nevertheless. Where that fails too it is lost: whoever starts it has it exchanged once more. It cannot be interrupted.
    */
   readonly exchange: (
     node: EtcdProcess.Node,
@@ -347,11 +347,21 @@ export const startAll = Effect.fnUntraced(function* (
             yield* SubscriptionRef.update(opened, (nodes) => nodes.map((one) => (one === node ? berth.node : one)))
             return berth.node
           })
+        /** Without a quorum there is no operation that could: whoever starts it has it started as it was. */
+        const lose = Effect.suspend(() => {
+          const again = Effect.suspend(() => {
+            const now = berths.find((one) => one.node.name === node.name)?.node
+            return now === gone ? Effect.asVoid(crew.exchange(gone, before, before)) : (now ?? node).start
+          })
+          const gone: EtcdProcess.Node = { ...node, start: Semaphore.makeUnsafe(1).withPermit(again) }
+          lost.add(gone)
+          return take({ node: gone, scope: old.scope })
+        })
         return yield* Effect.matchCauseEffect(board(start), {
           onSuccess: take,
           onFailure: (cause) =>
             Effect.flatMap(board(before), take).pipe(
-              Effect.catchCause(() => Effect.sync(() => lost.add(node))),
+              Effect.catchCause(() => lose),
               Effect.andThen(Effect.failCause(cause))
             )
         })
