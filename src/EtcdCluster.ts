@@ -207,8 +207,8 @@ export interface Cluster {
   /**
    * Makes the cluster anew where it has lost its quorum for good: all members are stopped, and all are given what the one
    * knows that knows most. Refused where the cluster has a quorum (`has-quorum`), which it is given ten seconds for where so
-   * many members run, and where no data are left of which something can be made (`no-survivor`). More on what may be lost
-   * at the top of this module.
+   * many members run, where a member answers whose data are not here (`member-runs`: it may have one), and where no data are
+   * left of which something can be made (`no-survivor`). More on what may be lost at the top of this module.
    */
   readonly recover: (options?: RecoverOptions | undefined) => Operation
 }

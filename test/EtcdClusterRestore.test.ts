@@ -21,7 +21,7 @@ import * as EtcdOperations from "../src/EtcdOperations.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
 import { reasonOf } from "./support/effects.ts"
 import * as Utl from "./support/etcdutl.ts"
-import { temporaryDirectory } from "./support/machine.ts"
+import { freePort, temporaryDirectory } from "./support/machine.ts"
 import { endedAt } from "./support/operations.ts"
 import { membersIn, mortal, restore } from "./support/restoring.ts"
 import * as Snapshots from "./support/snapshots.ts"
@@ -258,6 +258,28 @@ describe("the data of a running cluster", { concurrent: true }, () => {
           { name: "apart", dataDir: join(directory, "data"), walDir: join(directory, "wal") }
         ])
         assert.strictEqual(yield* Utl.findingOf(apart.restore(join(directory, "none"), may)), "config")
+        // Who runs elsewhere goes on without the one that is dead here.
+        const [here, elsewhere] = yield* Effect.forEach(["here", "elsewhere"], (name) =>
+          Effect.map(freePort, (port) => {
+            const initialAdvertisePeerUrls = [`http://127.0.0.1:${port}`]
+            const own = { name, dataDir: join(directory, name), listenPeerUrls: initialAdvertisePeerUrls }
+            return { ...own, initialAdvertisePeerUrls }
+          })
+        )
+        const initialCluster = Object.fromEntries(
+          [here!, elsewhere!].map(({ initialAdvertisePeerUrls, name }) => [name, initialAdvertisePeerUrls])
+        )
+        const [split] = yield* Effect.all(
+          [here!, elsewhere!].map((own) => EtcdCluster.fromConfigs([{ ...own, initialCluster }], { log: false })),
+          { concurrency: 2 }
+        )
+        const [dead] = nodesOf(split!)
+        yield* dead!.signal("SIGKILL")
+        yield* dead!.exit
+        for (const operation of [split!.recover(may), split!.restore(join(directory, "none"), may)]) {
+          const { message } = yield* Effect.flip(operation)
+          assert.match(message, /\(member-runs\): elsewhere answers at http:.*, and its data are not here/)
+        }
         // The alarm that is armed for a member is about its data, and not about those of others.
         const [{ id }] = nodesOf(cluster)
         for (const [armed, isRefused] of [

@@ -175,3 +175,22 @@ export const hasRemoved =
         () => Effect.succeed(false)
       )
     )
+
+/** As etcd writes it: a member that was just added has no name. */
+interface Member {
+  readonly name?: string
+  readonly peerURLs: ReadonlyArray<string>
+}
+
+/** Who the members are that it knows of, and how they reach each other. */
+export const members = <E, R>(read: Read<E, R>): Effect.Effect<ReadonlyArray<Member>, E, R> =>
+  Effect.gen(function* () {
+    const { bucket, leafBelow } = yield* reader(read)
+    const leaf = yield* leafBelow(yield* bucket("members"), ([first]) => first)
+    return yield* sensible(() => leaf.map(({ value }): Member => JSON.parse(new TextDecoder().decode(value))))
+  }).pipe(
+    Effect.catchIf(
+      (error) => error instanceof Senseless,
+      () => Effect.succeed([])
+    )
+  )

@@ -23,6 +23,7 @@ import { perform, type Refuse, refusal, type Step } from "./operation.ts"
 import * as Recover from "./recover.ts"
 import * as RestoreCluster from "./restoreCluster.ts"
 import * as Survey from "./survey.ts"
+import { refuseElsewhere } from "./survivors.ts"
 
 /**
  * What finds the executables. It is given, since a module that is loaded later and imports `EtcdBinary` keeps bundlers from
@@ -181,6 +182,8 @@ export const restore = (
       const places = yield* placesOf(fleet, refuse, scope)
       const survey = yield* Effect.option(Survey.make(client))
       if (Option.isSome(survey)) yield* noneElsewhere(fleet, survey.value, refuse)
+      // Where nobody here can be asked, their data can.
+      yield* refuseElsewhere(places.members, refuse)
       const revisions = Option.match(survey, {
         onNone: () => [],
         onSome: ({ members }) => members.flatMap(({ status }) => status?.header.revision ?? [])

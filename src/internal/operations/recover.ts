@@ -135,6 +135,7 @@ export const plan = Effect.fnUntraced(function* (of: Recovering, isStopped = tru
   const restoring: RestoreCluster.Restoring = { ...of, setAside: true }
   const unfinished = yield* RestoreCluster.finish(restoring, source)
   if (unfinished !== undefined) return unfinished
+  yield* Survivors.refuseElsewhere([...of.members, ...(of.directories ?? [])], of.refuse)
   // What another one has begun to put in place is put there first.
   const isKnown = isStopped && !(yield* RestoreCluster.isPlacing(of.workDirectory))
   const known = isKnown ? describeChoice((yield* choose(of)).best) : "of who knows most"

@@ -10,6 +10,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import { format } from "../../EtcdId.ts"
 import { isLocked } from "../files/flock.ts"
@@ -80,6 +81,51 @@ export const refuseRunning = Effect.fnUntraced(function* (
   if (running.length === 0) return
   const evidence = running.map(({ dataDir, name }) => `${name} runs with the data in ${dataDir}`)
   return yield* Effect.fail(refuse("member-runs", evidence, "Stop all members."))
+})
+
+/** For how long who is asked may be silent. */
+const patience = "1 second"
+
+/** Whether somebody listens there, whatever it says. At sockets are those whose data are here. */
+const answers = (url: string) =>
+  Effect.callback<boolean>((resume) => {
+    const { hostname, port, protocol } = new URL(url)
+    if (!/^https?:$/.test(protocol)) return resume(Effect.succeed(false))
+    const socket = globalThis.process.getBuiltinModule("node:net").connect({
+      host: hostname.replace(/^\[|\]$/g, ""),
+      port: Number(port || (protocol === "http:" ? 80 : 443))
+    })
+    const end = (answer: boolean) => {
+      socket.destroy()
+      resume(Effect.succeed(answer))
+    }
+    socket.once("connect", () => end(true))
+    socket.once("error", () => end(false))
+    return Effect.sync(() => socket.destroy())
+  }).pipe(Effect.timeoutOption(patience), Effect.map(Option.contains(true)))
+
+/**
+ * Refuses members that run and whose data are not here: they may have a quorum, and there would be two clusters. Who they are the
+ * data of each member say, and they are asked where they listen for each other, where nobody has to be let in.
+ */
+export const refuseElsewhere = Effect.fnUntraced(function* (
+  here: ReadonlyArray<Directory & { readonly peerUrls?: ReadonlyArray<string> }>,
+  refuse: Refuse
+) {
+  const known = yield* Effect.forEach(here, (one) =>
+    Effect.flatMap(databaseOf(one), (database) =>
+      Effect.orElseSucceed(Revision.inFile(database, Revision.members), () => [])
+    )
+  )
+  const isHere = (name: string | undefined, urls: ReadonlyArray<string>) =>
+    here.some((one) => one.name === name || one.peerUrls?.some((url) => urls.includes(url)))
+  const others = new Map(
+    known.flat().flatMap(({ name, peerURLs }) => (isHere(name, peerURLs) ? [] : peerURLs.map((url) => [url, name])))
+  )
+  const running = yield* Effect.filter([...others], ([url]) => answers(url!), { concurrency: "unbounded" })
+  if (running.length === 0) return
+  const evidence = running.map(([url, name = "a member"]) => `${name} answers at ${url}, and its data are not here`)
+  return yield* Effect.fail(refuse("member-runs", evidence, "Stop all members: those may have a quorum, or know more."))
 })
 
 const look = Effect.fnUntraced(function* (directory: Directory) {
