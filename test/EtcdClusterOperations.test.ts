@@ -29,7 +29,7 @@ import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import type { Finding } from "../src/EtcdOperationError.ts"
 import * as EtcdOperations from "../src/EtcdOperations.ts"
-import type * as EtcdProcess from "../src/EtcdProcess.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
 import { by, listed, membersOf, named, namesOf, titles } from "./support/clusters.ts"
 import { reasonOf } from "./support/effects.ts"
 import { host } from "./support/host.ts"
@@ -799,7 +799,12 @@ describe("a cluster as a value", { concurrent: true }, () => {
     "goes to 3.6 only from a 3.5 that is new enough, and by one minor version at a time, with options that there are",
     () =>
       Effect.gen(function* () {
-        const cluster = yield* make({ size: 1, binary: early!.path, config: { enableV2: true } })
+        const [own, others, clients] = yield* Effect.map(Effect.all([freePort, freePort, freePort]), (ports) =>
+          ports.map((port) => `http://127.0.0.1:${port}`)
+        )
+        const reached = { listenPeerUrls: own!, initialAdvertisePeerUrls: own!, initialCluster: { node0: own! } }
+        const config = { enableV2: true, ...reached }
+        const cluster = yield* make({ size: 1, binary: early!.path, config })
         const refused = (binary: string) => refusalOf(cluster.upgrade({ binary, backup: false }))
         const tooOld = yield* refused(six!)
         assert.strictEqual(tooOld.finding, "unsupported-version")
@@ -810,6 +815,21 @@ describe("a cluster as a value", { concurrent: true }, () => {
         const gone = yield* refused(six!)
         assert.strictEqual(gone.finding, "config")
         assert.match(gone.message, /enable-?v2/i)
+        // One that runs elsewhere counts as well.
+        yield* EtcdMembership.add([others!], { isLearner: true }).pipe(by(cluster))
+        yield* EtcdProcess.ephemeral(
+          {
+            name: "other",
+            listenPeerUrls: others!,
+            initialAdvertisePeerUrls: others!,
+            listenClientUrls: clients!,
+            initialCluster: { node0: own!, other: others! },
+            initialClusterState: "existing"
+          },
+          { binary: early!.path, log: false }
+        )
+        const old = /other has 3\.5\.\d+, and to 3\.6 all members have to come from/
+        assert.match((yield* refused(six!)).message, old)
         assert.strictEqual((yield* refusalOf(cluster.downgrade({ binary: six! }))).finding, "unsupported-version")
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )

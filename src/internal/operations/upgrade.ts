@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
+import * as Result from "effect/Result"
 import * as SemVer from "effect/SemVer"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdAuth from "../../EtcdAuth.ts"
@@ -50,6 +51,8 @@ interface Versioned {
   readonly node: EtcdProcess.Node
   readonly version: SemVer.SemVer
 }
+
+const named = ({ node: { name }, version }: Versioned) => ({ name, version })
 
 /** Which version each member is of that runs here. All have to answer, also those that run elsewhere. */
 const versionsOf = (fleet: Fleet, survey: Survey.Survey, refuse: Refuse) =>
@@ -135,7 +138,7 @@ const notAgreed = (version: SemVer.SemVer, refuse: Refuse) =>
   refuse(
     "unhealthy-member",
     [`the cluster has not come to version ${minorOf(version)}`],
-    "All members have to be reached by the leader."
+    "All members have to run it, those that run elsewhere too, and to be reached by the leader."
   )
 
 /** How long a member may take to write down how far it is. */
@@ -260,10 +263,17 @@ const look = Effect.fnUntraced(function* (
   const survey = yield* Survey.whole(client, refuse)
   const target = yield* executable(find, refuse)
   const versioned = yield* versionsOf(fleet, survey, refuse)
+  const elsewhere = survey.members.flatMap(({ member, status }) => {
+    if (versioned.some(({ node }) => node.id === member.id)) return []
+    return Option.toArray(Result.getSuccess(SemVer.parse(status?.version ?? ""))).map((version) => ({
+      name: Survey.nameOf(member),
+      version
+    }))
+  })
   const evidence = survey.members.map(Survey.describe)
   const unsupported = (why: string, help: string) =>
     Effect.fail(refuse("unsupported-version", [why, ...evidence], help))
-  return { survey, target, version: target.version, versioned, unsupported }
+  return { survey, target, version: target.version, versioned, elsewhere, unsupported }
 })
 
 /** A snapshot of how it was before. It is not taken again where members have changed already. */
@@ -290,12 +300,13 @@ export const upgrade = (
 ) => {
   const refuse = refusal("upgrade")
   const plan = Effect.gen(function* () {
-    const { survey, target, unsupported, version, versioned } = yield* look(fleet, client, find, refuse)
+    const { elsewhere, survey, target, unsupported, version, versioned } = yield* look(fleet, client, find, refuse)
     const to = `etcd ${SemVer.format(version)}`
-    for (const { node, version: from } of versioned) {
+    const isMixed = versioned.some(({ version: { minor } }) => minor === version.minor)
+    for (const { name, version: from } of [...versioned.map(named), ...elsewhere]) {
       if (from.major !== version.major || from.minor > version.minor) {
         return yield* unsupported(
-          `${node.name} has a newer version than ${to}`,
+          `${name} has a newer version than ${to}`,
           "Use downgrade, one minor version at a time."
         )
       }
@@ -308,9 +319,10 @@ export const upgrade = (
       const least = earliestOf(from, version)
       if (least !== undefined && SemVer.Order(from, least) < 0) {
         return yield* unsupported(
-          `${node.name} has ${SemVer.format(from)}, and to ${minorOf(version)} all members have to come from ` +
+          `${name} has ${SemVer.format(from)}, and to ${minorOf(version)} all members have to come from ` +
             `${SemVer.format(least)} or newer, as etcd's guide to upgrades says`,
-          `Upgrade to the newest ${minorOf(from)} first.`
+          // A downgrade may have been ended half-way.
+          `${isMixed ? "Downgrade" : "Upgrade"} all to the newest ${minorOf(from)} first.`
         )
       }
     }
