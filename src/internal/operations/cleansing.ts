@@ -93,7 +93,7 @@ const cleanse = Effect.fnUntraced(function* (
   of: Cleansing
 ) {
   const { join } = yield* Path.Path
-  const { as, client } = yield* PrivateNode.make(dataDir, of.workDirectory, of.etcd, config)
+  const { as, client } = yield* PrivateNode.make(dataDir, of.etcd, config)
   const maintenance = EtcdMaintenance.fromClient(client)
   yield* dealWithAlarms(maintenance, as, giver, of)
   const leases = yield* revokeAllLeases(client, as)

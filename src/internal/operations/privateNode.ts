@@ -15,8 +15,9 @@ import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
 import type { EtcdBinary } from "../../EtcdBinary.ts"
 import * as EtcdClient from "../../EtcdClient.ts"
-import type * as EtcdConfig from "../../EtcdConfig.ts"
+import * as EtcdConfig from "../../EtcdConfig.ts"
 import * as EtcdProcess from "../../EtcdProcess.ts"
+import * as Place from "../process/place.ts"
 
 export interface PrivateNode {
   readonly client: EtcdClient.Client
@@ -39,18 +40,14 @@ const tokenOf = (key: string, seconds: number): string => {
   return `${signed}.${createHmac("sha256", key).update(signed).digest("base64url")}`
 }
 
-/** `workDirectory`: only its owner reads it, and it outlives the node. */
-export const make = Effect.fnUntraced(function* (
-  dataDir: string,
-  workDirectory: string,
-  { path }: EtcdBinary,
-  config: EtcdConfig.Input = {}
-) {
+export const make = Effect.fnUntraced(function* (dataDir: string, { path }: EtcdBinary, config: EtcdConfig.Input = {}) {
   const fs = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   const { randomBytes } = globalThis.process.getBuiltinModule("node:crypto")
   const key = randomBytes(32).toString("base64url")
-  const keyFile = join(workDirectory, "key")
+  // Not beside the data: their path may have what parts the settings of a token.
+  const runDirectory = yield* Effect.flatMap(EtcdConfig.decode(config), Place.makeHome)
+  const keyFile = join(runDirectory, "key")
   yield* fs.writeFileString(keyFile, key, { mode: 0o600 })
   const node = yield* EtcdProcess.ephemeral(
     Object.assign(
@@ -62,7 +59,7 @@ export const make = Effect.fnUntraced(function* (
       } satisfies EtcdConfig.Input,
       config
     ),
-    { binary: path, log: false, startTimeout, gracePeriod: "1 minute" }
+    { binary: path, log: false, startTimeout, gracePeriod: "1 minute", runDirectory, runDirectoryIsTemporary: true }
   )
   const client = yield* EtcdClient.make({ endpoints: node.endpoints })
   const token = tokenOf(key, Math.floor((yield* Clock.currentTimeMillis) / 1000))

@@ -74,7 +74,7 @@ describe("a cluster", () => {
     Effect.gen(function* () {
       yield* Utl.bumping(context)
       const { directory, later, snapshot } = yield* taken
-      const root = join(directory, "restored")
+      const root = join(directory, "restored=once, or twice")
       const planned = yield* restore(snapshot, root, {}, { dryRun: true })
       assert.isFalse(existsSync(root))
       const { steps } = yield* restore(snapshot, root)
