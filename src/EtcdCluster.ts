@@ -298,7 +298,7 @@ export interface RecoverOptions extends EtcdOperations.Options {
  * @since 0.1.0
  */
 export interface RestoreOptions extends RecoverOptions {
-  /** By how much the revision is raised at least. Default: to as many as 100,000 for each second since 1970. */
+  /** By how much the revision is raised at least, below 2 ** 52. Default: to as many as 100,000 for each second since 1970. */
   readonly bumpRevision?: bigint | undefined
   /** Takes the copied database of a member that did not run, which has no checksum. Default: false. */
   readonly skipHashCheck?: boolean | undefined

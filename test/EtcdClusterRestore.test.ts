@@ -181,6 +181,7 @@ describe("the data of a running cluster", { concurrent: true }, () => {
           assert.include((yield* Effect.flip(Effect.scoped(start))).message, "are just being made anew")
         })
         yield* endedAt("restore node1", make, others)
+        assert.include((yield* Effect.flip(make({ bumpRevision: 2n ** 52n }))).message, "below 2 ** 52")
         // A revision that is above the time stays so.
         const done = yield* make({ bumpRevision: 10n ** 15n })
         assert.deepStrictEqual(

@@ -97,8 +97,9 @@ export const ofRecover: Options.Checks<RecoverOptions> = {
 export const ofRestore: Options.Checks<RestoreOptions> = {
   ...ofRecover,
   bumpRevision: {
-    accepts: (value) => typeof value === "bigint" && value >= 0n && value < 2n ** 62n,
-    due: "a bigint from 0 on"
+    // What is beyond JavaScript's numbers is taken for damage by the next restore, which would not be above it.
+    accepts: (value) => typeof value === "bigint" && value >= 0n && value < 2n ** 52n,
+    due: "a bigint from 0 on, and below 2 ** 52"
   },
   skipHashCheck: Options.flag
 }
