@@ -166,7 +166,8 @@ export interface Cluster {
   /**
    * Starts all members again, one after the other: the next one only when the last has caught up and all name one leader.
    * The leadership is handed on once, before its member is started again, which is the last. Members that are down are started
-   * first. It stops at the first that does not come back. One that was removed, and has its data still, is passed over.
+   * first. It stops at the first that does not come back, which, of one or two members, has to be started (its `start`) before
+   * this is run again. One that was removed, and has its data still, is passed over.
    * Refused where a voter does not answer that runs elsewhere (`unhealthy-member`).
    */
   readonly restart: (options?: EtcdOperations.Options | undefined) => Operation
