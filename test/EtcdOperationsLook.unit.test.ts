@@ -23,6 +23,8 @@ interface Said {
   readonly version?: string
   readonly isLearner?: boolean
   readonly isSilent?: boolean
+  /** Which member gives its hash, where a balancer is in between. */
+  readonly hashedBy?: number
 }
 
 const details = { outcome: "not-applied" } as const
@@ -60,7 +62,12 @@ const saying = (all: ReadonlyArray<Said>, denied?: "HashKV" | "Status") => {
       if (asked > revision) {
         return Effect.fail(EtcdError.make(new EtcdError.FutureRevision({ ...details, message: "future" })))
       }
-      return Effect.succeed({ header: header(index, said), hash, compactRevision: compacted, hashRevision: asked })
+      return Effect.succeed({
+        header: header(said.hashedBy ?? index, said),
+        hash,
+        compactRevision: compacted,
+        hashRevision: asked
+      })
     }
     // Nobody else is at an operation.
     if (name === "Range") return Effect.succeed({ header: header(0, said), kvs: [], count: 0n, more: false })
@@ -111,6 +118,7 @@ describe("EtcdOperations", () => {
       assert.deepStrictEqual(yield* found({}, { revision: 11n }, {}), ["corrupt", "02", "1", ""])
       assert.deepStrictEqual(yield* found({}, {}, { hash: 2 }, { hash: 3 }, {}), ["corrupt", "014", "23", ""])
       assert.deepStrictEqual(yield* found({}, {}, {}, { isLearner: true }), ["sound", "012", "", "3"])
+      assert.deepStrictEqual(yield* found({}, {}, { hashedBy: 0 }), ["sound", "01", "", "2"])
     })
   )
 

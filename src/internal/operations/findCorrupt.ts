@@ -63,7 +63,11 @@ const ask = (
 ): Effect.Effect<Said | undefined, EtcdError.EtcdError> => {
   const maintenance = EtcdMaintenance.fromClient(client)
   const options = { endpoint: one.endpoint, deadline: patience, retry: Schedule.recurs(0) } as const
-  const said = ({ compactRevision, hash }: EtcdMaintenance.HashKv): Said => ({ one, hash, compactRevision })
+  const said = ({ compactRevision, hash, header }: EtcdMaintenance.HashKv): Said =>
+    // A balancer in between may have asked somebody else.
+    header.memberId === one.member.id
+      ? { one, hash, compactRevision }
+      : { one, hash: "silent", compactRevision: undefined }
   return maintenance.hashKv({ ...options, revision }).pipe(
     Effect.map(said),
     Effect.catch((error): Effect.Effect<Said | undefined, EtcdError.EtcdError> => {
