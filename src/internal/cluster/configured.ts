@@ -13,7 +13,7 @@ import * as EtcdConfig from "../../EtcdConfig.ts"
 import * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { discovers } from "../config/values.ts"
-import * as Data from "../member/data.ts"
+import { holder } from "../files/owner.ts"
 import * as Child from "../process/child.ts"
 import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
@@ -73,7 +73,12 @@ export const make = (
         : { dataDir: join(options.runDirectory, Place.dataDirectoryOf(config.name ?? "default")), ...config }
     const configs = each.map(settled)
     const holdsData = ({ dataDir, walDir }: EtcdConfig.EtcdOptions) =>
-      dataDir === undefined ? Effect.succeed(false) : Effect.map(Data.read({ dataDir, walDir }), Option.isSome)
+      dataDir === undefined
+        ? Effect.succeed(false)
+        : Effect.mapBoth(holder({ dataDir, walDir }), {
+            onSuccess: Option.isSome,
+            onFailure: Failures.systemFailure(`look for data in ${dataDir}`)
+          })
     const directoriesOf = ({ dataDir, walDir }: EtcdConfig.EtcdOptions) =>
       [dataDir, walDir].filter((directory) => directory !== undefined)
     /** A directory that is another one's, or is in it, or has it: what deletes the data of one would delete the other's. */

@@ -26,7 +26,7 @@ import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdId from "../../EtcdId.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
-import * as Data from "../member/data.ts"
+import { holder } from "../files/owner.ts"
 import { twoVoters } from "../operations/options.ts"
 import { allOrNothing } from "../process/allOrNothing.ts"
 import * as Child from "../process/child.ts"
@@ -490,8 +490,11 @@ export const onSockets = (
      * Of one that joins or leaves there may be some of the data, and no log: it was killed while they were made, or deleted.
      * It would begin a cluster of its own.
      */
-    const holdsData = ({ directory }: Manifest.Member) =>
-      Effect.map(Data.read({ dataDir: manifest.directoryOf(directory), walDir: undefined }), Option.isSome)
+    const holdsData = ({ directory, name }: Manifest.Member) =>
+      Effect.mapBoth(holder({ dataDir: manifest.directoryOf(directory), walDir: undefined }), {
+        onSuccess: Option.isSome,
+        onFailure: Failures.systemFailure(`look for the data of ${name}`)
+      })
     const withData = yield* Effect.filter(first, holdsData)
     const started = first.filter((member) => member.state === "member" || withData.includes(member))
     if (withData.length === 0) {

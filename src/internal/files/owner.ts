@@ -45,6 +45,12 @@ export const owner = Effect.fnUntraced(function* (walDir: string) {
   return Option.some<Owner | "unreadable">({ ...ids, isBlank: newest === first && Log.isBlank(head) })
 }, Effect.scoped)
 
+/** Whose data there are. A log that was just made is none. */
+export const holder = Effect.fnUntraced(function* (directories: Directories) {
+  const found = yield* owner(walDirOf(yield* Path.Path, directories))
+  return Option.filter(found, (one) => one === "unreadable" || !one.isBlank)
+})
+
 /** Puts data aside that are of no use to anybody. What was put aside before goes. */
 export const putAside = Effect.fnUntraced(function* (directories: Directories) {
   const fs = yield* FileSystem.FileSystem

@@ -28,13 +28,10 @@ type Platform = FileSystem.FileSystem | Path.Path
 const failed = (doing: string, { dataDir }: Directories) => Failures.systemFailure(`${doing} ${dataDir}`)
 
 /** Whose data there are. Files of a log that tell no ids are data too, which etcd will say what is wrong with. */
-export const read = Effect.fnUntraced(function* (
+export const read = (
   directories: Directories
-): Effect.fn.Return<Option.Option<Data | "unreadable">, EtcdProcessError.EtcdProcessError, Platform> {
-  const wal = Owner.walDirOf(yield* Path.Path, directories)
-  const data = yield* Effect.mapError(Owner.owner(wal), failed("read the data directory", directories))
-  return Option.filter(data, (owner) => owner === "unreadable" || !owner.isBlank)
-})
+): Effect.Effect<Option.Option<Data | "unreadable">, EtcdProcessError.EtcdProcessError, Platform> =>
+  Effect.mapError(Owner.holder(directories), failed("read the data directory", directories))
 
 /**
  * Puts aside what there is without a log, or with one that has nothing in it: somebody was killed who was making it, or its
