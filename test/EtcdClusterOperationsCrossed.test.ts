@@ -325,7 +325,7 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
         const [, lost] = membersOf(cluster)
         yield* lost!.signal("SIGKILL")
         yield* lost!.exit
-        yield* cluster.recover()
+        yield* cluster.recover({ etcdutl: join(dirname(binary!), "etcdutl") })
         assert.strictEqual(versions(), 2)
         yield* upgrade()
         assert.strictEqual(versions(), 1)
