@@ -12,7 +12,7 @@ import * as Checks from "../options.ts"
 import * as Failures from "../process/failures.ts"
 import * as Manifest from "./manifest.ts"
 import { aSnapshot, ofCluster, ofRestore } from "./options.ts"
-import { peerSocketOf } from "./sockets.ts"
+import { peerUrlOf } from "./sockets.ts"
 
 /** Where the data of all members are, and below which directory. */
 export interface Places {
@@ -43,7 +43,7 @@ const placesOf = Effect.fnUntraced(
     const places: Places = {
       members: members.map(({ directory, name, peer }) => ({
         name,
-        peerUrls: peer?.initialAdvertisePeerUrls ?? [`unix://${peerSocketOf(name)}`],
+        peerUrls: peer?.initialAdvertisePeerUrls ?? [peerUrlOf(name)],
         dataDir: directoryOf(directory)
       })),
       workDirectory: directoryOf("")

@@ -37,7 +37,7 @@ import * as Readiness from "../process/readiness.ts"
 import * as Time from "../time.ts"
 import * as Manifest from "./manifest.ts"
 import * as ClusterOptions from "./options.ts"
-import { clientSocketOf, peerSocketOf } from "./sockets.ts"
+import { clientSocketOf, peerUrlOf } from "./sockets.ts"
 import * as Turns from "./turns.ts"
 import * as Unfinished from "./unfinished.ts"
 
@@ -187,6 +187,9 @@ const stopAll = Effect.fnUntraced(function* (members: ReadonlyArray<EtcdProcess.
   yield* leader.stop
 })
 
+export const oldestOf = (nodes: Nodes): EtcdProcess.Node =>
+  nodes.reduce((old, node) => (SemVer.Order(node.version, old.version) < 0 ? node : old))
+
 /**
  * What a member that joins is to run: what the oldest of the others does, which no version of a cluster is too new for. One
  * that has ended may be none of them any more.
@@ -194,9 +197,7 @@ const stopAll = Effect.fnUntraced(function* (members: ReadonlyArray<EtcdProcess.
 export const oldest = (members: SubscriptionRef.SubscriptionRef<Nodes>): EtcdProcess.Node => {
   const all = SubscriptionRef.getUnsafe(members)
   const running = all.filter(isRunning)
-  return (Array.isArrayNonEmpty(running) ? running : all).reduce((old, node) =>
-    SemVer.Order(node.version, old.version) < 0 ? node : old
-  )
+  return oldestOf(Array.isArrayNonEmpty(running) ? running : all)
 }
 
 /** Where ports are chosen for a node, which it keeps when it is started anew. */
@@ -440,7 +441,7 @@ export const onSockets = (
     const { runDirectory } = yield* Place.makeRunDirectory(names.map(clientSocketOf))
     const manifest = kept ?? (yield* Manifest.inMemory(runDirectory, size ?? 3))
     const ownOf = yield* prepare({ runDirectory, names, shared })
-    const initialCluster = Object.fromEntries(names.map((name) => [name, `unix://${peerSocketOf(name)}`]))
+    const initialCluster = Object.fromEntries(names.map((name) => [name, peerUrlOf(name)]))
     /** What members have that have joined, or were upgraded, since all were started; of those before, how they are reached. */
     const changes = new Map<string, Change>(
       first.flatMap(({ name, peer }) => (peer === undefined ? [] : [[name, { config: peer }] as const]))
@@ -450,11 +451,11 @@ export const onSockets = (
       Object.assign(
         {
           listenClientUrls: `unix://${clientSocketOf(name)}`,
-          listenPeerUrls: `unix://${peerSocketOf(name)}`,
-          initialAdvertisePeerUrls: `unix://${peerSocketOf(name)}`,
+          listenPeerUrls: peerUrlOf(name),
+          initialAdvertisePeerUrls: peerUrlOf(name),
           initialCluster: {
             ...initialCluster,
-            [name]: config?.initialAdvertisePeerUrls ?? `unix://${peerSocketOf(name)}`
+            [name]: config?.initialAdvertisePeerUrls ?? peerUrlOf(name)
           }
         } satisfies EtcdConfig.Input,
         preset,
@@ -500,7 +501,7 @@ export const onSockets = (
     if (withData.length === 0) {
       const addresses = yield* Effect.forEach(names, (name) =>
         Effect.map(ownOf(name), ({ config }) => {
-          const urls = config?.listenPeerUrls ?? shared.listenPeerUrls ?? [`unix://${peerSocketOf(name)}`]
+          const urls = config?.listenPeerUrls ?? shared.listenPeerUrls ?? [peerUrlOf(name)]
           return Turns.addressOf(urls, runDirectory)
         })
       )
@@ -532,8 +533,7 @@ export const onSockets = (
           const member = { ...found, peer: Manifest.peerOf(given) }
           return {
             name,
-            peerUrls: given.initialAdvertisePeerUrls ??
-              own.config?.initialAdvertisePeerUrls ?? [`unix://${peerSocketOf(name)}`],
+            peerUrls: given.initialAdvertisePeerUrls ?? own.config?.initialAdvertisePeerUrls ?? [peerUrlOf(name)],
             hasJoined: false,
             inTheWay: Effect.succeed([]),
             begin: Effect.tap(manifest.update(Manifest.withMember(member)), () =>

@@ -7,3 +7,5 @@
 export const clientSocketOf = (name: string): string => `${name}.client:0`
 
 export const peerSocketOf = (name: string): string => `${name}.peer:0`
+
+export const peerUrlOf = (name: string): string => `unix://${peerSocketOf(name)}`

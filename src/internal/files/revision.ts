@@ -81,6 +81,16 @@ class Senseless {
 const sensible = <A>(read: () => A): Effect.Effect<A, Senseless> =>
   Effect.try({ try: read, catch: () => new Senseless() })
 
+/** Where what is there makes no sense. */
+const otherwise =
+  <B>(answer: () => B) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>) =>
+    Effect.catchIf(
+      self,
+      (error) => error instanceof Senseless,
+      () => Effect.sync(answer)
+    )
+
 const found = <A>(value: A | undefined): Effect.Effect<A, Senseless> =>
   value === undefined ? Effect.fail(new Senseless()) : Effect.succeed(value)
 
@@ -142,12 +152,7 @@ export const newest = <E, R>(read: Read<E, R>): Effect.Effect<bigint | undefined
     )
     // A store without any key is at revision 1.
     return revisions.reduce((most, one) => (one > most ? one : most), 1n)
-  }).pipe(
-    Effect.catchIf(
-      (error) => error instanceof Senseless,
-      () => Effect.succeed(undefined)
-    )
-  )
+  }).pipe(otherwise(() => undefined))
 
 /** Reads the version of the layout, as in `3.6.0`, which etcd writes from 3.6 on; nothing, where it is not there. */
 export const storageVersion = <E, R>(read: Read<E, R>): Effect.Effect<string | undefined, E, R> =>
@@ -155,12 +160,7 @@ export const storageVersion = <E, R>(read: Read<E, R>): Effect.Effect<string | u
     const { bucket, valueOf } = yield* reader(read)
     const value = yield* valueOf(yield* bucket("meta"), "storageVersion")
     return value === undefined ? undefined : new TextDecoder().decode(value)
-  }).pipe(
-    Effect.catchIf(
-      (error) => error instanceof Senseless,
-      () => Effect.succeed(undefined)
-    )
-  )
+  }).pipe(otherwise(() => undefined))
 
 /** Whether it says that a member was removed. */
 export const hasRemoved =
@@ -169,12 +169,7 @@ export const hasRemoved =
     Effect.gen(function* () {
       const { bucket, valueOf } = yield* reader(read)
       return (yield* valueOf(yield* bucket("members_removed"), memberId.toString(16))) !== undefined
-    }).pipe(
-      Effect.catchIf(
-        (error) => error instanceof Senseless,
-        () => Effect.succeed(false)
-      )
-    )
+    }).pipe(otherwise(() => false))
 
 /** As etcd writes it: a member that was just added has no name. */
 interface Member {
@@ -188,9 +183,4 @@ export const members = <E, R>(read: Read<E, R>): Effect.Effect<ReadonlyArray<Mem
     const { bucket, leafBelow } = yield* reader(read)
     const leaf = yield* leafBelow(yield* bucket("members"), ([first]) => first)
     return yield* sensible(() => leaf.map(({ value }): Member => JSON.parse(new TextDecoder().decode(value))))
-  }).pipe(
-    Effect.catchIf(
-      (error) => error instanceof Senseless,
-      () => Effect.succeed([])
-    )
-  )
+  }).pipe(otherwise(() => []))

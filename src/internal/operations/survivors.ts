@@ -12,10 +12,13 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
+import * as Result from "effect/Result"
 import { format } from "../../EtcdId.ts"
 import { isLocked } from "../files/flock.ts"
 import * as Log from "../files/log.ts"
 import * as Revision from "../files/revision.ts"
+import { takesConnections } from "../process/sockets.ts"
+import * as Url from "../url.ts"
 import type { Refuse } from "./operation.ts"
 
 /** The data of a member. */
@@ -87,22 +90,15 @@ export const refuseRunning = Effect.fnUntraced(function* (
 const patience = "1 second"
 
 /** Whether somebody listens there, whatever it says. At sockets are those whose data are here. */
-const answers = (url: string) =>
-  Effect.callback<boolean>((resume) => {
-    const { hostname, port, protocol } = new URL(url)
-    if (!/^https?:$/.test(protocol)) return resume(Effect.succeed(false))
-    const socket = globalThis.process.getBuiltinModule("node:net").connect({
-      host: hostname.replace(/^\[|\]$/g, ""),
-      port: Number(port || (protocol === "http:" ? 80 : 443))
-    })
-    const end = (answer: boolean) => {
-      socket.destroy()
-      resume(Effect.succeed(answer))
-    }
-    socket.once("connect", () => end(true))
-    socket.once("error", () => end(false))
-    return Effect.sync(() => socket.destroy())
-  }).pipe(Effect.timeoutOption(patience), Effect.map(Option.contains(true)))
+const answers = (text: string) => {
+  const url = Result.getOrUndefined(Url.parse(text))
+  return url?.port === undefined || url.socket !== undefined
+    ? Effect.succeed(false)
+    : takesConnections({ host: url.host, port: url.port }, () => false).pipe(
+        Effect.timeoutOption(patience),
+        Effect.map(Option.contains(true))
+      )
+}
 
 /**
  * Refuses members that run and whose data are not here: they may have a quorum, and there would be two clusters. Who they are the

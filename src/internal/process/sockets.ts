@@ -41,18 +41,25 @@ export const excess = (directory: string, names: ReadonlyArray<string>): number 
     ...names.filter((name) => !isAbsolute(name)).map((name) => bytesOf(pathOf(directory, name)) - longestPath)
   )
 
-const isListenedTo = (path: string): Effect.Effect<boolean> =>
+/** Whether somebody takes a connection there. `otherwise`: whether it is so for all that, by the code of the error. */
+export const takesConnections = (
+  address: { readonly path: string } | { readonly host: string; readonly port: number },
+  otherwise: (code: string | undefined) => boolean
+): Effect.Effect<boolean> =>
   Effect.callback((resume) => {
-    const socket = loadNet().connect({ path })
+    const socket = loadNet().connect(address)
     const end = (answer: boolean) => {
       socket.destroy()
       resume(Effect.succeed(answer))
     }
     socket.once("connect", () => end(true))
-    // Whoever cannot be asked may be there.
-    socket.once("error", ({ code }: NodeJS.ErrnoException) => end(code !== "ECONNREFUSED" && code !== "ENOENT"))
+    socket.once("error", ({ code }: NodeJS.ErrnoException) => end(otherwise(code)))
     return Effect.sync(() => socket.destroy())
   })
+
+/** Whoever cannot be asked may be there. */
+const isListenedTo = (path: string): Effect.Effect<boolean> =>
+  takesConnections({ path }, (code) => code !== "ECONNREFUSED" && code !== "ENOENT")
 
 const inUse = (path: string): EtcdProcessError.EtcdProcessError =>
   EtcdProcessError.make(
