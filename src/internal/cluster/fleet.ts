@@ -187,9 +187,6 @@ const stopAll = Effect.fnUntraced(function* (members: ReadonlyArray<EtcdProcess.
   yield* leader.stop
 })
 
-export const oldestOf = (nodes: Nodes): EtcdProcess.Node =>
-  nodes.reduce((old, node) => (SemVer.Order(node.version, old.version) < 0 ? node : old))
-
 /**
  * What a member that joins is to run: what the oldest of the others does, which no version of a cluster is too new for. One
  * that has ended may be none of them any more.
@@ -197,7 +194,9 @@ export const oldestOf = (nodes: Nodes): EtcdProcess.Node =>
 export const oldest = (members: SubscriptionRef.SubscriptionRef<Nodes>): EtcdProcess.Node => {
   const all = SubscriptionRef.getUnsafe(members)
   const running = all.filter(isRunning)
-  return oldestOf(Array.isArrayNonEmpty(running) ? running : all)
+  return (Array.isArrayNonEmpty(running) ? running : all).reduce((old, node) =>
+    SemVer.Order(node.version, old.version) < 0 ? node : old
+  )
 }
 
 /** Where ports are chosen for a node, which it keeps when it is started anew. */

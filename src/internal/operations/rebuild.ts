@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import * as SemVer from "effect/SemVer"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
 import type * as EtcdClient from "../../EtcdClient.ts"
@@ -16,7 +17,7 @@ import type * as EtcdCluster from "../../EtcdCluster.ts"
 import { format } from "../../EtcdId.ts"
 import type { ClusterRefused } from "../../EtcdOperationError.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
-import { type Fleet, oldestOf } from "../cluster/fleet.ts"
+import type { Fleet } from "../cluster/fleet.ts"
 import { withoutBinary } from "./etcdutl.ts"
 import { perform, type Refuse, refusal, type Step } from "./operation.ts"
 import * as Recover from "./recover.ts"
@@ -44,7 +45,9 @@ const executables = Effect.fnUntraced(function* (
   refuse: Refuse
 ) {
   const orRefuse = Effect.mapError(({ message }: { readonly message: string }) => withoutBinary(refuse, message))
-  const etcd = yield* orRefuse(fromInput(fleet.binaryOf(oldestOf(nodesOf(fleet)))))
+  const [first, ...others] = nodesOf(fleet)
+  const oldest = others.reduce((old, node) => (SemVer.Order(node.version, old.version) < 0 ? node : old), first)
+  const etcd = yield* orRefuse(fromInput(fleet.binaryOf(oldest)))
   const utl = yield* orRefuse(findUtl(etcd, { path }))
   return { etcd, utl }
 })
