@@ -518,9 +518,9 @@ export const backup = (
  * `cdf818194e3a8c32`, with its newest revision at the end. Only when the new one is in its place are older ones of the same
  * cluster removed, and only those that were there when it was begun, so that there is always a good one, also where several
  * are made at the same time. What counts as good has a record that says how large it is; what is not, goes when it is older
- * than all that are kept. Files of other names, and of other clusters, are left alone. *Clusters that were made alike have one
- * id*: etcd makes it of the peer URLs and the token, which those of `EtcdCluster.make` have in common that have one size. Give
- * each a directory of its own, or an `initialClusterToken`.
+ * than all that are kept. Files of other names, and of other clusters, are left alone. *Nodes that were made alike have one
+ * cluster id*: etcd makes it of the peer URLs and the `initialClusterToken`. A cluster of `EtcdCluster.make` has a token of its
+ * own; give others one, or each a directory of its own.
  *
  * @example
  * ```ts

@@ -130,16 +130,28 @@ describe("EtcdCluster", () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
-  it.live("begins where a first start was cut short", () =>
+  it.live("has an id of its own, and begins where a first start was cut short", () =>
     Effect.gen(function* () {
       const dataDir = yield* temporaryDirectory
       const directories = ["node0.etcd", "node1.etcd"].map((name) => join(dataDir, name))
       for (const directory of directories) mkdirSync(directory)
-      const started = Effect.map(
-        EtcdCluster.ephemeral({ size: 2, dataDir, log: false }),
-        ({ members }) => SubscriptionRef.getUnsafe(members).length
+      const started = (options: EtcdCluster.Options) =>
+        Effect.map(EtcdCluster.ephemeral({ size: 2, log: false, ...options }), ({ members }) => {
+          const ids = SubscriptionRef.getUnsafe(members).map(({ clusterId }) => clusterId)
+          assert.deepStrictEqual(ids, [ids[0], ids[0]])
+          return ids[0]
+        })
+      // Killed when one had made its data, and the other one had not.
+      const binary = join(yield* temporaryDirectory, "etcd")
+      const real = process.env.ETCD_BINARY ?? "etcd"
+      const script = `#!/bin/sh\ncase "$*" in *--name=node1*) exit 1 ;; esac\nexec '${real}' "$@"`
+      writeFileSync(binary, script, { mode: 0o755 })
+      yield* Effect.flip(Effect.scoped(started({ dataDir, binary })))
+      assert.deepStrictEqual(
+        directories.map((directory) => existsSync(join(directory, "member", "wal"))),
+        [true, false]
       )
-      assert.strictEqual(yield* Effect.scoped(started), 2)
+      const first = yield* Effect.scoped(started({ dataDir }))
       // Killed when they had just made their logs, and written nothing into them.
       for (const directory of directories) {
         const logs = join(directory, "member", "wal")
@@ -147,7 +159,8 @@ describe("EtcdCluster", () => {
         const file = readFileSync(log)
         writeFileSync(log, file.fill(0, Wal.records(file)[2]!.to))
       }
-      assert.strictEqual(yield* started, 2)
+      assert.strictEqual(yield* started({ dataDir }), first)
+      assert.notStrictEqual(yield* started({}), first)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

@@ -441,6 +441,7 @@ export const onSockets = (
     const manifest = kept ?? (yield* Manifest.inMemory(runDirectory, size ?? 3))
     const ownOf = yield* prepare({ runDirectory, names, shared })
     const initialCluster = Object.fromEntries(names.map((name) => [name, peerUrlOf(name)]))
+    const { token: initialClusterToken } = manifest.current()
     /** What members have that have joined, or were upgraded, since all were started; of those before, how they are reached. */
     const changes = new Map<string, Change>(
       first.flatMap(({ name, peer }) => (peer === undefined ? [] : [[name, { config: peer }] as const]))
@@ -455,7 +456,8 @@ export const onSockets = (
           initialCluster: {
             ...initialCluster,
             [name]: config?.initialAdvertisePeerUrls ?? peerUrlOf(name)
-          }
+          },
+          ...(initialClusterToken === undefined ? {} : { initialClusterToken })
         } satisfies EtcdConfig.Input,
         preset,
         shared,

@@ -36,6 +36,8 @@ const Manifest = Schema.Struct({
   size: Schema.Int,
   /** The number of the next member. None is used again, nor is a directory. */
   next: Schema.Int,
+  /** The `initialClusterToken` that it begins with: etcd makes the id of a cluster of that and of the peer URLs. */
+  token: Schema.optional(Schema.String),
   members: Schema.Array(Member),
   /** Directories that were lost, and are there again for data to be made anew: until they have some, they are lost. */
   lost: Schema.optional(Schema.Array(Schema.String))
@@ -89,9 +91,11 @@ export const newcomer = ({ members, next }: Manifest, index: number): Member => 
 const memberOf = ({ members }: Manifest, name: string): Member =>
   members.find((one) => one.name === name) ?? { name, directory: directoryNameOf(name), state: "leaving" }
 
+/** One that is new, with a token that no other one has. */
 export const ofSize = (size: number): Manifest => ({
   size,
   next: size,
+  token: globalThis.crypto.randomUUID(),
   members: Array.from({ length: size }, (_, index) => numbered(index, "member"))
 })
 
