@@ -92,7 +92,7 @@ interface Row {
   readonly failed: number
   readonly skipped: number
   readonly seconds: number
-  /** Tests, files and errors, each in one line. */
+  /** Tests, files and errors, each with how it failed below it. */
   readonly failures: ReadonlyArray<string>
 }
 
@@ -106,15 +106,26 @@ interface Report {
     readonly name: string
     readonly status: string
     readonly message: string
-    readonly assertionResults: ReadonlyArray<{ readonly fullName: string; readonly status: string }>
+    readonly assertionResults: ReadonlyArray<{
+      readonly fullName: string
+      readonly status: string
+      readonly failureMessages: ReadonlyArray<string>
+    }>
   }>
 }
+
+/** The first lines of how a test failed: where output is cut, its end is what is left. */
+const told = (messages: ReadonlyArray<string>) =>
+  messages
+    .flatMap((message) => message.slice(0, 2000).split("\n", 20))
+    .map((line) => `\n    ${line}`)
+    .join("")
 
 const failuresOf = (report: Report): ReadonlyArray<string> =>
   report.testResults.flatMap(({ name, status, message, assertionResults }) => {
     const file = relative(root, name)
-    const tests = assertionResults.filter((test) => test.status === "failed").map(({ fullName }) => fullName)
-    if (tests.length > 0) return tests.map((test) => `${file}: ${test}`)
+    const tests = assertionResults.filter((test) => test.status === "failed")
+    if (tests.length > 0) return tests.map((test) => `${file}: ${test.fullName}${told(test.failureMessages)}`)
     return status === "failed" ? [`${file}: ${message.split("\n")[0] || "it could not be run"}`] : []
   })
 
