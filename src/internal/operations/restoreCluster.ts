@@ -90,6 +90,7 @@ const writePlacing = Effect.fnUntraced(function* (workDirectory: string, placing
   yield* sync(`${file}.new`)
   yield* fs.rename(`${file}.new`, file)
   yield* syncNames(work)
+  yield* syncNames(workDirectory)
 })
 
 const directoriesOf = ({ members, workDirectory }: Restoring) =>
@@ -269,18 +270,20 @@ export const steps = Effect.fnUntraced(function* (
   const made: { snapshot: string; bumpRevision: bigint } = { snapshot: "", bumpRevision: 0n }
   const initialCluster = Object.fromEntries(members.map(({ name, peerUrls }) => [name, peerUrls]))
 
+  /** Of what another one has made nothing is taken away, whatever becomes of this. */
+  const begin = Effect.gen(function* () {
+    if (of.begin !== undefined) yield* of.begin
+    // What another one has begun to put in place is whole, or not there.
+    const placing = yield* readPlacing(of.workDirectory)
+    if (placing === undefined) return
+    yield* refuseRunning(members, refuse)
+    yield* placeAll(of.workDirectory, placing)
+  })
   const cleansing: Step = {
     title,
     run: (tell: Tell) =>
       Effect.gen(function* () {
         const fs = yield* FileSystem.FileSystem
-        if (of.begin !== undefined) yield* of.begin
-        // What another one has begun to put in place is whole, or not there, whatever becomes of this one.
-        const placing = yield* readPlacing(of.workDirectory)
-        if (placing !== undefined) {
-          yield* refuseRunning(members, refuse)
-          yield* placeAll(of.workDirectory, placing)
-        }
         yield* clearAll(of)
         const workDirectory = yield* workOf(of.workDirectory)
         yield* fs.makeDirectory(workDirectory, { recursive: true, mode: 0o700 })
@@ -297,6 +300,7 @@ export const steps = Effect.fnUntraced(function* (
       }).pipe(
         Effect.scoped,
         Effect.onError(() => clearAll(of)),
+        (cleaning) => Effect.andThen(begin, cleaning),
         provide
       )
   }

@@ -178,4 +178,33 @@ describe("a cluster", () => {
       for (let after = 0; !isDone; after++) isDone = (yield* kill(join(directory, "restored"), true, after)).isDone
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
+
+  it.live("is not taken apart by another one that is refused, or fails, before it has begun", (context) =>
+    Effect.gen(function* () {
+      yield* Utl.bumping(context)
+      const fs = yield* FileSystem.FileSystem
+      const { directory, snapshot } = yield* taken
+      const root = join(directory, "restored")
+      const of = { members: membersIn(root).slice(0, 2), setAside: true }
+      const { dieAfter, fs: dying } = mortal(fs)
+      const onProgress = ({ index }: Progress) => (index === 3 ? dieAfter(3) : Effect.void)
+      const killed = restoreClean(snapshot, root, of, { onProgress })
+      yield* Effect.exit(Effect.provideService(killed, FileSystem.FileSystem, dying))
+      const isPlaced = () => of.members.map(({ dataDir }) => existsSync(join(dataDir, "member")))
+      assert.deepStrictEqual(isPlaced(), [true, false])
+
+      const other = (own: Parameters<typeof restoreClean>[2]) =>
+        restoreClean(snapshot, root, { ...of, token: "other", ...own })
+      assert.strictEqual(
+        (yield* Effect.flip(other({ begin: Effect.fail(Utl.refuse("changed", ["it is made"], "Wait.")) })))._tag,
+        "OperationFailed"
+      )
+      const { dieAfter: dieAtOnce, fs: full } = mortal(fs)
+      yield* dieAtOnce(0)
+      yield* Effect.exit(Effect.provideService(other({}), FileSystem.FileSystem, full))
+      const { steps } = yield* restoreClean(snapshot, root, of)
+      assert.strictEqual(steps.length, 1)
+      assert.deepStrictEqual(isPlaced(), [true, true])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
 })
