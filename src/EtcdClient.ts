@@ -16,9 +16,9 @@
  * call is left alone, however long it takes. A client whose endpoints are all members of the cluster is therefore over the
  * loss of a leader about 100 ms after there is a new one.
  *
- * The client talks to one cluster: that of the first endpoint that answers. An endpoint of another cluster gets nothing
- * but the question who it is (with the token, if it tells only those who show one), is passed over with a warning in the log, and fails calls that have nowhere else to go with
- * `ClusterIdMismatch`.
+ * The client talks to one cluster: that of the first endpoint that answers, unless it is told which (`clusterId`). An
+ * endpoint of another cluster gets nothing but the question who it is (with the token, if it tells only those who show
+ * one), is passed over with a warning in the log, and fails calls that have nowhere else to go with `ClusterIdMismatch`.
  *
  * Deadlines, pauses and keep-alives run in real, monotonic time, whatever `Clock` the program has, and whatever becomes of
  * the wall clock. Schedules that are given for them are asked in that time too. What a program does around a call, such
@@ -51,6 +51,7 @@ import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { EtcdError } from "./EtcdError.ts"
+import type * as EtcdId from "./EtcdId.ts"
 import * as Batch from "./internal/batch/batch.ts"
 import * as internal from "./internal/client/client.ts"
 import * as defaults from "./internal/client/options.ts"
@@ -200,6 +201,8 @@ export interface BatchingOptions {
  */
 export interface Options extends CallDefaults {
   readonly endpoints: Endpoints
+  /** The cluster that the client talks to, by its id. Default: that of the first endpoint that answers. */
+  readonly clusterId?: EtcdId.ClusterId | undefined
   /**
    * Which endpoint a call goes to, and a stream when it is opened.
    *

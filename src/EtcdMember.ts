@@ -29,6 +29,7 @@ import type * as Stream from "effect/Stream"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdConfig from "./EtcdConfig.ts"
 import type * as EtcdError from "./EtcdError.ts"
+import type * as EtcdId from "./EtcdId.ts"
 import type * as EtcdMemberError from "./EtcdMemberError.ts"
 import type * as EtcdProcess from "./EtcdProcess.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
@@ -72,11 +73,13 @@ export type Failure = EtcdMemberError.EtcdMemberError | EtcdProcessError.EtcdPro
  */
 export interface Member {
   readonly name: string
+  readonly clusterId: EtcdId.ClusterId
   readonly state: SubscriptionRef.SubscriptionRef<State>
   /**
    * Where clients reach the voters that have served: never a learner, and none that has left. Where some of them have TLS for
    * clients and others do not, those that are as this one. For `EtcdClient`'s option `endpoints` take
-   * `SubscriptionRef.changes` of it.
+   * `SubscriptionRef.changes` of it; and give it the `clusterId`, since where one has been that is gone now, another cluster
+   * may answer.
    */
   readonly endpoints: SubscriptionRef.SubscriptionRef<ReadonlyArray<string>>
   /**

@@ -17,7 +17,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import type * as EtcdError from "../src/EtcdError.ts"
-import { format } from "../src/EtcdId.ts"
+import * as EtcdId from "../src/EtcdId.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import {
   AuthenticateResponseSchema,
@@ -40,7 +40,7 @@ const get = (client: EtcdClient.Client) => client.unary(KV.method.range, { key }
 const clusterOf = (endpoint: string) =>
   Effect.gen(function* () {
     const client = yield* EtcdClient.make({ endpoints: [endpoint] })
-    return (yield* client.unary(Maintenance.method.status, {})).header!.clusterId
+    return EtcdId.ClusterId((yield* client.unary(Maintenance.method.status, {})).header!.clusterId)
   }).pipe(Effect.scoped)
 
 /** How often the key was written there. */
@@ -53,8 +53,8 @@ const versionAt = (endpoint: string) =>
 const assertNamesBoth = (reason: EtcdError.Reason, expected: bigint, found: bigint) => {
   if (reason._tag !== "ClusterIdMismatch") return assert.fail(reason.message)
   assert.deepStrictEqual([reason.expected, reason.found], [expected, found])
-  assert.include(reason.message, format(expected))
-  assert.include(reason.message, format(found))
+  assert.include(reason.message, EtcdId.format(expected))
+  assert.include(reason.message, EtcdId.format(found))
 }
 
 const header = (clusterId: bigint) => ({ clusterId, memberId: 1n, revision: 7n, raftTerm: 2n })
@@ -143,6 +143,21 @@ describe("an endpoint of another cluster", () => {
       )
     }
 
+    it.effect("is each that is not the one that the client was told, whoever answers first", () =>
+      Effect.gen(function* () {
+        const { mine, strange } = yield* untouched
+        const [clusterId, found] = [yield* clusterOf(mine.endpoint), yield* clusterOf(strange.endpoint)]
+        const client = yield* EtcdClient.make({ endpoints: [strange.endpoint], clusterId })
+        assertNamesBoth(yield* reasonOf(put(client)), clusterId, found)
+        // Either form of an id is taken.
+        const both = [strange.endpoint, mine.endpoint]
+        for (const id of [clusterId, BigInt.asIntN(64, clusterId) as EtcdId.ClusterId]) {
+          yield* put(yield* EtcdClient.make({ endpoints: both, clusterId: id, selection: "spread" }))
+        }
+        assert.deepStrictEqual([yield* versionAt(mine.endpoint), yield* versionAt(strange.endpoint)], [2n, 0n])
+      })
+    )
+
     it.effect("is told of in one warning", () =>
       Effect.gen(function* () {
         const { mine, strange } = yield* untouched
@@ -157,8 +172,8 @@ describe("an endpoint of another cluster", () => {
         yield* Effect.provide(calls, Logger.layer([logger]))
         assert.strictEqual(warnings.length, 1)
         assert.include(warnings[0], strange.endpoint)
-        assert.include(warnings[0], format(yield* clusterOf(mine.endpoint)))
-        assert.include(warnings[0], format(yield* clusterOf(strange.endpoint)))
+        assert.include(warnings[0], EtcdId.format(yield* clusterOf(mine.endpoint)))
+        assert.include(warnings[0], EtcdId.format(yield* clusterOf(strange.endpoint)))
       })
     )
 

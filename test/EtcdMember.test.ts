@@ -17,6 +17,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -31,6 +32,7 @@ import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
 import * as EtcdMember from "../src/EtcdMember.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
+import * as EtcdProcess from "../src/EtcdProcess.ts"
 import * as Wal from "../src/internal/files/wal.ts"
 import * as Consult from "../src/internal/member/consult.ts"
 import * as Http from "../src/internal/member/http.ts"
@@ -330,7 +332,7 @@ describe("EtcdMember", { concurrent: true }, () => {
       const { directory, start } = yield* home
       const { member } = yield* start("a", ["a"])
       const settings = yield* Settings.make(optionsOf(directory, "b", ["a"]))
-      const cluster = yield* Consult.connect(settings, nodeOf(member).endpoints)
+      const cluster = yield* Consult.connect(settings, nodeOf(member).endpoints, undefined)
       const before = yield* Consult.view(cluster)
 
       // Nothing is left of one that is interrupted when it has just been added.
@@ -499,6 +501,37 @@ describe("EtcdMember", { concurrent: true }, () => {
       const data = yield* refusal(start("b", ["a", "b"], { size: 2 }))
       assert.include(data, `are of the cluster ${idOfB}, and the peers are of another one: ${idOfA}`)
       yield* (yield* start("b", ["b"])).stop
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("another cluster that answers where one was that is down is nobody's, and takes no data", () =>
+    Effect.gen(function* () {
+      const { directory, start } = yield* home
+      const all = yield* Effect.all(
+        abc.map((name) => start(name, abc)),
+        { concurrency: 3 }
+      )
+      yield* put(all[0]!.member, "key", "value")
+      // By their ids, as they are told of; and whoever is told of first is asked first.
+      const [down, again] = all.sort((one, other) => (nodeOf(one.member).id < nodeOf(other.member).id ? -1 : 1))
+      const first = Effect.provideService(Random.Random, { nextDoubleUnsafe: () => 0, nextIntUnsafe: () => 0 })
+      const { id } = nodeOf(again!.member)
+      yield* Effect.all([down!.stop, again!.stop], { concurrency: 2 })
+      const [clients, peers] = [`unix://${down!.member.name}.client:0`, peerUrlOf("z")]
+      const foreign = yield* EtcdProcess.ephemeral(
+        {
+          ...{ listenClientUrls: [clients], advertiseClientUrls: [clients] },
+          ...{ listenPeerUrls: [peers], initialAdvertisePeerUrls: [peers] }
+        },
+        { runDirectory: directory, log: false }
+      )
+      const { member } = yield* first(start(again!.member.name, abc))
+      assert.deepStrictEqual([nodeOf(member).id, tagOf(member)], [id, "Voter"])
+      assert.deepStrictEqual(yield* first(get(member, "key")), Option.some("value"))
+      // One without data is led to its cluster, too.
+      yield* waiting(first(start("d", abc)), "the members of the cluster", "to be connected for 5 seconds")
+      const there = EtcdLayer.connect({ endpoints: foreign.endpoints })
+      assert.lengthOf((yield* Effect.provide(EtcdMembership.list(), there)).members, 1)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

@@ -48,12 +48,13 @@ export const cluster = <Services>(connect: Connect<Services>, options: EtcdClust
     EtcdCluster.EtcdCluster.useSync((etcd) => connect({ ...options.client, endpoints: etcd.endpoints }))
   ).pipe(Layer.provideMerge(EtcdCluster.layer(options)), Layer.provide(machine))
 
-/** The endpoints follow the members: those of voters that serve. */
+/** The endpoints follow the members: those of voters that serve, of their cluster. */
 export const member = <Services>(connect: Connect<Services>, options: EtcdMember.Options) =>
   Layer.unwrap(
-    EtcdMember.EtcdMember.useSync(({ endpoints }) =>
+    EtcdMember.EtcdMember.useSync(({ clusterId, endpoints }) =>
       connect({
         ...options.client,
+        clusterId: options.client?.clusterId ?? clusterId,
         endpoints: Stream.filter(SubscriptionRef.changes(endpoints), (list) => list.length > 0)
       })
     )

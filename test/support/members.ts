@@ -75,5 +75,8 @@ export const nodeOf = (member: EtcdMember.Member) => {
 }
 
 /** A client that follows the members, as `EtcdLayer.member` makes it. */
-export const connect = ({ endpoints }: EtcdMember.Member) =>
-  EtcdLayer.connect({ endpoints: Stream.filter(SubscriptionRef.changes(endpoints), (list) => list.length > 0) })
+export const connect = ({ clusterId, endpoints }: EtcdMember.Member) =>
+  EtcdLayer.connect({
+    clusterId,
+    endpoints: Stream.filter(SubscriptionRef.changes(endpoints), (list) => list.length > 0)
+  })

@@ -47,7 +47,7 @@ export const closedError = EtcdError.make(
 
 export const make = Effect.fnUntraced(function* (
   transport: Transport,
-  { connection, defaults, reconnect, selection }: ClientOptions.Settings,
+  { clusterId, connection, defaults, reconnect, selection }: ClientOptions.Settings,
   tls: EtcdClient.Options["tls"],
   first: ReadonlyArray<string>
 ) {
@@ -64,7 +64,7 @@ export const make = Effect.fnUntraced(function* (
     connection,
     tls: Tls.material(tls ?? {}),
     reconnect,
-    identity: { clusterId: 0n },
+    identity: { clusterId },
     credentials: Credentials.none,
     listener: Telemetry.connectionListener,
     links: new Set(),

@@ -1,5 +1,5 @@
 /**
- * Which cluster the client talks to: the first that answers, from then on no other.
+ * Which cluster the client talks to: the one that it was told, or else the first that answers; from then on no other.
  *
  * @internal
  */

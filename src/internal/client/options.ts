@@ -10,6 +10,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
+import * as EtcdId from "../../EtcdId.ts"
 import type { ConnectionOptions } from "../grpc/Transport.ts"
 import * as Options from "../options.ts"
 import * as Time from "../time.ts"
@@ -76,6 +77,7 @@ const checks: Options.Checks<EtcdClient.Options> = {
     due: `${endpointList.due}, or an Effect or a Stream of that`,
     show: endpointList.show
   },
+  clusterId: Options.id("a cluster"),
   selection: Options.oneOf("leader", "sticky", "spread"),
   tls: { accepts: Options.isObject, due: "an object", show: (value) => (value === null ? "null" : typeof value) },
   credentials: {
@@ -126,6 +128,8 @@ export const problemOf = (options: EtcdClient.Options): string | undefined => {
 
 /** How a client works. */
 export interface Settings {
+  /** 0 where that of the first one that answers is meant. */
+  readonly clusterId: bigint
   readonly selection: Policy
   readonly connection: ConnectionOptions
   readonly reconnect: Schedule.Schedule<unknown, unknown>
@@ -172,6 +176,7 @@ export const settings = (options: EtcdClient.Options): Result.Result<Settings, E
   const problem = problemOf(options)
   if (problem !== undefined) return Result.fail(Options.invalid(problem))
   return Result.succeed({
+    clusterId: EtcdId.ClusterId(options.clusterId ?? 0n),
     selection: options.selection ?? defaultSelection,
     connection: connectionOf(options),
     reconnect: options.reconnect ?? defaultReconnect,

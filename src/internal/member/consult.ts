@@ -8,6 +8,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
+import * as EtcdId from "../../EtcdId.ts"
 import * as EtcdKv from "../../EtcdKv.ts"
 import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
 import * as EtcdMembership from "../../EtcdMembership.ts"
@@ -35,11 +36,19 @@ const fromClient = (client: EtcdClient.Client): Cluster => ({
   maintenance: EtcdMaintenance.fromClient(client)
 })
 
+/**
+ * `clusterId`: of the one that is meant, where that is known. Where a member was that is gone now, another cluster may answer
+ * first.
+ */
 export const connect = (
   settings: Settings,
-  endpoints: EtcdClient.Endpoints
-): Effect.Effect<Cluster, EtcdError.EtcdError, Scope.Scope> =>
-  Effect.map(EtcdClient.make({ ...settings.process.client, batching: false, endpoints }), fromClient)
+  endpoints: EtcdClient.Endpoints,
+  clusterId: bigint | undefined
+): Effect.Effect<Cluster, EtcdError.EtcdError, Scope.Scope> => {
+  const given = settings.process.client
+  const known = given?.clusterId ?? (clusterId === undefined ? undefined : EtcdId.ClusterId(clusterId))
+  return Effect.map(EtcdClient.make({ ...given, batching: false, endpoints, clusterId: known }), fromClient)
+}
 
 /**
  * Those that one client takes, where some members have TLS at their client URLs and others do not have it yet, or any more:
@@ -133,7 +142,7 @@ export const servesClients = (settings: Settings, member: EtcdMembership.Member)
   const endpoints = endpointsOf(settings, [member])
   const ask = (endpoint: string) =>
     Effect.scoped(
-      Effect.flatMap(connect(settings, [endpoint]), ({ client }) =>
+      Effect.flatMap(connect(settings, [endpoint], undefined), ({ client }) =>
         client.unary(Maintenance.method.status, {}, { deadline: "2 seconds", retry: Schedule.recurs(0) })
       )
     ).pipe(

@@ -34,6 +34,7 @@ import { type Declared, declaredBy, isSame, type Settings } from "./settings.ts"
 /** As a member that was added to a cluster with these members, itself among them. */
 export interface Joining {
   readonly _tag: "Join"
+  readonly clusterId: bigint
   readonly member: Member
   readonly members: ReadonlyArray<Member>
 }
@@ -53,9 +54,15 @@ export interface Listener {
   /** It was added, and is to be taken back where it does not come to be started. */
   readonly isAdded: (start: Joining) => Effect.Effect<void>
   /** There is no place: meanwhile it is a client of those who have one. */
-  readonly isClient: (members: ReadonlyArray<Member>) => Effect.Effect<void>
-  /** Where clients reach the cluster that it knows, if any: those whom it was told of may all have left since. */
-  readonly known: () => ReadonlyArray<string>
+  readonly isClient: (view: Consult.View) => Effect.Effect<void>
+  /** The cluster that it knows, if any: those whom it was told of may all have left since. */
+  readonly known: () => Known | undefined
+}
+
+/** A cluster, and where clients reach it. */
+export interface Known {
+  readonly clusterId: bigint
+  readonly clientUrls: ReadonlyArray<string>
 }
 
 /** What came of asking a cluster: how to start, or that it is to be asked again. */
@@ -155,9 +162,9 @@ export const make = (
     })
 
   /** Whoever is interrupted meanwhile has to know whether it was added. */
-  const join = <E>(adding: Effect.Effect<Omit<Joining, "_tag">, E>) =>
+  const join = <E>({ clusterId }: Consult.View, adding: Effect.Effect<Pick<Joining, "member" | "members">, E>) =>
     adding.pipe(
-      Effect.map(({ member, members }): Joining => ({ _tag: "Join", member, members })),
+      Effect.map(({ member, members }): Joining => ({ _tag: "Join", clusterId, member, members })),
       Effect.tap(listener.isAdded),
       Effect.uninterruptible
     )
@@ -175,7 +182,7 @@ export const make = (
           return { _tag: "Begin", urls: place.urls, clusterId: view.clusterId }
         case "Added":
           yield* listener.joins(`as ${EtcdId.format(place.member.id)}, which was added before`)
-          return yield* join(Effect.succeed({ member: place.member, members: view.members }))
+          return yield* join(view, Effect.succeed({ member: place.member, members: view.members }))
         case "Predecessor": {
           yield* listener.joins(`in place of ${describe(place.member)}, if it is dead`)
           if (!(yield* isDead(settings, place.member))) {
@@ -187,26 +194,26 @@ export const make = (
         }
         case "Free": {
           yield* listener.joins("as a learner")
-          return yield* join(cluster.membership.add([settings.peerUrl], { ...change, isLearner: true }))
+          return yield* join(view, cluster.membership.add([settings.peerUrl], { ...change, isLearner: true }))
         }
         case "Turn":
           yield* listener.waits(`its turn: ${describe(place.learner)} is a learner, and there can be one at a time`)
           yield* removeAbandoned(cluster, place.learner)
           return again
         case "Full":
-          yield* listener.isClient(view.members)
+          yield* listener.isClient(view)
           if (place.learner !== undefined) yield* removeAbandoned(cluster, place.learner)
           return again
       }
     })
 
-  const consult = (declared: Declared, which: string, clientUrls: ReadonlyArray<string>) => {
+  const consult = (declared: Declared, which: string, { clientUrls, clusterId }: Known) => {
     const endpoints = Consult.endpointsOf(settings, [{ clientUrls }])
     if (endpoints.length === 0) {
       return Effect.as(listener.waits(`a client URL of ${which} that can be reached`), again)
     }
     return Effect.gen(function* () {
-      const cluster = yield* Consult.connect(settings, endpoints)
+      const cluster = yield* Consult.connect(settings, endpoints, clusterId)
       const view = yield* Consult.view(cluster)
       const strange = Place.strange(settings, declared, view)
       if (strange !== undefined) return yield* strange
@@ -234,19 +241,21 @@ export const make = (
   const step = (declared: Declared): Effect.Effect<Consulted, Failure> =>
     Effect.gen(function* () {
       const others = declared.urls.filter((url) => !isSame(url, settings.peerUrl))
-      const answers = [...(yield* Answers.askAll(settings, others))].filter(
-        ([, answer]) => answer._tag !== "Waiting" || answer.instance !== instance
+      const known = listener.known()
+      const answers = [...(yield* Answers.askAll(settings, others))].filter(([, answer]) =>
+        answer._tag === "Waiting"
+          ? answer.instance !== instance
+          : answer._tag === "Nobody" || known === undefined || answer.clusterId === known.clusterId
       )
       const decision = Decide.decide(settings, declared, new Map(answers), since)
-      const known = listener.known()
-      if (known.length > 0 && (decision._tag === "Begin" || decision._tag === "Wait")) {
-        return yield* consult(declared, `the cluster at ${known.join(", ")}`, known)
+      if (known !== undefined && (decision._tag === "Begin" || decision._tag === "Wait")) {
+        return yield* consult(declared, `the cluster at ${known.clientUrls.join(", ")}`, known)
       }
       switch (decision._tag) {
         case "Begin":
           return decision
         case "Consult":
-          return yield* consult(declared, `the cluster ${EtcdId.format(decision.clusterId)}`, decision.clientUrls)
+          return yield* consult(declared, `the cluster ${EtcdId.format(decision.clusterId)}`, decision)
         case "Wait":
           yield* listener.waits(decision.what, decision.details)
           return again
@@ -270,7 +279,7 @@ export const make = (
     if (Option.isSome(yield* Data.read(settings))) return undefined
     yield* Data.putAside(settings)
     while (true) {
-      const isKnown = listener.known().length > 0
+      const isKnown = listener.known() !== undefined
       // Who knows the cluster goes on without a word of the program's.
       const told = isKnown
         ? Option.getOrElse(yield* Effect.timeoutOption(source, "2 seconds"), () => Result.fail("no word"))

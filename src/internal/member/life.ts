@@ -115,6 +115,8 @@ const makeWith = Effect.fnUntraced(function* (
   /** Whether it has left, once that is known, while it is about to. */
   let leaving: Deferred.Deferred<boolean> | undefined
   let hasLeft = false
+  /** Its cluster, once it has one. */
+  let clusterId: EtcdId.ClusterId | undefined
   /** As what it was added, until its node serves. */
   let added: Join.Joining | undefined
   let failures = 0
@@ -149,9 +151,18 @@ const makeWith = Effect.fnUntraced(function* (
       Effect.sync(() => {
         added = start
       }),
-    isClient: (members) =>
-      Effect.andThen(take(members), Effect.andThen(become({ _tag: "Client" }), Deferred.succeed(settled, undefined))),
-    known: () => SubscriptionRef.getUnsafe(endpoints)
+    isClient: (view) =>
+      Effect.suspend(() => {
+        clusterId = EtcdId.ClusterId(view.clusterId)
+        return Effect.andThen(
+          take(view.members),
+          Effect.andThen(become({ _tag: "Client" }), Deferred.succeed(settled, undefined))
+        )
+      }),
+    known: () => {
+      const clientUrls = SubscriptionRef.getUnsafe(endpoints)
+      return clusterId === undefined || clientUrls.length === 0 ? undefined : { clusterId, clientUrls }
+    }
   }
 
   const removeData = Effect.provideContext(Data.remove(settings), platform)
@@ -229,11 +240,11 @@ const makeWith = Effect.fnUntraced(function* (
   /** Takes back what was added, where it does not come to serve. */
   const takeBack = Effect.suspend(() => {
     if (added === undefined) return Effect.void
-    const { member, members } = added
+    const { clusterId, member, members } = added
     added = undefined
     return Effect.scoped(
       Effect.flatMap(
-        Consult.connect(settings, Consult.endpointsOf(settings, Consult.servingVoters(members))),
+        Consult.connect(settings, Consult.endpointsOf(settings, Consult.servingVoters(members)), clusterId),
         ({ membership }) => membership.remove(member.id, Join.change)
       )
     ).pipe(Effect.timeoutOption("5 seconds"), Effect.ignore, Effect.andThen(Effect.ignore(removeDataOf(member))))
@@ -248,14 +259,17 @@ const makeWith = Effect.fnUntraced(function* (
       const servesSince = time.now()
       // The node cannot be asked where a learner does not let this client in, and its log may not tell.
       const data = Option.getOrUndefined(yield* Data.read(settings))
-      const id = data === undefined || data === "unreadable" ? node.id : EtcdId.MemberId(data.memberId)
+      const ids = data === undefined || data === "unreadable" ? { memberId: node.id, clusterId: node.clusterId } : data
+      const id = EtcdId.MemberId(ids.memberId)
+      clusterId = EtcdId.ClusterId(ids.clusterId)
       const first = yield* firstEndpoints(id, node, beginning._tag === "Join" ? beginning.members : [])
       const connect = Consult.connect(
         settings,
         Stream.concat(
           Stream.make(first),
           Stream.filter(SubscriptionRef.changes(endpoints), (list) => list.length > 0)
-        )
+        ),
+        clusterId
       ).pipe(Effect.orDie)
       const cluster = yield* connect
       running = { id, node, connect }
@@ -290,9 +304,8 @@ const makeWith = Effect.fnUntraced(function* (
       const found = Consult.endpointsOf(settings, members)
       if (found.length === 0) return false
       return yield* Effect.gen(function* () {
-        const cluster = yield* Consult.connect(settings, found)
+        const cluster = yield* Consult.connect(settings, found, data.clusterId)
         const view = yield* Consult.view(cluster)
-        if (view.clusterId !== data.clusterId) return false
         const own = view.members.find(({ id }) => id === data.memberId)
         if (own === undefined) return yield* Consult.isGone(settings, cluster, view, data.memberId)
         // Its node may run elsewhere, and this instance have been given its directory by mistake.
@@ -446,5 +459,5 @@ const makeWith = Effect.fnUntraced(function* (
     )
   })
 
-  return { name: settings.name, state, endpoints, leave, exit: Deferred.await(ended) }
+  return { name: settings.name, clusterId: clusterId!, state, endpoints, leave, exit: Deferred.await(ended) }
 })
