@@ -207,9 +207,13 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
     Effect.gen(function* () {
       const cluster = yield* make()
       const config = yield* ownUrl
-      const grow = (options: EtcdOperations.Options) => cluster.grow({ ...options, config })
+      const grow = (options: EtcdCluster.GrowOptions) => cluster.grow({ ...options, config })
+      // No two can have them.
+      assert.strictEqual(yield* findingOf(grow({ to: 3 })), "config")
       yield* endedAt("start node1", grow)
-      assert.deepStrictEqual(titles(yield* cluster.grow({ dryRun: true })), ["start node1", "promote node1"])
+      for (const config of [undefined, yield* ownUrl]) {
+        assert.deepStrictEqual(titles(yield* cluster.grow({ config, dryRun: true })), ["start node1", "promote node1"])
+      }
       yield* cluster.shrink("node1")
       assert.deepStrictEqual(yield* listed(cluster), ["node0"])
       yield* endedOncePromoted(cluster, "node2", grow)
@@ -417,7 +421,7 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
   live("does nothing to a member whose name another one has that runs elsewhere", () =>
     Effect.gen(function* () {
       const [own, url] = [`http://127.0.0.1:${yield* freePort}`, `http://127.0.0.1:${yield* freePort}`]
-      const { cluster, dataDir, endedOnceWritten } = yield* watched({
+      const { cluster, dataDir, endedOnceWritten, kept } = yield* watched({
         config: { listenPeerUrls: own, initialAdvertisePeerUrls: own, initialCluster: { node0: own } }
       })
       yield* EtcdKv.put("a", "1").pipe(by(cluster))
@@ -437,6 +441,11 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
         { log: false }
       )
       const named = `member ${EtcdId.format(id)}`
+      // Where nobody takes its place any more it stays, and nobody here is to be started for it.
+      yield* endedAt("add node1 as a learner", (options) => cluster.replace(id, options))
+      assert.deepStrictEqual(kept(), ["node0 member", "node1 joining", `${named} leaving`])
+      yield* cluster.shrink("node1")
+      assert.deepStrictEqual(kept(), ["node0 member"])
       assert.deepStrictEqual(titles(yield* cluster.shrink("node0", { dryRun: true })).slice(-2), [
         "remove node0",
         "delete the data of node0"
@@ -448,7 +457,7 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       assert.deepStrictEqual(yield* EtcdKv.getString("a").pipe(by(cluster)), Option.some("1"))
       assert.isTrue(existsSync(join(dataDir, "node0.etcd")))
       // Its id is no number of a member.
-      assert.deepStrictEqual(titles(yield* cluster.grow({ dryRun: true }))[0], "add node1 as a learner")
+      assert.deepStrictEqual(titles(yield* cluster.grow({ dryRun: true }))[0], "add node2 as a learner")
     })
   )
 

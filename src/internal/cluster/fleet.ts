@@ -111,11 +111,13 @@ type Remembering = Effect.Effect<void, EtcdProcessError.EtcdProcessError>
 export interface Fleet extends Omit<Crew, "exchange"> {
   /**
    * Who is to join: somebody who had begun to, or else somebody new. `index`: how many others join before. `config`: where
-   * nothing is known of how it is to live.
+   * nothing is known of how it is to live. `isThere`: whether it was added with the URLs that it had when it began, which it
+   * keeps then.
    */
   readonly newcomer: (
     config: EtcdConfig.Input | undefined,
-    index: number
+    index: number,
+    isThere?: (joiner: Pick<Newcomer, "peerUrls">) => boolean
   ) => Effect.Effect<Newcomer, EtcdProcessError.EtcdProcessError>
   /** Who had begun to join, and who to leave. */
   readonly unfinished: () => {
@@ -520,21 +522,22 @@ export const onSockets = (
     const fleet: Fleet = {
       ...crew,
       unfinished: () => Manifest.unfinished(manifest.current()),
-      newcomer: (config, index) =>
+      newcomer: (config, index, isThere = () => false) =>
         Effect.gen(function* () {
           const found = Manifest.newcomer(manifest.current(), index)
           const { name } = found
-          // Who goes on with it need not say once more how it is to live.
-          const begun = changeOf(name)
-          const given =
-            config === undefined
-              ? (begun.config ?? {})
-              : withBothUrls(yield* ClusterOptions.decodeShared("EtcdCluster", config))
           const own = yield* ownOf(name)
+          const urlsOf = ({ initialAdvertisePeerUrls }: EtcdConfig.EtcdOptions) =>
+            initialAdvertisePeerUrls ?? own.config?.initialAdvertisePeerUrls ?? [peerUrlOf(name)]
+          // Who goes on with it need not say once more how it is to live.
+          const begun = changeOf(name).config ?? {}
+          const wanted =
+            config === undefined ? begun : withBothUrls(yield* ClusterOptions.decodeShared("EtcdCluster", config))
+          const given = isThere({ peerUrls: urlsOf(begun) }) ? Manifest.withPeerOf(begun, wanted) : wanted
           const member = { ...found, peer: Manifest.peerOf(given) }
           return {
             name,
-            peerUrls: given.initialAdvertisePeerUrls ?? own.config?.initialAdvertisePeerUrls ?? [peerUrlOf(name)],
+            peerUrls: urlsOf(given),
             hasJoined: false,
             inTheWay: Effect.succeed([]),
             begin: Effect.tap(manifest.update(Manifest.withMember(member)), () =>
@@ -579,7 +582,11 @@ export const onSockets = (
         ),
       rememberLost: manifest.rememberLost,
       leave: (leaving) => manifest.update(Manifest.leaving(leaving)),
-      stay: (name) => manifest.update(Manifest.staying(name)),
+      // Of one that runs elsewhere there is nothing here that could be started.
+      stay: (name) =>
+        Effect.flatMap(Effect.provideContext(holdsData(manifest.memberOf(name)), crew.platform), (isHere) =>
+          manifest.update(isHere ? Manifest.staying(name) : Manifest.withoutMember(name))
+        ),
       forget: (name) =>
         Effect.suspend(() =>
           Effect.andThen(deleteData(manifest.memberOf(name)), manifest.update(Manifest.withoutMember(name)))

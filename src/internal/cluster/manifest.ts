@@ -111,11 +111,19 @@ export const withMember =
     }
   }
 
+const isOfPeer = (option: string): boolean => /^(peer|listenPeerUrls$|initialAdvertisePeerUrls$)/.test(option)
+
 /** What of its configuration the others reach a member by. */
 export const peerOf = (config: EtcdConfig.EtcdOptions): EtcdConfig.EtcdOptions | undefined => {
-  const found = Object.entries(config).filter(([key]) => /^(peer|listenPeerUrls$|initialAdvertisePeerUrls$)/.test(key))
+  const found = Object.entries(config).filter(([option]) => isOfPeer(option))
   return found.length === 0 ? undefined : Object.fromEntries(found)
 }
+
+/** With what the others reach it by already. */
+export const withPeerOf = (known: EtcdConfig.EtcdOptions, given: EtcdConfig.EtcdOptions): EtcdConfig.EtcdOptions => ({
+  ...Object.fromEntries(Object.entries(given).filter(([option]) => !isOfPeer(option))),
+  ...peerOf(known)
+})
 
 /** With one that is leaving. */
 export const leaving =

@@ -55,15 +55,27 @@ const noLearner = (fleet: Fleet, survey: Whole, refuse: Refuse, newcomers: Reado
 }
 
 /** Who is to join, which is asked of what is known of the cluster, and of the configuration that is given. */
-const newcomer = (fleet: Fleet, refuse: Refuse, config: EtcdConfig.Input | undefined, index: number) =>
-  Effect.mapError(fleet.newcomer(config, index), ({ message }) =>
-    refuse("config", [message], "Change the option config.")
+const newcomer = (
+  fleet: Fleet,
+  { members }: Whole,
+  refuse: Refuse,
+  config: EtcdConfig.Input | undefined,
+  index: number
+) =>
+  Effect.mapError(
+    fleet.newcomer(config, index, (joiner) => members.some(Joining.isAt(joiner))),
+    ({ message }) => refuse("config", [message], "Change the option config.")
   )
 
-/** A name, an address and a directory are one member's. */
-const isOwn = (survey: Whole, newcomer: Newcomer, refuse: Refuse) =>
+/** A name, an address and a directory are one member's. `before`: who joins before it. */
+const isOwn = (survey: Whole, newcomer: Newcomer, refuse: Refuse, before: ReadonlyArray<Newcomer> = []) =>
   Effect.gen(function* () {
     const { name } = newcomer
+    const namesake = before.find(({ peerUrls }) => peerUrls.some((url) => newcomer.peerUrls.includes(url)))
+    if (namesake !== undefined) {
+      const evidence = `${namesake.name} and ${name} would both be reached at ${newcomer.peerUrls.join(", ")}`
+      return yield* Effect.fail(refuse("config", [evidence], "Let one join after the other, each with its own URLs."))
+    }
     const members = survey.members.map(({ member }) => member)
     const there = Joining.at(members, newcomer)
     const other =
@@ -96,7 +108,7 @@ const claim = (fleet: Fleet, { voters }: Whole, { name }: Pick<Newcomer, "name">
   Effect.forEach(
     fleet.unfinished().leaving.filter((one) => one.successor === name && one.name !== place),
     (one) =>
-      voters.some(({ member }) => member.name === one.name)
+      voters.some(({ member }) => format(member.id) === one.id)
         ? fleet.stay(one.name)
         : fleet.leave({ ...one, successor: undefined }),
     { discard: true }
@@ -133,7 +145,7 @@ export const grow = (fleet: Fleet, client: EtcdClient.Client, options: EtcdClust
       Effect.map(
         Effect.forEach(
           Array.from({ length: Math.max(many, begun) }, (_, index) => index),
-          (index) => newcomer(fleet, refuse, options.config, index)
+          (index) => newcomer(fleet, survey, refuse, options.config, index)
         ),
         (all) => all.sort((one, other) => left(survey, one) - left(survey, other)).slice(0, many)
       )
@@ -154,7 +166,9 @@ export const grow = (fleet: Fleet, client: EtcdClient.Client, options: EtcdClust
     if (newcomers.length === 0) return leadTo(fleet, survey)
     yield* allAnswer(survey, refuse)
     yield* noLearner(fleet, survey, refuse, newcomers)
-    yield* Effect.forEach(newcomers, (one) => isOwn(survey, one, refuse), { discard: true })
+    yield* Effect.forEach(newcomers, (one, index) => isOwn(survey, one, refuse, newcomers.slice(0, index)), {
+      discard: true
+    })
     const steps = newcomers.flatMap((one) => {
       const [first, ...others] = Joining.steps(fleet, client, refuse, one, survey.members)
       return [
@@ -320,7 +334,9 @@ export const replacing = (
         ? joiner.name === seen.successor
         : joiner.name !== seen.name && !survey.voters.some(Joining.isAt(joiner))
     )
-    const comes = isThere ? undefined : yield* newcomer(fleet, refuse, config, comer < 0 ? joining.length : comer)
+    const comes = isThere
+      ? undefined
+      : yield* newcomer(fleet, survey, refuse, config, comer < 0 ? joining.length : comer)
     const leaving = { ...seen, successor: comes?.name ?? seen.successor }
     const others = survey.members.filter((other) => other !== one)
     const join = comes === undefined ? [] : Joining.steps(fleet, client, refuse, comes, others)
