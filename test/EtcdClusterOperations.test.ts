@@ -40,7 +40,7 @@ import { executables, newest, oldest } from "./support/versions.ts"
 const make = (options: EtcdCluster.Options = {}) => EtcdCluster.ephemeral({ log: false, ...options })
 
 /** Has a leader that stays, however busy the machine is. */
-const lasting = { electionTimeout: "2 seconds" } as const
+const lasting = { electionTimeout: "5 seconds" } as const
 
 const followersOf = (cluster: EtcdCluster.Cluster) =>
   Effect.map(cluster.awaitLeader, (leader) => membersOf(cluster).filter((node) => node !== leader))
@@ -499,6 +499,25 @@ describe("a cluster as a value", { concurrent: true }, () => {
         assert.match(evidence.join("\n"), /^member \w+ \(\w+\) has never been started$/)
         yield* EtcdMembership.remove(member.id)
       }).pipe(by(cluster))
+    })
+  )
+
+  live("goes on when somebody answers again, where nobody did for a moment", () =>
+    Effect.gen(function* () {
+      const cluster = yield* make({ size: 2 })
+      const all = (each: (node: EtcdProcess.Node) => Effect.Effect<unknown, unknown>) =>
+        Effect.forEach(membersOf(cluster), (node) => Effect.orDie(each(node)), { concurrency: "unbounded" })
+      const starting = yield* Scope.fork(yield* Effect.scope)
+      const report = yield* cluster.restart({
+        onProgress: ({ detail, step }) =>
+          detail !== undefined || !step.startsWith("hand the leadership")
+            ? Effect.void
+            : Effect.andThen(
+                all((node) => Effect.andThen(node.signal("SIGKILL"), node.exit)),
+                all((node) => node.start).pipe(Effect.delay("50 millis"), Effect.forkIn(starting), Effect.asVoid)
+              )
+      })
+      assert.lengthOf(report.steps, 3)
     })
   )
 

@@ -46,7 +46,7 @@ export const steps = (
         const node = Joining.nodeOf(fleet, name)
         const { endpoint, member, status } = one!
         yield* fleet.leave(leaving)
-        const survey = yield* Survey.whole(client, refuse)
+        const survey = yield* Survey.settled(client, refuse)
         // Clients are not led to it any more: they need to be to the others.
         yield* Joining.admit(
           fleet,

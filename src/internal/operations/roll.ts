@@ -57,7 +57,7 @@ export const steps = (
     title: `hand the leadership of ${node.name} on`,
     run: (tell) =>
       Effect.gen(function* () {
-        const { leader, voters } = yield* Survey.whole(client, refuse)
+        const { leader, voters } = yield* Survey.settled(client, refuse)
         if (!isOf(node)(leader)) return `${Survey.nameOf(leader.member)} leads already`
         const next = MoveLeader.mostAdvanced(voters, leader)
         return next === undefined ? undefined : yield* MoveLeader.step(client, leader, next).run(tell)

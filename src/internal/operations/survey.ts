@@ -154,10 +154,10 @@ export const whole = (client: EtcdClient.Client, refuse: Refuse) =>
 /** How long it may take until a majority has heard of who was elected. */
 const settling = "5 seconds"
 
-/** As {@link whole}, in the midst of an operation: somebody may have been elected a moment ago. */
+/** As {@link whole}, in the midst of an operation: nobody may answer for a moment, or somebody was elected just now. */
 export const settled = (client: EtcdClient.Client, refuse: Refuse) =>
   Effect.retry(whole(client, refuse), {
-    while: ({ _tag }) => _tag === "ClusterRefused",
+    while: (failure) => failure._tag === "ClusterRefused" || !isForbidden(failure),
     schedule: Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: settling }))
   })
 

@@ -378,7 +378,7 @@ const prepared = (client: EtcdClient.Client, version: SemVer.SemVer, refuse: Ref
       )
       let told: string | undefined
       while (true) {
-        const { members } = yield* Survey.make(client)
+        const { members } = yield* Survey.settled(client, refuse)
         const others = members.filter((one) => !isWritten(one))
         const enabled = members.some(isEnabled)
         if (enabled && others.length === 0) return undefined
