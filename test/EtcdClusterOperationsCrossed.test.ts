@@ -446,6 +446,11 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       assert.deepStrictEqual(kept(), ["node0 member", "node1 joining", `${named} leaving`])
       yield* cluster.shrink("node1")
       assert.deepStrictEqual(kept(), ["node0 member"])
+      // Both are members for whoever joins.
+      const config = yield* ownUrl
+      yield* endedAt("promote node2", (options) => cluster.grow({ ...options, config }))
+      assert.deepStrictEqual(yield* listed(cluster), ["node0", "node0", "node2?"])
+      yield* cluster.shrink("node2")
       assert.deepStrictEqual(titles(yield* cluster.shrink("node0", { dryRun: true })).slice(-2), [
         "remove node0",
         "delete the data of node0"
@@ -457,7 +462,23 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
       assert.deepStrictEqual(yield* EtcdKv.getString("a").pipe(by(cluster)), Option.some("1"))
       assert.isTrue(existsSync(join(dataDir, "node0.etcd")))
       // Its id is no number of a member.
-      assert.deepStrictEqual(titles(yield* cluster.grow({ dryRun: true }))[0], "add node2 as a learner")
+      assert.deepStrictEqual(titles(yield* cluster.grow({ dryRun: true }))[0], "add node3 as a learner")
+    })
+  )
+
+  live("keeps the cluster from being started no more where somebody leaves who has no name", () =>
+    Effect.gen(function* () {
+      const dataDir = yield* temporaryDirectory
+      const leaves = yield* Effect.gen(function* () {
+        const cluster = yield* make({ dataDir })
+        const { member } = yield* EtcdMembership.add(["http://127.0.0.1:1"], { isLearner: true }).pipe(by(cluster))
+        const last = `delete the data of member ${EtcdId.format(member.id)}`
+        yield* endedAt(last, (options) => cluster.shrink(member.id, options))
+        return last
+      }).pipe(Effect.scoped)
+      const cluster = yield* make({ dataDir })
+      assert.deepStrictEqual(titles(yield* cluster.shrink()), [leaves])
+      assert.deepStrictEqual(readdirSync(dataDir).sort(), ["cluster.json", "node0.etcd"])
     })
   )
 

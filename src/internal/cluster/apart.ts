@@ -25,8 +25,8 @@ export interface Places {
 }
 
 /**
- * Those that are to be members: who was joining, too, where it has data already, which are of a cluster that is not to be, or
- * which were just moved aside for those that wait beside them.
+ * Those that are to be members: who was joining or leaving, too, where it has data, which are of a cluster that is not to be,
+ * or which were just moved aside for those that wait beside them.
  */
 const placesOf = Effect.fnUntraced(
   function* ({ current, directoryOf }: Manifest.Keeper) {
@@ -38,7 +38,7 @@ const placesOf = Effect.fnUntraced(
         has ? Effect.succeed(true) : isStaged({ dataDir })
       )
     const members = yield* Effect.filter(current().members, ({ directory, state }) =>
-      state === "joining" ? hasData(directoryOf(directory)) : Effect.succeed(true)
+      state === "member" ? Effect.succeed(true) : hasData(directoryOf(directory))
     )
     const places: Places = {
       members: members.map(({ directory, name, peer }) => ({

@@ -442,7 +442,10 @@ export const onSockets = (
     const { runDirectory } = yield* Place.makeRunDirectory(names.map(clientSocketOf))
     const manifest = kept ?? (yield* Manifest.inMemory(runDirectory, size ?? 3))
     const ownOf = yield* prepare({ runDirectory, names, shared })
-    const initialCluster = Object.fromEntries(names.map((name) => [name, peerUrlOf(name)]))
+    // Who comes or goes begins no cluster, and may be somebody of whom only the id is known.
+    const initialCluster = Object.fromEntries(
+      first.flatMap(({ name, state }) => (state === "member" ? [[name, peerUrlOf(name)]] : []))
+    )
     const { token: initialClusterToken } = manifest.current()
     /** What members have that have joined, or were upgraded, since all were started; of those before, how they are reached. */
     const changes = new Map<string, Change>(

@@ -25,10 +25,13 @@ export const at = (
 /** Whom it joins, as the option `initial-cluster` has it. */
 const initialClusterOf = (members: ReadonlyArray<EtcdMembership.Member>, newcomer: Newcomer) => {
   const own = at(members, newcomer)
+  /** None of its own, or one that another one has as well. */
+  const isNameless = ({ name }: EtcdMembership.Member) =>
+    name === "" || members.filter((other) => other.name === name).length > 1
   return Object.fromEntries(
-    members.map(({ id, name, peerUrls }) => [
-      id === own?.id ? newcomer.name : name === "" ? format(id) : name,
-      peerUrls
+    members.map((one) => [
+      one.id === own?.id ? newcomer.name : isNameless(one) ? format(one.id) : one.name,
+      one.peerUrls
     ])
   )
 }

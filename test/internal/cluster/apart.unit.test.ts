@@ -7,10 +7,10 @@ import * as Apart from "../../../src/internal/cluster/apart.ts"
 import * as Manifest from "../../../src/internal/cluster/manifest.ts"
 import { temporaryDirectory } from "../../support/machine.ts"
 
-/** A cluster of one, whose second member was just joining. */
-const growing = (directories: ReadonlyArray<string>) =>
+/** A cluster of one, whose second member was just joining, or leaving. */
+const growing = (directories: ReadonlyArray<string>, state: "joining" | "leaving" = "joining") =>
   Effect.map(temporaryDirectory, (root) => {
-    const manifest = Manifest.withMember({ name: "node1", directory: "node1.etcd", state: "joining" })(
+    const manifest = Manifest.withMember({ name: "node1", directory: "node1.etcd", state })(
       Manifest.ofSize(1)
     )
     writeFileSync(join(root, "cluster.json"), JSON.stringify(manifest))
@@ -56,6 +56,8 @@ describe("the data of a cluster", () => {
   it.effect("are also those of who was joining, where they wait to be put in place", () =>
     Effect.gen(function* () {
       const member = "node0.etcd/member"
+      // Who was leaving may have none here.
+      assert.deepStrictEqual(yield* members(yield* growing([member], "leaving")), ["node0"])
       assert.deepStrictEqual(yield* members(yield* growing([member])), ["node0"])
       assert.deepStrictEqual(yield* members(yield* growing([member, "node1.etcd/member"])), ["node0", "node1"])
       assert.deepStrictEqual(yield* members(yield* growing([member, "node1.etcd/.restored/member"])), [
