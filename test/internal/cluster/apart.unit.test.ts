@@ -10,9 +10,7 @@ import { temporaryDirectory } from "../../support/machine.ts"
 /** A cluster of one, whose second member was just joining, or leaving. */
 const growing = (directories: ReadonlyArray<string>, state: "joining" | "leaving" = "joining") =>
   Effect.map(temporaryDirectory, (root) => {
-    const manifest = Manifest.withMember({ name: "node1", directory: "node1.etcd", state })(
-      Manifest.ofSize(1)
-    )
+    const manifest = Manifest.withMember({ name: "node1", directory: "node1.etcd", state })(Manifest.ofSize(1))
     writeFileSync(join(root, "cluster.json"), JSON.stringify(manifest))
     for (const directory of directories) mkdirSync(join(root, directory), { recursive: true })
     return root
