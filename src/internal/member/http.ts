@@ -107,6 +107,8 @@ export const answer = (
     const tls = secured
       ? yield* Effect.mapError(material(where.peerTls), (why): NodeJS.ErrnoException => new Error(why))
       : undefined
+    // Also those who have said nothing yet, whom a server with TLS does not count.
+    const connected = new Set<net.Socket>()
     yield* Effect.acquireRelease(
       Effect.callback<net.Server, NodeJS.ErrnoException>((resume) => {
         const server =
@@ -114,6 +116,10 @@ export const answer = (
             ? loadHttp().createServer(respond)
             : loadHttps().createServer({ ...tls, requestCert: false }, respond)
         server.on("error", (error) => resume(Effect.fail(error)))
+        server.on("connection", (socket) => {
+          connected.add(socket)
+          socket.on("close", () => connected.delete(socket))
+        })
         // A worker of `node:cluster` would otherwise share what another one has.
         server.listen({ ...(path === undefined ? { host, port } : { path }), exclusive: true }, () =>
           resume(Effect.succeed(server))
@@ -123,7 +129,7 @@ export const answer = (
       (server) =>
         Effect.callback<void>((resume) => {
           server.close(() => resume(Effect.void))
-          ;(server as http.Server).closeAllConnections()
+          for (const socket of connected) socket.destroy()
         })
     )
   })
