@@ -46,16 +46,20 @@ export const find = (settings: Settings, declared: Declared, { clusterId, member
 const isFirst = (settings: Settings, { id, peerUrls }: Member): boolean =>
   peerUrls.length === 1 && id === Ids.ofFirstMember(peerUrls[0]!, settings.token)
 
+/** Whether the program says that this is its cluster. */
+const isNamed = ({ process }: Settings, clusterId: bigint): boolean =>
+  process.client?.clusterId !== undefined && EtcdId.ClusterId(process.client.clusterId) === clusterId
+
 /**
- * Whether a cluster surely began with another token. That can be told as long as it has the members that it began with,
- * of whose ids its own is made.
+ * Whether a cluster began with another token, or all its members were somewhere else by then, which is not told from that.
+ * It can be found as long as it has the members that it began with, of whose ids its own is made.
  */
 export const strange = (
   settings: Settings,
   declared: Declared,
   { clusterId, members }: Consult.View
 ): EtcdMemberError.EtcdMemberError | undefined => {
-  if (clusterId === declared.clusterId) return undefined
+  if (clusterId === declared.clusterId || isNamed(settings, clusterId)) return undefined
   if (members.some((member) => isFirst(settings, member))) return undefined
   const first = Consult.votersOf(members)
   const began = Ids.ofMembers(first.map(({ id }) => id)) === clusterId
@@ -63,7 +67,8 @@ export const strange = (
     ? wrongCluster(
         `The peers are of the cluster ${EtcdId.format(clusterId)}, which began with another token than ` +
           `"${settings.token}"${declared.clusterId === undefined ? "" : ` (with it, and these peers, it would be ${EtcdId.format(declared.clusterId)})`}. ` +
-          "Give the peers of the right cluster, or its token as the option cluster.",
+          "Give the peers of the right cluster, or its token as the option cluster. If this is the right one, and all its " +
+          `members have moved since it began, say so: client: { clusterId: EtcdId.ClusterId(0x${EtcdId.format(clusterId)}n) }.`,
         declared.clusterId,
         [clusterId]
       )
