@@ -152,7 +152,8 @@ export interface Options extends Omit<EtcdProcess.Options, "restart" | "runDirec
   readonly config?: EtcdConfig.Input | undefined
   /**
    * What an instance is while there are as many voters as declared: a learner, of which etcd allows one, and a client where
-   * there is one already; or always a client. Either takes the place of a voter that has left. Default: `learner`.
+   * there is one already, or as long as a voter is down, since etcd takes nobody then; or always a client. Either takes the
+   * place of a voter that has left. Default: `learner`.
    */
   readonly standby?: "learner" | "client" | undefined
   /**
@@ -166,8 +167,8 @@ export interface Options extends Omit<EtcdProcess.Options, "restart" | "runDirec
    */
   readonly startTimeout?: Duration.Input | undefined
   /**
-   * How long a voter may not have answered until a learner that waits for a place removes it and takes its place, as long as
-   * the rest has a majority. Default, and infinity: never.
+   * How long a voter may not have answered until a learner that waits for a place, or one that is to be a learner, removes it
+   * and takes its place, as long as the rest has a majority. Default, and infinity: never.
    */
   readonly replaceAfter?: Duration.Input | undefined
   /**
@@ -183,8 +184,8 @@ type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildPro
  * Makes this instance a member, and waits until it has its place: as a voter, or where there are as many as declared, as a
  * learner or a client. It takes part as long as the scope; when that closes its node stops, and stays a member.
  *
- * The node is started again when it ends by itself, until it has failed five times in a row to start, or to serve for ten
- * seconds. In a cluster with users, `client` has to be one who may change the members: root. Fails with `WrongCluster`,
+ * The node is started again when it ends by itself, after a while where it has not served for ten seconds, and given up when
+ * it fails to start and has failed to serve for so long four times before, in a row. In a cluster with users, `client` has to be one who may change the members: root. Fails with `WrongCluster`,
  * `NameInUse` and `JoinTimeout`, and as `EtcdProcess.make` does. What it waits for is logged once.
  *
  * @example

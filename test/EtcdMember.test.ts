@@ -5,6 +5,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
 import { createServer } from "node:http"
 import { createServer as createSecureServer } from "node:https"
+import { connect as connectSocket } from "node:net"
 import { join } from "node:path"
 import type { TLSSocket } from "node:tls"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -226,6 +227,21 @@ describe("EtcdMember", { concurrent: true }, () => {
         assert.strictEqual(tagOf(back.member), "Learner")
         assert.notStrictEqual(nodeOf(back.member).id, id)
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("who comes when a voter is down is a client meanwhile, and takes its place where it is told to", () =>
+    Effect.gen(function* () {
+      const { start } = yield* home
+      const [a, , c] = yield* Effect.all([start("a", abc), start("b", abc), start("c", abc)], { concurrency: 3 })
+      yield* c.stop
+      const d = yield* start("d", abc)
+      assert.strictEqual(tagOf(d.member), "Client")
+      yield* put(d.member, "key", "value")
+      yield* d.stop
+      const told = yield* start("d", abc, { replaceAfter: "1 second" })
+      yield* until(told.member, "Voter")
+      assert.deepStrictEqual(yield* votersOf(a.member), ["a", "b", "d"])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
   it.live("one alone begins where the declared size is one, and cannot leave", () =>
@@ -501,6 +517,13 @@ describe("EtcdMember", { concurrent: true }, () => {
       const data = yield* refusal(start("b", ["a", "b"], { size: 2 }))
       assert.include(data, `are of the cluster ${idOfB}, and the peers are of another one: ${idOfA}`)
       yield* (yield* start("b", ["b"])).stop
+
+      // Where all of its members have moved, it is told from one with another token by who knows it.
+      yield* a.stop
+      const { clusterId } = (yield* start("a", ["a"], { peerUrl: peerUrlOf("z") })).member
+      const moved = yield* refusal(start("c", ["z"], { size: 1 }))
+      assert.include(moved, `say so: client: { clusterId: EtcdId.ClusterId(0x${idOfA}n) }`)
+      assert.strictEqual(tagOf((yield* start("c", ["z"], { size: 1, client: { clusterId } })).member), "Learner")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
@@ -529,7 +552,7 @@ describe("EtcdMember", { concurrent: true }, () => {
       assert.deepStrictEqual([nodeOf(member).id, tagOf(member)], [id, "Voter"])
       assert.deepStrictEqual(yield* first(get(member, "key")), Option.some("value"))
       // One without data is led to its cluster, too.
-      yield* waiting(first(start("d", abc)), "the members of the cluster", "to be connected for 5 seconds")
+      yield* (yield* first(start("d", abc))).stop
       const there = EtcdLayer.connect({ endpoints: foreign.endpoints })
       assert.lengthOf((yield* Effect.provide(EtcdMembership.list(), there)).members, 1)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
@@ -595,6 +618,28 @@ describe("EtcdMember", { concurrent: true }, () => {
       },
       { certFile: fixture.path("server.pem"), keyFile: fixture.path("server.key") }
     )
+  )
+
+  it.live("who waits goes on when somebody is connected who says nothing", () =>
+    Effect.gen(function* () {
+      const config = {
+        ...{ peerCertFile: fixture.path("server.pem"), peerKeyFile: fixture.path("server.key") },
+        peerTrustedCaFile: fixture.path("ca.pem")
+      }
+      const settings = yield* Settings.make(optionsOf("/nowhere", "a", abc, { config }))
+      const port = yield* freePort
+      const from = performance.now()
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* Http.answer(settings, `https://127.0.0.1:${port}`, () => "{}")
+          yield* Effect.callback<void>((resume) => {
+            connectSocket(port, "127.0.0.1", () => resume(Effect.void)).on("error", () => {})
+          })
+          yield* Http.get(settings, `https://127.0.0.1:${port}`, "/members", 5000)
+        })
+      )
+      assert.isBelow(performance.now() - from, 20_000)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
   it.live("the others are asked with the certificate that is for that", () =>

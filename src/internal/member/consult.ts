@@ -83,6 +83,9 @@ export const votersOf = (members: ReadonlyArray<EtcdMembership.Member>): Readonl
 
 const deadline = "3 seconds"
 
+/** What nobody is asked twice for in one call: between two tries the members may have changed. */
+export const once = { deadline: "5 seconds", retry: Schedule.recurs(0) } as const
+
 /** Fails where there is no leader. */
 export const view = ({ membership }: Cluster): Effect.Effect<View, EtcdError.EtcdError> =>
   Effect.map(membership.list({ deadline, requireLeader: true }), ({ header, members }) => ({
@@ -118,8 +121,6 @@ export const isGone = (
 /** Whether a member is where this instance is. */
 export const isHere = ({ peerUrl }: Settings, { peerUrls }: EtcdMembership.Member): boolean =>
   peerUrls.some((url) => isSame(url, peerUrl))
-
-const once = { deadline: "5 seconds", retry: Schedule.recurs(0) } as const
 
 /**
  * Tells the others where this instance is now, where that is not what they know. A learner is removed, and joins anew: etcd

@@ -29,6 +29,7 @@ import * as Decide from "./decide.ts"
 import * as Http from "./http.ts"
 import type { Source } from "./peers.ts"
 import * as Place from "./place.ts"
+import * as Replace from "./replace.ts"
 import { type Declared, declaredBy, isSame, type Settings } from "./settings.ts"
 
 /** As a member that was added to a cluster with these members, itself among them. */
@@ -123,9 +124,6 @@ const isDead = (settings: Settings, member: Member): Effect.Effect<boolean> =>
     return silent >= enoughToBelieve
   })
 
-/** What nobody is asked twice for in one call: between two tries the members may have changed. */
-export const change = { deadline: "5 seconds", retry: Schedule.recurs(0) } as const
-
 const describe = ({ id, name, peerUrls }: Member): string =>
   `${name === "" ? "the member" : name} (${EtcdId.format(id)}, ${peerUrls.join(", ")})`
 
@@ -144,6 +142,7 @@ export const make = (
 ): Effect.Effect<Start | undefined, Failure, FileSystem.FileSystem | Path.Path> => {
   let silence: Silence | undefined
   let isClient = false
+  const replace = Replace.make(settings, time)
   const since = time.now()
   const instance = globalThis.crypto.randomUUID()
 
@@ -157,7 +156,7 @@ export const make = (
       if (silence?.member !== learner.id) silence = { member: learner.id, since: time.now() }
       if (time.now() - silence.since < Duration.toMillis(settings.startTimeout)) return
       yield* Effect.logWarning(`etcd learner ${describe(learner)} is not there; removing it`)
-      yield* cluster.membership.remove(learner.id, change)
+      yield* cluster.membership.remove(learner.id, Consult.once)
       silence = undefined
     })
 
@@ -172,7 +171,8 @@ export const make = (
   const take = (
     cluster: Consult.Cluster,
     declared: Declared,
-    view: Consult.View
+    view: Consult.View,
+    which: string
   ): Effect.Effect<Consulted, EtcdError.EtcdError | Failure> =>
     Effect.gen(function* () {
       const place = Place.find(settings, declared, view)
@@ -181,7 +181,6 @@ export const make = (
         case "First":
           return { _tag: "Begin", urls: place.urls, clusterId: view.clusterId }
         case "Added":
-          yield* listener.joins(`as ${EtcdId.format(place.member.id)}, which was added before`)
           return yield* join(view, Effect.succeed({ member: place.member, members: view.members }))
         case "Predecessor": {
           yield* listener.joins(`in place of ${describe(place.member)}, if it is dead`)
@@ -189,13 +188,27 @@ export const make = (
             return yield* Decide.nameInUse(settings, place.member.peerUrls)
           }
           yield* Effect.logWarning(`etcd member ${describe(place.member)} is dead; removing it`)
-          yield* cluster.membership.remove(place.member.id, change)
+          yield* cluster.membership.remove(place.member.id, Consult.once)
           return again
         }
-        case "Free": {
-          yield* listener.joins("as a learner")
-          return yield* join(view, cluster.membership.add([settings.peerUrl], { ...change, isLearner: true }))
-        }
+        case "Free":
+          return yield* join(
+            view,
+            cluster.membership.add([settings.peerUrl], { ...Consult.once, isLearner: true })
+          ).pipe(
+            // etcd takes nobody as long as a voter is down, or has just come.
+            Effect.catchReason("EtcdError", "Unhealthy", () =>
+              Effect.gen(function* () {
+                isClient = (yield* replace(cluster, view.members)) && !place.isToVote
+                yield* isClient
+                  ? listener.isClient(view)
+                  : listener.waits(
+                      `the members of ${which} to be connected for 5 seconds, before which etcd takes none`
+                    )
+                return again
+              })
+            )
+          )
         case "Turn":
           yield* listener.waits(`its turn: ${describe(place.learner)} is a learner, and there can be one at a time`)
           yield* removeAbandoned(cluster, place.learner)
@@ -217,17 +230,10 @@ export const make = (
       const view = yield* Consult.view(cluster)
       const strange = Place.strange(settings, declared, view)
       if (strange !== undefined) return yield* strange
-      return yield* take(cluster, declared, view)
+      return yield* take(cluster, declared, view, which)
     }).pipe(
       Effect.scoped,
-      Effect.catchTag("EtcdError", (error) =>
-        Effect.as(
-          error.reason._tag === "Unhealthy"
-            ? listener.waits(`the members of ${which} to be connected for 5 seconds, before which etcd takes none`)
-            : listener.waits(which, error.message),
-          again
-        )
-      )
+      Effect.catchTag("EtcdError", (error) => Effect.as(listener.waits(which, error.message), again))
     )
   }
 

@@ -13,7 +13,6 @@ import type { Member } from "../../EtcdMembership.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import * as Committed from "../maintenance/committed.ts"
 import * as Consult from "./consult.ts"
-import * as Join from "./join.ts"
 import { majorityOf, type Settings } from "./settings.ts"
 
 /** The node that is to leave, and its cluster. */
@@ -113,7 +112,7 @@ export const prepare = (settings: Settings, running: Running): Effect.Effect<All
 
 /** Whoever asks again after an answer that was lost hears that it is gone. */
 const tryToRemove = ({ cluster, id }: Running, { through }: Allowed): Effect.Effect<void, EtcdError.EtcdError> =>
-  cluster.membership.remove(id, through === undefined ? Join.change : { ...Join.change, endpoint: through }).pipe(
+  cluster.membership.remove(id, through === undefined ? Consult.once : { ...Consult.once, endpoint: through }).pipe(
     Effect.asVoid,
     Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void)
   )

@@ -148,8 +148,9 @@ const makeWith = Effect.fnUntraced(function* (
       }),
     joins: (reason) => become({ _tag: "Joining", reason }),
     isAdded: (start) =>
-      Effect.sync(() => {
+      Effect.suspend(() => {
         added = start
+        return become({ _tag: "Joining", reason: `as the member ${EtcdId.format(start.member.id)}` })
       }),
     isClient: (view) =>
       Effect.suspend(() => {
@@ -191,7 +192,7 @@ const makeWith = Effect.fnUntraced(function* (
   /** Follows the members until this node is none of them. */
   const follow = ({ cluster, id, node }: Leave.Running): Effect.Effect<void> =>
     Effect.gen(function* () {
-      const replace = Replace.make(settings, time, cluster)
+      const replace = Replace.make(settings, time)
       let isWarned = false
       /** Whoever is not let in, or trusts nobody, waits for somebody who changes that. */
       const tell = (what: string, error: EtcdError.EtcdError) =>
@@ -225,9 +226,9 @@ const makeWith = Effect.fnUntraced(function* (
             yield* become({ _tag: "Learner", node })
             if (!hasPlace) {
               yield* Deferred.succeed(settled, undefined)
-              yield* replace(members)
+              if (settings.replaceAfterMillis !== Number.POSITIVE_INFINITY) yield* replace(cluster, members)
             } else if (leaving === undefined) {
-              const promoted = yield* Effect.result(cluster.membership.promote(own.id, Join.change))
+              const promoted = yield* Effect.result(cluster.membership.promote(own.id, Consult.once))
               if (Result.isSuccess(promoted)) continue
               yield* tell("has no vote yet", promoted.failure)
             }
@@ -245,7 +246,7 @@ const makeWith = Effect.fnUntraced(function* (
     return Effect.scoped(
       Effect.flatMap(
         Consult.connect(settings, Consult.endpointsOf(settings, Consult.servingVoters(members)), clusterId),
-        ({ membership }) => membership.remove(member.id, Join.change)
+        ({ membership }) => membership.remove(member.id, Consult.once)
       )
     ).pipe(Effect.timeoutOption("5 seconds"), Effect.ignore, Effect.andThen(Effect.ignore(removeDataOf(member))))
   })
