@@ -184,9 +184,10 @@ type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildPro
  * Makes this instance a member, and waits until it has its place: as a voter, or where there are as many as declared, as a
  * learner or a client. It takes part as long as the scope; when that closes its node stops, and stays a member.
  *
- * The node is started again when it ends by itself, after a while where it has not served for ten seconds, and given up when
- * it fails to start and has failed to serve for so long four times before, in a row. In a cluster with users, `client` has to be one who may change the members: root. Fails with `WrongCluster`,
- * `NameInUse` and `JoinTimeout`, and as `EtcdProcess.make` does. What it waits for is logged once.
+ * The node is started again when it ends by itself, after a while where it has not served for ten seconds, and given up
+ * when it fails to start and has failed to serve for so long four times before, in a row. In a cluster with users, `client`
+ * has to be one who may change the members: root. Fails with `WrongCluster`, `NameInUse` and `JoinTimeout`, and as
+ * `EtcdProcess.make` does. What it waits for is logged once.
  *
  * @example
  * ```ts
