@@ -210,15 +210,17 @@ describe("EtcdLease", () => {
     it.effect("many share a stream", () =>
       Effect.gen(function* () {
         const leases = yield* EtcdLease.EtcdLease
+        // Long enough for a machine that is slow.
+        const ttl = "5 seconds"
         const scope = yield* Scope.make()
         const kept = yield* Effect.forEach(
           Array.from({ length: 500 }),
-          () => Scope.provide(leases.make("2 seconds"), scope),
+          () => Scope.provide(leases.make(ttl), scope),
           {
             concurrency: 64
           }
         )
-        yield* aLifetime(leases, "2 seconds")
+        yield* aLifetime(leases, ttl)
         const there = new Set(yield* leases.list())
         assert.isTrue(kept.every((lease) => there.has(lease.id)))
         yield* Scope.close(scope, Exit.void)
