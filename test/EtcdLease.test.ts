@@ -213,13 +213,9 @@ describe("EtcdLease", () => {
         // Long enough for a machine that is slow.
         const ttl = "5 seconds"
         const scope = yield* Scope.make()
-        const kept = yield* Effect.forEach(
-          Array.from({ length: 500 }),
-          () => Scope.provide(leases.make(ttl), scope),
-          {
-            concurrency: 64
-          }
-        )
+        const kept = yield* Effect.forEach(Array.from({ length: 500 }), () => Scope.provide(leases.make(ttl), scope), {
+          concurrency: 64
+        })
         yield* aLifetime(leases, ttl)
         const there = new Set(yield* leases.list())
         assert.isTrue(kept.every((lease) => there.has(lease.id)))
