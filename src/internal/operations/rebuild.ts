@@ -77,10 +77,10 @@ const placesOf = Effect.fnUntraced(function* (fleet: Fleet, refuse: Refuse, scop
   return { members, workDirectory, begin }
 })
 
-/** Who is a member and does not run here would be left in the old cluster, and with it its data. */
+/** Who is a member and does not run here would be left in the old cluster, and with it its data, if it was ever started. */
 const noneElsewhere = (fleet: Fleet, survey: Survey.Survey, refuse: Refuse) => {
   const here = nodesOf(fleet).map(({ id }) => id)
-  const elsewhere = survey.members.filter(({ member }) => !here.includes(member.id))
+  const elsewhere = survey.members.filter(({ member }) => !here.includes(member.id) && member.clientUrls.length > 0)
   return elsewhere.length === 0
     ? Effect.void
     : Effect.fail(
