@@ -440,8 +440,9 @@ export const ephemeral = (
 
 /**
  * Makes the data of a cluster from a snapshot, for {@link make} with the same `dataDir`; no member of it may run. What a
- * restore comes to is said at the top of this module. Killed half-way at whatever step, the next run, or the next start of the
- * cluster, brings it to its end.
+ * restore comes to is said at the top of this module. Killed half-way at whatever step, the next run brings it to its end, and
+ * so does the next start of the cluster, if all had been made: before that it starts with what there was, and without any data
+ * where all were lost.
  *
  * Refused is a directory that has data (`data-in-the-way`), unless they are to be moved aside; otherwise as `restore` of
  * {@link Cluster}.

@@ -92,7 +92,7 @@ export interface Status {
 
 /** Reads and checks a snapshot, or the database of a member that does not run. All pages are read. */
 export const status = Effect.fnUntraced(function* (utl: EtcdUtl, file: string) {
-  const printed = yield* run(utl, ["snapshot", "status", file, "--write-out=json"])
+  const printed = yield* run(utl, ["snapshot", "status", "--write-out=json", "--", file])
   const told = yield* Effect.mapError(Schema.decodeEffect(Status)(printed), (cause) =>
     EtcdProcessError.make(
       new EtcdProcessError.SystemFailure({
@@ -128,7 +128,6 @@ export const restore = (utl: EtcdUtl, of: Restoring) =>
   run(utl, [
     "snapshot",
     "restore",
-    of.snapshot,
     `--data-dir=${of.dataDir}`,
     `--name=${of.name}`,
     `--initial-cluster=${Object.entries(of.initialCluster)
@@ -137,5 +136,8 @@ export const restore = (utl: EtcdUtl, of: Restoring) =>
     `--initial-cluster-token=${of.token}`,
     `--initial-advertise-peer-urls=${of.peerUrls.join(",")}`,
     ...(of.bumpRevision === undefined ? [] : [`--bump-revision=${of.bumpRevision}`, "--mark-compacted"]),
-    ...(of.skipHashCheck ? ["--skip-hash-check"] : [])
+    ...(of.skipHashCheck ? ["--skip-hash-check"] : []),
+    // Its name may begin as an option does.
+    "--",
+    of.snapshot
   ])
