@@ -386,8 +386,9 @@ type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildPro
 /**
  * Starts a cluster from one configuration a member, and waits until all of them serve. One that its cluster has removed is
  * passed over with a warning, and `shrink` deletes its data. So is one that has no data beside others that have some, and
- * whose `initialCluster` names nobody else: it would begin a cluster of its own. Fails with `InvalidConfig`, before anything
- * is started, if there is none or one makes no sense.
+ * whose `initialCluster` names nobody else: it would begin a cluster of its own. Where that names others, it is started when
+ * one that has data answers, and fails with `ClusterMismatch` if it had begun before: leave it out, and `replace` it. Fails
+ * with `InvalidConfig`, before anything is started, if there is none or one makes no sense.
  *
  * @category constructors
  * @since 0.1.0

@@ -106,6 +106,9 @@ describe("EtcdCluster", () => {
         `InvalidConfig: EtcdCluster: the cluster in ${dataDir} has 3 members (node0, node1, node2), and the size is 1`
       )
       assert.include(yield* refusal({ size: 4 }), "and the size is 4")
+      // Its directory is there, as that of one that has not begun: the others know better.
+      rmSync(join(dataDir, "node2.etcd", "member"), { recursive: true })
+      assert.include(yield* refusal({}), "has already been bootstrapped")
       rmSync(join(dataDir, "node1.etcd"), { recursive: true })
       assert.include(yield* refusal({}), "does not have node1.etcd")
       assert.deepStrictEqual(readdirSync(dataDir), ["cluster.json", "node0.etcd", "node2.etcd"])

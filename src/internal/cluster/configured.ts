@@ -117,14 +117,14 @@ export const make = (
     // Where they have data already, one of them may be here to go on with what it had begun.
     const hasJoined = holding.length === 0
     for (const one of first) given.set(one.config.name ?? "default", { ...one, hasJoined })
+    const addressOf = ({ config: { listenPeerUrls }, home }: Given) =>
+      Turns.addressOf(listenPeerUrls, home ?? options.runDirectory)
+    const isHolding = ({ config }: Given) => holding.includes(config)
+    const afterHolding = yield* Turns.afterOneOf(first.filter(isHolding).map(addressOf))
     const turns =
       holding.length > 0
-        ? []
-        : yield* Turns.make(
-            first.map(({ config: { listenPeerUrls }, home }) =>
-              Turns.addressOf(listenPeerUrls, home ?? options.runDirectory)
-            )
-          )
+        ? first.map((one) => (isHolding(one) ? Effect.void : afterHolding))
+        : yield* Turns.make(first.map(addressOf))
     const crew = yield* startAll(
       first.map((one, index) => ({
         start: Effect.provideService(starting(one), Child.MayStart, turns[index] ?? Effect.void),

@@ -504,14 +504,19 @@ export const onSockets = (
       })
     const withData = yield* Effect.filter(first, holdsData)
     const started = first.filter((member) => member.state === "member" || withData.includes(member))
+    const addressOf = (name: string) =>
+      Effect.map(ownOf(name), ({ config }) => {
+        const own = changeOf(name).config?.listenPeerUrls ?? config?.listenPeerUrls
+        const urls = own ?? shared.listenPeerUrls ?? [peerUrlOf(name)]
+        return Turns.addressOf(urls, runDirectory)
+      })
     if (withData.length === 0) {
-      const addresses = yield* Effect.forEach(names, (name) =>
-        Effect.map(ownOf(name), ({ config }) => {
-          const urls = config?.listenPeerUrls ?? shared.listenPeerUrls ?? [peerUrlOf(name)]
-          return Turns.addressOf(urls, runDirectory)
-        })
-      )
+      const addresses = yield* Effect.forEach(names, addressOf)
       for (const [index, turn] of (yield* Turns.make(addresses)).entries()) turns.set(names[index]!, turn)
+    } else {
+      const addresses = yield* Effect.forEach(withData, ({ name }) => addressOf(name))
+      const turn = yield* Turns.afterOneOf(addresses)
+      for (const one of started) if (!withData.includes(one)) turns.set(one.name, turn)
     }
     const crew = yield* startAll(
       started.map((member) => ({

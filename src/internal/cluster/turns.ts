@@ -19,6 +19,9 @@ import * as Url from "../url.ts"
 /** Nobody waits for longer for who is kept from starting. */
 const longestTurnMillis = 1000
 
+/** Nor for those that have data, which may have much to read. */
+const longestReadingMillis = 30_000
+
 const loadNet = (): typeof net => globalThis.process.getBuiltinModule("node:net")
 
 /** Where a member listens for the others; nothing where that is not known yet. `directory`: that of its sockets. */
@@ -52,6 +55,28 @@ const answers = (address: net.NetConnectOpts): Effect.Effect<boolean> =>
     return Effect.sync(() => socket.destroy())
   })
 
+const awaitAnswer = (time: Time.Time, address: net.NetConnectOpts) =>
+  Effect.asVoid(Effect.repeat(Effect.tap(answers(address), Time.sleep(time, 2)), { until: (answered) => answered }))
+
+/**
+ * What those wait for that have no data beside others that have some: that one of these answers, which knows whether they have
+ * begun before. Then etcd begins nothing in their name: what they have acknowledged, and for whom they have voted, is lost.
+ */
+export const afterOneOf = (
+  addresses: ReadonlyArray<net.NetConnectOpts | undefined>
+): Effect.Effect<Effect.Effect<void>, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const time = yield* Time.Time
+    const known = addresses.flatMap((address) => (address === undefined ? [] : [awaitAnswer(time, address)]))
+    if (known.length === 0) return Effect.void
+    const turn = Latch.makeUnsafe(false)
+    yield* Effect.andThen(
+      Time.within(time, Effect.raceAll(known), longestReadingMillis, () => Effect.void),
+      turn.open
+    ).pipe(Effect.forkScoped)
+    return turn.await
+  })
+
 /** What each of them waits for, by where they listen. */
 export const make = (
   addresses: ReadonlyArray<net.NetConnectOpts | undefined>
@@ -59,17 +84,13 @@ export const make = (
   Effect.gen(function* () {
     const time = yield* Time.Time
     const turns = addresses.map((_, index) => Latch.makeUnsafe(index === 0))
-    const awaitAnswer = (address: net.NetConnectOpts | undefined) =>
-      address === undefined
-        ? Effect.void
-        : Effect.asVoid(
-            Effect.repeat(Effect.tap(answers(address), Time.sleep(time, 2)), { until: (answered) => answered })
-          )
+    const awaitKnown = (address: net.NetConnectOpts | undefined) =>
+      address === undefined ? Effect.void : awaitAnswer(time, address)
     yield* Effect.forEach(
       turns.slice(1),
       (turn, index) =>
         Effect.andThen(
-          Time.within(time, awaitAnswer(addresses[index]), longestTurnMillis, () => Effect.void),
+          Time.within(time, awaitKnown(addresses[index]), longestTurnMillis, () => Effect.void),
           turn.open
         ),
       { discard: true }
