@@ -24,6 +24,7 @@ import type * as EtcdBinary from "../../EtcdBinary.ts"
 import type { Options } from "../../EtcdCluster.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdId from "../../EtcdId.ts"
+import type * as EtcdMembership from "../../EtcdMembership.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { holder } from "../files/owner.ts"
@@ -111,13 +112,13 @@ type Remembering = Effect.Effect<void, EtcdProcessError.EtcdProcessError>
 export interface Fleet extends Omit<Crew, "exchange"> {
   /**
    * Who is to join: somebody who had begun to, or else somebody new. `index`: how many others join before. `config`: where
-   * nothing is known of how it is to live. `isThere`: whether it was added with the URLs that it had when it began, which it
-   * keeps then.
+   * nothing is known of how it is to live. `members`: who there are: where it was added already it keeps the URLs that it was
+   * added with.
    */
   readonly newcomer: (
     config: EtcdConfig.Input | undefined,
     index: number,
-    isThere?: (joiner: Pick<Newcomer, "peerUrls">) => boolean
+    members?: ReadonlyArray<Pick<EtcdMembership.Member, "name" | "peerUrls">>
   ) => Effect.Effect<Newcomer, EtcdProcessError.EtcdProcessError>
   /** Who had begun to join, and who to leave. */
   readonly unfinished: () => {
@@ -530,9 +531,13 @@ export const onSockets = (
     const fleet: Fleet = {
       ...crew,
       unfinished: () => Manifest.unfinished(manifest.current()),
-      newcomer: (config, index, isThere = () => false) =>
+      newcomer: (config, index, members = []) =>
         Effect.gen(function* () {
-          const found = Manifest.newcomer(manifest.current(), index)
+          const found = Manifest.newcomer(
+            manifest.current(),
+            index,
+            members.map(({ name }) => name)
+          )
           const { name } = found
           const own = yield* ownOf(name)
           const urlsOf = ({ initialAdvertisePeerUrls }: EtcdConfig.EtcdOptions) =>
@@ -541,7 +546,8 @@ export const onSockets = (
           const begun = changeOf(name).config ?? {}
           const wanted =
             config === undefined ? begun : withBothUrls(yield* ClusterOptions.decodeShared("EtcdCluster", config))
-          const given = isThere({ peerUrls: urlsOf(begun) }) ? Manifest.withPeerOf(begun, wanted) : wanted
+          const isThere = members.some(({ peerUrls }) => urlsOf(begun).some((url) => peerUrls.includes(url)))
+          const given = isThere ? Manifest.withPeerOf(begun, wanted) : wanted
           const member = { ...found, peer: Manifest.peerOf(given) }
           return {
             name,

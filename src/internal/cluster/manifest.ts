@@ -81,10 +81,13 @@ const numbered = (index: number, state: Member["state"]): Member => ({
   state
 })
 
-/** Who is to join after so many others: who had begun to, and then somebody new. */
-export const newcomer = ({ members, next }: Manifest, index: number): Member => {
+/** Who is to join after so many others: who had begun to, and then somebody new, whose name nobody has who runs elsewhere. */
+export const newcomer = ({ members, next }: Manifest, index: number, taken: ReadonlyArray<string> = []): Member => {
   const joining = members.filter(({ state }) => state === "joining")
-  return joining[index] ?? numbered(next + index - joining.length, "joining")
+  const free = Array.from({ length: index + 1 + taken.length }, (_, offset) => next + offset).filter(
+    (number) => !taken.includes(nameOf(number))
+  )
+  return joining[index] ?? numbered(free[index - joining.length]!, "joining")
 }
 
 /** Who there is of that name; one of whom nothing is remembered has left. */

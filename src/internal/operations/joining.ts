@@ -44,8 +44,7 @@ export const nodeOf = (fleet: Fleet, name: string) =>
   SubscriptionRef.getUnsafe(fleet.members).find((node) => node.name === name)
 
 /** Whether it is where somebody joins. */
-export const isAt = (joiner: Pick<Newcomer, "peerUrls">) => (one: Survey.Surveyed) =>
-  at([one.member], joiner) !== undefined
+export const isAt = (joiner: Newcomer) => (one: Survey.Surveyed) => at([one.member], joiner) !== undefined
 
 /** Those that had begun to join, in their order. */
 export const joiners = (fleet: Fleet) =>

@@ -63,7 +63,11 @@ const newcomer = (
   index: number
 ) =>
   Effect.mapError(
-    fleet.newcomer(config, index, (joiner) => members.some(Joining.isAt(joiner))),
+    fleet.newcomer(
+      config,
+      index,
+      members.map(({ member }) => member)
+    ),
     ({ message }) => refuse("config", [message], "Change the option config.")
   )
 
@@ -108,7 +112,7 @@ const claim = (fleet: Fleet, { voters }: Whole, { name }: Pick<Newcomer, "name">
   Effect.forEach(
     fleet.unfinished().leaving.filter((one) => one.successor === name && one.name !== place),
     (one) =>
-      voters.some(({ member }) => format(member.id) === one.id)
+      voters.some(({ member: { id } }) => format(id) === one.id || id === Joining.nodeOf(fleet, one.name)?.id)
         ? fleet.stay(one.name)
         : fleet.leave({ ...one, successor: undefined }),
     { discard: true }

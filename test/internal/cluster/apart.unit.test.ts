@@ -64,4 +64,9 @@ describe("the data of a cluster", () => {
       ])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
+
+  it("are of somebody new where the name of a new one is had by who runs elsewhere", () => {
+    const names = [0, 1, 2].map((index) => Manifest.newcomer(Manifest.ofSize(1), index, ["node0", "node2"]).name)
+    assert.deepStrictEqual(names, ["node1", "node3", "node4"])
+  })
 })
