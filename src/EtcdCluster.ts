@@ -200,9 +200,10 @@ export interface Cluster {
    *
    * Refused are a file that is no snapshot of etcd, or not a whole one (`no-snapshot`, `foreign-snapshot`,
    * `truncated-snapshot`, `damaged-snapshot`), an etcdutl that is not there (`binary`) or lets revisions go back
-   * (`revisions-would-go-back`), members that run elsewhere (`member-runs`), logs in directories of their own (`config`), and
-   * data of a newer etcd (`unsupported-version`). A snapshot in which the alarm `Corrupt` is armed is taken where the record of
-   * its backup says that another member gave it than the one for which it is armed, and otherwise fails at the first step.
+   * (`revisions-would-go-back`), members that run elsewhere, or with the file itself (`member-runs`), logs in directories of
+   * their own (`config`), and data of a newer etcd (`unsupported-version`). A snapshot in which the alarm `Corrupt` is armed is
+   * taken where the record of its backup says that another member gave it than the one for which it is armed, and otherwise
+   * fails at the first step.
    */
   readonly restore: (snapshot: string, options?: RestoreOptions | undefined) => Operation
   /**

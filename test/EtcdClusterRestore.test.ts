@@ -235,6 +235,11 @@ describe("the data of a running cluster", { concurrent: true }, () => {
             revisionsMayGoBack: true
           })
           assert.strictEqual(yield* Utl.findingOf(below), "member-runs")
+          const inUse = cluster.restore(join(dataDir, "node0.etcd", "member", "snap", "db"), {
+            skipHashCheck: true,
+            revisionsMayGoBack: true
+          })
+          assert.strictEqual(yield* Utl.findingOf(inUse), "member-runs")
         }
         const may = { revisionsMayGoBack: true }
         // One that was just joining, and has no data yet, is left behind.

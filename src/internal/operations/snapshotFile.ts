@@ -15,6 +15,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { EtcdUtl } from "../../EtcdBinary.ts"
 import * as Bolt from "../files/bolt.ts"
+import { isLocked } from "../files/flock.ts"
 import * as Revision from "../files/revision.ts"
 import * as Etcdutl from "./etcdutl.ts"
 import type { Refuse } from "./operation.ts"
@@ -99,6 +100,11 @@ export const verify = Effect.fnUntraced(function* (path: string, { refuse, skipH
       const evidence = `the SHA-256 of ${path} is ${actual}, and it ends with ${sha256}`
       return yield* Effect.fail(refuse("damaged-snapshot", [evidence], again))
     }
+  }
+  // It would be waited for, for as long as that runs.
+  if (yield* isLocked(path)) {
+    const help = "Take a snapshot of that member, or a copy of this when it is stopped."
+    return yield* Effect.fail(refuse("member-runs", [`a member runs with ${path}`], help))
   }
   const status = yield* Effect.catchReason(Etcdutl.status(utl, path), "EtcdProcessError", "ExitedEarly", (reason) =>
     Effect.fail(refuse("damaged-snapshot", [reason.message], again))
