@@ -507,6 +507,18 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
     })
   )
 
+  live("takes members that have begun a cluster each for no cluster", () =>
+    Effect.gen(function* () {
+      const { b, configOf } = yield* configured
+      const alone = (config: typeof b) => ({ ...config, initialCluster: { [config.name]: [config.listenPeerUrls] } })
+      const [one, other] = [alone(b), alone(yield* configOf("c"))]
+      const start = (...configs: readonly [EtcdConfig.Input, ...Array<EtcdConfig.Input>]) =>
+        Effect.scoped(EtcdCluster.fromConfigs(configs, { log: false }))
+      for (const config of [one, other]) yield* start(config)
+      assert.match((yield* Effect.flip(start(one, other))).message, /data of different clusters \(b of \w+, c of \w+\)/)
+    })
+  )
+
   live("lets nobody have the directory of another one, whatever it was to have before", () =>
     Effect.gen(function* () {
       const { a, b, cluster, configOf } = yield* configured

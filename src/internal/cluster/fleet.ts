@@ -23,7 +23,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
 import type { Options } from "../../EtcdCluster.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
-import type * as EtcdId from "../../EtcdId.ts"
+import { format as formatId, type MemberId } from "../../EtcdId.ts"
 import type * as EtcdMembership from "../../EtcdMembership.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
@@ -161,7 +161,7 @@ const leaderOf = (members: ReadonlyArray<EtcdProcess.Node>): Option.Option<EtcdP
 }
 
 /** Waits, for a second at most, until a node has noticed since a time that the others are gone. */
-const awaitAlone = (node: EtcdProcess.Node, others: ReadonlySet<EtcdId.MemberId>, since: DateTime.Utc) => {
+const awaitAlone = (node: EtcdProcess.Node, others: ReadonlySet<MemberId>, since: DateTime.Utc) => {
   const missing = new Set(others)
   return node.events.pipe(
     Stream.takeUntil((event) => {
@@ -289,6 +289,13 @@ export const startAll = Effect.fnUntraced(function* (
     if (found.length === 0) return yield* Effect.fail(result.failure)
     const was = state === "member" ? "removed" : state
     yield* Effect.logWarning(`A member that was ${was} did not start: ${result.failure.message}`)
+  }
+  // Where they may not be asked it is 0.
+  const known = found.map(({ berth }) => berth.node).filter(({ clusterId }) => clusterId !== 0n)
+  if (known.some(({ clusterId }) => clusterId !== known[0]!.clusterId)) {
+    const whose = known.map(({ clusterId, name }) => `${name} of ${formatId(clusterId)}`).join(", ")
+    const message = `EtcdCluster: its members have data of different clusters (${whose}). Start each with those of its own.`
+    return yield* Effect.fail(ProcessOptions.refused("dataDir", message))
   }
   if (found.length === 2) yield* Effect.logWarning(twoVoters)
   let berths = found.map(({ berth }) => berth)
