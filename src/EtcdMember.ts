@@ -114,7 +114,8 @@ export class EtcdMember extends Context.Service<EtcdMember, Member>()("effect-et
  * - A `Stream`, whose last list counts.
  *
  * All instances have to be told the same set when the cluster begins, each URL in the same spelling: etcd makes its ids of
- * them. Who is told another one does not begin.
+ * them. Who is told another one does not begin. Where the set grows later, start the new ones when the cluster runs: a
+ * majority of the new set that has no data, and reaches nobody of the others, begins another one.
  *
  * @category options
  * @since 0.1.0
@@ -138,7 +139,9 @@ export interface Options extends Omit<EtcdProcess.Options, "restart" | "runDirec
   readonly dataDir: string
   /**
    * Where the other instances reach this one's node: `initial-advertise-peer-urls`. It listens there, unless `config` has
-   * `listenPeerUrls`. A socket is relative to the `runDirectory`, which all instances have in common: `unix://a.peer:0`.
+   * `listenPeerUrls`. A socket is relative to the `runDirectory`, which all instances have in common: `unix://a.peer:0`. One
+   * that comes back elsewhere tells the others, for which a majority has to be where it was: so give names that stay, where
+   * addresses do not.
    */
   readonly peerUrl: string
   /** Where clients, and the other instances, reach it: `advertise-client-urls`. It listens there, unless `config` has `listenClientUrls`. */
@@ -168,7 +171,8 @@ export interface Options extends Omit<EtcdProcess.Options, "restart" | "runDirec
   readonly startTimeout?: Duration.Input | undefined
   /**
    * How long a voter may not have answered until a learner that waits for a place, or one that is to be a learner, removes it
-   * and takes its place, as long as the rest has a majority. Default, and infinity: never.
+   * and takes its place, as long as the rest has a majority. One on a socket that is stopped, and not dead, stays until it was
+   * killed: etcd has no deadline for what it writes to sockets, and the others would wait for it. Default, and infinity: never.
    */
   readonly replaceAfter?: Duration.Input | undefined
   /**

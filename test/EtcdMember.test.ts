@@ -3,7 +3,7 @@
  * `test/internal/member/decide.unit.test.ts`, and for how long one may afflict them, in `npm run elastic`.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
-import { createServer } from "node:http"
+import { createServer, type RequestListener } from "node:http"
 import { createServer as createSecureServer } from "node:https"
 import { connect as connectSocket } from "node:net"
 import { join } from "node:path"
@@ -35,6 +35,7 @@ import * as EtcdMember from "../src/EtcdMember.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
 import * as Wal from "../src/internal/files/wal.ts"
+import * as Answers from "../src/internal/member/answers.ts"
 import * as Consult from "../src/internal/member/consult.ts"
 import * as Http from "../src/internal/member/http.ts"
 import * as Settings from "../src/internal/member/settings.ts"
@@ -580,6 +581,28 @@ describe("EtcdMember", { concurrent: true }, () => {
           server.closeAllConnections()
         })
       }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("who takes connections at a socket, and answers nothing, stands still, and is not removed", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporaryDirectory
+      const settings = yield* Settings.make(optionsOf(directory, "a", abc))
+      const member = { peerUrls: [peerUrlOf("b")], clientUrls: [], name: "b", id: 1n, isLearner: false } as never
+      const isThere = (respond: RequestListener) =>
+        Effect.gen(function* () {
+          const server = createServer(respond)
+          const listening = Effect.callback<void>((resume) => {
+            server.listen(join(directory, "b.peer:0"), () => resume(Effect.void))
+          })
+          yield* Effect.acquireRelease(listening, () => Effect.sync(() => server.close()))
+          return yield* Consult.isThere(settings, member)
+        }).pipe(Effect.scoped)
+      assert.isFalse(yield* Consult.isThere(settings, member))
+      assert.isTrue(yield* isThere(() => {}))
+      // One that waits without data is not what was there before.
+      const waits = Answers.presence({ instance: "1", name: "b", clusterId: undefined, waitedMillis: 1 })
+      assert.isFalse(yield* isThere((_, response) => response.end(waits)))
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

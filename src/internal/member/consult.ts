@@ -13,6 +13,7 @@ import * as EtcdKv from "../../EtcdKv.ts"
 import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
 import * as EtcdMembership from "../../EtcdMembership.ts"
 import * as Committed from "../maintenance/committed.ts"
+import * as Sockets from "../process/sockets.ts"
 import { Maintenance } from "../proto/rpc_pb.ts"
 import * as Answers from "./answers.ts"
 import { isEncrypted, isSame, reached, type Settings } from "./settings.ts"
@@ -181,4 +182,31 @@ export const isAlive = (settings: Settings, member: EtcdMembership.Member): Effe
   Effect.map(
     Effect.all([servesClients(settings, member), servesPeers(settings, member)], { concurrency: 2 }),
     (answers) => answers.includes(true)
+  )
+
+/**
+ * Whether a member has a socket for its peers, and stands still: it takes connections there, and answers nothing. Who is dead
+ * takes none. For what etcd writes to a socket it has no deadline, other than for a port: a leader that is writing to such a
+ * member waits for it for good when that is removed, and with it the cluster.
+ */
+export const standsStill = (settings: Settings, member: EtcdMembership.Member): Effect.Effect<boolean> =>
+  Effect.map(
+    Effect.forEach(
+      member.peerUrls.filter((url) => !isSame(url, settings.peerUrl)),
+      (url) => {
+        const [name] = Sockets.namesIn([url])
+        if (name === undefined) return Effect.succeed(false)
+        const isListenedTo = Sockets.isListenedTo(Sockets.pathOf(settings.runDirectory ?? "", name))
+        return Effect.flatMap(Answers.ask(settings, url), ({ _tag }) =>
+          _tag === "Nobody" ? isListenedTo : Effect.succeed(false)
+        )
+      }
+    ),
+    (answers) => answers.includes(true)
+  )
+
+/** Whether a member is not to be removed, since it is alive, or may be. */
+export const isThere = (settings: Settings, member: EtcdMembership.Member): Effect.Effect<boolean> =>
+  Effect.flatMap(isAlive(settings, member), (isAlive) =>
+    isAlive ? Effect.succeed(true) : standsStill(settings, member)
   )

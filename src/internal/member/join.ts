@@ -113,7 +113,7 @@ const isDead = (settings: Settings, member: Member): Effect.Effect<boolean> =>
     let alive = 0
     while (silent < enoughToBelieve && alive < enoughToBelieve) {
       if (silent + alive > 0) yield* Effect.sleep("400 millis")
-      if (yield* Consult.isAlive(settings, member)) {
+      if (yield* Consult.isThere(settings, member)) {
         alive++
         silent = 0
       } else {
@@ -149,7 +149,7 @@ export const make = (
   /** Removes a learner that has not been there for as long as a start may take. */
   const removeAbandoned = (cluster: Consult.Cluster, learner: Member) =>
     Effect.gen(function* () {
-      if (yield* Consult.isAlive(settings, learner)) {
+      if (yield* Consult.isThere(settings, learner)) {
         silence = undefined
         return
       }

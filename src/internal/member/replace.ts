@@ -23,6 +23,8 @@ const longestPauseMillis = 30_000
 export const make = (settings: Settings, time: Time.Time) => {
   const { replaceAfterMillis } = settings
   const silentSince = new Map<bigint, number>()
+  /** Of whom it was said that they stand still. */
+  const still = new Set<bigint>()
   let askedAt = Number.NEGATIVE_INFINITY
 
   return ({ membership }: Consult.Cluster, members: ReadonlyArray<Member>): Effect.Effect<boolean> =>
@@ -43,13 +45,20 @@ export const make = (settings: Settings, time: Time.Time) => {
           }),
         { concurrency: "unbounded", discard: true }
       )
-      const due = voters.find(({ id }) => now - (silentSince.get(id) ?? now) >= replaceAfterMillis)
-      if (due === undefined) return silentSince.size > 0
-      yield* Effect.logWarning(
-        `etcd member ${due.name} (${EtcdId.format(due.id)}) has not answered for ${replaceAfterMillis} ms; taking its place`
-      )
-      yield* Effect.ignore(membership.remove(due.id, Consult.once))
-      silentSince.delete(due.id)
-      return true
+      for (const voter of voters) {
+        if (now - (silentSince.get(voter.id) ?? now) < replaceAfterMillis) continue
+        const who = `etcd member ${voter.name} (${EtcdId.format(voter.id)})`
+        if (yield* Consult.standsStill(settings, voter)) {
+          if (!still.has(voter.id))
+            yield* Effect.logWarning(`${who} stands still; its place is taken when it was killed`)
+          still.add(voter.id)
+          continue
+        }
+        yield* Effect.logWarning(`${who} has not answered for ${replaceAfterMillis} ms; taking its place`)
+        yield* Effect.ignore(membership.remove(voter.id, Consult.once))
+        silentSince.delete(voter.id)
+        return true
+      }
+      return silentSince.size > 0
     })
 }

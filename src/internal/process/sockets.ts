@@ -58,7 +58,7 @@ export const takesConnections = (
   })
 
 /** Whoever cannot be asked may be there. */
-const isListenedTo = (path: string): Effect.Effect<boolean> =>
+export const isListenedTo = (path: string): Effect.Effect<boolean> =>
   takesConnections({ path }, (code) => code !== "ECONNREFUSED" && code !== "ENOENT")
 
 const inUse = (path: string): EtcdProcessError.EtcdProcessError =>
