@@ -659,6 +659,9 @@ describe("a cluster as a value", { concurrent: true }, () => {
       ]
       yield* Effect.forEach(all, (operation) => refused(operation, alone), { concurrency: "unbounded" })
       assert.isTrue(Option.isSome(yield* leader.pid))
+      yield* leader.stop
+      const nobody = told("no-quorum", /^nobody says who the members are: .* cannot connect/, /Start the members/)
+      yield* Effect.forEach(all, (operation) => refused(operation, nobody), { concurrency: "unbounded" })
     })
   )
 

@@ -130,10 +130,16 @@ export interface Whole extends Survey {
   readonly leader: Surveyed
 }
 
+const isSilence = ({ reason: { _tag } }: EtcdError.EtcdError): boolean =>
+  _tag === "Unreachable" || _tag === "ConnectionLost" || _tag === "DeadlineExceeded"
+
 /** A cluster that can decide, and its leader; or a refusal. */
 export const whole = (client: EtcdClient.Client, refuse: Refuse) =>
   Effect.gen(function* () {
-    const survey = yield* make(client)
+    const help = "Start the members that are down; where they are lost for good, see EtcdCluster's recover."
+    const survey = yield* Effect.catchIf(make(client), isSilence, ({ message }) =>
+      Effect.fail(refuse("no-quorum", [`nobody says who the members are: ${message.replace(/\.$/, "")}`], help))
+    )
     const { leader, members, voters } = survey
     if (leader !== undefined && hasQuorum(survey)) {
       const found: Whole = { ...survey, leader }
@@ -146,7 +152,7 @@ export const whole = (client: EtcdClient.Client, refuse: Refuse) =>
           `${answering(survey)} of ${voters.length} voters answer, and no majority names a leader`,
           ...members.map(describe)
         ],
-        "Start the members that are down; where they are lost for good, see EtcdCluster's recover."
+        help
       )
     )
   })
