@@ -278,6 +278,30 @@ describe("a cluster as a value", { concurrent: true }, () => {
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
+  const six = newest(6)
+  it.live.skipIf(five === undefined || six === undefined)(
+    "comes back from a downgrade to 3.5 that was ended half-way: also where one of 3.5 leads, or all are of 3.5",
+    () =>
+      Effect.gen(function* () {
+        const comesBack = (size: number, at: RegExp, first: RegExp) =>
+          Effect.gen(function* () {
+            const cluster = yield* make({ size, binary: six!, config: lasting })
+            const lead = yield* cluster.awaitLeader
+            const where = new RegExp(at.source.replace("leader", lead.name))
+            assert.isTrue(
+              yield* interruptedAt(where, (options) => cluster.downgrade({ ...options, binary: five! })),
+              `ended at ${where}`
+            )
+            assert.match(titles(yield* cluster.upgrade({ binary: six!, backup: false }))[0]!, first)
+            assert.isTrue(membersOf(cluster).every(({ version }) => version.minor === 6))
+          }).pipe(Effect.scoped)
+        yield* Effect.all(
+          [comesBack(2, /^run etcd .* as leader$/, /^cancel the downgrade$/), comesBack(1, /^await/, /^run etcd 3\.6/)],
+          { concurrency: "unbounded" }
+        )
+      }).pipe(Effect.provide(NodeServices.layer))
+  )
+
   live("grows and shrinks, and tells of it", () =>
     Effect.gen(function* () {
       const dataDir = yield* temporaryDirectory
@@ -816,7 +840,6 @@ describe("a cluster as a value", { concurrent: true }, () => {
   )
 
   const early = oldest(5)
-  const six = newest(6)
   it.live.skipIf(early === undefined || early.version.patch >= 26 || six === undefined)(
     "goes to 3.6 only from a 3.5 that is new enough, and by one minor version at a time, with options that there are",
     () =>

@@ -330,31 +330,41 @@ export const upgrade = (
     yield* suiting(fleet, nodes, version, refuse)
     const steps = rolling(fleet, client, refuse, survey, versioned, target)
     const agree = agreed(client, version, refuse)
+    // Who was of 3.5 did not tell of a downgrade.
+    const agreeAnew: Step = { ...agree, run: (tell) => Effect.andThen(cancel(client, refuse), agree.run(tell)) }
     const isFirst = versioned.every((one) => isSame(one.version, versioned[0]!.version))
     const isNewMinor = versioned.some(({ version: { minor } }) => minor !== version.minor)
-    const isDowngrading = survey.members.some(({ status }) =>
-      Option.exists(status?.downgradeTarget ?? Option.none(), () => true)
-    )
-    if (steps.length === 0 && !isDowngrading) return (yield* hasVersion(client, version)) ? [] : [agree]
+    const wasDowngrading = survey.members.some(isDowngrading)
+    if (steps.length === 0 && !wasDowngrading) return (yield* hasVersion(client, version)) ? [] : [agreeAnew]
     return [
-      ...(isDowngrading ? [cancelled(client)] : []),
+      ...(wasDowngrading ? [cancelled(client, refuse)] : []),
       ...(options.backup === false || !isFirst || steps.length === 0 ? [] : [saved(fleet, client, options.backup)]),
       ...steps,
-      ...(isNewMinor || isDowngrading ? [agree] : [])
+      ...(isNewMinor || wasDowngrading ? [agreeAnew] : [])
     ]
   }).pipe(Effect.provideContext(fleet.platform))
   return perform({ name: "upgrade", client, turn: fleet.turn, plan }, options)
 }
 
-const cancelled = (client: EtcdClient.Client): Step => ({
+const isDowngrading = ({ status }: Survey.Surveyed): boolean => Option.isSome(status?.downgradeTarget ?? Option.none())
+
+/** Asks a member that tells of the downgrade: one of 3.5 cancels it too, but never answers that it has. */
+const cancel = (client: EtcdClient.Client, refuse: Refuse) =>
+  Effect.gen(function* () {
+    const { members } = yield* Survey.settled(client, refuse)
+    const endpoint = members.find(isDowngrading)?.endpoint
+    if (endpoint === undefined) return
+    yield* Effect.catchReason(
+      EtcdMaintenance.fromClient(client).cancelDowngrade({ endpoint }),
+      "EtcdError",
+      "NoDowngrade",
+      () => Effect.void
+    )
+  })
+
+const cancelled = (client: EtcdClient.Client, refuse: Refuse): Step => ({
   title: "cancel the downgrade",
-  run: () =>
-    EtcdMaintenance.fromClient(client)
-      .cancelDowngrade()
-      .pipe(
-        Effect.as(undefined),
-        Effect.catchReason("EtcdError", "NoDowngrade", () => Effect.undefined)
-      )
+  run: () => Effect.as(cancel(client, refuse), undefined)
 })
 
 /**
