@@ -120,7 +120,9 @@ export const make = (
     const addressOf = ({ config: { listenPeerUrls }, home }: Given) =>
       Turns.addressOf(listenPeerUrls, home ?? options.runDirectory)
     const isHolding = ({ config }: Given) => holding.includes(config)
-    const afterHolding = yield* Turns.afterOneOf(first.filter(isHolding).map(addressOf))
+    const afterHolding = first.every(isHolding)
+      ? Effect.void
+      : yield* Turns.afterOneOf(first.filter(isHolding).map(addressOf))
     const turns =
       holding.length > 0
         ? first.map((one) => (isHolding(one) ? Effect.void : afterHolding))

@@ -521,9 +521,8 @@ export const onSockets = (
     if (withData.length === 0) {
       const addresses = yield* Effect.forEach(names, addressOf)
       for (const [index, turn] of (yield* Turns.make(addresses)).entries()) turns.set(names[index]!, turn)
-    } else {
-      const addresses = yield* Effect.forEach(withData, ({ name }) => addressOf(name))
-      const turn = yield* Turns.afterOneOf(addresses)
+    } else if (started.some((one) => !withData.includes(one))) {
+      const turn = yield* Turns.afterOneOf(yield* Effect.forEach(withData, ({ name }) => addressOf(name)))
       for (const one of started) if (!withData.includes(one)) turns.set(one.name, turn)
     }
     const crew = yield* startAll(
