@@ -120,7 +120,7 @@ export const isGone = (
 }
 
 /** Whether a member is where this instance is. */
-export const isHere = ({ peerUrl }: Settings, { peerUrls }: EtcdMembership.Member): boolean =>
+export const isHere = ({ peerUrl }: Settings, { peerUrls }: Pick<EtcdMembership.Member, "peerUrls">): boolean =>
   peerUrls.some((url) => isSame(url, peerUrl))
 
 /**

@@ -183,7 +183,7 @@ export const make = (
         case "Added":
           return yield* join(view, Effect.succeed({ member: place.member, members: view.members }))
         case "Predecessor": {
-          yield* listener.joins(`in place of ${describe(place.member)}, if it is dead`)
+          yield* listener.joins(`the place of ${describe(place.member)}, if it is dead`)
           if (!(yield* isDead(settings, place.member))) {
             return yield* Decide.nameInUse(settings, place.member.peerUrls)
           }

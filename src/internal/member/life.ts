@@ -66,6 +66,9 @@ const servedForMillis = 10_000
 /** How many different things are logged that are waited for. */
 const mostSaid = 100
 
+/** What one waits for that has begun, or has data. */
+const ofMajority = "a majority of its cluster"
+
 const reasonOf = (state: EtcdMember.State) => ("reason" in state ? state.reason : undefined)
 const nodeOf = (state: EtcdMember.State) => ("node" in state ? state.node : undefined)
 
@@ -150,7 +153,7 @@ const makeWith = Effect.fnUntraced(function* (
     isAdded: (start) =>
       Effect.suspend(() => {
         added = start
-        return become({ _tag: "Joining", reason: `as the member ${EtcdId.format(start.member.id)}` })
+        return become({ _tag: "Joining", reason: `its node, the member ${EtcdId.format(start.member.id)}` })
       }),
     isClient: (view) =>
       Effect.suspend(() => {
@@ -254,7 +257,7 @@ const makeWith = Effect.fnUntraced(function* (
   const run = (beginning: Node.Beginning): Effect.Effect<Ended, EtcdMember.Failure, Platform> =>
     Effect.gen(function* () {
       const starting = Effect.onError(Node.start(settings, source, beginning), () => takeBack)
-      const node = yield* Effect.raceFirst(starting, untilRemoved(beginning))
+      const node = yield* Effect.raceAllFirst([starting, untilRemoved(beginning), tellWhatFor(beginning)])
       if (node === "removed") return node
       added = undefined
       const servesSince = time.now()
@@ -327,6 +330,19 @@ const makeWith = Effect.fnUntraced(function* (
           Effect.repeat({ until: (isRemoved) => isRemoved }),
           Effect.as("removed" as const)
         )
+
+  /** Of who waits for others, where they are said to be: it may be that they are somewhere else now. */
+  const tellWhatFor = (beginning: Node.Beginning): Effect.Effect<never> =>
+    Effect.gen(function* () {
+      if (beginning._tag === "Join") return
+      yield* Effect.sleep("3 seconds")
+      const answer = yield* Answers.ask(settings, settings.peerUrl)
+      const members = answer._tag === "Etcd" ? answer.members : []
+      const others = members.filter((member) => !Consult.isHere(settings, member)).map(({ peerUrls }) => peerUrls[0])
+      if (others.length === 0 || said.has(ofMajority)) return
+      said.add(ofMajority)
+      yield* Effect.logInfo(`etcd member ${settings.name} waits for ${ofMajority}, which was at ${others.join(", ")}`)
+    }).pipe(Effect.ignoreCause, Effect.andThen(Effect.never))
 
   const beginning: Effect.Effect<Node.Beginning, EtcdMember.Failure, Platform> = Effect.gen(function* () {
     const data = yield* Data.read(settings)
@@ -449,12 +465,11 @@ const makeWith = Effect.fnUntraced(function* (
 
   yield* Time.within(time, Deferred.await(settled), settings.joinTimeoutMillis, () => {
     const now = SubscriptionRef.getUnsafe(state)
-    const waited =
-      "reason" in now ? `${now._tag === "Joining" ? "it was joining " : "it waits for "}${now.reason}` : now._tag
+    const waited = "reason" in now ? now.reason : now._tag === "Learner" ? "its vote" : ofMajority
     return Effect.fail(
       EtcdMemberError.make(
         new EtcdMemberError.JoinTimeout({
-          message: `etcd member ${settings.name} has no place in its cluster after ${settings.joinTimeoutMillis} ms: ${waited}.`
+          message: `etcd member ${settings.name} has no place in its cluster after ${settings.joinTimeoutMillis} ms: it waits for ${waited}.`
         })
       )
     )
