@@ -245,8 +245,9 @@ export interface GrowOptions extends EtcdOperations.Options {
   readonly to?: number | undefined
   /**
    * What the new member has for itself, over what all share, for as long as the cluster lives; with `dataDir`, how the others
-   * reach it for as long as it is a member. Where the cluster was started from a configuration for each member (`fromConfigs`)
-   * it is needed, with a name and URLs, and one member joins at a time.
+   * reach it for as long as it is a member. One that was added when that was ended half-way keeps the URLs that it was added
+   * with. Where the cluster was started from a configuration for each member (`fromConfigs`) it is needed, with a name and
+   * URLs, and, as wherever it has URLs, one member joins at a time.
    */
   readonly config?: EtcdConfig.Input | undefined
 }
