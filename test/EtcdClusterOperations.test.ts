@@ -302,6 +302,21 @@ describe("a cluster as a value", { concurrent: true }, () => {
       }).pipe(Effect.provide(NodeServices.layer))
   )
 
+  const seven = newest(7)
+  it.live.skipIf(six === undefined || seven === undefined)(
+    "lets no member go on as what it is for a moment, where its upgrade is interrupted",
+    () =>
+      Effect.gen(function* () {
+        const cluster = yield* make({ size: 1, binary: six! })
+        const writesSnapshots = ({ config }: EtcdProcess.Node) => config.options.snapshotCount === 1
+        const writing = Stream.filter(SubscriptionRef.changes(cluster.members), (nodes) => nodes.some(writesSnapshots))
+        const upgraded = Effect.exit(cluster.upgrade({ binary: seven!, backup: false }))
+        yield* Effect.raceFirst(upgraded, Stream.runHead(writing))
+        assert.isFalse(membersOf(cluster).some(writesSnapshots))
+        assert.strictEqual(named(cluster, "node0").version.minor, 7)
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   live("grows and shrinks, and tells of it", () =>
     Effect.gen(function* () {
       const dataDir = yield* temporaryDirectory

@@ -237,11 +237,11 @@ const rolling = (
       .map(({ node }) => node),
     {
       verb: `run etcd ${SemVer.format(target.version)} as`,
-      run: (node, tell) =>
-        Effect.gen(function* () {
-          const { version } = node
-          const isBefore = version.minor < 7 && target.version.minor >= 7
-          const comesBack = target.version.minor === 4 && (version.minor === 5 || isTakingBack(node))
+      run: (node, tell) => {
+        const { version } = node
+        const isBefore = version.minor < 7 && target.version.minor >= 7
+        const comesBack = target.version.minor === 4 && (version.minor === 5 || isTakingBack(node))
+        const change = Effect.gen(function* () {
           const ready = comesBack
             ? yield* takenBack(fleet, client, node, target, refuse, tell)
             : isBefore
@@ -250,6 +250,9 @@ const rolling = (
           yield* fleet.renew(ready, { binary: target.path }, comesBack ? takingBack : undefined)
           return `it was ${SemVer.format(version)}`
         })
+        // Else it would go on as one that writes a snapshot of each entry.
+        return isBefore ? Effect.uninterruptible(change) : change
+      }
     }
   )
 
