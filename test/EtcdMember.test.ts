@@ -27,7 +27,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdAuth from "../src/EtcdAuth.ts"
 import * as EtcdBinary from "../src/EtcdBinary.ts"
 import type * as EtcdConfig from "../src/EtcdConfig.ts"
-import type * as EtcdId from "../src/EtcdId.ts"
+import * as EtcdId from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
@@ -526,7 +526,19 @@ describe("EtcdMember", { concurrent: true }, () => {
       const { clusterId } = (yield* start("a", ["a"], { peerUrl: peerUrlOf("z") })).member
       const moved = yield* refusal(start("c", ["z"], { size: 1 }))
       assert.include(moved, `say so: client: { clusterId: EtcdId.ClusterId(0x${idOfA}n) }`)
-      assert.strictEqual(tagOf((yield* start("c", ["z"], { size: 1, client: { clusterId } })).member), "Learner")
+      const c = yield* start("c", ["z"], { size: 1, client: { clusterId } })
+      assert.strictEqual(tagOf(c.member), "Learner")
+      // Of another one it is not: neither by its data, nor by its peers, nor as the first.
+      yield* c.stop
+      const client = { clusterId: EtcdId.ClusterId(7n) }
+      for (const [name, peer] of [
+        ["c", "z"],
+        ["d", "z"],
+        ["e", "e"]
+      ] as const) {
+        const named = yield* refusal(start(name, [peer], { size: 1, client }))
+        assert.include(named, "WrongCluster: This instance would be of the cluster")
+      }
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

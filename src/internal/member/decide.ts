@@ -31,6 +31,20 @@ export const wrongCluster = (
     new EtcdMemberError.WrongCluster({ message, found: [...found], ...(expected === undefined ? {} : { expected }) })
   )
 
+/** The cluster that the program says is the one. */
+export const namedBy = ({ process }: Settings): bigint | undefined =>
+  process.client?.clusterId === undefined ? undefined : EtcdId.ClusterId(process.client.clusterId)
+
+/** What is wrong with a cluster, where the program says that another one is meant. */
+export const otherThanNamed = (settings: Settings, clusterId: bigint): EtcdMemberError.EtcdMemberError | undefined => {
+  const named = namedBy(settings)
+  if (named === undefined || named === clusterId) return undefined
+  const message =
+    `This instance would be of the cluster ${EtcdId.format(clusterId)}, by its data, its peers and its token, and the ` +
+    `option client says that it is of ${EtcdId.format(named)}. Give the right clusterId, peers or dataDir.`
+  return wrongCluster(message, named, [clusterId])
+}
+
 const wait = (what: string, details: ReadonlyArray<string>): Decision => ({
   ...{ _tag: "Wait", what },
   details: details.filter((text) => text !== "").join("; ")

@@ -254,6 +254,8 @@ export const make = (
           : answer._tag === "Nobody" || known === undefined || answer.clusterId === known.clusterId
       )
       const decision = Decide.decide(settings, declared, new Map(answers), since)
+      const other = "clusterId" in decision ? Decide.otherThanNamed(settings, decision.clusterId) : undefined
+      if (other !== undefined) return yield* other
       if (known !== undefined && (decision._tag === "Begin" || decision._tag === "Wait")) {
         return yield* consult(declared, `the cluster at ${known.clientUrls.join(", ")}`, known)
       }

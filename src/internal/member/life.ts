@@ -42,6 +42,7 @@ import * as Time from "../time.ts"
 import * as Answers from "./answers.ts"
 import * as Consult from "./consult.ts"
 import * as Data from "./data.ts"
+import * as Decide from "./decide.ts"
 import * as Http from "./http.ts"
 import * as Join from "./join.ts"
 import * as Leave from "./leave.ts"
@@ -349,6 +350,8 @@ const makeWith = Effect.fnUntraced(function* (
     if (Option.isNone(data)) {
       return (yield* Join.make(settings, time, source, listener)) ?? (yield* beginning)
     }
+    const other = data.value === "unreadable" ? undefined : Decide.otherThanNamed(settings, data.value.clusterId)
+    if (other !== undefined) return yield* other
     yield* become({ _tag: "Returning" })
     if (data.value !== "unreadable" && (yield* wasRemoved(data.value))) {
       yield* beginAnew

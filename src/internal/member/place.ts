@@ -8,7 +8,7 @@ import * as EtcdId from "../../EtcdId.ts"
 import type * as EtcdMemberError from "../../EtcdMemberError.ts"
 import type { Member } from "../../EtcdMembership.ts"
 import * as Consult from "./consult.ts"
-import { wrongCluster } from "./decide.ts"
+import * as Decide from "./decide.ts"
 import * as Ids from "./ids.ts"
 import { type Declared, isSame, type Settings } from "./settings.ts"
 
@@ -46,10 +46,6 @@ export const find = (settings: Settings, declared: Declared, { clusterId, member
 const isFirst = (settings: Settings, { id, peerUrls }: Member): boolean =>
   peerUrls.length === 1 && id === Ids.ofFirstMember(peerUrls[0]!, settings.token)
 
-/** Whether the program says that this is its cluster. */
-const isNamed = ({ process }: Settings, clusterId: bigint): boolean =>
-  process.client?.clusterId !== undefined && EtcdId.ClusterId(process.client.clusterId) === clusterId
-
 /**
  * Whether a cluster began with another token, or all its members were somewhere else by then, which is not told from that.
  * It can be found as long as it has the members that it began with, of whose ids its own is made.
@@ -59,12 +55,12 @@ export const strange = (
   declared: Declared,
   { clusterId, members }: Consult.View
 ): EtcdMemberError.EtcdMemberError | undefined => {
-  if (clusterId === declared.clusterId || isNamed(settings, clusterId)) return undefined
+  if (clusterId === declared.clusterId || Decide.namedBy(settings) === clusterId) return undefined
   if (members.some((member) => isFirst(settings, member))) return undefined
   const first = Consult.votersOf(members)
   const began = Ids.ofMembers(first.map(({ id }) => id)) === clusterId
   return began
-    ? wrongCluster(
+    ? Decide.wrongCluster(
         `The peers are of the cluster ${EtcdId.format(clusterId)}, which began with another token than ` +
           `"${settings.token}"${declared.clusterId === undefined ? "" : ` (with it, and these peers, it would be ${EtcdId.format(declared.clusterId)})`}. ` +
           "Give the peers of the right cluster, or its token as the option cluster. If this is the right one, and all its " +

@@ -38,7 +38,8 @@ export const connectTo = (
   options: Partial<Omit<EtcdClient.Options, "endpoints">> | undefined,
   call: EtcdClient.CallOptions = {}
 ): Effect.Effect<Ask, EtcdError.EtcdError, Scope.Scope> =>
-  Effect.map(EtcdClient.make({ ...options, endpoints: [endpoint] }), (client) =>
+  // Of which cluster the node is, it is about to tell.
+  Effect.map(EtcdClient.make({ ...options, endpoints: [endpoint], clusterId: undefined }), (client) =>
     Effect.map(
       client.unary(Maintenance.method.status, {}, { deadline: "2 seconds", ...call }),
       (response): Status => ({
