@@ -19,8 +19,8 @@ const appliedBy = ({ members }: Survey.Survey, id: MemberId | undefined): bigint
   members.find(({ member }) => member.id === id)?.status?.raftAppliedIndex
 
 /**
- * Why a cluster is not whole: who does not answer, or names another leader, or has an alarm; and whether a member has applied
- * less than the leader had.
+ * Why a cluster is not whole: who does not answer, or names another leader; and whether a member has applied less than the
+ * leader had.
  */
 const missing = (
   survey: Survey.Survey,
