@@ -72,7 +72,8 @@ export const afterOneOf = (
     const turn = Latch.makeUnsafe(false)
     yield* Effect.andThen(
       Time.within(time, Effect.raceAll(known), longestReadingMillis, () => Effect.void),
-      turn.open
+      // Older versions know it when they have applied their logs, and answer before.
+      Effect.andThen(Time.sleep(time, 1000), turn.open)
     ).pipe(Effect.forkScoped)
     return turn.await
   })
