@@ -313,6 +313,10 @@ export const update = (
  * Removes a member for good: it stops, and cannot come back with its data. Fails with `MemberNotFound`, and with
  * `NotEnoughStartedMembers` or `Unhealthy` if the cluster might lose its quorum by it.
  *
+ * Kill a member that is stopped, and not dead, before it is removed where members reach each other by Unix sockets: for what
+ * etcd writes there it has no deadline, and the leader that removes such a member waits for it. `EtcdCluster`'s `shrink` and
+ * `replace` do.
+ *
  * @category changing
  * @since 0.1.0
  */

@@ -20,7 +20,7 @@ import type * as EtcdOperations from "../src/EtcdOperations.ts"
 import * as KeyRange from "../src/KeyRange.ts"
 import * as EtcdFaults from "../src/testing/EtcdFaults.ts"
 import { underLoad } from "./support/load.ts"
-import { until } from "./support/machine.ts"
+import { freeze, until } from "./support/machine.ts"
 
 const namesOf = ({ members }: EtcdCluster.Cluster) =>
   SubscriptionRef.getUnsafe(members)
@@ -94,6 +94,21 @@ describe("operations on a cluster", { concurrent: true }, () => {
         ["start node1", "promote node1"]
       )
       yield* agrees(cluster)
+    })
+  )
+
+  live("remove a member that stands still, to whom etcd would write for ever", () =>
+    Effect.gen(function* () {
+      const cluster = yield* EtcdCluster.ephemeral({ log: false })
+      const leader = yield* cluster.awaitLeader
+      const still = SubscriptionRef.getUnsafe(cluster.members).find((node) => node !== leader)!
+      yield* freeze(still)
+      // More than a socket takes.
+      const put = (key: number) => EtcdKv.put(String(key), "x".repeat(500_000))
+      yield* Effect.forEach([0, 1, 2, 3], put).pipe(by(cluster))
+      yield* cluster.replace(still.name)
+      yield* agrees(cluster)
+      yield* put(4).pipe(by(cluster))
     })
   )
 

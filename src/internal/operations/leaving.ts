@@ -53,6 +53,10 @@ export const steps = (
           survey.voters.filter((other) => other.member.id !== member.id)
         )
         const led = yield* handOn(survey)
+        // One that stands still: what etcd writes to a socket has no deadline, and the leader that removes it would wait for
+        // it for good, and with it the cluster.
+        const isSilent = survey.members.some((other) => other.member.id === member.id && other.status === undefined)
+        if (node !== undefined && isSilent) yield* node.signal("SIGKILL")
         const remove = membership.remove(member.id).pipe(
           whenConnected(tell),
           Effect.catchReason("EtcdError", "MemberNotFound", () => Effect.void)
