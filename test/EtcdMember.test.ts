@@ -40,7 +40,7 @@ import * as Consult from "../src/internal/member/consult.ts"
 import * as Http from "../src/internal/member/http.ts"
 import * as Settings from "../src/internal/member/settings.ts"
 import { start as begin } from "./support/effects.ts"
-import { freePort, temporaryDirectory, until as untilTrue } from "./support/machine.ts"
+import { freePort, freeze, temporaryDirectory, until as untilTrue } from "./support/machine.ts"
 import { connect, home, nodeOf, optionsOf, peerUrlOf, tagOf, until } from "./support/members.ts"
 import { fixture, trusted } from "./support/tls.ts"
 
@@ -325,6 +325,18 @@ describe("EtcdMember", { concurrent: true }, () => {
       const found = members.find(({ id }) => id === nodeOf(back.member).id)
       assert.deepStrictEqual(found?.peerUrls, [peerUrlOf("z")])
       assert.strictEqual(nodeOf(back.member).id, id)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("one that stands still leaves, and those who write to it go on", () =>
+    Effect.gen(function* () {
+      const { start } = yield* home
+      const [a, b] = [yield* start("a", ["a"]), yield* start("b", ["a"])]
+      yield* freeze(nodeOf(b.member))
+      // More than a socket takes.
+      for (const key of ["0", "1", "2", "3"]) yield* put(a.member, key, "x".repeat(500_000))
+      yield* b.member.leave
+      yield* put(a.member, "4", "")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

@@ -166,14 +166,14 @@ const refusals: ReadonlySet<EtcdError.Reason["_tag"]> = new Set([
 export const isRefusal = ({ reason }: EtcdError.EtcdError): boolean =>
   reason.outcome === "not-applied" && refusals.has(reason._tag)
 
-/** Whether an etcd answers at its peer URLs. Not asked where this instance itself is. */
+/** Its peer URLs, but for the one where this instance itself is. */
+const elsewhere = ({ peerUrl }: Settings, { peerUrls }: EtcdMembership.Member): ReadonlyArray<string> =>
+  peerUrls.filter((url) => !isSame(url, peerUrl))
+
+/** Whether an etcd answers at its peer URLs. */
 const servesPeers = (settings: Settings, member: EtcdMembership.Member): Effect.Effect<boolean> =>
   Effect.map(
-    Effect.forEach(
-      member.peerUrls.filter((url) => !isSame(url, settings.peerUrl)),
-      (url) => Answers.ask(settings, url),
-      { concurrency: "unbounded" }
-    ),
+    Effect.forEach(elsewhere(settings, member), (url) => Answers.ask(settings, url), { concurrency: "unbounded" }),
     (answers) => answers.some(({ _tag }) => _tag === "Etcd")
   )
 
@@ -189,24 +189,21 @@ export const isAlive = (settings: Settings, member: EtcdMembership.Member): Effe
  * takes none. For what etcd writes to a socket it has no deadline, other than for a port: a leader that is writing to such a
  * member waits for it for good when that is removed, and with it the cluster.
  */
-export const standsStill = (settings: Settings, member: EtcdMembership.Member): Effect.Effect<boolean> =>
+export const standsStill = (settings: Settings, peerUrls: ReadonlyArray<string>): Effect.Effect<boolean> =>
   Effect.map(
-    Effect.forEach(
-      member.peerUrls.filter((url) => !isSame(url, settings.peerUrl)),
-      (url) => {
-        const [name] = Sockets.namesIn([url])
-        if (name === undefined) return Effect.succeed(false)
-        const isListenedTo = Sockets.isListenedTo(Sockets.pathOf(settings.runDirectory ?? "", name))
-        return Effect.flatMap(Answers.ask(settings, url), ({ _tag }) =>
-          _tag === "Nobody" ? isListenedTo : Effect.succeed(false)
-        )
-      }
-    ),
+    Effect.forEach(peerUrls, (url) => {
+      const [name] = Sockets.namesIn([url])
+      if (name === undefined) return Effect.succeed(false)
+      const isListenedTo = Sockets.isListenedTo(Sockets.pathOf(settings.runDirectory ?? "", name))
+      return Effect.flatMap(Answers.ask(settings, url), ({ _tag }) =>
+        _tag === "Nobody" ? isListenedTo : Effect.succeed(false)
+      )
+    }),
     (answers) => answers.includes(true)
   )
 
 /** Whether a member is not to be removed, since it is alive, or may be. */
 export const isThere = (settings: Settings, member: EtcdMembership.Member): Effect.Effect<boolean> =>
   Effect.flatMap(isAlive(settings, member), (isAlive) =>
-    isAlive ? Effect.succeed(true) : standsStill(settings, member)
+    isAlive ? Effect.succeed(true) : standsStill(settings, elsewhere(settings, member))
   )

@@ -119,7 +119,10 @@ const tryToRemove = ({ cluster, id }: Running, { through }: Allowed): Effect.Eff
 
 /** Removes the member. Before it tries again it looks anew: through whom it was to be removed may have left meanwhile. */
 export const remove = (settings: Settings, running: Running, allowed: Allowed): Effect.Effect<void, Failure> =>
-  tryToRemove(running, allowed).pipe(
+  Consult.standsStill(settings, [settings.peerUrl]).pipe(
+    // Killed it may be started again until it is removed, and hears of that.
+    Effect.flatMap((isStill) => (isStill ? running.node.signal("SIGKILL") : Effect.void)),
+    Effect.andThen(tryToRemove(running, allowed)),
     Effect.catch(() =>
       Consult.view(running.cluster).pipe(
         Effect.flatMap((view) => prepareWith(settings, running, view)),

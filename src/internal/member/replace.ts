@@ -48,7 +48,7 @@ export const make = (settings: Settings, time: Time.Time) => {
       for (const voter of voters) {
         if (now - (silentSince.get(voter.id) ?? now) < replaceAfterMillis) continue
         const who = `etcd member ${voter.name} (${EtcdId.format(voter.id)})`
-        if (yield* Consult.standsStill(settings, voter)) {
+        if (yield* Consult.standsStill(settings, voter.peerUrls)) {
           if (!still.has(voter.id))
             yield* Effect.logWarning(`${who} stands still; its place is taken when it was killed`)
           still.add(voter.id)
