@@ -2,7 +2,7 @@
  * What one operation had begun on a cluster that runs here, and another one finds: it is gone on with, taken back, or stepped
  * over, and nothing is done to a member that nobody meant.
  */
-import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { dirname, join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
@@ -113,18 +113,20 @@ const watched = (options: EtcdCluster.Options = {}) =>
     return { cluster, dataDir, endedOnceWritten, kept }
   })
 
+/** Where a member lives that has a directory and a port of its own. */
+const configIn = (directory: string) => (name: string) =>
+  Effect.map(freePort, (port) => ({
+    name,
+    dataDir: join(directory, name),
+    listenPeerUrls: `http://127.0.0.1:${port}`,
+    initialAdvertisePeerUrls: `http://127.0.0.1:${port}`,
+    heartbeatInterval: "50 millis" as const,
+    electionTimeout: "500 millis" as const
+  }))
+
 /** A cluster of one, `a`, with a configuration for each that may join. */
 const configured = Effect.gen(function* () {
-  const directory = yield* temporaryDirectory
-  const configOf = (name: string) =>
-    Effect.map(freePort, (port) => ({
-      name,
-      dataDir: join(directory, name),
-      listenPeerUrls: `http://127.0.0.1:${port}`,
-      initialAdvertisePeerUrls: `http://127.0.0.1:${port}`,
-      heartbeatInterval: "50 millis" as const,
-      electionTimeout: "500 millis" as const
-    }))
+  const configOf = configIn(yield* temporaryDirectory)
   const a = {
     ...(yield* configOf("a")),
     listenClientUrls: "http://127.0.0.1:0",
@@ -516,6 +518,26 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
         Effect.scoped(EtcdCluster.fromConfigs(configs, { log: false }))
       for (const config of [one, other]) yield* start(config)
       assert.match((yield* Effect.flip(start(one, other))).message, /data of different clusters \(b of \w+, c of \w+\)/)
+    })
+  )
+
+  live("starts nobody without the data of a member that has begun, though it is to join one that is there", () =>
+    Effect.gen(function* () {
+      const configOf = configIn(yield* temporaryDirectory)
+      const [one, other] = [yield* configOf("a"), yield* configOf("b")]
+      const initialCluster = { a: [one.listenPeerUrls], b: [other.listenPeerUrls] }
+      const [a, b] = [
+        { ...one, initialCluster },
+        { ...other, initialCluster }
+      ]
+      const start = (...configs: readonly [EtcdConfig.Input, ...Array<EtcdConfig.Input>]) =>
+        Effect.scoped(EtcdCluster.fromConfigs(configs, { log: false, gracePeriod: "100 millis" }))
+      yield* start(a, b)
+      rmSync(b.dataDir, { recursive: true })
+      const { message, reason } = yield* Effect.flip(start({ ...b, initialClusterState: "existing" }, a))
+      assert.strictEqual(reason._tag, "ClusterMismatch", message)
+      assert.match(message, /b has no data, and has been a member before/)
+      assert.isFalse(existsSync(b.dataDir))
     })
   )
 

@@ -11,9 +11,11 @@ import * as Scope from "effect/Scope"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import * as EtcdProcess from "../../EtcdProcess.ts"
-import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { discovers } from "../config/values.ts"
 import { holder } from "../files/owner.ts"
+import * as Answers from "../member/answers.ts"
+import { isSame, peerTlsOf } from "../member/settings.ts"
 import * as Child from "../process/child.ts"
 import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
@@ -35,6 +37,35 @@ const needed = (what: string) =>
 /** Whether it would begin a cluster all by itself. */
 const isAlone = (config: EtcdConfig.EtcdOptions) =>
   !discovers(config) && Object.keys(config.initialCluster ?? {}).every((name) => name === (config.name ?? "default"))
+
+/**
+ * A member that has no data any more begins nothing in its own name, as etcd would where it is to join one that is there
+ * (`initialClusterState`), or was given its id when it joined: what it has acknowledged, and for whom it has voted, is lost.
+ * `others`: where those may be who know.
+ */
+const refuseBegun = (config: EtcdConfig.EtcdOptions, others: ReadonlyArray<string>, runDirectory: string | undefined) =>
+  Effect.gen(function* () {
+    const { resolve } = yield* Path.Path
+    const { initialAdvertisePeerUrls: own = [], name = "default" } = config
+    const isOwn = (url: string) => own.some((other) => isSame(url, other))
+    const peerTls = peerTlsOf(config, (file) => (file === undefined ? undefined : resolve(file)))
+    const asked = [...new Set([...others, ...Object.values(config.initialCluster ?? {}).flat()])]
+    const answers = yield* Answers.askAll(
+      { peerTls, runDirectory },
+      asked.filter((url) => !isOwn(url))
+    )
+    const hasBegun = [...answers.values()].some(
+      (answer) =>
+        answer._tag === "Etcd" &&
+        answer.members.some(({ clientUrls, peerUrls }) => clientUrls.length > 0 && peerUrls.some(isOwn))
+    )
+    if (!hasBegun) return
+    const message =
+      `EtcdCluster.fromConfigs: ${name} has no data, and has been a member before. Without them it cannot begin anew ` +
+      "under its name: leave it out, and replace it."
+    const reason = new EtcdProcessError.ClusterMismatch({ message, lastLines: [], exitCode: null, signal: null })
+    return yield* Effect.fail(EtcdProcessError.make(reason))
+  })
 
 /** How a member is started, and where it lives where that is nowhere that the program knows. */
 interface Given {
@@ -123,13 +154,18 @@ export const make = (
     const afterHolding = first.every(isHolding)
       ? Effect.void
       : yield* Turns.afterOneOf(first.filter(isHolding).map(addressOf))
-    const turns =
-      holding.length > 0
-        ? first.map((one) => (isHolding(one) ? Effect.void : afterHolding))
-        : yield* Turns.make(first.map(addressOf))
+    const others = holding.flatMap(({ initialAdvertisePeerUrls = [] }) => initialAdvertisePeerUrls)
+    const beginning = ({ config }: Given) =>
+      holding.length > 0 || config.initialClusterState === "existing"
+        ? Effect.andThen(afterHolding, refuseBegun(config, others, options.runDirectory))
+        : Effect.void
+    const turns = holding.length > 0 ? [] : yield* Turns.make(first.map(addressOf))
     const crew = yield* startAll(
       first.map((one, index) => ({
-        start: Effect.provideService(starting(one), Child.MayStart, turns[index] ?? Effect.void),
+        start: Effect.andThen(
+          isHolding(one) ? Effect.void : beginning(one),
+          Effect.provideService(starting(one), Child.MayStart, turns[index] ?? Effect.void)
+        ),
         state: "member",
         mayLearn: holding.length > 0,
         removed: Effect.sync(() => {

@@ -14,7 +14,6 @@ import * as Schema from "effect/Schema"
 import * as EtcdId from "../../EtcdId.ts"
 import * as Time from "../time.ts"
 import * as Http from "./http.ts"
-import type { Settings } from "./settings.ts"
 
 /** A member, as etcd tells of it to whoever asks. */
 export interface Listed {
@@ -117,7 +116,7 @@ const read = ({ body, headers, status }: Http.Answer, asked: Asked): Answer => {
 const patienceMillis = 2000
 
 /** Asks who is at a peer URL. */
-export const ask = (settings: Settings, url: string): Effect.Effect<Answer> =>
+export const ask = (settings: Http.Where, url: string): Effect.Effect<Answer> =>
   Effect.flatMap(Time.Time, ({ now }) => {
     const from = now()
     return Effect.match(Http.get(settings, url, "/members", patienceMillis), {
@@ -127,7 +126,7 @@ export const ask = (settings: Settings, url: string): Effect.Effect<Answer> =>
   })
 
 /** All at once, by their URLs. */
-export const askAll = (settings: Settings, urls: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, Answer>> =>
+export const askAll = (settings: Http.Where, urls: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, Answer>> =>
   Effect.map(
     Effect.forEach(urls, (url) => Effect.map(ask(settings, url), (answer) => [url, answer] as const), {
       concurrency: "unbounded"

@@ -17,7 +17,7 @@ const loadHttp = (): typeof http => globalThis.process.getBuiltinModule("node:ht
 const loadHttps = (): typeof https => globalThis.process.getBuiltinModule("node:https")
 const loadTls = (): typeof tls => globalThis.process.getBuiltinModule("node:tls")
 
-type Where = Pick<Settings, "peerTls" | "runDirectory">
+export type Where = Pick<Settings, "peerTls" | "runDirectory">
 
 const placeOf = ({ runDirectory }: Where, url: Url.EtcdUrl): net.ListenOptions & { socketPath?: string } => {
   if (url.socket === undefined) return { host: url.host === "localhost" ? "127.0.0.1" : url.host, port: url.port! }

@@ -37,6 +37,27 @@ export interface PeerTls extends Certificate {
   readonly isAutomatic: boolean
 }
 
+/** What a configuration says of how peers are asked. `file`: where a file of that name is. */
+export const peerTlsOf = (
+  config: EtcdConfig.EtcdOptions,
+  file: (name: string | undefined) => string | undefined
+): PeerTls => {
+  const certificate = { certificate: file(config.peerCertFile), key: file(config.peerKeyFile) }
+  return {
+    ca: file(config.peerTrustedCaFile),
+    ...certificate,
+    asking:
+      config.peerClientCertFile === undefined
+        ? certificate
+        : { certificate: file(config.peerClientCertFile), key: file(config.peerClientKeyFile) },
+    // etcd asks for certificates where it is told who signs them, too.
+    isMutual:
+      config.peerCertFile !== undefined &&
+      (config.peerTrustedCaFile !== undefined || config.peerClientCertAuth === true),
+    isAutomatic: config.peerCertFile === undefined
+  }
+}
+
 export interface Settings extends Directories {
   readonly name: string
   readonly token: string
@@ -212,7 +233,6 @@ export const make = (options: Given): Made<Settings> =>
       )
     }
     const file = (name: string | undefined) => (name === undefined ? undefined : path.resolve(name))
-    const certificate = { certificate: file(config.peerCertFile), key: file(config.peerKeyFile) }
     const settings: Settings = {
       name,
       token: options.cluster ?? "etcd-cluster",
@@ -223,19 +243,7 @@ export const make = (options: Given): Made<Settings> =>
       dataDir: path.resolve(options.dataDir),
       walDir: file(config.walDir),
       listenPeerUrls: config.listenPeerUrls ?? [peerUrl],
-      peerTls: {
-        ca: file(config.peerTrustedCaFile),
-        ...certificate,
-        asking:
-          config.peerClientCertFile === undefined
-            ? certificate
-            : { certificate: file(config.peerClientCertFile), key: file(config.peerClientKeyFile) },
-        // etcd asks for certificates where it is told who signs them, too.
-        isMutual:
-          config.peerCertFile !== undefined &&
-          (config.peerTrustedCaFile !== undefined || config.peerClientCertAuth === true),
-        isAutomatic: config.peerCertFile === undefined
-      },
+      peerTls: peerTlsOf(config, file),
       allowInsecurePeers: options.allowInsecurePeers ?? false,
       runDirectory,
       standby: options.standby ?? "learner",
