@@ -140,7 +140,8 @@ export interface Cluster {
    * yet, goes with it. One that was joining when that was ended half-way can be named as well, and one that somebody has removed
    * by hand, of which the data are deleted. Run again, it goes on with the one that was leaving; where that had gone without
    * anybody being told so, another one goes, unless one is named. Refused where those that are left would not have a quorum of
-   * members that answer (`quorum-at-risk`), as where it is the last one.
+   * members that answer (`quorum-at-risk`), as where it is the last one; and where it is the last one with a vote that runs
+   * here, since clients of this cluster would have nobody to go to.
    */
   readonly shrink: (
     member?: EtcdOperations.MemberRef | undefined,

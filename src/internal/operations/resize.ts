@@ -209,6 +209,14 @@ const canSpare = (survey: Whole, one: Survey.Surveyed, refuse: Refuse) => {
   )
 }
 
+/** The last one here takes the client along by which it would be seen that it has left, and all that this program has. */
+const isLastHere = (fleet: Fleet, survey: Whole, one: Survey.Surveyed) => {
+  const here = SubscriptionRef.getUnsafe(fleet.members).flatMap(({ id }) =>
+    survey.voters.filter(({ member, status }) => member.id === id && status !== undefined)
+  )
+  return here.length === 1 && here[0] === one
+}
+
 const isOf =
   (ref: EtcdOperations.MemberRef | undefined) =>
   ({ id, name }: Gone): boolean =>
@@ -284,7 +292,15 @@ export const shrink = (
   const plan = Effect.gen(function* () {
     const survey = yield* Survey.whole(client, refuse)
     const { leaving, one } = yield* meant(fleet, survey, ref, refuse)
-    if (one !== undefined) yield* canSpare(survey, one, refuse)
+    if (one !== undefined) {
+      yield* canSpare(survey, one, refuse)
+      if (isLastHere(fleet, survey, one)) {
+        const evidence = [`${Survey.nameOf(one.member)} is the last one with a vote that runs here`]
+        const help =
+          "Replace it; or close this cluster, and let it be removed where another one runs (EtcdMembership.remove)."
+        return yield* Effect.fail(refuse("quorum-at-risk", evidence, help))
+      }
+    }
     // Who was to take its place, and has no vote yet, is not to come any more.
     const comer = (yield* Joining.joiners(fleet)).find(({ name }) => name === leaving.successor)
     const came = comer && survey.members.find(Joining.isAt(comer))
