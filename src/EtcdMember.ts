@@ -15,6 +15,10 @@
  * is cut between the two brings about as well. Then it is removed while it runs, and joins anew when it can: nothing that was
  * acknowledged is lost by that.
  *
+ * With a new version of etcd the instances are started one after the other, each when the one before has its place, and all
+ * with one minor version before the first with the next. What has been of 3.5 needs a round of 3.6 with `snapshotCount: 1` in
+ * `config` before 3.7, which cannot read what is in the logs until then.
+ *
  * @since 0.1.0
  */
 import * as Context from "effect/Context"

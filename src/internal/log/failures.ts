@@ -313,11 +313,24 @@ const isTooNew = ({ clusterVersion, version }: Account): boolean => {
   return major === dataMajor && minor! > dataMinor! + 1
 }
 
+// Members of 3.5 announce themselves with requests of the API before v3. They are in the log until there is a snapshot, of
+// which there is one in 10,000 entries, also where 3.6 has been since. 3.7 cannot read them.
+const hasOldRequests = ({ version }: Account, { detail }: Failure): boolean => {
+  const [major, minor] = version.split(".").map(Number)
+  return major === 3 && minor! >= 7 && /\bunmarshal should never fail\b/.test(detail)
+}
+
 const ofVersion = (self: Account, found: Failure): Failure => {
   const isUnexplained = found.reason._tag === "Other" || found.reason._tag === "DataDirCorrupt"
-  if (!isUnexplained || !isFatal(found) || !isTooNew(self)) return found
-  const between = `the data is of etcd ${self.clusterVersion}, and no version may be left out on the way to ${self.version}`
-  return { ...found, reason: { _tag: "IncompatibleVersion" }, detail: `${between}: ${found.detail}` }
+  if (!isUnexplained || !isFatal(found)) return found
+  const why = isTooNew(self)
+    ? `the data is of etcd ${self.clusterVersion}, and no version may be left out on the way to ${self.version}`
+    : hasOldRequests(self, found)
+      ? `the log has requests of etcd 3.5, which ${self.version} cannot read; nothing is damaged: let all members run etcd ` +
+        "3.6 with `snapshotCount: 1` once, until each has started, and then this one"
+      : undefined
+  if (why === undefined) return found
+  return { ...found, reason: { _tag: "IncompatibleVersion" }, detail: `${why}: ${found.detail}` }
 }
 
 // What comes after the first fatal line is mostly its consequence; of lesser lines the newest is nearest to the end.
