@@ -540,8 +540,12 @@ describe("EtcdMember", { concurrent: true }, () => {
       assert.include(moved, `say so: client: { clusterId: EtcdId.ClusterId(0x${idOfA}n) }`)
       const c = yield* start("c", ["z"], { size: 1, client: { clusterId } })
       assert.strictEqual(tagOf(c.member), "Learner")
-      // Of another one it is not: neither by its data, nor by its peers, nor as the first.
+      // Who has been in it knows it: a learner that comes back elsewhere joins anew.
       yield* c.stop
+      const back = yield* start("c", ["z"], { size: 1, peerUrl: peerUrlOf("y") })
+      assert.deepStrictEqual([tagOf(back.member), back.member.clusterId], ["Learner", clusterId])
+      yield* back.stop
+      // Of another one it is not: neither by its data, nor by its peers, nor as the first.
       const client = { clusterId: EtcdId.ClusterId(7n) }
       for (const [name, peer] of [
         ["c", "z"],

@@ -65,6 +65,16 @@ export const left = Effect.fnUntraced(
   (read, place) => Effect.mapError(read, failed("read the data directory", place))
 )
 
+/** Whether there have been data of this cluster, when it had this token. */
+export const isNoted = Effect.fnUntraced(
+  function* ({ dataDir, token }: Place, clusterId: bigint) {
+    const fs = yield* FileSystem.FileSystem
+    const note = (yield* Path.Path).join(dataDir, noteOf(clusterId))
+    return (yield* fs.exists(note)) && (yield* fs.readFileString(note)) === token
+  },
+  (read, place) => Effect.mapError(read, failed("read the data directory", place))
+)
+
 /** Removes all that etcd has made, of a member that its cluster has no more, and leaves the directory, with a note of that. */
 export const remove = Effect.fnUntraced(function* (
   directories: Place

@@ -229,7 +229,8 @@ export const make = (
       const cluster = yield* Consult.connect(settings, endpoints, clusterId)
       const view = yield* Consult.view(cluster)
       const strange = Place.strange(settings, declared, view)
-      if (strange !== undefined) return yield* strange
+      // Of one that it has been in it knows which it is, wherever all have moved since.
+      if (strange !== undefined && !(yield* Data.isNoted(settings, view.clusterId))) return yield* strange
       return yield* take(cluster, declared, view, which)
     }).pipe(
       Effect.scoped,
@@ -244,7 +245,7 @@ export const make = (
       : Effect.map(Data.left(settings, declared.clusterId), (left): Declared => ({ ...declared, left }))
   }
 
-  const step = (declared: Declared): Effect.Effect<Consulted, Failure> =>
+  const step = (declared: Declared): Effect.Effect<Consulted, Failure, FileSystem.FileSystem | Path.Path> =>
     Effect.gen(function* () {
       const others = declared.urls.filter((url) => !isSame(url, settings.peerUrl))
       const known = listener.known()
