@@ -109,6 +109,10 @@ describe("EtcdCluster", () => {
       // Its directory is there, as that of one that has not begun: the others know better.
       rmSync(join(dataDir, "node2.etcd", "member"), { recursive: true })
       assert.include(yield* refusal({}), "has already been bootstrapped")
+      // Nor does it where they do not know it by the id that it would have: with another token, as where all were restored.
+      const file = join(dataDir, "cluster.json")
+      writeFileSync(file, readFileSync(file, "utf8").replace(/"token": "[^"]+"/, '"token": "another"'))
+      assert.include(yield* refusal({}), "node2 has no data in")
       rmSync(join(dataDir, "node1.etcd"), { recursive: true })
       assert.include(yield* refusal({}), "does not have node1.etcd")
       assert.deepStrictEqual(readdirSync(dataDir), ["cluster.json", "node0.etcd", "node2.etcd"])

@@ -28,6 +28,7 @@ import type * as EtcdMembership from "../../EtcdMembership.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { holder } from "../files/owner.ts"
+import * as Ids from "../member/ids.ts"
 import { twoVoters } from "../operations/options.ts"
 import { allOrNothing } from "../process/allOrNothing.ts"
 import * as Child from "../process/child.ts"
@@ -432,6 +433,13 @@ const withBothUrls = (config: EtcdConfig.EtcdOptions): EtcdConfig.EtcdOptions =>
   return urls === undefined ? config : { listenPeerUrls: urls, initialAdvertisePeerUrls: urls, ...config }
 }
 
+/** The id of the cluster that a member begins. */
+const clusterOf = ({ initialCluster = {}, initialClusterToken = "etcd-cluster" }: EtcdConfig.EtcdOptions): bigint =>
+  Ids.ofCluster(
+    Object.values(initialCluster).map((peerUrls) => [...peerUrls].sort().join("")),
+    initialClusterToken
+  )
+
 export const onSockets = (
   start: typeof EtcdProcess.make,
   options: Options,
@@ -505,11 +513,12 @@ export const onSockets = (
      * Of one that joins or leaves there may be some of the data, and no log: it was killed while they were made, or deleted.
      * It would begin a cluster of its own.
      */
-    const holdsData = ({ directory, name }: Manifest.Member) =>
-      Effect.mapBoth(holder({ dataDir: manifest.directoryOf(directory), walDir: undefined }), {
-        onSuccess: Option.isSome,
-        onFailure: Failures.systemFailure(`look for the data of ${name}`)
-      })
+    const dataOf = ({ directory, name }: Manifest.Member) =>
+      Effect.mapError(
+        holder({ dataDir: manifest.directoryOf(directory), walDir: undefined }),
+        Failures.systemFailure(`look for the data of ${name}`)
+      )
+    const holdsData = (member: Manifest.Member) => Effect.map(dataOf(member), Option.isSome)
     const withData = yield* Effect.filter(first, holdsData)
     const started = first.filter((member) => member.state === "member" || withData.includes(member))
     const addressOf = (name: string) =>
@@ -522,8 +531,22 @@ export const onSockets = (
       const addresses = yield* Effect.forEach(names, addressOf)
       for (const [index, turn] of (yield* Turns.make(addresses)).entries()) turns.set(names[index]!, turn)
     } else if (started.some((one) => !withData.includes(one))) {
+      const clusters = (yield* Effect.forEach(withData, dataOf)).flatMap((data) =>
+        Option.isSome(data) && data.value !== "unreadable" ? [data.value.clusterId] : []
+      )
       const turn = yield* Turns.afterOneOf(yield* Effect.forEach(withData, ({ name }) => addressOf(name)))
-      for (const one of started) if (!withData.includes(one)) turns.set(one.name, turn)
+      for (const one of started) {
+        if (withData.includes(one)) continue
+        const own = yield* EtcdConfig.decode(configOf(one, yield* ownOf(one.name), changeOf(one.name)))
+        // It joined later, or all were restored since: etcd does not know it by the id that it would have.
+        if (clusters.length > 0 && !clusters.includes(clusterOf(own))) {
+          const message =
+            `EtcdCluster: ${one.name} has no data in ${manifest.directoryOf(one.directory)}, and cannot begin anew under ` +
+            "its name. Where they are lost, EtcdCluster.recover makes those of all members anew from what is left."
+          return yield* Effect.fail(ProcessOptions.refused("dataDir", message))
+        }
+        turns.set(one.name, turn)
+      }
     }
     const crew = yield* startAll(
       started.map((member) => ({
