@@ -519,6 +519,23 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
     })
   )
 
+  live(
+    "starts those again that have joined one that has a URL of its own, whether it says so of the cluster or not",
+    () =>
+      Effect.gen(function* () {
+        const dataDir = yield* temporaryDirectory
+        const own = yield* ownUrl
+        yield* Effect.gen(function* () {
+          const cluster = yield* make({ dataDir, config: own })
+          const { listenPeerUrls } = yield* ownUrl
+          yield* cluster.grow({ config: { listenPeerUrls } })
+        }).pipe(Effect.scoped)
+        const config = { ...own, initialCluster: { node0: own.listenPeerUrls } }
+        const cluster = yield* EtcdCluster.ephemeral({ log: false, dataDir, config })
+        assert.deepStrictEqual(yield* ledTo(cluster), ["node0", "node1"])
+      })
+  )
+
   live("starts nobody without the data of a member that has begun, though it is to join one that is there", () =>
     Effect.gen(function* () {
       const configOf = configIn(yield* temporaryDirectory)

@@ -468,20 +468,20 @@ export const onSockets = (
       first.flatMap(({ name, peer }) => (peer === undefined ? [] : [[name, { config: peer }] as const]))
     )
     const changeOf = (name: string): Change => changes.get(name) ?? {}
+    const urlOf = (name: string, config: EtcdConfig.EtcdOptions | undefined) =>
+      config?.initialAdvertisePeerUrls ?? shared.initialAdvertisePeerUrls ?? [peerUrlOf(name)]
     const configOf = ({ directory, name }: Manifest.Member, own: Own, { config }: Change): EtcdConfig.Input =>
       Object.assign(
         {
           listenClientUrls: `unix://${clientSocketOf(name)}`,
           listenPeerUrls: peerUrlOf(name),
           initialAdvertisePeerUrls: peerUrlOf(name),
-          initialCluster: {
-            ...initialCluster,
-            [name]: config?.initialAdvertisePeerUrls ?? peerUrlOf(name)
-          },
           ...(initialClusterToken === undefined ? {} : { initialClusterToken })
         } satisfies EtcdConfig.Input,
         preset,
         shared,
+        // Who has joined is in none that all share.
+        { initialCluster: { ...initialCluster, [name]: urlOf(name, config), ...shared.initialCluster } },
         own.config,
         config,
         { name, dataDir: manifest.directoryOf(directory) }
