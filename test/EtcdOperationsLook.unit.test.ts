@@ -109,6 +109,22 @@ const compare = (...all: ReadonlyArray<Said>) =>
   )
 
 describe("EtcdOperations", () => {
+  it.effect("nobody who answers is no quorum, but not where nobody is trusted", () =>
+    Effect.gen(function* () {
+      const tagWhere = (more: { readonly lasting?: true }) => {
+        const nobody = Effect.fail(EtcdError.make(new EtcdError.Unreachable({ ...details, ...more, message: "no" })))
+        const client = { unary: () => nobody, endpoints: Effect.succeed(["a:0"]) } as never
+        return EtcdOperations.moveLeader().pipe(
+          Effect.provideService(EtcdClient.EtcdClient, client),
+          Effect.flip,
+          Effect.map(({ _tag }) => _tag)
+        )
+      }
+      assert.strictEqual(yield* tagWhere({}), "ClusterRefused")
+      assert.strictEqual(yield* tagWhere({ lasting: true }), "OperationFailed")
+    })
+  )
+
   it.effect("findCorrupt: who has other data, fewer revisions, or more", () =>
     Effect.gen(function* () {
       const found = (...all: ReadonlyArray<Said>) => Effect.map(compare(...all), ({ found }) => found)

@@ -130,8 +130,11 @@ export interface Whole extends Survey {
   readonly leader: Surveyed
 }
 
-const isSilence = ({ reason: { _tag } }: EtcdError.EtcdError): boolean =>
-  _tag === "Unreachable" || _tag === "ConnectionLost" || _tag === "DeadlineExceeded"
+/** Not where this client trusts nobody, or is not trusted: it would find nobody wherever they are. */
+const isSilence = ({ reason }: EtcdError.EtcdError): boolean =>
+  reason._tag === "Unreachable"
+    ? reason.lasting !== true
+    : reason._tag === "ConnectionLost" || reason._tag === "DeadlineExceeded"
 
 /** A cluster that can decide, and its leader; or a refusal. */
 export const whole = (client: EtcdClient.Client, refuse: Refuse) =>
