@@ -391,7 +391,7 @@ type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildPro
  * passed over with a warning, and `shrink` deletes its data. So is one that has no data beside others that have some, and
  * whose `initialCluster` names nobody else: it would begin a cluster of its own. Where that names others, it is started when
  * one that has data answers, and fails with `ClusterMismatch` if it had begun before: leave it out, and `replace` it. Fails
- * with `InvalidConfig`, before anything is started, if there is none or one makes no sense.
+ * with `InvalidConfig`, before anything is started, if there is none, one makes no sense, or two have one name.
  *
  * @category constructors
  * @since 0.1.0
@@ -402,7 +402,7 @@ export const fromConfigs = (
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
   Effect.gen(function* () {
     yield* ProcessOptions.check("EtcdCluster.fromConfigs", ProcessOptions.ofNode, options)
-    const given = yield* ClusterOptions.decodeAll("EtcdCluster.fromConfigs", configs, options.runDirectory)
+    const given = yield* ClusterOptions.decodeAll("EtcdCluster.fromConfigs", configs)
     return fromFleet(yield* Configured.make(given, options), options)
   }).pipe(allOrNothing)
 

@@ -207,6 +207,16 @@ describe("EtcdCluster", () => {
           [EtcdCluster.fromConfigs([{ walDir: "/a" }, { walDir: "/a" }], { binary }), "two members have the walDir /a"],
           [EtcdCluster.fromConfigs([{}, {}], { binary, runDirectory: "/a" }), "two members are named default"],
           [
+            EtcdCluster.fromConfigs(
+              [
+                { name: "a", dataDir: "/a" },
+                { name: "a", dataDir: "/b" }
+              ],
+              { binary }
+            ),
+            "two members are named a"
+          ],
+          [
             EtcdCluster.fromConfigs([{ name: "a" }, { name: "b" }], { binary }),
             "a has no data, and its initialCluster"
           ],

@@ -29,11 +29,10 @@ const configs: Options.Check = {
   due: "a list of configurations, with one at least"
 }
 
-/** Reads each member's own. Fails with the first that makes no sense, and where two would write into one directory. */
+/** Reads each member's own. Fails with the first that makes no sense, and where two have one directory, or one name. */
 export const decodeAll = (
   who: string,
-  given: ReadonlyArray<EtcdConfig.Input>,
-  runDirectory: string | undefined
+  given: ReadonlyArray<EtcdConfig.Input>
 ): Effect.Effect<ReadonlyArray<EtcdConfig.EtcdOptions>, EtcdProcessError.EtcdProcessError> => {
   const wrong = Read.wrongArgument(who, "configs", configs, given)
   if (wrong !== undefined) return Effect.fail(wrong)
@@ -47,15 +46,13 @@ export const decodeAll = (
         )
       }
     }
-    const homeless = members.flatMap(({ dataDir, name = "default" }) => (dataDir === undefined ? [name] : []))
-    const shared = homeless.find((name, index) => homeless.indexOf(name) !== index)
-    return runDirectory === undefined || shared === undefined
+    // What is done to one is done to whoever has its name.
+    const names = members.map(({ name = "default" }) => name)
+    const shared = names.find((name, index) => names.indexOf(name) !== index)
+    return shared === undefined
       ? Effect.succeed(members)
       : Effect.fail(
-          ProcessOptions.refused(
-            "name",
-            `${who}: two members are named ${shared} and have one runDirectory. Give each a name of its own.`
-          )
+          ProcessOptions.refused("name", `${who}: two members are named ${shared}. Give each a name of its own.`)
         )
   })
 }
@@ -85,7 +82,7 @@ export const decodeOwn = (
   who: string,
   given: EtcdConfig.Input
 ): Effect.Effect<EtcdConfig.EtcdOptions, EtcdProcessError.EtcdProcessError> =>
-  Effect.map(decodeAll(who, [given], undefined), ([own]) => own!)
+  Effect.map(decodeAll(who, [given]), ([own]) => own!)
 
 export const ofRecover: Options.Checks<RecoverOptions> = {
   ...ofOperation,
