@@ -114,7 +114,8 @@ export class EtcdMember extends Context.Service<EtcdMember, Member>()("effect-et
  * - `{ srv: "example.com" }`: the records of `_etcd-server-ssl._tcp.example.com` (for `https`) and
  *   `_etcd-server._tcp.example.com` (for `http`) in DNS, as etcd's own `--discovery-srv` has them. With `service: "blue"`,
  *   those of `_etcd-server-ssl-blue._tcp` and `_etcd-server-blue._tcp`.
- * - An `Effect`, which is asked again until there is a cluster. A failure means that nothing is known yet.
+ * - An `Effect`, which is asked again until there is a cluster. A failure, or no answer for 30 seconds, means that nothing is
+ *   known yet.
  * - A `Stream`, whose last list counts.
  *
  * All instances have to be told the same set when the cluster begins, each URL in the same spelling: etcd makes its ids of

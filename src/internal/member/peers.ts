@@ -6,6 +6,7 @@
 import type * as dns from "node:dns/promises"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -55,6 +56,9 @@ const told = Effect.catchCause((cause: Cause.Cause<unknown>) =>
   Effect.succeed(Result.fail(`the program's peers failed: ${whyOf(Cause.squash(cause))}`))
 )
 
+/** How long the program may take each time. One question whose answer is lost is not to keep an instance for ever. */
+const patience = "30 seconds"
+
 const sourceOf = (peers: Peers): Effect.Effect<Source, never, Scope.Scope> => {
   if (Stream.isStream(peers)) {
     return Effect.gen(function* () {
@@ -77,7 +81,14 @@ const sourceOf = (peers: Peers): Effect.Effect<Source, never, Scope.Scope> => {
       return Effect.sync(() => latest)
     })
   }
-  if (Effect.isEffect(peers)) return Effect.succeed(told(Effect.map(peers, (urls) => Result.succeed(urls))))
+  if (Effect.isEffect(peers)) {
+    return Effect.succeed(
+      told(Effect.map(peers, (urls) => Result.succeed(urls))).pipe(
+        Effect.timeoutOption(patience),
+        Effect.map(Option.getOrElse(() => Result.fail(`the program's peers have not told anything for ${patience}`)))
+      )
+    )
+  }
   return Effect.succeed(isSrv(peers) ? fromDns(peers) : Effect.succeed(Result.succeed(peers)))
 }
 

@@ -3,9 +3,11 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
 import * as Peers from "../../../src/internal/member/peers.ts"
 import type { Settings } from "../../../src/internal/member/settings.ts"
 import { codes, type Known, nameServer } from "../../support/dns.ts"
@@ -81,6 +83,17 @@ describe("peers", () => {
         const known = yield* source
         assert.include(Result.isFailure(known) ? known.failure : "", said)
       }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("are asked for again where the program does not answer", () =>
+    Effect.gen(function* () {
+      const source = yield* Peers.make(settings(Effect.never))
+      const asked = yield* Effect.forkChild(source)
+      yield* turns(5)
+      yield* TestClock.adjust("30 seconds")
+      const known = yield* Fiber.join(asked)
+      assert.include(Result.isFailure(known) ? known.failure : "", "have not told anything for 30 seconds")
     }).pipe(Effect.scoped)
   )
 
