@@ -579,6 +579,19 @@ describe("what one operation had begun on a cluster", { concurrent: true }, () =
     })
   )
 
+  live("lets nobody who was added already have the data of another one, which would go where it does not start", () =>
+    Effect.gen(function* () {
+      const { b, cluster, configOf } = yield* configured
+      const c = yield* configOf("c")
+      yield* Effect.scoped(EtcdProcess.make({ ...c, initialCluster: { c: [c.listenPeerUrls] } }, { log: false }))
+      yield* endedAt("start b", (options) => cluster.grow({ ...options, config: b }))
+      const { dataDir } = c
+      assert.strictEqual(yield* findingOf(cluster.grow({ config: { ...b, dataDir } })), "data-in-the-way")
+      assert.isTrue(existsSync(join(dataDir, "member")))
+      assert.deepStrictEqual(titles(yield* cluster.grow({ config: b })), ["start b", "promote b"])
+    })
+  )
+
   live("deletes all data of its own and no other, where members have one directory to run in", () =>
     Effect.gen(function* () {
       const runDirectory = yield* temporaryDirectory

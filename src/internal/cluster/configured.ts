@@ -193,6 +193,13 @@ export const make = (
         Effect.map(fs.readDirectory(directory), (found) => found.length === 0),
         () => true
       )
+    const holdsOthers = ({ dataDir, walDir }: EtcdConfig.EtcdOptions, id: bigint) =>
+      dataDir === undefined
+        ? Effect.succeed(false)
+        : Effect.match(holder({ dataDir, walDir }), {
+            onSuccess: Option.exists((one) => one === "unreadable" || one.memberId !== id),
+            onFailure: () => true
+          })
     const fleet: Fleet = {
       ...crew,
       unfinished: () => ({ joining: [], leaving: [...leaving.values()] }),
@@ -212,13 +219,16 @@ export const make = (
             name,
             peerUrls: initialAdvertisePeerUrls,
             hasJoined: given.get(name)?.hasJoined === true,
-            inTheWay: Effect.suspend(() => {
-              const known = directoriesOf(given.get(name)?.config ?? {})
-              return Effect.filter(
-                directoriesOf(own).filter((directory) => !known.includes(directory)),
-                (directory) => Effect.map(isEmpty(directory), (empty) => !empty)
-              )
-            }),
+            inTheWay: (id) =>
+              Effect.gen(function* () {
+                const known = directoriesOf(given.get(name)?.config ?? {})
+                const found = yield* Effect.filter(
+                  directoriesOf(own).filter((directory) => !known.includes(directory)),
+                  (directory) => Effect.map(isEmpty(directory), (empty) => !empty)
+                )
+                // Of one that was added there may be what it had begun with. What is another one's would go with it.
+                return id === undefined || (yield* holdsOthers(own, id)) ? found : []
+              }).pipe(Effect.provideContext(crew.platform)),
             begin: Effect.suspend(() => {
               leaving.delete(name)
               return given.has(name)

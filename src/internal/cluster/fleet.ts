@@ -89,8 +89,8 @@ export interface Newcomer {
   readonly peerUrls: ReadonlyArray<string>
   /** Whether it has joined already, since the cluster was started here. */
   readonly hasJoined: boolean
-  /** Directories of its own in which there is something that nobody knows of. */
-  readonly inTheWay: Effect.Effect<ReadonlyArray<string>>
+  /** Directories of its own in which there is something that nobody knows of; where it was added, as `id`, other data. */
+  readonly inTheWay: (id: MemberId | undefined) => Effect.Effect<ReadonlyArray<string>>
   /** Remembers that it is joining. */
   readonly begin: Remembering
   /** Starts it, or starts it again: the cluster has told whom it joins. */
@@ -582,7 +582,7 @@ export const onSockets = (
             name,
             peerUrls: urlsOf(given),
             hasJoined: false,
-            inTheWay: Effect.succeed([]),
+            inTheWay: () => Effect.succeed([]),
             begin: Effect.tap(manifest.update(Manifest.withMember(member)), () =>
               Effect.sync(() => changes.set(name, { ...changeOf(name), config: given }))
             ),

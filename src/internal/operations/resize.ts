@@ -90,7 +90,7 @@ const isOwn = (survey: Whole, newcomer: Newcomer, refuse: Refuse, before: Readon
       const evidence = `there is a member ${Survey.nameOf(other)} at ${other.peerUrls.join(", ")}`
       return yield* Effect.fail(refuse("config", [evidence], "Give a name and URLs that no other member has."))
     }
-    const inTheWay = there === undefined ? yield* newcomer.inTheWay : []
+    const inTheWay = yield* newcomer.inTheWay(there?.id)
     if (inTheWay.length === 0) return
     const evidence = inTheWay.map((directory) => `there is something in ${directory}`)
     yield* Effect.fail(
