@@ -26,7 +26,7 @@ import * as EtcdProcess from "../src/EtcdProcess.ts"
 import { by, listed, membersOf, named, namesOf, titles } from "./support/clusters.ts"
 import { freePort, temporaryDirectory } from "./support/machine.ts"
 import { endedAt } from "./support/operations.ts"
-import { newest } from "./support/versions.ts"
+import { lines } from "./support/versions.ts"
 
 const make = (options: EtcdCluster.Options = {}) => EtcdCluster.ephemeral({ log: false, size: 1, ...options })
 
@@ -70,9 +70,6 @@ const removedBy = (one: EtcdProcess.Node, other: EtcdProcess.Node) =>
       )
     )
   )
-
-/** The newest of each minor version that this machine has, the oldest first. */
-const lines = [4, 5, 6, 7].flatMap((minor) => newest(minor) ?? [])
 
 const live = (name: string, test: () => Effect.Effect<void, unknown, NodeServices.NodeServices | Scope.Scope>) =>
   it.live(name, () => test().pipe(Effect.scoped, Effect.provide(NodeServices.layer)))

@@ -468,5 +468,5 @@ describe("EtcdProcess, several at a time", { concurrent: true }, () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
-  it.live("two hundred ephemeral nodes, one after another in eight places", () => ephemeralNodes(200, 8))
+  it.live("a hundred ephemeral nodes, one after another in eight places", () => ephemeralNodes(100, 8))
 })

@@ -2,7 +2,7 @@
  * Watches under fire: writers at full speed on a cluster whose members are killed, paused and restarted, fast and slow
  * readers, and compactions. What each watch delivered is checked against the store's history.
  *
- * `WATCH_FIRE_SECONDS` says how long; 12 by default.
+ * `WATCH_FIRE_SECONDS` says how long; 8 by default.
  */
 import process from "node:process"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -27,7 +27,7 @@ import * as KeyRange from "../src/KeyRange.ts"
 import * as History from "./support/history.ts"
 import { freeze } from "./support/machine.ts"
 
-const seconds = Number(process.env.WATCH_FIRE_SECONDS ?? 12)
+const seconds = Number(process.env.WATCH_FIRE_SECONDS ?? 8)
 
 const prefix = "fire/"
 const text = new TextDecoder()

@@ -5,6 +5,7 @@ import { execFileSync } from "node:child_process"
 import { existsSync, readdirSync } from "node:fs"
 import { homedir } from "node:os"
 import { join } from "node:path"
+import process from "node:process"
 import * as SemVer from "effect/SemVer"
 
 const directory = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "effect-etcd", "versions")
@@ -24,6 +25,9 @@ export const executables: ReadonlyArray<Executable> = (existsSync(directory) ? r
   .map((path) => ({ path, version: versionOf(path) }))
   .sort((one, other) => SemVer.Order(one.version, other.version))
 
+/** What goes through several versions is tested once, with the newest of them: no other run of the matrix adds to that. */
+export const isWithNewest = executables.at(-1)?.path === process.env.ETCD_BINARY
+
 /** The newest of a minor version; nothing, where there is none on this machine. */
 export const newest = (minor: number): string | undefined =>
   executables.findLast(({ version }) => version.minor === minor)?.path
@@ -31,3 +35,6 @@ export const newest = (minor: number): string | undefined =>
 /** The oldest of a minor version. */
 export const oldest = (minor: number): Executable | undefined =>
   executables.find(({ version }) => version.minor === minor)
+
+/** The newest of each minor version to go through, the oldest first; none where another run does that. */
+export const lines: ReadonlyArray<string> = isWithNewest ? [4, 5, 6, 7].flatMap((minor) => newest(minor) ?? []) : []

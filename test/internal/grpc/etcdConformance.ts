@@ -53,7 +53,7 @@ const writeFromAnotherProcess = (target: Target, message: Uint8Array, times: num
   })
 
 /** How many calls of a megabyte the memory test makes. */
-const megabyteCalls = Number(process.env.EFFECT_ETCD_MEGABYTE_CALLS ?? "1000")
+const megabyteCalls = Number(process.env.EFFECT_ETCD_MEGABYTE_CALLS ?? "300")
 
 export const etcdConformance = (name: string, transport: Transport): void => {
   const connect = (target: Target, options: Partial<ConnectionOptions> = {}) =>
