@@ -433,13 +433,6 @@ const withBothUrls = (config: EtcdConfig.EtcdOptions): EtcdConfig.EtcdOptions =>
   return urls === undefined ? config : { listenPeerUrls: urls, initialAdvertisePeerUrls: urls, ...config }
 }
 
-/** The id of the cluster that a member begins. */
-const clusterOf = ({ initialCluster = {}, initialClusterToken = "etcd-cluster" }: EtcdConfig.EtcdOptions): bigint =>
-  Ids.ofCluster(
-    Object.values(initialCluster).map((peerUrls) => [...peerUrls].sort().join("")),
-    initialClusterToken
-  )
-
 export const onSockets = (
   start: typeof EtcdProcess.make,
   options: Options,
@@ -537,9 +530,12 @@ export const onSockets = (
       const turn = yield* Turns.afterOneOf(yield* Effect.forEach(withData, ({ name }) => addressOf(name)))
       for (const one of started) {
         if (withData.includes(one)) continue
-        const own = yield* EtcdConfig.decode(configOf(one, yield* ownOf(one.name), changeOf(one.name)))
+        const { initialCluster = {}, initialClusterToken = "etcd-cluster" } = yield* EtcdConfig.decode(
+          configOf(one, yield* ownOf(one.name), changeOf(one.name))
+        )
         // It joined later, or all were restored since: etcd does not know it by the id that it would have.
-        if (clusters.length > 0 && !clusters.includes(clusterOf(own))) {
+        const own = Ids.ofCluster(Object.values(initialCluster), initialClusterToken)
+        if (clusters.length > 0 && !clusters.includes(own)) {
           const message =
             `EtcdCluster: ${one.name} has no data in ${manifest.directoryOf(one.directory)}, and cannot begin anew under ` +
             "its name. Where they are lost, EtcdCluster.recover makes those of all members anew from what is left."

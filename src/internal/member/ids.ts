@@ -25,6 +25,6 @@ export const ofMembers = (members: ReadonlyArray<bigint>): bigint => {
   return hash(bytes)
 }
 
-/** The id of the cluster that these members begin. */
-export const ofCluster = (peerUrls: ReadonlyArray<string>, token: string): bigint =>
-  ofMembers(peerUrls.map((url) => ofFirstMember(url, token)))
+/** The id of the cluster that members begin which have these peer URLs each. */
+export const ofCluster = (members: ReadonlyArray<ReadonlyArray<string>>, token: string): bigint =>
+  ofMembers(members.map((peerUrls) => ofFirstMember([...peerUrls].sort().join(""), token)))

@@ -279,7 +279,12 @@ export const declaredBy = (settings: Settings, urls: ReadonlyArray<string>): Dec
   return {
     urls: different,
     hasOwn,
-    clusterId: isComplete ? Ids.ofCluster(different, settings.token) : undefined,
+    clusterId: isComplete
+      ? Ids.ofCluster(
+          different.map((url) => [url]),
+          settings.token
+        )
+      : undefined,
     left: undefined
   }
 }

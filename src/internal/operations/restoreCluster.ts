@@ -21,8 +21,8 @@ import { format } from "../../EtcdId.ts"
 import { hold } from "../files/flock.ts"
 import { owner } from "../files/owner.ts"
 import { sync, syncNames } from "../files/sync.ts"
+import * as Ids from "../member/ids.ts"
 import * as Cleansing from "./cleansing.ts"
-import { clusterIdOf } from "./clusterId.ts"
 import * as Etcdutl from "./etcdutl.ts"
 import type { Failure, Refuse, Step, Tell } from "./operation.ts"
 import * as RestoreMember from "./restoreMember.ts"
@@ -234,7 +234,10 @@ const isOf =
 /** With the token that they had, members of the old cluster that come back would be taken for those of the new one. */
 const refuseUnlessNew = Effect.fnUntraced(function* ({ members, refuse, token }: Restoring) {
   if (token === undefined) return
-  const id = clusterIdOf(members, token)
+  const id = Ids.ofCluster(
+    members.map(({ peerUrls }) => peerUrls),
+    token
+  )
   const same = yield* Effect.filter(members, isOf(id))
   if (same.length === 0) return
   const evidence = [
