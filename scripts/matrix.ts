@@ -109,15 +109,16 @@ interface Report {
     readonly assertionResults: ReadonlyArray<{
       readonly fullName: string
       readonly status: string
-      readonly failureMessages: ReadonlyArray<string>
+      /** `null` for what failed with something that is no `Error`. */
+      readonly failureMessages: ReadonlyArray<string | null>
     }>
   }>
 }
 
 /** The first lines of how a test failed: where output is cut, its end is what is left. */
-const told = (messages: ReadonlyArray<string>) =>
+const told = (messages: ReadonlyArray<string | null>) =>
   messages
-    .flatMap((message) => message.slice(0, 2000).split("\n", 20))
+    .flatMap((message) => (message ?? "with something that is no Error: see above").slice(0, 2000).split("\n", 20))
     .map((line) => `\n    ${line}`)
     .join("")
 
