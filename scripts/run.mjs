@@ -223,7 +223,7 @@ const ensureEtcd = () => {
 
 const commands = {
   setup: undefined,
-  demo: ["--conditions=effect-etcd-source", join("examples", "demo.ts")],
+  demo: ["--conditions=effect-etcd-source", join("examples", "demo", "main.ts")],
   exclusion: ["--conditions=effect-etcd-source", join("test", "coordination", "exclusion", "main.ts")],
   elastic: ["--conditions=effect-etcd-source", join("test", "elastic", "main.ts")],
   torture: ["--conditions=effect-etcd-source", join("test", "torture", "main.ts")],

@@ -1,9 +1,9 @@
 /**
- * The programs of the README and of the guides, compiled and run as they stand. Those that are of a test, or are one, are files
- * of `examples/`, which are compiled and run as they stand there.
+ * The programs of the README and of the guides, compiled and run as they stand, which print what the pages say (see
+ * `support/pages.ts`). Those that are tests are files of `examples/`, which run with all others.
  */
 import { execFile, spawnSync } from "node:child_process"
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -12,19 +12,15 @@ import * as Effect from "effect/Effect"
 import { indexes, modules, source } from "../scripts/modules.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
 import { freePort } from "./support/machine.ts"
+import { anchors, differs, links, type Program, pages, programs } from "./support/pages.ts"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
-const programs = (markdown: string) => Array.from(markdown.matchAll(/^```ts\n([\s\S]*?)^```$/gm), (match) => match[1]!)
-
-/** The files of `examples/` that a guide shows. */
-const shown = readdirSync(join(root, "examples", "testing")).map((name) =>
-  readFileSync(join(root, "examples", "testing", name), "utf8")
-)
+const from = (markdown: string) => Array.from(markdown.matchAll(/^```ts\n([\s\S]*?)^```$/gm), (match) => match[1]!)
 
 /** What stands between the fences of the `@example` blocks of a module. */
 const examples = (source: string) =>
-  programs(
+  from(
     Array.from(source.matchAll(/^ *\/\*\*\n([\s\S]*?)\*\//gm), (match) => match[1]!.replace(/^ *\* ?/gm, "")).join("\n")
   )
 
@@ -62,62 +58,92 @@ const run = (file: string) =>
     return Effect.sync(() => child.kill())
   })
 
+const all = pages(root).flatMap((page) => programs(root, page))
+
+const isRun = ({ file }: Program) => file === undefined || file.endsWith("/main.ts")
+
+/** `examples/demo` is what `npm run demo` runs. */
+const tasks = readdirSync(join(root, "examples")).filter((task) => task !== "demo")
+
+const filesOf = (task: string) =>
+  readdirSync(join(root, "examples", task), { recursive: true, encoding: "utf8" })
+    .map((name) => join("examples", task, name))
+    .filter((file) => statSync(join(root, file)).isFile())
+
 describe("README", () => {
-  it.live(
-    "its programs, those of the guides, and the examples of the API's documentation, compile; and its programs run",
-    () =>
-      Effect.gen(function* () {
-        const guides = readdirSync(join(root, "docs")).map((name) => join("docs", name))
-        const all = [join(root, "README.md"), ...guides].flatMap((page) => programs(readFileSync(page, "utf8")))
-        for (const file of shown) assert.include(all, file)
-        const sources = all.filter((program) => !shown.includes(program))
-        assert.isAbove(sources.length, 4)
-        const node = yield* EtcdProcess.ephemeral({}, { log: false })
-        const [clientPort, peerPort] = [yield* freePort, yield* freePort]
-        const place = yield* directory
-        const write = (name: string, source: string) => {
-          const file = join(place, name)
-          writeFileSync(file, source)
-          return file
-        }
-        const files = sources.map((source, index) =>
-          write(
-            `program${index}.ts`,
-            source
-              .replaceAll("http://127.0.0.1:2379", node.endpoints[0])
-              .replaceAll("}:2379", `}:${clientPort}`)
-              .replaceAll("}:2380", `}:${peerPort}`)
-          )
+  it.live("its programs, and those of the guides, print what the pages say", () =>
+    Effect.gen(function* () {
+      const node = yield* EtcdProcess.ephemeral({}, { log: false })
+      const [clientPort, peerPort] = [yield* freePort, yield* freePort]
+      const place = yield* directory
+      const write = (name: string, source: string) => {
+        const file = join(place, name)
+        mkdirSync(dirname(file), { recursive: true })
+        writeFileSync(
+          file,
+          source
+            .replaceAll("http://127.0.0.1:2379", node.endpoints[0])
+            .replaceAll("}:2379", `}:${clientPort}`)
+            .replaceAll("}:2380", `}:${peerPort}`)
         )
-        const exampleFiles = [...indexes, ...modules].flatMap((place) =>
-          examples(readFileSync(join(source, `${place}.ts`), "utf8")).map((example, index) =>
-            write(`${place.replaceAll("/", ".")}.${index}.ts`, `${example}\nexport {}\n`)
-          )
-        )
-        assert.isAbove(exampleFiles.length, 30)
-        compile(place, [...files, ...exampleFiles])
-        const results = yield* Effect.forEach(files, run, { concurrency: 2 })
-        for (const [index, result] of results.entries()) {
-          assert.strictEqual(result.code, 0, `program ${index}:\n${sources[index]}\n${result.output}`)
-        }
-        assert.include(results[0]!.output, "world")
-        assert.include(results[1]!.output, "Put settings/color green")
-        assert.include(results[2]!.output, "this one leads\ndb/version is 2")
-        assert.include(results[3]!.output, "the leader's work")
-        assert.include(results[4]!.output, "node")
-        assert.match(results[5]!.output, /saved up to revision \d+n\n.*\[\]/s)
-        assert.match(results[6]!.output, /remove node\d.*world.*quorum-at-risk/s)
-        assert.include(results[7]!.output, "127.0.0.1 is a Voter")
-        assert.include(results[8]!.output, "tries: 0")
-        assert.include(results[9]!.output, "not-applied")
-      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+      }
+      for (const file of tasks.flatMap(filesOf)) {
+        if (!file.endsWith(".test.ts")) write(file, readFileSync(join(root, file), "utf8"))
+      }
+      const files = all.filter(isRun).map((program) => {
+        const { at, file = `${at.replace(":", "-")}.ts`, source } = program
+        if (program.file === undefined) write(file, source)
+        return [program, join(place, file)] as const
+      })
+      compile(
+        place,
+        files.map(([, file]) => file)
+      )
+      const wrong = yield* Effect.forEach(
+        files,
+        ([program, file]) =>
+          Effect.map(run(file), ({ code, output }) => {
+            const problem = code === 0 ? differs(program, output) : `it ends with ${code}`
+            return problem === undefined ? [] : [`${program.at}: ${problem}\n${output}`]
+          }),
+        { concurrency: 2 }
+      )
+      assert.strictEqual(wrong.flat().join("\n"), "")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
-  it("its links, and those of the guides, lead somewhere", () => {
-    for (const page of ["README.md", "docs/coordination.md", "docs/from-etcd3.md", "docs/testing.md"]) {
-      for (const [, target] of readFileSync(join(root, page), "utf8").matchAll(/\]\(([^)#]+)\)/g)) {
-        if (!target!.startsWith("http")) assert.isTrue(existsSync(join(root, dirname(page), target!)), target)
-      }
+  it.live("the examples of the API's documentation compile", () =>
+    Effect.gen(function* () {
+      const place = yield* directory
+      const files = [...indexes, ...modules].flatMap((module) =>
+        examples(readFileSync(join(source, `${module}.ts`), "utf8")).map((example, index) => {
+          const file = join(place, `${module.replaceAll("/", ".")}.${index}.ts`)
+          writeFileSync(file, `${example}\nexport {}\n`)
+          return file
+        })
+      )
+      assert.isAbove(files.length, 30)
+      compile(place, files)
+    }).pipe(Effect.scoped)
+  )
+
+  it("the files of the examples are shown once, as they are", () => {
+    const shown = all.flatMap(({ file }) => file ?? [])
+    assert.deepStrictEqual(shown.toSorted(), tasks.flatMap(filesOf).toSorted())
+    for (const { at, file, source } of all) {
+      if (file !== undefined) assert.strictEqual(source, readFileSync(join(root, file), "utf8"), at)
     }
+  })
+
+  it("its links, and those of the guides, lead somewhere", () => {
+    const lead = pages(root).flatMap((page) =>
+      links(readFileSync(join(root, page), "utf8")).flatMap((link) => {
+        const [path, name] = link.split("#")
+        const target = path === "" ? join(root, page) : join(root, dirname(page), path!)
+        const leads = existsSync(target) && (name === undefined || anchors(readFileSync(target, "utf8")).has(name))
+        return leads ? [] : [`${page}: ${link}`]
+      })
+    )
+    assert.deepStrictEqual(lead, [])
   })
 })

@@ -29,7 +29,7 @@ import {
   KeyRange,
   Role
 } from "effect-etcd"
-import { makeView, type View } from "./demo/view.ts"
+import { makeView, type View } from "./view.ts"
 
 class DemoFailed extends Error {}
 
