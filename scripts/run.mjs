@@ -1,6 +1,6 @@
 /**
  * The repo's commands, from a bare clone: `node scripts/run.mjs <command> [arguments]`, where the command is `setup`,
- * `demo`, `test`, `test:matrix`, `exclusion`, `elastic`, `torture`, `etcd:versions`, `bench` or `check`.
+ * `demo`, `test`, `test:matrix`, `exclusion`, `elastic`, `torture`, `etcd:versions`, `packages`, `bench` or `check`.
  *
  * Installs the npm packages where they are missing or stale, makes sure that there is an etcd, and then runs the
  * command on the repo's own Node.js. It uses nothing but Node.js 20 and npm, and says nothing when all is there.
@@ -231,11 +231,12 @@ const commands = {
   check: [join("scripts", "check.ts")],
   test: [join("node_modules", "vitest", "vitest.mjs"), "run"],
   "test:matrix": ["--conditions=effect-etcd-source", join("scripts", "matrix.ts")],
-  "etcd:versions": ["--conditions=effect-etcd-source", join("scripts", "etcd-versions.ts")]
+  "etcd:versions": ["--conditions=effect-etcd-source", join("scripts", "etcd-versions.ts")],
+  packages: ["--conditions=effect-etcd-source", join("scripts", "packages", "main.ts")]
 }
 
 /** The commands that need no etcd, or get what they need themselves. */
-const withoutEtcd = ["check", "test:matrix", "etcd:versions"]
+const withoutEtcd = ["check", "test:matrix", "etcd:versions", "packages"]
 
 /** Becomes the command as far as that is possible: its input and output, its signals and its exit code. */
 const become = (args) => {

@@ -17,12 +17,26 @@ export type Arch = "amd64" | "arm64"
 
 export type Platform = `${Os}-${Arch}`
 
+/** The platforms that this library fetches a release for. */
+export const platforms: ReadonlyArray<Platform> = [
+  "linux-amd64",
+  "linux-arm64",
+  "darwin-amd64",
+  "darwin-arm64",
+  "windows-amd64"
+]
+
 export interface Release {
   readonly version: string
   readonly sha256: { readonly [P in Platform]?: string }
+  /** How often the packages of this release (see {@link packageName}) were made anew; none the first time. */
+  readonly packageRevision?: number
 }
 
-/** Releases with known checksums. The first one that has a platform is the default for it. */
+/**
+ * Releases with known checksums. The first one that has a platform is the default for it, and the first of all is what the
+ * optional packages bring that this library depends on.
+ */
 export const releases: ReadonlyArray<Release> = [
   {
     version: "3.6.14",
@@ -60,6 +74,40 @@ export const hostPlatform = (): Platform | undefined => {
   const arch = arches[globalThis.process.arch]
   return os === undefined || arch === undefined ? undefined : `${os}-${arch}`
 }
+
+/** Node's words for the platforms that have an optional package with etcd in it, which are those of `os` and `cpu` of npm. */
+const packaged = {
+  "linux-amd64": { os: "linux", cpu: "x64" },
+  "linux-arm64": { os: "linux", cpu: "arm64" },
+  "darwin-amd64": { os: "darwin", cpu: "x64" },
+  "darwin-arm64": { os: "darwin", cpu: "arm64" }
+} as const
+
+export type PackagedPlatform = keyof typeof packaged
+
+export const packagedPlatforms = Object.keys(packaged) as ReadonlyArray<PackagedPlatform>
+
+/** What npm is told of the machines that a package is for. */
+export const machineOf = (platform: PackagedPlatform): { readonly os: string; readonly cpu: string } =>
+  packaged[platform]
+
+/** The optional package that brings etcd for a platform. */
+export const packageName = (platform: PackagedPlatform): string => {
+  const { cpu, os } = packaged[platform]
+  return `@effect-etcd/${os}-${cpu}`
+}
+
+/** The version of the packages of a release: that of etcd, and `-1`, `-2` where they had to be made anew. */
+export const packageVersion = ({ packageRevision, version }: Release): string =>
+  packageRevision === undefined ? version : `${version}-${packageRevision}`
+
+/** The packages that this library depends on, with their versions. */
+export const optionalPackages = (): Record<string, string> =>
+  Object.fromEntries(
+    packagedPlatforms
+      .filter((platform) => releases[0]!.sha256[platform] !== undefined)
+      .map((platform) => [packageName(platform), packageVersion(releases[0]!)])
+  )
 
 /** The name of the executable `name` on a platform. */
 export const executableName = (name: string, platform: string): string =>
