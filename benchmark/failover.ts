@@ -15,6 +15,7 @@ import { EtcdClient, type EtcdId, EtcdKv, EtcdMaintenance } from "effect-etcd"
 import { EtcdFaults } from "effect-etcd/testing"
 import { Etcd3 } from "etcd3"
 import { type GoFailover, goFailover } from "./goClient.ts"
+import type { Line, Timeline } from "./results.ts"
 import { benchError, median, percentile, type Row, rounded, table } from "./support.ts"
 
 const size = 3
@@ -94,6 +95,13 @@ const makeStage = Effect.gen(function* () {
   return stage
 })
 
+/** A put that was acknowledged, or failed: when it was begun, and when it ended, on the clock of `performance.now`. */
+interface Ended {
+  readonly begunAt: number
+  readonly endedAt: number
+  readonly acknowledged: boolean
+}
+
 /**
  * When a put was acknowledged that was begun after the fault, the first of so many in a row that were; nothing where there
  * was none in time.
@@ -103,6 +111,8 @@ interface Mark {
   faultAt: number
   /** How many puts were begun. */
   puts: number
+  /** All puts that have ended. */
+  readonly ended: Array<Ended>
   /** When those were acknowledged that were begun after the fault, by their numbers. */
   readonly times: Map<number, number>
   acknowledgedAt: number | undefined
@@ -112,6 +122,7 @@ const newMark = (row: number): Mark => ({
   row,
   faultAt: Number.POSITIVE_INFINITY,
   puts: 0,
+  ended: [],
   times: new Map(),
   acknowledgedAt: undefined
 })
@@ -130,9 +141,11 @@ const putOnce = ({ put }: Putter, key: string, mark: Mark) =>
   Effect.suspend(() => {
     const begunAt = performance.now()
     const number = ++mark.puts
+    const end = (acknowledged: boolean) => mark.ended.push({ begunAt, endedAt: performance.now(), acknowledged })
     return Effect.match(put(key), {
-      onFailure: () => {},
+      onFailure: () => void end(false),
       onSuccess: () => {
+        end(true)
         if (begunAt >= mark.faultAt) note(mark, number)
       }
     })
@@ -143,6 +156,18 @@ const run = (putter: Putter, loop: Loop, mark: Mark) => {
   return loop === "closed"
     ? Effect.forever(Effect.andThen(once, Effect.sleep(restMillis)))
     : Effect.forever(Effect.andThen(Effect.forkChild(once), Effect.sleep(openEveryMillis)))
+}
+
+/** From two seconds before the fault on. */
+const lineOf = ({ ended }: Mark, faultAt: number): Line => {
+  const puts = ended
+    .map((one) => ({ ...one, begunAt: one.begunAt - faultAt, endedAt: one.endedAt - faultAt }))
+    .filter(({ begunAt }) => begunAt >= -2000)
+  const those = (wanted: boolean) =>
+    puts
+      .filter(({ acknowledged }) => acknowledged === wanted)
+      .map(({ begunAt, endedAt }) => [Math.round(begunAt), Math.round(endedAt)] as const)
+  return { acknowledged: those(true), failed: those(false) }
 }
 
 const keyOf = (name: string, loop: Loop) => `${name}|${loop}`
@@ -168,11 +193,14 @@ const measure = <A, E, R>(
       performance.now() - faultAt >= longestWaitMillis || marks.every(({ mark }) => mark.acknowledgedAt !== undefined)
     const waited = Effect.repeat(Effect.sleep("10 millis"), { while: () => !isOver() })
     const [, others] = yield* Effect.all([waited, beside(faultAt)], { concurrency: 2 })
+    // For the picture: what was begun while nobody led has an end then, too.
+    yield* Effect.sleep("2 seconds")
     const waits = marks.map(({ loop, mark, putter }) => {
       const wait = (mark.acknowledgedAt ?? faultAt + longestWaitMillis) - faultAt
       return [keyOf(putter.name, loop), wait] as const
     })
-    return [new Map(waits), others] as const
+    const timelines = marks.map(({ loop, mark, putter }) => [keyOf(putter.name, loop), lineOf(mark, faultAt)] as const)
+    return [new Map(waits), others, new Map(timelines)] as const
   }).pipe(Effect.scoped)
 
 /** How long it takes until another member leads, as the others say. */
@@ -192,8 +220,11 @@ const untilLed = (others: ReadonlyArray<string>, former: EtcdId.MemberId) => (fa
 /** Milliseconds, by client and loop. */
 type Waits = ReadonlyMap<string, number>
 
+type Lines = ReadonlyMap<string, Line>
+
 interface Outcome {
   readonly waits: Waits
+  readonly lines: Lines
   /** How long it took until there was another leader, where there had to be one. */
   readonly election: number | undefined
 }
@@ -213,10 +244,13 @@ const waitsFor = <A, E, R>(
       const since = Math.ceil(Date.now() - performance.now() + faultAt)
       return Effect.all([go.await(since, row, longestWaitMillis), beside(faultAt)], { concurrency: 2 })
     }
-    const [waits, [ofGo, other]] = yield* measure(putters, row, fault, both)
-    yield* go.stop
-    for (const loop of loops) waits.set(keyOf(goName, loop), ofGo[loop])
-    return [waits, other] as const
+    const [waits, [ofGo, other], lines] = yield* measure(putters, row, fault, both)
+    const ofGoLines = yield* go.stop
+    for (const loop of loops) {
+      waits.set(keyOf(goName, loop), ofGo[loop])
+      lines.set(keyOf(goName, loop), ofGoLines[loop])
+    }
+    return [waits, other, lines] as const
   })
 
 interface Fault {
@@ -235,8 +269,8 @@ const roundOfLeader = (stage: Stage, befall: EtcdFaults.Faults["kill"]) =>
     const others = SubscriptionRef.getUnsafe(cluster.members)
       .filter((member) => member !== leader)
       .flatMap((member) => member.endpoints)
-    const [waits, election] = yield* waitsFor(stage, 1, befall(leader), untilLed(others, leader.id))
-    const outcome: Outcome = { waits, election }
+    const [waits, election, lines] = yield* waitsFor(stage, 1, befall(leader), untilLed(others, leader.id))
+    const outcome: Outcome = { waits, lines, election }
     return outcome
   })
 
@@ -256,7 +290,7 @@ const roundOfClients = (stage: Stage) =>
         waitsFor(stage, rowOfCut, partition([stage.parties, [member]]), () => Effect.void)
       )
     )
-    const outcome: Outcome = { waits: longestOf(all.map(([waits]) => waits)), election: undefined }
+    const outcome: Outcome = { waits: longestOf(all.map(([waits]) => waits)), lines: new Map(), election: undefined }
     return outcome
   })
 
@@ -313,6 +347,21 @@ const rowsOf = (fault: Fault, names: ReadonlyArray<string>, outcomes: ReadonlyAr
     })
   )
 
+/** The lines of the round whose wait of this library is the median, each of a client and a loop. */
+const timelinesOf = (fault: Fault, outcomes: ReadonlyArray<Outcome>): ReadonlyArray<Timeline> => {
+  const wait = ({ waits }: Outcome) => waits.get(keyOf(ourName, "closed")) ?? Number.NaN
+  const middle = outcomes.find((outcome) => wait(outcome) === median(outcomes.map(wait)))
+  return [ourName, goName, etcd3Name].flatMap((client) =>
+    loops.flatMap((loop) => {
+      const line = middle?.lines.get(keyOf(client, loop))
+      const election = middle?.election
+      return line === undefined || election === undefined
+        ? []
+        : [{ fault: fault.name, client, loop, electionMillis: Math.round(election), ...line }]
+    })
+  )
+}
+
 /** Nobody knows how long a wait would have been that was given up. */
 const isGivenUp = (millis: number): boolean => millis >= longestWaitMillis
 
@@ -363,13 +412,15 @@ export const failover = (quick: boolean) =>
     const stage = yield* makeStage
     const names = [...stage.putters.map(({ name }) => name), ...(Option.isSome(stage.go) ? [goName] : [])]
     const rows: Array<Row> = []
+    const timelines: Array<Timeline> = []
     for (const fault of kinds) {
       const outcomes: Array<Outcome> = []
       for (let index = 0; index < (quick ? 3 : 20); index++) outcomes.push(yield* fault.round(stage))
       print(fault, names, outcomes)
       rows.push(...rowsOf(fault, names, outcomes))
+      timelines.push(...timelinesOf(fault, outcomes))
     }
-    return rows
+    return { rows, timelines }
   }).pipe(
     Effect.scoped,
     Effect.mapError((cause) => benchError("failover", cause)),

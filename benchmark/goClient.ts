@@ -8,6 +8,7 @@ import { EtcdBinary } from "effect-etcd"
 import type { Contender } from "./contest.ts"
 import type { Candidate } from "./leaders.ts"
 import { type Ask, spawnAsked, spawnLines } from "./lines.ts"
+import type { Line } from "./results.ts"
 import type { Client } from "./round.ts"
 import { BenchError, benchError } from "./support.ts"
 
@@ -80,6 +81,10 @@ const buildCache = Effect.gen(function* () {
   return executable
 }).pipe(patiently)
 
+const Spans = Schema.Array(Schema.Tuple([Schema.Number, Schema.Number]))
+
+const LineOfGo = Schema.Struct({ acknowledged: Spans, failed: Spans })
+
 const Answer = Schema.fromJsonString(
   Schema.Struct({
     ops: Schema.Number,
@@ -88,6 +93,7 @@ const Answer = Schema.fromJsonString(
     latencyMicros: Schema.optional(Schema.Array(Schema.Number)),
     value: Schema.optional(Schema.String),
     waitMillis: Schema.optional(Schema.Struct({ closed: Schema.Number, open: Schema.Number })),
+    lines: Schema.optional(Schema.Struct({ closed: LineOfGo, open: LineOfGo })),
     error: Schema.optional(Schema.String)
   })
 )
@@ -152,7 +158,8 @@ export interface GoFailover {
     row: number,
     longestMillis: number
   ) => Effect.Effect<{ readonly closed: number; readonly open: number }, BenchError>
-  readonly stop: Effect.Effect<void, BenchError>
+  /** Ends it, and answers with all puts, from two seconds before that moment on. */
+  readonly stop: Effect.Effect<{ readonly closed: Line; readonly open: Line }, BenchError>
 }
 
 export const goFailover = (endpoints: ReadonlyArray<string>) =>
@@ -164,7 +171,9 @@ export const goFailover = (endpoints: ReadonlyArray<string>) =>
         Effect.flatMap(request({ scenario: "wait", since, row, millis }), ({ waitMillis }) =>
           waitMillis === undefined ? failed("the Go client did not say how long it waited") : Effect.succeed(waitMillis)
         ),
-      stop: Effect.asVoid(request({ scenario: "stop" }))
+      stop: Effect.flatMap(request({ scenario: "stop" }), ({ lines }) =>
+        lines === undefined ? failed("the Go client did not say what it put") : Effect.succeed(lines)
+      )
     }
   })
 

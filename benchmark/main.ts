@@ -4,6 +4,7 @@
 import { closeSync, existsSync, openSync, rmSync, writeFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { parseArgs } from "node:util"
+import { NodeServices } from "@effect/platform-node"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect } from "effect"
 import { coordination } from "./coordination.ts"
@@ -11,7 +12,9 @@ import { failover } from "./failover.ts"
 import { kv } from "./kv.ts"
 import { mirror } from "./mirror.ts"
 import { operations } from "./operations.ts"
+import { pictures } from "./pictures.ts"
 import { scan, watch } from "./reading.ts"
+import { type Conditions, conditions, type Measured, toJson } from "./results.ts"
 import { selection } from "./selection.ts"
 import { size } from "./size.ts"
 import { startup } from "./startup.ts"
@@ -22,7 +25,7 @@ const scenarioNames = ["startup", "get", "put", "watch", "scan"] as const
 
 type Scenario = (typeof scenarioNames)[number]
 
-const usage = `usage: npm run bench [-- [coordination | failover | mirror | operations | selection | tls | size] [--quick] [--only SCENARIO]... [--json FILE]]
+const usage = `usage: npm run bench [-- [coordination | failover | mirror | operations | pictures | selection | tls | size] [--quick] [--only SCENARIO]... [--json FILE]]
 
 Measures this library beside other clients: etcd3, @grpc/grpc-js and node:http2 and, where there is a Go toolchain,
 etcd's own Go client. All of them in one run, in interleaved rounds, against one etcd, which is the one that the tests
@@ -39,6 +42,8 @@ use (ETCD_BINARY names another one).
   operations       measures how long operations on a cluster of three take, and for how long nobody's writes are
                    acknowledged meanwhile, and nothing else: some 100 seconds a round, of which there are five; it has
                    no rows for --json
+  pictures         measures nothing: makes the pictures and tables of docs/ from what runs have written to
+                   benchmark/results/, speed.json (of a run of all) and failover.json
   selection        measures what it is worth to keep to the leader of a cluster of three, and nothing else
   tls              measures what it is worth to serve HTTP apart where there is TLS, and nothing else
   size             measures what it costs to have this library in a program: bytes of a bundle, time of an import, and
@@ -46,8 +51,9 @@ use (ETCD_BINARY names another one).
   --quick          values of 64 bytes only, short rounds: less than a minute in all, instead of about ten (so it is
                    with coordination); a failover three times each
   --only SCENARIO  one of ${scenarioNames.join(", ")}; may be given more than once
-  --json FILE      writes the rows to the file as well: an array of { scenario, client, inFlight, valueBytes,
-                   opsPerSecond, spread, p50Micros, p99Micros, cpuMicrosPerOp }
+  --json FILE      writes the results to the file as well: rows of { scenario, client, inFlight, valueBytes,
+                   opsPerSecond, spread, p50Micros, p99Micros, cpuMicrosPerOp }, and the day, the versions and the machine;
+                   of failovers also the puts of one round of each fault
   --help           prints this`
 
 const refuse = (message: string, status: number): never => {
@@ -94,7 +100,20 @@ const ensureWritable = (file: string) => {
   if (!existed) rmSync(file)
 }
 
-const special = { coordination, failover, mirror, operations, selection, size, tls }
+const rowsOf =
+  <E>(measure: (quick: boolean) => Effect.Effect<ReadonlyArray<Row>, E>) =>
+  (quick: boolean): Effect.Effect<Measured, E> =>
+    Effect.map(measure(quick), (rows) => ({ rows, timelines: [] }))
+
+const special = {
+  coordination: rowsOf(coordination),
+  failover,
+  mirror: rowsOf(mirror),
+  operations: rowsOf(operations),
+  selection: rowsOf(selection),
+  size: rowsOf(size),
+  tls: rowsOf(tls)
+}
 
 type Special = keyof typeof special
 
@@ -113,7 +132,8 @@ const bench = (scenarios: ReadonlyArray<Scenario>, quick: boolean) =>
     if (ofKv.length > 0) rows.push(...(yield* kv({ quick, scenarios: ofKv })))
     if (scenarios.includes("watch")) rows.push(...(yield* watch(quick)))
     if (scenarios.includes("scan")) rows.push(...(yield* scan(quick)))
-    return rows
+    const measured: Measured = { rows, timelines: [] }
+    return measured
   })
 
 const {
@@ -128,18 +148,20 @@ const scenarios = chosen(only)
 const file = json === undefined ? undefined : resolve(json)
 if (file !== undefined) ensureWritable(file)
 
-const write = (rows: ReadonlyArray<Row>) =>
+const write = (conditions: Conditions, measured: Measured) =>
   Effect.sync(() => {
     if (file === undefined) return
-    writeFileSync(file, `${JSON.stringify(rows, null, 2)}\n`)
-    console.log(`${rows.length} rows are in ${file}`)
+    writeFileSync(file, toJson({ ...conditions, ...measured }))
+    console.log(`${measured.rows.length} rows are in ${file}`)
   })
 
-Effect.suspend(() => {
+const measureAndWrite = Effect.gen(function* () {
   const word = specialOf(positionals)
-  return word === undefined ? bench(scenarios, quick) : special[word](quick)
-}).pipe(
-  Effect.flatMap(write),
+  const before = yield* conditions(quick)
+  yield* write(before, yield* word === undefined ? bench(scenarios, quick) : special[word](quick))
+}).pipe(Effect.provide(NodeServices.layer))
+
+Effect.suspend(() => (positionals.join(" ") === "pictures" ? pictures : measureAndWrite)).pipe(
   Effect.catch((error) => Effect.sync(() => refuse(error.message, 1))),
   NodeRuntime.runMain
 )

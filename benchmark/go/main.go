@@ -43,6 +43,7 @@ type answer struct {
 	LatencyMicros []int64 `json:"latencyMicros,omitempty"`
 	Value         []byte  `json:"value,omitempty"`
 	WaitMillis    *waits  `json:"waitMillis,omitempty"`
+	Lines         *lines  `json:"lines,omitempty"`
 	Error         string  `json:"error,omitempty"`
 }
 
@@ -147,6 +148,23 @@ type waits struct {
 	Open   float64 `json:"open"`
 }
 
+// A line has the puts of a loop, as Line in ../results.ts does: when each was begun and ended, in milliseconds since the fault.
+type line struct {
+	Acknowledged [][2]int64 `json:"acknowledged"`
+	Failed       [][2]int64 `json:"failed"`
+}
+
+type lines struct {
+	Closed line `json:"closed"`
+	Open   line `json:"open"`
+}
+
+// A span is a put that has ended.
+type span struct {
+	begun, ended time.Time
+	acknowledged bool
+}
+
 // A mark remembers the acknowledgements of puts that were begun after a moment, each by its number, and finds out when the
 // first of so many in a row was there.
 type mark struct {
@@ -154,6 +172,7 @@ type mark struct {
 	since        time.Time
 	row          int
 	puts         int
+	spans        []span
 	took         map[int]time.Duration
 	acknowledged chan time.Duration
 }
@@ -182,6 +201,32 @@ func (m *mark) end(number int, step int) int {
 		}
 		number += step
 	}
+}
+
+func (m *mark) record(begun time.Time, acknowledged bool) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	m.spans = append(m.spans, span{begun, time.Now(), acknowledged})
+}
+
+// line is what was put from two seconds before the fault on.
+func (m *mark) line() line {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	result := line{Acknowledged: [][2]int64{}, Failed: [][2]int64{}}
+	for _, span := range m.spans {
+		begun := span.begun.Sub(m.since)
+		if begun < -2*time.Second {
+			continue
+		}
+		put := [2]int64{begun.Milliseconds(), span.ended.Sub(m.since).Milliseconds()}
+		if span.acknowledged {
+			result.Acknowledged = append(result.Acknowledged, put)
+		} else {
+			result.Failed = append(result.Failed, put)
+		}
+	}
+	return result
 }
 
 func (m *mark) note(number int, begun time.Time) {
@@ -224,7 +269,12 @@ type load struct {
 
 func putOnce(ctx context.Context, client *clientv3.Client, key string, to *mark) {
 	number, begun := to.number(), time.Now()
-	if _, err := client.Put(ctx, key, "v"); err == nil {
+	_, err := client.Put(ctx, key, "v")
+	if ctx.Err() != nil {
+		return
+	}
+	to.record(begun, err == nil)
+	if err == nil {
 		to.note(number, begun)
 	}
 }
@@ -270,7 +320,7 @@ func answerTo(client *clientv3.Client, line []byte) answer {
 		return answer{WaitMillis: running.wait(time.UnixMilli(asked.Since), asked.Row, time.Duration(asked.Millis)*time.Millisecond)}
 	case "stop":
 		running.cancel()
-		return answer{}
+		return answer{Lines: &lines{Closed: running.closed.line(), Open: running.open.line()}}
 	}
 	handle := measure
 	switch asked.Scenario {
