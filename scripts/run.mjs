@@ -1,6 +1,7 @@
 /**
  * The repo's commands, from a bare clone: `node scripts/run.mjs <command> [arguments]`, where the command is `setup`,
- * `demo`, `test`, `test:matrix`, `exclusion`, `elastic`, `torture`, `etcd:versions`, `packages`, `bench` or `check`.
+ * `demo`, `test`, `test:matrix`, `exclusion`, `elastic`, `torture`, `etcd:versions`, `packages`, `bench`, `check` or
+ * `docs`.
  *
  * Installs the npm packages where they are missing or stale, makes sure that there is an etcd, and then runs the
  * command on the repo's own Node.js. It uses nothing but Node.js 20 and npm, and says nothing when all is there.
@@ -18,7 +19,7 @@ import {
   writeFileSync
 } from "node:fs"
 import { homedir } from "node:os"
-import { delimiter, dirname, isAbsolute, join, resolve, sep } from "node:path"
+import { basename, delimiter, dirname, isAbsolute, join, resolve, sep } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "..")
@@ -63,12 +64,12 @@ const step = (command, args, options = {}) => {
 
 const readLock = (path) => JSON.parse(readFileSync(path, "utf8")).packages
 
-/** Why `npm ci` is needed, or nothing. */
-const staleness = () => {
-  const installedLock = join(modules, ".package-lock.json")
+/** Why `npm ci` is needed in the folder, or nothing. */
+const staleness = (folder) => {
+  const installedLock = join(folder, "node_modules", ".package-lock.json")
   if (!existsSync(installedLock)) return "not installed yet"
   const installed = readLock(installedLock)
-  const stale = Object.entries(readLock(join(root, "package-lock.json"))).find(
+  const stale = Object.entries(readLock(join(folder, "package-lock.json"))).find(
     ([path, wanted]) => path !== "" && !wanted.optional && installed[path]?.version !== wanted.version
   )
   return stale === undefined ? undefined : `${stale[0].slice(stale[0].lastIndexOf("node_modules/") + 13)} is stale`
@@ -78,10 +79,10 @@ const staleness = () => {
 const systemNode = () =>
   onPath(`node${exe}`, (directory) => !resolve(directory).startsWith(modules + sep)) ?? process.execPath
 
-const npm = (args) => {
+const npm = (args, cwd) => {
   const cli = process.env.npm_execpath
-  if (cli !== undefined && /\.c?js$/.test(cli)) return step(systemNode(), [cli, ...args])
-  return step("npm", args, { shell: isWindows })
+  if (cli !== undefined && /\.c?js$/.test(cli)) return step(systemNode(), [cli, ...args], { cwd })
+  return step("npm", args, { cwd, shell: isWindows })
 }
 
 const ownNode = join(modules, "node", "bin", `node${exe}`)
@@ -94,14 +95,12 @@ const installOwnNode = () => {
   if (!isExecutable(ownNode)) stop("the npm package `node` could not be set up; remove node_modules and try again")
 }
 
-const ensurePackages = () => {
-  const reason = staleness()
-  if (reason !== undefined) {
-    say(`installing npm packages (${reason})`)
-    const result = npm(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
-    if (result.status !== 0) stop(`npm ci failed${result.error === undefined ? "" : ` (${result.error.message})`}`)
-  }
-  if (!isExecutable(ownNode)) installOwnNode()
+const ensurePackages = (folder) => {
+  const reason = staleness(folder)
+  if (reason === undefined) return
+  say(`installing npm packages${folder === root ? "" : ` of ${basename(folder)}/`} (${reason})`)
+  const result = npm(["ci", "--no-audit", "--no-fund", "--loglevel=error"], folder)
+  if (result.status !== 0) stop(`npm ci failed${result.error === undefined ? "" : ` (${result.error.message})`}`)
 }
 
 // -----------------------------------------------------------------------------
@@ -232,11 +231,15 @@ const commands = {
   test: [join("node_modules", "vitest", "vitest.mjs"), "run"],
   "test:matrix": ["--conditions=effect-etcd-source", join("scripts", "matrix.ts")],
   "etcd:versions": ["--conditions=effect-etcd-source", join("scripts", "etcd-versions.ts")],
-  packages: ["--conditions=effect-etcd-source", join("scripts", "packages", "main.ts")]
+  packages: ["--conditions=effect-etcd-source", join("scripts", "packages", "main.ts")],
+  docs: [join("scripts", "docs.ts")]
 }
 
 /** The commands that need no etcd, or get what they need themselves. */
-const withoutEtcd = ["check", "test:matrix", "etcd:versions", "packages"]
+const withoutEtcd = ["check", "docs", "test:matrix", "etcd:versions", "packages"]
+
+/** The commands that make the API site, for which `site/` has packages of its own. */
+const withSite = ["check", "docs"]
 
 /** Becomes the command as far as that is possible: its input and output, its signals and its exit code. */
 const become = (args) => {
@@ -259,6 +262,8 @@ const [command, ...args] = process.argv.slice(2)
 if (!Object.hasOwn(commands, command ?? "")) {
   stop(`usage: node scripts/run.mjs <${Object.keys(commands).join(" | ")}> [arguments]`)
 }
-ensurePackages()
+ensurePackages(root)
+if (!isExecutable(ownNode)) installOwnNode()
+if (withSite.includes(command)) ensurePackages(join(root, "site"))
 if (!withoutEtcd.includes(command)) ensureEtcd()
 if (commands[command] !== undefined) become([...commands[command], ...args])

@@ -6,6 +6,7 @@
  * must be a user `root` with the role `root`, who may do everything. After that every client must say who it is: see the
  * `credentials` of `EtcdClient`.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf"

@@ -30,6 +30,7 @@
  *
  * Switch it on for a client (`batching: true` in `EtcdClient.Options`), or for a part of a program with {@link layer}.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"

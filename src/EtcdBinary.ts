@@ -8,6 +8,7 @@
  * {@link findUtl} finds `etcdutl` beside it. Without it no snapshot can be restored, and no cluster recovered that has lost
  * its quorum; all else works.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 

@@ -31,6 +31,7 @@
  * `etcd_client_batch_size` (by `method`), `etcd_client_connections` (by `endpoint`) and `etcd_client_dials` (by
  * `endpoint` and `result`). Connections that come and go are logged at debug level, with the logger of who called last.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import type {

@@ -69,6 +69,7 @@
  * so a write of which nobody was told may be there. Where some of the members have begun anew without the data that they had,
  * and decided otherwise since, it is refused (`undecided`).
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import type * as Array from "effect/Array"
@@ -384,7 +385,13 @@ export interface Options extends Omit<EtcdProcess.Options, "runDirectory" | "run
   readonly config?: EtcdConfig.Input | undefined
 }
 
-type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
+/**
+ * What running etcd needs of the platform: `NodeServices.layer` of `@effect/platform-node` has all of it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 
 /**
  * Starts a cluster from one configuration a member, and waits until all of them serve. One that its cluster has removed is

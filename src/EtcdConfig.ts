@@ -12,6 +12,7 @@
  * Facts are taken from etcd's sources at its release tags: `server/embed/config.go`, `server/etcdmain/config.go` and
  * `client/pkg/types/urls.go`.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import type * as ByteSize from "effect/ByteSize"

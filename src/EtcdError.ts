@@ -12,6 +12,7 @@
  * etcd's messages are those of `api/v3rpc/rpctypes/error.go`, 3.4 to 3.7. They are told by their text, because their
  * codes differ between versions.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"

@@ -4,6 +4,7 @@
  * etcd prints them in hexadecimal; on the wire they are 64-bit integers, so here they are `bigint`, and branded so that
  * a member is not taken for a lease.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Brand from "effect/Brand"

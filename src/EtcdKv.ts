@@ -5,6 +5,7 @@
  * change of any key has a revision, a number that grows through the whole store; `header.revision` of an answer is the
  * store's revision when it was given.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Context from "effect/Context"

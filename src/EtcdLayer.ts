@@ -8,6 +8,7 @@
  * What runs an etcd is loaded when one is to be run: `effect-etcd/EtcdLayer` alone, and a bundle of a program that only
  * connects, has neither processes nor files in it.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"

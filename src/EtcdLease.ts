@@ -21,6 +21,7 @@
  * that does its work only if a key of the lease is still there, by its lease or its create revision (`EtcdTxn`), fails
  * when the lease is gone, whatever anybody believes.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Context from "effect/Context"

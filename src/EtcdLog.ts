@@ -11,6 +11,7 @@
  *
  * The wording of the lines was taken from the output of etcd 3.4.23, 3.5.16, 3.5.30, 3.6.14 and 3.7.1.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import type * as DateTime from "effect/DateTime"

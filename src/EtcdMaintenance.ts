@@ -4,6 +4,7 @@
  * `status`, `defragment`, `hash`, `hashKv` and `snapshot` are about one member. Name it with the call option
  * `endpoint`; without it, the member is asked that the client would ask for anything else.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Clock from "effect/Clock"

@@ -19,6 +19,7 @@
  * with one minor version before the first with the next. What has been of 3.5 needs a round of 3.6 with `snapshotCount: 1` in
  * `config` before 3.7, which cannot read what is in the logs until then.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
@@ -187,7 +188,13 @@ export interface Options extends Omit<EtcdProcess.Options, "restart" | "runDirec
   readonly allowInsecurePeers?: boolean | undefined
 }
 
-type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
+/**
+ * What running etcd needs of the platform: `NodeServices.layer` of `@effect/platform-node` has all of it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 
 /**
  * Makes this instance a member, and waits until it has its place: as a voter, or where there are as many as declared, as a

@@ -5,6 +5,7 @@
  * can react to one of them with `Effect.catchReason("EtcdMemberError", "NameInUse", ...)`. What befalls the node itself is
  * an `EtcdProcessError`.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"

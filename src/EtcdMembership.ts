@@ -4,6 +4,7 @@
  * A cluster of n voting members works as long as more than half of them do. Add a member here first and start it
  * afterwards, with `initial-cluster-state` set to `existing`; remove a dead one before adding its replacement.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Context from "effect/Context"

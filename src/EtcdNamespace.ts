@@ -10,6 +10,7 @@
  * (revoking one deletes its keys wherever they are), members, users, and the snapshot of the whole store. A namespace
  * keeps programs apart that mean well; to keep others out, grant roles permissions on the prefix.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import type { DescMessage, DescMethod, MessageInitShape } from "@bufbuild/protobuf"

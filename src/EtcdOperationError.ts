@@ -1,6 +1,7 @@
 /**
  * Why an operation on a cluster was refused, or stopped half-way. See `EtcdOperations`, and the operations of `EtcdCluster`.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Data from "effect/Data"

@@ -15,6 +15,7 @@
  *   more, where it had moved it without anybody being told so.)
  * - Each step is logged at `Info`, and told to `onProgress`.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import type * as ByteSize from "effect/ByteSize"
@@ -264,7 +265,13 @@ export interface BackupDirectoryOptions extends BackupOptions {
  */
 export type MemberRef = string | MemberId
 
-type Failure = ClusterRefused | OperationFailed | EtcdError.EtcdError
+/**
+ * Why an operation did nothing (`ClusterRefused`), or did not all of it (`OperationFailed`), or what a call of it failed with.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Failure = ClusterRefused | OperationFailed | EtcdError.EtcdError
 
 const ofDefragment: Checks.Checks<DefragmentOptions> = {
   ...ofOperation,

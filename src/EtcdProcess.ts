@@ -9,6 +9,7 @@
  * Without a configuration the node is private to its owner: it listens on Unix sockets in a directory of mode 0700 and
  * on no port, and its data goes when the scope closes.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Context from "effect/Context"

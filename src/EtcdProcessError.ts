@@ -4,6 +4,7 @@
  * There is one error, {@link EtcdProcessError}, whose `reason` says which of the known things happened, so that a
  * program can react to one of them with `Effect.catchReason("EtcdProcessError", "AddressInUse", ...)`.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"

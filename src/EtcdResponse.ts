@@ -1,6 +1,7 @@
 /**
  * What the answers of etcd have in common: their header, and keys with their values.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Inspectable from "effect/Inspectable"

@@ -7,6 +7,7 @@
  * Values are JSON unless the store is told otherwise: what `Schema.toCodecJson` makes of the schema, so that dates,
  * bigints, options and the like come back as they went.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Arr from "effect/Array"
@@ -283,7 +284,13 @@ export interface Expected {
   readonly revision: bigint
 }
 
-type Failure = EtcdError.EtcdError | EtcdSchemaError
+/**
+ * What a call on a store fails with: that of etcd, or what is stored is not what the schema says.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Failure = EtcdError.EtcdError | EtcdSchemaError
 
 const TypeId = "~effect-etcd/EtcdStore"
 

@@ -9,6 +9,7 @@
  * The semantics are those of `TxnRequest` in etcd's API and of `server/etcdserver/txn` and `server/etcdserver/api/v3rpc`
  * in its source, from where the checks before sending come as well.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"

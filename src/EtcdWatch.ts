@@ -32,6 +32,7 @@
  * revision that was compacted, where a key was deleted (before 3.4.36 and 3.5.18,
  * https://github.com/etcd-io/etcd/pull/19249).
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Arr from "effect/Array"

@@ -4,6 +4,7 @@
  * etcd orders keys by their bytes and names a range by its first key and the key after its last one. This module makes
  * such ranges, right at the edges: a prefix that ends in `0xff`, and the empty prefix, which is every key.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Predicate from "effect/Predicate"

@@ -40,6 +40,7 @@
  * A program that runs no node, or is to lead whichever node does, stands in an election of its own, whose leader's writes
  * to etcd are fenced: `EtcdElection.whileElected` of `effect-etcd/coordination`, which says how the two differ.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Cause from "effect/Cause"

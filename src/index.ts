@@ -1,6 +1,7 @@
 /**
  * etcd for Effect: run a node or a cluster as a scoped resource, talk to it, and build on it.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 

@@ -35,6 +35,7 @@
  *   )
  * ```
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 

@@ -23,6 +23,7 @@
  *
  * That a program is gone the others learn when its lease is, at the latest after the time to live of its session.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Context from "effect/Context"

@@ -27,6 +27,7 @@
  * the order in which they come, whatever etcd's members do, and any client can stand. What the first one runs may overlap
  * for a moment with what it runs elsewhere, and needs a fence of its own. What the second one writes to etcd is fenced.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Context from "effect/Context"

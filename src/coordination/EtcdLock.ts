@@ -45,6 +45,7 @@
  * etcd's own lock RPCs are not used: they wait on one member, and do not tell of a loss. Nor are there queues, whose items
  * such a lock could lose with their consumer, or counters (`EtcdStore.update`).
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Context from "effect/Context"

@@ -20,6 +20,7 @@
  * {@link Mirror.changes} tells what is different, with the mark that history was lost. A client keeps to the cluster that
  * it has known, so that another cluster at the same address ends the mirror with `ClusterIdMismatch`.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import type * as Context from "effect/Context"

@@ -6,6 +6,7 @@
  * may call keys below a service as it likes. All below `<service>/` is the service's, so name none below another one. (Older
  * Go clients, such as 3.5.9, take all that begins with the name for it, `users2/…` for `users`.)
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"

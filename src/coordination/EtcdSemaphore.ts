@@ -37,6 +37,7 @@
  * a program with a permit hears of all who come and go. Joining reads the line with its values: about 130 bytes for each
  * who stands there.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Data from "effect/Data"

@@ -24,6 +24,7 @@
  * they may live longer than their time, never shorter; but see `EtcdLease.Lease` for the few ways in which a lease can be
  * lost before its time, which locks notice by their keys.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Context from "effect/Context"

@@ -59,6 +59,7 @@
  * committed is not known then if it was just being sent. All of a transaction goes through one client, so that it stays
  * in its namespace, and within a lock behind its fence (`EtcdLock`), which counts towards `--max-txn-ops` besides.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import * as Context from "effect/Context"

@@ -1,6 +1,7 @@
 /**
  * What is built on a client alone, for programs that run in several places at once.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 

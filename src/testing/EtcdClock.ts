@@ -35,6 +35,7 @@
  * program.pipe(Effect.scoped, Effect.provide(EtcdLayer.ephemeral()))
  * ```
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import type * as EffectClock from "effect/Clock"

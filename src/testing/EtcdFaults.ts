@@ -37,6 +37,7 @@
  * `cluster.grow` is a party as the others are; one that somebody adds by hand (`EtcdMembership.add`) is none: it and the
  * others reach each other as they can, which is on 127.0.0.1, without TLS between them, and in their directory.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 import type { AddressInfo } from "node:net"

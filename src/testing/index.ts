@@ -1,6 +1,7 @@
 /**
  * For tests of programs that use etcd.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 
