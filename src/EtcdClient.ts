@@ -104,7 +104,7 @@ export interface CallDefaults {
    * Default: 30 seconds, for all calls but those that by their nature take as long as the data are large or as somebody
    * lets them wait: `Defragment`, `Hash`, `HashKV`, `Compact`, `MoveLeader`, and etcd's own `Lock`, `Campaign` and
    * `Observe`. The first answer of a `serverStream` has as long. This default is not sent to the server, and looked after
-   * some times a second.
+   * some times a second. A bare number counts milliseconds; one below 100 is refused here, since it surely lacks its unit.
    */
   readonly deadline?: Duration.Input | undefined
   /** Default: {@link defaultRetry}. */
@@ -231,7 +231,7 @@ export interface Options extends CallDefaults {
   readonly memberRefresh?: Duration.Input | undefined
   /**
    * How long opening a connection may take, TLS included, and the member's first answer, which has half of that at
-   * least. No duration here can be zero. Default: 5 seconds.
+   * least. No duration here can be zero, or a bare number below 100 (milliseconds). Default: 5 seconds.
    */
   readonly connectTimeout?: Duration.Input | undefined
   /**

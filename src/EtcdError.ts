@@ -9,6 +9,74 @@
  * a write whose outcome is unknown may have happened, may happen still, and is not safe to repeat unless repeating it
  * does no harm.
  *
+ * What a program does about one is decided by predicates: {@link isTransient} (the same may work later), {@link isRetryable}
+ * (and repeating it surely does no harm), {@link isAuth}, {@link isNotFound}, {@link isAlreadyExists} and
+ * {@link isOutcomeUnknown}. Reason by reason:
+ *
+ * | reason | it is | what helps |
+ * | --- | --- | --- |
+ * | `Compacted` | | read at a newer revision, or begin anew with what is there now |
+ * | `FutureRevision` | | ask for a revision that an answer has shown |
+ * | `NoSpace` | | make room: `EtcdOperations.clearNoSpace` |
+ * | `TooManyOps` | | split the transaction |
+ * | `DuplicateKey` | | put each key once |
+ * | `RequestTooLarge` | | send less at once |
+ * | `KeyNotFound` | not found | put the key first |
+ * | `TooManyRequests` | transient | send less, later |
+ * | `LeaseNotFound` | not found | grant a new lease |
+ * | `LeaseExists` | already exists | take another id |
+ * | `LeaseTtlTooLarge` | | take a shorter time |
+ * | `WatchCanceled` | transient | watch again |
+ * | `MemberNotFound` | not found | look at the list of members |
+ * | `MemberExists` | already exists | look at the list of members |
+ * | `PeerUrlExists` | already exists | look at the list of members |
+ * | `NotEnoughStartedMembers` | transient | wait until the others have started |
+ * | `MemberNotLearner` | | nothing: it votes already |
+ * | `LearnerNotReady` | transient | wait until it has caught up |
+ * | `TooManyLearners` | | promote or remove one |
+ * | `ClusterIdMismatch` | | look whether the endpoints are those of the cluster |
+ * | `RevisionRegressed` | | begin anew with what is there now |
+ * | `UserExists` | already exists | take another name |
+ * | `UserNotFound` | not found | look at the list of users |
+ * | `UserNameEmpty` | auth | give the client credentials |
+ * | `RoleExists` | already exists | take another name |
+ * | `RoleNotFound` | not found | look at the list of roles |
+ * | `RoleNotGranted` | not found | look at the roles of the user |
+ * | `PermissionNotGranted` | not found | look at the permissions of the role |
+ * | `RootUserNotFound` | | add the user `root` |
+ * | `RootRoleNotGranted` | | grant it the role `root` |
+ * | `InvalidAuthManagement` | | disable authentication first |
+ * | `AuthenticationFailed` | auth | look at name and password |
+ * | `AuthNotEnabled` | | enable authentication, or do without |
+ * | `InvalidAuthToken` | auth, transient | look at the credentials, if it stays |
+ * | `AuthOldRevision` | auth, transient | nothing: users or roles have just changed |
+ * | `PermissionDenied` | auth | grant the user a role that may |
+ * | `NoLeader` | transient | wait for an election |
+ * | `NotLeader` | transient | ask again: the leader has just changed |
+ * | `LeaderChanged` | transient | wait for the new one |
+ * | `ProposalDropped` | transient | wait for an election |
+ * | `ServerTimeout` | transient | wait until there is a quorum, or less to do |
+ * | `ServerStopped` | transient | ask another member |
+ * | `NotCapable` | transient | wait until all members run the version |
+ * | `Unhealthy` | transient | wait until the others are back |
+ * | `Corrupt` | | find the corrupt member, and replace it |
+ * | `NotSupportedForLearner` | transient | ask a voter |
+ * | `BadLeaderTransferee` | | name a voter that is up |
+ * | `InvalidDowngradeTarget` | | name the minor version before |
+ * | `ClusterVersionUnavailable` | transient | wait for an election |
+ * | `DowngradeInProgress` | | let it end, or cancel it |
+ * | `NoDowngrade` | | nothing: there is none to cancel |
+ * | `InvalidArgument` | | mend the request, as the message says |
+ * | `Unsupported` | | use a newer etcd |
+ * | `Unreachable` | transient, unless `lasting` | look at addresses, TLS and the network, if it stays |
+ * | `ConnectionLost` | transient | connect again |
+ * | `DeadlineExceeded` | transient | give it more time, or less to do |
+ * | `Canceled` | transient | ask again |
+ * | `ProtocolViolation` | | look at who answers |
+ * | `Fenced` | | stop: another one may hold the lock |
+ * | `NotGrpc` | transient (10, 14), auth (7, 16), by its code | look at the proxy that answers |
+ * | `GrpcStatus` | transient (10, 14), auth (7, 16), by its code | read the message |
+ *
  * etcd's messages are those of `api/v3rpc/rpctypes/error.go`, 3.4 to 3.7. They are told by their text, because their
  * codes differ between versions.
  *
@@ -534,7 +602,7 @@ export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable"
   /**
    * That it is no use to try again before somebody changes something: the server's certificate is not from an authority
    * that is trusted, or for another name; TLS is spoken to a port without it; the server wants a certificate that was not
-   * given. Absent where it may mend itself, or is not certain.
+   * given; the client, or the service that was asked, is closed. Absent where it may mend itself, or is not certain.
    */
   lasting: Schema.optionalKey(Schema.Literal(true)),
   cause: Schema.optionalKey(Schema.Defect())
@@ -726,3 +794,226 @@ export class EtcdError extends Schema.TaggedError<EtcdError>()("EtcdError", {
  * @since 0.1.0
  */
 export const make = (reason: Reason): EtcdError => new EtcdError({ reason })
+
+// ── what to do about it ──
+
+type Tag = Reason["_tag"]
+
+/** The reasons for which the predicates below hold; all are asked of `kinds`, so that no reason is forgotten. */
+type Kind = "transient" | "auth" | "notFound" | "alreadyExists"
+
+const none: ReadonlyArray<Kind> = []
+const transient: ReadonlyArray<Kind> = ["transient"]
+const auth: ReadonlyArray<Kind> = ["auth"]
+const token: ReadonlyArray<Kind> = ["auth", "transient"]
+const notFound: ReadonlyArray<Kind> = ["notFound"]
+const alreadyExists: ReadonlyArray<Kind> = ["alreadyExists"]
+
+/** https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
+const ofStatus = ({ code }: { readonly code: number }): ReadonlyArray<Kind> => {
+  switch (code) {
+    case 10: // aborted
+    case 14: // unavailable
+      return transient
+    case 7: // permission denied
+    case 16: // unauthenticated
+      return auth
+    default:
+      return none
+  }
+}
+
+const kinds: {
+  readonly [T in Tag]: ReadonlyArray<Kind> | ((reason: Extract<Reason, { _tag: T }>) => ReadonlyArray<Kind>)
+} = {
+  Compacted: none,
+  FutureRevision: none,
+  NoSpace: none,
+  TooManyOps: none,
+  DuplicateKey: none,
+  RequestTooLarge: none,
+  KeyNotFound: notFound,
+  TooManyRequests: transient,
+  LeaseNotFound: notFound,
+  LeaseExists: alreadyExists,
+  LeaseTtlTooLarge: none,
+  WatchCanceled: transient,
+  MemberNotFound: notFound,
+  MemberExists: alreadyExists,
+  PeerUrlExists: alreadyExists,
+  NotEnoughStartedMembers: transient,
+  MemberNotLearner: none,
+  LearnerNotReady: transient,
+  TooManyLearners: none,
+  ClusterIdMismatch: none,
+  RevisionRegressed: none,
+  UserExists: alreadyExists,
+  UserNotFound: notFound,
+  UserNameEmpty: auth,
+  RoleExists: alreadyExists,
+  RoleNotFound: notFound,
+  RoleNotGranted: notFound,
+  PermissionNotGranted: notFound,
+  RootUserNotFound: none,
+  RootRoleNotGranted: none,
+  InvalidAuthManagement: none,
+  AuthenticationFailed: auth,
+  AuthNotEnabled: none,
+  InvalidAuthToken: token,
+  AuthOldRevision: token,
+  PermissionDenied: auth,
+  NoLeader: transient,
+  NotLeader: transient,
+  LeaderChanged: transient,
+  ProposalDropped: transient,
+  ServerTimeout: transient,
+  ServerStopped: transient,
+  NotCapable: transient,
+  Unhealthy: transient,
+  Corrupt: none,
+  NotSupportedForLearner: transient,
+  BadLeaderTransferee: none,
+  InvalidDowngradeTarget: none,
+  ClusterVersionUnavailable: transient,
+  DowngradeInProgress: none,
+  NoDowngrade: none,
+  InvalidArgument: none,
+  Unsupported: none,
+  Unreachable: ({ lasting }) => (lasting === true ? none : transient),
+  ConnectionLost: transient,
+  DeadlineExceeded: transient,
+  Canceled: transient,
+  ProtocolViolation: none,
+  Fenced: none,
+  NotGrpc: ofStatus,
+  GrpcStatus: ofStatus
+}
+
+const is = (error: unknown, kind: Kind): boolean => {
+  if (!(error instanceof EtcdError)) return false
+  const found = kinds[error.reason._tag] as ReadonlyArray<Kind> | ((reason: Reason) => ReadonlyArray<Kind>)
+  return (typeof found === "function" ? found(error.reason) : found).includes(kind)
+}
+
+/**
+ * Whether it is worth trying the same again later, with nothing changed: the cluster elects a leader, is overloaded, cannot
+ * be reached just now, or was too slow. The table at the top of this module has all reasons. False of what is no
+ * `EtcdError`, so that it can be asked of whatever a program fails with.
+ *
+ * It says nothing of what became of the call. Of a **write**, `outcome` may be `unknown` (`ConnectionLost`,
+ * `DeadlineExceeded`, `LeaderChanged`, …): it may have happened already, and repeating it is right only where it does no
+ * harm to do it twice, as with the put of a value that does not depend on what was there. {@link isRetryable} is false
+ * then. The client itself repeats what was surely not applied, for five seconds by default, so that a program sees such
+ * an error only after that.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schedule } from "effect"
+ * import { EtcdError, EtcdKv } from "effect-etcd"
+ *
+ * // Twice does no harm: the value is the same.
+ * const announce = EtcdKv.put("services/api", "10.0.0.7:8080").pipe(
+ *   Effect.retry({ while: EtcdError.isTransient, schedule: Schedule.spaced("5 seconds") })
+ * )
+ * ```
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isTransient = (error: unknown): boolean => is(error, "transient")
+
+/**
+ * Whether it {@link isTransient}, and the call was surely not applied: trying it again later can do no harm, whatever it
+ * writes.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schedule } from "effect"
+ * import { EtcdError, EtcdLease } from "effect-etcd"
+ *
+ * // A second lease would live for nothing.
+ * const lease = EtcdLease.grant("1 hour").pipe(
+ *   Effect.retry({ while: EtcdError.isRetryable, schedule: Schedule.spaced("5 seconds") })
+ * )
+ * ```
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isRetryable = (error: unknown): boolean => isTransient(error) && !isOutcomeUnknown(error)
+
+/**
+ * Whether it is unknown what became of the write that failed: it may have happened, and may happen still. Read what is
+ * there, or write it in a transaction that sees whether it was there already.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdError, EtcdKv } from "effect-etcd"
+ *
+ * const put = EtcdKv.put("orders/7", "paid").pipe(
+ *   Effect.catchIf(EtcdError.isOutcomeUnknown, () => EtcdKv.getString("orders/7"))
+ * )
+ * ```
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isOutcomeUnknown = (error: unknown): boolean => error instanceof EtcdError && error.outcome === "unknown"
+
+/**
+ * Whether etcd, or a proxy before it, refused who is calling: there are no credentials where some are needed, they are
+ * wrong, their token is not good any more, or the user may not do this. Somebody has to change the credentials or the
+ * permissions, but for a token, which the client renews (it {@link isTransient} as well).
+ *
+ * A server that wants a client certificate does not answer at all: that is `Unreachable`, with `lasting`.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { EtcdError, EtcdKv } from "effect-etcd"
+ *
+ * // What this user may not see is as if it were not there.
+ * const secret = EtcdKv.getString("secrets/7").pipe(
+ *   Effect.catchIf(EtcdError.isAuth, () => Effect.succeed(Option.none<string>()))
+ * )
+ * ```
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isAuth = (error: unknown): boolean => is(error, "auth")
+
+/**
+ * Whether what was to be changed or removed is not there: a key, a lease, a member, a user, a role, or what one of them was
+ * granted. Whoever wants it gone has nothing left to do.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdAuth, EtcdError } from "effect-etcd"
+ *
+ * const gone = EtcdAuth.deleteUser("alice").pipe(Effect.catchIf(EtcdError.isNotFound, () => Effect.void))
+ * ```
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isNotFound = (error: unknown): boolean => is(error, "notFound")
+
+/**
+ * Whether what was to be made is there already: a lease, a member or its URL, a user, or a role. Whoever wants it there has
+ * nothing left to do, but to look whether it is as it should be.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdAuth, EtcdError } from "effect-etcd"
+ *
+ * const there = EtcdAuth.addRole("readers").pipe(Effect.catchIf(EtcdError.isAlreadyExists, () => Effect.void))
+ * ```
+ *
+ * @category predicates
+ * @since 0.1.0
+ */
+export const isAlreadyExists = (error: unknown): boolean => is(error, "alreadyExists")

@@ -11,6 +11,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as EtcdAuth from "./EtcdAuth.ts"
@@ -133,7 +134,17 @@ export const ephemeral = (
   run((layers) => layers.ephemeral(connect, config, options))
 
 /**
- * As {@link embedded}, with the configuration from the `[etcd]` table of a TOML file.
+ * As {@link embedded}, with the configuration from the `[etcd]` table of a TOML file: see `EtcdConfig.fromToml`.
+ *
+ * Fails with `InvalidConfig`, before anything is started, if the file cannot be read, or with all that is wrong in it.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * const program = EtcdKv.getString("hello").pipe(Effect.provide(EtcdLayer.fromToml("etcd.toml")))
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -142,7 +153,61 @@ export const fromToml = (
   path: string,
   options: EtcdProcess.Options = {}
 ): Layer.Layer<Services | EtcdProcess.EtcdProcess, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
-  run((layers) => layers.fromToml(connect, path, options))
+  run((layers) => layers.fromToml(connect, options, path))
+
+/**
+ * As {@link embedded}, with the configuration from etcd's own YAML file, as `etcd --config-file` takes it: see
+ * `EtcdConfig.fromYaml`.
+ *
+ * Fails with `InvalidConfig`, before anything is started, if the file cannot be read, or with all that is wrong in it.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * const program = EtcdKv.getString("hello").pipe(Effect.provide(EtcdLayer.fromYaml("/etc/etcd/etcd.conf.yml")))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const fromYaml = (
+  path: string,
+  options: EtcdProcess.Options = {}
+): Layer.Layer<Services | EtcdProcess.EtcdProcess, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
+  run((layers) => layers.fromYaml(connect, options, path))
+
+/**
+ * As {@link embedded}, with the configuration from the current `ConfigProvider`, below `prefix`: from etcd's own
+ * environment variables (`ETCD_LISTEN_CLIENT_URLS`) where nothing else is provided. See `EtcdConfig.config`.
+ *
+ * Fails with `ConfigError` that lists every wrong value, and with `InvalidConfig` where they do not go together.
+ *
+ * @example
+ * ```ts
+ * import { ConfigProvider, Effect, Layer } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * const settings = ConfigProvider.layer(
+ *   ConfigProvider.fromUnknown({ etcd: { name: "infra0", listenClientUrls: "http://127.0.0.1:2379" } })
+ * )
+ *
+ * const program = EtcdKv.getString("hello").pipe(
+ *   Effect.provide(EtcdLayer.fromConfig().pipe(Layer.provide(settings)))
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const fromConfig = (
+  prefix = "etcd",
+  options: EtcdProcess.Options = {}
+): Layer.Layer<
+  Services | EtcdProcess.EtcdProcess,
+  Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
+> => run((layers) => layers.fromConfig(connect, options, prefix))
 
 /**
  * Runs a cluster for as long as the layer lives, and connects to all of its members.

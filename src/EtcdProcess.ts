@@ -156,7 +156,7 @@ export interface Options {
    * with the release to use. Default: what is installed, see `EtcdBinary.find`.
    */
   readonly binary?: EtcdBinary.Input | undefined
-  /** How long the node may take until it serves; not zero. Default: 30 seconds. */
+  /** How long the node may take until it serves; neither zero nor a bare number below 100. Default: 30 seconds. */
   readonly startTimeout?: Duration.Input | undefined
   /** How long etcd may take to end after SIGTERM before it gets SIGKILL. Default: 5 seconds. */
   readonly gracePeriod?: Duration.Input | undefined

@@ -1,8 +1,12 @@
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as EtcdError from "../src/EtcdError.ts"
 import * as Reasons from "../src/internal/client/reasons.ts"
+import * as RetryRules from "../src/internal/client/retryRules.ts"
 import { TransportError } from "../src/internal/grpc/Transport.ts"
 import * as Options from "../src/internal/options.ts"
 
@@ -167,6 +171,112 @@ describe("EtcdError", () => {
       const decoded = yield* Schema.decodeEffect(EtcdError.EtcdError)(encoded)
       assert.strictEqual(decoded.message, error.message)
       assert.strictEqual(decoded.reason._tag, "Compacted")
+    })
+  )
+})
+
+/** Every reason there is, with what some of them need beside what all have. */
+const others: { readonly [tag: string]: ReadonlyArray<object> } = {
+  RevisionRegressed: [{ seen: 2n, current: 1n }],
+  ServerTimeout: [{ during: "request" }],
+  Unsupported: [{ feature: "KV.RangeStream" }],
+  Unreachable: [{}, { lasting: true }],
+  NotGrpc: Array.from({ length: 17 }, (_, code) => ({ code })),
+  GrpcStatus: Array.from({ length: 17 }, (_, code) => ({ code, status: "odd" }))
+}
+
+const every: ReadonlyArray<EtcdError.EtcdError> = EtcdError.Reason.members.flatMap((Reason) => {
+  const make = Reason as unknown as new (fields: object) => EtcdError.Reason
+  const tag = new make({ message: "no", outcome: "unknown", ...others[Reason.name]?.[0] })._tag
+  return (["not-applied", "unknown"] as const).flatMap((outcome) =>
+    (others[tag] ?? [{}]).map((more) => EtcdError.make(new make({ message: "no", outcome, ...more })))
+  )
+})
+
+const predicates = {
+  transient: EtcdError.isTransient,
+  auth: EtcdError.isAuth,
+  "not found": EtcdError.isNotFound,
+  "already exists": EtcdError.isAlreadyExists
+}
+
+/** What the table in the documentation says of a reason. */
+const documented = (): ReadonlyMap<string, string> => {
+  const source = readFileSync(join(import.meta.dirname, "../src/EtcdError.ts"), "utf8")
+  return new Map(
+    Array.from(source.matchAll(/^ \* \| `(\w+)` \| (.*?) ?\| (?:.+) \|$/gm), ([, tag, is]) => [tag!, is!] as const)
+  )
+}
+
+describe("what to do about an EtcdError", () => {
+  it("is said for each reason by the documentation as the predicates say it", () => {
+    const table = documented()
+    assert.deepStrictEqual([...table.keys()].sort(), [...new Set(every.map(({ reason }) => reason._tag))].sort())
+    const byCode: { readonly [code: number]: string } = { 10: "transient", 14: "transient", 7: "auth", 16: "auth" }
+    for (const error of every) {
+      const { reason } = error
+      const said = table.get(reason._tag)!
+      const due = /by its code/.test(said)
+        ? (byCode[(reason as EtcdError.NotGrpc).code] ?? "")
+        : /unless `lasting`/.test(said) && (reason as EtcdError.Unreachable).lasting === true
+          ? ""
+          : said.replace(/, unless.*/, "")
+      const held = Object.entries(predicates).flatMap(([name, holds]) => (holds(error) ? [name] : []))
+      assert.deepStrictEqual(held, due === "" ? [] : due.split(", ").sort().reverse(), reason._tag)
+    }
+  })
+
+  it("is the same as what the client does by itself", () => {
+    for (const error of every) {
+      const rule = RetryRules.worthwhile(error.reason)
+      if (rule === "elsewhere" || rule === "later") assert.isTrue(EtcdError.isTransient(error), error.reason._tag)
+      if (rule === "another") assert.isFalse(EtcdError.isTransient(error), error.reason._tag)
+      if (rule === "renew") assert.isTrue(EtcdError.isAuth(error), error.reason._tag)
+    }
+  })
+
+  it("depends on what became of a write only where harm could be done", () => {
+    for (const error of every) {
+      assert.strictEqual(EtcdError.isOutcomeUnknown(error), error.outcome === "unknown")
+      assert.strictEqual(
+        EtcdError.isRetryable(error),
+        EtcdError.isTransient(error) && error.outcome === "not-applied",
+        error.reason._tag
+      )
+    }
+  })
+
+  it("can be asked of whatever a program fails with", () => {
+    const holds = [...Object.values(predicates), EtcdError.isRetryable, EtcdError.isOutcomeUnknown]
+    for (const other of [undefined, null, "no", new Error("no"), { _tag: "EtcdError" }]) {
+      assert.isFalse(holds.some((is) => is(other)))
+    }
+  })
+
+  it.effect("decides about another try", () =>
+    Effect.gen(function* () {
+      let tries = 0
+      const failing = (reason: EtcdError.Reason): Effect.Effect<never, EtcdError.EtcdError | "other"> =>
+        Effect.suspend(() => {
+          tries++
+          return Effect.fail(EtcdError.make(reason))
+        })
+      const details = { message: "no", outcome: "unknown" } as const
+      const schedule = Schedule.recurs(2)
+      const lost = failing(new EtcdError.ConnectionLost(details))
+      yield* Effect.flip(Effect.retry(lost, { while: EtcdError.isTransient, schedule }))
+      assert.strictEqual(tries, 3)
+      yield* Effect.flip(Effect.retry(lost, { while: EtcdError.isRetryable, schedule }))
+      assert.strictEqual(tries, 4)
+      yield* Effect.flip(
+        Effect.retry(failing(new EtcdError.Compacted(details)), { while: EtcdError.isTransient, schedule })
+      )
+      assert.strictEqual(tries, 5)
+      // What is caught leaves the other reasons to be told.
+      const there: Effect.Effect<string, EtcdError.EtcdError | "other"> = failing(
+        new EtcdError.UserExists(details)
+      ).pipe(Effect.catchIf(EtcdError.isAlreadyExists, () => Effect.succeed("there")))
+      assert.strictEqual(yield* there, "there")
     })
   )
 })

@@ -9,6 +9,7 @@ import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -280,7 +281,9 @@ const cannotRefuse = new Set([
   "EtcdStore.isStore",
   "EtcdTxn.isOp",
   // Errors.
-  "EtcdError.make",
+  ...["make", "isTransient", "isRetryable", "isOutcomeUnknown", "isAuth", "isNotFound", "isAlreadyExists"].map(
+    (name) => `EtcdError.${name}`
+  ),
   "EtcdProcessError.make",
   "EtcdMemberError.make",
   // They take a node or its state, and what they run.
@@ -292,7 +295,7 @@ const cannotRefuse = new Set([
     (module) => `${module}.fromClient`
   ),
   // Fails as Effect's Config does: see below.
-  "EtcdConfig.config"
+  ...["EtcdConfig.config", "EtcdLayer.fromConfig"]
 ])
 
 /** A cluster of which nobody can be reached. */
@@ -315,6 +318,8 @@ const services = Effect.gen(function* () {
   )
   const file = join(directory, "etcd.toml")
   writeFileSync(file, "[etcd]\n")
+  const yaml = join(directory, "etcd.yaml")
+  writeFileSync(yaml, "name: a\n")
   const fake = Fake.make({ "a:1": { answer: () => Effect.fail(Fake.status(12, "unknown method")) } })
   const client = yield* makeWith(fake.transport, { endpoints: ["a:1"] })
   const session = yield* EtcdSession.fromClient(client)
@@ -374,8 +379,12 @@ const services = Effect.gen(function* () {
       const use = uses[result]
       const made = (exported as Record<string, any>)[name]
       const id = `${module}.${name}`
+      const isYaml = name === "fromYaml"
       if (use === undefined || made === undefined || cannotRefuse.has(id) || isAccessor(module, name)) return []
-      return [{ name: id, run: (...args) => use(made(...args)), parameters: resolved(module, parameters) }]
+      const taken = resolved(module, parameters).map((one) =>
+        isYaml && one.name === "path" ? { ...one, name: "yaml" } : one
+      )
+      return [{ name: id, run: (...args) => use(made(...args)), parameters: taken }]
     })
   )
   /** Operations inside of transactions inside of transactions. */
@@ -434,6 +443,9 @@ const services = Effect.gen(function* () {
       EtcdSemaphore.withPermit(Effect.void, EtcdSemaphore.make("name", options as EtcdSemaphore.Options))
     ),
     takingOptions("EtcdLock.make", "EtcdLock.Options", (options) => EtcdLock.acquire(EtcdLock.make("name", options))),
+    takingOptions("EtcdLayer.fromConfig", "EtcdProcess.Options", (options) =>
+      Effect.provide(EtcdKv.get("key"), All.EtcdLayer.fromConfig("none", options))
+    ),
     takingOptions("EtcdFaults.make", "EtcdFaults.Options", EtcdFaults.make),
     takingOptions("EtcdStm.tx", "EtcdStm.Options", (options) => EtcdStm.tx(EtcdStm.get("a"), options)),
     takingOptions("EtcdStm.put", "EtcdStm.PutOptions", (options) => EtcdStm.tx(EtcdStm.put("a", "b", options))),
@@ -459,6 +471,7 @@ const services = Effect.gen(function* () {
     if (type.startsWith("(")) return () => ({ a: 1 })
     if (type === "EtcdClient.Client") return client
     if (type === "string" && name === "path") return file
+    if (type === "string" && name === "yaml") return yaml
     return sense[type] ?? sense[`KeyRange.${type}`] ?? baseOf(type)
   }
   return { client, entrances, fake, provided, senseFor }
@@ -467,6 +480,10 @@ const services = Effect.gen(function* () {
 /** What may be zero. */
 const mayBe = (option: string, value: unknown): boolean =>
   value === 0 && (option === "deadline" || option === "gracePeriod")
+
+/** What is left of a deadline, which a program computes, may come to any number of milliseconds. */
+const isComputed = (type: string, option: string) =>
+  option === "deadline" && /Options$/.test(type) && type !== "EtcdClient.Options"
 
 /** Names that no interface has, one of which every object has. */
 const noNames = ["deadlin", "constructor"]
@@ -551,6 +568,72 @@ describe("what makes no sense", () => {
         fake.sent.map(({ path }) => path),
         []
       )
+    })
+  )
+
+  it.effect("is a bare small number where a duration is meant, which is told to take a unit", () =>
+    Effect.gen(function* () {
+      const { entrances, provided, senseFor } = yield* services
+      const told: Array<string> = []
+      for (const { name, parameters, run } of entrances) {
+        const args = parameters.map(senseFor)
+        const refused = Effect.fnUntraced(function* (what: string, given: Array<unknown>) {
+          const refusal = yield* refusalOf(() => run(...given), provided)
+          const message = typeof refusal === "string" ? assert.fail(`${what}: ${refusal}`) : refusal.message
+          assert.include(
+            message,
+            'not 10 (a bare number counts milliseconds: give it with its unit, as in "10 seconds")'
+          )
+          told.push(what)
+        })
+        for (const [index, parameter] of parameters.entries()) {
+          const giving = (value: unknown) => args.map((arg, at) => (at === index ? value : arg))
+          if (parameter.type === "Duration.Input") yield* refused(`${name} ${parameter.name}`, giving(10))
+          if (!isOptions(parameter)) continue
+          for (const type of optionsOf(parameter.type)) {
+            for (const option of Declarations.propertiesOf(type)) {
+              const what = `${type}.${option.name}`
+              if (option.type !== "Duration.Input" || isComputed(type, option.name) || told.includes(what)) continue
+              yield* refused(what, giving({ ...baseOf(parameter.type), [option.name]: 10 }))
+            }
+          }
+        }
+      }
+      assert.includeMembers(told, [
+        "EtcdLease.make ttl",
+        "EtcdLease.grant ttl",
+        "EtcdSession.Options.ttl",
+        "EtcdSession.Options.margin",
+        "EtcdClient.Options.deadline",
+        "EtcdClient.Options.connectTimeout",
+        "EtcdProcess.Options.startTimeout",
+        "EtcdProcess.Options.gracePeriod",
+        "EtcdMember.Options.replaceAfter",
+        "EtcdMirror.Options.maxAge"
+      ])
+    })
+  )
+
+  it.effect("is no bare number that is large enough, or a small duration with its unit", () =>
+    Effect.gen(function* () {
+      const { fake, provided, senseFor } = yield* services
+      assert.isDefined(senseFor)
+      const taken = [
+        makeWith(fake.transport, { endpoints: ["a:1"], connectTimeout: 100, keepAliveInterval: "10 millis" }),
+        makeWith(fake.transport, { endpoints: ["a:1"], deadline: 0, memberRefresh: Duration.millis(10) }),
+        EtcdConfig.decode({
+          grpcKeepaliveInterval: 100,
+          raftReadTimeout: "10ms",
+          corruptCheckTime: 0,
+          electionTimeout: 50
+        })
+      ]
+      for (const effect of taken) yield* provided(effect as Effect.Effect<unknown>)
+      const wrong = yield* Effect.flip(
+        EtcdConfig.decode({ grpcKeepaliveInterval: 10, watchProgressNotifyInterval: 5n })
+      )
+      assert.include(wrong.message, "grpcKeepaliveInterval: got 10, and a bare number counts milliseconds")
+      assert.include(wrong.message, "watchProgressNotifyInterval: got 5, and a bare bigint counts nanoseconds")
     })
   )
 

@@ -99,8 +99,8 @@ export interface Options {
   /**
    * How long what hangs on the session outlives a program that is killed or cut off; and, less the margin, for how long a
    * program can be without etcd before it loses all of it. A second at least, rounded up to whole seconds, and raised by
-   * etcd to its minimum (1.5 election timeouts, 2 seconds by default). A bare number counts milliseconds. Default: 10
-   * seconds.
+   * etcd to its minimum (1.5 election timeouts, 2 seconds by default). A bare number counts milliseconds, and one below
+   * 1000 is refused, since it lacks its unit. Default: 10 seconds.
    */
   readonly ttl?: Duration.Input | undefined
   /**
@@ -144,15 +144,19 @@ export class EtcdSession extends Context.Service<EtcdSession, Service>()("effect
 
 const second = 1000
 
-const ttlCheck: Checks.Check = {
-  accepts: (value) =>
-    Checks.timeToLive.accepts(value) && Duration.toMillis(Duration.fromInputUnsafe(value as Duration.Input)) >= second,
-  due: 'a finite duration of one second at least, such as "10 seconds" (a bare number counts milliseconds)'
-}
+const ttlCheck: Checks.Check = Checks.withUnit(
+  {
+    accepts: (value) =>
+      Checks.finiteDuration.accepts(value) &&
+      Duration.toMillis(Duration.fromInputUnsafe(value as Duration.Input)) >= second,
+    due: 'a finite duration of one second at least, such as "10 seconds"'
+  },
+  second
+)
 
 const ofSession: Checks.Checks<Options> = {
   ttl: ttlCheck,
-  margin: Checks.timeToLive,
+  margin: Checks.withUnit(Checks.finiteDuration),
   leaseId: Checks.id("a lease"),
   onClose: Checks.oneOf("revoke", "leave")
 }

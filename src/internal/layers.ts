@@ -8,6 +8,7 @@ import * as NodeChildProcessSpawner from "@effect/platform-node/NodeChildProcess
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
 import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -36,12 +37,22 @@ export const embedded = withNode(EtcdProcess.make)
 
 export const ephemeral = withNode(EtcdProcess.ephemeral)
 
-export const fromToml = <Services>(connect: Connect<Services>, path: string, options: EtcdProcess.Options) =>
-  EtcdConfig.fromToml(path).pipe(
-    Effect.map((config) => embedded(connect, config, options)),
-    Layer.unwrap,
-    Layer.provide(machine)
-  )
+const withConfig =
+  <Args extends ReadonlyArray<unknown>, E>(
+    read: (...args: Args) => Effect.Effect<EtcdConfig.EtcdOptions, E, FileSystem.FileSystem>
+  ) =>
+  <Services>(connect: Connect<Services>, options: EtcdProcess.Options, ...args: Args) =>
+    read(...args).pipe(
+      Effect.map((config) => embedded(connect, config, options)),
+      Layer.unwrap,
+      Layer.provide(machine)
+    )
+
+export const fromToml = withConfig(EtcdConfig.fromToml)
+
+export const fromYaml = withConfig(EtcdConfig.fromYaml)
+
+export const fromConfig = withConfig(EtcdConfig.config)
 
 export const cluster = <Services>(connect: Connect<Services>, options: EtcdCluster.Options) =>
   Layer.unwrap(

@@ -257,17 +257,50 @@ export const deadline: Check = {
   due: 'a duration that is not negative, such as "5 seconds" or Infinity'
 }
 
+/**
+ * Whether a bare number is surely meant to count something else than it does (milliseconds, or nanoseconds where it is a
+ * `bigint`): it makes less than anybody would ask for. 0 is no time at all, whatever its unit.
+ */
+const lacksUnit = (value: unknown, leastMillis: number): value is number | bigint =>
+  (typeof value === "number" && value > 0 && value < leastMillis) ||
+  (typeof value === "bigint" && value > 0n && value < BigInt(leastMillis) * 1_000_000n)
+
+const shortest = 100
+
+/** What is said of a bare number that surely lacks its unit; undefined where it need not. */
+export const unitHint = (value: unknown, leastMillis = shortest): string | undefined =>
+  lacksUnit(value, leastMillis)
+    ? `a bare ${typeof value} counts ${typeof value === "bigint" ? "nanoseconds" : "milliseconds"}: ` +
+      `give it with its unit, as in "${value} second${Number(value) === 1 ? "" : "s"}"`
+    : undefined
+
+/**
+ * The same, but for a bare number of less than that many milliseconds, which lacks its unit. For what a program says once,
+ * in seconds or more: what it computes for a call (what is left of a deadline) may come to any number of milliseconds.
+ */
+export const withUnit = (check: Check, leastMillis = shortest): Check => ({
+  accepts: (value) => check.accepts(value) && !lacksUnit(value, leastMillis),
+  due: check.due,
+  show: (value) => {
+    const hint = unitHint(value, leastMillis)
+    return hint === undefined ? show(value) : `${value} (${hint})`
+  }
+})
+
 /** How long something takes, where no time at all makes no sense. */
-export const duration: Check = {
+export const duration: Check = withUnit({
   accepts: isDuration((millis) => millis > 0),
   due: 'a positive duration, such as "5 seconds" or Infinity'
-}
+})
 
-/** How long something lives that cannot live for ever. */
-export const timeToLive: Check = {
+/** How long something takes that has to end. */
+export const finiteDuration: Check = {
   accepts: isDuration((millis) => millis > 0 && millis !== Number.POSITIVE_INFINITY),
   due: 'a positive, finite duration, such as "10 seconds"'
 }
+
+/** How long something lives that cannot live for ever: etcd counts it in seconds. */
+export const timeToLive: Check = withUnit(finiteDuration, 1000)
 
 export const schedule: Check = { accepts: Schedule.isSchedule, due: "a Schedule" }
 
@@ -354,7 +387,7 @@ const metadata: Check = {
 
 // ── what calls have ──
 
-export const ofDefaults: Checks<CallDefaults> = { deadline, retry: schedule }
+export const ofDefaults: Checks<CallDefaults> = { deadline: withUnit(deadline), retry: schedule }
 
 export const ofBatching: Checks<BatchingOptions> = { maxOperations: count, maxBytes: size, maxInFlight: count }
 

@@ -297,14 +297,18 @@ export class EtcdFaults extends Context.Service<EtcdFaults, Faults>()("effect-et
 
 const ofPartition: Checks.Checks<PartitionOptions> = { mode: Checks.oneOf("hang", "cut") }
 
-const ofSlow: Checks.Checks<SlowOptions> = { delay: Checks.timeToLive, jitter: Checks.timeToLive, rate: Checks.size }
+const ofSlow: Checks.Checks<SlowOptions> = {
+  delay: Checks.finiteDuration,
+  jitter: Checks.finiteDuration,
+  rate: Checks.size
+}
 
 const ofStall: Checks.Checks<StallOptions> = {
   duty: {
     accepts: (value) => typeof value === "number" && value > 0 && value < 1,
     due: "a share of the time, more than 0 and less than 1"
   },
-  period: Checks.timeToLive
+  period: Checks.finiteDuration
 }
 
 /**

@@ -42,7 +42,7 @@ export interface Engine {
 
 /** Nothing more is done by a client whose scope is closed. */
 export const closedError = EtcdError.make(
-  new EtcdError.Unreachable({ message: "The client is closed.", outcome: "not-applied" })
+  new EtcdError.Unreachable({ message: "The client is closed.", outcome: "not-applied", lasting: true })
 )
 
 export const make = Effect.fnUntraced(function* (

@@ -264,6 +264,17 @@ export const duration: Kind<Duration.Duration, DurationInput> = make<Duration.Du
   bareNumber: "no unit"
 })
 
+/** The same, of an option that counts seconds or more: a bare number that makes less than a tenth of one lacks its unit. */
+export const longDuration: Kind<Duration.Duration, DurationInput> = make<Duration.Duration, DurationInput>({
+  is: Duration.isDuration,
+  decode: (input) => {
+    const hint = Options.unitHint(input)
+    return hint === undefined ? decodeDuration(input) : Result.fail(`got ${input}, and ${hint}`)
+  },
+  encode: (value) => formatGoDuration(value) as GoDuration,
+  bareNumber: "no unit"
+})
+
 /** A duration that etcd takes as a whole number of milliseconds. */
 export const millis: Kind<Duration.Duration, DurationInput> = make<Duration.Duration, DurationInput>({
   is: Duration.isDuration,

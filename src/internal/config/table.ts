@@ -116,19 +116,19 @@ export const table = {
   /** Whether to serve the JSON gateway. Default: true; false where 3.4.28 or a newer 3.4 listens on a socket for clients. */
   enableGrpcGateway: option(Kind.boolean, "enable-grpc-gateway"),
   /** Shortest time between two pings of a client; faster ones are cut off. Default: 5 s. */
-  grpcKeepaliveMinTime: option(Kind.duration, "grpc-keepalive-min-time"),
+  grpcKeepaliveMinTime: option(Kind.longDuration, "grpc-keepalive-min-time"),
   /** Time between two pings of the server to an idle client; 0 sends none. Default: 2 h. */
-  grpcKeepaliveInterval: option(Kind.duration, "grpc-keepalive-interval"),
+  grpcKeepaliveInterval: option(Kind.longDuration, "grpc-keepalive-interval"),
   /** How long a client may take to answer a ping; 0 never closes. Default: 20 s. */
-  grpcKeepaliveTimeout: option(Kind.duration, "grpc-keepalive-timeout"),
+  grpcKeepaliveTimeout: option(Kind.longDuration, "grpc-keepalive-timeout"),
   /** Whether listeners set SO_REUSEPORT. Default: false. */
   socketReusePort: option(Kind.boolean, { "socket-reuse-port": from35 }),
   /** Whether listeners set SO_REUSEADDR. Default: false. */
   socketReuseAddress: option(Kind.boolean, { "socket-reuse-address": from35 }),
   /** Read timeout of connections between members; etcd raises less to 5 s. Default: 5 s. */
-  raftReadTimeout: option(Kind.duration, { "raft-read-timeout": from35 }),
+  raftReadTimeout: option(Kind.longDuration, { "raft-read-timeout": from35 }),
   /** Write timeout of connections between members; etcd raises less to 5 s. Default: 5 s. */
-  raftWriteTimeout: option(Kind.duration, { "raft-write-timeout": from35 }),
+  raftWriteTimeout: option(Kind.longDuration, { "raft-write-timeout": from35 }),
   /** Most learners in the cluster. Default: 1. */
   maxLearners: option(int32, { "max-learners": from36 }),
   /** Features of 3.6 and newer by name; those that were flags before work on older versions too. Default: none. */
@@ -161,13 +161,13 @@ export const table = {
   /** Endpoints of the v3 discovery service. Default: none. */
   discoveryEndpoints: option(Kind.list, { "discovery-endpoints": from36 }),
   /** Longest dial of the v3 discovery service. Default: 2 s. */
-  discoveryDialTimeout: option(Kind.duration, { "discovery-dial-timeout": from36 }),
+  discoveryDialTimeout: option(Kind.longDuration, { "discovery-dial-timeout": from36 }),
   /** Longest request to the v3 discovery service. Default: 5 s. */
-  discoveryRequestTimeout: option(Kind.duration, { "discovery-request-timeout": from36 }),
+  discoveryRequestTimeout: option(Kind.longDuration, { "discovery-request-timeout": from36 }),
   /** Time between two pings of the v3 discovery service. Default: 2 s. */
-  discoveryKeepaliveTime: option(Kind.duration, { "discovery-keepalive-time": from36 }),
+  discoveryKeepaliveTime: option(Kind.longDuration, { "discovery-keepalive-time": from36 }),
   /** How long the v3 discovery service may take to answer a ping. Default: 6 s. */
-  discoveryKeepaliveTimeout: option(Kind.duration, { "discovery-keepalive-timeout": from36 }),
+  discoveryKeepaliveTimeout: option(Kind.longDuration, { "discovery-keepalive-timeout": from36 }),
   /** Whether to talk to the v3 discovery service without TLS. Default: true. */
   discoveryInsecureTransport: option(Kind.boolean, { "discovery-insecure-transport": from36 }, { implied: true }),
   /** Whether to accept any certificate of the v3 discovery service. Default: false. */
@@ -388,7 +388,7 @@ export const table = {
     { gate: "InitialCorruptCheck" }
   ),
   /** Time between two checks of the cluster for corrupt data; 0 makes none. Default: 0. */
-  corruptCheckTime: option(Kind.duration, {
+  corruptCheckTime: option(Kind.longDuration, {
     "corrupt-check-time": from36,
     "experimental-corrupt-check-time": until37
   }),
@@ -399,7 +399,7 @@ export const table = {
     { gate: "CompactHashCheck" }
   ),
   /** Time between two such comparisons. Default: 1 min. */
-  compactHashCheckTime: option(Kind.duration, {
+  compactHashCheckTime: option(Kind.longDuration, {
     "compact-hash-check-time": from36,
     "experimental-compact-hash-check-time": ">=3.5.5 <3.7.0"
   }),
@@ -428,12 +428,12 @@ export const table = {
     "experimental-compaction-sleep-interval": ">=3.5.16 <3.7.0"
   }),
   /** Time between two progress notifications of a watch. Default: 10 min. */
-  watchProgressNotifyInterval: option(Kind.duration, {
+  watchProgressNotifyInterval: option(Kind.longDuration, {
     "watch-progress-notify-interval": from36,
     "experimental-watch-progress-notify-interval": ">=3.4.11 <3.7.0"
   }),
   /** Time between two looks at the state of a downgrade. Default: 5 s. */
-  downgradeCheckTime: option(Kind.duration, {
+  downgradeCheckTime: option(Kind.longDuration, {
     "downgrade-check-time": from36,
     "experimental-downgrade-check-time": from35Until37
   }),

@@ -63,7 +63,8 @@ const regressed = (seen: bigint, current: bigint): EtcdError.EtcdError =>
 const closed = EtcdError.make(
   new EtcdError.Unreachable({
     message: "The mirror has ended, because its scope was closed.",
-    outcome: "not-applied"
+    outcome: "not-applied",
+    lasting: true
   })
 )
 

@@ -145,7 +145,8 @@ const tolerance = ({ marginMillis }: Incarnation): number => Math.min(marginMill
 const closed = EtcdError.make(
   new EtcdError.Unreachable({
     message: "The session is closed, so nothing can be held in it any more. Use it while its layer lives.",
-    outcome: "not-applied"
+    outcome: "not-applied",
+    lasting: true
   })
 )
 

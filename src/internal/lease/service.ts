@@ -110,7 +110,8 @@ const closed = (outcome: EtcdError.Outcome) =>
   EtcdError.make(
     new EtcdError.Unreachable({
       message: "The service is closed, so it takes no more leases. Make them, and use them, while it lives.",
-      outcome
+      outcome,
+      lasting: true
     })
   )
 

@@ -102,7 +102,7 @@ const environment: Options.Check = {
 export const ofNode: Options.Checks<NodeOptions> = {
   binary,
   startTimeout: Options.duration,
-  gracePeriod: Options.deadline,
+  gracePeriod: Options.withUnit(Options.deadline),
   restart: Options.schedule,
   log: Options.flag,
   eventBuffer: Options.countUpTo(16_777_216),

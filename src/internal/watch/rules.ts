@@ -21,9 +21,9 @@ export const isWorthwhile = ({ reason }: EtcdError.EtcdError): boolean =>
   reason._tag === "DeadlineExceeded" ||
   (reason._tag === "GrpcStatus" && reason.code === internal)
 
-/** Whether no connection can come, however often it is tried, until somebody mends what is wrong. */
-export const isLasting = ({ reason }: EtcdError.EtcdError): boolean =>
-  reason._tag === "Unreachable" && reason.lasting === true
+/** Whether no connection can come, however often it is tried, until somebody mends what is wrong; nobody has closed it. */
+export const isLasting = (error: EtcdError.EtcdError): boolean =>
+  error.reason._tag === "Unreachable" && error.reason.lasting === true && !isClientClosed(error) && error !== closed
 
 /**
  * Whether this tells only what is wrong with the endpoint that was asked, so that another may do better. `isServed`: it
@@ -67,6 +67,7 @@ export const closed = EtcdError.make(
   new EtcdError.Unreachable({
     message: "The watch has ended, because the service that it belongs to, or its client, was closed.",
     outcome: "not-applied",
-    method: "Watch.Watch"
+    method: "Watch.Watch",
+    lasting: true
   })
 )
