@@ -262,6 +262,7 @@ describe("EtcdBinary.find", () => {
       if (reason._tag !== "BinaryNotFound") return assert.fail(reason._tag)
       assert.deepStrictEqual(reason.searched, [
         "ETCD_BINARY (not set)",
+        `the package @effect-etcd/${process.platform}-${process.arch} (not installed)`,
         `${dir}/a/etcd`,
         `${dir}/b/etcd`,
         `a fetched release in ${dir}/cache/effect-etcd`

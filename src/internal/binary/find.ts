@@ -13,6 +13,7 @@ import * as SemVer from "effect/SemVer"
 import type { EtcdBinary, FindOptions } from "../../EtcdBinary.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Executable from "./executable.ts"
+import * as Package from "./package.ts"
 import * as Releases from "./releases.ts"
 import { cacheDirectory, isWindows, setting } from "./settings.ts"
 import { probe } from "./version.ts"
@@ -54,6 +55,19 @@ const onPath = Effect.fnUntraced(function* (searched: Searched) {
     if (Result.isSuccess(file)) return yield* probe(file.success)
     passOver(searched, candidate, file.failure)
   }
+  return undefined
+})
+
+/** What is there and cannot be used is an error: another etcd would be another version, for data too. */
+const inPackage = Effect.fnUntraced(function* (searched: Searched) {
+  const own = Package.hostPackage()
+  if (own === undefined) return undefined
+  const directory = yield* Package.executables()
+  if (directory !== undefined) {
+    const path = (yield* Path.Path).join(directory, "etcd")
+    return yield* named(`The etcd of the package ${own.name}`, path, "Remove the package and install it again.")
+  }
+  searched.push(`the package ${own.name} (not installed)`)
   return undefined
 })
 
@@ -109,13 +123,29 @@ const inCache = Effect.fnUntraced(function* (directory: string, searched: Search
   return undefined
 })
 
-const notFound = (searched: ReadonlyArray<string>) =>
+/** How to get what should have come with the library, and why it may not have. */
+const packageRemedy = Effect.map(Package.foreignPackages, (foreign): ReadonlyArray<string> => {
+  const own = Package.hostPackage()
+  if (own === undefined) return []
+  const why =
+    foreign.length > 0
+      ? `there is ${foreign.join(" and ")}, for another platform: node_modules are from there`
+      : "optional packages were left out (--omit=optional, --no-optional), or package-lock.json was made on another " +
+        "platform without them (https://github.com/npm/cli/issues/4828)"
+  return [
+    `  - the package ${own.name}, which npm installs with effect-etcd. It is not there: ${why}. Remove node_modules ` +
+      `and package-lock.json and install again, or \`npm install --save-optional ${own.name}@${own.version}\``
+  ]
+})
+
+const notFound = (searched: ReadonlyArray<string>, remedies: ReadonlyArray<string>) =>
   EtcdProcessError.make(
     new EtcdProcessError.BinaryNotFound({
       message: [
         "No etcd executable was found. Looked for:",
         ...searched.map((place) => `  - ${place}`),
         "Any one of these provides it:",
+        ...remedies,
         "  - Debian and Ubuntu: apt-get install etcd-server",
         "  - macOS: brew install etcd",
         `  - a release from ${Releases.releasesPage}, with ETCD_BINARY set to its etcd`,
@@ -144,5 +174,10 @@ export const find = Effect.fnUntraced(function* (
   }
   const searched: Searched = [`${variable} (not set)`]
   const directory = (yield* Path.Path).resolve(options.cacheDirectory ?? (yield* cacheDirectory))
-  return (yield* onPath(searched)) ?? (yield* inCache(directory, searched)) ?? (yield* Effect.fail(notFound(searched)))
+  return (
+    (yield* inPackage(searched)) ??
+    (yield* onPath(searched)) ??
+    (yield* inCache(directory, searched)) ??
+    (yield* Effect.fail(notFound(searched, yield* packageRemedy)))
+  )
 })

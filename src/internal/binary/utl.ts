@@ -15,6 +15,7 @@ import * as SemVer from "effect/SemVer"
 import type { EtcdBinary, EtcdUtl, FindUtlOptions } from "../../EtcdBinary.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Executable from "./executable.ts"
+import * as Package from "./package.ts"
 import * as Releases from "./releases.ts"
 import { isWindows, setting } from "./settings.ts"
 import { probeTool, type ToolName } from "./version.ts"
@@ -99,7 +100,9 @@ export const findUtl = Effect.fnUntraced(function* (etcd: EtcdBinary, options: F
   const path = yield* Path.Path
   const real = yield* Effect.orElseSucceed(fs.realPath(etcd.path), () => etcd.path)
   const onPath = ((yield* setting("PATH")) ?? "").split(isWindows ? ";" : ":").filter((directory) => directory !== "")
-  const directories = [...new Set([path.dirname(etcd.path), path.dirname(real), ...onPath])]
+  const packaged = yield* Package.executables()
+  const beside = [path.dirname(etcd.path), path.dirname(real), ...(packaged === undefined ? [] : [packaged])]
+  const directories = [...new Set([...beside, ...onPath])]
   const searched: Array<string> = [`${variables.etcdutl} (not set)`]
 
   const searchFor = Effect.fnUntraced(function* (tool: ToolName) {

@@ -12,6 +12,7 @@ import * as FileSystem from "effect/FileSystem"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as EtcdBinary from "../../../src/EtcdBinary.ts"
+import * as Package from "../../../src/internal/binary/package.ts"
 
 export const tempDir = Effect.flatMap(FileSystem.FileSystem, (fs) =>
   fs.makeTempDirectoryScoped({ prefix: "effect-etcd-" })
@@ -26,15 +27,20 @@ export const writeExecutable = Effect.fnUntraced(function* (path: string, conten
 
 export const says = (version: string) => `#!/bin/sh\necho "etcd Version: ${version}"\necho "Git SHA: none"\n`
 
-/** The settings that `find` reads, none of which comes from the environment of the tests. */
-export const settings = (values: Record<string, string>) =>
-  Effect.provideService(
-    ConfigProvider.ConfigProvider,
-    ConfigProvider.fromEnvRecord(
-      { ETCD_BINARY: "", PATH: "", XDG_CACHE_HOME: "", HOME: "/nonexistent", ...values },
-      { preserveEmptyStrings: true }
+/** The settings that `find` reads, none of which comes from the environment of the tests, and no package of etcd. */
+export const settings =
+  (values: Record<string, string>) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+    effect.pipe(
+      Effect.provideService(
+        ConfigProvider.ConfigProvider,
+        ConfigProvider.fromEnvRecord(
+          { ETCD_BINARY: "", PATH: "", XDG_CACHE_HOME: "", HOME: "/nonexistent", ...values },
+          { preserveEmptyStrings: true }
+        )
+      ),
+      Effect.provideService(Package.From, "file:///nonexistent/module.js")
     )
-  )
 
 export const version = "3.5.99"
 export const root = `etcd-v${version}-linux-amd64`
