@@ -6,6 +6,12 @@
  * must be a user `root` with the role `root`, who may do everything. After that every client must say who it is: see the
  * `credentials` of `EtcdClient`.
  *
+ * While authentication is enabled, all but {@link authenticate} and what users ask about themselves ({@link userRoles},
+ * {@link rolePermissions} of a role that they have) is for who has the role `root`; others get `PermissionDenied`.
+ *
+ * Besides the reasons that are said of each function, all fail with `InvalidArgument` for a name that is empty, and with
+ * those of every call (`EtcdError`); of a change that fails, `outcome` says whether it surely was not made.
+ *
  * @packageDocumentation
  * @since 0.1.0
  */
@@ -24,7 +30,7 @@ import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as KeyRange from "./KeyRange.ts"
 
 /**
- * What a permission allows.
+ * What a permission allows: `"read"` gets, ranges and watches; `"write"` puts and deletes; `"readwrite"` both.
  *
  * @category models
  * @since 0.1.0
@@ -38,16 +44,21 @@ export type Access = "read" | "write" | "readwrite"
  * @since 0.1.0
  */
 export interface Permission {
+  /** What is allowed. */
   readonly access: Access
+  /** With which keys. */
   readonly range: KeyRange.KeyRange
 }
 
 /**
+ * Whether etcd asks who is calling.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Status {
   readonly header: Header
+  /** Whether every request must be allowed to its user. */
   readonly enabled: boolean
   /** Grows with every change of users, roles and permissions. */
   readonly revision: bigint
@@ -56,6 +67,8 @@ export interface Status {
 type CallOptions = EtcdClient.CallOptions
 
 /**
+ * Looks after the users and roles of one cluster. Its functions are those of this module, which have more to say.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -160,7 +173,7 @@ export interface Service {
 }
 
 /**
- * The service for users, roles and permissions.
+ * The service for users, roles and permissions: a {@link Service}.
  *
  * @category services
  * @since 0.1.0
@@ -238,7 +251,22 @@ const wrongNewPassword = (who: string, password: unknown) =>
   Options.wrongArgument(who, "the password", newPassword, password)
 
 /**
- * The service over a client.
+ * The service over a client: for a program with more than one client. It ends with the client.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Redacted } from "effect"
+ * import { EtcdAuth, EtcdClient } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   const asRoot = yield* EtcdClient.make({
+ *     endpoints: ["https://etcd-1.example:2379"],
+ *     credentials: { username: "root", password: Redacted.make("root's secret") }
+ *   })
+ *   return yield* EtcdAuth.fromClient(asRoot).users()
+ * })
+ * const users = Effect.scoped(program)
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -349,7 +377,16 @@ export const fromClient = (client: EtcdClient.Client): Service => {
 }
 
 /**
- * Provides {@link EtcdAuth} over the {@link EtcdClient.EtcdClient} that is there.
+ * Provides {@link EtcdAuth} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with all the
+ * others.
+ *
+ * @example
+ * ```ts
+ * import { Layer } from "effect"
+ * import { EtcdClient, EtcdAuth } from "effect-etcd"
+ *
+ * const live = EtcdAuth.layer.pipe(Layer.provide(EtcdClient.layer({ endpoints: ["127.0.0.1:2379"] })))
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -389,7 +426,21 @@ export const enable = (options?: CallOptions | undefined): Effect.Effect<Header,
   EtcdAuth.use((auth) => auth.enable(options))
 
 /**
- * From now on everybody may do everything. Users and roles are kept.
+ * From now on everybody may do everything. Users and roles are kept. Succeeds where authentication is not enabled.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * // Who root is can only be changed like this.
+ * const replaceRoot = EtcdAuth.disable().pipe(
+ *   Effect.andThen(EtcdAuth.deleteUser("root")),
+ *   Effect.andThen(EtcdAuth.addUser("root")), // told by a client certificate from now on
+ *   Effect.andThen(EtcdAuth.grantRole("root", "root")),
+ *   Effect.andThen(EtcdAuth.enable())
+ * )
+ * ```
  *
  * @category switching
  * @since 0.1.0
@@ -399,6 +450,17 @@ export const disable = (options?: CallOptions | undefined): Effect.Effect<Header
 
 /**
  * Whether authentication is enabled. etcd 3.5 and newer; fails with `Unsupported` before.
+ *
+ * Where it is, etcd 3.5 and 3.6 tell only who has the role `root`, and fail with `PermissionDenied`, or without credentials
+ * with `UserNameEmpty`; 3.7 tells everybody.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const isSecured = Effect.map(EtcdAuth.status(), ({ enabled }) => enabled)
+ * ```
  *
  * @category switching
  * @since 0.1.0
@@ -411,6 +473,18 @@ export const status = (options?: CallOptions | undefined): Effect.Effect<Status,
  * speaks to etcd in another way.
  *
  * Fails with `AuthenticationFailed` if name or password is wrong, and with `AuthNotEnabled`.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Redacted } from "effect"
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const isRight = (name: string, password: string) =>
+ *   EtcdAuth.authenticate(name, Redacted.make(password)).pipe(
+ *     Effect.as(true),
+ *     Effect.catchReason("EtcdError", "AuthenticationFailed", () => Effect.succeed(false))
+ *   )
+ * ```
  *
  * @category switching
  * @since 0.1.0
@@ -429,6 +503,17 @@ export const authenticate = (
  * with a panic), or if a password that is given is empty (etcd would let in whoever gives none) or has more than 72 bytes
  * (etcd would look at no more, or refuse it).
  *
+ * @example
+ * ```ts
+ * import { Effect, Redacted } from "effect"
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const users = Effect.gen(function*() {
+ *   yield* EtcdAuth.addUser("app", Redacted.make("app's secret"))
+ *   yield* EtcdAuth.addUser("worker.example.com") // told by a client certificate with this common name
+ * })
+ * ```
+ *
  * @category users
  * @since 0.1.0
  */
@@ -439,7 +524,7 @@ export const addUser = (
 ): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.addUser(name, password, options))
 
 /**
- * The roles that a user has. Fails with `UserNotFound`.
+ * The roles that a user has. Fails with `UserNotFound`. {@link users} shows it at work.
  *
  * @category users
  * @since 0.1.0
@@ -453,6 +538,19 @@ export const userRoles = (
 /**
  * The names of all users.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const rolesOfAll = Effect.gen(function*() {
+ *   const users = yield* EtcdAuth.users()
+ *   return yield* Effect.forEach(users, (user) =>
+ *     Effect.map(EtcdAuth.userRoles(user), (roles) => ({ user, roles }))
+ *   )
+ * })
+ * ```
+ *
  * @category users
  * @since 0.1.0
  */
@@ -462,7 +560,7 @@ export const users = (
 
 /**
  * Deletes a user. Fails with `UserNotFound`, and with `InvalidAuthManagement` for `root` while authentication is
- * enabled.
+ * enabled. The tokens that the user has are void then. {@link disable} shows it at work.
  *
  * @category users
  * @since 0.1.0
@@ -479,6 +577,14 @@ export const deleteUser = (
  *
  * Fails with `UserNotFound`, and with `InvalidArgument` for a password that {@link addUser} does not take.
  *
+ * @example
+ * ```ts
+ * import { Redacted } from "effect"
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const rotate = (password: string) => EtcdAuth.changePassword("app", Redacted.make(password))
+ * ```
+ *
  * @category users
  * @since 0.1.0
  */
@@ -490,7 +596,7 @@ export const changePassword = (
   EtcdAuth.use((auth) => auth.changePassword(name, password, options))
 
 /**
- * Gives a user a role. Fails with `UserNotFound` and `RoleNotFound`.
+ * Gives a user a role. Fails with `UserNotFound` and `RoleNotFound`. {@link enable} shows it at work.
  *
  * @category users
  * @since 0.1.0
@@ -505,6 +611,13 @@ export const grantRole = (
  * Takes a role from a user. Fails with `UserNotFound`, with `RoleNotGranted` if the user does not have it, and with
  * `InvalidAuthManagement` for the role `root` of the user `root` while authentication is enabled.
  *
+ * @example
+ * ```ts
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const demote = EtcdAuth.revokeRole("alice", "operator")
+ * ```
+ *
  * @category users
  * @since 0.1.0
  */
@@ -516,7 +629,7 @@ export const revokeRole = (
 
 /**
  * Adds a role without permissions. Fails with `RoleExists`, and with `InvalidArgument` for a name of more than 32,768
- * bytes, at which etcd would stop with a panic.
+ * bytes, at which etcd would stop with a panic. {@link enable} shows it at work.
  *
  * @category roles
  * @since 0.1.0
@@ -527,7 +640,7 @@ export const addRole = (
 ): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.addRole(name, options))
 
 /**
- * What a role may do. Fails with `RoleNotFound`.
+ * What a role may do. Fails with `RoleNotFound`. {@link roles} shows it at work.
  *
  * @category roles
  * @since 0.1.0
@@ -541,6 +654,19 @@ export const rolePermissions = (
 /**
  * The names of all roles.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const permissionsOfAll = Effect.gen(function*() {
+ *   const roles = yield* EtcdAuth.roles()
+ *   return yield* Effect.forEach(roles, (role) =>
+ *     Effect.map(EtcdAuth.rolePermissions(role), (permissions) => ({ role, permissions }))
+ *   )
+ * })
+ * ```
+ *
  * @category roles
  * @since 0.1.0
  */
@@ -551,6 +677,13 @@ export const roles = (
 /**
  * Deletes a role, and takes it from all users. Fails with `RoleNotFound`, and with `InvalidAuthManagement` for `root`
  * while authentication is enabled.
+ *
+ * @example
+ * ```ts
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const retired = EtcdAuth.deleteRole("importer")
+ * ```
  *
  * @category roles
  * @since 0.1.0
@@ -585,6 +718,17 @@ export const grantPermission = (
 /**
  * Takes the permission for exactly this key or range from a role, whatever it allows. Fails with
  * `PermissionNotGranted` if there is none, and with `RoleNotFound`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const allRevoked = Effect.gen(function*() {
+ *   const permissions = yield* EtcdAuth.rolePermissions("guest")
+ *   yield* Effect.forEach(permissions, ({ range }) => EtcdAuth.revokePermission("guest", range))
+ * })
+ * ```
  *
  * @category roles
  * @since 0.1.0

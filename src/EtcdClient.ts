@@ -79,7 +79,8 @@ export interface CallOptions {
   readonly retry?: Schedule.Schedule<unknown, EtcdError> | undefined
   /**
    * Asks this endpoint and no other. It need not be one of the client's; then its connection is closed when no call has
-   * named it for a while. Where the client talks TLS it has to be secure.
+   * named it for 20 to 30 seconds. Where the client talks TLS it has to be secure, or the call fails with
+   * `InvalidArgument`. Default: the one that the client's `selection` says.
    */
   readonly endpoint?: string | undefined
   /**
@@ -87,7 +88,10 @@ export interface CallOptions {
    * what needs the whole cluster, false for serializable reads, the member list, and the maintenance of a member.
    */
   readonly requireLeader?: boolean | undefined
-  /** More gRPC metadata, with lower-case names. */
+  /**
+   * More gRPC metadata: lower-case names that are not HTTP's or gRPC's own, and values of printable ASCII; anything else
+   * fails with `InvalidArgument`. Default: none.
+   */
   readonly metadata?: Readonly<Record<string, string>> | undefined
 }
 
@@ -112,12 +116,19 @@ export interface CallDefaults {
 }
 
 /**
- * PEM text, or a file with it. A file is read again for each connection, so that a renewed one is taken up.
+ * PEM text, or a file with it. A file is read again for each connection, so that a renewed one is taken up; one that is
+ * missing or half-written fails the connection, which is tried again, and never makes it less secure.
  *
  * @category options
  * @since 0.1.0
  */
-export type Pem = string | Redacted.Redacted<string> | { readonly file: string }
+export type Pem =
+  | string
+  | Redacted.Redacted<string>
+  | {
+      /** The name of the file. A relative one is relative to the working directory. */
+      readonly file: string
+    }
 
 /**
  * How connections to `https` and `unixs` endpoints are secured.
@@ -128,8 +139,11 @@ export type Pem = string | Redacted.Redacted<string> | { readonly file: string }
 export interface Tls {
   /** Certificates of the authorities that may vouch for the server. Default: those of the system. */
   readonly ca?: Pem | undefined
-  /** What the client shows, with `key`, to a server that asks for a certificate. */
+  /**
+   * What the client shows, with `key`, to a server that asks for a certificate (`--client-cert-auth`). Default: none.
+   */
   readonly certificate?: Pem | undefined
+  /** The private key of `certificate`, neither without the other: in a file, or in a `Redacted`. Default: none. */
   readonly key?: Exclude<Pem, string> | undefined
   /** The name that the server's certificate must be for. Default: the host of the endpoint. */
   readonly serverName?: string | undefined
@@ -201,6 +215,7 @@ export interface BatchingOptions {
  * @since 0.1.0
  */
 export interface Options extends CallDefaults {
+  /** Where the cluster is. One member is enough to begin with; with all of them the client goes on when one fails. */
   readonly endpoints: Endpoints
   /** The cluster that the client talks to, by its id. Default: that of the first endpoint that answers. */
   readonly clusterId?: EtcdId.ClusterId | undefined
@@ -219,10 +234,17 @@ export interface Options extends CallDefaults {
    * Where some members are much nearer than others, give only those. Default: `leader`.
    */
   readonly selection?: "leader" | "sticky" | "spread" | undefined
+  /**
+   * How connections to `https` and `unixs` endpoints are secured; where there are TLS options, a bare `host:port` is such a
+   * one. Default: that of {@link Tls}.
+   */
   readonly tls?: Tls | undefined
-  /** A password that changes may come from an `Effect`, which is asked for each authentication. */
+  /**
+   * Who is calling. A password that changes may come from an `Effect`, which is asked for each authentication. The token
+   * that is got for it is used until a server refuses it. Default: nobody, or who the client certificate is for.
+   */
   readonly credentials?: Credentials | Effect.Effect<Credentials, EtcdError> | undefined
-  /** Defaults for the calls of single services, by their names. */
+  /** How the calls of single services are made, by their names: `{ KV: { deadline: "2 seconds" } }`. Default: as all. */
   readonly services?: { readonly [service in ServiceName]?: CallDefaults } | undefined
   /**
    * How often the member list takes the place of the endpoints. Where none of the addresses that the members advertise
@@ -262,6 +284,8 @@ export interface Options extends CallDefaults {
 }
 
 /**
+ * A service of etcd's gRPC API, without its package.
+ *
  * @category options
  * @since 0.1.0
  */
@@ -295,23 +319,34 @@ export interface Duplex<I extends DescMessage, O extends DescMessage> {
 }
 
 /**
+ * What all services of this library stand on: a call of each kind that gRPC has. Their methods are in `effect-etcd/proto`.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Client {
-  /** One request, one answer. Interrupting it cancels the call on the server. */
+  /**
+   * One request, one answer. Interrupting it cancels the call on the server; whether a write that was sent is applied
+   * all the same is unknown.
+   */
   readonly unary: <I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageInitShape<I>,
     options?: CallOptions | undefined
   ) => Effect.Effect<MessageShape<O>, EtcdError>
-  /** One request, many answers. It is sent again only before the first answer has come. */
+  /**
+   * One request, many answers. It is sent again only before the first answer has come; what fails after that fails the
+   * stream. Ending the stream early cancels the call on the server.
+   */
   readonly serverStream: <I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,
     request: MessageInitShape<I>,
     options?: CallOptions | undefined
   ) => Stream.Stream<MessageShape<O>, EtcdError>
-  /** Many requests, many answers, until the scope is closed. Once open it is not opened again by itself. */
+  /**
+   * Many requests, many answers, until the scope is closed, which cancels the call. It succeeds when the stream is open at
+   * an endpoint; after that it is not opened again by itself.
+   */
   readonly bidirectional: <I extends DescMessage, O extends DescMessage>(
     method: DescMethodBiDiStreaming<I, O>,
     options?: CallOptions | undefined
@@ -323,7 +358,7 @@ export interface Client {
 }
 
 /**
- * The connection to etcd.
+ * The connection to etcd: a {@link Client}.
  *
  * @category services
  * @since 0.1.0
@@ -350,7 +385,25 @@ export const defaultReconnect: Schedule.Schedule<unknown, unknown> = defaults.de
 /**
  * A client that lives as long as the scope. It connects when it is first used.
  *
- * Fails with `InvalidArgument` if an option makes no sense, such as an endpoint that is none.
+ * Fails with `InvalidArgument` if an option makes no sense, such as an endpoint that is none, or if there is no endpoint,
+ * and with what the `Effect` or `Stream` of endpoints fails with.
+ *
+ * When the scope closes, the connections are closed and calls that are under way fail: those that only read with
+ * `Unreachable`, a write that was sent with `ConnectionLost` and the outcome `unknown`. What comes later is refused with
+ * `Unreachable`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdClient, EtcdKv } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   const client = yield* EtcdClient.make({ endpoints: ["127.0.0.1:2379"], deadline: "5 seconds" })
+ *   const kv = EtcdKv.fromClient(client)
+ *   return yield* kv.getString("hello")
+ * })
+ * const greeting = Effect.scoped(program)
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -363,7 +416,8 @@ export const make = (options: Options): Effect.Effect<Client, EtcdError, Scope.S
   })
 
 /**
- * Provides {@link EtcdClient}.
+ * Provides {@link EtcdClient}, with the options of {@link make}. A layer for all services at once is
+ * `EtcdLayer.connect`.
  *
  * @example
  * ```ts

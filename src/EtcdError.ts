@@ -97,6 +97,8 @@ import * as Schema from "effect/Schema"
 export type Outcome = typeof Outcome.Type
 
 /**
+ * The schema of an {@link Outcome}: `not-applied` or `unknown`.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -105,10 +107,11 @@ export const Outcome = Schema.Literals(["not-applied", "unknown"])
 const details = {
   /** What was wrong, where, and what would fix it. */
   message: Schema.String,
+  /** Whether what was asked for was surely not applied. What only reads is always `not-applied`. */
   outcome: Outcome,
-  /** The call, as `KV.Put`. */
+  /** The call, as `KV.Put`. Absent where none was made, as for options that make no sense. */
   method: Schema.optionalKey(Schema.String),
-  /** The endpoint that was asked. */
+  /** The endpoint that was asked, the last one of several. Absent where none was. */
   endpoint: Schema.optionalKey(Schema.String)
 }
 
@@ -133,8 +136,8 @@ export class Compacted extends Schema.TaggedError<Compacted>()("Compacted", {
 export class FutureRevision extends Schema.TaggedError<FutureRevision>()("FutureRevision", details) {}
 
 /**
- * A member's space quota is used up (`--quota-backend-bytes`), and the cluster takes no more puts until the alarm is
- * disarmed.
+ * A member's space quota is used up (`--quota-backend-bytes`), and the cluster takes no more puts and grants no more leases
+ * until the alarm is disarmed.
  *
  * The outcome is unknown: etcd checks the quota before it proposes a put, and once more when it applies it; the second
  * check answers with the same message although the put that crossed the line is stored
@@ -412,7 +415,8 @@ export class AuthenticationFailed extends Schema.TaggedError<AuthenticationFaile
 export class AuthNotEnabled extends Schema.TaggedError<AuthNotEnabled>()("AuthNotEnabled", details) {}
 
 /**
- * The token is unknown to the server or has expired. The client gets a new one by itself, up to three times in a row.
+ * The token is unknown to the server or has expired. A client with credentials gets a new one and tries again by itself, up
+ * to three times in a row, before a call fails with this.
  *
  * @category reasons
  * @since 0.1.0
@@ -420,7 +424,8 @@ export class AuthNotEnabled extends Schema.TaggedError<AuthNotEnabled>()("AuthNo
 export class InvalidAuthToken extends Schema.TaggedError<InvalidAuthToken>()("InvalidAuthToken", details) {}
 
 /**
- * Users or roles changed while the call was under way. The client tries once more with a new token by itself.
+ * Users or roles changed while the call was under way. The client tries again by itself, with a new token if it has
+ * credentials, up to three times in a row, before a call fails with this.
  *
  * @category reasons
  * @since 0.1.0
@@ -592,7 +597,8 @@ export class Unsupported extends Schema.TaggedError<Unsupported>()("Unsupported"
 }) {}
 
 /**
- * No endpoint could be connected to, so the request was never sent.
+ * No endpoint could be connected to, so the request was never sent; or the client, or the service that was called, has
+ * ended with its scope.
  *
  * @category reasons
  * @since 0.1.0
@@ -605,6 +611,7 @@ export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable"
    * given; the client, or the service that was asked, is closed. Absent where it may mend itself, or is not certain.
    */
   lasting: Schema.optionalKey(Schema.Literal(true)),
+  /** What the system or TLS said of it, where they did. */
   cause: Schema.optionalKey(Schema.Defect())
 }) {}
 
@@ -616,11 +623,12 @@ export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable"
  */
 export class ConnectionLost extends Schema.TaggedError<ConnectionLost>()("ConnectionLost", {
   ...details,
+  /** What the system said of it, where it did. */
   cause: Schema.optionalKey(Schema.Defect())
 }) {}
 
 /**
- * The time given for the call was up.
+ * The time given for the call was up, or the client's limit for a call that was given none.
  *
  * @category reasons
  * @since 0.1.0
@@ -643,6 +651,7 @@ export class Canceled extends Schema.TaggedError<Canceled>()("Canceled", details
  */
 export class ProtocolViolation extends Schema.TaggedError<ProtocolViolation>()("ProtocolViolation", {
   ...details,
+  /** What could not be read, as whoever tried says it, where it does. */
   cause: Schema.optionalKey(Schema.Defect())
 }) {}
 
@@ -675,14 +684,14 @@ export class NotGrpc extends Schema.TaggedError<NotGrpc>()("NotGrpc", {
  */
 export class GrpcStatus extends Schema.TaggedError<GrpcStatus>()("GrpcStatus", {
   ...details,
-  /** https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
+  /** The number of the status: https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
   code: Schema.Int,
   /** The message as the server gave it. */
   status: Schema.String
 }) {}
 
 /**
- * Every reason of an {@link EtcdError}.
+ * The schema of a {@link Reason}.
  *
  * @category reasons
  * @since 0.1.0
@@ -752,7 +761,7 @@ export const Reason = Schema.Union([
 ])
 
 /**
- * Every reason of an {@link EtcdError}.
+ * Why a call failed: one of the reasons of this module, told apart by `_tag`.
  *
  * @category reasons
  * @since 0.1.0
@@ -778,6 +787,7 @@ export type Reason = typeof Reason.Type
 export class EtcdError extends Schema.TaggedError<EtcdError>()("EtcdError", {
   reason: Reason
 }) {
+  /** That of the reason: what was wrong, where, and what would fix it. */
   override get message(): string {
     return this.reason.message
   }
@@ -788,7 +798,17 @@ export class EtcdError extends Schema.TaggedError<EtcdError>()("EtcdError", {
 }
 
 /**
- * Wraps a reason.
+ * An error with this reason, as the services of this library fail with it: for what stands in for one of them in a test.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdError } from "effect-etcd"
+ *
+ * const noMember = Effect.fail(
+ *   EtcdError.make(new EtcdError.Unreachable({ message: "no member answers", outcome: "not-applied" }))
+ * )
+ * ```
  *
  * @category constructors
  * @since 0.1.0

@@ -27,6 +27,13 @@ export type MemberId = Brand.Branded<bigint, "effect-etcd/MemberId">
 /**
  * The id of a cluster member, from either form.
  *
+ * @example
+ * ```ts
+ * import { EtcdId, EtcdMaintenance } from "effect-etcd"
+ *
+ * const handOver = EtcdMaintenance.moveLeader(EtcdId.MemberId(0x8e9e05c52164694dn))
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -44,6 +51,14 @@ export type ClusterId = Brand.Branded<bigint, "effect-etcd/ClusterId">
 
 /**
  * The id of a cluster, from either form.
+ *
+ * @example
+ * ```ts
+ * import { EtcdClient, EtcdId } from "effect-etcd"
+ *
+ * // talks to this cluster, and to no other that may be found at that address
+ * const live = EtcdClient.layer({ endpoints: ["10.0.0.1:2379"], clusterId: EtcdId.ClusterId(0xcdf818194e3a8c32n) })
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -97,7 +112,15 @@ const hexadecimal = /^[0-9a-f]{1,16}$/i
 
 /**
  * Reads an id from etcd's hexadecimal text, as an unsigned number; the constructors of this module make of it what
- * answers have.
+ * answers have. `None` for what is no number of 1 to 16 hexadecimal digits.
+ *
+ * @example
+ * ```ts
+ * import { Option } from "effect"
+ * import { EtcdId } from "effect-etcd"
+ *
+ * const member = Option.map(EtcdId.parse("8e9e05c52164694d"), EtcdId.MemberId)
+ * ```
  *
  * @category conversions
  * @since 0.1.0

@@ -5,6 +5,11 @@
  * change of any key has a revision, a number that grows through the whole store; `header.revision` of an answer is the
  * store's revision when it was given.
  *
+ * Besides the reasons that are said of each function, all of them fail with `InvalidArgument` where an argument or an option
+ * makes no sense, before anything is sent, and with those of every call: `Unreachable`, `DeadlineExceeded`,
+ * `PermissionDenied` and so on (`EtcdError`). A write that fails was surely not applied, or that is unknown: `outcome` of
+ * the error says which. Interrupting a call cancels it; a write may have been applied all the same.
+ *
  * @packageDocumentation
  * @since 0.1.0
  */
@@ -49,23 +54,23 @@ export interface ReadOptions extends EtcdClient.CallOptions {
  * @since 0.1.0
  */
 export interface RangeOptions extends ReadOptions {
-  /** At most so many keys. Default, 0 and infinity: no limit. */
+  /** At most so many keys, the first ones in the order. Default, 0 and infinity: no limit. */
   readonly limit?: number | bigint | undefined
   /** What to sort by. Default: by key. */
   readonly sortBy?: "key" | "version" | "createRevision" | "modRevision" | "value" | undefined
-  /** Default: ascending. */
+  /** From small to large, or from large to small. Default: ascending. */
   readonly order?: "ascending" | "descending" | undefined
-  /** Leaves the values out. */
+  /** Leaves the values out: they are empty. Default: false. */
   readonly keysOnly?: boolean | undefined
-  /** Leaves the keys out as well: only `count` is answered. */
+  /** Leaves the keys out as well: only `count` is answered. Default: false. */
   readonly countOnly?: boolean | undefined
-  /** Leaves out keys changed last before this revision. Here, as in the next three, `0n` is no bound. */
+  /** Leaves out keys changed last before this revision. Default, and `0n`: no bound. */
   readonly minModRevision?: bigint | undefined
-  /** Leaves out keys changed last after this revision. */
+  /** Leaves out keys changed last after this revision. Default, and `0n`: no bound. */
   readonly maxModRevision?: bigint | undefined
-  /** Leaves out keys created before this revision. */
+  /** Leaves out keys created before this revision. Default, and `0n`: no bound. */
   readonly minCreateRevision?: bigint | undefined
-  /** Leaves out keys created after this revision. */
+  /** Leaves out keys created after this revision. Default, and `0n`: no bound. */
   readonly maxCreateRevision?: bigint | undefined
 }
 
@@ -76,7 +81,7 @@ export interface RangeOptions extends ReadOptions {
  * @since 0.1.0
  */
 export interface StreamOptions extends ReadOptions {
-  /** Leaves the values out. */
+  /** Leaves the values out: they are empty. Default: false. */
   readonly keysOnly?: boolean | undefined
   /**
    * At most so many keys in one answer. There are fewer where the values are large, so that an answer has about 2 MiB;
@@ -94,10 +99,11 @@ export interface StreamOptions extends ReadOptions {
  */
 export interface RangeResult {
   readonly header: Header
+  /** In the order asked for; empty with `countOnly`. */
   readonly kvs: ReadonlyArray<KeyValue>
-  /** Whether the limit left keys out. */
+  /** Whether the limit left keys out; false with `countOnly`. */
   readonly more: boolean
-  /** How many keys the range has, whatever the limit. */
+  /** How many keys the range has, whatever the limit, and the bounds of revisions, leave out. */
   readonly count: bigint
 }
 
@@ -110,15 +116,23 @@ export interface RangeResult {
 export interface PutOptions extends EtcdClient.CallOptions {
   /** Deletes the key when this lease ends. Default, and `0n`: the key stays. */
   readonly lease?: LeaseId | undefined
-  /** Answers with what the key held before. */
+  /** Answers with what the key held before. Default: false. */
   readonly previousValue?: boolean | undefined
-  /** Keeps the value that the key has, and changes the rest. The key must exist, and the value given be empty. */
+  /**
+   * Keeps the value that the key has, and changes the rest. The key must exist (or `KeyNotFound`), and the value given be
+   * empty (or `InvalidArgument`). Default: false.
+   */
   readonly ignoreValue?: boolean | undefined
-  /** Keeps the lease that the key has. The key must exist. */
+  /**
+   * Keeps the lease that the key has. The key must exist (or `KeyNotFound`), and no `lease` be given (or
+   * `InvalidArgument`). Default: false, so that a put without `lease` takes the key's away.
+   */
   readonly ignoreLease?: boolean | undefined
 }
 
 /**
+ * A key was written, at the revision of the header.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -135,21 +149,23 @@ export interface PutResult {
  * @since 0.1.0
  */
 export interface DeleteOptions extends EtcdClient.CallOptions {
-  /** Answers with what the keys held. */
+  /** Answers with what the keys held. Default: false. */
   readonly previousValues?: boolean | undefined
   /** Fails with `KeyNotFound` when there was nothing to delete. Default: false. */
   readonly errorOnMissing?: boolean | undefined
 }
 
 /**
+ * Keys were deleted, at the revision of the header, or none was, which makes no revision.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface DeleteResult {
   readonly header: Header
-  /** How many keys were deleted. */
+  /** How many keys were deleted: `0n` where there was none. */
   readonly deleted: bigint
-  /** What the keys held, if `previousValues` was asked for. */
+  /** What the keys held, in their order, if `previousValues` was asked for; empty otherwise. */
   readonly previous: ReadonlyArray<KeyValue>
 }
 
@@ -165,30 +181,30 @@ export interface CompactOptions extends EtcdClient.CallOptions {
 }
 
 /**
+ * Reads and writes the keys of one cluster. Its functions are those of this module, which have more to say.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Service {
-  /** The value and history of one key, or `None` if there is no such key. */
+  /** The value and history of one key, or `None` if there is no such key. More at {@link get}. */
   readonly get: (
     key: KeyRange.Bytes,
     options?: ReadOptions | undefined
   ) => Effect.Effect<Option.Option<KeyValue>, EtcdError.EtcdError>
-  /** The value of one key as text, or `None` if there is no such key. */
+  /** The value of one key as text, or `None` if there is no such key. More at {@link getString}. */
   readonly getString: (
     key: KeyRange.Bytes,
     options?: ReadOptions | undefined
   ) => Effect.Effect<Option.Option<string>, EtcdError.EtcdError>
-  /**
-   * The keys of a range, in one answer. An answer larger than the client's limit for a message fails; set a `limit`.
-   */
+  /** The keys of a range, in one answer. More at {@link range}. */
   readonly range: (
     range: KeyRange.Input,
     options?: RangeOptions | undefined
   ) => Effect.Effect<RangeResult, EtcdError.EtcdError>
   /**
-   * All keys of a range in their order, as they are at one revision: that of the first answer, or the one given. More
-   * at {@link stream}.
+   * All keys of a range in their order, as they are at one revision: that of the first answer, or the one given. More at
+   * {@link stream}.
    */
   readonly stream: (
     range: KeyRange.Input,
@@ -202,18 +218,21 @@ export interface Service {
   ) => Effect.Effect<PutResult, EtcdError.EtcdError>
   /**
    * Deletes one key, or a range of keys. That there is none is no error, unless `errorOnMissing` asks for one
-   * (`KeyNotFound`).
+   * (`KeyNotFound`). More at `delete` of the module.
    */
   readonly delete: (
     range: KeyRange.Input,
     options?: DeleteOptions | undefined
   ) => Effect.Effect<DeleteResult, EtcdError.EtcdError>
-  /** Deletes all keys that begin with the prefix, like a directory. */
+  /** Deletes all keys that begin with the prefix, like a directory. More at {@link deletePrefix}. */
   readonly deletePrefix: (
     prefix: KeyRange.Bytes,
     options?: DeleteOptions | undefined
   ) => Effect.Effect<DeleteResult, EtcdError.EtcdError>
-  /** Forgets the history before a revision. Reads and watches from before it fail with `Compacted` afterwards. */
+  /**
+   * Forgets the history before a revision. Reads and watches from before it fail with `Compacted` afterwards. More at
+   * {@link compact}.
+   */
   readonly compact: (
     revision: bigint,
     options?: CompactOptions | undefined
@@ -221,7 +240,7 @@ export interface Service {
 }
 
 /**
- * The service that reads and writes keys.
+ * The service that reads and writes keys: a {@link Service}.
  *
  * @category services
  * @since 0.1.0
@@ -244,7 +263,20 @@ const keyNotFound = ({ end, key }: KeyRange.KeyRange): EtcdError.EtcdError => {
 }
 
 /**
- * The service over a client.
+ * The service over a client: for a program with more than one client. It ends with the client.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdClient, EtcdKv } from "effect-etcd"
+ *
+ * const copied = Effect.gen(function*() {
+ *   const here = EtcdKv.fromClient(yield* EtcdClient.make({ endpoints: ["10.0.0.1:2379"] }))
+ *   const there = EtcdKv.fromClient(yield* EtcdClient.make({ endpoints: ["10.1.0.1:2379"] }))
+ *   const { kvs } = yield* here.range("settings/color")
+ *   for (const kv of kvs) yield* there.put(kv.key, kv.value)
+ * })
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -325,7 +357,16 @@ export const fromClient = (client: EtcdClient.Client): Service => {
 }
 
 /**
- * Provides {@link EtcdKv} over the {@link EtcdClient.EtcdClient} that is there.
+ * Provides {@link EtcdKv} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with all the
+ * others.
+ *
+ * @example
+ * ```ts
+ * import { Layer } from "effect"
+ * import { EtcdClient, EtcdKv } from "effect-etcd"
+ *
+ * const live = EtcdKv.layer.pipe(Layer.provide(EtcdClient.layer({ endpoints: ["127.0.0.1:2379"] })))
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -338,6 +379,20 @@ export const layer: Layer.Layer<EtcdKv, never, EtcdClient.EtcdClient> = Layer.ef
 /**
  * The value and history of one key, or `None` if there is no such key.
  *
+ * With a `revision`: as it was then. Fails with `Compacted` where that is gone, and with `FutureRevision` where it is yet to
+ * come.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ *
+ * const changedLast = Effect.gen(function*() {
+ *   const kv = yield* EtcdKv.get("settings/color")
+ *   return Option.map(kv, ({ modRevision, valueString }) => `${valueString}, since revision ${modRevision}`)
+ * })
+ * ```
+ *
  * @category reading
  * @since 0.1.0
  */
@@ -347,7 +402,8 @@ export const get = (
 ): Effect.Effect<Option.Option<KeyValue>, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.get(key, options))
 
 /**
- * The value of one key as text, or `None` if there is no such key.
+ * The value of one key as text, or `None` if there is no such key. Bytes that are no UTF-8 become U+FFFD; {@link get} has
+ * them as they are.
  *
  * @example
  * ```ts
@@ -369,7 +425,10 @@ export const getString = (
 ): Effect.Effect<Option.Option<string>, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.getString(key, options))
 
 /**
- * The keys of a range, in one answer. An answer larger than the client's limit for a message fails; set a `limit`.
+ * The keys of a range, in one answer.
+ *
+ * An answer larger than the client takes (`maxReceiveMessageSize`, 2 GiB by default) fails with `ProtocolViolation`, and a
+ * large one costs memory here and at the server: set a `limit`, or use {@link stream}. Fails as {@link get} does.
  *
  * @example
  * ```ts
@@ -418,7 +477,21 @@ export const stream = (
 /**
  * Writes one key. When it succeeds, the write is on the disks of a majority of the cluster.
  *
- * When it fails, the reason's `outcome` says whether the write was surely not applied or whether that is unknown.
+ * When it fails, the reason's `outcome` says whether the write was surely not applied or whether that is unknown. Fails with
+ * `LeaseNotFound` where there is no such `lease`, with `RequestTooLarge` beyond the server's limit (1.5 MiB by default), and
+ * with `NoSpace` when a member's quota is used up (outcome: `unknown`).
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ *
+ * const paint = Effect.gen(function*() {
+ *   const { header, previous } = yield* EtcdKv.put("settings/color", "green", { previousValue: true })
+ *   const before = Option.map(previous, (kv) => kv.valueString)
+ *   return { at: header.revision, before }
+ * })
+ * ```
  *
  * @category writing
  * @since 0.1.0
@@ -437,7 +510,7 @@ const delete_ = (
 export {
   /**
    * Deletes one key, or a range of keys. That there is none is no error, unless `errorOnMissing` asks for one
-   * (`KeyNotFound`).
+   * (`KeyNotFound`). All go in one step, at one revision.
    *
    * @example
    * ```ts
@@ -453,7 +526,15 @@ export {
 }
 
 /**
- * Deletes all keys that begin with the prefix, like a directory.
+ * Deletes all keys that begin with the prefix, like a directory. All go in one step, at one revision. The empty prefix is
+ * every key.
+ *
+ * @example
+ * ```ts
+ * import { EtcdKv } from "effect-etcd"
+ *
+ * const cleared = EtcdKv.deletePrefix("cache/") // not "cache", which "cached" begins with too
+ * ```
  *
  * @category writing
  * @since 0.1.0
@@ -464,7 +545,23 @@ export const deletePrefix = (
 ): Effect.Effect<DeleteResult, EtcdError.EtcdError, EtcdKv> => EtcdKv.use((kv) => kv.deletePrefix(prefix, options))
 
 /**
- * Forgets the history before a revision. Reads and watches from before it fail with `Compacted` afterwards.
+ * Forgets the history before a revision. Reads and watches from before it fail with `Compacted` afterwards. What every key
+ * holds at that revision stays.
+ *
+ * Fails with `Compacted` where that has been done already, and with `FutureRevision` for a revision that is yet to come.
+ * With authentication, etcd 3.5 and newer take it only from who has the role `root`. It has no deadline by default. The room within the database is free for new revisions then; `EtcdMaintenance.defragment`
+ * gives it back to the file system.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ *
+ * const keepThousand = Effect.gen(function*() {
+ *   const { header } = yield* EtcdKv.range("any", { countOnly: true })
+ *   if (header.revision > 1000n) yield* EtcdKv.compact(header.revision - 1000n)
+ * })
+ * ```
  *
  * @category writing
  * @since 0.1.0

@@ -53,11 +53,14 @@ import type * as Time from "./internal/time.ts"
  *   the patch releases since 2026 ask.
  * - `closed`: the service ended, or the scope that kept it alive was closed, so that nobody renews it any more.
  *
+ * It is what `lost` of a {@link Lease} gives, and what `whileHeld` fails with.
+ *
  * @category errors
  * @since 0.1.0
  */
 export class LeaseLost extends Data.TaggedError("LeaseLost")<{
   readonly id: LeaseId
+  /** Which of these happened. */
   readonly reason: "not-found" | "revoked" | "not-renewed" | "refused" | "closed"
   readonly message: string
   /** What went wrong last between this program and etcd, where that is the reason. */
@@ -98,7 +101,7 @@ export interface Lease {
   /**
    * Runs an effect as long as the lease is held: when the lease is lost, the effect is interrupted, and the whole fails
    * with {@link LeaseLost}. So it does where the effect succeeded when the lease was held no more, which happens when
-   * it kept this process from all else.
+   * it kept this process from all else; and at once where the lease is lost already.
    */
   readonly whileHeld: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LeaseLost, R>
 }
@@ -118,6 +121,8 @@ export interface GrantOptions extends EtcdClient.CallOptions {
 }
 
 /**
+ * A lease as etcd granted or renewed it.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -140,21 +145,25 @@ export interface TimeToLiveOptions extends EtcdClient.CallOptions {
 }
 
 /**
+ * How it stands with a lease.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface TimeToLive {
   readonly header: Header
   readonly id: LeaseId
-  /** How long the lease lives unless it is renewed, in whole seconds. */
+  /** How long the lease lives unless it is renewed, in whole seconds, rounded down. */
   readonly ttl: Duration.Duration
   /** The time to live that a renewal gives it. */
   readonly grantedTtl: Duration.Duration
-  /** The keys that are attached to it, if `keys` was asked for. */
+  /** The keys that are attached to it, and are deleted with it, if `keys` was asked for; empty otherwise. */
   readonly keys: ReadonlyArray<Uint8Array>
 }
 
 /**
+ * Grants, keeps and ends leases. Its functions are those of this module, which have more to say.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -191,7 +200,9 @@ export interface Service {
     ttl: Duration.Input,
     options?: GrantOptions | undefined
   ) => Effect.Effect<Granted, EtcdError.EtcdError>
-  /** Ends a lease now, and deletes its keys. Fails with `LeaseNotFound` if etcd does not have it. */
+  /**
+   * Ends a lease now, and deletes its keys. Fails with `LeaseNotFound` if etcd does not have it. More at {@link revoke}.
+   */
   readonly revoke: (
     id: LeaseId,
     options?: EtcdClient.CallOptions | undefined
@@ -201,14 +212,14 @@ export interface Service {
     id: LeaseId,
     options?: TimeToLiveOptions | undefined
   ) => Effect.Effect<TimeToLive, EtcdError.EtcdError>
-  /** The ids of all leases. */
+  /** The ids of all leases that etcd has, whoever they are of. */
   readonly list: (
     options?: EtcdClient.CallOptions | undefined
   ) => Effect.Effect<ReadonlyArray<LeaseId>, EtcdError.EtcdError>
 }
 
 /**
- * The service for leases.
+ * The service for leases: a {@link Service}.
  *
  * @category services
  * @since 0.1.0
@@ -281,6 +292,20 @@ const secondsOf = (ttl: Duration.Input): bigint =>
  *
  * So the keys of a lease go with the service even where the scope of the lease is closed later, as in
  * `program.pipe(Effect.provide(EtcdLayer.connect(options)), Effect.scoped)`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdClient, EtcdLease } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   const client = yield* EtcdClient.make({ endpoints: ["127.0.0.1:2379"] })
+ *   const leases = yield* EtcdLease.fromClient(client)
+ *   const lease = yield* leases.make("10 seconds")
+ *   yield* lease.whileHeld(Effect.log("held"))
+ * })
+ * const done = Effect.scoped(program)
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -357,7 +382,16 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
   }))
 
 /**
- * Provides {@link EtcdLease} over the {@link EtcdClient.EtcdClient} that is there.
+ * Provides {@link EtcdLease} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with all the
+ * others.
+ *
+ * @example
+ * ```ts
+ * import { Layer } from "effect"
+ * import { EtcdClient, EtcdLease } from "effect-etcd"
+ *
+ * const live = EtcdLease.layer.pipe(Layer.provide(EtcdClient.layer({ endpoints: ["127.0.0.1:2379"] })))
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -423,6 +457,19 @@ export const make = (
  * A lease may have several holders. It is kept until the last of them leaves; but where {@link make} granted it, it is
  * revoked when that scope closes, and lost for all.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdId, EtcdLease } from "effect-etcd"
+ *
+ * // The id came from another process, which goes on with the lease afterwards.
+ * const helpOut = (id: bigint) =>
+ *   Effect.gen(function*() {
+ *     const lease = yield* EtcdLease.keepAlive(EtcdId.LeaseId(id))
+ *     yield* lease.whileHeld(Effect.sleep("1 minute"))
+ *   }).pipe(Effect.scoped)
+ * ```
+ *
  * @category keeping
  * @since 0.1.0
  */
@@ -435,6 +482,18 @@ export const keepAlive = (
 /**
  * Renews a lease once. Fails with `LeaseNotFound` if etcd does not have it. Without a deadline it is tried for 30
  * seconds; where a member is silent for a second, another one is asked.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdLease } from "effect-etcd"
+ *
+ * const renewed = Effect.gen(function*() {
+ *   const { id } = yield* EtcdLease.grant("1 minute")
+ *   const { ttl } = yield* EtcdLease.keepAliveOnce(id) // a minute from now
+ *   return ttl
+ * })
+ * ```
  *
  * @category requests
  * @since 0.1.0
@@ -472,6 +531,15 @@ export const grant = (
 /**
  * Ends a lease now, and deletes its keys. Fails with `LeaseNotFound` if etcd does not have it.
  *
+ * All its keys go in one step. Who holds it here, by {@link make} or {@link keepAlive}, is told: it is lost as `revoked`.
+ *
+ * @example
+ * ```ts
+ * import { EtcdId, EtcdLease } from "effect-etcd"
+ *
+ * const logOut = (session: bigint) => EtcdLease.revoke(EtcdId.LeaseId(session))
+ * ```
+ *
  * @category requests
  * @since 0.1.0
  */
@@ -483,6 +551,17 @@ export const revoke = (
 /**
  * How long a lease lives, and which keys it has. Fails with `LeaseNotFound` if etcd does not have it.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdId, EtcdLease } from "effect-etcd"
+ *
+ * const keysOf = (id: bigint) =>
+ *   EtcdLease.timeToLive(EtcdId.LeaseId(id), { keys: true }).pipe(
+ *     Effect.map(({ keys }) => keys.map((key) => new TextDecoder().decode(key)))
+ *   )
+ * ```
+ *
  * @category requests
  * @since 0.1.0
  */
@@ -493,7 +572,15 @@ export const timeToLive = (
   EtcdLease.use((leases) => leases.timeToLive(id, options))
 
 /**
- * The ids of all leases.
+ * The ids of all leases that etcd has, whoever they are of.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdId, EtcdLease } from "effect-etcd"
+ *
+ * const shown = EtcdLease.list().pipe(Effect.map((ids) => ids.map(EtcdId.format))) // as etcdctl shows them
+ * ```
  *
  * @category requests
  * @since 0.1.0

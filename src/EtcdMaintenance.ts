@@ -4,6 +4,10 @@
  * `status`, `defragment`, `hash`, `hashKv` and `snapshot` are about one member. Name it with the call option
  * `endpoint`; without it, the member is asked that the client would ask for anything else.
  *
+ * With authentication, all but `status` and `alarms` is for who has the role `root`; others get `PermissionDenied` (but etcd
+ * 3.4 lets every user set alarms and move the leader). Besides the reasons that are said of each function, all fail with
+ * `InvalidArgument` for what makes no sense, and with those of every call (`EtcdError`).
+ *
  * @packageDocumentation
  * @since 0.1.0
  */
@@ -48,6 +52,7 @@ export interface Status {
   readonly dbSizeQuota: Option.Option<bigint>
   /** Who leads, as far as this member knows. */
   readonly leader: Option.Option<MemberId>
+  /** Raft's term: a number that grows with each election. */
   readonly raftTerm: bigint
   /** The last log entry that the cluster has agreed on, as far as this member knows. */
   readonly raftIndex: bigint
@@ -55,6 +60,7 @@ export interface Status {
   readonly raftAppliedIndex: bigint
   /** What is wrong: the alarms of the cluster, and that there is no leader. Empty when all is well. */
   readonly errors: ReadonlyArray<string>
+  /** Whether it only receives what the others decide, and has no vote. */
   readonly isLearner: boolean
   /** The version of the format on disk. etcd 3.6 and newer, some seconds after a new member has started. */
   readonly storageVersion: Option.Option<string>
@@ -75,16 +81,21 @@ export interface Status {
 export type AlarmType = "NoSpace" | "Corrupt"
 
 /**
+ * An alarm, which holds until it is disarmed, also when its cause is gone.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Alarm {
   /** The member that the alarm is about. */
   readonly memberId: MemberId
+  /** What is wrong with it. */
   readonly type: AlarmType
 }
 
 /**
+ * A hash of a member's database.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -106,12 +117,17 @@ export interface HashKvOptions extends EtcdClient.CallOptions {
 }
 
 /**
+ * A hash of a member's keys.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface HashKv {
   readonly header: Header
-  /** CRC-32 of the keys and their history since the last compaction: equal on all members that are well. */
+  /**
+   * CRC-32 of the keys and their history since the last compaction: equal on all members that are well. Some versions hash
+   * a compacted history otherwise than others (etcd-io/etcd 18274): compare members of one version.
+   */
   readonly hash: number
   /** The revision of the last compaction, -1 before the first. Only hashes with the same one can be compared. */
   readonly compactRevision: bigint
@@ -126,7 +142,9 @@ export interface HashKv {
  * @since 0.1.0
  */
 export interface SnapshotProgress {
+  /** So many bytes have come, and are written. */
   readonly receivedBytes: number
+  /** So many bytes it will be, as the server says. */
   readonly totalBytes: number
 }
 
@@ -137,17 +155,20 @@ export interface SnapshotProgress {
  * @since 0.1.0
  */
 export interface SnapshotFileOptions extends EtcdClient.CallOptions {
-  /** Called for each piece that has been written. */
+  /** Runs after each piece that has been written; the next one waits for it. Default: nothing. */
   readonly onProgress?: ((progress: SnapshotProgress) => Effect.Effect<void>) | undefined
 }
 
 /**
+ * A snapshot in a file.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface SnapshotFile {
+  /** As it was given. */
   readonly path: string
-  /** The size of the file. */
+  /** The size of the file, in bytes: the database, and 32 for its SHA-256. */
   readonly bytes: number
   /** SHA-256 of the database, in hexadecimal. */
   readonly sha256: string
@@ -170,6 +191,8 @@ export interface Downgrade {
 type CallOptions = EtcdClient.CallOptions
 
 /**
+ * Looks after one cluster. Its functions are those of this module, which have more to say.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -246,7 +269,7 @@ export interface Service {
 }
 
 /**
- * The service that looks after the cluster.
+ * The service that looks after the cluster: a {@link Service}.
  *
  * @category services
  * @since 0.1.0
@@ -449,7 +472,20 @@ const ofHashKv: Options.Checks<Options.Own<HashKvOptions>> = { revision: Options
 const ofSnapshotFile: Options.Checks<Options.Own<SnapshotFileOptions>> = { onProgress: Options.callback }
 
 /**
- * The service over a client.
+ * The service over a client: for a program with more than one client. It ends with the client.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdClient, EtcdMaintenance } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   const client = yield* EtcdClient.make({ endpoints: ["127.0.0.1:2379"] })
+ *   const { dbSize, version } = yield* EtcdMaintenance.fromClient(client).status()
+ *   return `etcd ${version}, ${dbSize} bytes`
+ * })
+ * const shown = Effect.scoped(program)
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -517,7 +553,16 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
 })
 
 /**
- * Provides {@link EtcdMaintenance} over the {@link EtcdClient.EtcdClient} that is there.
+ * Provides {@link EtcdMaintenance} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with all the
+ * others.
+ *
+ * @example
+ * ```ts
+ * import { Layer } from "effect"
+ * import { EtcdClient, EtcdMaintenance } from "effect-etcd"
+ *
+ * const live = EtcdMaintenance.layer.pipe(Layer.provide(EtcdClient.layer({ endpoints: ["127.0.0.1:2379"] })))
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -553,6 +598,14 @@ export const status = (
 /**
  * The alarms that are armed.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMaintenance } from "effect-etcd"
+ *
+ * const takesWrites = Effect.map(EtcdMaintenance.alarms(), (alarms) => alarms.length === 0)
+ * ```
+ *
  * @category alarms
  * @since 0.1.0
  */
@@ -565,6 +618,21 @@ export const alarms = (
  * Arms an alarm, as etcd does by itself when it has cause to: to stop writes, or to try what a program does then.
  * Answers with the alarm, or with nothing if it was armed already.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMaintenance } from "effect-etcd"
+ *
+ * // Writes are refused while this is used, as if the database were full.
+ * const readOnly = <A, E, R>(use: Effect.Effect<A, E, R>) =>
+ *   Effect.gen(function*() {
+ *     const { header } = yield* EtcdMaintenance.status()
+ *     const alarm = { memberId: header.memberId, type: "NoSpace" } as const
+ *     const armed = EtcdMaintenance.armAlarm(alarm)
+ *     return yield* Effect.acquireUseRelease(armed, () => use, () => Effect.orDie(EtcdMaintenance.disarmAlarm(alarm)))
+ *   })
+ * ```
+ *
  * @category alarms
  * @since 0.1.0
  */
@@ -575,7 +643,8 @@ export const armAlarm = (
   EtcdMaintenance.use((maintenance) => maintenance.armAlarm(alarm, options))
 
 /**
- * Disarms an alarm, after its cause is gone. Answers with what was disarmed: nothing if it was not armed.
+ * Disarms an alarm, after its cause is gone. Answers with what was disarmed: nothing if it was not armed. A member whose
+ * database is still beyond its quota arms it again with the next write. {@link armAlarm} shows it at work.
  *
  * @category alarms
  * @since 0.1.0
@@ -614,6 +683,21 @@ export const disarmAlarms = (
  * Gives the free space of one member's database back to the file system. The member answers nothing else meanwhile:
  * defragment one after the other.
  *
+ * It takes as long as what is in use is large, needs room on the disk for a second copy of that, and has no deadline by
+ * default. A learner refuses it (`NotSupportedForLearner`). `EtcdOperations.defragment` does all members, the leader last.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMaintenance } from "effect-etcd"
+ *
+ * const tidy = (endpoint: string) =>
+ *   Effect.gen(function*() {
+ *     const { dbSize, dbSizeInUse } = yield* EtcdMaintenance.status({ endpoint })
+ *     if (dbSize > 2n * dbSizeInUse) yield* EtcdMaintenance.defragment({ endpoint })
+ *   })
+ * ```
+ *
  * @category changing
  * @since 0.1.0
  */
@@ -624,7 +708,15 @@ export const defragment = (
 
 /**
  * A hash of one member's whole database. Members that hold the same keys may differ; to compare members see
- * {@link hashKv}.
+ * {@link hashKv}. It has no deadline by default.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMaintenance } from "effect-etcd"
+ *
+ * const crc32 = Effect.map(EtcdMaintenance.hash(), ({ hash }) => hash)
+ * ```
  *
  * @category reading
  * @since 0.1.0
@@ -635,6 +727,23 @@ export const hash = (options?: CallOptions | undefined): Effect.Effect<Hash, Etc
 /**
  * A hash of one member's keys up to a revision, to compare members by. Fails with `Compacted` and `FutureRevision` if
  * the member does not have the revision.
+ *
+ * It has no deadline by default. `EtcdOperations.findCorrupt` compares all members.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMaintenance } from "effect-etcd"
+ *
+ * const areEqual = (one: string, other: string) =>
+ *   Effect.gen(function*() {
+ *     const { header } = yield* EtcdMaintenance.status({ endpoint: one })
+ *     const revision = header.revision
+ *     const a = yield* EtcdMaintenance.hashKv({ endpoint: one, revision })
+ *     const b = yield* EtcdMaintenance.hashKv({ endpoint: other, revision })
+ *     return a.compactRevision !== b.compactRevision || a.hash === b.hash
+ *   })
+ * ```
  *
  * @category reading
  * @since 0.1.0
@@ -649,7 +758,16 @@ export const hashKv = (
  * 32 bytes, which `etcdutl snapshot restore` wants to see.
  *
  * The digest is checked at the end: the stream fails with `ProtocolViolation` if it is wrong, so do not use what came
- * before the stream has ended. A slow reader slows the server, and keeps it from reusing space in its database.
+ * before the stream has ended. A slow reader slows the server, and keeps it from reusing space in its database. A snapshot
+ * that breaks off fails the stream, and does not go on elsewhere: another member's is another file.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Stream } from "effect"
+ * import { EtcdMaintenance } from "effect-etcd"
+ *
+ * const bytes = Stream.runFold(EtcdMaintenance.snapshot(), () => 0, (sum, piece) => sum + piece.length)
+ * ```
  *
  * @category snapshots
  * @since 0.1.0
@@ -695,6 +813,19 @@ export const snapshotToFile = (
  * Fails with `NotLeader` if it is not found there, and with `BadLeaderTransferee` if the member cannot lead. A member
  * that does not answer cannot take over, and etcd waits for it as long as the caller does: set a `deadline`.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMaintenance, EtcdMembership } from "effect-etcd"
+ *
+ * const lead = (name: string) =>
+ *   Effect.gen(function*() {
+ *     const { members } = yield* EtcdMembership.list()
+ *     const member = members.find((one) => one.name === name)
+ *     if (member !== undefined) yield* EtcdMaintenance.moveLeader(member.id, { deadline: "10 seconds" })
+ *   })
+ * ```
+ *
  * @category changing
  * @since 0.1.0
  */
@@ -709,6 +840,17 @@ export const moveLeader = (
  *
  * Fails with `InvalidDowngradeTarget`, or with `DowngradeInProgress`. etcd 3.5 and newer; fails with `Unsupported`
  * before.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMaintenance } from "effect-etcd"
+ *
+ * const prepare = EtcdMaintenance.validateDowngrade("3.5.0").pipe(
+ *   Effect.andThen(EtcdMaintenance.enableDowngrade("3.5.0"))
+ * )
+ * const goBack = EtcdMaintenance.cancelDowngrade()
+ * ```
  *
  * @category downgrade
  * @since 0.1.0
@@ -725,7 +867,7 @@ export const validateDowngrade = (
  *
  * etcd 3.5 does it but does not answer (its `applierV3backend.Apply` drops the result), so that the call fails with
  * `ServerTimeout` or `DeadlineExceeded`; `validateDowngrade` fails with `DowngradeInProgress` then. The same is true of
- * {@link cancelDowngrade}.
+ * {@link cancelDowngrade}. `downgrade` of a cluster of `EtcdCluster` does all that belongs to it.
  *
  * @category downgrade
  * @since 0.1.0
@@ -738,7 +880,7 @@ export const enableDowngrade = (
 
 /**
  * Ends the downgrade under way. Where there is none, etcd 3.5 fails with `NoDowngrade`, and newer versions succeed.
- * Fails with `Unsupported` before etcd 3.5.
+ * Fails with `Unsupported` before etcd 3.5. {@link validateDowngrade} shows it at work.
  *
  * @category downgrade
  * @since 0.1.0

@@ -2,7 +2,11 @@
  * The members of a cluster: who they are, adding and removing them, and learners.
  *
  * A cluster of n voting members works as long as more than half of them do. Add a member here first and start it
- * afterwards, with `initial-cluster-state` set to `existing`; remove a dead one before adding its replacement.
+ * afterwards, with `initial-cluster-state` set to `existing`; remove a dead one before adding its replacement. For members
+ * that this program runs, `EtcdCluster` does all of it.
+ *
+ * With authentication, changes are for who has the role `root`. Besides the reasons that are said of each function, all fail with `InvalidArgument` for what is no id or no URL, and with
+ * those of every call (`EtcdError`); of a change that fails, `outcome` says whether it surely was not made.
  *
  * @packageDocumentation
  * @since 0.1.0
@@ -78,6 +82,8 @@ export interface Members {
 }
 
 /**
+ * The members after one was added.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -87,11 +93,13 @@ export interface Added extends Members {
 }
 
 /**
+ * Looks after the members of one cluster. Its functions are those of this module, which have more to say.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Service {
-  /** The members of the cluster. */
+  /** The members of the cluster, learners included. */
   readonly list: (options?: ListOptions | undefined) => Effect.Effect<Members, EtcdError.EtcdError>
   /** Adds a member that can be reached at these peer URLs, which is to be started next. More at {@link add}. */
   readonly add: (
@@ -126,7 +134,7 @@ export interface Service {
 }
 
 /**
- * The service for the members of the cluster.
+ * The service for the members of the cluster: a {@link Service}.
  *
  * @category services
  * @since 0.1.0
@@ -184,7 +192,19 @@ const wrongMember = (who: string, id: unknown) => Options.wrongArgument(who, "th
 const wrongUrls = (who: string, peerUrls: unknown) => Options.wrongArgument(who, "peerUrls", urls, peerUrls)
 
 /**
- * The service over a client.
+ * The service over a client: for a program with more than one client. It ends with the client.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdClient, EtcdMembership } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   const client = yield* EtcdClient.make({ endpoints: ["127.0.0.1:2379"] })
+ *   return yield* EtcdMembership.fromClient(client).list()
+ * })
+ * const members = Effect.scoped(program)
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -226,7 +246,16 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
 })
 
 /**
- * Provides {@link EtcdMembership} over the {@link EtcdClient.EtcdClient} that is there.
+ * Provides {@link EtcdMembership} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with all the
+ * others.
+ *
+ * @example
+ * ```ts
+ * import { Layer } from "effect"
+ * import { EtcdClient, EtcdMembership } from "effect-etcd"
+ *
+ * const live = EtcdMembership.layer.pipe(Layer.provide(EtcdClient.layer({ endpoints: ["127.0.0.1:2379"] })))
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -237,7 +266,7 @@ export const layer: Layer.Layer<EtcdMembership, never, EtcdClient.EtcdClient> = 
 )
 
 /**
- * The members of the cluster.
+ * The members of the cluster, learners included.
  *
  * @example
  * ```ts
@@ -287,6 +316,17 @@ export const add = (
  * Gives a learner its vote. Fails with `LearnerNotReady` while it has not caught up with the leader, with
  * `MemberNotLearner` if it has a vote, and with `MemberNotFound`.
  *
+ * @example
+ * ```ts
+ * import { Effect, Schedule } from "effect"
+ * import { EtcdError, EtcdId, EtcdMembership } from "effect-etcd"
+ *
+ * const isBehind = (error: EtcdError.EtcdError) => error.reason._tag === "LearnerNotReady"
+ *
+ * const whenReady = (id: EtcdId.MemberId) =>
+ *   EtcdMembership.promote(id).pipe(Effect.retry({ while: isBehind, schedule: Schedule.spaced("1 second") }))
+ * ```
+ *
  * @category changing
  * @since 0.1.0
  */
@@ -299,6 +339,15 @@ export const promote = (
 /**
  * Changes the peer URLs of a member. Fails with `MemberNotFound`, with `PeerUrlExists`, and with `InvalidArgument` if a
  * URL is none, or is given twice.
+ *
+ * Change them before the member listens there: the others reach it by what is said here.
+ *
+ * @example
+ * ```ts
+ * import { EtcdId, EtcdMembership } from "effect-etcd"
+ *
+ * const move = (id: EtcdId.MemberId) => EtcdMembership.update(id, ["https://10.0.0.9:2380"])
+ * ```
  *
  * @category changing
  * @since 0.1.0
@@ -317,6 +366,19 @@ export const update = (
  * Kill a member that is stopped, and not dead, before it is removed where members reach each other by Unix sockets: for what
  * etcd writes there it has no deadline, and the leader that removes such a member waits for it. `EtcdCluster`'s `shrink` and
  * `replace` do.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMembership } from "effect-etcd"
+ *
+ * const removeNamed = (name: string) =>
+ *   Effect.gen(function*() {
+ *     const { members } = yield* EtcdMembership.list()
+ *     const gone = members.filter((member) => member.name === name)
+ *     yield* Effect.forEach(gone, ({ id }) => EtcdMembership.remove(id))
+ *   })
+ * ```
  *
  * @category changing
  * @since 0.1.0

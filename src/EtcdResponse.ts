@@ -16,9 +16,11 @@ import { type ClusterId, LeaseId, type MemberId } from "./EtcdId.ts"
  */
 export interface Header {
   readonly clusterId: ClusterId
+  /** The member that answered. */
   readonly memberId: MemberId
-  /** The revision of the store when the request was applied. */
+  /** The revision of the store when the request was applied. `0n` in answers of `EtcdMembership`, which have none. */
   readonly revision: bigint
+  /** Raft's term: a number that grows with each election. */
   readonly raftTerm: bigint
 }
 
@@ -31,7 +33,9 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
  * @since 0.1.0
  */
 export class KeyValue extends Inspectable.Class {
+  /** The key as bytes. */
   readonly key: Uint8Array
+  /** The value as bytes: empty where it was left out (`keysOnly`). */
   readonly value: Uint8Array
   /** The revision that created the key. */
   readonly createRevision: bigint
@@ -39,7 +43,7 @@ export class KeyValue extends Inspectable.Class {
   readonly modRevision: bigint
   /** How often the key was written since it was created: 1 after creation. */
   readonly version: bigint
-  /** The lease whose end deletes the key. */
+  /** The lease whose end deletes the key, if it has one. */
   readonly lease: Option.Option<LeaseId>
 
   constructor(fields: {
@@ -59,16 +63,17 @@ export class KeyValue extends Inspectable.Class {
     this.lease = fields.lease === 0n ? Option.none() : Option.some(LeaseId(fields.lease))
   }
 
-  /** The key as text (UTF-8). */
+  /** The key as text. Bytes that are no UTF-8 become U+FFFD. */
   get keyString(): string {
     return decoder.decode(this.key)
   }
 
-  /** The value as text (UTF-8). */
+  /** The value as text. Bytes that are no UTF-8 become U+FFFD. */
   get valueString(): string {
     return decoder.decode(this.value)
   }
 
+  /** Key and value as text, numbers as texts of digits: for logs, and not to be read back. */
   toJSON(): unknown {
     return {
       _id: "KeyValue",

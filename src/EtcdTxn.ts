@@ -44,7 +44,7 @@ type RequestOp = MessageInitShape<typeof Rpc.RequestOpSchema>
 type TxnRequest = MessageInitShape<typeof Rpc.TxnRequestSchema>
 
 /**
- * A condition of a transaction.
+ * A condition of a transaction: what {@link exists}, {@link value} and the other comparisons make.
  *
  * @category models
  * @since 0.1.0
@@ -97,7 +97,7 @@ export type Results<B> =
 export interface Transaction<out Success extends Branch, out Failure extends Branch> {
   /** All of them have to hold for `success` to run. */
   readonly compare: Compare | ReadonlyArray<Compare>
-  /** Default: nothing. */
+  /** What runs if they do. Default: nothing. */
   readonly success?: Success | undefined
   /** What runs otherwise. Default: nothing. */
   readonly failure?: Failure | undefined
@@ -110,8 +110,10 @@ export interface Transaction<out Success extends Branch, out Failure extends Bra
  * @since 0.1.0
  */
 export interface Succeeded<out A> {
+  /** Tells it from {@link Failed}. */
   readonly succeeded: true
   readonly header: EtcdResponse.Header
+  /** Those of `success`, in its shape. */
   readonly results: A
 }
 
@@ -122,13 +124,16 @@ export interface Succeeded<out A> {
  * @since 0.1.0
  */
 export interface Failed<out A> {
+  /** Tells it from {@link Succeeded}. */
   readonly succeeded: false
   readonly header: EtcdResponse.Header
+  /** Those of `failure`, in its shape. */
   readonly results: A
 }
 
 /**
- * How a key is read in a transaction: `EtcdKv.ReadOptions` without those of a call.
+ * How a key is read in a transaction: `EtcdKv.ReadOptions` without those of a call. `serializable` counts where all
+ * operations, of both branches, are reads that say so.
  *
  * @category options
  * @since 0.1.0
@@ -160,6 +165,8 @@ export interface PutOptions extends Omit<EtcdKv.PutOptions, keyof EtcdClient.Cal
 export interface DeleteOptions extends Pick<EtcdKv.DeleteOptions, "previousValues"> {}
 
 /**
+ * Commits transactions to one cluster.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -169,7 +176,7 @@ export interface Service {
 }
 
 /**
- * The service that commits transactions.
+ * The service that commits transactions: a {@link Service}.
  *
  * @category services
  * @since 0.1.0
@@ -213,9 +220,13 @@ const partsOfOp = <A>(op: Op<A>): OpParts<A> => op[OpTypeId] as unknown as OpPar
  * @since 0.1.0
  */
 export interface Comparison<in A> {
+  /** Holds where it is the same. */
   readonly equals: (other: A) => Compare
+  /** Holds where it is another one. */
   readonly notEquals: (other: A) => Compare
+  /** Holds where it is greater: as a number, or, of values, later in the order of bytes. */
   readonly greaterThan: (other: A) => Compare
+  /** Holds where it is less: as a number, or, of values, earlier in the order of bytes. */
   readonly lessThan: (other: A) => Compare
 }
 
@@ -282,6 +293,13 @@ export const value = (key: KeyRange.Input): Comparison<KeyRange.Bytes> =>
 /**
  * Compares how often a key was written since it was created: 1 after creation, and 0 for a key that does not exist.
  *
+ * @example
+ * ```ts
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * const isFresh = EtcdTxn.version("config").lessThan(2n) // created and not written since, or not there
+ * ```
+ *
  * @category comparisons
  * @since 0.1.0
  */
@@ -293,6 +311,14 @@ export const version = (key: KeyRange.Input): Comparison<bigint> =>
 
 /**
  * Compares the revision that created a key: 0 for a key that does not exist.
+ *
+ * @example
+ * ```ts
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * // Not deleted and made anew since it was read.
+ * const isTheSame = (created: bigint) => EtcdTxn.createRevision("lock/owner").equals(created)
+ * ```
  *
  * @category comparisons
  * @since 0.1.0
@@ -306,6 +332,26 @@ export const createRevision = (key: KeyRange.Input): Comparison<bigint> =>
 /**
  * Compares the revision that changed a key last: 0 for a key that does not exist.
  *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { EtcdKv, EtcdTxn } from "effect-etcd"
+ *
+ * // Adds one, unless somebody has written the counter meanwhile.
+ * const increment = Effect.gen(function*() {
+ *   const read = yield* EtcdKv.get("counter")
+ *   const [revision, count] = Option.match(read, {
+ *     onNone: () => [0n, 0] as const,
+ *     onSome: (kv) => [kv.modRevision, Number(kv.valueString)] as const
+ *   })
+ *   const { succeeded } = yield* EtcdTxn.commit(EtcdTxn.make({
+ *     compare: EtcdTxn.modRevision("counter").equals(revision),
+ *     success: EtcdTxn.put("counter", String(count + 1))
+ *   }))
+ *   return succeeded
+ * })
+ * ```
+ *
  * @category comparisons
  * @since 0.1.0
  */
@@ -317,6 +363,13 @@ export const modRevision = (key: KeyRange.Input): Comparison<bigint> =>
 
 /**
  * Compares the lease of a key: 0 for a key without one, or a key that does not exist.
+ *
+ * @example
+ * ```ts
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * const stays = EtcdTxn.lease("config").equals(0n)
+ * ```
  *
  * @category comparisons
  * @since 0.1.0
@@ -330,6 +383,14 @@ export const lease = (key: KeyRange.Input): Comparison<LeaseId | 0n> =>
 /**
  * The key exists. For a range: it has a key.
  *
+ * @example
+ * ```ts
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * const rename = (value: string) =>
+ *   EtcdTxn.make({ compare: EtcdTxn.exists("old"), success: [EtcdTxn.put("new", value), EtcdTxn.delete("old")] })
+ * ```
+ *
  * @category comparisons
  * @since 0.1.0
  */
@@ -337,6 +398,16 @@ export const exists = (key: KeyRange.Input): Compare => createRevision(key).notE
 
 /**
  * The key does not exist. For a range: it has no key.
+ *
+ * @example
+ * ```ts
+ * import { EtcdTxn, KeyRange } from "effect-etcd"
+ *
+ * const first = EtcdTxn.make({
+ *   compare: EtcdTxn.missing(KeyRange.prefix("members/")),
+ *   success: EtcdTxn.put("members/1", "founder")
+ * })
+ * ```
  *
  * @category comparisons
  * @since 0.1.0
@@ -407,7 +478,15 @@ const headerOf = (own: Rpc.ResponseHeader | undefined, header: EtcdResponse.Head
   own === undefined || own.revision === 0n ? header : { ...header, revision: own.revision }
 
 /**
- * Whether something is an operation of a transaction.
+ * Whether something is an operation of a transaction, or a transaction.
+ *
+ * @example
+ * ```ts
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * EtcdTxn.isOp(EtcdTxn.get("a")) // true
+ * EtcdTxn.isOp(EtcdTxn.exists("a")) // false: a comparison
+ * ```
  *
  * @category guards
  * @since 0.1.0
@@ -431,7 +510,8 @@ const getAs = (
 }
 
 /**
- * Reads one key: its value and history, or `None` if there is no such key.
+ * Reads one key: its value and history, or `None` if there is no such key. It sees what the operations before it in the
+ * branch did. {@link all} shows it at work.
  *
  * @category operations
  * @since 0.1.0
@@ -440,7 +520,8 @@ export const get = (key: KeyRange.Bytes, options?: ReadOptions | undefined): Op<
   getAs("EtcdTxn.get", key, options)
 
 /**
- * Reads the value of one key as text, or `None` if there is no such key.
+ * Reads the value of one key as text, or `None` if there is no such key; otherwise as {@link get}. {@link make} shows it at
+ * work.
  *
  * @category operations
  * @since 0.1.0
@@ -452,7 +533,7 @@ export const getString = (key: KeyRange.Bytes, options?: ReadOptions | undefined
   )
 
 /**
- * Reads a range of keys.
+ * Reads a range of keys, as `EtcdKv.range` does. {@link map} shows it at work.
  *
  * @category operations
  * @since 0.1.0
@@ -469,7 +550,8 @@ export const range = (range: KeyRange.Input, options?: RangeOptions | undefined)
 }
 
 /**
- * Writes one key. A transaction may write a key only once, and not delete it as well.
+ * Writes one key. A branch may write a key only once, and not delete it as well: {@link commit} fails with `DuplicateKey`
+ * then. {@link make} shows it at work.
  *
  * @category operations
  * @since 0.1.0
@@ -514,7 +596,7 @@ const delete_ = (range: KeyRange.Input, options?: DeleteOptions | undefined): Op
 
 export {
   /**
-   * Deletes one key, or a range of keys. That there is none is no error.
+   * Deletes one key, or a range of keys. That there is none is no error. {@link exists} shows it at work.
    *
    * @category operations
    * @since 0.1.0
@@ -523,7 +605,14 @@ export {
 }
 
 /**
- * Deletes all keys that begin with the prefix.
+ * Deletes all keys that begin with the prefix; the empty one is every key.
+ *
+ * @example
+ * ```ts
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * const replace = EtcdTxn.all([EtcdTxn.deletePrefix("v1/"), EtcdTxn.put("v2/config", "{}")])
+ * ```
  *
  * @category operations
  * @since 0.1.0
@@ -644,6 +733,7 @@ const problemOfTransaction = (who: string, parts: Transaction<Branch, Branch>): 
  * A transaction: if all comparisons hold, the operations of `success` run, otherwise those of `failure`.
  *
  * A branch is one operation, a tuple, or a struct; the results have the same shape, and are told apart by `succeeded`.
+ * What makes no sense in it is said by {@link commit}, which fails with `InvalidArgument`.
  *
  * @example
  * ```ts
@@ -741,7 +831,19 @@ const noAnswer = (request: TxnRequest) => {
 }
 
 /**
- * The service over a client.
+ * The service over a client: for a program with more than one client. It ends with the client.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdClient, EtcdTxn } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   const client = yield* EtcdClient.make({ endpoints: ["127.0.0.1:2379"] })
+ *   return yield* EtcdTxn.fromClient(client).commit(EtcdTxn.all([EtcdTxn.getString("a"), EtcdTxn.getString("b")]))
+ * })
+ * const both = Effect.scoped(program)
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -778,7 +880,16 @@ const asOperation = (response: Rpc.TxnResponse): Rpc.ResponseOp => ({
 })
 
 /**
- * Provides {@link EtcdTxn} over the {@link EtcdClient.EtcdClient} that is there.
+ * Provides {@link EtcdTxn} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with all the
+ * others.
+ *
+ * @example
+ * ```ts
+ * import { Layer } from "effect"
+ * import { EtcdClient, EtcdTxn } from "effect-etcd"
+ *
+ * const live = EtcdTxn.layer.pipe(Layer.provide(EtcdClient.layer({ endpoints: ["127.0.0.1:2379"] })))
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -794,7 +905,8 @@ export const layer: Layer.Layer<EtcdTxn, never, EtcdClient.EtcdClient> = Layer.e
  * That `failure` ran is no error. Fails with `DuplicateKey` or `InvalidArgument`, without sending it, when the server
  * would refuse it, with `TooManyOps` when it has more comparisons or operations than the server takes (`--max-txn-ops`,
  * 128 by default), and with the reasons of reads and writes. A transaction that only reads is sent again after a failure,
- * as a read is; one that may write only if it surely was not applied.
+ * as a read is; one that may write only if it surely was not applied, and otherwise `outcome` of the error is `unknown`.
+ * {@link make} and {@link all} show it at work.
  *
  * @category transactions
  * @since 0.1.0

@@ -65,6 +65,7 @@ import type * as KeyRange from "./KeyRange.ts"
  * @since 0.1.0
  */
 export class Put extends Data.TaggedClass("Put")<{
+  /** The key as it was written; its `modRevision` is that of the write. */
   readonly kv: KeyValue
   /** What the key held before, if it existed and `previousValues` was asked for. */
   readonly previous: Option.Option<KeyValue>
@@ -104,6 +105,7 @@ export type Event = Put | Delete
  * @since 0.1.0
  */
 export class Revision extends Data.TaggedClass("Revision")<{
+  /** The `modRevision` of all of them. */
   readonly revision: bigint
   readonly events: Arr.NonEmptyReadonlyArray<Event>
 }> {}
@@ -115,6 +117,7 @@ export class Revision extends Data.TaggedClass("Revision")<{
  * @since 0.1.0
  */
 export class Progress extends Data.TaggedClass("Progress")<{
+  /** A watch from the next one on misses nothing. */
   readonly revision: bigint
 }> {}
 
@@ -137,9 +140,13 @@ export class Created extends Data.TaggedClass("Created")<{
  * @since 0.1.0
  */
 export class Snapshot extends Data.TaggedClass("Snapshot")<{
+  /** The revision at which they were read. */
   readonly revision: bigint
+  /** In the order of the keys. */
   readonly kvs: ReadonlyArray<KeyValue>
   /**
+   * Why there is one.
+   *
    * - `first`: the watch begins with it.
    * - `compacted`: the changes since the last one that was delivered are gone, in the same history.
    * - `regressed`: the store has gone back, and has another history now.
@@ -212,6 +219,8 @@ export interface ChangesOptions extends WatchOptions {
    */
   readonly created?: boolean | undefined
   /**
+   * What is done where changes alone cannot tell what the keys are.
+   *
    * - `never`: the watch fails with `Compacted` when a part of the history that it needs is gone, and with
    *   `RevisionRegressed` when the store has gone back.
    * - `when-compacted`: it then goes on with a fresh {@link Snapshot} of the range.
@@ -223,6 +232,8 @@ export interface ChangesOptions extends WatchOptions {
 }
 
 /**
+ * Watches keys of one cluster. Its functions are those of this module, which have more to say.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -255,7 +266,7 @@ export interface Service {
 }
 
 /**
- * The service that watches keys.
+ * The service that watches keys: a {@link Service}.
  *
  * @category services
  * @since 0.1.0
@@ -325,6 +336,19 @@ const changesOf = (deliveries: Arr.NonEmptyReadonlyArray<Delivery>): ReadonlyArr
  * The service over a client. Its watches end with the scope, and it takes no more then: what is asked of it fails at once
  * with `Unreachable`.
  *
+ * @example
+ * ```ts
+ * import { Console, Effect, Stream } from "effect"
+ * import { EtcdClient, EtcdWatch, KeyRange } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   const client = yield* EtcdClient.make({ endpoints: ["127.0.0.1:2379"] })
+ *   const watches = yield* EtcdWatch.fromClient(client)
+ *   yield* Stream.runForEach(watches.watch(KeyRange.prefix("jobs/")), (event) => Console.log(event._tag))
+ * })
+ * const watching = Effect.scoped(program)
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -372,7 +396,16 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
   })
 
 /**
- * Provides {@link EtcdWatch} over the {@link EtcdClient.EtcdClient} that is there.
+ * Provides {@link EtcdWatch} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with all the
+ * others.
+ *
+ * @example
+ * ```ts
+ * import { Layer } from "effect"
+ * import { EtcdClient, EtcdWatch } from "effect-etcd"
+ *
+ * const live = EtcdWatch.layer.pipe(Layer.provide(EtcdClient.layer({ endpoints: ["127.0.0.1:2379"] })))
+ * ```
  *
  * @category layers
  * @since 0.1.0
@@ -449,7 +482,19 @@ export const changes = (
  * Waits for the next change of a key (or range), and answers with it.
  *
  * "Next" counts from when the server has taken the watch. To miss nothing since a read or write of which the revision
- * is known, give `startRevision: revision + 1n`.
+ * is known, give `startRevision: revision + 1n`. Fails as {@link watch} does. It waits as long as it takes; bound it with
+ * `Effect.timeout`, which ends the watch on the server too.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv, EtcdWatch } from "effect-etcd"
+ *
+ * const answered = Effect.gen(function*() {
+ *   const { header } = yield* EtcdKv.put("questions/1", "why?")
+ *   return yield* EtcdWatch.next("answers/1", { startRevision: header.revision + 1n, ignore: "deletes" })
+ * }).pipe(Effect.timeout("1 minute"))
+ * ```
  *
  * @category watching
  * @since 0.1.0
@@ -467,6 +512,20 @@ export const next = (
  * Fails with `Unsupported` where a server's answer could not be relied on: before 3.4.25 and 3.5.8 it may be ahead of
  * the changes that were sent (https://github.com/etcd-io/etcd/issues/15220). Fails with `DeadlineExceeded`, which names
  * the endpoint, where a server does not say within 5 seconds which version it is. The others were asked all the same.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option, Stream } from "effect"
+ * import { EtcdWatch, KeyRange } from "effect-etcd"
+ *
+ * // The first revision of which a watch is sure that it has delivered everything up to it.
+ * const caughtUpTo = EtcdWatch.changes(KeyRange.prefix("jobs/"), { progress: true, created: true }).pipe(
+ *   Stream.tap((change) => (change._tag === "Created" ? EtcdWatch.requestProgress : Effect.void)),
+ *   Stream.filter((change) => change._tag === "Progress"),
+ *   Stream.runHead,
+ *   Effect.map(Option.map(({ revision }) => revision))
+ * )
+ * ```
  *
  * @category watching
  * @since 0.1.0

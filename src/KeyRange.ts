@@ -31,10 +31,9 @@ const TypeId = "~effect-etcd/KeyRange"
  */
 export interface KeyRange {
   readonly [TypeId]: typeof TypeId
+  /** The first key. */
   readonly key: Uint8Array
-  /**
-   * Empty: the single key. The byte 0: no upper bound.
-   */
+  /** The key after the last one. Empty: `key` alone. The byte 0: no upper bound. */
   readonly end: Uint8Array
 }
 
@@ -53,6 +52,13 @@ const zero = new Uint8Array(1)
  * The bytes of a key or value; an array that is given is not copied. Half a surrogate pair in a text, which has no UTF-8,
  * becomes U+FFFD; the functions that send keys and values refuse it.
  *
+ * @example
+ * ```ts
+ * import { KeyRange } from "effect-etcd"
+ *
+ * KeyRange.toBytes("é") // Uint8Array [ 195, 169 ]
+ * ```
+ *
  * @category conversions
  * @since 0.1.0
  */
@@ -65,19 +71,46 @@ const make = (key: Uint8Array, end: Uint8Array): KeyRange => ({ [TypeId]: TypeId
 const refusable = (given: Bytes): KeyRange => make(given as Uint8Array, empty)
 
 /**
+ * Whether something is a range that this module has made.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "effect-etcd"
+ *
+ * KeyRange.isKeyRange(KeyRange.prefix("jobs/")) // true
+ * KeyRange.isKeyRange("jobs/") // false: a key
+ * ```
+ *
  * @category guards
  * @since 0.1.0
  */
 export const isKeyRange = (input: unknown): input is KeyRange => Predicate.hasProperty(input, TypeId)
 
 /**
+ * The range that is meant: a range stays as it is, a key becomes the range of that key alone. For functions of your own
+ * that take both.
+ *
+ * @example
+ * ```ts
+ * import { EtcdKv, KeyRange } from "effect-etcd"
+ *
+ * const count = (input: KeyRange.Input) => EtcdKv.range(KeyRange.fromInput(input), { countOnly: true })
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
 export const fromInput = (input: Input): KeyRange => (isKeyRange(input) ? input : single(input))
 
 /**
- * One key.
+ * One key. Functions that take a range take the key itself as well.
+ *
+ * @example
+ * ```ts
+ * import { EtcdWatch, KeyRange } from "effect-etcd"
+ *
+ * const one = EtcdWatch.watch(KeyRange.single("settings/color")) // as EtcdWatch.watch("settings/color")
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -86,6 +119,14 @@ export const single = (key: Bytes): KeyRange => (Keys.isBytes(key) ? make(Keys.o
 
 /**
  * The first key after all keys that begin with the prefix; the byte 0 (no upper bound) where there is none.
+ *
+ * @example
+ * ```ts
+ * import { KeyRange } from "effect-etcd"
+ *
+ * KeyRange.prefixEnd("a/") // the bytes of "a0"
+ * KeyRange.prefixEnd(new Uint8Array([97, 255])) // the bytes of "b"
+ * ```
  *
  * @category conversions
  * @since 0.1.0
@@ -120,7 +161,14 @@ export const prefix = (prefix: Bytes): KeyRange => {
 }
 
 /**
- * All keys from this one on, itself included. From the empty key: {@link all}.
+ * All keys from this one on, itself included, up to the last one of the store. From the empty key: {@link all}.
+ *
+ * @example
+ * ```ts
+ * import { EtcdKv, KeyRange } from "effect-etcd"
+ *
+ * const next = EtcdKv.range(KeyRange.from("jobs/0042"), { limit: 1 }) // whatever comes first from there on
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -134,6 +182,13 @@ export const from = (key: Bytes): KeyRange => {
 /**
  * All keys from `start` (included) to `end` (not included). Nothing, where `end` is not after `start`. An empty `end`
  * is no upper bound.
+ *
+ * @example
+ * ```ts
+ * import { EtcdKv, KeyRange } from "effect-etcd"
+ *
+ * const may = EtcdKv.range(KeyRange.interval("logs/2026-05", "logs/2026-06"))
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -149,7 +204,7 @@ export const interval = (start: Bytes, end: Bytes): KeyRange => {
 }
 
 /**
- * Every key.
+ * Every key of the store, or, below an `EtcdNamespace`, every key of that.
  *
  * @category constructors
  * @since 0.1.0
