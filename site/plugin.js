@@ -1,9 +1,9 @@
 /**
  * What the site makes of the guides: they are called by their headings instead of their files, and what they link to in the
- * repository, and is no page of the site, is linked where the repository is. And what TypeDoc does not see of the sources: the
- * names of indexes, and what is written at the export of a function that is called otherwise in its module.
+ * repository, and is no page of the site, is linked where the repository is. And what TypeDoc does not see of the sources:
+ * what is written at the export of a function that is called otherwise in its module.
  */
-import { statSync } from "node:fs"
+import { readFileSync, statSync } from "node:fs"
 import { dirname, relative, resolve, sep } from "node:path"
 import { Converter, ReflectionKind } from "typedoc"
 import { home, pages, root } from "./typedoc.config.js"
@@ -27,9 +27,6 @@ const withLinks = (page, parts) =>
       : part
   )
 
-/** As it is imported: `effect-etcd/coordination`, which TypeDoc calls by its file. */
-const nameOf = (module) => (module === "index" ? "effect-etcd" : module.replace(/\/index$/, ""))
-
 /** Where a module exports what it calls otherwise: `delete_ as delete`. */
 const specifierOf = (symbol) =>
   symbol?.declarations
@@ -37,17 +34,11 @@ const specifierOf = (symbol) =>
     .flatMap((statement) => statement.exportClause?.elements ?? [])
     .find(({ propertyName }) => propertyName?.text === symbol.name)
 
-/** The heading that the page begins with, and what comes after it. */
-const headed = (page, parts) => {
-  const end = parts.findIndex(({ kind, text }) => kind === "text" && text.includes("\n"))
-  const last = parts[end]
-  const line = [...parts.slice(0, end), { text: last.text.slice(0, last.text.indexOf("\n")) }]
-  const [, title] = /^# (.+)$/.exec(line.map(({ text }) => text).join("")) ?? []
-  if (title === undefined) throw new Error(`${page} does not begin with a heading`)
-  return {
-    title: title.replaceAll("`", ""),
-    content: [{ ...last, text: last.text.slice(last.text.indexOf("\n")) }, ...parts.slice(end + 1)]
-  }
+/** The heading that the page begins with. */
+const titleOf = (page) => {
+  const [, title] = /^# (.+)$/m.exec(readFileSync(page, "utf8")) ?? []
+  if (title === undefined) throw new Error(`${page} has no heading`)
+  return title.replaceAll("`", "")
 }
 
 export const load = (app) => {
@@ -60,22 +51,33 @@ export const load = (app) => {
   })
   app.converter.on(Converter.EVENT_CREATE_DOCUMENT, (_, document) => {
     const page = document.project.files.getReflectionPath(document)
-    const { content, title } = headed(page, withLinks(page, document.content))
-    document.name = title
-    document.content = content
+    document.name = titleOf(page)
+    document.content = withLinks(page, document.content)
   })
   app.converter.on(Converter.EVENT_CREATE_DECLARATION, (context, declaration) => {
+    if (declaration.hasComment()) return
     if (declaration.kind === ReflectionKind.Module) {
-      if (!declaration.hasComment())
-        app.logger.warn(`the first comment of ${declaration.name} has no @packageDocumentation`)
-      declaration.name = nameOf(declaration.name)
-    } else if (!declaration.hasComment()) {
-      const specifier = specifierOf(context.getSymbolFromReflection(declaration))
-      declaration.comment = specifier && context.getNodeComment(specifier, false)
+      app.logger.warn(`the first comment of ${declaration.name} has no @packageDocumentation`)
     }
+    const specifier = specifierOf(context.getSymbolFromReflection(declaration))
+    declaration.comment = specifier && context.getNodeComment(specifier, false)
   })
-  // The README is read when this event comes, by what has asked for it before.
+  app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
+    const inherited = project
+      .getReflectionsByKind(ReflectionKind.Constructor)
+      .filter(({ flags }) => flags.isExternal || flags.isInherited)
+    for (const constructor of inherited) project.removeReflection(constructor)
+  })
   app.converter.on(Converter.EVENT_RESOLVE_END, ({ project }) => {
-    project.readme = headed(pages[0], withLinks(pages[0], project.readme)).content
+    // A service is shown with its shape; of errors and others, what they extend says nothing more.
+    for (const declaration of project.getReflectionsByKind(ReflectionKind.Class)) {
+      if (declaration.extendedTypes?.[0]?.toString().startsWith("Shape<")) continue
+      delete declaration.extendedTypes
+      for (const child of declaration.children ?? []) delete child.inheritedFrom
+    }
+    // The README is read when this event comes, by what has asked for it before.
+    project.readme = withLinks(pages[0], project.readme)
+    // The site has the name of the library as its title.
+    project.readme[0].text = project.readme[0].text.replace(/^# .+\n/, "")
   })
 }

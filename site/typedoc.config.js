@@ -2,29 +2,31 @@
 import { globSync, readFileSync } from "node:fs"
 import { join, resolve } from "node:path"
 import { OptionDefaults } from "typedoc"
-import { indexes, modules, source } from "../scripts/modules.ts"
+import { modules, source } from "../scripts/modules.ts"
 
 export const root = resolve(import.meta.dirname, "..")
 
 /** Where the repository is. */
 export const home = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).homepage.replace(/#.*/, "")
 
-const inRoot = (pattern) => globSync(pattern, { cwd: root }).sort()
+const house = "docs/ARCHITECTURE.md"
+const others = (pattern) =>
+  globSync(pattern, { cwd: root })
+    .filter((page) => page !== "README.md" && page !== house)
+    .sort()
 
-/** What is a page of the site: the README, with which it begins, the guides, and what is beside the README. */
-export const pages = [
-  "README.md",
-  ...inRoot("docs/*.md"),
-  ...inRoot("*.md").filter((page) => page !== "README.md")
-].map((page) => join(root, page))
+/** What is a page of the site: the README, with which it begins, the guides, and what is about the project. */
+export const pages = ["README.md", ...others("docs/*.md"), house, ...others("*.md")].map((page) => join(root, page))
 
 export default {
   plugin: [join(import.meta.dirname, "plugin.js")],
   tsconfig: join(import.meta.dirname, "tsconfig.json"),
   out: join(import.meta.dirname, "dist"),
-  entryPoints: [...indexes, ...modules].map((place) => join(source, `${place}.ts`)),
+  // The indexes have nothing of their own.
+  entryPoints: modules.map((place) => join(source, `${place}.ts`)),
   readme: pages[0],
   projectDocuments: pages.slice(1),
+  customCss: join(import.meta.dirname, "site.css"),
   includeVersion: true,
   // `npm run check` has asked the compiler already.
   skipErrorChecking: true,
