@@ -14,12 +14,19 @@ export interface Options {
   readonly out: string
   /** Asks npm to do all but the publishing. */
   readonly dryRun: boolean
+  /** What else npm is told in its environment. */
+  readonly settings?: Record<string, string> | undefined
 }
 
-const npm = (...args: ReadonlyArray<string>) =>
+const npm = ({ settings }: Options, ...args: ReadonlyArray<string>) =>
   Effect.scoped(
     Effect.gen(function* () {
-      const child = yield* ChildProcess.make("npm", args, { stdin: "ignore", stderr: "inherit" })
+      const child = yield* ChildProcess.make("npm", args, {
+        stdin: "ignore",
+        stderr: "inherit",
+        env: settings,
+        extendEnv: true
+      })
       const [stdout, code] = yield* Effect.all([Stream.mkString(Stream.decodeText(child.stdout)), child.exitCode], {
         concurrency: "unbounded"
       })
@@ -27,29 +34,30 @@ const npm = (...args: ReadonlyArray<string>) =>
     })
   )
 
-const must = (...args: ReadonlyArray<string>) =>
-  Effect.flatMap(npm(...args), ({ code }) =>
+const must = (options: Options, ...args: ReadonlyArray<string>) =>
+  Effect.flatMap(npm(options, ...args), ({ code }) =>
     code === 0
       ? Effect.void
       : Effect.fail(new PackageError({ message: `npm ${args.join(" ")} ended with exit code ${code}` }))
   )
 
 /** npm fails where there is no such package, and prints nothing where it has no such version. */
-const isPublished = Effect.fnUntraced(function* ({ name, version }: Package) {
-  const { code, stdout } = yield* npm("view", `${name}@${version}`, "version", "--silent")
+const isPublished = Effect.fnUntraced(function* ({ name, version }: Package, options: Options) {
+  const { code, stdout } = yield* npm(options, "view", `${name}@${version}`, "version", "--silent")
   return code === 0 && stdout === version
 })
 
-const publishOne = Effect.fnUntraced(function* (made: Package, { dryRun, out }: Options) {
+const publishOne = Effect.fnUntraced(function* (made: Package, options: Options) {
   const path = yield* Path.Path
   const what = `${made.name}@${made.version}`
   const tag = made.isLatest ? "latest" : made.tag
-  const file = path.join(out, made.file)
-  if (dryRun) return yield* must("publish", file, "--access", "public", "--tag", tag, "--dry-run", "--silent")
-  if (yield* isPublished(made)) yield* Effect.logInfo(`${what} is published already`)
-  else yield* must("publish", file, "--access", "public", "--tag", tag)
+  const file = path.join(options.out, made.file)
+  if (options.dryRun)
+    return yield* must(options, "publish", file, "--access", "public", "--tag", tag, "--dry-run", "--silent")
+  if (yield* isPublished(made, options)) yield* Effect.logInfo(`${what} is published already`)
+  else yield* must(options, "publish", file, "--access", "public", "--tag", tag)
   // Publishing gives one tag, and `latest` is the one that must not be missing.
-  if (made.isLatest) yield* must("dist-tag", "add", what, made.tag)
+  if (made.isLatest) yield* must(options, "dist-tag", "add", what, made.tag)
 })
 
 export const publish = Effect.fnUntraced(function* (options: Options) {
