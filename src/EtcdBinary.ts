@@ -50,6 +50,7 @@ import * as Time from "./internal/time.ts"
 export interface EtcdBinary {
   /** The absolute path of the executable. */
   readonly path: string
+  /** The version that it reports. */
   readonly version: SemVer.SemVer
 }
 
@@ -62,7 +63,7 @@ export interface EtcdBinary {
 export interface FindOptions {
   /**
    * The executable to use. Nothing else is looked at then: a path that does not exist or is not executable is an
-   * error. A relative path is relative to the working directory.
+   * error. A relative path is relative to the working directory. Default: it is looked for as {@link find} says.
    */
   readonly path?: string | undefined
   /** The directory that {@link fetch} puts releases into. Default: {@link cacheDirectory}. */
@@ -78,7 +79,9 @@ export interface FindOptions {
 export interface EtcdUtl {
   /** The absolute path of the executable. */
   readonly path: string
+  /** The version that it reports. */
   readonly version: SemVer.SemVer
+  /** Which of the two it is. */
   readonly tool: "etcdutl" | "etcdctl"
   /**
    * Whether it can raise the revision of what it restores, so that none is given twice: from 3.5.10, 3.6.0, and `etcdctl`
@@ -94,7 +97,10 @@ export interface EtcdUtl {
  * @since 0.1.0
  */
 export interface FindUtlOptions {
-  /** The executable to use. Nothing else is looked at then. A relative path is relative to the working directory. */
+  /**
+   * The executable to use. Nothing else is looked at then. A relative path is relative to the working directory. Default: it
+   * is looked for as {@link findUtl} says.
+   */
   readonly path?: string | undefined
 }
 
@@ -113,9 +119,11 @@ export type Platform = "linux-amd64" | "linux-arm64" | "darwin-amd64" | "darwin-
  * @since 0.1.0
  */
 export interface Progress {
+  /** The archive that was asked for. */
   readonly url: string
+  /** So many bytes have come. */
   readonly receivedBytes: number
-  /** What the server announced, if it did. */
+  /** How many bytes the server has announced, if it did. */
   readonly totalBytes: Option.Option<number>
 }
 
@@ -130,10 +138,10 @@ export interface FetchOptions {
   readonly version?: string | undefined
   /**
    * The SHA-256 of the archive, 64 hexadecimal digits. Needed for a version whose checksums do not come with this
-   * library; a release lists them in its file `SHA256SUMS`.
+   * library; a release lists them in its file `SHA256SUMS`. Default: the one that comes with this library.
    */
   readonly sha256?: string | undefined
-  /** Default: the platform of this machine. */
+  /** What the executable is to run on. Default: the platform of this machine. */
   readonly platform?: Platform | undefined
   /**
    * Where releases are published. The archive is expected at
@@ -146,7 +154,7 @@ export interface FetchOptions {
   readonly cacheDirectory?: string | undefined
   /** How long the server may send nothing before the download counts as broken; not zero. Default: 30 seconds. */
   readonly stallTimeout?: Duration.Input | undefined
-  /** Runs after each piece of the download. */
+  /** Runs after each piece of the download; the next one waits for it. Default: nothing. */
   readonly onProgress?: ((progress: Progress) => Effect.Effect<void>) | undefined
 }
 

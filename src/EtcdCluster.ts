@@ -249,7 +249,7 @@ export interface GrowOptions extends EtcdOperations.Options {
    * What the new member has for itself, over what all share, for as long as the cluster lives; with `dataDir`, how the others
    * reach it for as long as it is a member. One that was added when that was ended half-way keeps the URLs that it was added
    * with. Where the cluster was started from a configuration for each member (`fromConfigs`) it is needed, with a name and
-   * URLs, and, as wherever it has URLs, one member joins at a time.
+   * URLs, and, as wherever it has URLs, one member joins at a time. Default: nothing but what all share.
    */
   readonly config?: EtcdConfig.Input | undefined
 }
@@ -350,7 +350,7 @@ export interface RestoreDataOptions extends RestoreOptions, DataOptions {
  * @since 0.1.0
  */
 export interface ReplaceOptions extends EtcdOperations.Options {
-  /** As that of {@link GrowOptions}. */
+  /** As that of {@link GrowOptions}. Default: nothing but what all share. */
   readonly config?: EtcdConfig.Input | undefined
 }
 
@@ -381,7 +381,7 @@ export interface Options extends Omit<EtcdProcess.Options, "runDirectory" | "run
    * which goes with the cluster.
    */
   readonly dataDir?: string | undefined
-  /** Configuration that all members share: everything but `name`, `dataDir` and `walDir`. */
+  /** Configuration that all members share: everything but `name`, `dataDir` and `walDir`. Default: etcd's defaults. */
   readonly config?: EtcdConfig.Input | undefined
 }
 
@@ -398,7 +398,27 @@ export type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.C
  * passed over with a warning, and `shrink` deletes its data. So is one that has no data beside others that have some, and
  * whose `initialCluster` names nobody else: it would begin a cluster of its own. Where that names others, it is started when
  * one that has data answers, and fails with `ClusterMismatch` if it had begun before: leave it out, and `replace` it. Fails
- * with `InvalidConfig`, before anything is started, if there is none, one makes no sense, or two have one name.
+ * with `InvalidConfig`, before anything is started, if there is none, one makes no sense, or two have one name, and
+ * otherwise as `EtcdProcess.make` does for the member that does not start; then nothing is left running.
+ *
+ * @example
+ * ```ts
+ * import { NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdCluster } from "effect-etcd"
+ *
+ * const initialCluster = { a: "http://127.0.0.1:2380", b: "http://127.0.0.1:2480", c: "http://127.0.0.1:2580" }
+ *
+ * const program = Effect.gen(function*() {
+ *   const cluster = yield* EtcdCluster.fromConfigs([
+ *     { name: "a", dataDir: "a", listenClientUrls: "http://127.0.0.1:2379", listenPeerUrls: initialCluster.a, initialCluster },
+ *     { name: "b", dataDir: "b", listenClientUrls: "http://127.0.0.1:2479", listenPeerUrls: initialCluster.b, initialCluster },
+ *     { name: "c", dataDir: "c", listenClientUrls: "http://127.0.0.1:2579", listenPeerUrls: initialCluster.c, initialCluster }
+ *   ])
+ *   const leader = yield* cluster.awaitLeader
+ *   yield* Effect.log(`${leader.name} leads`)
+ * }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -415,6 +435,9 @@ export const fromConfigs = (
 
 /**
  * Starts a cluster and waits until all members serve. It lives as long as the scope.
+ *
+ * Fails as `EtcdProcess.make` does for the member that does not start, and with `InvalidConfig` for an option that makes no
+ * sense; then nothing is left running.
  *
  * @example
  * ```ts
@@ -439,7 +462,22 @@ export const make = (
   Effect.map(Fleet.onSockets(EtcdProcess.make, options, {}), (fleet) => fromFleet(fleet, options))
 
 /**
- * A cluster for tests: short election times, and no sync to disk where etcd's version can leave that out.
+ * A cluster for tests: short election times, and no sync to disk where etcd's version can leave that out. Otherwise as
+ * {@link make}.
+ *
+ * @example
+ * ```ts
+ * import { NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdCluster, EtcdKv } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   const cluster = yield* EtcdCluster.ephemeral()
+ *   const leader = yield* cluster.awaitLeader
+ *   yield* leader.stop // the others elect another one
+ *   yield* EtcdKv.put("hello", "world").pipe(Effect.provide(EtcdKv.layer), Effect.provide(cluster.client))
+ * }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -513,7 +551,26 @@ export const recover = (
   })
 
 /**
- * Starts a cluster with the layer, and stops it with the layer.
+ * Provides the cluster that {@link make} starts, which stops with the layer. `EtcdLayer.cluster` provides a client beside
+ * it.
+ *
+ * @example
+ * ```ts
+ * import { NodeRuntime, NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdCluster } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   const cluster = yield* EtcdCluster.EtcdCluster
+ *   yield* cluster.grow({ to: 5 })
+ * })
+ *
+ * program.pipe(
+ *   Effect.provide(EtcdCluster.layer({ dataDir: "data" })),
+ *   Effect.provide(NodeServices.layer),
+ *   NodeRuntime.runMain
+ * )
+ * ```
  *
  * @category layers
  * @since 0.1.0

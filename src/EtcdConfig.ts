@@ -91,7 +91,7 @@ export type GoDuration = `${number}${"ns" | "us" | "ms" | "s" | "m" | "h"}${stri
 export type DurationInput = Duration.Input | GoDuration
 
 /**
- * What a size that may have no limit may be given as.
+ * What a size that may have no limit may be given as: `"unlimited"` is none, a number is bytes.
  *
  * @category models
  * @since 0.1.0
@@ -210,6 +210,18 @@ export const parseToml = (
  *
  * Fails with `InvalidConfig` also if the file cannot be read.
  *
+ * @example
+ * ```ts
+ * import { NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdConfig, EtcdProcess } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   const options = yield* EtcdConfig.fromToml("app.toml")
+ *   return yield* EtcdProcess.make({ ...options, logLevel: "warn" })
+ * }).pipe(Effect.provide(NodeServices.layer))
+ * ```
+ *
  * @category sources
  * @since 0.1.0
  */
@@ -228,6 +240,19 @@ export const fromToml = (
  *
  * Fails with `InvalidConfig`: text that is not YAML (with line and column), every unknown name and every wrong value.
  *
+ * @example
+ * ```ts
+ * import { EtcdConfig } from "effect-etcd"
+ *
+ * const options = EtcdConfig.parseYaml(`
+ * name: infra0
+ * listen-client-urls: https://10.0.0.1:2379
+ * client-transport-security:
+ *   cert-file: server.pem
+ *   key-file: server-key.pem
+ * `)
+ * ```
+ *
  * @category sources
  * @since 0.1.0
  */
@@ -240,6 +265,18 @@ export const parseYaml = (
  * Reads options from etcd's own YAML configuration file, as {@link parseYaml}.
  *
  * Fails with `InvalidConfig` also if the file cannot be read.
+ *
+ * @example
+ * ```ts
+ * import { NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdConfig, EtcdProcess } from "effect-etcd"
+ *
+ * const program = EtcdConfig.fromYaml("/etc/etcd/etcd.conf.yml").pipe(
+ *   Effect.flatMap((options) => EtcdProcess.make(options)),
+ *   Effect.provide(NodeServices.layer)
+ * )
+ * ```
  *
  * @category sources
  * @since 0.1.0
@@ -356,8 +393,11 @@ const decodeTexts = (texts: ReadonlyArray<readonly [Table.Key, unknown]>) =>
  * @since 0.1.0
  */
 export interface Resolved {
+  /** The name of the member. */
   readonly name: string
+  /** The data directory, as its absolute path. */
   readonly dataDir: string
+  /** The version of etcd that they are for. */
   readonly version: SemVer.SemVer
   /** Everything that is passed to etcd. What is missing here has etcd's own default. */
   readonly options: EtcdOptions
@@ -372,6 +412,7 @@ export interface Resolved {
  * @since 0.1.0
  */
 export interface Context {
+  /** The version of etcd that is to be started. */
   readonly version: SemVer.SemVer
   /** The absolute path of the data directory. */
   readonly dataDir: string
@@ -445,7 +486,7 @@ const currentDirectory = () =>
 
 /**
  * The command line for etcd: `--name=value` for each option, by the name that this version knows. Secrets are not among
- * them, because other users can read command lines; see {@link toEnvironment}.
+ * them, because other users can read command lines; see {@link toEnvironment}. {@link resolve} shows it at work.
  *
  * @category resolving
  * @since 0.1.0
@@ -457,6 +498,20 @@ export const toFlags = (resolved: Resolved): ReadonlyArray<string> =>
  * The environment variables for etcd: the options that are secret, which {@link toFlags} leaves out (only the
  * credentials for a discovery service are). Do not log it; etcd itself prints what it takes from its environment, which
  * `EtcdLog` leaves out.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { ChildProcess } from "effect/process"
+ * import { EtcdConfig } from "effect-etcd"
+ *
+ * // As EtcdProcess starts it, but for all that belongs to a node's life.
+ * const started = (resolved: EtcdConfig.Resolved) =>
+ *   Effect.gen(function*() {
+ *     const flags = EtcdConfig.toFlags(resolved)
+ *     return yield* ChildProcess.make("etcd", flags, { env: EtcdConfig.toEnvironment(resolved), extendEnv: true })
+ *   })
+ * ```
  *
  * @category resolving
  * @since 0.1.0
@@ -479,6 +534,18 @@ const spelled = ({ options, version }: Resolved, secret: boolean): ReadonlyArray
  *
  * `workingDirectory` is the absolute path of the directory that etcd runs in.
  *
+ * @example
+ * ```ts
+ * import { Effect, SemVer } from "effect"
+ * import { EtcdConfig } from "effect-etcd"
+ *
+ * const version = SemVer.make({ major: 3, minor: 6, patch: 0 })
+ *
+ * const program = EtcdConfig.resolve({ listenClientUrls: "http://0.0.0.0:2379" }, { version, dataDir: "/var/lib/etcd" }).pipe(
+ *   Effect.map((resolved) => EtcdConfig.endpoints(resolved, "/run/etcd")) // ["http://127.0.0.1:2379"]
+ * )
+ * ```
+ *
  * @category resolving
  * @since 0.1.0
  */
@@ -498,6 +565,14 @@ const toEndpoint = (text: string, workingDirectory: string): string =>
  * Whether the role that the node has in raft can be followed in its log: lines of level `info` or more detailed, in any
  * format, on standard output.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdConfig, EtcdProcess } from "effect-etcd"
+ *
+ * const isFollowed = EtcdProcess.EtcdProcess.use(({ config }) => Effect.succeed(EtcdConfig.showsRole(config)))
+ * ```
+ *
  * @category resolving
  * @since 0.1.0
  */
@@ -510,7 +585,16 @@ export const showsRole = ({ options }: Resolved): boolean =>
 
 /**
  * Options for a node in a test: it elects itself within milliseconds, does not sync its data to disk where its version
- * can leave that out, and hashes passwords at the least cost. Its data does not survive a crash of the machine.
+ * can leave that out, and hashes passwords at the least cost. Its data does not survive a crash of the machine. It is what
+ * `EtcdProcess.ephemeral` starts with.
+ *
+ * @example
+ * ```ts
+ * import { SemVer } from "effect"
+ * import { EtcdConfig } from "effect-etcd"
+ *
+ * const quick = EtcdConfig.ephemeral(SemVer.make({ major: 3, minor: 6, patch: 0 })).electionTimeout // 25 milliseconds
+ * ```
  *
  * @category presets
  * @since 0.1.0

@@ -124,6 +124,21 @@ export const embedded = (
 /**
  * As {@link embedded}, with a node made for tests: see `EtcdProcess.ephemeral`.
  *
+ * @example
+ * ```ts
+ * import { assert, layer } from "@effect/vitest"
+ * import { Effect, Option } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * layer(EtcdLayer.ephemeral())("a setting", (it) => {
+ *   it.effect("is what it was set to", () =>
+ *     Effect.gen(function*() {
+ *       yield* EtcdKv.put("settings/color", "green")
+ *       assert.deepStrictEqual(yield* EtcdKv.getString("settings/color"), Option.some("green"))
+ *     }))
+ * })
+ * ```
+ *
  * @category layers
  * @since 0.1.0
  */
@@ -210,7 +225,26 @@ export const fromConfig = (
 > => run((layers) => layers.fromConfig(connect, options, prefix))
 
 /**
- * Runs a cluster for as long as the layer lives, and connects to all of its members.
+ * Runs a cluster for as long as the layer lives, and connects to all of its members that have a vote, also when they change.
+ *
+ * Without a `dataDir` the data go with it. Fails as `EtcdCluster.make` does.
+ *
+ * @example
+ * ```ts
+ * import { NodeRuntime } from "@effect/platform-node"
+ * import { Console, Effect } from "effect"
+ * import { EtcdCluster, EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   const cluster = yield* EtcdCluster.EtcdCluster
+ *   yield* EtcdKv.put("hello", "world")
+ *   const leader = yield* cluster.awaitLeader
+ *   yield* leader.stop
+ *   yield* Console.log(yield* EtcdKv.getString("hello")) // of those who are left
+ * })
+ *
+ * program.pipe(Effect.provide(EtcdLayer.cluster()), NodeRuntime.runMain)
+ * ```
  *
  * @category layers
  * @since 0.1.0

@@ -95,7 +95,9 @@ export interface Version extends Common {
  */
 export interface LocalMember extends Common {
   readonly _tag: "LocalMember"
+  /** The node itself. */
   readonly member: EtcdId.MemberId
+  /** Its cluster, where the line tells it. */
   readonly cluster: Option.Option<EtcdId.ClusterId>
 }
 
@@ -112,7 +114,8 @@ export interface Ready extends Common {
 }
 
 /**
- * The roles that raft knows.
+ * The roles that raft knows: a `follower` takes what the leader sends, a `pre-candidate` asks whether it would be elected
+ * (without beginning a term), a `candidate` stands for election in a new term, and the `leader` was elected in its term.
  *
  * @category models
  * @since 0.1.0
@@ -129,7 +132,9 @@ export interface RoleChange extends Common {
   readonly _tag: "RoleChange"
   /** The node itself: raft reports no other member's role. */
   readonly member: EtcdId.MemberId
+  /** The role that it has now. */
   readonly role: RaftRole
+  /** Raft's term, a number that grows with each election: the one that it has the role in. */
   readonly term: bigint
 }
 
@@ -143,8 +148,11 @@ export interface LeaderChange extends Common {
   readonly _tag: "LeaderChange"
   /** The node that says so. */
   readonly member: EtcdId.MemberId
+  /** Who leads now; none while nobody is known to. */
   readonly leader: Option.Option<EtcdId.MemberId>
+  /** Who led before; none where nobody was known to. */
   readonly previous: Option.Option<EtcdId.MemberId>
+  /** Raft's term, a number that grows with each election: the one that the node is in. */
   readonly term: bigint
 }
 
@@ -156,6 +164,7 @@ export interface LeaderChange extends Common {
  */
 export interface PeerUp extends Common {
   readonly _tag: "PeerUp"
+  /** The other member. */
   readonly peer: EtcdId.MemberId
 }
 
@@ -167,6 +176,7 @@ export interface PeerUp extends Common {
  */
 export interface PeerDown extends Common {
   readonly _tag: "PeerDown"
+  /** The other member. */
   readonly peer: EtcdId.MemberId
   /** What went wrong, in etcd's words. */
   readonly cause: Option.Option<string>
@@ -188,6 +198,8 @@ export interface PeerDown extends Common {
  * - `IncompatibleVersion`: this version of etcd cannot take part in the cluster, or read its data.
  * - `InvalidConfig`: an option is unknown or has a wrong value.
  * - `Other`: etcd gave up for another reason.
+ *
+ * `path` is the directory or file that it is about, where the line names one.
  *
  * @category models
  * @since 0.1.0
@@ -218,6 +230,7 @@ export type FailureReason =
  */
 export interface Failure extends Common {
   readonly _tag: "Failure"
+  /** What it is about. */
   readonly reason: FailureReason
   /** etcd's own words: the line's error where it has one, otherwise its message. */
   readonly detail: string
@@ -322,7 +335,15 @@ export interface LineReader {
 export const makeLineReader: (options?: LineOptions) => LineReader = Lines.makeLineReader
 
 /**
- * Reads a line from a {@link LineReader}. One that was too long is {@link Unparsed}.
+ * Reads a line from a {@link LineReader}, as {@link parse} does. One that was too long is {@link Unparsed}.
+ *
+ * @example
+ * ```ts
+ * import { EtcdLog } from "effect-etcd"
+ *
+ * const reader = EtcdLog.makeLineReader()
+ * const events = (chunk: Uint8Array) => reader.push(chunk).map(EtcdLog.fromLine)
+ * ```
  *
  * @category parsing
  * @since 0.1.0
@@ -382,7 +403,18 @@ export const decodeWith: {
  * Where Go ended etcd with words that say nothing of a reason (`panic: runtime error: index out of range`), the stack
  * trace after them does: it is `DataDirCorrupt` if what failed was reading the data directory. An etcd that fails on the
  * data of a version that is not the one before its own is `IncompatibleVersion`. So pass all events, and not the failures
- * alone.
+ * alone. `None` where no line would explain an end.
+ *
+ * @example
+ * ```ts
+ * import { Option } from "effect"
+ * import { EtcdLog } from "effect-etcd"
+ *
+ * const why = (lines: ReadonlyArray<string>) =>
+ *   EtcdLog.explain(lines.map(EtcdLog.parse)).pipe(
+ *     Option.match({ onNone: () => "nothing is said", onSome: ({ detail, reason }) => `${reason._tag}: ${detail}` })
+ *   )
+ * ```
  *
  * @category failures
  * @since 0.1.0

@@ -53,6 +53,9 @@ import type * as EtcdProcessError from "./EtcdProcessError.ts"
  * - `Stopped`: its scope is closed. It is still a member, and comes back with its data.
  * - `Failed`: it cannot go on, for the reason that `exit` fails with.
  *
+ * `reason` says what it waits for, in words for people. `node` is the one that runs just now: started again, it is another
+ * value.
+ *
  * @category models
  * @since 0.1.0
  */
@@ -77,8 +80,11 @@ export type Failure = EtcdMemberError.EtcdMemberError | EtcdProcessError.EtcdPro
  * @since 0.1.0
  */
 export interface Member {
+  /** That of its options. */
   readonly name: string
+  /** The cluster that it has its place in. */
   readonly clusterId: EtcdId.ClusterId
+  /** What it is just now, and whenever that changes. */
   readonly state: SubscriptionRef.SubscriptionRef<State>
   /**
    * Where clients reach the voters that have served: never a learner, and none that has left. Where some of them have TLS for
@@ -128,7 +134,12 @@ export class EtcdMember extends Context.Service<EtcdMember, Member>()("effect-et
  */
 export type Peers =
   | ReadonlyArray<string>
-  | { readonly srv: string; readonly service?: string | undefined }
+  | {
+      /** The domain. */
+      readonly srv: string
+      /** Of several clusters of that domain, which one it is. Default: the records without such a name. */
+      readonly service?: string | undefined
+    }
   | Effect.Effect<ReadonlyArray<string>, unknown>
   | Stream.Stream<ReadonlyArray<string>, unknown>
 
@@ -152,12 +163,16 @@ export interface Options extends Omit<EtcdProcess.Options, "restart" | "runDirec
   readonly peerUrl: string
   /** Where clients, and the other instances, reach it: `advertise-client-urls`. It listens there, unless `config` has `listenClientUrls`. */
   readonly clientUrl: string
+  /** Where all instances are. */
   readonly peers: Peers
   /** How many voters the cluster is to have, from 1 up to 99; as many peers begin it. */
   readonly size: number
   /** What tells this cluster from others that begin with the same peers: `initial-cluster-token`. Default: `etcd-cluster`. */
   readonly cluster?: string | undefined
-  /** The rest of etcd's configuration: listening, TLS, timing, everything but what the options here say. */
+  /**
+   * The rest of etcd's configuration: listening, TLS, timing, everything but what the options here say. Default: etcd's
+   * defaults.
+   */
   readonly config?: EtcdConfig.Input | undefined
   /**
    * What an instance is while there are as many voters as declared: a learner, of which etcd allows one, and a client where
@@ -240,7 +255,27 @@ export const make = (options: Options): Effect.Effect<Member, Failure, Scope.Sco
   )
 
 /**
- * Provides {@link EtcdMember}. `EtcdLayer.member` provides a client beside it.
+ * Provides {@link EtcdMember}, with the options of {@link make}. `EtcdLayer.member` provides a client beside it.
+ *
+ * @example
+ * ```ts
+ * import { NodeRuntime, NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdMember } from "effect-etcd"
+ *
+ * const live = EtcdMember.layer({
+ *   name: "a",
+ *   dataDir: "data/a",
+ *   peerUrl: "https://127.0.0.1:2380",
+ *   clientUrl: "http://127.0.0.1:2379",
+ *   peers: ["https://127.0.0.1:2380", "https://127.0.0.1:2480", "https://127.0.0.1:2580"],
+ *   size: 3
+ * })
+ *
+ * const program = EtcdMember.EtcdMember.use((member) => member.exit)
+ *
+ * program.pipe(Effect.provide(live), Effect.provide(NodeServices.layer), NodeRuntime.runMain)
+ * ```
  *
  * @category layers
  * @since 0.1.0

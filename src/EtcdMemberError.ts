@@ -11,7 +11,7 @@
 import * as Schema from "effect/Schema"
 
 /**
- * The time to join was over. `message` says what was waited for.
+ * The time to join (`joinTimeout`) was over. `message` says what was waited for.
  *
  * @category reasons
  * @since 0.1.0
@@ -63,7 +63,7 @@ export class LeaveRefused extends Schema.TaggedError<LeaveRefused>()("LeaveRefus
 export class NotAMember extends Schema.TaggedError<NotAMember>()("NotAMember", { message: Schema.String }) {}
 
 /**
- * Every reason of an {@link EtcdMemberError}.
+ * The schema of a {@link Reason}.
  *
  * @category reasons
  * @since 0.1.0
@@ -71,7 +71,7 @@ export class NotAMember extends Schema.TaggedError<NotAMember>()("NotAMember", {
 export const Reason = Schema.Union([JoinTimeout, WrongCluster, NameInUse, LeaveRefused, NotAMember])
 
 /**
- * Every reason of an {@link EtcdMemberError}.
+ * Why an instance could not join its cluster, or leave it: one of the reasons of this module, told apart by `_tag`.
  *
  * @category reasons
  * @since 0.1.0
@@ -81,19 +81,41 @@ export type Reason = typeof Reason.Type
 /**
  * An instance could not join its cluster, or leave it; `reason` says why.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMember } from "effect-etcd"
+ *
+ * const leave = (member: EtcdMember.Member) =>
+ *   member.leave.pipe(
+ *     Effect.catchReason("EtcdMemberError", "LeaveRefused", (reason) => Effect.logWarning(reason.message))
+ *   )
+ * ```
+ *
  * @category errors
  * @since 0.1.0
  */
 export class EtcdMemberError extends Schema.TaggedError<EtcdMemberError>()("EtcdMemberError", {
   reason: Reason
 }) {
+  /** That of the reason: what was wrong, and what would fix it. */
   override get message(): string {
     return this.reason.message
   }
 }
 
 /**
- * Wraps a reason.
+ * An error with this reason, as members fail with it: for what stands in for one of them in a test.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMemberError } from "effect-etcd"
+ *
+ * const refused = Effect.fail(
+ *   EtcdMemberError.make(new EtcdMemberError.LeaveRefused({ message: "the rest would have no majority" }))
+ * )
+ * ```
  *
  * @category constructors
  * @since 0.1.0

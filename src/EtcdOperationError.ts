@@ -75,6 +75,7 @@ export type Finding =
 export class ClusterRefused extends Data.TaggedError("ClusterRefused")<{
   /** Which operation it was: `defragment`. */
   readonly operation: string
+  /** Why. */
   readonly finding: Finding
   /** What was seen, a line a fact: "node1 (8e9e05c52164694d) does not answer". */
   readonly evidence: ReadonlyArray<string>
@@ -91,11 +92,13 @@ export class ClusterRefused extends Data.TaggedError("ClusterRefused")<{
  * @since 0.1.0
  */
 export class OperationFailed extends Data.TaggedError("OperationFailed")<{
+  /** Which operation it was: `defragment`. */
   readonly operation: string
   /** The step that failed. */
   readonly step: string
   /** The steps that were done before. */
   readonly done: ReadonlyArray<StepReport>
+  /** What it failed with. */
   readonly cause: EtcdError.EtcdError | EtcdProcessError | PlatformError | ClusterRefused | LockLost
   readonly message: string
 }> {}

@@ -49,6 +49,7 @@ export interface StepReport {
   readonly outcome: "done" | "planned"
   /** What came of it, where there is something to tell. */
   readonly detail: string | undefined
+  /** How long it took, in real time; zero in a dry run. */
   readonly took: Duration.Duration
 }
 
@@ -59,9 +60,13 @@ export interface StepReport {
  * @since 0.1.0
  */
 export interface Report {
+  /** Which operation it was: `defragment`. */
   readonly operation: string
+  /** Whether it has only looked. */
   readonly dryRun: boolean
+  /** What was done, or would be, in that order. */
   readonly steps: ReadonlyArray<StepReport>
+  /** How long all of it took, in real time. */
   readonly took: Duration.Duration
 }
 
@@ -72,7 +77,9 @@ export interface Report {
  * @since 0.1.0
  */
 export interface Progress {
+  /** Which operation it is: `defragment`. */
   readonly operation: string
+  /** What the step does: "move the leader from node0 to node2". */
   readonly step: string
   /** Which step it is, from 0 on. */
   readonly index: number
@@ -93,7 +100,7 @@ export interface Options {
   readonly dryRun?: boolean | undefined
   /**
    * Runs when a step begins, and where there is something to tell of it. The operation goes on when it has ended, so that
-   * another one on the same cluster, which would wait for that, is refused in it.
+   * another one on the same cluster, which would wait for that, is refused in it. Default: nothing.
    */
   readonly onProgress?: ((progress: Progress) => Effect.Effect<void>) | undefined
 }
@@ -192,6 +199,7 @@ export interface Backup {
  * @since 0.1.0
  */
 export interface Stored extends Backup {
+  /** The file. */
   readonly path: string
 }
 

@@ -56,7 +56,9 @@ import * as Role from "./Role.ts"
  * @since 0.1.0
  */
 export interface ExitStatus {
+  /** The exit code; null where a signal ended it. */
   readonly code: number | null
+  /** The signal that ended it, such as `SIGKILL`; null where it ended by itself. */
   readonly signal: string | null
 }
 
@@ -89,6 +91,7 @@ export class Missed extends Data.TaggedClass("Missed")<{
  * @since 0.1.0
  */
 export interface Node {
+  /** That of its configuration. */
   readonly name: string
   /**
    * The member id. It stays the same as long as the data directory does. 0, as {@link Node.clusterId}, where etcd wants a
@@ -96,7 +99,9 @@ export interface Node {
    * what its log would say.
    */
   readonly id: EtcdId.MemberId
+  /** The cluster that it is a member of. */
   readonly clusterId: EtcdId.ClusterId
+  /** The version of etcd, as its executable says it. */
   readonly version: SemVer.SemVer
   /** The configuration in force, defaults filled in. */
   readonly config: EtcdConfig.Resolved
@@ -109,6 +114,7 @@ export interface Node {
    * is found not to answer (see `Role`) until it does.
    */
   readonly ready: SubscriptionRef.SubscriptionRef<boolean>
+  /** What the node is in its cluster: see `Role`, which says what of it can be relied on. */
   readonly role: SubscriptionRef.SubscriptionRef<Role.State>
   /**
    * What etcd logs, from the start of the node (as far back as the buffer reaches) until it has stopped for good.
@@ -189,10 +195,13 @@ export interface Options {
   /**
    * Variables of etcd's environment, such as `GOMAXPROCS`, beside those of this process and over them. None of etcd's own
    * (`ETCD_…`), which are the configuration's business. The peers of a node that listens to them on Unix sockets cannot be
-   * reached through an HTTP proxy: `HTTP_PROXY` and `HTTPS_PROXY` are then handed on only from here.
+   * reached through an HTTP proxy: `HTTP_PROXY` and `HTTPS_PROXY` are then handed on only from here. Default: none.
    */
   readonly environment?: Record.ReadonlyRecord<string, string> | undefined
-  /** What this library's own requests to the node need, where the node asks for TLS or a password. */
+  /**
+   * What this library's own requests to the node need, where the node asks for TLS or a password. Default: nothing, as for
+   * a node that asks for neither.
+   */
   readonly client?: Partial<Omit<EtcdClient.Options, "endpoints">> | undefined
 }
 
@@ -234,6 +243,25 @@ export const make = (
 /**
  * A node for tests: it elects itself within milliseconds, does not sync its data to disk where its version can leave
  * that out, and is otherwise as {@link make} without a configuration, so that any number of them run side by side.
+ *
+ * What `config` says takes the place of what `EtcdConfig.ephemeral` does. Fails as {@link make} does.
+ *
+ * @example
+ * ```ts
+ * import { NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdProcess, Role } from "effect-etcd"
+ *
+ * // What does a program do when its node is killed, and comes back?
+ * const program = Effect.gen(function*() {
+ *   const node = yield* EtcdProcess.ephemeral()
+ *   yield* Effect.forkScoped(Role.whileLeader(node, Effect.never))
+ *   yield* node.signal("SIGKILL")
+ *   const { signal } = yield* node.exit // "SIGKILL"
+ *   yield* node.start
+ *   return signal
+ * }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -356,7 +384,22 @@ const makeWith = Effect.fnUntraced(function* (
 })
 
 /**
- * Starts a node with the layer, and stops it with the layer.
+ * Provides the node that {@link make} starts, which stops with the layer. `EtcdLayer.embedded` provides a client beside it.
+ *
+ * @example
+ * ```ts
+ * import { NodeRuntime, NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdProcess } from "effect-etcd"
+ *
+ * const program = EtcdProcess.EtcdProcess.use((etcd) => Effect.log(etcd.endpoints[0]))
+ *
+ * program.pipe(
+ *   Effect.provide(EtcdProcess.layer({ dataDir: "data" })),
+ *   Effect.provide(NodeServices.layer),
+ *   NodeRuntime.runMain
+ * )
+ * ```
  *
  * @category layers
  * @since 0.1.0

@@ -31,6 +31,7 @@ export class FetchFailed extends Schema.TaggedError<FetchFailed>()("FetchFailed"
   message: Schema.String,
   /** The address that was asked. Of those that it led to, no more than the host is told. */
   url: Schema.String,
+  /** What the HTTP client or the file system said, where they did. */
   cause: Schema.optionalKey(Schema.Defect())
 }) {}
 
@@ -42,6 +43,7 @@ export class FetchFailed extends Schema.TaggedError<FetchFailed>()("FetchFailed"
  */
 export class UnsupportedVersion extends Schema.TaggedError<UnsupportedVersion>()("UnsupportedVersion", {
   message: Schema.String,
+  /** The executable. */
   path: Schema.String,
   /** What the executable said of itself, as far as it could be understood. */
   version: Schema.String
@@ -63,29 +65,34 @@ const exited = {
   message: Schema.String,
   /** The last lines that etcd printed, oldest first. */
   lastLines: Schema.Array(Schema.String),
+  /** Null where a signal ended it, or it has not run to its end. */
   exitCode: Schema.NullOr(Schema.Int),
+  /** The signal that ended it; null where it ended by itself, or has not run to its end. */
   signal: Schema.NullOr(Schema.String)
 }
 
 /**
- * etcd could not listen on one of its addresses.
+ * Something else listens on one of etcd's addresses. (Where this machine or this user cannot listen there, it is
+ * {@link ExitedEarly}.) Nothing was started where that is a Unix socket.
  *
  * @category reasons
  * @since 0.1.0
  */
 export class AddressInUse extends Schema.TaggedError<AddressInUse>()("AddressInUse", {
   ...exited,
+  /** The address, as etcd or the system says it: `127.0.0.1:2379`, `unix:///run/etcd/client.sock`. */
   address: Schema.String
 }) {}
 
 /**
- * Another process holds the data directory.
+ * Another process holds the data directory. etcd says so after ten seconds, and would wait on: it is ended then.
  *
  * @category reasons
  * @since 0.1.0
  */
 export class DataDirInUse extends Schema.TaggedError<DataDirInUse>()("DataDirInUse", {
   ...exited,
+  /** The data directory, as its absolute path. */
   dataDir: Schema.String
 }) {}
 
@@ -100,6 +107,7 @@ export class DataDirInUse extends Schema.TaggedError<DataDirInUse>()("DataDirInU
  */
 export class DataDirCorrupt extends Schema.TaggedError<DataDirCorrupt>()("DataDirCorrupt", {
   ...exited,
+  /** The data directory, as its absolute path. */
   dataDir: Schema.String
 }) {}
 
@@ -112,7 +120,9 @@ export class DataDirCorrupt extends Schema.TaggedError<DataDirCorrupt>()("DataDi
 export class ClusterMismatch extends Schema.TaggedError<ClusterMismatch>()("ClusterMismatch", exited) {}
 
 /**
- * etcd ended before it served, for a reason that its log does not tell more exactly.
+ * etcd ended before it served, for a reason that has no name here; `message` says what its log tells: no right to an
+ * address or a directory, a full disk, no memory, no open files, no member of the cluster to join, a version that does not
+ * fit.
  *
  * @category reasons
  * @since 0.1.0
@@ -120,13 +130,15 @@ export class ClusterMismatch extends Schema.TaggedError<ClusterMismatch>()("Clus
 export class ExitedEarly extends Schema.TaggedError<ExitedEarly>()("ExitedEarly", exited) {}
 
 /**
- * etcd was started but did not serve within the time given.
+ * etcd was started but did not serve within the time given (`startTimeout`, 30 seconds by default), and was ended. A member
+ * of a cluster serves once a majority of the members is up.
  *
  * @category reasons
  * @since 0.1.0
  */
 export class StartTimeout extends Schema.TaggedError<StartTimeout>()("StartTimeout", {
   message: Schema.String,
+  /** The last lines that etcd printed, oldest first. */
   lastLines: Schema.Array(Schema.String)
 }) {}
 
@@ -148,11 +160,12 @@ export class Stopped extends Schema.TaggedError<Stopped>()("Stopped", {
  */
 export class SystemFailure extends Schema.TaggedError<SystemFailure>()("SystemFailure", {
   message: Schema.String,
+  /** What the system said. */
   cause: Schema.Defect()
 }) {}
 
 /**
- * Every reason of an {@link EtcdProcessError}.
+ * The schema of a {@link Reason}.
  *
  * @category reasons
  * @since 0.1.0
@@ -173,7 +186,7 @@ export const Reason = Schema.Union([
 ])
 
 /**
- * Every reason of an {@link EtcdProcessError}.
+ * Why a node could not be started: one of the reasons of this module, told apart by `_tag`.
  *
  * @category reasons
  * @since 0.1.0
@@ -199,13 +212,24 @@ export type Reason = typeof Reason.Type
 export class EtcdProcessError extends Schema.TaggedError<EtcdProcessError>()("EtcdProcessError", {
   reason: Reason
 }) {
+  /** That of the reason: what was wrong, what would fix it, and etcd's last lines where there are some. */
   override get message(): string {
     return this.reason.message
   }
 }
 
 /**
- * Wraps a reason.
+ * An error with this reason, as nodes fail with it: for what stands in for one of them in a test.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdProcessError } from "effect-etcd"
+ *
+ * const noEtcd = Effect.fail(
+ *   EtcdProcessError.make(new EtcdProcessError.BinaryNotFound({ message: "there is no etcd", searched: [] }))
+ * )
+ * ```
  *
  * @category constructors
  * @since 0.1.0

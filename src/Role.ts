@@ -74,6 +74,7 @@ export type Role = EtcdLog.RaftRole | "stopped"
  * @since 0.1.0
  */
 export interface State {
+  /** What the node is. One that is silent is shown as a `follower`. */
   readonly role: Role
   /** Raft's term: it never decreases while the node keeps its data, and has at most one leader. 0 before the first. */
   readonly term: bigint
@@ -110,11 +111,22 @@ export interface Status {
  * @since 0.1.0
  */
 export interface Node {
+  /** The role that it has now, and whenever that changes. */
   readonly role: SubscriptionRef.SubscriptionRef<State>
 }
 
 /**
- * The state of a node of which nothing is known yet: stopped, at term 0.
+ * The state of a node of which nothing is known yet: stopped, at term 0. It is where a fold begins, as that of
+ * {@link fold}.
+ *
+ * @example
+ * ```ts
+ * import { DateTime, Effect } from "effect"
+ * import { EtcdLog, Role } from "effect-etcd"
+ *
+ * const roleAfter = (lines: ReadonlyArray<string>) =>
+ *   Effect.map(DateTime.now, (now) => lines.map(EtcdLog.parse).reduce(Role.fold, Role.initial(now)).role)
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -234,6 +246,14 @@ export const fold: {
 /**
  * The node's process has ended. Term and member id stay, the leader is forgotten.
  *
+ * @example
+ * ```ts
+ * import { DateTime, Effect } from "effect"
+ * import { Role } from "effect-etcd"
+ *
+ * const afterExit = (state: Role.State) => Effect.map(DateTime.now, (now) => Role.stopped(state, now))
+ * ```
+ *
  * @category folding
  * @since 0.1.0
  */
@@ -273,6 +293,19 @@ const roleFromStatus = (state: State, status: Status): Role => {
  * in a term does not lead it any more, so an answer that seems to say that changes nothing; the next will tell the term.
  * A node of which nothing was known, or that has applied entries of other leaders meanwhile, may seem to lead a term that
  * it does not: ask twice.
+ *
+ * @example
+ * ```ts
+ * import { DateTime, Effect, Option } from "effect"
+ * import { EtcdMaintenance, Role } from "effect-etcd"
+ *
+ * const look = (state: Role.State) =>
+ *   Effect.gen(function*() {
+ *     const { header, leader, raftTerm } = yield* EtcdMaintenance.status()
+ *     const status = { memberId: header.memberId, leader: Option.getOrElse(leader, () => 0n), raftTerm }
+ *     return Role.fromStatus(state, status, yield* DateTime.now)
+ *   })
+ * ```
  *
  * @category folding
  * @since 0.1.0
@@ -411,7 +444,7 @@ export const whileLeader: {
  * @since 0.1.0
  */
 export interface Callbacks<R1 = never, R2 = never, R3 = never> {
-  /** The node has become the leader, of whichever term. */
+  /** The node has become the leader, of whichever term. Default: nothing, as of the other two. */
   readonly onLeader?: ((state: State) => Effect.Effect<unknown, unknown, R1>) | undefined
   /** The node has become a follower and was none before. A follower that only learns of a new term stays one. */
   readonly onFollower?: ((state: State) => Effect.Effect<unknown, unknown, R2>) | undefined
