@@ -24,12 +24,13 @@
  * the wall clock. Schedules that are given for them are asked in that time too. What a program does around a call, such
  * as `Effect.timeout`, runs on its own `Clock`.
  *
- * Where a tracer is installed, each call is a span with OpenTelemetry's attributes for RPCs (`rpc.system`,
- * `rpc.service`, `rpc.method`, `rpc.grpc.status_code`, `server.address`, `server.port`), whose identity is sent to etcd.
- * Metrics: `etcd_client_calls` (by `method` and `code`), `etcd_client_call_duration_seconds`,
- * `etcd_client_resent_calls`, `etcd_client_sent_bytes` and `etcd_client_received_bytes` (by `method`),
- * `etcd_client_batch_size` (by `method`), `etcd_client_connections` (by `endpoint`) and `etcd_client_dials` (by
- * `endpoint` and `result`). Connections that come and go are logged at debug level, with the logger of who called last.
+ * Where a tracer is installed, each call is a span with OpenTelemetry's attributes for RPCs (`rpc.system.name`,
+ * `rpc.method`, `rpc.status_code`, `error.type`, `server.address`, `server.port` and others), whose identity is sent to
+ * etcd. What the client does in the background is in no trace. Metrics: OpenTelemetry's `rpc.client.call.duration`, and
+ * `etcd_client_resends_total`, `etcd_client_sent_bytes_total`, `etcd_client_received_bytes_total`,
+ * `etcd_client_batch_size`, `etcd_client_connections` and `etcd_client_dials_total`. Connections that come and go are
+ * logged at debug level, annotated with `endpoint`, `server.address` and `server.port`, with the logger of who called
+ * last. The guide to observability has all of it.
  *
  * @packageDocumentation
  * @since 0.1.0

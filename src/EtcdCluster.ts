@@ -98,6 +98,7 @@ import * as ClusterOptions from "./internal/cluster/options.ts"
 import { fromFleet } from "./internal/cluster/value.ts"
 import { allOrNothing } from "./internal/process/allOrNothing.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
+import * as Tracing from "./internal/tracing.ts"
 
 /**
  * A running cluster.
@@ -459,7 +460,9 @@ export const fromConfigs = (
 export const make = (
   options: Options = {}
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
-  Effect.map(Fleet.onSockets(EtcdProcess.make, options, {}), (fleet) => fromFleet(fleet, options))
+  Effect.map(Tracing.traced(Fleet.onSockets(EtcdProcess.make, options, {}), "EtcdCluster.make"), (fleet) =>
+    fromFleet(fleet, options)
+  )
 
 /**
  * A cluster for tests: short election times, and no sync to disk where etcd's version can leave that out. Otherwise as
@@ -485,7 +488,10 @@ export const make = (
 export const ephemeral = (
   options: Options = {}
 ): Effect.Effect<Cluster, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> =>
-  Effect.map(Fleet.onSockets(EtcdProcess.ephemeral, options, Fleet.ephemeral), (fleet) => fromFleet(fleet, options))
+  Effect.map(
+    Tracing.traced(Fleet.onSockets(EtcdProcess.ephemeral, options, Fleet.ephemeral), "EtcdCluster.ephemeral"),
+    (fleet) => fromFleet(fleet, options)
+  )
 
 /**
  * Makes the data of a cluster from a snapshot, for {@link make} with the same `dataDir`; no member of it may run. What a

@@ -29,6 +29,7 @@ import * as Requests from "./internal/kv/requests.ts"
 import * as KeyStream from "./internal/kv/stream.ts"
 import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
+import * as Tracing from "./internal/tracing.ts"
 import * as KeyRange from "./KeyRange.ts"
 
 /**
@@ -330,7 +331,7 @@ export const fromClient = (client: EtcdClient.Client): Service => {
       const wrong =
         wrongRange("EtcdKv.stream", range) ?? Options.wrongOptions("EtcdKv.stream", Requests.ofStream, options)
       return wrong === undefined
-        ? KeyStream.stream(client, KeyRange.fromInput(range), options ?? {})
+        ? Tracing.tracedStream(KeyStream.stream(client, KeyRange.fromInput(range), options ?? {}), "EtcdKv.stream")
         : Stream.fromEffect(wrong)
     },
     put: (key, value, options) =>

@@ -42,6 +42,7 @@ import * as Requests from "./internal/lease/requests.ts"
 import * as Internal from "./internal/lease/service.ts"
 import * as Options from "./internal/options.ts"
 import type * as Time from "./internal/time.ts"
+import * as Tracing from "./internal/tracing.ts"
 
 /**
  * A lease was lost, so its keys are gone or will be soon.
@@ -318,12 +319,15 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
       Effect.suspend(() => {
         const { id, ...call } = options ?? {}
         const own = id === undefined ? undefined : LeaseId(id)
-        return Effect.map(obtain(secondsOf(ttl), own, call), (entry) => handle(keeper, time, entry))
+        const obtained = Tracing.traced(obtain(secondsOf(ttl), own, call), "EtcdLease.make")
+        return Effect.map(obtained, (entry) => handle(keeper, time, entry))
       }),
     keepAlive: (id, options) =>
       wrongId("EtcdLease.keepAlive", id) ??
       Options.wrongCall("EtcdLease.keepAlive", options) ??
-      Effect.map(adopt(LeaseId(id), options ?? {}), (entry) => handle(keeper, time, entry)),
+      Effect.map(Tracing.traced(adopt(LeaseId(id), options ?? {}), "EtcdLease.keepAlive"), (entry) =>
+        handle(keeper, time, entry)
+      ),
     keepAliveOnce: (id, options) =>
       wrongId("EtcdLease.keepAliveOnce", id) ??
       Options.wrongCall("EtcdLease.keepAliveOnce", options) ??

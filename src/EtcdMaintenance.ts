@@ -32,6 +32,7 @@ import * as Snapshot from "./internal/maintenance/snapshot.ts"
 import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as Time from "./internal/time.ts"
+import * as Tracing from "./internal/tracing.ts"
 
 /**
  * What a member says of itself. Sizes are in bytes.
@@ -503,13 +504,16 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
     setAlarm(client, Rpc.AlarmRequest_AlarmAction.DEACTIVATE, alarm, options),
   disarmAlarms: (options) =>
     Options.wrongCall("EtcdMaintenance.disarmAlarms", options) ??
-    Effect.flatMap(alarmsOf(client, options), (alarms) =>
-      Effect.as(
-        Effect.forEach(alarms, (alarm) => setAlarm(client, Rpc.AlarmRequest_AlarmAction.DEACTIVATE, alarm, options), {
-          discard: true
-        }),
-        alarms
-      )
+    Tracing.traced(
+      Effect.flatMap(alarmsOf(client, options), (alarms) =>
+        Effect.as(
+          Effect.forEach(alarms, (alarm) => setAlarm(client, Rpc.AlarmRequest_AlarmAction.DEACTIVATE, alarm, options), {
+            discard: true
+          }),
+          alarms
+        )
+      ),
+      "EtcdMaintenance.disarmAlarms"
     ),
   defragment: (options) =>
     Options.wrongCall("EtcdMaintenance.defragment", options) ??
@@ -532,12 +536,15 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
   snapshotToFile: (path, options) =>
     Options.wrongArgument("EtcdMaintenance.snapshotToFile", "the path", Options.text("the name of a file"), path) ??
     Options.wrongOptions("EtcdMaintenance.snapshotToFile", ofSnapshotFile, options) ??
-    saveSnapshot(client, path, options ?? {}),
+    Tracing.traced(saveSnapshot(client, path, options ?? {}), "EtcdMaintenance.snapshotToFile"),
   moveLeader: (to, options) =>
     Options.wrongArgument("EtcdMaintenance.moveLeader", "the member", aMember, to) ??
     Options.wrongCall("EtcdMaintenance.moveLeader", options) ??
-    Effect.flatMap(askLeader(client, options), (asked) =>
-      Effect.map(client.unary(method.moveLeader, { targetID: MemberId(to) }, asked), headerOf)
+    Tracing.traced(
+      Effect.flatMap(askLeader(client, options), (asked) =>
+        Effect.map(client.unary(method.moveLeader, { targetID: MemberId(to) }, asked), headerOf)
+      ),
+      "EtcdMaintenance.moveLeader"
     ),
   validateDowngrade: (version, options) =>
     wrongVersion("EtcdMaintenance.validateDowngrade", version) ??

@@ -38,6 +38,7 @@ import type * as EtcdId from "./EtcdId.ts"
 import type * as EtcdMemberError from "./EtcdMemberError.ts"
 import type * as EtcdProcess from "./EtcdProcess.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
+import * as Tracing from "./internal/tracing.ts"
 
 /**
  * What an instance is just now.
@@ -249,9 +250,12 @@ export type Platform = FileSystem.FileSystem | Path.Path | ChildProcessSpawner.C
  */
 export const make = (options: Options): Effect.Effect<Member, Failure, Scope.Scope | Platform> =>
   // Loaded when there is one to be made, and not by whoever loads the library.
-  Effect.flatMap(
-    Effect.promise(() => import("./internal/member/life.ts")),
-    (life) => life.make(options)
+  Tracing.traced(
+    Effect.flatMap(
+      Effect.promise(() => import("./internal/member/life.ts")),
+      (life) => life.make(options)
+    ),
+    "EtcdMember.make"
   )
 
 /**

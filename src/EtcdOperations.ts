@@ -35,6 +35,7 @@ import type { Member } from "./EtcdMembership.ts"
 import type { ClusterRefused, OperationFailed } from "./EtcdOperationError.ts"
 import { aMember, ofOperation } from "./internal/operations/options.ts"
 import * as Checks from "./internal/options.ts"
+import * as Tracing from "./internal/tracing.ts"
 
 /**
  * A step of an operation.
@@ -325,10 +326,14 @@ const wrongOptions = <O extends object>(name: string, checks: Checks.Checks<O>, 
 
 /** Loads an operation, and gives it the client. */
 const load = <Module, A, E, R>(
+  name: string,
   module: () => Promise<Module>,
   use: (module: Module, client: EtcdClient.Client) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R | EtcdClient.EtcdClient> =>
-  Effect.flatMap(Effect.promise(module), (loaded) => EtcdClient.EtcdClient.use((client) => use(loaded, client)))
+  Tracing.traced(
+    Effect.flatMap(Effect.promise(module), (loaded) => EtcdClient.EtcdClient.use((client) => use(loaded, client))),
+    `EtcdOperations.${name}`
+  )
 
 /**
  * Makes another voter the leader: the one that is named, or the one that has applied most. Nothing where it leads already.
@@ -362,6 +367,7 @@ export const moveLeader = (
   (to === undefined ? undefined : Checks.wrongArgument("EtcdOperations.moveLeader", "the member", aMember, to)) ??
   wrongOptions("moveLeader", ofOperation, options) ??
   load(
+    "moveLeader",
     () => import("./internal/operations/moveLeader.ts"),
     ({ moveLeader }, client) => moveLeader(client, to, options)
   )
@@ -410,6 +416,7 @@ export const defragment = (
 ): Effect.Effect<Report, Failure, EtcdClient.EtcdClient> =>
   wrongOptions("defragment", ofDefragment, options) ??
   load(
+    "defragment",
     () => import("./internal/operations/defragment.ts"),
     ({ defragment }, client) => defragment(client, options)
   )
@@ -445,6 +452,7 @@ export const clearNoSpace = (
 ): Effect.Effect<Report, Failure, EtcdClient.EtcdClient> =>
   wrongOptions("clearNoSpace", ofClearNoSpace, options) ??
   load(
+    "clearNoSpace",
     () => import("./internal/operations/clearNoSpace.ts"),
     ({ clearNoSpace }, client) => clearNoSpace(client, options)
   )
@@ -478,6 +486,7 @@ export const clearNoSpace = (
  */
 export const findCorrupt = (): Effect.Effect<Comparison, ClusterRefused | EtcdError.EtcdError, EtcdClient.EtcdClient> =>
   load(
+    "findCorrupt",
     () => import("./internal/operations/findCorrupt.ts"),
     ({ findCorrupt }, client) => findCorrupt(client)
   )
@@ -521,6 +530,7 @@ export const backup = (
   Checks.wrongArgument("EtcdOperations.backup", "the path", aFile, path) ??
   wrongOptions("backup", ofBackup, options) ??
   load(
+    "backup",
     () => import("./internal/operations/backup.ts"),
     ({ oneFile }, client) => oneFile(client, path, options)
   )
@@ -554,6 +564,7 @@ export const backupToDirectory = (
   Checks.wrongArgument("EtcdOperations.backupToDirectory", "the directory", aDirectory, directory) ??
   wrongOptions("backupToDirectory", ofBackupDirectory, options) ??
   load(
+    "backupToDirectory",
     () => import("./internal/operations/backups.ts"),
     ({ toDirectory }, client) => toDirectory(client, directory, options)
   )
@@ -587,6 +598,7 @@ export const backupToSink = <A, E, R>(
   Checks.wrongArgument("EtcdOperations.backupToSink", "the sink", aSink, sink) ??
   wrongOptions("backupToSink", ofBackup, options) ??
   load(
+    "backupToSink",
     () => import("./internal/operations/backup.ts"),
     ({ toSink }, client) => toSink(client, sink, options ?? {})
   )
@@ -618,6 +630,7 @@ export const backupOnSchedule = <E, R>(
   Checks.wrongArgument("EtcdOperations.backupOnSchedule", "the schedule", Checks.schedule, schedule) ??
   wrongOptions("backupOnSchedule", ofBackupDirectory, options) ??
   load(
+    "backupOnSchedule",
     () => import("./internal/operations/backups.ts"),
     ({ onSchedule }, client) => onSchedule(client, directory, schedule, options)
   )

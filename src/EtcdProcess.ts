@@ -47,6 +47,7 @@ import * as Sockets from "./internal/process/sockets.ts"
 import * as Supervisor from "./internal/process/supervisor.ts"
 import * as WatchRole from "./internal/process/watchRole.ts"
 import * as Time from "./internal/time.ts"
+import * as Tracing from "./internal/tracing.ts"
 import * as Role from "./Role.ts"
 
 /**
@@ -238,7 +239,7 @@ export const make = (
   Node,
   EtcdProcessError.EtcdProcessError,
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
-> => Time.really(allOrNothing(makeWith(config, () => ({}), options)))
+> => Tracing.traced(Time.really(allOrNothing(makeWith(config, () => ({}), options))), "EtcdProcess.make")
 
 /**
  * A node for tests: it elects itself within milliseconds, does not sync its data to disk where its version can leave
@@ -273,7 +274,7 @@ export const ephemeral = (
   Node,
   EtcdProcessError.EtcdProcessError,
   Scope.Scope | FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
-> => Time.really(allOrNothing(makeWith(config, EtcdConfig.ephemeral, options)))
+> => Tracing.traced(Time.really(allOrNothing(makeWith(config, EtcdConfig.ephemeral, options))), "EtcdProcess.ephemeral")
 
 /** A run, and what is told of its role. */
 interface Watched extends Run.Run {
@@ -343,7 +344,9 @@ const makeWith = Effect.fnUntraced(function* (
     return { ...run, watched, logged }
   })
 
-  const platform = yield* Effect.context<FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner>()
+  const platform = Tracing.withoutParent(
+    yield* Effect.context<FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner>()
+  )
   const node = yield* Supervisor.make<Readiness.Status, Watched>({
     time,
     restart: options.restart ?? Schedule.recurs(0),

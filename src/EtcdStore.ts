@@ -28,6 +28,7 @@ import * as EtcdWatch from "./EtcdWatch.ts"
 import * as Keys from "./internal/keys.ts"
 import * as Requests from "./internal/kv/requests.ts"
 import * as Checks from "./internal/options.ts"
+import * as Tracing from "./internal/tracing.ts"
 import * as WatchChecks from "./internal/watch/options.ts"
 import * as KeyRange from "./KeyRange.ts"
 
@@ -583,6 +584,29 @@ export const make: {
   if (problem !== undefined) return impossible(problem)
   const prefixBytes = Keys.own(prefix)
   const range = KeyRange.prefix(prefixBytes)
+  const collection = decoder.decode(prefixBytes)
+  /** A span by the conventions for databases: the store is the collection. */
+  const span = (operation: string) =>
+    [
+      collection === "" ? operation : `${operation} ${collection}`,
+      (): ReturnType<Tracing.Options> => ({
+        kind: "client",
+        attributes: {
+          "db.system.name": "etcd",
+          "db.operation.name": operation,
+          ...(collection === "" ? {} : { "db.collection.name": collection })
+        }
+      })
+    ] as const
+  const [getSpan, putSpan, setSpan, updateSpan, deleteSpan, compareAndDeleteSpan, listSpan] = [
+    span("get"),
+    span("put"),
+    span("compareAndSet"),
+    span("update"),
+    span("delete"),
+    span("compareAndDelete"),
+    span("list")
+  ]
   const { decode, encode } = codecOf(schema, options.format ?? "json")
 
   const fullKey = (key: KeyRange.Bytes): Uint8Array => Keys.concat(prefixBytes, KeyRange.toBytes(key))
@@ -696,33 +720,42 @@ export const make: {
           Effect.catchTag("EtcdConflict", (conflict) => attempt(conflict.current))
         )
       })
-    return Effect.flatMap(EtcdKv.get(full, call), attempt)
+    return Tracing.traced(Effect.flatMap(EtcdKv.get(full, call), attempt), ...updateSpan)
   }
 
   return {
     [TypeId]: { range, prefixLength: prefixBytes.length, entry, problem: Option.none() },
-    prefix: decoder.decode(prefixBytes),
+    prefix: collection,
     get: (key, options) =>
       wrongKey("EtcdStore's get", key) ??
       Checks.wrongOptions("EtcdStore's get", Requests.ofRead, options) ??
-      Effect.suspend(() => Effect.flatMap(EtcdKv.get(fullKey(key), options), optionalEntry)),
+      Tracing.traced(
+        Effect.suspend(() => Effect.flatMap(EtcdKv.get(fullKey(key), options), optionalEntry)),
+        ...getSpan
+      ),
     put: (key, value, options) =>
       wrongKey("EtcdStore's put", key) ??
       Checks.wrongOptions("EtcdStore's put", ofPut, options) ??
-      Effect.suspend(() => {
-        const full = fullKey(key)
-        return Effect.flatMap(encode(full, value), (bytes) =>
-          Effect.map(EtcdKv.put(full, bytes, options), (result) => result.header)
-        )
-      }),
+      Tracing.traced(
+        Effect.suspend(() => {
+          const full = fullKey(key)
+          return Effect.flatMap(encode(full, value), (bytes) =>
+            Effect.map(EtcdKv.put(full, bytes, options), (result) => result.header)
+          )
+        }),
+        ...putSpan
+      ),
     compareAndSet: (key, value, options) =>
       wrongKey("EtcdStore's compareAndSet", key) ??
       wrongExpectation("EtcdStore's compareAndSet", options) ??
       Checks.wrongOptions("EtcdStore's compareAndSet", ofSet, options) ??
-      Effect.suspend(() => {
-        const { revision, ...put } = options
-        return setAt(fullKey(key), value, revision, put)
-      }),
+      Tracing.traced(
+        Effect.suspend(() => {
+          const { revision, ...put } = options
+          return setAt(fullKey(key), value, revision, put)
+        }),
+        ...setSpan
+      ),
     update: (key, f, options) =>
       Checks.wrongArgument("EtcdStore's update", "what makes the new value", Checks.callback, f) ??
       updateAs("EtcdStore's update", key, (current) => Effect.sync(() => f(current)), options),
@@ -730,39 +763,49 @@ export const make: {
     delete: (key, options) =>
       wrongKey("EtcdStore's delete", key) ??
       Checks.wrongCall("EtcdStore's delete", options) ??
-      Effect.map(EtcdKv.delete(fullKey(key), options), (result) => result.deleted > 0n),
+      Tracing.traced(
+        Effect.map(EtcdKv.delete(fullKey(key), options), (result) => result.deleted > 0n),
+        ...deleteSpan
+      ),
     compareAndDelete: (key, options) =>
       wrongKey("EtcdStore's compareAndDelete", key) ??
       wrongExpectation("EtcdStore's compareAndDelete", options) ??
       Checks.wrongOptions("EtcdStore's compareAndDelete", ofExpected, options) ??
-      Effect.suspend(() => {
-        const { revision, ...call } = options
-        const full = fullKey(key)
-        return Effect.asVoid(ifAt(full, revision, EtcdTxn.delete(full), call))
-      }),
+      Tracing.traced(
+        Effect.suspend(() => {
+          const { revision, ...call } = options
+          const full = fullKey(key)
+          return Effect.asVoid(ifAt(full, revision, EtcdTxn.delete(full), call))
+        }),
+        ...compareAndDeleteSpan
+      ),
     list: (options) =>
       Checks.wrongOptions("EtcdStore's list", ofList, options) ??
-      Effect.suspend(() => {
-        const { onInvalid, ...read } = options ?? {}
-        return Effect.flatMap(EtcdKv.range(range, read), (result) =>
-          Effect.map(
-            Effect.forEach(result.kvs, (kv) => orSkip(entry(kv), onInvalid)),
-            (entries) => ({
-              header: result.header,
-              entries: Arr.getSomes(entries),
-              more: result.more,
-              count: result.count
-            })
+      Tracing.traced(
+        Effect.suspend(() => {
+          const { onInvalid, ...read } = options ?? {}
+          return Effect.flatMap(EtcdKv.range(range, read), (result) =>
+            Effect.map(
+              Effect.forEach(result.kvs, (kv) => orSkip(entry(kv), onInvalid)),
+              (entries) => ({
+                header: result.header,
+                entries: Arr.getSomes(entries),
+                more: result.more,
+                count: result.count
+              })
+            )
           )
-        )
-      }),
+        }),
+        ...listSpan
+      ),
     stream: (options) => {
       const wrong = Checks.wrongOptions("EtcdStore's stream", ofStream, options)
       if (wrong !== undefined) return Stream.fromEffect(wrong)
       const { onInvalid, ...read } = options ?? {}
       return EtcdKv.stream(range, read).pipe(
         Stream.mapArrayEffect((kvs) => Effect.forEach(kvs, (kv) => orSkip(entry(kv), onInvalid))),
-        somes
+        somes,
+        (all) => Tracing.tracedStream(all, ...span("stream"))
       )
     },
     watch: (options) => {
@@ -771,14 +814,16 @@ export const make: {
       const { onInvalid, ...watch } = options ?? {}
       return EtcdWatch.watch(range, watch).pipe(
         Stream.mapEffect((change) => orSkip(event(change, onInvalid), onInvalid)),
-        somes
+        somes,
+        (all) => Tracing.tracedStream(all, ...span("watch"))
       )
     },
     changes: (options) => {
       const problem = Checks.problemOf("EtcdStore's changes", ofChanges, options)
       if (problem !== undefined) return Stream.fail(Checks.invalid(problem))
       const { onInvalid, ...changes } = options ?? {}
-      return Stream.mapEffect(EtcdWatch.changes(range, changes), (one) => change(one, onInvalid))
+      const all = Stream.mapEffect(EtcdWatch.changes(range, changes), (one) => change(one, onInvalid))
+      return Tracing.tracedStream(all, ...span("changes"))
     }
   }
 }

@@ -53,6 +53,7 @@ import * as Wire from "./internal/client/wire.ts"
 import type * as Proto from "./internal/proto/kv_pb.ts"
 import { Event_EventType } from "./internal/proto/kv_pb.ts"
 import * as Time from "./internal/time.ts"
+import * as Tracing from "./internal/tracing.ts"
 import * as Options from "./internal/watch/options.ts"
 import * as Pool from "./internal/watch/pool.ts"
 import { type Delivery, Subscription } from "./internal/watch/subscription.ts"
@@ -361,23 +362,26 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
       options: ChangesOptions | undefined,
       itemsOf: (deliveries: Arr.NonEmptyReadonlyArray<Delivery>) => ReadonlyArray<A>
     ): Stream.Stream<A, EtcdError.EtcdError> =>
-      Stream.unwrap(
-        Effect.gen(function* () {
-          yield* pool.asked
-          const subscription = new Subscription(
-            pool,
-            yield* Effect.fromResult(Options.request(who, checks, range, options, defaultRetry))
-          )
-          yield* Effect.addFinalizer(() => Effect.sync(() => subscription.close()))
-          const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<A>, EtcdError.EtcdError> = Effect.flatMap(
-            subscription.pull,
-            (deliveries) => {
-              const items = itemsOf(deliveries)
-              return Arr.isReadonlyArrayNonEmpty(items) ? Effect.succeed(items) : pull
-            }
-          )
-          return Stream.fromPull(Effect.succeed(pull))
-        })
+      Tracing.tracedStream(
+        Stream.unwrap(
+          Effect.gen(function* () {
+            yield* pool.asked
+            const subscription = new Subscription(
+              pool,
+              yield* Effect.fromResult(Options.request(who, checks, range, options, defaultRetry))
+            )
+            yield* Effect.addFinalizer(() => Effect.sync(() => subscription.close()))
+            const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<A>, EtcdError.EtcdError> = Effect.flatMap(
+              subscription.pull,
+              (deliveries) => {
+                const items = itemsOf(deliveries)
+                return Arr.isReadonlyArrayNonEmpty(items) ? Effect.succeed(items) : pull
+              }
+            )
+            return Stream.fromPull(Effect.succeed(pull))
+          })
+        ),
+        who
       )
     const watchAs =
       (who: string): Service["watch"] =>

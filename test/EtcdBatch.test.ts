@@ -88,7 +88,8 @@ describe("EtcdBatch", () => {
         const { kv, watched } = yield* batched({ maxInFlight: 1 })
         const sizes = Effect.map(Metric.snapshot, (all) => {
           const found = all.find(
-            ({ attributes, id }) => id === "etcd_client_batch_size" && attributes?.method === "KV.Put"
+            ({ attributes, id }) =>
+              id === "etcd_client_batch_size" && attributes?.["rpc.method"] === "etcdserverpb.KV/Put"
           )
           return found?.type === "Histogram" ? [found.state.count, found.state.sum] : [0, 0]
         })
@@ -912,11 +913,20 @@ describe("EtcdBatch", () => {
         const parentOf = (span: Tracer.NativeSpan) =>
           spans.find((other) => other.spanId === Option.getOrUndefined(span.parent)?.spanId)?.name
         assert.deepStrictEqual(spans.map((span) => [span.name, parentOf(span), span.status._tag]).sort(), [
-          ["KV.Range batched", undefined, "Ended"],
-          ["KV.Range batched", undefined, "Ended"],
+          ["EtcdKv.get", undefined, "Ended"],
+          ["EtcdKv.get", undefined, "Ended"],
           ["etcdserverpb.KV/Range", undefined, "Ended"],
-          ["etcdserverpb.KV/Txn", "KV.Range batched", "Ended"]
+          ["etcdserverpb.KV/Txn", "EtcdKv.get", "Ended"]
         ])
+        // It has one place in a trace, and links to the others whom it serves.
+        const transaction = spans.find(({ name }) => name.endsWith("Txn"))!
+        const others = spans.filter(
+          ({ name, spanId }) => name === "EtcdKv.get" && spanId !== Option.getOrUndefined(transaction.parent)?.spanId
+        )
+        assert.deepStrictEqual(
+          transaction.links.map(({ span }) => span.spanId),
+          others.map(({ spanId }) => spanId)
+        )
       })
     )
 

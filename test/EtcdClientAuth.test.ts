@@ -308,7 +308,9 @@ const enableAuth = (endpoint: string) =>
 const authentications = Effect.map(Metric.snapshot, (metrics) =>
   metrics.reduce(
     (sum, { attributes, id, state }) =>
-      id === "etcd_client_calls" && attributes?.method === "Auth.Authenticate" && "count" in state
+      id === "rpc.client.call.duration" &&
+      attributes?.["rpc.method"] === "etcdserverpb.Auth/Authenticate" &&
+      "count" in state
         ? sum + Number(state.count)
         : sum,
     0

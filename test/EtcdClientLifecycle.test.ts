@@ -39,7 +39,9 @@ const turns = Effect.forEach(
 const connections = (endpoint: string) =>
   Effect.map(Metric.snapshot, (metrics) =>
     metrics.flatMap((metric) =>
-      metric.id === "etcd_client_connections" && metric.attributes?.endpoint === endpoint && metric.type === "Gauge"
+      metric.id === "etcd_client_connections" &&
+      `http://${metric.attributes?.["server.address"]}:${metric.attributes?.["server.port"]}` === endpoint &&
+      metric.type === "Gauge"
         ? [metric.state.value]
         : []
     )

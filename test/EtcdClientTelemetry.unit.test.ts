@@ -7,9 +7,11 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
 import type * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
@@ -17,6 +19,7 @@ import { makeWith } from "../src/internal/client/client.ts"
 import { KV, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 import { recorder } from "./support/spans.ts"
+import { byTestClock, turns } from "./support/time.ts"
 
 const key = new Uint8Array([1, 2, 3])
 const nothing = new Uint8Array(0)
@@ -50,14 +53,13 @@ describe("spans", () => {
       assert.strictEqual(span?.kind, "client")
       assert.strictEqual(span?.status._tag, "Ended")
       assert.deepStrictEqual(Object.fromEntries(span!.attributes), {
-        "rpc.system": "grpc",
-        "rpc.service": "etcdserverpb.KV",
-        "rpc.method": "Put",
+        "rpc.system.name": "grpc",
+        "rpc.method": "etcdserverpb.KV/Put",
         "network.transport": "tcp",
         "server.address": "a",
         "server.port": 1,
-        "rpc.grpc.status_code": 0,
-        "rpc.resend_count": 1
+        "rpc.status_code": "OK",
+        "etcd.rpc.resend_count": 1
       })
     })
   )
@@ -69,8 +71,102 @@ describe("spans", () => {
       yield* Effect.exit(Effect.withTracer(put(client), tracer))
       const status = spans[0]?.status
       assert.isTrue(status?._tag === "Ended" && Exit.isFailure(status.exit))
-      assert.strictEqual(spans[0]?.attributes.get("rpc.grpc.status_code"), 14)
+      assert.deepInclude(Object.fromEntries(spans[0]!.attributes), {
+        "rpc.status_code": "UNAVAILABLE",
+        "error.type": "UNAVAILABLE",
+        "etcd.error.reason": "ServerStopped"
+      })
     })
+  )
+
+  it.effect("say where a call was to go that found no connection", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = recorder()
+      const down = Fake.failure("Unreachable", "no", "connect ECONNREFUSED a:1")
+      const fake = Fake.make({ "a:1": { dial: () => Effect.fail(down), answer: () => Effect.succeed(nothing) } })
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1"], retry: Schedule.recurs(0) })
+      yield* Effect.exit(Effect.withTracer(put(client), tracer))
+      assert.deepInclude(Object.fromEntries(spans[0]!.attributes), {
+        "server.address": "a",
+        "server.port": 1,
+        "rpc.status_code": "UNAVAILABLE",
+        "error.type": "UNAVAILABLE",
+        "etcd.error.reason": "Unreachable"
+      })
+    })
+  )
+
+  it.effect("say that a call was given up, and that one makes no sense", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = recorder()
+      const fake = Fake.make({ "a:1": { answer: () => Effect.never } })
+      const client = yield* makeWith(fake.transport, options)
+      const fiber = yield* Effect.forkChild(Effect.withTracer(put(client), tracer))
+      yield* Effect.repeat(Effect.yieldNow, { while: () => fake.sent.length === 0 })
+      yield* Fiber.interrupt(fiber)
+      yield* Effect.exit(Effect.withTracer(client.unary(KV.method.put, { key }, { deadline: -1 }), tracer))
+      const attributes = spans.map((span) => [
+        span.attributes.get("rpc.status_code"),
+        span.attributes.get("error.type"),
+        span.attributes.get("etcd.error.reason"),
+        span.status._tag
+      ])
+      assert.deepStrictEqual(attributes, [
+        ["CANCELLED", "CANCELLED", undefined, "Ended"],
+        ["INVALID_ARGUMENT", "INVALID_ARGUMENT", "InvalidArgument", "Ended"]
+      ])
+    })
+  )
+
+  it.effect("are below no span that has ended, but link to it, and are seen if that was", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = recorder()
+      const client = yield* makeWith(failing().transport, options)
+      for (const sampled of [true, false]) {
+        spans.length = 0
+        const parent = yield* Effect.makeSpan("request", { sampled }).pipe(Effect.withTracer(tracer))
+        parent.end(1n, Exit.void)
+        yield* put(client).pipe(Effect.withParentSpan(parent), Effect.withTracer(tracer))
+        const call = spans[1]!
+        assert.isTrue(Option.isNone(call.parent))
+        assert.notStrictEqual(call.traceId, parent.traceId)
+        assert.deepStrictEqual(
+          call.links.map(({ span }) => span.spanId),
+          [parent.spanId]
+        )
+        assert.strictEqual(call.sampled, sampled)
+      }
+    })
+  )
+
+  it.effect("tell etcd that a trace is not sampled", () =>
+    Effect.gen(function* () {
+      const { tracer } = recorder()
+      const fake = failing()
+      const client = yield* makeWith(fake.transport, options)
+      yield* put(client).pipe(Effect.withSpan("caller", { sampled: false }), Effect.withTracer(tracer))
+      assert.match(fake.sent[0]!.options.metadata!.traceparent!, /-00$/)
+    })
+  )
+
+  it.effect(
+    "are not made of what the client does in the background, whoever has made it, and whatever ends with it",
+    () =>
+      Effect.gen(function* () {
+        const { spans, tracer } = recorder()
+        const fake = Fake.make({ "a:1": { answer: () => Effect.succeed(nothing) } })
+        yield* Effect.gen(function* () {
+          const client = yield* byTestClock(makeWith(fake.transport, { ...options, memberRefresh: "1 minute" }))
+          yield* put(client)
+          yield* Effect.repeat(Effect.andThen(TestClock.adjust("1 minute"), turns(10)), {
+            while: () => !fake.sent.some(({ path }) => path.endsWith("MemberList"))
+          })
+        }).pipe(Effect.withSpan("main"), Effect.withTracer(tracer))
+        assert.deepStrictEqual(
+          spans.map(({ name }) => name),
+          ["main", "etcdserverpb.KV/Put"]
+        )
+      })
   )
 
   it.effect("hang together with those of the caller and of etcd", () =>
@@ -99,7 +195,7 @@ describe("spans", () => {
       yield* Effect.withTracer(whole, tracer)
       assert.strictEqual(spans[0]?.name, "etcdserverpb.Watch/Watch")
       assert.strictEqual(spans[0]?.status._tag, "Ended")
-      assert.strictEqual(spans[0]?.attributes.get("rpc.grpc.status_code"), 0)
+      assert.strictEqual(spans[0]?.attributes.get("rpc.status_code"), "OK")
     })
   )
 
@@ -135,14 +231,16 @@ describe("metrics", () => {
         return found?.count ?? found?.value
       }
       const calls = fake.sent.length
-      assert.strictEqual(value("etcd_client_calls", { method: "KV.Put", code: "UNAVAILABLE" }), 1)
-      assert.strictEqual(value("etcd_client_calls", { method: "KV.Put", code: "OK" }), calls - 2)
-      assert.strictEqual(value("etcd_client_call_duration_seconds", { method: "KV.Put" }), calls - 1)
-      assert.strictEqual(value("etcd_client_resent_calls", { method: "KV.Put" }), 1)
-      assert.strictEqual(value("etcd_client_sent_bytes", { method: "KV.Put" }), calls * 5)
-      assert.strictEqual(value("etcd_client_received_bytes", { method: "KV.Put" }), 0)
-      assert.strictEqual(value("etcd_client_connections", { endpoint: "http://a:1" }), 1)
-      assert.strictEqual(value("etcd_client_dials", { endpoint: "http://a:1", result: "ok" }), 2)
+      const puts = { "rpc.method": "etcdserverpb.KV/Put" }
+      const a = { "server.address": "a", "server.port": "1" }
+      const failed = { "rpc.status_code": "UNAVAILABLE", "error.type": "UNAVAILABLE" }
+      assert.strictEqual(value("rpc.client.call.duration", { ...puts, ...a, ...failed }), 1)
+      assert.strictEqual(value("rpc.client.call.duration", { ...puts, ...a, "rpc.status_code": "OK" }), calls - 2)
+      assert.strictEqual(value("etcd_client_resends_total", puts), 1)
+      assert.strictEqual(value("etcd_client_sent_bytes_total", puts), calls * 5)
+      assert.strictEqual(value("etcd_client_received_bytes_total", puts), 0)
+      assert.strictEqual(value("etcd_client_connections", a), 1)
+      assert.strictEqual(value("etcd_client_dials_total", a), 2)
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 })
@@ -176,6 +274,29 @@ describe("the log", () => {
       assert.include(lines.join("\n"), "Debug etcd: connected to http://a:1")
       assert.include(lines.join("\n"), "Debug etcd: the connection to http://a:1 has ended")
       assert.include(lines.join("\n"), "Debug etcd: cannot connect to http://down:1")
+    }).pipe(Effect.provide(Logger.layer([logger])), Effect.provideService(References.MinimumLogLevel, "Debug"))
+  })
+
+  it.effect("says of each connection where it leads, and why it is none, in annotations", () => {
+    const told: Array<readonly [string, unknown]> = []
+    const logger = Logger.make(({ fiber, message }) => {
+      told.push([String(message), fiber.getRef(References.CurrentLogAnnotations)])
+    })
+    return Effect.gen(function* () {
+      const fake = failing()
+      const client = yield* makeWith(fake.transport, options)
+      yield* put(client)
+      yield* Effect.exit(client.unary(KV.method.put, { key }, { endpoint: "down:1", retry: Schedule.recurs(0) }))
+      const of = (text: string) => told.find(([message]) => message.includes(text))?.[1]
+      assert.deepStrictEqual(of("connected to"), { endpoint: "http://a:1", "server.address": "a", "server.port": 1 })
+      const { pauseMillis, ...rest } = of("cannot connect to") as { readonly pauseMillis: number }
+      assert.isAbove(pauseMillis, 0)
+      assert.deepStrictEqual(rest, {
+        endpoint: "http://down:1",
+        "server.address": "down",
+        "server.port": 1,
+        "error.type": "Unreachable"
+      })
     }).pipe(Effect.provide(Logger.layer([logger])), Effect.provideService(References.MinimumLogLevel, "Debug"))
   })
 

@@ -280,6 +280,8 @@ const cannotRefuse = new Set([
   ...["parse", "makeLineReader", "fromLine", "decode", "decodeWith", "explain"].map((name) => `EtcdLog.${name}`),
   "EtcdStore.isStore",
   "EtcdTxn.isOp",
+  // The name of any metric.
+  "EtcdTelemetry.prometheusName",
   // Errors.
   ...["make", "isTransient", "isRetryable", "isOutcomeUnknown", "isAuth", "isNotFound", "isAlreadyExists"].map(
     (name) => `EtcdError.${name}`

@@ -42,6 +42,7 @@ import * as Line from "../internal/coordination/line.ts"
 import * as Rounds from "../internal/coordination/rounds.ts"
 import * as Session from "../internal/coordination/session.ts"
 import * as Checks from "../internal/options.ts"
+import * as Tracing from "../internal/tracing.ts"
 import { LockLost } from "./EtcdLock.ts"
 import { EtcdSession } from "./EtcdSession.ts"
 
@@ -96,6 +97,11 @@ const absence = (
 
 const nameCheck: Checks.Check = Line.nameCheck
 
+/** The span of what is done at a barrier. */
+const spanOf =
+  (name: string): Tracing.Options =>
+  () => ({ attributes: { "etcd.barrier.name": String(name) } })
+
 /**
  * A latch of that name, which is the key. It is open unless somebody has closed it.
  *
@@ -120,7 +126,7 @@ const nameCheck: Checks.Check = Line.nameCheck
 export const latch = (name: string): Latch => {
   const checked = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | EtcdError.EtcdError, R> =>
     Checks.wrongArgument("EtcdBarrier.latch", "the name", nameCheck, name) ?? effect
-  const opened = checked(Effect.suspend(() => absence(name)))
+  const opened = Tracing.traced(checked(Effect.suspend(() => absence(name))), "EtcdBarrier.await", spanOf(name))
   return {
     open: checked(Effect.suspend(() => Effect.map(EtcdKv.delete(name), ({ deleted }) => deleted > 0n))),
     close: checked(
@@ -291,13 +297,17 @@ export const together: {
     participants: number
   ): Effect.Effect<A, E | LockLost | ParticipantsMissing | ParticipantsMismatch | EtcdError.EtcdError, R | EtcdSession>
 } = dual(3, <A, E, R>(self: Effect.Effect<A, E, R>, name: string, participants: number) =>
-  Effect.flatMap(prepared(name, participants), ({ barrier, session }) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(restore(Effect.void), () =>
-        Effect.flatMap(Line.take(session, Rounds.specOf(session, barrier), "waits", restore), (entry) =>
-          runTogether(entry!, barrier, self, restore)
+  Tracing.traced(
+    Effect.flatMap(prepared(name, participants), ({ barrier, session }) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(restore(Effect.void), () =>
+          Effect.flatMap(Line.take(session, Rounds.specOf(session, barrier), "waits", restore), (entry) =>
+            runTogether(entry!, barrier, self, restore)
+          )
         )
       )
-    )
+    ),
+    "EtcdBarrier.together",
+    spanOf(name)
   )
 )

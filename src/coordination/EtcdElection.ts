@@ -54,6 +54,7 @@ import * as Session from "../internal/coordination/session.ts"
 import * as Keys from "../internal/keys.ts"
 import * as Checks from "../internal/options.ts"
 import * as Time from "../internal/time.ts"
+import * as Tracing from "../internal/tracing.ts"
 import type * as KeyRange from "../KeyRange.ts"
 import * as EtcdLock from "./EtcdLock.ts"
 import { EtcdSession } from "./EtcdSession.ts"
@@ -85,7 +86,7 @@ export interface Options {
   readonly fence?: boolean | undefined
   /**
    * What is done, once, when the effect goes on though it was interrupted and somebody else could lead; see
-   * `EtcdLock.Options`. Default: an error in the log, and one more in the metric `etcd_overruns`.
+   * `EtcdLock.Options`. Default: an error in the log, and one more in the metric `etcd_coordination_overruns_total`.
    */
   readonly overrun?: ((lost: EtcdLock.LockLost) => Effect.Effect<unknown>) | undefined
   /**
@@ -175,6 +176,15 @@ interface Parts {
 const partsOf = (election: Election): Parts => election[TypeId] as never
 
 const isElection = (input: unknown): input is Election => Predicate.hasProperty(input, TypeId)
+
+const campaigning = "EtcdElection.campaign"
+
+/** The span of standing in an election. Work under a leadership may go on for ever, and so is in no span of the library. */
+const spanOf =
+  (election: Election): Tracing.Options =>
+  () => ({ attributes: isElection(election) ? named(partsOf(election).name) : {} })
+
+const named = (name: string) => ({ "etcd.election.name": name })
 
 const anElection: Checks.Check = { accepts: isElection, due: "an election, as EtcdElection.make gives it" }
 
@@ -291,20 +301,28 @@ export const campaign = (
   election: Election,
   value: KeyRange.Bytes
 ): Effect.Effect<Leadership, EtcdError.EtcdError, Scope.Scope | EtcdSession> =>
-  Effect.gen(function* () {
-    const { session, spec } = yield* prepared("EtcdElection.campaign", election, value)
-    const entry = yield* Line.enter(session, spec, "waits")
-    return leadershipOf(entry!)
-  })
+  Tracing.traced(
+    Effect.gen(function* () {
+      const { session, spec } = yield* prepared("EtcdElection.campaign", election, value)
+      const entry = yield* Line.enter(session, spec, "waits")
+      return leadershipOf(entry!)
+    }),
+    campaigning,
+    spanOf(election)
+  )
 
 /** Stands in the election as long as it takes. */
 const elected = ({ name, retry }: Parts, session: Session.Session, spec: Line.Spec, restore: Line.Restore) =>
-  Outage.untilPast(
-    session,
-    retry,
-    `etcd election ${JSON.stringify(name)} cannot be stood in at the moment`,
-    Effect.map(Line.take(session, spec, "waits", restore), (entry) => entry!),
-    restore
+  Tracing.traced(
+    Outage.untilPast(
+      session,
+      retry,
+      `etcd election ${JSON.stringify(name)} cannot be stood in at the moment`,
+      Effect.map(Line.take(session, spec, "waits", restore), (entry) => entry!),
+      restore
+    ),
+    campaigning,
+    () => ({ attributes: named(name) })
   )
 
 /** Runs an effect under an entry, and gives that back. */
@@ -503,17 +521,21 @@ const leading = (first: Line.Standing | undefined): Option.Option<Leader> =>
  * @since 0.1.0
  */
 export const leader = (election: Election): Effect.Effect<Option.Option<Leader>, EtcdError.EtcdError, EtcdKv.EtcdKv> =>
-  Effect.gen(function* () {
-    const { name } = yield* checked("EtcdElection.leader", election)
-    const range = Line.prefixOf(name)
-    const { kvs } = yield* EtcdKv.range(range, { limit: 1, sortBy: "createRevision" })
-    if (kvs[0] === undefined) return Option.none()
-    const first = Line.standingOf(name, kvs[0])
-    if (first !== undefined) return leading(first)
-    // The oldest key below the prefix is nobody's place in this line.
-    const all = yield* EtcdKv.range(range)
-    return leading(Line.standings(name, all.kvs)[0])
-  })
+  Tracing.traced(
+    Effect.gen(function* () {
+      const { name } = yield* checked("EtcdElection.leader", election)
+      const range = Line.prefixOf(name)
+      const { kvs } = yield* EtcdKv.range(range, { limit: 1, sortBy: "createRevision" })
+      if (kvs[0] === undefined) return Option.none()
+      const first = Line.standingOf(name, kvs[0])
+      if (first !== undefined) return leading(first)
+      // The oldest key below the prefix is nobody's place in this line.
+      const all = yield* EtcdKv.range(range)
+      return leading(Line.standings(name, all.kvs)[0])
+    }),
+    "EtcdElection.leader",
+    spanOf(election)
+  )
 
 /** What is known of an election while its keys are watched. */
 interface Known {

@@ -69,6 +69,7 @@ import * as Line from "../internal/coordination/line.ts"
 import * as Parts_ from "../internal/coordination/parts.ts"
 import * as Session from "../internal/coordination/session.ts"
 import * as Checks from "../internal/options.ts"
+import * as Tracing from "../internal/tracing.ts"
 import { EtcdSession } from "./EtcdSession.ts"
 
 const TypeId = "~effect-etcd/coordination/EtcdLock"
@@ -147,7 +148,7 @@ export interface Options {
   /**
    * What is done, once, when the effect goes on though it was interrupted and somebody else could have the lock: when the
    * lease has run out, or the margin of the session has passed since the key went. `process.exit` is an option. Default: an
-   * error in the log, and one more in the metric `etcd_overruns`.
+   * error in the log, and one more in the metric `etcd_coordination_overruns_total`.
    */
   readonly overrun?: ((lost: LockLost) => Effect.Effect<unknown>) | undefined
   /** What others find in the line about who holds it, or waits. Default: JSON with `host` and `pid`. */
@@ -355,6 +356,19 @@ const specOf = ({ owner, places }: Parts): Line.Spec => ({
   confirms: false
 })
 
+/** The span of what is done with a lock. */
+const spanOf =
+  (lock: Lock): Tracing.Options =>
+  () => ({
+    attributes: isLock(lock)
+      ? {
+          "etcd.lock.name": partsOf(lock)
+            .places.map(({ name }) => name)
+            .join(", ")
+        }
+      : {}
+  })
+
 /** What is locked, by a session; or what is wrong. */
 const prepared = Effect.fnUntraced(function* (who: string, lock: Lock) {
   const wrong = Checks.wrongArgument(who, "the lock", aLock, lock)
@@ -396,11 +410,15 @@ const prepared = Effect.fnUntraced(function* (who: string, lock: Lock) {
  * @since 0.1.0
  */
 export const acquire = (lock: Lock): Effect.Effect<Held, EtcdError.EtcdError, Scope.Scope | EtcdSession> =>
-  Effect.gen(function* () {
-    const { parts, session } = yield* prepared("EtcdLock.acquire", lock)
-    const entry = yield* Line.enter(session, specOf(parts), "waits")
-    return Held_.make(entry!, lockLost)
-  })
+  Tracing.traced(
+    Effect.gen(function* () {
+      const { parts, session } = yield* prepared("EtcdLock.acquire", lock)
+      const entry = yield* Line.enter(session, specOf(parts), "waits")
+      return Held_.make(entry!, lockLost)
+    }),
+    "EtcdLock.acquire",
+    spanOf(lock)
+  )
 
 /** Runs an effect under an entry, and gives that back. */
 const runUnder = <A, E, R>(
@@ -420,14 +438,18 @@ const runLocked = <A, E, R>(
   lock: Lock,
   patience: Line.Patience
 ): Effect.Effect<Option.Option<A>, E | LockLost | EtcdError.EtcdError, Exclude<R, Held> | EtcdSession> =>
-  Effect.flatMap(prepared(who, lock), ({ parts, session }) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(restore(Effect.void), () =>
-        Effect.flatMap(Line.take(session, specOf(parts), patience, restore), (entry) =>
-          entry === undefined ? Effect.succeedNone : Effect.map(runUnder(entry, parts, self, restore), Option.some)
+  Tracing.traced(
+    Effect.flatMap(prepared(who, lock), ({ parts, session }) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(restore(Effect.void), () =>
+          Effect.flatMap(Line.take(session, specOf(parts), patience, restore), (entry) =>
+            entry === undefined ? Effect.succeedNone : Effect.map(runUnder(entry, parts, self, restore), Option.some)
+          )
         )
       )
-    )
+    ),
+    who,
+    spanOf(lock)
   )
 
 /**
@@ -510,27 +532,31 @@ export const withLockIfAvailable: {
  * @since 0.1.0
  */
 export const line = (lock: Lock): Effect.Effect<ReadonlyArray<Waiter>, EtcdError.EtcdError, EtcdKv.EtcdKv> =>
-  Effect.gen(function* () {
-    const wrong = Checks.wrongArgument("EtcdLock.line", "the lock", aLock, lock)
-    if (wrong !== undefined) return yield* wrong
-    const { places, problem } = partsOf(lock)
-    if (problem !== undefined) return yield* Effect.fail(Checks.invalid(problem))
-    const lines = yield* Effect.forEach(places, ({ name }) =>
-      Effect.map(EtcdKv.range(Line.prefixOf(name)), ({ kvs }) =>
-        Line.standings(name, kvs).map(
-          ({ key, kind, kv, lease, revision }): Waiter => ({
-            name,
-            key,
-            mode: modes[kind],
-            token: revision,
-            lease,
-            owner: kv.valueString
-          })
+  Tracing.traced(
+    Effect.gen(function* () {
+      const wrong = Checks.wrongArgument("EtcdLock.line", "the lock", aLock, lock)
+      if (wrong !== undefined) return yield* wrong
+      const { places, problem } = partsOf(lock)
+      if (problem !== undefined) return yield* Effect.fail(Checks.invalid(problem))
+      const lines = yield* Effect.forEach(places, ({ name }) =>
+        Effect.map(EtcdKv.range(Line.prefixOf(name)), ({ kvs }) =>
+          Line.standings(name, kvs).map(
+            ({ key, kind, kv, lease, revision }): Waiter => ({
+              name,
+              key,
+              mode: modes[kind],
+              token: revision,
+              lease,
+              owner: kv.valueString
+            })
+          )
         )
       )
-    )
-    return lines.flat()
-  })
+      return lines.flat()
+    }),
+    "EtcdLock.line",
+    spanOf(lock)
+  )
 
 /**
  * Asks etcd whether a claim is true: whether its key is there, as it was put, in that cluster, in whatever namespace the

@@ -43,6 +43,7 @@ import type { Kind } from "../internal/coordination/mirrorCopy.ts"
 import * as Keys from "../internal/keys.ts"
 import * as Checks from "../internal/options.ts"
 import * as Time from "../internal/time.ts"
+import * as Tracing from "../internal/tracing.ts"
 import * as KeyRange from "../KeyRange.ts"
 
 /**
@@ -356,19 +357,22 @@ const mirrorOf = <A>(follower: Follower<A>, maxAge: Duration.Duration, onStale: 
 
 /** A mirror of one kind. */
 const makeOf = <A>(kind: Kind<A>, { maxAge: given, onStale, ...call }: Options) =>
-  Effect.gen(function* () {
-    const maxAge = Duration.fromInputUnsafe(given ?? Duration.infinity)
-    const follower = new Follower({
-      kind,
-      kv: yield* EtcdKv.EtcdKv,
-      watch: yield* EtcdWatch.EtcdWatch,
-      call,
-      intervalMillis: intervalOf(maxAge),
-      time: yield* Time.Time
-    })
-    yield* follower.start
-    return mirrorOf(follower, maxAge, onStale)
-  })
+  Tracing.traced(
+    Effect.gen(function* () {
+      const maxAge = Duration.fromInputUnsafe(given ?? Duration.infinity)
+      const follower = new Follower({
+        kind,
+        kv: yield* EtcdKv.EtcdKv,
+        watch: yield* EtcdWatch.EtcdWatch,
+        call,
+        intervalMillis: intervalOf(maxAge),
+        time: yield* Time.Time
+      })
+      yield* follower.start
+      return mirrorOf(follower, maxAge, onStale)
+    }),
+    "EtcdMirror.make"
+  )
 
 const rangeOf = (source: KeyRange.Bytes | KeyRange.KeyRange): KeyRange.KeyRange =>
   KeyRange.isKeyRange(source) ? source : KeyRange.prefix(source)

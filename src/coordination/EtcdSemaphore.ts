@@ -56,6 +56,7 @@ import { self as owner } from "../internal/coordination/parts.ts"
 import * as Permits from "../internal/coordination/permits.ts"
 import * as Session from "../internal/coordination/session.ts"
 import * as Checks from "../internal/options.ts"
+import * as Tracing from "../internal/tracing.ts"
 import { Held, LockLost } from "./EtcdLock.ts"
 import { EtcdSession } from "./EtcdSession.ts"
 
@@ -123,7 +124,7 @@ export interface Options {
   /**
    * What is done, once, when the effect goes on though it was interrupted and others could have the permits: when the lease
    * has run out, or the margin of the session has passed since the key went. `process.exit` is an option. Default: an error
-   * in the log, and one more in the metric `etcd_overruns`.
+   * in the log, and one more in the metric `etcd_coordination_overruns_total`.
    */
   readonly overrun?: ((lost: LockLost) => Effect.Effect<unknown>) | undefined
 }
@@ -256,6 +257,16 @@ const prepared = Effect.fnUntraced(function* (who: string, semaphore: Semaphore,
   return { parts, session, spec: specOf(parts, permits, around) }
 })
 
+/** The span of what is done with a semaphore. */
+const spanOf =
+  (semaphore: Semaphore, permits?: number): Tracing.Options =>
+  () => ({
+    attributes: {
+      ...(Predicate.hasProperty(semaphore, TypeId) ? { "etcd.semaphore.name": partsOf(semaphore).name } : {}),
+      ...(permits === undefined ? {} : { "etcd.semaphore.permits": permits })
+    }
+  })
+
 const runWith = <A, E, R>(
   who: string,
   self: Effect.Effect<A, E, R>,
@@ -263,26 +274,30 @@ const runWith = <A, E, R>(
   permits: number,
   patience: Line.Patience
 ): Effect.Effect<Option.Option<A>, E | LockLost | Refused | EtcdError.EtcdError, Exclude<R, Held> | EtcdSession> =>
-  Effect.flatMap(prepared(who, semaphore, permits), ({ parts: { fence, overrun }, session, spec }) => {
-    const run = (entry: Line.Entry, restore: Line.Restore) =>
-      Effect.flatMap(
-        Held_.during(
-          entry,
-          { fence, overrun, tell: permitsLost },
-          Held.context(Held_.make(entry, permitsLost)),
-          self,
-          restore
-        ),
-        (end) => Hold.conclude(end, permitsLost)
-      )
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(restore(Effect.void), () =>
-        Effect.flatMap(Line.take(session, spec, patience, restore), (entry) =>
-          entry === undefined ? Effect.succeedNone : Effect.map(run(entry, restore), Option.some)
+  Tracing.traced(
+    Effect.flatMap(prepared(who, semaphore, permits), ({ parts: { fence, overrun }, session, spec }) => {
+      const run = (entry: Line.Entry, restore: Line.Restore) =>
+        Effect.flatMap(
+          Held_.during(
+            entry,
+            { fence, overrun, tell: permitsLost },
+            Held.context(Held_.make(entry, permitsLost)),
+            self,
+            restore
+          ),
+          (end) => Hold.conclude(end, permitsLost)
+        )
+      return Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(restore(Effect.void), () =>
+          Effect.flatMap(Line.take(session, spec, patience, restore), (entry) =>
+            entry === undefined ? Effect.succeedNone : Effect.map(run(entry, restore), Option.some)
+          )
         )
       )
-    )
-  })
+    }),
+    who,
+    spanOf(semaphore, permits)
+  )
 
 /**
  * Runs an effect while it has so many permits. It waits for them, and gives them back when the effect has ended, however it
@@ -418,11 +433,15 @@ export const takeScoped = (
   semaphore: Semaphore,
   permits: number
 ): Effect.Effect<Held, Refused | EtcdError.EtcdError, Scope.Scope | EtcdSession> =>
-  Effect.gen(function* () {
-    const { session, spec } = yield* prepared("EtcdSemaphore.takeScoped", semaphore, permits)
-    const entry = yield* Line.enter(session, spec, "waits")
-    return Held_.make(entry!, permitsLost)
-  })
+  Tracing.traced(
+    Effect.gen(function* () {
+      const { session, spec } = yield* prepared("EtcdSemaphore.takeScoped", semaphore, permits)
+      const entry = yield* Line.enter(session, spec, "waits")
+      return Held_.make(entry!, permitsLost)
+    }),
+    "EtcdSemaphore.takeScoped",
+    spanOf(semaphore, permits)
+  )
 
 // -----------------------------------------------------------------------------
 // The limit
@@ -439,17 +458,21 @@ export const takeScoped = (
 export const available = (
   semaphore: Semaphore
 ): Effect.Effect<number, LimitMismatch | EtcdError.EtcdError, EtcdKv.EtcdKv> =>
-  Effect.gen(function* () {
-    const parts = yield* checked("EtcdSemaphore.available", semaphore)
-    const { name, permits } = parts
-    const { kvs } = yield* EtcdKv.range(Line.prefixOf(name))
-    const found = kvs.find(({ keyString }) => keyString === Permits.limitKey(name))
-    const limit = found === undefined ? { permits, isResized: false } : Permits.limitOf(found)
-    if (limit.permits === undefined || (!limit.isResized && limit.permits !== permits)) {
-      return yield* Effect.fail(mismatch(parts, limit.permits))
-    }
-    return Math.max(0, limit.permits - Permits.taken(Line.standings(name, kvs)))
-  })
+  Tracing.traced(
+    Effect.gen(function* () {
+      const parts = yield* checked("EtcdSemaphore.available", semaphore)
+      const { name, permits } = parts
+      const { kvs } = yield* EtcdKv.range(Line.prefixOf(name))
+      const found = kvs.find(({ keyString }) => keyString === Permits.limitKey(name))
+      const limit = found === undefined ? { permits, isResized: false } : Permits.limitOf(found)
+      if (limit.permits === undefined || (!limit.isResized && limit.permits !== permits)) {
+        return yield* Effect.fail(mismatch(parts, limit.permits))
+      }
+      return Math.max(0, limit.permits - Permits.taken(Line.standings(name, kvs)))
+    }),
+    "EtcdSemaphore.available",
+    spanOf(semaphore)
+  )
 
 /**
  * Changes the limit for all who use the semaphore, whatever they were made with.
@@ -473,14 +496,18 @@ export const resize = (
   semaphore: Semaphore,
   permits: number
 ): Effect.Effect<void, EtcdError.EtcdError, EtcdTxn.EtcdTxn> =>
-  Effect.gen(function* () {
-    const who = "EtcdSemaphore.resize"
-    const parts = yield* checked(who, semaphore)
-    yield* checkedPermits(who, permits)
-    const key = Permits.limitKey(parts.name)
-    // That it was resized shows by the version of the key.
-    yield* EtcdTxn.commit(
-      EtcdTxn.make({ compare: EtcdTxn.missing(key), success: EtcdTxn.put(key, String(parts.permits)) })
-    )
-    yield* EtcdTxn.commit(EtcdTxn.put(key, String(permits)))
-  })
+  Tracing.traced(
+    Effect.gen(function* () {
+      const who = "EtcdSemaphore.resize"
+      const parts = yield* checked(who, semaphore)
+      yield* checkedPermits(who, permits)
+      const key = Permits.limitKey(parts.name)
+      // That it was resized shows by the version of the key.
+      yield* EtcdTxn.commit(
+        EtcdTxn.make({ compare: EtcdTxn.missing(key), success: EtcdTxn.put(key, String(parts.permits)) })
+      )
+      yield* EtcdTxn.commit(EtcdTxn.put(key, String(permits)))
+    }),
+    "EtcdSemaphore.resize",
+    spanOf(semaphore, permits)
+  )

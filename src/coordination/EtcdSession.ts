@@ -40,6 +40,7 @@ import { format, LeaseId } from "../EtcdId.ts"
 import * as Presence from "../internal/coordination/presence.ts"
 import * as Internal from "../internal/coordination/session.ts"
 import * as Checks from "../internal/options.ts"
+import * as Tracing from "../internal/tracing.ts"
 import type * as KeyRange from "../KeyRange.ts"
 
 /**
@@ -244,7 +245,8 @@ export const fromClient = (
     const session = yield* Internal.make(client, yield* settingsOf(options === undefined ? {} : options))
     const service: Service = {
       current: Effect.map(Internal.current(session), (incarnation) => handle(session, incarnation)),
-      keep: (key, value) => wrongKey(key) ?? wrongValue(value) ?? Presence.keep(session, key, value)
+      keep: (key, value) =>
+        wrongKey(key) ?? wrongValue(value) ?? Tracing.traced(Presence.keep(session, key, value), "EtcdSession.keep")
     }
     return Object.assign(service, { [Internal.Inside]: session })
   })

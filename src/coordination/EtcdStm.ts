@@ -74,6 +74,7 @@ import type { KeyValue } from "../EtcdResponse.ts"
 import * as Stm from "../internal/coordination/stm.ts"
 import * as Keys from "../internal/keys.ts"
 import * as Checks from "../internal/options.ts"
+import * as Tracing from "../internal/tracing.ts"
 import * as KeyRange from "../KeyRange.ts"
 
 const TypeId = "~effect-etcd/EtcdStm/Transaction"
@@ -392,16 +393,19 @@ const runAs = <A, E>(
   const problem = Checks.problemOfArgument(who, "the body", aBody, body) ?? Checks.problemOf(who, ofTx, options)
   if (problem !== undefined) return Effect.fail(Checks.invalid(problem))
   const settings = settingsOf(options)
-  return Effect.andThen(
-    wrongPlace,
-    EtcdClient.EtcdClient.use((client) =>
-      Stm.run(
-        client,
-        (attempt) => Effect.provideService(body, Tx, opaque(attempt)),
-        settings,
-        (conflict) => new TooManyConflicts(conflict)
+  return Tracing.traced(
+    Effect.andThen(
+      wrongPlace,
+      EtcdClient.EtcdClient.use((client) =>
+        Stm.run(
+          client,
+          (attempt) => Effect.provideService(body, Tx, opaque(attempt)),
+          settings,
+          (conflict) => new TooManyConflicts(conflict)
+        )
       )
-    )
+    ),
+    who
   )
 }
 

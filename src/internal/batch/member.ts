@@ -7,6 +7,7 @@ import type { DescMethodUnary, MessageInitShape } from "@bufbuild/protobuf"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import type * as Tracer from "effect/Tracer"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import { Batched } from "../client/batched.ts"
@@ -23,15 +24,40 @@ export type Message = Rpc.RangeResponse | Rpc.PutResponse | Rpc.DeleteRangeRespo
 /** What its caller waits for. */
 export type Answer = Effect.Effect<Message, EtcdError.EtcdError>
 
+interface Named {
+  /** `etcdserverpb.KV/Put` */
+  readonly method: string
+  /** What the program has called. */
+  readonly called: string
+}
+
 /** A kind of call that a transaction may have as an operation. */
 export type Operation =
-  | { readonly kind: "read"; readonly name: "KV.Range"; readonly request: "requestRange" }
-  | { readonly kind: "write"; readonly name: "KV.Put"; readonly request: "requestPut" }
-  | { readonly kind: "write"; readonly name: "KV.DeleteRange"; readonly request: "requestDeleteRange" }
+  | (Named & { readonly kind: "read"; readonly name: "KV.Range"; readonly request: "requestRange" })
+  | (Named & { readonly kind: "write"; readonly name: "KV.Put"; readonly request: "requestPut" })
+  | (Named & { readonly kind: "write"; readonly name: "KV.DeleteRange"; readonly request: "requestDeleteRange" })
 
-export const get: Operation = { kind: "read", name: "KV.Range", request: "requestRange" }
-export const put: Operation = { kind: "write", name: "KV.Put", request: "requestPut" }
-export const remove: Operation = { kind: "write", name: "KV.DeleteRange", request: "requestDeleteRange" }
+export const get: Operation = {
+  kind: "read",
+  name: "KV.Range",
+  method: "etcdserverpb.KV/Range",
+  called: "EtcdKv.get",
+  request: "requestRange"
+}
+export const put: Operation = {
+  kind: "write",
+  name: "KV.Put",
+  method: "etcdserverpb.KV/Put",
+  called: "EtcdKv.put",
+  request: "requestPut"
+}
+export const remove: Operation = {
+  kind: "write",
+  name: "KV.DeleteRange",
+  method: "etcdserverpb.KV/DeleteRange",
+  called: "EtcdKv.delete",
+  request: "requestDeleteRange"
+}
 
 export type Request =
   | MessageInitShape<typeof Rpc.RangeRequestSchema>
@@ -70,6 +96,7 @@ export interface Shared {
   doubt: (() => void) | undefined
   /** How much has come over its connection. */
   heard: (() => number) | undefined
+  readonly links: ReadonlyArray<Tracer.SpanLink> | undefined
 }
 
 /** Timers and the timeouts that servers are told are rounded. */
@@ -92,6 +119,8 @@ export class Member {
   next: Member | undefined = undefined
   shared: Shared | undefined = undefined
   context: Context.Context<never> | undefined = undefined
+  /** The span of its caller's waiting, if somebody would see it. */
+  span: Tracer.AnySpan | undefined = undefined
   /** What it takes in its queue, when it was sent alone. */
   place: Place | undefined = undefined
   /** When its time is up, in the client's time, once it waits; infinity: never. */

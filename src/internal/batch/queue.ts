@@ -15,12 +15,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import type * as Tracer from "effect/Tracer"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import { Batched } from "../client/batched.ts"
 import * as Telemetry from "../client/telemetry.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 import { answers, valueBytes } from "./answers.ts"
 import { mayHaveOneCulprit, retold } from "./errors.ts"
 import type { KeyOrder } from "./keyOrder.ts"
@@ -131,12 +133,12 @@ export class Queue {
   }
 
   private wait(member: Member, fiber: Fiber.Fiber<unknown, unknown>): Answer {
-    return Telemetry.isTraced(fiber)
-      ? Effect.withSpan(
-          Effect.withFiber((inner) => this.park(member, inner)),
-          `${this.operation.name} batched`
-        )
-      : this.park(member, fiber)
+    if (!Tracing.isTraced(fiber)) return this.park(member, fiber)
+    const parked = Effect.withFiber((inner) => {
+      member.span = inner.cache.span
+      return this.park(member, inner)
+    })
+    return Tracing.traced(parked, this.operation.called)
   }
 
   private park(member: Member, fiber: Fiber.Fiber<unknown, unknown>): Answer {
@@ -291,9 +293,10 @@ export class Queue {
       member.state = "shared"
       member.shared = shared
     }
-    const first = members[0]!
+    // Below the span of one of them, since it has one place in a trace; it links to the others'.
+    const first = members.find((member) => member.span?.sampled) ?? members[0]!
     const run = Effect.runForkWith(first.context!)
-    Telemetry.batched(this.operation.name, members.length, first.context!)
+    Telemetry.batched(this.operation.method, members.length, first.context!)
     const operations = this.operations(members)
     shared.fiber = run(this.client.unary(Rpc.KV.method.txn, { success: operations } as TxnRequest, options))
     shared.fiber.addObserver((exit) => {
@@ -309,7 +312,15 @@ export class Queue {
     const latest = members.reduce((latest, member) => (member.deadlineAt > latest.deadlineAt ? member : latest))
     const left = latest.timeLeft(this.time)
     const limit = left.isTimed || left.millis === Number.POSITIVE_INFINITY ? undefined : left
-    const shared: Shared = { waiting: members.length, fiber: undefined, limit, doubt: undefined, heard: undefined }
+    const links = linksTo(members)
+    const shared: Shared = {
+      waiting: members.length,
+      fiber: undefined,
+      limit,
+      doubt: undefined,
+      heard: undefined,
+      links
+    }
     const options = { ...this.options, [Batched]: shared }
     return { shared, options: limit === undefined ? { ...options, deadline: left.millis } : options }
   }
@@ -387,6 +398,25 @@ export class Queue {
       this.limits.bytes = Math.min(this.limits.bytes, Math.ceil(bytes / 2))
     }
   }
+}
+
+/** As many links as exporters keep of a span. */
+const mostLinks = 128
+
+/** The spans of those who share a transaction, beside the one that it is below. */
+const linksTo = (members: ReadonlyArray<Member>): ReadonlyArray<Tracer.SpanLink> | undefined => {
+  let links: Array<Tracer.SpanLink> | undefined
+  let isFirst = true
+  for (const { span } of members) {
+    if (span?.sampled !== true) continue
+    if (isFirst) isFirst = false
+    else {
+      links ??= []
+      links.push({ span, attributes: {} })
+      if (links.length === mostLinks) break
+    }
+  }
+  return links
 }
 
 const foreign = ({ kind }: Operation): EtcdError.EtcdError =>

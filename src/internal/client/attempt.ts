@@ -164,7 +164,7 @@ const send = <A, R>(
     next: undefined
   }
   call.attempt = attempt
-  if (call.span !== undefined) Telemetry.asked(call.span, subchannel.endpoint)
+  if (call.span !== undefined) Telemetry.sentOver(call.span, link.connection)
   return Effect.matchEffect(run(attempt, transportOptions(attempt)), {
     onFailure: (error) => {
       const closing = Subchannel.leave(attempt)
@@ -226,6 +226,10 @@ const connect = (
   return Effect.mapError(patient, (error) => errorOf(call, subchannel, error))
 }
 
+/** The token; where it has to be asked for, that is a part of the call. */
+const tokenFor = ({ credentials, span }: Call): typeof credentials.get =>
+  span === undefined ? credentials.get : Effect.withParentSpan(credentials.get, span)
+
 /** Sends the request when there are a token, if one is needed, and a connection. */
 const prepare = <A, R>(
   engine: Engine,
@@ -235,7 +239,7 @@ const prepare = <A, R>(
   subchannel: Subchannel.Subchannel,
   recover: Recovery<A, R>
 ): Effect.Effect<A, EtcdError.EtcdError, R> =>
-  Effect.matchEffect(withDeadline(engine, call, subchannel, call.credentials.get), {
+  Effect.matchEffect(withDeadline(engine, call, subchannel, tokenFor(call)), {
     onFailure: (error) => recover({ at: "token", past: before, error }),
     onSuccess: (metadata) => {
       // With nowhere else to go, a call dials each endpoint once before it fails, whatever befell others before.
@@ -270,6 +274,8 @@ export const attempt = <A, R>(
     if (Result.isFailure(found)) return Effect.fail(found.failure)
     subchannel = found.success
   }
+  call.asked = subchannel.endpoint
+  if (call.span !== undefined) Telemetry.asked(call.span, subchannel.endpoint)
   const metadata = call.credentials.current()
   const { link } = subchannel
   return link === undefined || metadata === undefined || Subchannel.isUnknown(link, metadata)

@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import type * as Tracer from "effect/Tracer"
 import type { Limit } from "./limit.ts"
 
 /** How large a message a client takes: a property of clients that only this library knows. */
@@ -26,5 +27,7 @@ export interface Batched {
     doubt: (() => void) | undefined
     /** Set by the client: how much has come over the connection that the call is out on. */
     heard: (() => number) | undefined
+    /** The spans of those who share the call, beside the one that it is below. */
+    readonly links?: ReadonlyArray<Tracer.SpanLink> | undefined
   }
 }

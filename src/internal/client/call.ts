@@ -32,6 +32,7 @@ import * as Time from "../time.ts"
 import { type Attempt, attempt, errorOf, type Failed, type Recovery, type Run } from "./attempt.ts"
 import { Batched } from "./batched.ts"
 import * as Credentials from "./credentials.ts"
+import type { Endpoint } from "./endpoint.ts"
 import type { Engine, Retry } from "./engine.ts"
 import * as Inquiry from "./inquiry.ts"
 import { type Limit, limitOf, unlimited } from "./limit.ts"
@@ -61,6 +62,8 @@ export interface Call {
   /** The only endpoint that may be asked. */
   readonly named: Subchannel.Subchannel | undefined
 
+  /** Where it was to go last. */
+  asked: Endpoint | undefined
   /** The try that was sent last. */
   attempt: Attempt | undefined
   /** The gRPC status code of the last try, for metrics. */
@@ -151,6 +154,7 @@ export const begin = (
     isTimed: limit.isTimed,
     isStream,
     named,
+    asked: undefined,
     attempt: undefined,
     code: Telemetry.invalidArgument
   })
@@ -320,10 +324,17 @@ export const perform = <A, R>(
 // ── the end ──
 
 /** Tells of a call that has ended. */
-export const tell = (engine: Engine, call: Call, code: number, context: Context.Context<never>): void => {
-  const tries = call.attempt?.number ?? 0
-  Telemetry.ended(call.method, code, engine.environment.time.now() - call.begunAt, tries, context)
-  if (call.span !== undefined) Telemetry.answered(call.span, code, tries)
+export const tell = (
+  engine: Engine,
+  call: Call,
+  exit: Exit.Exit<unknown, unknown>,
+  context: Context.Context<never>
+): void => {
+  const { asked, attempt, begunAt, method, span } = call
+  const code = Exit.hasInterrupts(exit) ? Telemetry.cancelled : call.code
+  const tries = attempt === undefined ? 0 : attempt.number
+  Telemetry.ended(method, asked, code, engine.environment.time.now() - begunAt, tries, context)
+  if (span !== undefined) Telemetry.answered(span, code, tries, exit)
 }
 
 /**
@@ -339,7 +350,7 @@ export const performUnary = <A, R>(
   Effect.onExitPrimitive(
     Effect.suspend(() => perform(engine, call, run, call.begunAt)),
     (exit) => {
-      tell(engine, call, Exit.hasInterrupts(exit) ? Telemetry.cancelled : call.code, fiber.context)
+      tell(engine, call, exit, fiber.context)
       return call.attempt === undefined ? undefined : Subchannel.leave(call.attempt)
     }
   )

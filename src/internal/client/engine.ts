@@ -13,6 +13,7 @@ import * as EtcdError from "../../EtcdError.ts"
 import * as Caller from "../caller.ts"
 import type { Transport } from "../grpc/Transport.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 import * as Credentials from "./credentials.ts"
 import * as Inquiry from "./inquiry.ts"
 import type * as ClientOptions from "./options.ts"
@@ -55,7 +56,7 @@ export const make = Effect.fnUntraced(function* (
   const environment: Subchannel.Environment = {
     // Whatever is opened later closes where the client does: after all that was made of it in the same scope.
     scope: yield* Scope.fork(yield* Effect.scope),
-    context: yield* Effect.context(),
+    context: Tracing.withoutTrace(yield* Effect.context<never>()),
     caller: yield* Caller.make,
     time: yield* Time.Time,
     closed: false,

@@ -50,7 +50,7 @@ const begin = (
     const context = yield* Effect.context()
     engine.environment.caller.context = context
     const call = yield* Effect.fromResult(Call.begin({ ...beginning, isStream: true }, span))
-    yield* Effect.addFinalizer(() => Effect.sync(() => Call.tell(engine, call, call.code, context)))
+    yield* Effect.addFinalizer((exit) => Effect.sync(() => Call.tell(engine, call, exit, context)))
     return call
   })
 

@@ -1,18 +1,26 @@
 /**
  * What the client tells of itself: spans, metrics and log lines.
  *
- * A span is made only when a tracer is installed. Its attributes are OpenTelemetry's for RPCs, and its identity goes to
- * etcd as W3C trace context, so that an etcd that traces (`--experimental-enable-distributed-tracing`) joins in.
+ * Names are those of OpenTelemetry's semantic conventions, which are stable for RPCs since 1.45.0; what they have no name
+ * for begins with `etcd`. A test holds them against the conventions' own package. Which spans there are says
+ * `internal/tracing.ts`. The identity of a span goes to etcd as W3C trace context, so that an etcd that traces
+ * (`--experimental-enable-distributed-tracing`) joins in.
+ *
+ * Metrics of this library's own have names as Prometheus wants them, which OTLP leaves as they are. The one that the
+ * conventions have a name for has that name, and `EtcdTelemetry.prometheusName` makes what OTLP's receivers make of it.
  *
  * @internal
  */
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
+import type { Connection } from "../grpc/Transport.ts"
+import * as Tracing from "../tracing.ts"
 import type { Endpoint } from "./endpoint.ts"
 import type { Method } from "./rpcs.ts"
 import type { ConnectionListener } from "./subchannel.ts"
@@ -44,56 +52,108 @@ export const invalidArgument = 3
 
 const codeName = (code: number): string => codeNames[code] ?? `CODE_${code}`
 
-const seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
+// ── metrics ──
+
+/** The conventions' buckets: https://opentelemetry.io/docs/specs/semconv/rpc/rpc-metrics/#metric-rpcclientcallduration */
+const seconds = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
+
+/** What a metric is measured in, by UCUM. What is counted is in braces, of which no exporter makes a suffix. */
+type Unit = "s" | "By" | `{${string}}`
+
+type Attributes = Readonly<Record<string, string>>
+
+const counter = (name: string, description: string, unit: Unit, attributes: Attributes): Metric.Counter<number> =>
+  Metric.counter(name, { description, attributes: { ...attributes, unit }, incremental: true })
+
+/** Where an endpoint is, as the conventions say it. */
+const addressOf = ({ target }: Endpoint): { readonly "server.address": string; readonly "server.port"?: number } =>
+  target._tag === "Tcp"
+    ? { "server.address": target.host, "server.port": target.port }
+    : { "server.address": target.path }
+
+const labelsOf = (endpoint: Endpoint): Attributes => {
+  const { "server.address": address, "server.port": port } = addressOf(endpoint)
+  return port === undefined ? { "server.address": address } : { "server.address": address, "server.port": String(port) }
+}
+
+/** By the status code. */
+type Durations = Array<Metric.Histogram<number> | undefined>
 
 interface Series {
-  readonly calls: Map<number, Metric.Counter<number>>
-  readonly duration: Metric.Histogram<number>
+  readonly method: string
+  /** By the address of the endpoint that was asked last; empty where none was. */
+  readonly durations: Map<string, Durations>
   readonly sent: Metric.Counter<number>
   readonly received: Metric.Counter<number>
   readonly resent: Metric.Counter<number>
 }
 
-const counter = (name: string, description: string, attributes: Record<string, string>): Metric.Counter<number> =>
-  Metric.counter(name, { description, attributes, incremental: true })
-
-const makeSeries = (method: string): Series => ({
-  calls: new Map(),
-  duration: Metric.histogram("etcd_client_call_duration_seconds", {
-    description: "How long calls took, all tries included",
-    attributes: { method },
-    boundaries: seconds
-  }),
-  sent: counter("etcd_client_sent_bytes", "Bytes of requests, without framing", { method }),
-  received: counter("etcd_client_received_bytes", "Bytes of answers, without framing", { method }),
-  resent: counter("etcd_client_resent_calls", "Tries after the first", { method })
-})
+const makeSeries = (method: string): Series => {
+  const attributes = { "rpc.method": method }
+  return {
+    method,
+    durations: new Map(),
+    sent: counter("etcd_client_sent_bytes_total", "Bytes of requests, without framing", "By", attributes),
+    received: counter("etcd_client_received_bytes_total", "Bytes of answers, without framing", "By", attributes),
+    resent: counter("etcd_client_resends_total", "Tries of calls after their first", "{try}", attributes)
+  }
+}
 
 const allSeries = new Map<string, Series>()
 
+/** `etcdserverpb.KV/Put` */
+const fullName = ({ path }: Method): string => path.slice(1)
+
 const seriesOf = (method: Method): Series => {
-  const known = allSeries.get(method.name)
+  const known = allSeries.get(method.path)
   if (known !== undefined) return known
-  const series = makeSeries(method.name)
-  allSeries.set(method.name, series)
+  const series = makeSeries(fullName(method))
+  allSeries.set(method.path, series)
   return series
 }
 
-const callsOf = (series: Series, method: Method, code: number): Metric.Counter<number> => {
-  const known = series.calls.get(code)
+const durationOf = (
+  { durations, method }: Series,
+  endpoint: Endpoint | undefined,
+  code: number
+): Metric.Histogram<number> => {
+  const address = endpoint === undefined ? "" : endpoint.address
+  let byCode = durations.get(address)
+  if (byCode === undefined) {
+    byCode = []
+    durations.set(address, byCode)
+  }
+  const known = byCode[code]
   if (known !== undefined) return known
-  const calls = counter("etcd_client_calls", "Calls that have ended", { method: method.name, code: codeName(code) })
-  series.calls.set(code, calls)
-  return calls
+  const duration = Metric.histogram("rpc.client.call.duration", {
+    description: "How long calls took, all tries included",
+    attributes: {
+      "rpc.system.name": "grpc",
+      "rpc.method": method,
+      "rpc.status_code": codeName(code),
+      ...(code === ok ? {} : { "error.type": codeName(code) }),
+      ...(endpoint === undefined ? {} : labelsOf(endpoint)),
+      unit: "s"
+    },
+    boundaries: seconds
+  })
+  byCode[code] = duration
+  return duration
 }
 
 type AnyContext = Context.Context<never>
 
 /** A call has ended. */
-export const ended = (method: Method, code: number, millis: number, tries: number, context: AnyContext): void => {
+export const ended = (
+  method: Method,
+  endpoint: Endpoint | undefined,
+  code: number,
+  millis: number,
+  tries: number,
+  context: AnyContext
+): void => {
   const series = seriesOf(method)
-  callsOf(series, method, code).updateUnsafe(1, context)
-  series.duration.updateUnsafe(millis / 1000, context)
+  durationOf(series, endpoint, code).updateUnsafe(millis / 1000, context)
   if (tries > 1) series.resent.updateUnsafe(tries - 1, context)
 }
 
@@ -105,14 +165,14 @@ export const received = (method: Method, bytes: number, context: AnyContext): vo
 
 const batchSizes = new Map<string, Metric.Histogram<number>>()
 
-/** So many calls have gone out as one transaction. */
+/** So many calls of a method (`etcdserverpb.KV/Put`) have gone out as one transaction. */
 export const batched = (method: string, calls: number, context: AnyContext): void => {
   const known = batchSizes.get(method)
   const sizes =
     known ??
     Metric.histogram("etcd_client_batch_size", {
       description: "Calls that shared a transaction",
-      attributes: { method },
+      attributes: { "rpc.method": method, unit: "{call}" },
       boundaries: [2, 4, 8, 16, 32, 64, 128, 256, 512]
     })
   if (known === undefined) batchSizes.set(method, sizes)
@@ -122,73 +182,103 @@ export const batched = (method: string, calls: number, context: AnyContext): voi
 const connections = (endpoint: Endpoint): Metric.Gauge<number> =>
   Metric.gauge("etcd_client_connections", {
     description: "Open connections",
-    attributes: { endpoint: endpoint.address }
+    attributes: { ...labelsOf(endpoint), unit: "{connection}" }
   })
 
-const dials = (endpoint: Endpoint, result: "ok" | "failed"): Metric.Counter<number> =>
-  counter("etcd_client_dials", "Attempts to connect", { endpoint: endpoint.address, result })
+const dials = (endpoint: Endpoint, failure?: string): Metric.Counter<number> =>
+  counter("etcd_client_dials_total", "Attempts to connect", "{dial}", {
+    ...labelsOf(endpoint),
+    ...(failure === undefined ? {} : { "error.type": failure })
+  })
+
+// ── the log ──
+
+const annotated = (endpoint: Endpoint, line: Effect.Effect<void>, others: Record<string, unknown> = {}) =>
+  Effect.annotateLogs(line, { endpoint: endpoint.address, ...addressOf(endpoint), ...others })
 
 export const connectionListener: ConnectionListener = {
   connected: (endpoint) =>
     Effect.all(
       [
         Metric.modify(connections(endpoint), 1),
-        Metric.update(dials(endpoint, "ok"), 1),
-        Effect.logDebug(`etcd: connected to ${endpoint.address}`)
+        Metric.update(dials(endpoint), 1),
+        annotated(endpoint, Effect.logDebug(`etcd: connected to ${endpoint.address}`))
       ],
       { discard: true }
     ),
   disconnected: (endpoint, reason) =>
-    Effect.logDebug(`etcd: the connection to ${endpoint.address} has ended: ${reason.message}`),
+    annotated(endpoint, Effect.logDebug(`etcd: the connection to ${endpoint.address} has ended: ${reason.message}`), {
+      "error.type": reason.kind
+    }),
   closed: (endpoint) => Metric.modify(connections(endpoint), -1),
   dialFailed: (endpoint, error, pause) =>
     Effect.andThen(
-      Metric.update(dials(endpoint, "failed"), 1),
-      Effect.logDebug(
-        `etcd: cannot connect to ${endpoint.address}: ${error.message}; leaving it for ${Duration.format(pause)}`
+      Metric.update(dials(endpoint, error.kind), 1),
+      annotated(
+        endpoint,
+        Effect.logDebug(
+          `etcd: cannot connect to ${endpoint.address}: ${error.message}; leaving it for ${Duration.format(pause)}`
+        ),
+        { "error.type": error.kind, pauseMillis: Duration.toMillis(pause) }
       )
     ),
-  strange: (endpoint, error) => Effect.logWarning(`etcd: ${endpoint.address} is not used: ${error.message}`)
+  strange: (endpoint, error) =>
+    annotated(endpoint, Effect.logWarning(`etcd: ${endpoint.address} is not used: ${error.message}`), {
+      "error.type": error.kind
+    })
 }
 
-/** Whether somebody would see a span: the fiber has a tracer of its own, and tracing is not switched off. */
-export const isTraced = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
-  fiber.cache.tracer !== undefined && fiber.cache.tracerEnabled
+// ── spans ──
 
-const spanOptions = (method: Method): Tracer.SpanOptionsNoTrace => ({
-  kind: "client",
-  attributes: {
-    "rpc.system": "grpc",
-    "rpc.service": method.service,
-    "rpc.method": method.path.slice(method.path.lastIndexOf("/") + 1)
+const attributesOf = new Map<string, Readonly<Record<string, unknown>>>()
+
+const optionsFor = (fiber: Fiber.Fiber<unknown, unknown>, method: Method, links: ReadonlyArray<Tracer.SpanLink>) => {
+  let attributes = attributesOf.get(method.path)
+  if (attributes === undefined) {
+    attributes = { "rpc.system.name": "grpc", "rpc.method": fullName(method) }
+    attributesOf.set(method.path, attributes)
   }
-})
+  return Tracing.optionsOf(fiber, { kind: "client", attributes, links })
+}
 
-const spanName = (method: Method): string => method.path.slice(1)
-
-/** Runs a call in a span. */
+/** Runs a call in a span. `links`: whose calls it stands for as well. */
 export const withSpan = <A, E, R>(
+  fiber: Fiber.Fiber<unknown, unknown>,
   method: Method,
+  links: ReadonlyArray<Tracer.SpanLink>,
   run: (span: Tracer.Span) => Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> => Effect.useSpan(spanName(method), spanOptions(method), run)
+): Effect.Effect<A, E, R> => Effect.useSpan(fullName(method), optionsFor(fiber, method, links), run)
 
 /** The span of a call that lasts as long as the scope, if somebody would see it. */
 export const scopedSpan = (method: Method): Effect.Effect<Tracer.Span | undefined, never, Scope.Scope> =>
   Effect.withFiber((fiber) =>
-    isTraced(fiber) ? Effect.makeSpanScoped(spanName(method), spanOptions(method)) : Effect.undefined
+    Tracing.isTraced(fiber) ? Effect.makeSpanScoped(fullName(method), optionsFor(fiber, method, [])) : Effect.undefined
   )
 
 /** Says which endpoint is asked. */
 export const asked = (span: Tracer.Span, endpoint: Endpoint): void => {
-  const { target } = endpoint
-  span.attribute("network.transport", target._tag === "Tcp" ? "tcp" : "unix")
-  span.attribute("server.address", target._tag === "Tcp" ? target.host : target.path)
-  if (target._tag === "Tcp") span.attribute("server.port", target.port)
+  const { "server.address": address, "server.port": port } = addressOf(endpoint)
+  span.attribute("server.address", address)
+  // An endpoint that was asked before may have had one.
+  if (port !== undefined || span.attributes.has("server.port")) span.attribute("server.port", port)
+  span.attribute("network.transport", endpoint.target._tag === "Tcp" ? "tcp" : "unix")
 }
 
-export const answered = (span: Tracer.Span, code: number, tries: number): void => {
-  span.attribute("rpc.grpc.status_code", code)
-  if (tries > 1) span.attribute("rpc.resend_count", tries - 1)
+/** Says over which connection. */
+export const sentOver = (span: Tracer.Span, { peer }: Connection): void => {
+  if (peer === undefined) return
+  span.attribute("network.peer.address", peer.address)
+  if (peer.port !== undefined) span.attribute("network.peer.port", peer.port)
+}
+
+/** Says how a call has ended. */
+export const answered = (span: Tracer.Span, code: number, tries: number, exit: Exit.Exit<unknown, unknown>): void => {
+  span.attribute("rpc.status_code", codeName(code))
+  if (tries > 1) span.attribute("etcd.rpc.resend_count", tries - 1)
+  if (code !== ok) span.attribute("error.type", codeName(code))
+  // What became of it says more than gRPC's few codes.
+  const reason = Tracing.errorType(exit)
+  if (reason !== undefined) span.attribute("etcd.error.reason", reason)
 }
 
 /** https://www.w3.org/TR/trace-context/ */

@@ -5,10 +5,12 @@
  */
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type * as Tracer from "effect/Tracer"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
+import * as Tracing from "../tracing.ts"
 import * as Attempt from "./attempt.ts"
 import { Batched } from "./batched.ts"
 import * as Call from "./call.ts"
@@ -29,6 +31,15 @@ const doubt = (engine: Engine, { attempt }: Call.Call): void => {
 
 const bytesHeard = ({ attempt }: Call.Call): number =>
   attempt?.isUnderWay === true ? attempt.link.connection.bytesHeard() : 0
+
+/** What makes no sense is not sent, and is no call that is counted. */
+const refused = (
+  span: Tracer.Span | undefined,
+  error: EtcdError.EtcdError
+): Effect.Effect<never, EtcdError.EtcdError> => {
+  if (span !== undefined) Telemetry.answered(span, Telemetry.invalidArgument, 0, Exit.fail(error))
+  return Effect.fail(error)
+}
 
 export const make = (engine: Engine, credentials: Credentials.Credentials): EtcdClient.Client["unary"] => {
   const unary = <I extends DescMessage, O extends DescMessage>(
@@ -56,7 +67,7 @@ export const make = (engine: Engine, credentials: Credentials.Credentials): Etcd
       engine.environment.caller.context = fiber.context
       const start = (span: Tracer.Span | undefined) => {
         const begun = Call.begin(beginning, span)
-        if (Result.isFailure(begun)) return Effect.fail(begun.failure)
+        if (Result.isFailure(begun)) return refused(span, begun.failure)
         const call = begun.success
         const batched = (options as Batched)[Batched]
         if (batched !== undefined) {
@@ -66,7 +77,8 @@ export const make = (engine: Engine, credentials: Credentials.Credentials): Etcd
         const run = Attempt.exchange(engine, method, descriptor.output, encoded.success, fiber.context)
         return Call.performUnary(fiber, engine, call, run)
       }
-      return Telemetry.isTraced(fiber) ? Telemetry.withSpan(method, start) : start(undefined)
+      if (!Tracing.isTraced(fiber)) return start(undefined)
+      return Telemetry.withSpan(fiber, method, (options as Batched)[Batched]?.links ?? [], start)
     })
   return unary
 }

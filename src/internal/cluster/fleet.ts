@@ -37,6 +37,7 @@ import * as ProcessOptions from "../process/options.ts"
 import * as Place from "../process/place.ts"
 import * as Readiness from "../process/readiness.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 import * as Manifest from "./manifest.ts"
 import * as ClusterOptions from "./options.ts"
 import { clientSocketOf, peerUrlOf } from "./sockets.ts"
@@ -258,7 +259,7 @@ export const startAll = Effect.fnUntraced(function* (
   starting: ReadonlyArray<Recruit>,
   client: Options["client"]
 ): Effect.fn.Return<Crew, EtcdProcessError.EtcdProcessError, Scope.Scope | Platform> {
-  const platform = yield* Effect.context<Platform>()
+  const platform = Tracing.withoutParent(yield* Effect.context<Platform>())
   const scope = yield* Scope.fork(yield* Effect.scope, "parallel")
   const board = (start: Starting): Effect.Effect<Berth, EtcdProcessError.EtcdProcessError> =>
     Effect.uninterruptibleMask((restore) =>

@@ -15,6 +15,7 @@ import type * as EtcdProcess from "../../EtcdProcess.ts"
 import { aMember, ofOperation } from "../operations/options.ts"
 import * as Checks from "../options.ts"
 import * as ProcessOptions from "../process/options.ts"
+import * as Tracing from "../tracing.ts"
 import type { Fleet } from "./fleet.ts"
 import { aSnapshot, ofRecover, ofRestore } from "./options.ts"
 
@@ -78,10 +79,16 @@ export const fromFleet = (
     Checks.wrongOptions(`EtcdCluster.${name}`, checks, given)
   /** By a client of its own, with what is loaded for it. */
   const operate = <M, A, E>(
+    name: string,
     load: () => Promise<M>,
     run: (module: M, client: EtcdClient.Client) => Effect.Effect<A, E>
   ): Effect.Effect<A, E | EtcdError.EtcdError> =>
-    Effect.scoped(Effect.flatMap(Effect.all([Effect.promise(load), client]), ([module, client]) => run(module, client)))
+    Tracing.traced(
+      Effect.scoped(
+        Effect.flatMap(Effect.all([Effect.promise(load), client]), ([module, client]) => run(module, client))
+      ),
+      `EtcdCluster.${name}`
+    )
   const resize = () => import("../operations/resize.ts")
   const repairing = () => import("../operations/repairCorrupt.ts")
   const versions = () => import("../operations/upgrade.ts")
@@ -97,41 +104,46 @@ export const fromFleet = (
       refused("grow", ofGrow, given) ??
       Effect.andThen(
         readable("grow", given),
-        operate(resize, ({ grow }, client) => grow(fleet, client, given))
+        operate("grow", resize, ({ grow }, client) => grow(fleet, client, given))
       ),
     shrink: (member, given) =>
       (member === undefined ? undefined : wrongMember("shrink", member)) ??
       refused("shrink", ofOperation, given) ??
-      operate(resize, ({ shrink }, client) => shrink(fleet, client, member, given)),
+      operate("shrink", resize, ({ shrink }, client) => shrink(fleet, client, member, given)),
     replace: (member, given) =>
       wrongMember("replace", member) ??
       refused("replace", ofReplace, given) ??
       Effect.andThen(
         readable("replace", given),
-        operate(resize, ({ replace }, client) => replace(fleet, client, member, given))
+        operate("replace", resize, ({ replace }, client) => replace(fleet, client, member, given))
       ),
     repairCorrupt: (given) =>
       refused("repairCorrupt", ofReplace, given) ??
       Effect.andThen(
         readable("repairCorrupt", given),
-        operate(repairing, ({ repairCorrupt }, client) => repairCorrupt(fleet, client, given))
+        operate("repairCorrupt", repairing, ({ repairCorrupt }, client) => repairCorrupt(fleet, client, given))
       ),
     restart: (given) =>
-      refused("restart", ofOperation, given) ?? operate(roll, ({ restart }, client) => restart(fleet, client, given)),
+      refused("restart", ofOperation, given) ??
+      operate("restart", roll, ({ restart }, client) => restart(fleet, client, given)),
     upgrade: (given) =>
       needed("upgrade", given) ??
       refused("upgrade", ofUpgrade, given) ??
-      operate(versions, ({ upgrade }, client) => upgrade(fleet, client, EtcdBinary.fromInput(given.binary), given)),
+      operate("upgrade", versions, ({ upgrade }, client) =>
+        upgrade(fleet, client, EtcdBinary.fromInput(given.binary), given)
+      ),
     downgrade: (given) =>
       needed("downgrade", given) ??
       refused("downgrade", ofDowngrade, given) ??
-      operate(versions, ({ downgrade }, client) => downgrade(fleet, client, EtcdBinary.fromInput(given.binary), given)),
+      operate("downgrade", versions, ({ downgrade }, client) =>
+        downgrade(fleet, client, EtcdBinary.fromInput(given.binary), given)
+      ),
     restore: (snapshot, given) =>
       Checks.wrongArgument("EtcdCluster.restore", "the snapshot", aSnapshot, snapshot) ??
       refused("restore", ofRestore, given) ??
-      operate(rebuild, ({ restore }, client) => restore(fleet, client, EtcdBinary, snapshot, given)),
+      operate("restore", rebuild, ({ restore }, client) => restore(fleet, client, EtcdBinary, snapshot, given)),
     recover: (given) =>
       refused("recover", ofRecover, given) ??
-      operate(rebuild, ({ recover }, client) => recover(fleet, client, EtcdBinary, given))
+      operate("recover", rebuild, ({ recover }, client) => recover(fleet, client, EtcdBinary, given))
   }
 }

@@ -149,8 +149,9 @@ export const notAgain = Effect.fnUntraced(function* (
   }
 })
 
-const overruns = Metric.counter("etcd_overruns", {
-  description: "How often work went on under a lock, permits or a leadership when somebody else could have it.",
+const overruns = Metric.counter("etcd_coordination_overruns_total", {
+  description: "How often work went on under a lock, permits or a leadership when somebody else could have it",
+  attributes: { unit: "{overrun}" },
   incremental: true
 })
 

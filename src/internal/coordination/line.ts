@@ -37,6 +37,7 @@ import * as Origin from "../client/origin.ts"
 import * as Keys from "../keys.ts"
 import { isMendable } from "../lease/requests.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 import { deletion, rangeAtLeast } from "./deletion.ts"
 import * as Failures from "./failures.ts"
 import * as Outage from "./outage.ts"
@@ -412,7 +413,7 @@ const isWhole = ({ spec: { places } }: Entry): boolean => places.length === 1 &&
 const watchEach = (entry: Entry): Effect.Effect<() => void> => {
   const { keys, session } = entry
   const gone = Effect.suspend(() => Effect.raceAllFirst(keys.map((key) => disappearance(entry, key))))
-  return session.background.soon(Effect.map(gone, (loss) => vanish(entry, loss)))
+  return session.background.soon(Tracing.inBackground(Effect.map(gone, (loss) => vanish(entry, loss))))
 }
 
 const follow = (entry: Entry, { name, rule }: Place<unknown>): Effect.Effect<() => void> => {
@@ -746,6 +747,6 @@ export const enter = <E>(
 ): Effect.Effect<Entry | undefined, E | EtcdError, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.tap(take(session, spec, patience, restore), (entry) =>
-      entry === undefined ? Effect.void : Effect.addFinalizer(() => leave(entry))
+      entry === undefined ? Effect.void : Tracing.atClose(leave(entry))
     )
   )

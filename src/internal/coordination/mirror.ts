@@ -25,6 +25,7 @@ import * as EtcdError from "../../EtcdError.ts"
 import type * as EtcdKv from "../../EtcdKv.ts"
 import type * as EtcdWatch from "../../EtcdWatch.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 import { Copy, type Kind } from "./mirrorCopy.ts"
 
 export interface Request<A> {
@@ -161,7 +162,8 @@ export class Follower<A> {
         scope,
         Effect.sync(() => this.copy.fail(Cause.fail(closed)))
       )
-      for (const fiber of [this.follow, this.prove, this.look]) yield* Effect.forkIn(Effect.interruptible(fiber), scope)
+      for (const fiber of [this.follow, this.prove, this.look])
+        yield* Effect.forkIn(Tracing.inBackground(Effect.interruptible(fiber)), scope)
       const first = this.copy.until(() => Number.isFinite(this.currentAt) || this.copy.failure !== undefined)
       yield* restore(Effect.andThen(first, () => this.failing)).pipe(
         Effect.onError(() => Scope.close(scope, Exit.void))

@@ -16,6 +16,7 @@ import type * as KeyRange from "../../KeyRange.ts"
 import * as Caller from "../caller.ts"
 import * as Keys from "../keys.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 import * as Failures from "./failures.ts"
 import * as Outage from "./outage.ts"
 import * as Removal from "./removal.ts"
@@ -220,7 +221,10 @@ export const keep = (
       const first = yield* Effect.onError(restore(Session.answerOf(fiber)), () =>
         session.background.run(gone, Number.NEGATIVE_INFINITY)
       )
-      const keeping = yield* session.background.run(keepUp(presence, first), Number.NEGATIVE_INFINITY)
-      yield* Effect.addFinalizer(() => Effect.andThen(Fiber.interrupt(keeping.fiber), leave(presence)))
+      const keeping = yield* session.background.run(
+        Tracing.inBackground(keepUp(presence, first)),
+        Number.NEGATIVE_INFINITY
+      )
+      yield* Tracing.atClose(Effect.andThen(Fiber.interrupt(keeping.fiber), leave(presence)))
     })
   )

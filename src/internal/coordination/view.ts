@@ -19,6 +19,7 @@ import type * as EtcdError from "../../EtcdError.ts"
 import type { KeyValue } from "../../EtcdResponse.ts"
 import type * as EtcdWatch from "../../EtcdWatch.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 import { rangeAtLeast } from "./deletion.ts"
 import * as Outage from "./outage.ts"
 import type * as Session from "./session.ts"
@@ -188,10 +189,13 @@ export const attach = (
     if (isGone(view, follower)) follower.onGone()
     if (known !== undefined) return Effect.succeed(known)
     session.views.set(besideKey, view)
-    return Effect.map(session.background.run(watch(view), Number.NEGATIVE_INFINITY), ({ fiber }) => {
-      view.watching = fiber
-      return view
-    })
+    return Effect.map(
+      session.background.run(Tracing.inBackground(watch(view)), Number.NEGATIVE_INFINITY),
+      ({ fiber }) => {
+        view.watching = fiber
+        return view
+      }
+    )
   })
 
 /** An entry has ended. */

@@ -130,6 +130,8 @@ export interface RawDuplex {
 }
 
 export interface Connection {
+  /** Who is at the other end of the socket: an IP address and a port, or the path of a Unix socket. */
+  readonly peer?: { readonly address: string; readonly port?: number | undefined } | undefined
   /** Without `read` the answer is the message as bytes. */
   readonly unary: <A = Uint8Array>(
     path: string,

@@ -4,6 +4,7 @@
  *
  * @internal
  */
+import type { Socket } from "node:net"
 import type { TLSSocket } from "node:tls"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -24,7 +25,7 @@ import {
 } from "./dialFailure.ts"
 import type { Dialled, GrpcConnection } from "./GrpcConnection.ts"
 import { streaming } from "./StreamingCall.ts"
-import type { ConnectionOptions, Target, Transport, TransportError } from "./Transport.ts"
+import type { Connection, ConnectionOptions, Target, Transport, TransportError } from "./Transport.ts"
 import { unary } from "./UnaryCall.ts"
 
 /** Stream ids end at 2^31 - 1, and a connection that ran for a day can get there: it makes room for a new one before. */
@@ -56,7 +57,15 @@ export interface Options {
 /** Where a dial leaves its connection, so that a finalizer that is there before sees it. */
 interface Made {
   connection: GrpcConnection | undefined
+  peer: Connection["peer"]
 }
+
+const peerOf = (target: Target, { remoteAddress, remotePort }: Socket): Connection["peer"] =>
+  target._tag === "Unix"
+    ? { address: target.path }
+    : remoteAddress === undefined
+      ? undefined
+      : { address: remoteAddress, port: remotePort }
 
 /** Connects, and waits until TLS is verified and the server has sent its settings. */
 const dial = (
@@ -121,6 +130,7 @@ const dial = (
     socket.on("error", failWith)
     socket.once("close", () => fail(hungUp(target, phase, greeting)))
     socket.once("connect", () => {
+      made.peer = peerOf(target, socket)
       if (target.tls === undefined) start()
       else phase = "TLS handshake"
     })
@@ -142,11 +152,12 @@ export const transportOf =
   (options?: Options): Transport => ({
     name,
     connect: Effect.fnUntraced(function* (target, connectionOptions) {
-      const made: Made = { connection: undefined }
+      const made: Made = { connection: undefined, peer: undefined }
       yield* Effect.addFinalizer(() => Effect.suspend(() => made.connection?.shutdown ?? Effect.void))
       yield* dial(startHttp2, target, connectionOptions, options?.retireAfterStreamId ?? lastComfortableStreamId, made)
       const connection = made.connection!
       return {
+        peer: made.peer,
         unary: unary(connection),
         ...streaming(connection),
         closed: Deferred.await(connection.closed),

@@ -30,6 +30,7 @@ import type { EtcdError } from "../../EtcdError.ts"
 import { decide } from "../client/retryRules.ts"
 import { Lease as LeaseRpc } from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 import { Agenda } from "./agenda.ts"
 import * as Entry from "./entry.ts"
 import { isOver, type Loss, never, quantum } from "./entry.ts"
@@ -508,8 +509,8 @@ export const make = (client: EtcdClient.Client, say: State["say"]): Effect.Effec
       lastFailure: undefined,
       answers: 0
     }
-    yield* Effect.forkScoped(followTime(state))
-    yield* Effect.forkScoped(holdStream(state))
+    yield* Effect.forkScoped(Tracing.inBackground(followTime(state)))
+    yield* Effect.forkScoped(Tracing.inBackground(holdStream(state)))
     return {
       keep: (id, ttlSeconds, renewedAt, origin) => keep(state, id, ttlSeconds, renewedAt, origin),
       find: (id) => state.entries.get(id),

@@ -25,6 +25,7 @@ import * as EtcdError from "../../EtcdError.ts"
 import { format } from "../../EtcdId.ts"
 import * as Caller from "../caller.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 import * as Background from "./background.ts"
 import * as Entry from "./entry.ts"
 import * as Keeper from "./keeper.ts"
@@ -362,7 +363,7 @@ const obtain = (state: State, ttl: bigint, id: bigint | undefined, given: EtcdCl
       if (granting.isAbandoned) return yield* Effect.fail(closed("unknown"))
       grantings.delete(granting)
       const entry = keeper.keep(lifetime.id, lifetime.ttl, lifetime.renewedAt, granting.origin)
-      yield* Effect.addFinalizer(() => end(state, entry))
+      yield* Tracing.atClose(end(state, entry))
       return entry
     })
   )

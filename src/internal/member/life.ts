@@ -39,6 +39,7 @@ import { allOrNothing } from "../process/allOrNothing.ts"
 import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 import * as Answers from "./answers.ts"
 import * as Consult from "./consult.ts"
 import * as Data from "./data.ts"
@@ -416,7 +417,7 @@ const makeWith = Effect.fnUntraced(function* (
       yield* Deferred.failCause(ended, exit.cause)
     })
 
-  const owner = yield* Effect.forkScoped(named(Effect.onExit(Effect.forever(turn), finish)))
+  const owner = yield* Effect.forkScoped(Tracing.inBackground(named(Effect.onExit(Effect.forever(turn), finish))))
 
   // ── leaving ──
 

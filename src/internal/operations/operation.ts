@@ -26,6 +26,7 @@ import { ClusterRefused, type Finding, OperationFailed } from "../../EtcdOperati
 import type { Options, Report, StepReport } from "../../EtcdOperations.ts"
 import type { EtcdProcessError } from "../../EtcdProcessError.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 
 /** What may go wrong in a step. */
 export type Failure = EtcdError.EtcdError | EtcdProcessError | PlatformError | ClusterRefused
@@ -138,7 +139,10 @@ const runAll = <E, R>(
           )
         yield* tell()
         const begun = time.now()
-        const detail = yield* Effect.mapError(run(tell), (cause) =>
+        const doing = Tracing.traced(run(tell), `${name} step`, () => ({
+          attributes: { "etcd.operation.step": title }
+        }))
+        const detail = yield* Effect.mapError(doing, (cause) =>
           isPassed(cause) ? cause : failed(name, title, progress.done, steps.length, cause)
         )
         const took = Duration.millis(time.now() - begun)

@@ -29,6 +29,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type { Exit as Ended, ExitStatus } from "../../EtcdProcess.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 import * as Failures from "./failures.ts"
 import type { Run } from "./run.ts"
 
@@ -278,7 +279,7 @@ export const make = <A, R extends Run>(life: Life<A, R>): Effect.Effect<Supervis
         return Deferred.await(done)
       })
 
-    yield* Effect.acquireRelease(Effect.forkDetach(live), () => done("Close"))
+    yield* Effect.acquireRelease(Effect.forkDetach(Tracing.inBackground(live)), () => done("Close"))
 
     return {
       // What is asked for can be taken back from then on.

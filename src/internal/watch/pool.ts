@@ -30,6 +30,7 @@ import type { CallOptions, Client } from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
 import * as Caller from "../caller.ts"
 import * as Time from "../time.ts"
+import * as Tracing from "../tracing.ts"
 import * as Identity from "./identity.ts"
 import { Outage } from "./outage.ts"
 import * as Reading from "./reading.ts"
@@ -137,7 +138,7 @@ const persistent = (pool: Pool, streamOptions: StreamOptions, isServed: () => bo
 export const make = Effect.fnUntraced(function* (given: Client): Effect.fn.Return<Pool, never, Scope.Scope> {
   const caller = yield* Caller.make
   const client = Caller.client(caller, given)
-  const context = yield* Effect.context<Scope.Scope>()
+  const context = Tracing.withoutTrace(yield* Effect.context<Scope.Scope>())
   const scope = Context.get(context, Scope.Scope)
   const settings = Context.get(context, Settings)
   const time = Context.get(context, Time.Time)

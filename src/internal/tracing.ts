@@ -1,0 +1,121 @@
+/**
+ * Which spans there are: those of a program that traces, and no others.
+ *
+ * - What the program has called is one span, and below it there is one for each RPC that this makes, with all its tries.
+ *   A call that is one RPC is the span of that RPC and no other ({@link traced} and `client/telemetry.ts`).
+ * - What nobody waits for is in no trace ({@link inBackground}): connections and their first question, the streams that
+ *   carry watches and keep leases alive, what a node or a member is asked from time to time, and what follows a key in the
+ *   background. Metrics count its calls as all others.
+ * - A span is below one that is still open. What is done later in the name of one that has ended, as the end of a lease
+ *   whose scope closes is, is below the span of who closes it; where that has ended too, it is a trace of its own, which
+ *   links to it.
+ * - Without a tracer no span is made, nor anything for one.
+ *
+ * @internal
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as References from "effect/References"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
+
+/** Whether somebody would see a span: the fiber has a tracer of its own, and tracing is not switched off. */
+export const isTraced = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
+  fiber.cache.tracer !== undefined && fiber.cache.tracerEnabled
+
+/** A span that has ended, and is no parent any more. */
+const endedParent = (span: Tracer.AnySpan | undefined): Tracer.Span | undefined =>
+  span?._tag === "Span" && span.status._tag === "Ended" && !Context.get(span.annotations, Tracer.DisablePropagation)
+    ? span
+    : undefined
+
+/** The options of a span that is made now in this fiber. */
+export const optionsOf = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  options: Pick<Tracer.SpanOptionsNoTrace, "attributes" | "kind" | "links">
+): Tracer.SpanOptionsNoTrace => {
+  const ended = endedParent(fiber.cache.span)
+  if (ended === undefined) return options
+  const links = [...(options.links ?? []), { span: ended, attributes: {} }]
+  return ended.sampled ? { ...options, root: true, links } : { ...options, root: true, links, sampled: false }
+}
+
+/** What a failure is called in `error.type`; undefined where there is none, or no more than an interruption. */
+export const errorType = (exit: Exit.Exit<unknown, unknown>): string | undefined => {
+  if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return undefined
+  const error: unknown = Cause.squash(exit.cause)
+  if (typeof error !== "object" || error === null) return "_OTHER"
+  const { _tag, name, reason } = error as {
+    readonly _tag?: unknown
+    readonly name?: unknown
+    readonly reason?: unknown
+  }
+  // An EtcdError is told by its reason.
+  if (_tag === "EtcdError") return (reason as { readonly _tag: string })._tag
+  return typeof _tag === "string" ? _tag : typeof name === "string" ? name : "_OTHER"
+}
+
+/** Says on a span how what it is about has failed, if it has. */
+export const concluded = (span: Tracer.Span, exit: Exit.Exit<unknown, unknown>): void => {
+  const type = errorType(exit)
+  if (type !== undefined) span.attribute("error.type", type)
+}
+
+/** What a span has beside its name, made when there is one. */
+export type Options = () => Pick<Tracer.SpanOptionsNoTrace, "attributes" | "kind">
+
+const nothing: Options = () => ({})
+
+/** Runs what the program has called in a span of its own, if somebody would see it. */
+export const traced = <A, E, R>(
+  self: Effect.Effect<A, E, R>,
+  name: string,
+  options: Options = nothing
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) =>
+    isTraced(fiber)
+      ? Effect.useSpan(name, optionsOf(fiber, options()), (span) =>
+          Effect.onExit(Effect.provideService(self, Tracer.ParentSpan, span), (exit) =>
+            Effect.sync(() => concluded(span, exit))
+          )
+        )
+      : self
+  ) as Effect.Effect<A, E, R>
+
+/** As {@link traced}, from the first pull of a stream until it ends. */
+export const tracedStream = <A, E, R>(
+  self: Stream.Stream<A, E, R>,
+  name: string,
+  options: Options = nothing
+): Stream.Stream<A, E, R> =>
+  Stream.unwrap(
+    Effect.withFiber((fiber) => {
+      if (!isTraced(fiber)) return Effect.succeed(self)
+      return Effect.map(Effect.makeSpanScoped(name, optionsOf(fiber, options())), (span) =>
+        self.pipe(
+          Stream.onExit((exit) => Effect.sync(() => concluded(span, exit))),
+          Stream.provideService(Tracer.ParentSpan, span)
+        )
+      )
+    })
+  ) as Stream.Stream<A, E, R>
+
+/** A context for what is done later, in the name of who asks for it then. */
+export const withoutParent = <R>(context: Context.Context<R>): Context.Context<R> =>
+  Context.omit(Tracer.ParentSpan)(context) as Context.Context<R>
+
+/** A context for what nobody waits for: in no trace. */
+export const withoutTrace = <R>(context: Context.Context<R>): Context.Context<R> =>
+  Context.add(withoutParent(context), References.TracerEnabled, false) as Context.Context<R>
+
+/** Does what nobody waits for: in no trace. */
+export const inBackground = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.updateContext(self, (context: Context.Context<R>) => withoutTrace(context))
+
+/** At the end of the scope, in the name of who closes it, not of who has opened what ends then. */
+export const atClose = (finalizer: Effect.Effect<void>): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, finalizer))
