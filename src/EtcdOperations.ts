@@ -639,6 +639,20 @@ export const backupOnSchedule = <E, R>(
  * The good backups in a directory of {@link backupToDirectory}, of whatever cluster, the newest first: those that have a
  * record, and are as large as it says. What is in them is looked at when they are restored.
  *
+ * Fails with a `PlatformError` where the directory cannot be read, and with `InvalidArgument` where there is no name of one.
+ *
+ * @example
+ * ```ts
+ * import { NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdCluster, EtcdOperations } from "effect-etcd"
+ *
+ * const restoreNewest = Effect.gen(function*() {
+ *   const [newest] = yield* EtcdOperations.listBackups("/var/backups/etcd")
+ *   if (newest !== undefined) yield* EtcdCluster.restore(newest.path, { dataDir: "data" })
+ * }).pipe(Effect.provide(NodeServices.layer))
+ * ```
+ *
  * @category backups
  * @since 0.1.0
  */

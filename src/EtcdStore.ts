@@ -42,6 +42,7 @@ import * as KeyRange from "./KeyRange.ts"
  */
 export class EtcdSchemaError extends Schema.TaggedError<EtcdSchemaError>()("EtcdSchemaError", {
   message: Schema.String,
+  /** `decode` of what was read, or `encode` of what was to be written. */
   operation: Schema.Literals(["decode", "encode"]),
   /** The whole key as text, with the prefix. */
   key: Schema.String,
@@ -68,6 +69,7 @@ export class EtcdConflict extends Data.TaggedError("EtcdConflict")<{
   /** The key as it is, if it exists. */
   readonly current: Option.Option<EtcdResponse.KeyValue>
 }> {
+  /** What was expected, and what was found. */
   override get message(): string {
     const expected = this.expectedRevision === 0n ? "not to exist" : `to be at revision ${this.expectedRevision}`
     const found = Option.match(this.current, {
@@ -89,6 +91,7 @@ export interface Entry<out A> {
   readonly key: string
   /** The key as it is, without the store's prefix. */
   readonly keyBytes: Uint8Array
+  /** What the schema makes of the bytes. */
   readonly value: A
   /** The revision that created the key. */
   readonly createRevision: bigint
@@ -164,6 +167,7 @@ export interface ListResult<out A> {
  */
 export interface Revision<out A> {
   readonly _tag: "Revision"
+  /** The `modRevision` of all of them. */
   readonly revision: bigint
   readonly events: ReadonlyArray<Event<A>>
 }
@@ -176,8 +180,11 @@ export interface Revision<out A> {
  */
 export interface Snapshot<out A> {
   readonly _tag: "Snapshot"
+  /** The revision at which they were read. */
   readonly revision: bigint
+  /** In the order of the keys, without those that were passed over. */
   readonly entries: ReadonlyArray<Entry<A>>
+  /** Why there is one: see `EtcdWatch.Snapshot`. */
   readonly cause: EtcdWatch.Snapshot["cause"]
 }
 
@@ -208,7 +215,7 @@ export type Format = "json" | "text" | "bytes"
  * @since 0.1.0
  */
 export interface Options<F extends Format = Format> {
-  /** Default: `json`. */
+  /** How values are written. Default: `json`. */
   readonly format?: F | undefined
 }
 
@@ -233,7 +240,9 @@ export interface InvalidOptions {
  * @since 0.1.0
  */
 export interface ListOptions extends EtcdKv.RangeOptions, InvalidOptions {
+  /** Not for stores, whose entries have values. Default: they come along. */
   readonly keysOnly?: undefined
+  /** Not for stores: `count` is answered anyway, also with a `limit`. Default: entries come along. */
   readonly countOnly?: undefined
 }
 
@@ -244,6 +253,7 @@ export interface ListOptions extends EtcdKv.RangeOptions, InvalidOptions {
  * @since 0.1.0
  */
 export interface StreamOptions extends EtcdKv.StreamOptions, InvalidOptions {
+  /** Not for stores, whose entries have values. Default: they come along. */
   readonly keysOnly?: undefined
 }
 
@@ -311,12 +321,15 @@ export interface Store<in out A, out RD = never, out RE = never> {
   }
   /** The prefix as text. */
   readonly prefix: string
-  /** The entry, or `None` if there is no such key. */
+  /** The entry, or `None` if there is no such key. Fails with {@link EtcdSchemaError} where the value does not decode. */
   readonly get: (
     key: KeyRange.Bytes,
     options?: EtcdKv.ReadOptions | undefined
   ) => Effect.Effect<Option.Option<Entry<A>>, Failure, EtcdKv.EtcdKv | RD>
-  /** Writes, whatever was there. */
+  /**
+   * Writes, whatever was there. `header.revision` is the key's new revision. Fails with {@link EtcdSchemaError}, and sends
+   * nothing, where the value does not encode; and as `EtcdKv.put` does.
+   */
   readonly put: (
     key: KeyRange.Bytes,
     value: A,
@@ -324,7 +337,8 @@ export interface Store<in out A, out RD = never, out RE = never> {
   ) => Effect.Effect<EtcdResponse.Header, Failure, EtcdKv.EtcdKv | RE>
   /**
    * Writes if the key is at the revision given, or does not exist where that is 0. Otherwise fails with
-   * {@link EtcdConflict}. `header.revision` is the key's new revision.
+   * {@link EtcdConflict}. `header.revision` is the key's new revision. Where the outcome of a failure is `unknown`, read the
+   * key: a second try of a write that was applied is a conflict with itself.
    */
   readonly compareAndSet: (
     key: KeyRange.Bytes,
@@ -379,7 +393,15 @@ export interface Store<in out A, out RD = never, out RE = never> {
 }
 
 /**
- * Whether it is a store.
+ * Whether something is a store that {@link make} has made.
+ *
+ * @example
+ * ```ts
+ * import { Schema } from "effect"
+ * import { EtcdStore } from "effect-etcd"
+ *
+ * EtcdStore.isStore(EtcdStore.make("users/", Schema.String)) // true
+ * ```
  *
  * @category guards
  * @since 0.1.0
@@ -538,7 +560,8 @@ const somes = <A, E, R>(stream: Stream.Stream<Option.Option<A>, E, R>): Stream.S
  *
  * A value that does not decode fails with an {@link EtcdSchemaError} that names the key. For anything else than JSON give
  * a schema that encodes to a string or to bytes, and `format: "text"` or `format: "bytes"`; `SchemaBinary.toCodec`, for
- * one, makes such a schema of any other.
+ * one, makes such a schema of any other. A store that was made in a way that makes no sense fails with `InvalidArgument`
+ * when it is used.
  *
  * @example
  * ```ts

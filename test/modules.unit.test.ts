@@ -186,15 +186,6 @@ describe("the modules", () => {
     }
   })
 
-  it("say what each member of a service does", () => {
-    const silent = overClient.flatMap((module) => {
-      const [, members = ""] = /^export interface Service \{\n([\s\S]*?)^\}/m.exec(textOf(module)) ?? []
-      assert.isNotEmpty(members)
-      return Array.from(members.matchAll(/^(?<!\*\/\n) {2}readonly (\w+)/gm), ([, name]) => `${module}.${name}`)
-    })
-    assert.deepStrictEqual(silent, [])
-  })
-
   it("of errors have reasons, what can be asked of them, and nothing that only this library makes errors with", () => {
     for (const module of [Library.EtcdError, Library.EtcdProcessError]) {
       const functions = Object.entries(module).filter(([, value]) => !Schema.isSchema(value))

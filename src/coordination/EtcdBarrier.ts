@@ -167,6 +167,7 @@ export interface Participant {
  */
 export class ParticipantsMissing extends Data.TaggedError("ParticipantsMissing")<{
   readonly name: string
+  /** Who had gone. */
   readonly missing: ReadonlyArray<Participant>
   readonly message: string
 }> {}

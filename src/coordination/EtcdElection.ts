@@ -139,6 +139,7 @@ export const Leadership: Context.Service<Elected, Leadership> = Context.Service(
  * @since 0.1.0
  */
 export interface Leader {
+  /** Its key in the line. */
   readonly key: string
   /** What it stood with, or has proclaimed last. */
   readonly value: Uint8Array
@@ -148,6 +149,7 @@ export interface Leader {
   readonly token: bigint
   /** The revision that changed the value last. */
   readonly revision: bigint
+  /** The lease of its session, with which its key goes. */
   readonly lease: LeaseId
 }
 

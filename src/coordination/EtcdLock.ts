@@ -93,7 +93,9 @@ const TypeId = "~effect-etcd/coordination/EtcdLock"
 export class LockLost extends Data.TaggedError("LockLost")<{
   /** The names of what was locked. */
   readonly names: ReadonlyArray<string>
+  /** The token of the hold that was lost: the create revision of its key. */
   readonly token: bigint
+  /** Which of these happened. */
   readonly reason: Session.Loss["reason"]
   readonly message: string
   /**
@@ -128,7 +130,11 @@ export type Mode = "exclusive" | "shared" | "write"
 export interface Lock {
   readonly [TypeId]: typeof TypeId
   /** What is locked: one name, or several at once. */
-  readonly places: ReadonlyArray<{ readonly name: string; readonly mode: Mode }>
+  readonly places: ReadonlyArray<{
+    readonly name: string
+    /** How it is locked. */
+    readonly mode: Mode
+  }>
 }
 
 /**
@@ -138,7 +144,7 @@ export interface Lock {
  * @since 0.1.0
  */
 export interface Options {
-  /** Default: `exclusive`. */
+  /** Who else may have it at the same time. Default: `exclusive`, nobody. */
   readonly mode?: Mode | undefined
   /**
    * Lets etcd carry out what is written inside of `withLock` only while the lock is held. Default: true. Without it the
@@ -165,7 +171,9 @@ export interface Options {
 export interface Sequencer extends Schema.Schema.Type<typeof Sequencer> {}
 
 /**
- * @category models
+ * The schema of a {@link Sequencer}, by which it is shown to others and read by them.
+ *
+ * @category schemas
  * @since 0.1.0
  */
 export const Sequencer = Schema.Struct({
@@ -173,6 +181,7 @@ export const Sequencer = Schema.Struct({
   key: Schema.String,
   /** Its create revision, which is the token. */
   revision: Schema.BigInt,
+  /** The cluster that the key is in. */
   clusterId: Schema.BigInt
 })
 
@@ -197,19 +206,24 @@ export interface Held {
   readonly acquiredRevision: bigint
   /** Waits until it is lost, or given back (`released`), and tells why. */
   readonly lost: Effect.Effect<LockLost>
-  /** For how long it is held unless the session is renewed. Zero once it is lost. */
+  /** For how long it is held unless the session is renewed, in real time. Zero once it is lost. */
   readonly remaining: Effect.Effect<Duration.Duration>
   /** Whether it is held now, as far as this program can know. To be asked right before what must not happen otherwise. */
   readonly isHeldUnsafe: () => boolean
   /** Holds only while the lock is held. A transaction with it cannot be carried out by a past holder. */
   readonly fence: EtcdTxn.Compare
-  /** Sends a transaction, or an operation of one, that is carried out only while the lock is held. */
+  /**
+   * Sends a transaction, or an operation of one, that is carried out only while the lock is held; otherwise it fails with
+   * {@link LockLost}, and nothing was written.
+   */
   readonly commit: <A>(op: EtcdTxn.Op<A>) => Effect.Effect<A, EtcdError.EtcdError | LockLost>
   /** What shows others that this program holds the lock. */
   readonly sequencer: Sequencer
 }
 
 /**
+ * The lock that is held around an effect: the service that {@link withLock} provides to it.
+ *
  * @category services
  * @since 0.1.0
  */
@@ -222,11 +236,15 @@ export const Held: Context.Service<Held, Held> = Context.Service("effect-etcd/co
  * @since 0.1.0
  */
 export interface Waiter {
+  /** The name of the lock. */
   readonly name: string
+  /** Its key in the line. */
   readonly key: string
+  /** How it has the lock, or wants it. */
   readonly mode: Mode
   /** The create revision of the key, in the order of which they stand. */
   readonly token: bigint
+  /** The lease of its session, with which its key goes. */
   readonly lease: LeaseId
   /** What it says of itself: JSON with `host` and `pid`, unless it chose something else. Go's are empty. */
   readonly owner: string
@@ -527,6 +545,17 @@ export const withLockIfAvailable: {
 /**
  * Who stands in the line of a lock, in their order: who has it, and who waits for it. Of several locks one line after the
  * other.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdLock } from "effect-etcd/coordination"
+ *
+ * const shown = Effect.gen(function*() {
+ *   const [holder, ...waiting] = yield* EtcdLock.line(EtcdLock.make("db/migration"))
+ *   if (holder !== undefined) yield* Effect.log(`${holder.owner} has it, ${waiting.length} wait`)
+ * })
+ * ```
  *
  * @category observing
  * @since 0.1.0

@@ -57,6 +57,7 @@ export class MirrorStale extends Data.TaggedError("MirrorStale")<{
   readonly revision: bigint
   /** How long ago the view was surely current. */
   readonly age: Duration.Duration
+  /** How long ago it may have been, as the options say. */
   readonly maxAge: Duration.Duration
   readonly message: string
 }> {}
@@ -71,6 +72,7 @@ export class MirrorStale extends Data.TaggedError("MirrorStale")<{
  * @since 0.1.0
  */
 export interface View<out A> extends Iterable<[key: string, value: A]> {
+  /** The revision that it is at. */
   readonly revision: bigint
   /** How many keys there are. */
   readonly size: number
@@ -125,6 +127,7 @@ export type Event<A> = Put<A> | Delete<A>
  */
 export interface Snapshot<out A> {
   readonly _tag: "Snapshot"
+  /** All keys, at one revision. */
   readonly view: View<A>
 }
 

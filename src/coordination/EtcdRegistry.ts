@@ -42,9 +42,11 @@ export interface Endpoint {
  * @since 0.1.0
  */
 export interface Registration {
+  /** Its name: text that is not empty, without a slash at its beginning or end and without NUL. */
   readonly service: string
+  /** `10.0.0.7:8080`, say: whatever those make of it who connect. Text that is not empty, without NUL. */
   readonly address: string
-  /** Default: `null`. */
+  /** What else they are to know. Default: `null`. */
   readonly metadata?: Schema.Json | undefined
 }
 
@@ -109,6 +111,8 @@ const missing = (who: string, { address: where, service: what }: Partial<Registr
  * Two announcements of one address of a service share a key: the later one is what is there. So what else is to be known
  * of an endpoint is changed by announcing it anew, and closing the scope of the first announcement afterwards.
  *
+ * Fails with `InvalidArgument` for what makes no sense, and as a put does.
+ *
  * @example
  * ```ts
  * import { Effect } from "effect"
@@ -147,7 +151,8 @@ export const register = (
 
 /**
  * The endpoints of a service, as a live view: by their keys without `<service>/`, which are addresses unless somebody
- * else names them otherwise. What is no endpoint is an entry in error. {@link addresses} tells where to connect to.
+ * else names them otherwise. What is no endpoint is an entry in error. {@link addresses} tells where to connect to. More at
+ * `EtcdMirror.make`.
  *
  * @example
  * ```ts
@@ -178,7 +183,7 @@ export const endpoints = (
   EtcdMirror.make(EtcdStore.make(`${name}/`, Endpoint), options)
 
 /**
- * The addresses of a view of endpoints, each once, without those in error.
+ * The addresses of a view of endpoints, each once, without those in error. {@link endpoints} shows it at work.
  *
  * @category registry
  * @since 0.1.0

@@ -452,6 +452,16 @@ export const takeScoped = (
  *
  * Fails with {@link LimitMismatch} where etcd has another limit.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdSemaphore } from "effect-etcd/coordination"
+ *
+ * const exports = EtcdSemaphore.make("exports", { permits: 5 })
+ *
+ * const isBusy = Effect.map(EtcdSemaphore.available(exports), (permits) => permits === 0)
+ * ```
+ *
  * @category limit
  * @since 0.1.0
  */

@@ -56,8 +56,11 @@ import type * as KeyRange from "../KeyRange.ts"
  * @since 0.1.0
  */
 export class SessionLost extends Data.TaggedError("SessionLost")<{
+  /** Its lease. */
   readonly id: LeaseId
+  /** Which incarnation of the session it was, from 1 on. */
   readonly incarnation: number
+  /** Which of these happened. */
   readonly reason: "not-renewed" | "not-found" | "refused" | "regressed" | "closed" | "revoked"
   readonly message: string
   /** What went wrong between this program and etcd, where that is known. */
@@ -79,7 +82,7 @@ export interface Session {
   readonly ttl: Duration.Duration
   /** Waits until it is lost, and tells why. */
   readonly lost: Effect.Effect<SessionLost>
-  /** For how long it is held unless it is renewed. Zero once it is lost, and while the clock is in doubt. */
+  /** For how long it is held unless it is renewed, in real time. Zero once it is lost, and while the clock is in doubt. */
   readonly remaining: Effect.Effect<Duration.Duration>
   /** Whether it is held now, as far as this program can know. To be asked right before what must not happen otherwise. */
   readonly isHeldUnsafe: () => boolean
@@ -123,20 +126,26 @@ export interface Options {
 }
 
 /**
+ * Holds the lease that everything else of this folder hangs on.
+ *
  * @category models
  * @since 0.1.0
  */
 export interface Service {
-  /** The incarnation that is held; a new one where there is none. More at {@link current}. */
+  /**
+   * The incarnation of the session that is held. Where there is none, because none was needed yet or the last one is lost, a
+   * lease is granted. More at {@link current}.
+   */
   readonly current: Effect.Effect<Session, EtcdError.EtcdError>
   /**
-   * Keeps a key until the scope closes: each incarnation puts it again. More at {@link keep}.
+   * Keeps a key until the scope closes, so that others see that this program is there. Each incarnation puts it again. More
+   * at {@link keep}.
    */
   readonly keep: (key: KeyRange.Bytes, value: KeyRange.Bytes) => Effect.Effect<void, EtcdError.EtcdError, Scope.Scope>
 }
 
 /**
- * The session of a program.
+ * The session of a program: a {@link Service}.
  *
  * @category services
  * @since 0.1.0
@@ -234,6 +243,25 @@ const wrongValue = (value: unknown) => Checks.wrongArgument("EtcdSession.keep", 
  * The session over a client. It ends with the scope: what stands on it is lost then, with the reason `closed`; what runs
  * as long as it is held has 2.5 seconds to end, and gives back its places in lines; then the lease is revoked.
  *
+ * Fails with `InvalidArgument` where an option makes no sense. The lease is granted when it is first needed.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdClient } from "effect-etcd"
+ * import { EtcdLock, EtcdSession } from "effect-etcd/coordination"
+ *
+ * const program = Effect.gen(function*() {
+ *   const client = yield* EtcdClient.make({ endpoints: ["127.0.0.1:2379"] })
+ *   const session = yield* EtcdSession.fromClient(client, { ttl: "15 seconds" })
+ *   yield* Effect.log("nobody else does this now").pipe(
+ *     EtcdLock.withLock(EtcdLock.make("jobs/cleanup")),
+ *     Effect.provideService(EtcdSession.EtcdSession, session)
+ *   )
+ * })
+ * const done = Effect.scoped(program)
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */
@@ -283,6 +311,20 @@ export const layerWith = (options: Options): Layer.Layer<EtcdSession, EtcdError.
  * Where it was built already it is used again, as any layer is, and what hangs on it is where the first one is. For a
  * session of its own in a namespace, in another etcd, or on another client (a second program in one test), use
  * `Layer.fresh(EtcdSession.layer)`.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { EtcdLayer } from "effect-etcd"
+ * import { EtcdLock, EtcdSession } from "effect-etcd/coordination"
+ *
+ * const etcd = EtcdLayer.connect({ endpoints: ["http://127.0.0.1:2379"] })
+ *
+ * const program = Effect.log("nobody else does this now").pipe(
+ *   EtcdLock.withLock(EtcdLock.make("jobs/cleanup")),
+ *   Effect.provide(EtcdSession.layer.pipe(Layer.provideMerge(etcd)))
+ * )
+ * ```
  *
  * @category layers
  * @since 0.1.0

@@ -118,6 +118,8 @@ export interface Conflict {
   /** How many tries were lost since the transaction began, or was woken from {@link retry}. */
   readonly tries: number
   /**
+   * Why.
+   *
    * - `changed`: somebody else changed what it had read, or wrote what it writes.
    * - `compacted`: the revision that it read at is not there any more: it was compacted, or the store went back.
    */
@@ -131,6 +133,7 @@ export interface Conflict {
  * @since 0.1.0
  */
 export class TooManyConflicts extends Data.TaggedError("TooManyConflicts")<Conflict> {
+  /** How often it was tried, and what came in between. */
   override get message(): string {
     const why = this.reason === "changed" ? "what it had read was changed" : "the revision that it read at was gone"
     return (
@@ -155,7 +158,7 @@ export type ConflictSchedule = Schedule.Schedule<unknown, Conflict>
  * @since 0.1.0
  */
 export interface Options<S extends ConflictSchedule | undefined = ConflictSchedule | undefined> {
-  /** Default: `serializable-snapshot`. */
+  /** What it is run again for. Default: `serializable-snapshot`. */
   readonly isolation?: Isolation | undefined
   /**
    * The pauses after tries that were lost, in real time, and when to give up, which fails with
@@ -188,6 +191,7 @@ export type Failure<S> = EtcdError | ([S] extends [undefined] ? never : TooManyC
  * @since 0.1.0
  */
 export interface Done<out A> {
+  /** What the body has succeeded with. */
   readonly value: A
   /**
    * The revision of the commit; where nothing was written, that of the reads; 0 where nothing was read either. Who reads
@@ -243,13 +247,26 @@ const getAs = (who: string, key: KeyRange.Bytes): Effect.Effect<Option.Option<Ke
  * A key that the transaction itself has put has its value and lease, and revisions and version of `0n`, since it has none
  * yet. When etcd cannot be read the transaction fails; a body sees no failure of this.
  *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { EtcdStm } from "effect-etcd/coordination"
+ *
+ * // writes a default, unless somebody has written the key
+ * const initialize = EtcdStm.tx(Effect.gen(function*() {
+ *   const kv = yield* EtcdStm.get("settings/color")
+ *   if (Option.isNone(kv)) yield* EtcdStm.put("settings/color", "green")
+ * }))
+ * ```
+ *
  * @category operations
  * @since 0.1.0
  */
 export const get = (key: KeyRange.Bytes): Effect.Effect<Option.Option<KeyValue>, never, Tx> => getAs("EtcdStm.get", key)
 
 /**
- * Reads the value of one key as text, or `None` if there is no such key.
+ * Reads the value of one key as text, or `None` if there is no such key. Otherwise as {@link get}; {@link tx} shows it at
+ * work.
  *
  * @category operations
  * @since 0.1.0
@@ -278,6 +295,7 @@ const ofRange: Checks.Checks<RangeOptions> = { limit: Checks.limit }
  *
  * With a `limit` only so much of it counts as read as was needed: what others do behind the last key that was found is
  * no conflict. So does the first of a long queue not depend on what is put at its end, and a commit not grow with it.
+ * {@link retry} shows it at work.
  *
  * @category operations
  * @since 0.1.0
@@ -296,7 +314,7 @@ export const range = (
 const ofPut: Checks.Checks<PutOptions> = { lease: Checks.lease }
 
 /**
- * Writes one key, when the transaction commits. A later write takes the place of an earlier one.
+ * Writes one key, when the transaction commits. A later write takes the place of an earlier one. {@link tx} shows it at work.
  *
  * @category operations
  * @since 0.1.0
@@ -321,7 +339,7 @@ const delete_ = (range: KeyRange.Input): Effect.Effect<void, never, Tx> =>
 export {
   /**
    * Deletes one key, or a range of keys, when the transaction commits. That there is none is no error. Of a range that
-   * was not read, it deletes what there is at the commit.
+   * was not read, it deletes what there is at the commit. {@link retry} shows it at work.
    *
    * @category operations
    * @since 0.1.0
@@ -411,6 +429,18 @@ const runAs = <A, E>(
 
 /**
  * As {@link tx}, and tells the revision as well: for who goes on to read elsewhere what the transaction wrote.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdWatch, KeyRange } from "effect-etcd"
+ * import { EtcdStm } from "effect-etcd/coordination"
+ *
+ * // everything that happens to the jobs after this one was added
+ * const added = EtcdStm.txWithRevision(EtcdStm.put("jobs/1", "resize")).pipe(
+ *   Effect.map(({ revision }) => EtcdWatch.watch(KeyRange.prefix("jobs/"), { startRevision: revision + 1n }))
+ * )
+ * ```
  *
  * @category transactions
  * @since 0.1.0

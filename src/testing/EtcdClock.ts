@@ -99,6 +99,19 @@ const aPace: Checks.Check = {
 /**
  * A clock that shows real time until it is moved. Each has its own time.
  *
+ * @example
+ * ```ts
+ * import { Effect, Layer } from "effect"
+ * import { EtcdLayer } from "effect-etcd"
+ * import { EtcdSession } from "effect-etcd/coordination"
+ * import { EtcdClock } from "effect-etcd/testing"
+ *
+ * // A session whose clock is a fifth slow against etcd's.
+ * const slow = Effect.map(Effect.tap(EtcdClock.make, (clock) => clock.pace(0.8)), (clock) =>
+ *   EtcdSession.layer.pipe(Layer.provide(clock.layer), Layer.provideMerge(EtcdLayer.ephemeral()))
+ * )
+ * ```
+ *
  * @category constructors
  * @since 0.1.0
  */

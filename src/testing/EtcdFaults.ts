@@ -100,6 +100,7 @@ export class FaultRefused extends Schema.TaggedError<FaultRefused>()("FaultRefus
  * @since 0.1.0
  */
 export interface Client {
+  /** The party that it is. */
   readonly name: string
   /** Where it reaches each member, in the order of the members. */
   readonly endpoints: NonEmptyReadonlyArray<string>
@@ -132,7 +133,7 @@ export type Member = string | EtcdProcess.Node
  * @since 0.1.0
  */
 export interface PartitionOptions {
-  /** Default: `hang`. */
+  /** What they notice of it. Default: `hang`. */
   readonly mode?: "hang" | "cut" | undefined
 }
 
@@ -247,39 +248,82 @@ export interface Faults {
   readonly cluster: EtcdCluster.Cluster
   /** Where the party `clients` reaches the members that the cluster began with. */
   readonly endpoints: NonEmptyReadonlyArray<string>
+  /** Another client, which can be cut off by itself. More at {@link client}. */
   readonly client: (name: string, options?: ClientOptions) => Effect.Effect<Client, FaultRefused, Scope.Scope>
+  /**
+   * Kills a member (SIGKILL), and starts it again when the scope closes; that is not waited for (see
+   * {@link awaitHealthy}). More at {@link kill}.
+   */
   readonly kill: (member: Member) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  /**
+   * Stops a member as its owner would: a leader hands over first. It is started again when the scope closes. More at
+   * {@link stop}.
+   */
   readonly stop: (member: Member) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  /** Kills a member, starts it again, and waits until it serves. More at {@link restart}. */
   readonly restart: (member: Member) => Effect.Effect<void, FaultRefused | EtcdProcessError.EtcdProcessError>
+  /** Lets the process of a member stand still (SIGSTOP) until the scope closes. More at {@link pause}. */
   readonly pause: (member: Member) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  /**
+   * Lets a member stand still for a part of each period until the scope closes, as it does on a disk that is slow to sync,
+   * or on a processor that others use: it lives, and is late. More at {@link stall}.
+   */
   readonly stall: (member: Member, options?: StallOptions) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  /** Cuts groups of parties off from each other until the scope closes. More at {@link partition}. */
   readonly partition: (
     groups: ReadonlyArray<ReadonlyArray<Party>>,
     options?: PartitionOptions
   ) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  /**
+   * Cuts parties off from all other members until the scope closes; not from each other, and members not from clients.
+   * More at {@link isolate}.
+   */
   readonly isolate: (
     parties: Party | ReadonlyArray<Party>,
     options?: PartitionOptions
   ) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  /**
+   * Lets nothing of what some parties say arrive at others until the scope closes; what these say arrives. More at
+   * {@link block}.
+   */
   readonly block: (
     from: Party | ReadonlyArray<Party>,
     to: Party | ReadonlyArray<Party>
   ) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  /** Makes what some parties say to others late or slow, in both directions, until the scope closes. More at {@link slow}. */
   readonly slow: (
     one: Party | ReadonlyArray<Party>,
     other: Party | ReadonlyArray<Party>,
     options: SlowOptions
   ) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  /**
+   * Lets the cluster refuse writes with `NoSpace` until the scope closes, as if the quota of a member were exceeded: its
+   * alarm is raised, and disarmed. More at {@link noSpace}.
+   */
   readonly noSpace: (member: Member) => Effect.Effect<void, FaultRefused | EtcdError.EtcdError, Scope.Scope>
+  /** Fills the disk of a member, until the scope closes. More at {@link fillDisk}. */
   readonly fillDisk: (member: Member) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  /** Flips bytes of a member's data at places that are in use. More at {@link flipBytes}. */
   readonly flipBytes: (member: Member, options: FlipOptions) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  /**
+   * Cuts off the end of what a member has written to its log, as where a machine loses power. More at {@link tearWal}.
+   */
   readonly tearWal: (member: Member, options?: TearOptions) => Effect.Effect<void, FaultRefused, Scope.Scope>
+  /** Copies the data of a member, to a directory that goes with the scope, or with the cluster. More at {@link saveDisk}. */
   readonly saveDisk: (member: Member) => Effect.Effect<DiskCopy, FaultRefused, Scope.Scope>
+  /**
+   * Puts a copy in place of a member's data, as a machine that is restored from a backup, or a disk that did not write
+   * what it said it had: the member forgets what it has acknowledged since. More at {@link restoreDisk}.
+   */
   readonly restoreDisk: (member: Member, copy: DiskCopy) => Effect.Effect<void, FaultRefused, Scope.Scope>
   /** Takes back every fault that is on, before their scopes close. */
   readonly heal: Effect.Effect<void>
   /** The faults that are on, in the order in which they began, in words: `pause node0`. */
   readonly active: Effect.Effect<ReadonlyArray<string>>
+  /**
+   * Waits until every member runs, serves, and names the same leader as the others, and there is no alarm, as long as that
+   * takes: where a fault that is on keeps them from it, until that is over. More at {@link awaitHealthy}.
+   */
   readonly awaitHealthy: Effect.Effect<void, EtcdProcessError.EtcdProcessError>
 }
 
@@ -382,6 +426,24 @@ const everybody = "clients"
  * read there. Where they have URLs of their own for clients (`listenClientUrls`, with port 0), these are where the network
  * leads; and if they are encrypted, so is what leads there, as `unixs` and for the name `localhost`. Fails as
  * `EtcdCluster.ephemeral` does.
+ *
+ * @example
+ * ```ts
+ * import { NodeServices } from "@effect/platform-node"
+ * import { Effect } from "effect"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const program = Effect.gen(function*() {
+ *   const faults = yield* EtcdFaults.make({ size: 3 })
+ *   yield* Effect.scoped(
+ *     Effect.gen(function*() {
+ *       yield* faults.kill("node0")
+ *       yield* faults.cluster.awaitLeader // one of the others, before long
+ *     })
+ *   )
+ *   yield* faults.awaitHealthy
+ * }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+ * ```
  *
  * @category constructors
  * @since 0.1.0
@@ -784,6 +846,18 @@ export const client = (
  * Kills a member (SIGKILL), and starts it again when the scope closes; that is not waited for (see {@link awaitHealthy}).
  * Refused where it does not run. A restart schedule of the cluster's brings it back before.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* Effect.scoped(Effect.andThen(EtcdFaults.kill("node0"), EtcdKv.put("hello", "world"))) // by the other two
+ *   yield* EtcdFaults.awaitHealthy
+ * }).pipe(Effect.provide(EtcdFaults.layer({ size: 3 })))
+ * ```
+ *
  * @category processes
  * @since 0.1.0
  */
@@ -794,6 +868,17 @@ export const kill = (member: Member): Effect.Effect<void, FaultRefused, Scope.Sc
  * Stops a member as its owner would: a leader hands over first. It is started again when the scope closes; that is not
  * waited for. Refused where it does not run, or is paused.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * // What of a program's work notices a rolling restart?
+ * const rolling = Effect.forEach(["node0", "node1", "node2"], (member) =>
+ *   Effect.scoped(EtcdFaults.stop(member)).pipe(Effect.andThen(EtcdFaults.awaitHealthy))
+ * )
+ * ```
+ *
  * @category processes
  * @since 0.1.0
  */
@@ -803,6 +888,14 @@ export const stop = (member: Member): Effect.Effect<void, FaultRefused, Scope.Sc
 /**
  * Kills a member, starts it again, and waits until it serves. Interrupted, it is not waited for. Refused where it does not
  * run. Fails with `Stopped` where another fault wants it to be down by then.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const crashed = Effect.forEach(["node0", "node1", "node2"], EtcdFaults.restart)
+ * ```
  *
  * @category processes
  * @since 0.1.0
@@ -816,6 +909,19 @@ export const restart = (
  * Lets the process of a member stand still (SIGSTOP) until the scope closes. It answers nothing, and closes nothing. Refused
  * where it does not run.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdCluster, EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const leaderHangs = Effect.gen(function*() {
+ *   const { awaitLeader } = yield* EtcdCluster.EtcdCluster
+ *   yield* EtcdFaults.pause(yield* awaitLeader)
+ *   yield* EtcdKv.getString("hello") // answered by the next leader
+ * }).pipe(Effect.scoped)
+ * ```
+ *
  * @category processes
  * @since 0.1.0
  */
@@ -826,6 +932,18 @@ export const pause = (member: Member): Effect.Effect<void, FaultRefused, Scope.S
  * Lets a member stand still for a part of each period until the scope closes, as it does on a disk that is slow to sync, or
  * on a processor that others use: it lives, and is late. It goes on with a process that takes the member's place. Refused
  * where it does not run.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * // It has a tenth of the time, in pieces of 20 milliseconds.
+ * const sluggish = Effect.scoped(
+ *   Effect.andThen(EtcdFaults.stall("node0", { duty: 0.1, period: "200 millis" }), EtcdKv.getString("hello"))
+ * )
+ * ```
  *
  * @category processes
  * @since 0.1.0
@@ -844,6 +962,7 @@ export const stall = (
  * Cuts groups of parties off from each other until the scope closes. Who is in no group reaches all, and is reached by all:
  * clients that are not named, too. Refused where there are less than two groups, one of them has nobody, or somebody is in
  * two of them; and, as are all faults of the network, where none of them calls another, since clients call only members.
+ * {@link client} shows it at work.
  *
  * @category network
  * @since 0.1.0
@@ -856,6 +975,7 @@ export const partition = (
 
 /**
  * Cuts parties off from all other members until the scope closes; not from each other, and members not from clients.
+ * {@link layer} shows it at work.
  *
  * @category network
  * @since 0.1.0
@@ -871,6 +991,22 @@ export const isolate = (
  * said, whoever has made the connection. (A leader that is heard by nobody, and hears all, is not the same as one that hears
  * nobody.)
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * // The requests of this program arrive, and their answers do not.
+ * const unanswered = Effect.scoped(
+ *   Effect.gen(function*() {
+ *     yield* EtcdFaults.block(["node0", "node1", "node2"], "clients")
+ *     const error = yield* Effect.flip(EtcdKv.put("hello", "world", { deadline: "1 second" }))
+ *     yield* Effect.log(error.outcome) // "unknown"
+ *   })
+ * )
+ * ```
+ *
  * @category network
  * @since 0.1.0
  */
@@ -881,6 +1017,15 @@ export const block = (
 
 /**
  * Makes what some parties say to others late or slow, in both directions, until the scope closes. It arrives in order.
+ * Refused where nothing is to be slow.
+ *
+ * @example
+ * ```ts
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * // The third member is on another continent.
+ * const abroad = EtcdFaults.slow("node2", ["node0", "node1", "clients"], { delay: "80 millis", jitter: "10 millis" })
+ * ```
  *
  * @category network
  * @since 0.1.0
@@ -903,6 +1048,21 @@ export const slow = (
  * waits for it any more (it was interrupted, or has failed, while the member was cut off) is disarmed by
  * {@link awaitHealthy}. A quota that is exceeded in fact (`config: { quotaBackendBytes }`) stays
  * until somebody makes room.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const refused = Effect.scoped(
+ *   Effect.gen(function*() {
+ *     yield* EtcdFaults.noSpace("node0")
+ *     const { reason } = yield* Effect.flip(EtcdKv.put("hello", "world"))
+ *     yield* Effect.log(reason._tag) // "NoSpace"
+ *   })
+ * )
+ * ```
  *
  * @category disks
  * @since 0.1.0
@@ -946,6 +1106,7 @@ export const canFillDisk: Effect.Effect<boolean> = Effect.provide(Mounts.canMoun
 
 /**
  * Fills the disk of a member, until the scope closes. Refused where the cluster was made without the option `disks`.
+ * {@link canFillDisk} shows it at work.
  *
  * etcd notices when it writes where it has not written before: not in its log, which is allocated, but in its database, with
  * what does not fit between what was removed (some 100 kB do). Then it ends at once, with `no space left on device`, and does
@@ -1013,6 +1174,21 @@ export const flipBytes = (
  * does not send it again, and the member panics when it hears how far the cluster is. From a leader that was elected since it
  * gets what it lacks. One that is alone, and lacks what its database has, is not well again before the scope closes.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const powerFails = Effect.scoped(
+ *   Effect.gen(function*() {
+ *     yield* EtcdFaults.kill("node0")
+ *     yield* EtcdFaults.tearWal("node0")
+ *     const { cluster } = yield* EtcdFaults.EtcdFaults
+ *     yield* cluster.awaitLeader
+ *   })
+ * ).pipe(Effect.andThen(EtcdFaults.awaitHealthy))
+ * ```
+ *
  * @category disks
  * @since 0.1.0
  */
@@ -1025,6 +1201,7 @@ export const tearWal = (
 /**
  * Copies the data of a member, to a directory that goes with the scope, or with the cluster. A member that runs stands still
  * meanwhile (some tens of milliseconds where there is not much), and the copy is what a SIGKILL would have left.
+ * {@link restoreDisk} shows it at work.
  *
  * @category disks
  * @since 0.1.0
@@ -1039,6 +1216,23 @@ export const saveDisk = (member: Member): Effect.Effect<DiskCopy, FaultRefused, 
  *
  * Where a majority forgets, writes that were acknowledged are gone, and a member that remembers them panics, or is overruled.
  * Where fewer do, the cluster knows; it is with such a member as with {@link tearWal}.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const forgetful = Effect.scoped(
+ *   Effect.gen(function*() {
+ *     const copy = yield* EtcdFaults.saveDisk("node0")
+ *     yield* EtcdKv.put("hello", "world")
+ *     yield* EtcdFaults.kill("node0")
+ *     yield* EtcdFaults.restoreDisk("node0", copy)
+ *     yield* EtcdKv.getString("hello") // the others know
+ *   })
+ * ).pipe(Effect.andThen(EtcdFaults.awaitHealthy))
+ * ```
  *
  * @category disks
  * @since 0.1.0
@@ -1056,6 +1250,21 @@ export const restoreDisk = (
 /**
  * Takes back every fault that is on, before their scopes close.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const program = Effect.scoped(
+ *   Effect.gen(function*() {
+ *     yield* EtcdFaults.pause("node0")
+ *     yield* EtcdFaults.isolate("node1")
+ *     yield* EtcdFaults.heal
+ *     yield* EtcdFaults.awaitHealthy
+ *   })
+ * ).pipe(Effect.provide(EtcdFaults.layer({ size: 3 })))
+ * ```
+ *
  * @category recovery
  * @since 0.1.0
  */
@@ -1065,7 +1274,7 @@ export const heal: Effect.Effect<void, never, EtcdFaults> = EtcdFaults.use((faul
  * Waits until every member runs, serves, and names the same leader as the others, and there is no alarm, as long as that
  * takes: where a fault that is on keeps them from it, until that is over. What clients reach of them is not looked at, nor is
  * how much of the log a member has. Fails with why a member could not be started again, and with `Stopped` where the cluster
- * is closed.
+ * is closed. {@link layer} shows it at work.
  *
  * @category recovery
  * @since 0.1.0
