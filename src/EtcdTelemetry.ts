@@ -3,6 +3,7 @@
  * observability. Spans go where the program's `Tracer` takes them, log lines to its loggers, and metrics are in its
  * registry; nothing has to be switched on, and who has no tracer pays for no span.
  *
+ * @packageDocumentation
  * @since 0.1.0
  */
 
