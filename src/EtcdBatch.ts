@@ -33,11 +33,13 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as EtcdClient from "./EtcdClient.ts"
 import type { EtcdError } from "./EtcdError.ts"
 import * as Batch from "./internal/batch/batch.ts"
+import * as Wrapped from "./internal/wrapped.ts"
 
 /**
  * How much goes out together.
@@ -111,3 +113,30 @@ export const layer = <A, E, R>(
       )
     )
   )
+
+/**
+ * As {@link layer}, with options from Effect's `Config`, read when the layer is built.
+ *
+ * Fails with `ConfigError` where something is missing or is not of its type, and as {@link layer} where it makes no sense.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect"
+ * import { EtcdBatch, EtcdKv } from "effect-etcd"
+ *
+ * const live = EtcdBatch.layerConfig(EtcdKv.layer, {
+ *   maxOperations: Config.withDefault(Config.Int("ETCD_MAX_TXN_OPS"), 128)
+ * })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = <A, E, R>(
+  services: Layer.Layer<A, E, R>,
+  options: Config.Wrap<Options>
+): Layer.Layer<
+  A | EtcdClient.EtcdClient,
+  E | Config.ConfigError | EtcdError,
+  EtcdClient.EtcdClient | Exclude<R, EtcdClient.EtcdClient>
+> => Layer.unwrap(Effect.map(Wrapped.unwrap<Options>(options), (options) => layer(services, options)))

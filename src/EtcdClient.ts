@@ -44,6 +44,7 @@ import type {
   MessageShape
 } from "@bufbuild/protobuf"
 import type * as ByteSize from "effect/ByteSize"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -58,6 +59,7 @@ import * as Batch from "./internal/batch/batch.ts"
 import * as internal from "./internal/client/client.ts"
 import * as defaults from "./internal/client/options.ts"
 import * as Origin from "./internal/client/origin.ts"
+import * as Wrapped from "./internal/wrapped.ts"
 
 /**
  * How one call is made.
@@ -437,3 +439,42 @@ export const make = (options: Options): Effect.Effect<Client, EtcdError, Scope.S
  * @since 0.1.0
  */
 export const layer = (options: Options): Layer.Layer<EtcdClient, EtcdError> => Layer.effect(EtcdClient, make(options))
+
+/**
+ * The options of a client of which each, or each part of one, is a `Config`; or all of them in one `Config`. What comes from
+ * nowhere, such as a `Schedule` or an `Effect` of credentials, is given with `Config.succeed`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type ConfigOptions =
+  | Config.Wrap<Options>
+  | Config.Wrap<Omit<Options, "credentials"> & { readonly credentials: Credentials }>
+
+/**
+ * Provides {@link EtcdClient}, with options that are read from Effect's `Config` when the layer is built.
+ *
+ * Fails with `ConfigError` where something is missing or is not of its type, and as {@link layer} where it makes no sense. A
+ * password is `Redacted` from the beginning.
+ *
+ * @example
+ * ```ts
+ * import { Config, Schedule, Schema } from "effect"
+ * import { EtcdClient } from "effect-etcd"
+ *
+ * // ETCD_ENDPOINTS=https://etcd-1.example:2379,https://etcd-2.example:2379 ETCD_CA=/etc/etcd/ca.pem
+ * // ETCD_USER=app ETCD_PASSWORD=secret
+ * const live = EtcdClient.layerConfig({
+ *   endpoints: Config.Array(Schema.String, "ETCD_ENDPOINTS"),
+ *   tls: { ca: Config.map(Config.String("ETCD_CA"), (file) => ({ file })) },
+ *   credentials: { username: Config.String("ETCD_USER"), password: Config.Redacted("ETCD_PASSWORD") },
+ *   deadline: Config.withDefault(Config.Duration("ETCD_DEADLINE"), "10 seconds"),
+ *   retry: Config.succeed(Schedule.recurs(3))
+ * })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (options: ConfigOptions): Layer.Layer<EtcdClient, Config.ConfigError | EtcdError> =>
+  Layer.effect(EtcdClient, Effect.flatMap(Wrapped.unwrap(options as Config.Wrap<Options>), make))

@@ -72,7 +72,9 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import type * as Array from "effect/Array"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
@@ -99,6 +101,7 @@ import { fromFleet } from "./internal/cluster/value.ts"
 import { allOrNothing } from "./internal/process/allOrNothing.ts"
 import * as ProcessOptions from "./internal/process/options.ts"
 import * as Tracing from "./internal/tracing.ts"
+import * as Wrapped from "./internal/wrapped.ts"
 
 /**
  * A running cluster.
@@ -583,3 +586,27 @@ export const recover = (
  */
 export const layer = (options: Options = {}): Layer.Layer<EtcdCluster, EtcdProcessError.EtcdProcessError, Platform> =>
   Layer.effect(EtcdCluster, make(options))
+
+/**
+ * As {@link layer}, with options from Effect's `Config`, read when the layer is built.
+ *
+ * Fails with `ConfigError` where something is missing or is not of its type, and as {@link make} where it makes no sense.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect"
+ * import { EtcdCluster } from "effect-etcd"
+ *
+ * const live = EtcdCluster.layerConfig({
+ *   size: Config.withDefault(Config.Int("ETCD_MEMBERS"), 3),
+ *   dataDir: Config.String("ETCD_DATA")
+ * })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<Options>
+): Layer.Layer<EtcdCluster, Config.ConfigError | EtcdProcessError.EtcdProcessError, Platform> =>
+  Layer.effect(EtcdCluster, Effect.flatMap(Wrapped.unwrap<Options>(options), make))

@@ -30,6 +30,7 @@ import type * as EtcdProcess from "./EtcdProcess.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as EtcdTxn from "./EtcdTxn.ts"
 import * as EtcdWatch from "./EtcdWatch.ts"
+import * as Wrapped from "./internal/wrapped.ts"
 import type * as KeyRange from "./KeyRange.ts"
 
 /**
@@ -83,6 +84,28 @@ const services = Layer.fresh(
 export const connect = (options: EtcdClient.Options): Layer.Layer<Services, EtcdError.EtcdError> =>
   Layer.provideMerge(services, EtcdClient.layer(options))
 
+/**
+ * As {@link connect}, with options from Effect's `Config`, read when the layer is built: see `EtcdClient.layerConfig`.
+ *
+ * @example
+ * ```ts
+ * import { Config, Effect, Schema } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * // ETCD_ENDPOINTS=http://10.0.0.1:2379,http://10.0.0.2:2379
+ * const program = EtcdKv.getString("hello").pipe(
+ *   Effect.provide(EtcdLayer.connectConfig({ endpoints: Config.Array(Schema.String, "ETCD_ENDPOINTS") }))
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const connectConfig = (
+  options: EtcdClient.ConfigOptions
+): Layer.Layer<Services, Config.ConfigError | EtcdError.EtcdError> =>
+  Layer.provideMerge(services, EtcdClient.layerConfig(options))
+
 // Loaded when there is an etcd to run, and not with this module: who only connects needs neither processes nor files.
 const run = <A, E>(layer: (layers: typeof import("./internal/layers.ts")) => Layer.Layer<A, E>): Layer.Layer<A, E> =>
   Layer.unwrap(
@@ -120,6 +143,37 @@ export const embedded = (
   options: EtcdProcess.Options = {}
 ): Layer.Layer<Services | EtcdProcess.EtcdProcess, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
   run((layers) => layers.embedded(connect, config, options))
+
+/**
+ * As {@link embedded}, with the configuration of etcd, and how it is run, from Effect's `Config`, read when the layer is built: see `EtcdProcess.layerConfig`.
+ *
+ * @example
+ * ```ts
+ * import { Config, Effect } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * const program = EtcdKv.getString("hello").pipe(
+ *   Effect.provide(
+ *     EtcdLayer.embeddedConfig({ name: Config.String("HOSTNAME"), dataDir: Config.String("ETCD_DATA") }, {
+ *       binary: Config.withDefault(Config.String("ETCD_BINARY"), "fetch")
+ *     })
+ *   )
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const embeddedConfig = (
+  config: Config.Wrap<EtcdConfig.Input> = {},
+  options: Config.Wrap<EtcdProcess.Options> = {}
+): Layer.Layer<
+  Services | EtcdProcess.EtcdProcess,
+  Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
+> =>
+  Layer.unwrap(
+    Effect.zipWith(Wrapped.unwrap<EtcdConfig.Input>(config), Wrapped.unwrap<EtcdProcess.Options>(options), embedded)
+  )
 
 /**
  * As {@link embedded}, with a node made for tests: see `EtcdProcess.ephemeral`.
@@ -255,6 +309,29 @@ export const cluster = (
   run((layers) => layers.cluster(connect, options))
 
 /**
+ * As {@link cluster}, with options from Effect's `Config`, read when the layer is built: see `EtcdCluster.layerConfig`.
+ *
+ * @example
+ * ```ts
+ * import { Config, Effect } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * const program = EtcdKv.getString("hello").pipe(
+ *   Effect.provide(EtcdLayer.clusterConfig({ dataDir: Config.String("ETCD_DATA") }))
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const clusterConfig = (
+  options: Config.Wrap<EtcdCluster.Options>
+): Layer.Layer<
+  Services | EtcdCluster.EtcdCluster,
+  Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
+> => Layer.unwrap(Effect.map(Wrapped.unwrap<EtcdCluster.Options>(options), cluster))
+
+/**
  * Runs a node that is a member of a cluster of such instances, and connects to the voters that the cluster has just now.
  * See `EtcdMember`.
  *
@@ -286,6 +363,38 @@ export const member = (
   Services | EtcdMember.EtcdMember,
   EtcdError.EtcdError | EtcdMemberError.EtcdMemberError | EtcdProcessError.EtcdProcessError
 > => run((layers) => layers.member(connect, options))
+
+/**
+ * As {@link member}, with options from Effect's `Config`, read when the layer is built: see `EtcdMember.layerConfig`.
+ *
+ * @example
+ * ```ts
+ * import { Config, Effect, Schema } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * const program = EtcdKv.getString("hello").pipe(
+ *   Effect.provide(
+ *     EtcdLayer.memberConfig({
+ *       name: Config.String("HOSTNAME"),
+ *       dataDir: Config.String("ETCD_DATA"),
+ *       peerUrl: Config.String("ETCD_PEER_URL"),
+ *       clientUrl: Config.String("ETCD_CLIENT_URL"),
+ *       peers: Config.Array(Schema.String, "ETCD_PEERS"),
+ *       size: Config.succeed(3)
+ *     })
+ *   )
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const memberConfig = (
+  options: Config.Wrap<EtcdMember.Options>
+): Layer.Layer<
+  Services | EtcdMember.EtcdMember,
+  Config.ConfigError | EtcdError.EtcdError | EtcdMemberError.EtcdMemberError | EtcdProcessError.EtcdProcessError
+> => Layer.unwrap(Effect.map(Wrapped.unwrap<EtcdMember.Options>(options), member))
 
 /**
  * The same services, for the keys that begin with the prefix and no others, without the prefix. See `EtcdNamespace`.

@@ -22,6 +22,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -39,6 +40,7 @@ import type * as EtcdMemberError from "./EtcdMemberError.ts"
 import type * as EtcdProcess from "./EtcdProcess.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
 import * as Tracing from "./internal/tracing.ts"
+import * as Wrapped from "./internal/wrapped.ts"
 
 /**
  * What an instance is just now.
@@ -286,3 +288,32 @@ export const make = (options: Options): Effect.Effect<Member, Failure, Scope.Sco
  */
 export const layer = (options: Options): Layer.Layer<EtcdMember, Failure, Platform> =>
   Layer.effect(EtcdMember, make(options))
+
+/**
+ * As {@link layer}, with options from Effect's `Config`, read when the layer is built: what differs from machine to machine
+ * comes from its environment.
+ *
+ * Fails with `ConfigError` where something is missing or is not of its type, and as {@link make} where it makes no sense.
+ *
+ * @example
+ * ```ts
+ * import { Config, Schema } from "effect"
+ * import { EtcdMember } from "effect-etcd"
+ *
+ * const live = EtcdMember.layerConfig({
+ *   name: Config.String("HOSTNAME"),
+ *   dataDir: Config.String("ETCD_DATA"),
+ *   peerUrl: Config.String("ETCD_PEER_URL"),
+ *   clientUrl: Config.String("ETCD_CLIENT_URL"),
+ *   peers: Config.Array(Schema.String, "ETCD_PEERS"),
+ *   size: Config.succeed(3)
+ * })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<Options>
+): Layer.Layer<EtcdMember, Config.ConfigError | Failure, Platform> =>
+  Layer.effect(EtcdMember, Effect.flatMap(Wrapped.unwrap<Options>(options), make))

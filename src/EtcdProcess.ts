@@ -12,6 +12,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as DateTime from "effect/DateTime"
@@ -48,6 +49,7 @@ import * as Supervisor from "./internal/process/supervisor.ts"
 import * as WatchRole from "./internal/process/watchRole.ts"
 import * as Time from "./internal/time.ts"
 import * as Tracing from "./internal/tracing.ts"
+import * as Wrapped from "./internal/wrapped.ts"
 import * as Role from "./Role.ts"
 
 /**
@@ -415,3 +417,39 @@ export const layer = (
   EtcdProcessError.EtcdProcessError,
   FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
 > => Layer.effect(EtcdProcess, make(config, options))
+
+/**
+ * As {@link layer}, with the configuration of etcd, and how it is run, from Effect's `Config`, read when the layer is built.
+ *
+ * `EtcdConfig.config()` reads all of etcd's own options. Fails with `ConfigError` where something is missing or is not of its
+ * type, and as {@link make} where it makes no sense.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect"
+ * import { EtcdConfig, EtcdProcess } from "effect-etcd"
+ *
+ * // ETCD_NAME=infra0 ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:2379 ETCD_START_TIMEOUT="1 minute"
+ * const live = EtcdProcess.layerConfig(EtcdConfig.config(), {
+ *   startTimeout: Config.withDefault(Config.Duration("ETCD_START_TIMEOUT"), "30 seconds")
+ * })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  config: Config.Wrap<EtcdConfig.Input> = {},
+  options: Config.Wrap<Options> = {}
+): Layer.Layer<
+  EtcdProcess,
+  Config.ConfigError | EtcdProcessError.EtcdProcessError,
+  FileSystem.FileSystem | Path.Path | ChildProcessSpawner.ChildProcessSpawner
+> =>
+  Layer.effect(
+    EtcdProcess,
+    Effect.flatMap(
+      Config.all([Wrapped.unwrap<EtcdConfig.Input>(config), Wrapped.unwrap<Options>(options)]),
+      ([config, options]) => make(config, options)
+    )
+  )

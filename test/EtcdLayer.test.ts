@@ -5,11 +5,22 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Config from "effect/Config"
 import * as ConfigProvider from "effect/ConfigProvider"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as EtcdSession from "../src/coordination/EtcdSession.ts"
+import * as EtcdBatch from "../src/EtcdBatch.ts"
+import * as EtcdClient from "../src/EtcdClient.ts"
+import * as EtcdCluster from "../src/EtcdCluster.ts"
+import * as EtcdConfig from "../src/EtcdConfig.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
+import * as EtcdMember from "../src/EtcdMember.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
 import { freePort, temporaryDirectory as temporary } from "./support/machine.ts"
 
@@ -68,3 +79,136 @@ describe("EtcdLayer", () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 })
+
+const environment = (env: Record<string, string>) =>
+  Layer.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env })))
+
+const failureOf = <A, E>(layer: Layer.Layer<A, E>) => Effect.flip(Effect.scoped(Layer.build(layer)))
+
+describe("layerConfig", () => {
+  /** What a deployment says, and what a program says itself. */
+  const connection = {
+    endpoints: Config.Array(Schema.String, "ETCD_ENDPOINTS"),
+    selection: Config.withDefault(Config.Literals(["leader", "sticky"], "ETCD_SELECTION"), undefined),
+    credentials: { username: Config.String("ETCD_USER"), password: Config.Redacted("ETCD_PASSWORD") },
+    deadline: Config.Duration("ETCD_DEADLINE"),
+    maxReceiveMessageSize: Config.ByteSize("ETCD_MAX_MESSAGE"),
+    batching: Config.succeed({ maxOperations: 16 }),
+    retry: Config.succeed(Schedule.recurs(2)),
+    services: { Lease: { deadline: Config.Duration("ETCD_DEADLINE") } }
+  }
+  const good = {
+    ETCD_USER: "root",
+    ETCD_PASSWORD: "hunter2",
+    ETCD_DEADLINE: "20 seconds",
+    ETCD_MAX_MESSAGE: "4 MiB"
+  }
+
+  it.live("connects as the environment says: a list, a duration, a size, a secret, and what is no text", () =>
+    Effect.gen(function* () {
+      const node = yield* EtcdProcess.EtcdProcess
+      const endpoints = [`${node.endpoints[0]}`, "unix:///nowhere/etcd.sock"].join(",")
+      // The node asks for nobody's name, and so the client does not tell one.
+      const layer = EtcdSession.layerConfig({ ttl: Config.Duration("TTL"), onClose: Config.succeed("revoke") }).pipe(
+        Layer.provideMerge(EtcdBatch.layerConfig(EtcdKv.layer, { maxOperations: Config.Int("MAX_OPS") })),
+        Layer.provideMerge(EtcdLayer.connectConfig({ ...connection, credentials: Config.succeed(undefined) }))
+      )
+      const program = Effect.gen(function* () {
+        const { defaults } = yield* EtcdClient.EtcdClient
+        assert.deepStrictEqual(defaults("KV").deadline, defaults("Lease").deadline)
+        yield* EtcdKv.put("config", "read")
+        const { ttl } = yield* EtcdSession.current
+        return [yield* EtcdKv.getString("config"), ttl] as const
+      })
+      const env = { ...good, ETCD_ENDPOINTS: endpoints, TTL: "7 seconds", MAX_OPS: "8" }
+      const [value, ttl] = yield* Effect.provide(program, layer.pipe(environment(env)))
+      assert.deepStrictEqual(value, Option.some("read"))
+      assert.strictEqual(Duration.toSeconds(ttl), 7)
+    }).pipe(Effect.provide(EtcdLayer.ephemeral({}, quiet)))
+  )
+
+  it.effect("says what is missing, of the wrong type, or makes no sense, and no secret", () =>
+    Effect.gen(function* () {
+      const layer = EtcdClient.layerConfig(connection)
+      const missing = yield* failureOf(layer.pipe(environment(good)))
+      assert.instanceOf(missing, Config.ConfigError)
+      assert.include(missing.message, "ETCD_ENDPOINTS")
+      const untyped = yield* failureOf(
+        layer.pipe(environment({ ...good, ETCD_ENDPOINTS: "a:1", ETCD_DEADLINE: "soon" }))
+      )
+      assert.include(untyped.message, "ETCD_DEADLINE")
+      const senseless = yield* failureOf(layer.pipe(environment({ ...good, ETCD_ENDPOINTS: "ftp://a" })))
+      assert.strictEqual((senseless as { reason?: { _tag: string } }).reason?._tag, "InvalidArgument")
+      for (const error of [missing, untyped, senseless]) assert.notInclude(String(error), "hunter2")
+    })
+  )
+
+  it.effect("takes all options as one, streams and effects, and none for what is left out", () =>
+    Effect.gen(function* () {
+      const layers = [
+        EtcdClient.layerConfig(Config.map(Config.Array(Schema.String, "E"), (endpoints) => ({ endpoints }))),
+        EtcdClient.layerConfig({ endpoints: Config.succeed(Stream.make(["a:1"])), tls: undefined as never }),
+        EtcdClient.layerConfig({
+          endpoints: Config.map(Config.String("E"), (endpoint) => Effect.succeed([endpoint])),
+          credentials: Config.succeed(Effect.succeed({ username: "a", password: Redacted.make("b") }))
+        }),
+        EtcdClient.layerConfig({
+          endpoints: Config.succeed(["https://a:1"]),
+          tls: { insecureSkipVerify: Config.Boolean("I") }
+        })
+      ]
+      for (const layer of layers) {
+        const built = Effect.scoped(Layer.build(layer.pipe(environment({ E: "a:1", I: "yes" }))))
+        assert.isDefined(yield* built)
+      }
+    })
+  )
+
+  it.live("runs a node as the environment says, and refuses what makes no sense before anything is started", () =>
+    Effect.gen(function* () {
+      const layer = EtcdLayer.embeddedConfig(
+        { name: Config.String("NAME"), electionTimeout: Config.Duration("ELECTION") },
+        {
+          startTimeout: Config.Duration("START"),
+          log: Config.Boolean("LOG"),
+          restart: Config.succeed(Schedule.recurs(1))
+        }
+      )
+      const env = { NAME: "wrapped", ELECTION: "600 millis", START: "30 seconds", LOG: "false" }
+      assert.strictEqual(yield* Effect.provide(used, layer.pipe(environment(env))), "wrapped")
+      const node = EtcdProcess.layerConfig(EtcdConfig.config("etcd"), { startTimeout: Config.Duration("START") })
+      const refused: ReadonlyArray<readonly [Layer.Layer<any, any, any>, string]> = [
+        [layer, "1 millis"],
+        [node, "0 millis"],
+        [EtcdCluster.layerConfig({ startTimeout: Config.Duration("START") }), "0 millis"],
+        [EtcdLayer.clusterConfig({ startTimeout: Config.Duration("START"), size: Config.succeed(3) }), "0 millis"],
+        [
+          EtcdMember.layerConfig(Config.map(Config.Duration("START"), (joinTimeout) => ({ ...member, joinTimeout }))),
+          "0 millis"
+        ],
+        [
+          EtcdLayer.memberConfig(Config.map(Config.Duration("START"), (joinTimeout) => ({ ...member, joinTimeout }))),
+          "0 millis"
+        ]
+      ]
+      for (const [index, [wrapped, value]] of refused.entries()) {
+        const provided = Layer.provide(wrapped, NodeServices.layer).pipe(environment({ ...env, START: value }))
+        const error: any = yield* failureOf(provided as Layer.Layer<any, any>)
+        assert.strictEqual(error.reason?._tag, index === 0 ? "StartTimeout" : "InvalidConfig", String(error))
+        assert.instanceOf(
+          yield* failureOf(Layer.provide(wrapped, NodeServices.layer).pipe(environment({})) as Layer.Layer<any, any>),
+          Config.ConfigError
+        )
+      }
+    })
+  )
+})
+
+const member: EtcdMember.Options = {
+  name: "a",
+  dataDir: "/dev/null/data",
+  peerUrl: "https://127.0.0.1:1",
+  clientUrl: "http://127.0.0.1:1",
+  peers: ["https://127.0.0.1:1"],
+  size: 1
+}

@@ -186,6 +186,31 @@ describe("the modules", () => {
     }
   })
 
+  it("with a layer that takes options have one that takes them from Effect's Config", () => {
+    // Tests, which say themselves what they want; and what takes one value, which is no option.
+    const without = [
+      "EtcdFaults.layer",
+      "EtcdLayer.ephemeral",
+      "EtcdLayer.fromToml",
+      "EtcdLayer.fromYaml",
+      "EtcdLayer.fromConfig"
+    ]
+    const missing = modules.flatMap((place) => {
+      const module = nameOf(place)
+      const functions = Declarations.functionsOf(module)
+      const names = new Set(functions.map(({ name }) => name))
+      return functions.flatMap(({ name, parameters, result }) => {
+        const takes = parameters.some(({ type }) => /(Options|Config\.Input)$/.test(type) && !/^Config\./.test(type))
+        const id = `${module}.${name}`
+        const wrapped = `${name.replace(/With$/, "")}Config`
+        return result !== "Layer.Layer" || !takes || /Config$/.test(name) || without.includes(id) || names.has(wrapped)
+          ? []
+          : [id]
+      })
+    })
+    assert.deepStrictEqual(missing, [])
+  })
+
   it("of errors have reasons, what can be asked of them, and nothing that only this library makes errors with", () => {
     for (const module of [Library.EtcdError, Library.EtcdProcessError]) {
       const functions = Object.entries(module).filter(([, value]) => !Schema.isSchema(value))

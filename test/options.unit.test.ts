@@ -9,6 +9,7 @@ import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -233,6 +234,13 @@ const sense: { readonly [type: string]: unknown } = {
   "EtcdBinary.EtcdBinary": { path: "/nowhere/etcd", version }
 }
 
+/** What a parameter takes as Effect's `Config`, as if it took it as it is; the same parameter where it does not. */
+const unwrapped = (parameter: Declarations.Property): Declarations.Property => {
+  const [, type] = /^Config\.Wrap<(.*)>$/.exec(parameter.type) ?? []
+  if (type !== undefined) return { ...parameter, type }
+  return /ConfigOptions$/.test(parameter.type) ? { ...parameter, type: "EtcdClient.Options" } : parameter
+}
+
 /** What some options cannot do without. */
 const baseOf = (type: string): object | undefined =>
   type.includes("Expected")
@@ -383,10 +391,12 @@ const services = Effect.gen(function* () {
       const id = `${module}.${name}`
       const isYaml = name === "fromYaml"
       if (use === undefined || made === undefined || cannotRefuse.has(id) || isAccessor(module, name)) return []
-      const taken = resolved(module, parameters).map((one) =>
+      const taken = resolved(module, parameters.map(unwrapped)).map((one) =>
         isYaml && one.name === "path" ? { ...one, name: "yaml" } : one
       )
-      return [{ name: id, run: (...args) => use(made(...args)), parameters: taken }]
+      const wrap = (arg: unknown, index: number) =>
+        arg !== undefined && parameters[index] !== unwrapped(parameters[index]!) ? Config.succeed(arg) : arg
+      return [{ name: id, run: (...args) => use(made(...args.map(wrap))), parameters: taken }]
     })
   )
   /** Operations inside of transactions inside of transactions. */

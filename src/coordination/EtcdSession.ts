@@ -27,6 +27,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
@@ -41,6 +42,7 @@ import * as Presence from "../internal/coordination/presence.ts"
 import * as Internal from "../internal/coordination/session.ts"
 import * as Checks from "../internal/options.ts"
 import * as Tracing from "../internal/tracing.ts"
+import * as Wrapped from "../internal/wrapped.ts"
 import type * as KeyRange from "../KeyRange.ts"
 
 /**
@@ -304,6 +306,30 @@ export const layerWith = (options: Options): Layer.Layer<EtcdSession, EtcdError.
     EtcdSession,
     Effect.flatMap(EtcdClient.EtcdClient, (client) => fromClient(client, options))
   )
+
+/**
+ * As {@link layerWith}, with options from Effect's `Config`, read when the layer is built.
+ *
+ * Fails with `ConfigError` where something is missing or is not of its type, and as {@link layerWith} where it makes no sense.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect"
+ * import { EtcdSession } from "effect-etcd/coordination"
+ *
+ * // ETCD_SESSION_TTL="30 seconds"
+ * const live = EtcdSession.layerConfig({
+ *   ttl: Config.withDefault(Config.Duration("ETCD_SESSION_TTL"), "10 seconds")
+ * })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<Options>
+): Layer.Layer<EtcdSession, Config.ConfigError | EtcdError.EtcdError, EtcdClient.EtcdClient> =>
+  Layer.unwrap(Effect.map(Wrapped.unwrap<Options>(options), layerWith))
 
 /**
  * Provides {@link EtcdSession}, with a time to live of 10 seconds, over the {@link EtcdClient.EtcdClient} that is there.
