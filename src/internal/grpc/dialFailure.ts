@@ -30,6 +30,10 @@ export const unreachable = (target: Target, failure: DialFailure, cause?: unknow
     ...(cause === undefined ? {} : { cause })
   })
 
+/** What an address begins with that has TLS, and one that has none. */
+const withTls = ({ _tag }: Target): string => (_tag === "Unix" ? "unixs" : "https")
+const withoutTls = ({ _tag }: Target): string => (_tag === "Unix" ? "unix" : "http")
+
 /** Where a dial stands. */
 export type Phase = "connecting" | "TLS handshake" | "HTTP/2 settings"
 
@@ -126,14 +130,17 @@ const allFailed = (target: Target, phase: Phase, error: AggregateError): DialFai
   return { why: [...new Set(texts)].join("; "), lasting: each.every((failure) => failure.lasting) }
 }
 
-const tlsFailed = ({ tls }: Target, code: string, error: unknown): DialFailure | undefined => {
+const tlsFailed = (target: Target, code: string, error: unknown): DialFailure | undefined => {
+  const { tls } = target
   if (tls === undefined || !(code.startsWith("ERR_SSL") || code === "EPROTO" || code.startsWith("ERR_TLS"))) {
     return undefined
   }
   const text = `${code} ${messageOf(error)}`
   const says = (alerts: RegExp): boolean => alerts.test(text)
   if (says(/WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST/i)) {
-    return lasting("the server does not speak TLS on this address; use http, or the address that has TLS")
+    return lasting(
+      `the server does not speak TLS on this address; use ${withoutTls(target)}, or the address that has TLS`
+    )
   }
   if (says(/PROTOCOL_VERSION|UNSUPPORTED_PROTOCOL/i)) {
     return lasting(
@@ -165,7 +172,9 @@ export const hungUp = (target: Target, phase: Phase, greeting: Uint8Array | unde
   if (other !== undefined) return other
   if (phase === "connecting") return passing("the connection was closed")
   if (target.tls === undefined) {
-    return passing("the server closed the connection at once; it may require TLS (use https), or not speak HTTP/2")
+    return passing(
+      `the server closed the connection at once; it may require TLS (use ${withTls(target)}), or not speak HTTP/2`
+    )
   }
   const certificate =
     target.tls.certificate === undefined
@@ -173,7 +182,7 @@ export const hungUp = (target: Target, phase: Phase, greeting: Uint8Array | unde
       : "have rejected the client certificate"
   return passing(
     phase === "TLS handshake"
-      ? `the server closed the connection in the TLS handshake; it may not speak TLS on this address (use http), or ${certificate}`
+      ? `the server closed the connection in the TLS handshake; most likely it does not speak TLS on this address (use ${withoutTls(target)}, or the address that has TLS); if it does, it may ${certificate}`
       : `the server closed the connection after the TLS handshake; it may ${certificate}`
   )
 }
@@ -186,17 +195,26 @@ export const notHttp2 = (target: Target, greeting: Uint8Array | undefined, what:
 const tlsAlert = 0x15
 const tlsMajorVersion = 3
 
+/** Whether it is a line for people, as mail and SSH servers send: a frame of HTTP/2 begins with its length, in bytes. */
+const isText = (text: string): boolean => /^[\x20-\x7e]{4,}[\r\n]/.test(text)
+
 /** What else the server speaks, where its first bytes tell. */
 const otherProtocol = (target: Target, greeting: Uint8Array | undefined): DialFailure | undefined => {
   if (greeting === undefined) return undefined
   if (target.tls === undefined && greeting[0] === tlsAlert && greeting[1] === tlsMajorVersion) {
-    return lasting("the server speaks TLS on this address; use https")
+    return lasting(`the server speaks TLS on this address; use ${withTls(target)}`)
   }
   const text = Buffer.from(greeting).toString("latin1")
-  if (!text.startsWith("HTTP/")) return undefined
+  if (!text.startsWith("HTTP/")) {
+    return isText(text)
+      ? passing(
+          `the server speaks another protocol (it said "${shorten(text, 100)}"); check that this is etcd's client address`
+        )
+      : undefined
+  }
   const told = shorten(text, 100)
   return target.tls === undefined && /\bHTTPS\b/i.test(text)
-    ? lasting(`the server speaks TLS on this address (it answered "${told}"); use https`)
+    ? lasting(`the server speaks TLS on this address (it answered "${told}"); use ${withTls(target)}`)
     : passing(
         `the server speaks HTTP/1 and not HTTP/2 (it answered "${told}"); check that this is etcd's client address`
       )

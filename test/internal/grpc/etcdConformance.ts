@@ -249,7 +249,11 @@ export const etcdConformance = (name: string, transport: Transport): void => {
       Effect.gen(function* () {
         const { target } = yield* etcd("tcp")
         for (const tls of [trusted(), clientTls]) {
-          check(yield* failToConnect({ ...target, tls }), unreachable, /may not speak TLS on this address \(use http\)/)
+          check(
+            yield* failToConnect({ ...target, tls }),
+            unreachable,
+            /does not speak TLS on this address \(use http, or/
+          )
         }
       })
     )
