@@ -449,7 +449,12 @@ export const layer = (options: Options): Layer.Layer<EtcdClient, EtcdError> => L
  */
 export type ConfigOptions =
   | Config.Wrap<Options>
-  | Config.Wrap<Omit<Options, "credentials"> & { readonly credentials: Credentials }>
+  | Config.Wrap<
+      Omit<Options, "credentials"> & {
+        /** Who is calling: a user, and a password from `Config.Redacted`. */
+        readonly credentials: Credentials
+      }
+    >
 
 /**
  * Provides {@link EtcdClient}, with options that are read from Effect's `Config` when the layer is built.
