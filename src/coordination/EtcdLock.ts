@@ -17,7 +17,9 @@
  * So a write by a past holder cannot land at all, however late it arrives; it fails with the reason `Fenced`, and the lock
  * is known as lost. It costs two comparisons for a write, which count towards what a transaction may have (`--max-txn-ops`).
  * It holds for the client that the session has, in whatever namespace, and for others that have, or have had, an endpoint
- * in common with it, so use one client; not for what is written to another etcd.
+ * in common with it, so use one client; not for what is written to another etcd. And it holds for what asks for these
+ * services there: one that was built before, and took its `EtcdKv` then, writes as it did. Provide such a layer inside
+ * (`Layer.fresh`), so that it is built behind the fence.
  *
  * For what is outside of etcd there is the `token`, which rises along the line: a resource that remembers the highest it has
  * seen, and refuses lower ones, is safe as well.
