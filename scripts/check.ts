@@ -9,6 +9,7 @@ import { join } from "node:path"
 import process from "node:process"
 import { programs, sizeOf } from "../benchmark/bundle.ts"
 import { indexes, indexOf, modules, nameOf, source, specifierOf } from "./modules.ts"
+import { included } from "./packages/check.ts"
 
 const temporary = mkdtempSync(join(tmpdir(), "effect-etcd-check-"))
 process.on("exit", () => rmSync(temporary, { recursive: true, force: true }))
@@ -72,13 +73,14 @@ const used = (tarball: string): boolean => {
   )
 }
 
-const packed = (): boolean => {
+const packed = async (): Promise<boolean> => {
   if (!run("npm", ["pack", "--silent", "--pack-destination", temporary])) return false
   const tarball = join(temporary, readdirSync(temporary).find((name) => name.endsWith(".tgz")) ?? "")
   return [
     run("publint", ["run", tarball, "--strict"]),
     run("attw", [tarball, "--profile", "esm-only", "--quiet", "--include-entrypoints", ...modules]),
-    used(tarball)
+    used(tarball),
+    await included(tarball)
   ].every((passed) => passed)
 }
 

@@ -8,7 +8,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs"
 import * as NodeHttp from "node:http"
 import type { AddressInfo } from "node:net"
 import { join } from "node:path"
-import { gzipSync } from "node:zlib"
+import { gunzipSync, gzipSync } from "node:zlib"
 import * as Effect from "effect/Effect"
 import * as Tar from "effect/encoding/Tar"
 import * as Stream from "effect/Stream"
@@ -67,6 +67,18 @@ const make = () => {
     })
   }
 
+  const offer = Effect.fnUntraced(function* (tarball: Uint8Array) {
+    const text = yield* Stream.succeed(new Uint8Array(gunzipSync(tarball))).pipe(
+      Stream.pipeThroughChannel(Tar.decode()),
+      Stream.filter(({ header }) => header.path === "package/package.json"),
+      Stream.mapEffect(({ body }) => Stream.mkString(Stream.decodeText(body))),
+      Stream.mkString,
+      Effect.orDie
+    )
+    const { name, ...manifest }: Manifest & { readonly name: string } = JSON.parse(text)
+    add(name, { name, ...manifest }, tarball, { latest: manifest.version })
+  })
+
   const answer = async (method: string, path: string, body: string): Promise<unknown> => {
     const [, tagged, tag] = /^\/-\/package\/(.+)\/dist-tags\/?(.*)$/.exec(path) ?? []
     if (tagged !== undefined) {
@@ -110,7 +122,7 @@ const make = () => {
   return Effect.callback<Registry>((resume) => {
     server.listen(0, "127.0.0.1", () => {
       url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-      resume(Effect.succeed({ url, packages, asked, server }))
+      resume(Effect.succeed({ url, packages, asked, server, offer }))
     })
   })
 }
@@ -122,6 +134,8 @@ export interface Registry {
   /** The paths of all requests. */
   readonly asked: ReadonlyArray<string>
   readonly server: NodeHttp.Server
+  /** Takes a tarball as if it had been published as the latest. */
+  readonly offer: (tarball: Uint8Array) => Effect.Effect<void>
 }
 
 /** Serves until the scope closes. */
