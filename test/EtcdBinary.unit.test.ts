@@ -810,6 +810,57 @@ describe("EtcdBinary.fetch", () => {
     }).pipe(Effect.provide(NodeServices.layer))
   )
 
+  it.effect("logs how far it is every five seconds, and when it is there", () =>
+    Effect.gen(function* () {
+      const archive = yield* tarGz([...release, Tar.file(`${root}/padding`, NodeCrypto.randomBytes(4 << 20))])
+      for (const announces of [true, false]) {
+        const cacheDirectory = yield* tempDir
+        const received: Array<number> = []
+        let send: (until: number) => void = () => {}
+        const server = yield* serve((_request, response) => {
+          let sent = 0
+          response.writeHead(200, announces ? { "content-length": archive.length } : {})
+          send = (until) => {
+            response.write(archive.subarray(sent, until))
+            sent = until
+            if (until === archive.length) response.end()
+          }
+          send(1 << 20)
+        })
+        const all = yield* Effect.forkChild(
+          byTestClock(
+            logged(
+              EtcdBinary.fetch({
+                ...releaseAt(server, archive),
+                cacheDirectory,
+                stallTimeout: "1 hour",
+                onProgress: ({ receivedBytes }) => Effect.sync(() => received.push(receivedBytes))
+              })
+            )
+          )
+        )
+        const arrived = (bytes: number) => until(Effect.sync(() => received.at(-1) === bytes))
+        yield* arrived(1 << 20)
+        for (const bytes of [2 << 20, 3 << 20]) {
+          yield* TestClock.adjust("5 seconds")
+          send(bytes)
+          yield* arrived(bytes)
+        }
+        yield* TestClock.adjust("4 seconds")
+        send(archive.length)
+        const lines = yield* Fiber.join(all)
+        const directory = `${root}-${sha256(archive).slice(0, 12)}`
+        const line = announces
+          ? /^Info Fetching etcd 3\.5\.99: [\d.]+ MiB of 4 MiB \(\d+%\)$/
+          : /^Info Fetching etcd 3\.5\.99: [\d.]+ MiB$/
+        assert.lengthOf(lines, 4)
+        assert.match(lines[1]!, line)
+        assert.match(lines[2]!, line)
+        assert.strictEqual(lines[3], `Info Fetched etcd 3.5.99: 4 MiB in 14.0s, into ${cacheDirectory}/${directory}`)
+      }
+    }).pipe(Effect.provide(platform))
+  )
+
   it.effect("leaves nothing behind when the connection is cut midway", () =>
     Effect.gen(function* () {
       const archive = yield* tarGz([...release, Tar.file("large", NodeCrypto.randomBytes(1 << 20))])
@@ -1258,7 +1309,9 @@ describe("EtcdBinary.fromInput", () => {
       const here = settings({ PATH: dir, XDG_CACHE_HOME: `${dir}/cache` })
       const input = { fetch: releaseAt(server, archive, host) }
       const lines = yield* logged(here(EtcdBinary.fromInput(input)).pipe(Effect.provide(layer)))
-      assert.deepStrictEqual(lines, [`Info Fetching etcd ${version} from ${asked[0]}`])
+      assert.strictEqual(lines[0], `Info Fetching etcd ${version} from ${asked[0]}`)
+      assert.match(lines[1]!, new RegExp(`^Info Fetched etcd ${version}: \\d+(\\.\\d)? B in \\d+\\.\\ds, into /`))
+      assert.lengthOf(lines, 2)
       const etcd = yield* here(EtcdBinary.fromInput(input)).pipe(Effect.provide(layer))
       assert.strictEqual(SemVer.format(etcd.version), version)
       assert.isTrue(etcd.path.startsWith(`${dir}/cache/`))

@@ -122,7 +122,7 @@ const obtain = Effect.fnUntraced(function* (archive: Archive, from: string | und
   const file = path.join(from ?? directory, archive.name)
   if (from === undefined) {
     const url = `${baseUrl}/v${archive.release.version}/${archive.name}`
-    const actual = yield* download({ url, file, stallMillis: 30_000, onProgress: () => {} })
+    const actual = yield* download({ url, file, stallMillis: 30_000, onProgress: () => Effect.void })
     yield* isVerified(archive, actual)
   } else {
     if (!(yield* fs.exists(file))) return yield* failed(`there is no ${archive.name} in ${from}`)

@@ -74,7 +74,7 @@ interface Download {
   readonly url: string
   readonly file: string
   readonly stallMillis: number
-  readonly onProgress: (progress: Progress) => void
+  readonly onProgress: (progress: Progress) => Effect.Effect<void>
 }
 
 const open = Effect.fnUntraced(function* (url: string) {
@@ -107,10 +107,10 @@ export const download = Effect.fnUntraced(
       Stream.fail(fetchFailed(url, `the archive is larger than ${ByteSize.format(maxArchiveBytes)}`))
     yield* Stream.limitBytes(body, maxArchiveBytes, tooLarge).pipe(
       Stream.tap((chunk) =>
-        Effect.sync(() => {
+        Effect.suspend(() => {
           hash.update(chunk)
           receivedBytes += chunk.length
-          onProgress({ url, receivedBytes, totalBytes })
+          return onProgress({ url, receivedBytes, totalBytes })
         })
       ),
       Stream.run(fs.sink(file, { flag: "wx" })),

@@ -4,6 +4,7 @@
  *
  * @internal
  */
+import * as ByteSize from "effect/ByteSize"
 import * as Cache from "effect/Cache"
 import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -21,6 +22,7 @@ import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import type { EtcdBinary, FetchOptions, Progress } from "../../EtcdBinary.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Time from "../time.ts"
 import { download, explain, fetchFailed } from "./download.ts"
 import * as Executable from "./executable.ts"
 import * as Releases from "./releases.ts"
@@ -138,9 +140,40 @@ const audiences = new Map<string, Set<Queue.Queue<Progress, Cause.Done>>>()
 /** The audience of a fetch. */
 const idOf = ({ stallMillis, target, url }: Fetch): string => JSON.stringify([url, target, stallMillis])
 
-const tell = (fetch: Fetch) => (progress: Progress) => {
-  for (const listener of audiences.get(idOf(fetch)) ?? []) Queue.offerUnsafe(listener, progress)
-}
+const tell = (fetch: Fetch, progress: Progress) =>
+  Effect.sync(() => {
+    for (const listener of audiences.get(idOf(fetch)) ?? []) Queue.offerUnsafe(listener, progress)
+  })
+
+/** A program that waits for a download would only seem to hang, were there no word of it for longer. */
+const reportEvery = Duration.toMillis(Duration.seconds(5))
+
+const size = (bytes: number) => ByteSize.format(ByteSize.bytes(bytes), { precision: 1 })
+
+/** Logs how far a download is, and how long it took. */
+const makeReport = Effect.map(Time.Time, ({ now }) => {
+  const begin = now()
+  let last = begin
+  let received = 0
+  return {
+    progress: (version: string, { receivedBytes, totalBytes }: Progress) =>
+      Effect.suspend(() => {
+        received = receivedBytes
+        if (now() - last < reportEvery) return Effect.void
+        last = now()
+        const of = Option.match(totalBytes, {
+          onNone: () => "",
+          onSome: (total) => ` of ${size(total)} (${Math.floor((100 * receivedBytes) / Math.max(total, 1))}%)`
+        })
+        return Effect.logInfo(`Fetching etcd ${version}: ${size(receivedBytes)}${of}`)
+      }),
+    done: (version: string, target: string) =>
+      Effect.suspend(() => {
+        const seconds = ((now() - begin) / 1000).toFixed(1)
+        return Effect.logInfo(`Fetched etcd ${version}: ${size(received)} in ${seconds}s, into ${target}`)
+      })
+  }
+})
 
 const install = Effect.fnUntraced(
   function* (wanted: Fetch) {
@@ -154,9 +187,14 @@ const install = Effect.fnUntraced(
     const file = path.join(staging, `archive.${kind}`)
     const unpacked = path.join(staging, "release")
     yield* fs.makeDirectory(unpacked)
-    // It may take minutes, and a program that runs a node with it would only seem to hang.
     yield* Effect.logInfo(`Fetching etcd ${wanted.version} from ${url}`)
-    const sha256 = yield* download({ url, file, stallMillis: wanted.stallMillis, onProgress: tell(wanted) })
+    const report = yield* makeReport
+    const sha256 = yield* download({
+      url,
+      file,
+      stallMillis: wanted.stallMillis,
+      onProgress: (progress) => Effect.andThen(tell(wanted, progress), report.progress(wanted.version, progress))
+    })
     if (sha256 !== expected) {
       return yield* Effect.fail(
         fetchFailed(url, `its SHA-256 is ${sha256}, not ${expected} as expected. Nothing of it was unpacked`)
@@ -168,6 +206,7 @@ const install = Effect.fnUntraced(
     }
     yield* Executable.writeSums(unpacked, sums)
     yield* moveIntoPlace(unpacked, target)
+    yield* report.done(wanted.version, target)
   },
   Effect.scoped,
   (effect, { target, url }) =>
