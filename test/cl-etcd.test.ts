@@ -1,5 +1,5 @@
 /**
- * What the Common Lisp library cl-etcd does, row by row of the README's table.
+ * What the Common Lisp library cl-etcd does, row by row of the table in docs/from-cl-etcd.md.
  */
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
