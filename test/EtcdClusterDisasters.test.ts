@@ -4,6 +4,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -148,5 +149,30 @@ describe("a cluster whose data are not what they should be", { concurrent: true 
           assert.deepStrictEqual(yield* EtcdKv.getString("key").pipe(by(cluster)), Option.some("once more"))
         }).pipe(Effect.scoped)
       }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
+  it.live("is made anew without a warning of the cluster that it was", (context) =>
+    Effect.gen(function* () {
+      yield* bumping(context)
+      const dataDir = join(yield* temporaryDirectory, "data")
+      const cluster = yield* EtcdCluster.ephemeral({
+        log: false,
+        dataDir,
+        // Who is still connected to the cluster that it was finds out at once.
+        client: { reconnect: Schedule.spaced("10 millis") }
+      })
+      const [, ...lost] = nodes(cluster)
+      for (const node of lost) {
+        yield* node.signal("SIGKILL")
+        yield* node.exit
+        rmSync(node.config.dataDir, { recursive: true })
+      }
+      const warnings: Array<string> = []
+      const logger = Logger.make(({ logLevel, message }) => {
+        if (logLevel !== "Info" && logLevel !== "Debug") warnings.push(String(message))
+      })
+      yield* Effect.provide(cluster.recover(), Logger.layer([logger]))
+      assert.deepStrictEqual(warnings, [])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 })

@@ -89,6 +89,11 @@ export const fromFleet = (
       ),
       `EtcdCluster.${name}`
     )
+  /** Makes another cluster of it, for which a client of before is of no use. */
+  const remake = <A, E>(
+    name: string,
+    run: (module: typeof import("../operations/rebuild.ts")) => Effect.Effect<A, E>
+  ): Effect.Effect<A, E> => Tracing.traced(Effect.flatMap(Effect.promise(rebuild), run), `EtcdCluster.${name}`)
   const resize = () => import("../operations/resize.ts")
   const repairing = () => import("../operations/repairCorrupt.ts")
   const versions = () => import("../operations/upgrade.ts")
@@ -141,9 +146,9 @@ export const fromFleet = (
     restore: (snapshot, given) =>
       Checks.wrongArgument("EtcdCluster.restore", "the snapshot", aSnapshot, snapshot) ??
       refused("restore", ofRestore, given) ??
-      operate("restore", rebuild, ({ restore }, client) => restore(fleet, client, EtcdBinary, snapshot, given)),
+      remake("restore", ({ restore }) => restore(fleet, client, EtcdBinary, snapshot, given)),
     recover: (given) =>
       refused("recover", ofRecover, given) ??
-      operate("recover", rebuild, ({ recover }, client) => recover(fleet, client, EtcdBinary, given))
+      remake("recover", ({ recover }) => recover(fleet, client, EtcdBinary, given))
   }
 }

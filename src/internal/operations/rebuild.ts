@@ -14,6 +14,7 @@ import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as EtcdBinary from "../../EtcdBinary.ts"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdCluster from "../../EtcdCluster.ts"
+import type * as EtcdError from "../../EtcdError.ts"
 import { format } from "../../EtcdId.ts"
 import type { ClusterRefused } from "../../EtcdOperationError.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
@@ -33,6 +34,12 @@ export interface Tools {
   readonly fromInput: typeof EtcdBinary.fromInput
   readonly findUtl: typeof EtcdBinary.findUtl
 }
+
+/** What makes a client of the cluster that is to be ended. It is closed before there is another one, which it would warn of. */
+export type Connect = Effect.Effect<EtcdClient.Client, EtcdError.EtcdError, Scope.Scope>
+
+const asked = <A, E, R>(connect: Connect, ask: (client: EtcdClient.Client) => Effect.Effect<A, E, R>) =>
+  Effect.scoped(Effect.flatMap(connect, ask))
 
 const nodesOf = ({ members }: Fleet): Array.NonEmptyReadonlyArray<EtcdProcess.Node> =>
   SubscriptionRef.getUnsafe(members)
@@ -169,7 +176,7 @@ const decides = Effect.fnUntraced(function* (fleet: Fleet, client: EtcdClient.Cl
 
 export const restore = (
   fleet: Fleet,
-  client: EtcdClient.Client,
+  connect: Connect,
   tools: Tools,
   snapshot: string,
   options: EtcdCluster.RestoreOptions = {}
@@ -180,7 +187,7 @@ export const restore = (
       const { etcdutl, ...own } = options
       const found = yield* executables(fleet, tools, etcdutl, refuse)
       const places = yield* placesOf(fleet, refuse, scope)
-      const survey = yield* Effect.option(Survey.make(client))
+      const survey = yield* asked(connect, (client) => Effect.option(Survey.make(client)))
       if (Option.isSome(survey)) yield* noneElsewhere(fleet, survey.value, refuse)
       // Where nobody here can be asked, their data can.
       yield* refuseElsewhere(places.members, refuse)
@@ -196,17 +203,12 @@ export const restore = (
   return alone(fleet, refuse, (scope) => perform({ name: "restore", client: undefined, plan: plan(scope) }, options))
 }
 
-export const recover = (
-  fleet: Fleet,
-  client: EtcdClient.Client,
-  tools: Tools,
-  options: EtcdCluster.RecoverOptions = {}
-) => {
+export const recover = (fleet: Fleet, connect: Connect, tools: Tools, options: EtcdCluster.RecoverOptions = {}) => {
   const refuse = refusal("recover")
   const plan = (scope: Scope.Scope) =>
     Effect.gen(function* () {
       const { etcdutl, ...own } = options
-      const evidence = yield* decides(fleet, client)
+      const evidence = yield* asked(connect, (client) => decides(fleet, client))
       if (evidence !== undefined) {
         return yield* Effect.fail(
           refuse("has-quorum", evidence, "A cluster that decides is mended by replace, or restored from a snapshot.")
