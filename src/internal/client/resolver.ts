@@ -131,7 +131,11 @@ const takeUp = Effect.fnUntraced(function* (engine: Engine, endpoints: ReadonlyA
   const { configured, others, selection } = engine
   const change = yield* Selection.update(selection, endpoints, configured.endpoints, others)
   if (change.added + change.removed === 0) return
-  yield* say(engine, Effect.logDebug("etcd endpoints changed", addressesOf(endpoints)))
+  const addresses = addressesOf(endpoints)
+  yield* say(
+    engine,
+    Effect.annotateLogs(Effect.logDebug("etcd endpoints changed", addresses), { endpoints: addresses })
+  )
 })
 
 /** Takes up a list of the program. From the first secure endpoint on, the client leaves those that are not. */

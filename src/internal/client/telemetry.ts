@@ -4,7 +4,7 @@
  * Names are those of OpenTelemetry's semantic conventions, which are stable for RPCs since 1.45.0; what they have no name
  * for begins with `etcd`. A test holds them against the conventions' own package. Which spans there are says
  * `internal/tracing.ts`. The identity of a span goes to etcd as W3C trace context, so that an etcd that traces
- * (`--experimental-enable-distributed-tracing`) joins in.
+ * (`--enable-distributed-tracing`) joins in.
  *
  * Metrics of this library's own have names as Prometheus wants them, which OTLP leaves as they are. The one that the
  * conventions have a name for has that name, and `EtcdTelemetry.prometheusName` makes what OTLP's receivers make of it.

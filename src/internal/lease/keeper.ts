@@ -414,14 +414,25 @@ const ended = Effect.fnUntraced(function* (state: State, stream: KeepAliveStream
     state.lastFailure = failure
     dropRefused(state, stream, failure)
   }
-  if (Exit.isFailure(exit))
-    yield* state.say(Effect.logDebug("etcd lease stream failed", failure?.message ?? exit.cause))
+  if (Exit.isFailure(exit)) {
+    yield* state.say(
+      Effect.annotateLogs(Effect.logDebug("etcd lease stream failed", failure?.message ?? exit.cause), {
+        ...(stream.endpoint === undefined ? {} : { endpoint: stream.endpoint }),
+        ...(failure === undefined ? {} : { "error.type": failure.reason._tag })
+      })
+    )
+  }
 })
 
 const stopped = Effect.fnUntraced(function* (state: State, stream: KeepAliveStream, why: Stop) {
   state.next = why === "idle" ? undefined : yield* Requests.endpointAfter(state.client, stream.endpoint)
   if (why !== "idle")
-    yield* state.say(Effect.logDebug(`etcd lease stream is ${why}`, stream.endpoint ?? "", state.next ?? ""))
+    yield* state.say(
+      Effect.annotateLogs(
+        Effect.logDebug(`etcd lease stream is ${why}`, stream.endpoint ?? "", state.next ?? ""),
+        stream.endpoint === undefined ? {} : { endpoint: stream.endpoint }
+      )
+    )
 })
 
 const makeStream = (state: State): KeepAliveStream => ({

@@ -6,7 +6,7 @@
  *
  * @internal
  */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
@@ -50,7 +50,9 @@ export class Outage {
     this.step = undefined
     return this.pool.told.delete(this.subject)
       ? Effect.flatMap(this.endpoints, (endpoints) =>
-          this.say(Effect.logInfo(`${words[this.matter].ends}, of those at ${endpoints}`))
+          this.say(
+            Effect.annotateLogs(Effect.logInfo(`${words[this.matter].ends}, of those at ${endpoints}`), { endpoints })
+          )
         )
       : Effect.void
   }
@@ -78,7 +80,12 @@ export class Outage {
 
   private sleep(pause: Duration.Duration, error: EtcdError.EtcdError): Effect.Effect<void> {
     return Effect.andThen(
-      this.say(Effect.logDebug("etcd watches go on elsewhere", { pause, error: error.message })),
+      this.say(
+        Effect.annotateLogs(Effect.logDebug("etcd watches go on elsewhere", { pause, error: error.message }), {
+          "error.type": error.reason._tag,
+          pauseMillis: Duration.toMillis(pause)
+        })
+      ),
       Effect.sleep(pause)
     )
   }
@@ -98,8 +105,11 @@ export class Outage {
     told.set(this.subject, this)
     return Effect.flatMap(this.endpoints, (endpoints) =>
       this.say(
-        Effect.logWarning(
-          `${words[this.matter].begins}, of those at ${endpoints}, after ${this.failures} tries; they go on trying. ${error.message}`
+        Effect.annotateLogs(
+          Effect.logWarning(
+            `${words[this.matter].begins}, of those at ${endpoints}, after ${this.failures} tries; they go on trying. ${error.message}`
+          ),
+          { endpoints, "error.type": error.reason._tag, tries: this.failures }
         )
       )
     )
