@@ -237,6 +237,14 @@ const handle = (session: Internal.Session, incarnation: Internal.Incarnation): S
   }
 }
 
+/** An incarnation that is held: one that is in doubt is waited for, until it is held, or lost. */
+const held = (session: Internal.Session): Effect.Effect<Internal.Incarnation, EtcdError.EtcdError> =>
+  Effect.flatMap(Internal.current(session), (incarnation) =>
+    Effect.flatMap(Internal.settled(session, incarnation), () =>
+      incarnation.loss === undefined ? Effect.succeed(incarnation) : held(session)
+    )
+  )
+
 const wrongKey = (key: unknown) => Checks.wrongArgument("EtcdSession.keep", "the key", Checks.key, key)
 
 const wrongValue = (value: unknown) => Checks.wrongArgument("EtcdSession.keep", "the value", Checks.value, value)
@@ -274,7 +282,7 @@ export const fromClient = (
   Effect.gen(function* () {
     const session = yield* Internal.make(client, yield* settingsOf(options === undefined ? {} : options))
     const service: Service = {
-      current: Effect.map(Internal.current(session), (incarnation) => handle(session, incarnation)),
+      current: Effect.map(held(session), (incarnation) => handle(session, incarnation)),
       keep: (key, value) =>
         wrongKey(key) ?? wrongValue(value) ?? Tracing.traced(Presence.keep(session, key, value), "EtcdSession.keep")
     }

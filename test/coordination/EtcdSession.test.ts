@@ -451,6 +451,9 @@ describe("EtcdSession", () => {
           assert.isTrue(current.isHeldUnsafe())
           assert.isTrue(acquired.token > 0n)
         }
+        // Nor is it given out.
+        yield* clock.jump(3_600_000)
+        assert.isTrue((yield* session.current).isHeldUnsafe())
         // It may be set back, and corrected.
         for (const millis of [-3_600_000, 500, -500]) {
           yield* clock.jump(millis)
