@@ -9,6 +9,7 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect } from "effect"
 import { coordination } from "./coordination.ts"
 import { failover } from "./failover.ts"
+import { install } from "./install.ts"
 import { kv } from "./kv.ts"
 import { mirror } from "./mirror.ts"
 import { operations } from "./operations.ts"
@@ -25,7 +26,7 @@ const scenarioNames = ["startup", "get", "put", "watch", "scan"] as const
 
 type Scenario = (typeof scenarioNames)[number]
 
-const usage = `usage: npm run bench [-- [coordination | failover | mirror | operations | pictures | selection | tls | size] [--quick] [--only SCENARIO]... [--json FILE]]
+const usage = `usage: npm run bench [-- [coordination | failover | install | mirror | operations | pictures | selection | tls | size] [--quick] [--only SCENARIO]... [--json FILE]]
 
 Measures this library beside other clients: etcd3, @grpc/grpc-js and node:http2 and, where there is a Go toolchain,
 etcd's own Go client. All of them in one run, in interleaved rounds, against one etcd, which is the one that the tests
@@ -36,6 +37,9 @@ use (ETCD_BINARY names another one).
   failover         measures how long clients need when the leader of a cluster of three is killed, is paused or is cut
                    off from the others, and when they are cut off from a member, and nothing else: 20 times each, in
                    about half an hour
+  install          measures what it takes from an empty directory to the first put, with Node.js and npm and nothing else,
+                   on etcd 3.5, 3.6 and 3.7, and what is downloaded, and nothing else; it has no rows for --json, and
+                   needs the registry
   mirror           measures what a mirror of 100,000 keys takes, beside the cache of etcd's Go client where its module
                    can be had: the time until it is there, memory, the time of a read, and changes applied, and nothing
                    else; it has no rows for --json
@@ -108,6 +112,7 @@ const rowsOf =
 const special = {
   coordination: rowsOf(coordination),
   failover,
+  install: rowsOf(install),
   mirror: rowsOf(mirror),
   operations: rowsOf(operations),
   selection: rowsOf(selection),

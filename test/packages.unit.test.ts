@@ -4,51 +4,28 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Tar from "effect/encoding/Tar"
-import * as Zip from "effect/encoding/Zip"
 import * as FileSystem from "effect/FileSystem"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
+import { archives } from "../scripts/packages/archive.ts"
 import { build, without } from "../scripts/packages/build.ts"
 import { publish } from "../scripts/packages/publish.ts"
 import { npmSettings, registry } from "../scripts/packages/registry.ts"
 import * as Releases from "../src/internal/binary/releases.ts"
-import { says, sha256, tarGz, tempDir } from "./support/binary/release.ts"
+import { says, sha256, tempDir } from "./support/binary/release.ts"
 
-const zip = (entries: ReadonlyArray<Zip.ContentEntry>) =>
-  Stream.mkUint8Array(Stream.pipeThroughChannel(Stream.fromIterable(entries), Zip.encode()))
-
-const platforms = Releases.packagedPlatforms
-
-/** An archive as the etcd project publishes it, with executables that are none. */
-const archiveOf = (version: string, platform: Releases.Platform, names: ReadonlyArray<string>) => {
-  const root = Releases.archiveName(version, platform)
-  const files = [...names, "README.md"].map(
-    (name) => [`${root}/${name}`, `${name} ${platform} ${says(version)}`] as const
-  )
-  return Releases.archiveKind(platform) === "zip"
-    ? zip(files.map(([path, content]) => Zip.file(path, content)))
-    : tarGz(files.map(([path, content]) => Tar.file(path, content)))
-}
-
-/** A directory with the archives of releases, and the table of their checksums. */
+/** A directory with the archives of releases, whose executables are none, and the table of their checksums. */
 const releasesWith = Effect.fnUntraced(function* (
   versions: ReadonlyArray<string>,
   names: ReadonlyArray<string> = ["etcd", "etcdctl", "etcdutl"]
 ) {
-  const fs = yield* FileSystem.FileSystem
   const from = yield* tempDir
-  const releases: Array<Releases.Release> = []
-  for (const version of versions) {
-    const sums: Record<string, string> = {}
-    for (const platform of platforms) {
-      const archive = yield* archiveOf(version, platform, names)
-      const name = `${Releases.archiveName(version, platform)}.${Releases.archiveKind(platform)}`
-      yield* fs.writeFile(`${from}/${name}`, archive)
-      sums[platform] = sha256(archive)
-    }
-    releases.push({ version, sha256: sums })
-  }
+  const releases = yield* Effect.forEach(versions, (version) =>
+    archives(from, version, Releases.packagedPlatforms, (platform) =>
+      Object.fromEntries([...names, "README.md"].map((name) => [name, `${name} ${platform} ${says(version)}`]))
+    )
+  )
   return { from, releases }
 })
 

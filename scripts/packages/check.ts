@@ -4,22 +4,18 @@
  * where he asks for that. Of an etcd that is at hand, which is run, or of a script that only says that it is one.
  */
 
-import { createHash } from "node:crypto"
 import { symlinkSync } from "node:fs"
 import { join } from "node:path"
-import { gzipSync } from "node:zlib"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
-import * as Tar from "effect/encoding/Tar"
-import * as Zip from "effect/encoding/Zip"
 import * as FileSystem from "effect/FileSystem"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import * as References from "effect/References"
 import * as SemVer from "effect/SemVer"
-import * as Stream from "effect/Stream"
 import * as EtcdBinary from "../../src/EtcdBinary.ts"
 import * as Releases from "../../src/internal/binary/releases.ts"
+import { archives } from "./archive.ts"
 import { build, PackageError } from "./build.ts"
 import * as Project from "./project.ts"
 import { npmSettings, registry } from "./registry.ts"
@@ -57,32 +53,8 @@ const packagesOf = Effect.fnUntraced(function* (version: string, etcd: string) {
   const fs = yield* FileSystem.FileSystem
   const from = yield* fs.makeTempDirectoryScoped({ prefix: "effect-etcd-archives-" })
   const out = yield* fs.makeTempDirectoryScoped({ prefix: "effect-etcd-packages-" })
-  const sha256: Record<string, string> = {}
-  for (const platform of Releases.packagedPlatforms) {
-    const root = Releases.archiveName(version, platform)
-    const files = [
-      ["etcd", etcd],
-      ["etcdutl", "#!/bin/sh\n"]
-    ] as const
-    const kind = Releases.archiveKind(platform)
-    const archive =
-      kind === "zip"
-        ? yield* Stream.mkUint8Array(
-            Stream.fromIterable(files.map(([name, text]) => Zip.file(`${root}/${name}`, text))).pipe(
-              Stream.pipeThroughChannel(Zip.encode())
-            )
-          )
-        : gzipSync(
-            yield* Stream.mkUint8Array(
-              Stream.fromIterable(files.map(([name, text]) => Tar.file(`${root}/${name}`, text))).pipe(
-                Stream.pipeThroughChannel(Tar.encode())
-              )
-            )
-          )
-    yield* fs.writeFile(`${from}/${root}.${kind}`, archive)
-    sha256[platform] = createHash("sha256").update(archive).digest("hex")
-  }
-  const made = yield* build({ out, from, releases: [{ version, sha256 }] })
+  const release = yield* archives(from, version, Releases.packagedPlatforms, () => ({ etcd, etcdutl: "#!/bin/sh\n" }))
+  const made = yield* build({ out, from, releases: [release] })
   return yield* Effect.forEach(made, ({ file }) => fs.readFile(join(out, file)))
 })
 

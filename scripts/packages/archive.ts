@@ -1,0 +1,48 @@
+/**
+ * Archives such as the etcd project publishes, of executables that are at hand, for what cannot have the official ones: tests,
+ * and measurements where they cannot be downloaded.
+ */
+import { createHash } from "node:crypto"
+import { gzipSync } from "node:zlib"
+import * as Effect from "effect/Effect"
+import * as Tar from "effect/encoding/Tar"
+import * as Zip from "effect/encoding/Zip"
+import * as FileSystem from "effect/FileSystem"
+import * as Stream from "effect/Stream"
+import * as Releases from "../../src/internal/binary/releases.ts"
+
+export type Files = Readonly<Record<string, string | Uint8Array>>
+
+const packed = (version: string, platform: Releases.Platform, files: Files) => {
+  const root = Releases.archiveName(version, platform)
+  const entries = Object.entries(files)
+  return Releases.archiveKind(platform) === "zip"
+    ? Stream.fromIterable(entries.map(([name, content]) => Zip.file(`${root}/${name}`, content))).pipe(
+        Stream.pipeThroughChannel(Zip.encode()),
+        Stream.mkUint8Array
+      )
+    : Stream.fromIterable(entries.map(([name, content]) => Tar.file(`${root}/${name}`, content))).pipe(
+        Stream.pipeThroughChannel(Tar.encode()),
+        Stream.mkUint8Array,
+        Effect.map((tar) => gzipSync(tar, { level: 1 }))
+      )
+}
+
+/** Puts an archive for each platform into a directory, and answers the release that they are, with their checksums. */
+export const archives = Effect.fnUntraced(function* (
+  directory: string,
+  version: string,
+  platforms: ReadonlyArray<Releases.PackagedPlatform>,
+  files: (platform: Releases.PackagedPlatform) => Files
+) {
+  const fs = yield* FileSystem.FileSystem
+  const sha256: Record<string, string> = {}
+  for (const platform of platforms) {
+    const archive = yield* packed(version, platform, files(platform))
+    const name = `${Releases.archiveName(version, platform)}.${Releases.archiveKind(platform)}`
+    yield* fs.writeFile(`${directory}/${name}`, archive)
+    sha256[platform] = createHash("sha256").update(archive).digest("hex")
+  }
+  const release: Releases.Release = { version, sha256 }
+  return release
+})
