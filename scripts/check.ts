@@ -1,6 +1,7 @@
 /**
  * `npm run check`: format and lint, types (examples and benchmarks too), imports as the map says, generated code fresh,
- * and the package as it would be published, with what is built on it and bundled. Every step runs, also after one has failed.
+ * the package as it would be published, with what is built on it and bundled, and the API site. Every step runs, also after
+ * one has failed.
  */
 import { spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -79,6 +80,8 @@ const packed = async (): Promise<boolean> => {
   return [
     run("publint", ["run", tarball, "--strict"]),
     run("attw", [tarball, "--profile", "esm-only", "--quiet", "--include-entrypoints", ...modules]),
+    // What npm says of it before it would publish, for which it asks no registry.
+    run("npm", ["publish", tarball, "--dry-run", "--ignore-scripts", "--offline", "--loglevel=error"]),
     used(tarball),
     await included(tarball)
   ].every((passed) => passed)
@@ -102,6 +105,7 @@ const steps: Record<string, () => boolean | Promise<boolean>> = {
   map: () => run(process.execPath, [join("scripts", "check-map.ts")]),
   "generated code": () => run(process.execPath, [join("scripts", "check-generated.ts")]),
   package: packed,
+  docs: () => run(process.execPath, [join("scripts", "docs.ts")]),
   size: small
 }
 

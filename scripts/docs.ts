@@ -15,16 +15,21 @@ const text = (html: string): string => html.replace(/&(amp|lt|gt|quot|#39);/g, (
 /** Each link of the pages in the directory that leads to no file, or to no place in it; and how many pages and links there are. */
 export const followed = (directory: string): { pages: number; links: number; broken: ReadonlyArray<string> } => {
   const pages = new Map(
-    globSync("**/*.html", { cwd: directory }).map((page) => {
-      const html = readFileSync(join(directory, page), "utf8")
-      const ids = new Set(Array.from(html.matchAll(/ (?:id|name)="([^"]*)"/g), ([, id]) => text(id!)))
-      const links = new Set(Array.from(html.matchAll(/ (?:href|src)="([^"]*)"/g), ([, link]) => text(link!)))
-      return [join(directory, page), { ids, links }] as const
-    })
+    globSync("**/*.html", { cwd: directory })
+      .sort()
+      .map((page) => {
+        const html = readFileSync(join(directory, page), "utf8")
+        const ids = new Set(Array.from(html.matchAll(/ (?:id|name)="([^"]*)"/g), ([, id]) => text(id!)))
+        const links = new Set(Array.from(html.matchAll(/ (?:href|src)="([^"]*)"/g), ([, link]) => text(link!)))
+        return [join(directory, page), { ids, links }] as const
+      })
   )
   const leadsSomewhere = (page: string, link: string): boolean => {
     if (/^[a-z]+:/.test(link)) return URL.canParse(link)
-    const [path = "", anchor] = link.split("#").map(decodeURIComponent)
+    const [path = "", anchor] = link
+      .replace(/\?[^#]*/, "")
+      .split("#")
+      .map(decodeURIComponent)
     const at = path === "" ? page : resolve(dirname(page), path)
     const file = existsSync(at) && statSync(at).isDirectory() ? join(at, "index.html") : at
     return existsSync(file) && (!anchor || pages.get(file)?.ids.has(anchor) !== false)

@@ -1,7 +1,7 @@
 /**
  * The repo's commands, from a bare clone: `node scripts/run.mjs <command> [arguments]`, where the command is `setup`,
- * `demo`, `test`, `test:matrix`, `exclusion`, `elastic`, `torture`, `etcd:versions`, `packages`, `bench`, `check` or
- * `docs`.
+ * `demo`, `test`, `test:matrix`, `exclusion`, `elastic`, `torture`, `etcd:versions`, `packages`, `bench`, `check`,
+ * `docs` or `release`.
  *
  * Installs the npm packages where they are missing or stale, makes sure that there is an etcd, and then runs the
  * command on the repo's own Node.js. It uses nothing but Node.js 20 and npm, and says nothing when all is there.
@@ -232,11 +232,12 @@ const commands = {
   "test:matrix": ["--conditions=effect-etcd-source", join("scripts", "matrix.ts")],
   "etcd:versions": ["--conditions=effect-etcd-source", join("scripts", "etcd-versions.ts")],
   packages: ["--conditions=effect-etcd-source", join("scripts", "packages", "main.ts")],
-  docs: [join("scripts", "docs.ts")]
+  docs: [join("scripts", "docs.ts")],
+  release: [join("scripts", "release.ts")]
 }
 
 /** The commands that need no etcd, or get what they need themselves. */
-const withoutEtcd = ["check", "docs", "test:matrix", "etcd:versions", "packages"]
+const withoutEtcd = ["check", "docs", "release", "test:matrix", "etcd:versions", "packages"]
 
 /** The commands that make the API site, for which `site/` has packages of its own. */
 const withSite = ["check", "docs"]

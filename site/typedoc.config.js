@@ -1,6 +1,7 @@
 /** The API site: `npm run docs` makes it in `site/dist/`. */
 import { globSync, readFileSync } from "node:fs"
 import { join, resolve } from "node:path"
+import { bundledLanguages } from "@gerrit0/mini-shiki"
 import { OptionDefaults } from "typedoc"
 import { modules, source } from "../scripts/modules.ts"
 
@@ -17,6 +18,18 @@ const others = (pattern) =>
 
 /** What is a page of the site: the README, with which it begins, the guides, and what is about the project. */
 export const pages = ["README.md", ...others("docs/*.md"), house, ...others("*.md")].map((page) => join(root, page))
+
+/** What blocks of code are in, those of comments too. */
+const languages = Array.from(
+  new Set([
+    ...["ts", "json", "toml", "yaml", "sh"],
+    ...pages.flatMap((page) =>
+      Array.from(readFileSync(page, "utf8").matchAll(/^```(\S+)/gm), ([, language]) => language)
+    )
+  ])
+)
+
+const isHighlighted = (language) => language in bundledLanguages
 
 export default {
   plugin: [join(import.meta.dirname, "plugin.js")],
@@ -38,15 +51,15 @@ export default {
   excludeTags: ["@generated"],
   sourceLinkTemplate: `${home}/blob/{gitRevision}/{path}#L{line}`,
   navigationLinks: { Repository: home },
-  highlightLanguages: ["console", "diff", "dockerfile", "ini", "json", "sh", "toml", "ts", "yaml"],
-  ignoredHighlightLanguages: ["text", "walk"],
+  highlightLanguages: languages.filter(isHighlighted),
+  ignoredHighlightLanguages: languages.filter((language) => !isHighlighted(language)),
   logLevel: "Warn",
   validation: {
     invalidLink: true,
     notExported: true,
     notDocumented: false,
     invalidPath: false,
-    rewrittenLink: true,
+    rewrittenLink: false,
     unusedMergeModuleWith: true
   },
   treatWarningsAsErrors: true,
