@@ -161,7 +161,7 @@ describe("the etcd that comes with the library", () => {
       }
       yield* put(modules, foreign, "3.6.14")
       const other = yield* reasonOf(find())
-      assert.include(other.message, `there is ${foreign}, for another platform: node_modules are from there`)
+      assert.include(other.message, `There is ${foreign}, for another platform: node_modules are from there`)
       assert.notInclude(other.message, "--omit=optional")
     }).pipe(Effect.provide(NodeServices.layer))
   )
@@ -169,9 +169,11 @@ describe("the etcd that comes with the library", () => {
   it.effect("gives its etcdutl to an etcd of its line that has none", () =>
     Effect.gen(function* () {
       const { library, looksFrom, modules, root } = yield* project
-      const bin = yield* put(modules, own, "3.6.14")
+      const bin = yield* put(`${modules}/effect-etcd/node_modules`, own, "3.6.14")
       const path = yield* writeExecutable(`${root}/etcd`, says("3.6.2"))
       const etcd = yield* EtcdBinary.find({ path })
+      const lacking = yield* reasonOf(looksFrom(`${root}/path`)(EtcdBinary.findUtl(etcd)))
+      assert.include(lacking.message, `the package ${own}, which comes with effect-etcd`)
       const found = yield* looksFrom(library)(EtcdBinary.findUtl(etcd))
       assert.strictEqual(found.path, `${bin}/etcdutl`)
     }).pipe(Effect.provide(NodeServices.layer))

@@ -127,14 +127,15 @@ const inCache = Effect.fnUntraced(function* (directory: string, searched: Search
 const packageRemedy = Effect.map(Package.foreignPackages, (foreign): ReadonlyArray<string> => {
   const own = Package.hostPackage()
   if (own === undefined) return []
-  const why =
-    foreign.length > 0
-      ? `there is ${foreign.join(" and ")}, for another platform: node_modules are from there`
-      : "optional packages were left out (--omit=optional, --no-optional), or package-lock.json was made on another " +
-        "platform without them (https://github.com/npm/cli/issues/4828)"
+  const again = "remove node_modules and package-lock.json, and install again"
   return [
-    `  - the package ${own.name}, which npm installs with effect-etcd. It is not there: ${why}. Remove node_modules ` +
-      `and package-lock.json and install again, or \`npm install --save-optional ${own.name}@${own.version}\``
+    foreign.length > 0
+      ? `  - the package ${own.name}, which comes with effect-etcd. There is ${foreign.join(" and ")}, for another platform: ` +
+        `node_modules are from there; ${again}`
+      : `  - the package ${own.name}, which comes with effect-etcd: \`npm install --save-optional ` +
+        `${own.name}@${own.version}\`. It is missing where optional packages were left out (--omit=optional, ` +
+        "--no-optional), where package-lock.json was made on another platform without it " +
+        `(https://github.com/npm/cli/issues/4828; ${again}), and where a bundle has left node_modules behind`
   ]
 })
 

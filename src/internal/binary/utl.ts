@@ -59,6 +59,7 @@ const without =
 const notFound = (etcd: EtcdBinary, searched: ReadonlyArray<string>) => {
   const version = SemVer.format(etcd.version)
   const is34 = line(etcd.version) === "3.4"
+  const packaged = Package.hostPackage()
   const what = is34 ? "etcdutl 3.5 (from 3.5.10 on), nor an etcdctl 3.4," : `etcdutl ${line(etcd.version)}`
   return EtcdProcessError.make(
     new EtcdProcessError.BinaryNotFound({
@@ -66,6 +67,9 @@ const notFound = (etcd: EtcdBinary, searched: ReadonlyArray<string>) => {
         `No ${what} was found for etcd ${version} (${etcd.path}). ${without} Looked for:`,
         ...searched.map((place) => `  - ${place}`),
         "Any one of these provides it:",
+        ...(packaged === undefined || line(SemVer.parseUnsafe(packaged.version)) !== line(etcd.version)
+          ? []
+          : [`  - the package ${packaged.name}, which comes with effect-etcd unless optional packages are left out`]),
         "  - Debian and Ubuntu: apt-get install etcd-client, of the release that has that etcd",
         `  - a release from ${Releases.releasesPage}, which has it beside its etcd; or ETCDUTL_BINARY set to it`,
         '  - `binary: "fetch"`, or EtcdBinary.fetch, which fetch all of a release'
