@@ -84,7 +84,7 @@ const readmeOf = (archive: Archive) => {
   return `# ${name}
 
 The executables \`etcd\` and \`etcdutl\` ${archive.release.version}, as the etcd project has published them, for
-[effect-etcd](https://www.npmjs.com/package/effect-etcd), which depends on this package optionally and finds them in it.
+[effect-etcd](${own.homepage}), which depends on this package optionally and finds them in it.
 There is no install script, and nothing else in it.
 
 The version of the package is that of etcd (a number behind it, as in \`3.6.14-1\`, says that the package was made anew, of the
