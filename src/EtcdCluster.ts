@@ -435,7 +435,7 @@ export const fromConfigs = (
     yield* ProcessOptions.check("EtcdCluster.fromConfigs", ProcessOptions.ofNode, options)
     const given = yield* ClusterOptions.decodeAll("EtcdCluster.fromConfigs", configs)
     return fromFleet(yield* Configured.make(given, options), options)
-  }).pipe(allOrNothing)
+  }).pipe(allOrNothing, (made) => Tracing.traced(made, "EtcdCluster.fromConfigs"))
 
 /**
  * Starts a cluster and waits until all members serve. It lives as long as the scope.
@@ -524,13 +524,16 @@ export const restore = (
   snapshot: string,
   options: RestoreDataOptions
 ): Effect.Effect<EtcdOperations.Report, OperationError | EtcdProcessError.EtcdProcessError, Platform> =>
-  Effect.gen(function* () {
-    yield* Apart.check("restore", options, snapshot)
-    const { binary, dataDir, etcdutl, size, ...given } = options
-    const apart = yield* Apart.look({ binary, dataDir, etcdutl, size })
-    const { restore } = yield* Effect.promise(() => import("./internal/operations/restoreApart.ts"))
-    return yield* restore(apart, snapshot, given)
-  })
+  Tracing.traced(
+    Effect.gen(function* () {
+      yield* Apart.check("restore", options, snapshot)
+      const { binary, dataDir, etcdutl, size, ...given } = options
+      const apart = yield* Apart.look({ binary, dataDir, etcdutl, size })
+      const { restore } = yield* Effect.promise(() => import("./internal/operations/restoreApart.ts"))
+      return yield* restore(apart, snapshot, given)
+    }),
+    "EtcdCluster.restore"
+  )
 
 /**
  * Makes the data of a cluster anew that has lost its quorum for good, for {@link make} with the same `dataDir`; no member of
@@ -551,13 +554,16 @@ export const restore = (
 export const recover = (
   options: RecoverDataOptions
 ): Effect.Effect<EtcdOperations.Report, OperationError | EtcdProcessError.EtcdProcessError, Platform> =>
-  Effect.gen(function* () {
-    yield* Apart.check("recover", options)
-    const { binary, dataDir, etcdutl, size, ...given } = options
-    const apart = yield* Apart.look({ binary, dataDir, etcdutl, size })
-    const { recover } = yield* Effect.promise(() => import("./internal/operations/restoreApart.ts"))
-    return yield* recover(apart, given)
-  })
+  Tracing.traced(
+    Effect.gen(function* () {
+      yield* Apart.check("recover", options)
+      const { binary, dataDir, etcdutl, size, ...given } = options
+      const apart = yield* Apart.look({ binary, dataDir, etcdutl, size })
+      const { recover } = yield* Effect.promise(() => import("./internal/operations/restoreApart.ts"))
+      return yield* recover(apart, given)
+    }),
+    "EtcdCluster.recover"
+  )
 
 /**
  * Provides the cluster that {@link make} starts, which stops with the layer. `EtcdLayer.cluster` provides a client beside

@@ -326,14 +326,17 @@ const wrongOptions = <O extends object>(name: string, checks: Checks.Checks<O>, 
 
 /** Loads an operation, and gives it the client. */
 const load = <Module, A, E, R>(
-  name: string,
   module: () => Promise<Module>,
   use: (module: Module, client: EtcdClient.Client) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R | EtcdClient.EtcdClient> =>
-  Tracing.traced(
-    Effect.flatMap(Effect.promise(module), (loaded) => EtcdClient.EtcdClient.use((client) => use(loaded, client))),
-    `EtcdOperations.${name}`
-  )
+  Effect.flatMap(Effect.promise(module), (loaded) => EtcdClient.EtcdClient.use((client) => use(loaded, client)))
+
+/** An operation that ends, as one span. */
+const operate = <Module, A, E, R>(
+  name: string,
+  module: () => Promise<Module>,
+  use: (module: Module, client: EtcdClient.Client) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R | EtcdClient.EtcdClient> => Tracing.traced(load(module, use), `EtcdOperations.${name}`)
 
 /**
  * Makes another voter the leader: the one that is named, or the one that has applied most. Nothing where it leads already.
@@ -366,7 +369,7 @@ export const moveLeader = (
 ): Effect.Effect<Report, Failure, EtcdClient.EtcdClient> =>
   (to === undefined ? undefined : Checks.wrongArgument("EtcdOperations.moveLeader", "the member", aMember, to)) ??
   wrongOptions("moveLeader", ofOperation, options) ??
-  load(
+  operate(
     "moveLeader",
     () => import("./internal/operations/moveLeader.ts"),
     ({ moveLeader }, client) => moveLeader(client, to, options)
@@ -415,7 +418,7 @@ export const defragment = (
   options?: DefragmentOptions | undefined
 ): Effect.Effect<Report, Failure, EtcdClient.EtcdClient> =>
   wrongOptions("defragment", ofDefragment, options) ??
-  load(
+  operate(
     "defragment",
     () => import("./internal/operations/defragment.ts"),
     ({ defragment }, client) => defragment(client, options)
@@ -451,7 +454,7 @@ export const clearNoSpace = (
   options?: ClearNoSpaceOptions | undefined
 ): Effect.Effect<Report, Failure, EtcdClient.EtcdClient> =>
   wrongOptions("clearNoSpace", ofClearNoSpace, options) ??
-  load(
+  operate(
     "clearNoSpace",
     () => import("./internal/operations/clearNoSpace.ts"),
     ({ clearNoSpace }, client) => clearNoSpace(client, options)
@@ -485,7 +488,7 @@ export const clearNoSpace = (
  * @since 0.1.0
  */
 export const findCorrupt = (): Effect.Effect<Comparison, ClusterRefused | EtcdError.EtcdError, EtcdClient.EtcdClient> =>
-  load(
+  operate(
     "findCorrupt",
     () => import("./internal/operations/findCorrupt.ts"),
     ({ findCorrupt }, client) => findCorrupt(client)
@@ -529,7 +532,7 @@ export const backup = (
 ): Effect.Effect<BackupReport, Failure, EtcdClient.EtcdClient | FileSystem.FileSystem | Path.Path> =>
   Checks.wrongArgument("EtcdOperations.backup", "the path", aFile, path) ??
   wrongOptions("backup", ofBackup, options) ??
-  load(
+  operate(
     "backup",
     () => import("./internal/operations/backup.ts"),
     ({ oneFile }, client) => oneFile(client, path, options)
@@ -563,7 +566,7 @@ export const backupToDirectory = (
 ): Effect.Effect<BackupReport, Failure, EtcdClient.EtcdClient | FileSystem.FileSystem | Path.Path> =>
   Checks.wrongArgument("EtcdOperations.backupToDirectory", "the directory", aDirectory, directory) ??
   wrongOptions("backupToDirectory", ofBackupDirectory, options) ??
-  load(
+  operate(
     "backupToDirectory",
     () => import("./internal/operations/backups.ts"),
     ({ toDirectory }, client) => toDirectory(client, directory, options)
@@ -597,7 +600,7 @@ export const backupToSink = <A, E, R>(
 ): Effect.Effect<SinkReport<A>, E | Failure, R | EtcdClient.EtcdClient> =>
   Checks.wrongArgument("EtcdOperations.backupToSink", "the sink", aSink, sink) ??
   wrongOptions("backupToSink", ofBackup, options) ??
-  load(
+  operate(
     "backupToSink",
     () => import("./internal/operations/backup.ts"),
     ({ toSink }, client) => toSink(client, sink, options ?? {})
@@ -630,7 +633,6 @@ export const backupOnSchedule = <E, R>(
   Checks.wrongArgument("EtcdOperations.backupOnSchedule", "the schedule", Checks.schedule, schedule) ??
   wrongOptions("backupOnSchedule", ofBackupDirectory, options) ??
   load(
-    "backupOnSchedule",
     () => import("./internal/operations/backups.ts"),
     ({ onSchedule }, client) => onSchedule(client, directory, schedule, options)
   )

@@ -1,6 +1,7 @@
 /**
  * What the client tells of itself.
  */
+import { create, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -8,15 +9,17 @@ import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
 import * as TestClock from "effect/testing/TestClock"
 import type * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { makeWith } from "../src/internal/client/client.ts"
-import { KV, Watch } from "../src/internal/proto/rpc_pb.ts"
+import { AuthenticateResponseSchema, KV, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 import { recorder } from "./support/spans.ts"
 import { byTestClock, turns } from "./support/time.ts"
@@ -96,6 +99,38 @@ describe("spans", () => {
     })
   )
 
+  it.effect("say of a call that went on to another endpoint where it went last, and nothing of the first", () =>
+    Effect.gen(function* () {
+      const socket = "/run/etcd.sock"
+      /** A client whose first try fails wherever it goes, and where it went then. */
+      const once = Effect.gen(function* () {
+        const { spans, tracer } = recorder()
+        const answer = ({ address }: Fake.Sent) =>
+          fake.sent.every((sent) => sent.address === address)
+            ? Effect.fail(Fake.status(14, "etcdserver: no leader"))
+            : Effect.succeed(nothing)
+        const fake: Fake.Fake = Fake.make({ "a:1": { answer }, [socket]: { answer } })
+        const client = yield* makeWith(fake.transport, { ...options, endpoints: ["a:1", `unix://${socket}`] })
+        yield* Effect.withTracer(put(client), tracer)
+        const place = Object.fromEntries(
+          [...spans[0]!.attributes].filter(([name]) => name.startsWith("server.") || name === "network.transport")
+        )
+        return { last: fake.sent.at(-1)!.address, place }
+      }).pipe(Effect.scoped)
+      const expected = {
+        "a:1": { "server.address": "a", "server.port": 1, "network.transport": "tcp" },
+        [socket]: { "server.address": socket, "network.transport": "unix" }
+      }
+      // Where it begins is a matter of chance.
+      const missing = new Set(Object.keys(expected))
+      while (missing.size > 0) {
+        const { last, place } = yield* once
+        missing.delete(last)
+        assert.deepStrictEqual(place, expected[last as keyof typeof expected] as never)
+      }
+    })
+  )
+
   it.effect("say that a call was given up, and that one makes no sense", () =>
     Effect.gen(function* () {
       const { spans, tracer } = recorder()
@@ -136,6 +171,40 @@ describe("spans", () => {
         )
         assert.strictEqual(call.sampled, sampled)
       }
+    })
+  )
+
+  it.effect("of asking for a token are a part of the call that needs one", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = recorder()
+      const token = toBinary(AuthenticateResponseSchema, create(AuthenticateResponseSchema, { token: "t" }))
+      const fake = Fake.make({
+        "a:1": { answer: ({ path }) => Effect.succeed(path.endsWith("Authenticate") ? token : nothing) }
+      })
+      const credentials = { username: "root", password: Redacted.make("p") }
+      const client = yield* makeWith(fake.transport, { endpoints: ["a:1"], credentials })
+      yield* Effect.withTracer(put(client), tracer)
+      assert.deepStrictEqual(
+        spans.map(({ name, parent }) => [name, Option.getOrUndefined(parent)?.spanId]),
+        [
+          ["etcdserverpb.KV/Put", undefined],
+          ["etcdserverpb.Auth/Authenticate", spans[0]!.spanId]
+        ]
+      )
+    })
+  )
+
+  it.effect("tell etcd of a trace whose id is short in the form that it knows", () =>
+    Effect.gen(function* () {
+      const { tracer } = recorder()
+      const fake = failing()
+      const client = yield* makeWith(fake.transport, options)
+      const parent = Tracer.externalSpan({ traceId: "0123456789abcdef", spanId: "0123456789abcdef" })
+      yield* put(client).pipe(Effect.withParentSpan(parent), Effect.withTracer(tracer))
+      assert.match(
+        fake.sent[0]!.options.metadata!.traceparent!,
+        /^00-00000000000000000123456789abcdef-[0-9a-f]{16}-01$/
+      )
     })
   )
 

@@ -164,7 +164,6 @@ const send = <A, R>(
     next: undefined
   }
   call.attempt = attempt
-  if (call.span !== undefined) Telemetry.sentOver(call.span, link.connection)
   return Effect.matchEffect(run(attempt, transportOptions(attempt)), {
     onFailure: (error) => {
       const closing = Subchannel.leave(attempt)
@@ -275,7 +274,6 @@ export const attempt = <A, R>(
     subchannel = found.success
   }
   call.asked = subchannel.endpoint
-  if (call.span !== undefined) Telemetry.asked(call.span, subchannel.endpoint)
   const metadata = call.credentials.current()
   const { link } = subchannel
   return link === undefined || metadata === undefined || Subchannel.isUnknown(link, metadata)

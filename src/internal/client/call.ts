@@ -323,6 +323,12 @@ export const perform = <A, R>(
 
 // ── the end ──
 
+const placeOf = ({ asked, attempt }: Call): Telemetry.Place | undefined => {
+  if (asked === undefined) return undefined
+  const link = attempt?.link
+  return { endpoint: asked, connection: link?.subchannel.endpoint === asked ? link.connection : undefined }
+}
+
 /** Tells of a call that has ended. */
 export const tell = (
   engine: Engine,
@@ -334,7 +340,7 @@ export const tell = (
   const code = Exit.hasInterrupts(exit) ? Telemetry.cancelled : call.code
   const tries = attempt === undefined ? 0 : attempt.number
   Telemetry.ended(method, asked, code, engine.environment.time.now() - begunAt, tries, context)
-  if (span !== undefined) Telemetry.answered(span, code, tries, exit)
+  if (span !== undefined) Telemetry.answered(span, placeOf(call), code, tries, exit)
 }
 
 /**

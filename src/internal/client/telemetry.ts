@@ -255,24 +255,33 @@ export const scopedSpan = (method: Method): Effect.Effect<Tracer.Span | undefine
     Tracing.isTraced(fiber) ? Effect.makeSpanScoped(fullName(method), optionsFor(fiber, method, [])) : Effect.undefined
   )
 
-/** Says which endpoint is asked. */
-export const asked = (span: Tracer.Span, endpoint: Endpoint): void => {
-  const { "server.address": address, "server.port": port } = addressOf(endpoint)
-  span.attribute("server.address", address)
-  // An endpoint that was asked before may have had one.
-  if (port !== undefined || span.attributes.has("server.port")) span.attribute("server.port", port)
-  span.attribute("network.transport", endpoint.target._tag === "Tcp" ? "tcp" : "unix")
+/** Where a call was to go last, and over which connection, if there was one. */
+export interface Place {
+  readonly endpoint: Endpoint
+  readonly connection: Connection | undefined
 }
 
-/** Says over which connection. */
-export const sentOver = (span: Tracer.Span, { peer }: Connection): void => {
+/** An attribute cannot be taken back, and so where a call goes is told when it has ended. */
+const tellPlace = (span: Tracer.Span, { connection, endpoint }: Place): void => {
+  const { "server.address": address, "server.port": port } = addressOf(endpoint)
+  span.attribute("server.address", address)
+  if (port !== undefined) span.attribute("server.port", port)
+  span.attribute("network.transport", endpoint.target._tag === "Tcp" ? "tcp" : "unix")
+  const peer = connection?.peer
   if (peer === undefined) return
   span.attribute("network.peer.address", peer.address)
   if (peer.port !== undefined) span.attribute("network.peer.port", peer.port)
 }
 
 /** Says how a call has ended. */
-export const answered = (span: Tracer.Span, code: number, tries: number, exit: Exit.Exit<unknown, unknown>): void => {
+export const answered = (
+  span: Tracer.Span,
+  place: Place | undefined,
+  code: number,
+  tries: number,
+  exit: Exit.Exit<unknown, unknown>
+): void => {
+  if (place !== undefined) tellPlace(span, place)
   span.attribute("rpc.status_code", codeName(code))
   if (tries > 1) span.attribute("etcd.rpc.resend_count", tries - 1)
   if (code !== ok) span.attribute("error.type", codeName(code))
@@ -283,5 +292,6 @@ export const answered = (span: Tracer.Span, code: number, tries: number, exit: E
 
 /** https://www.w3.org/TR/trace-context/ */
 export const traceContext = (span: Tracer.Span): Readonly<Record<string, string>> => ({
-  traceparent: `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
+  // Some tracers have ids of half the length.
+  traceparent: `00-${span.traceId.padStart(32, "0")}-${span.spanId}-${span.sampled ? "01" : "00"}`
 })

@@ -37,7 +37,7 @@ const refused = (
   span: Tracer.Span | undefined,
   error: EtcdError.EtcdError
 ): Effect.Effect<never, EtcdError.EtcdError> => {
-  if (span !== undefined) Telemetry.answered(span, Telemetry.invalidArgument, 0, Exit.fail(error))
+  if (span !== undefined) Telemetry.answered(span, undefined, Telemetry.invalidArgument, 0, Exit.fail(error))
   return Effect.fail(error)
 }
 

@@ -105,7 +105,7 @@ const makeWith = Effect.fnUntraced(function* (
   settings: Settings.Settings
 ): Effect.fn.Return<EtcdMember.Member, EtcdMember.Failure, Scope.Scope | Platform> {
   const time = yield* Time.Time
-  const platform = yield* Effect.context<Platform>()
+  const platform = Tracing.withoutParent(yield* Effect.context<Platform>())
   yield* checkNode(settings)
   const source = yield* Peers.make(settings)
   const state = yield* SubscriptionRef.make<EtcdMember.State>({ _tag: "Waiting", reason: "the peers" })
@@ -465,7 +465,9 @@ const makeWith = Effect.fnUntraced(function* (
       yield* Fiber.interrupt(owner)
       yield* Effect.ensuring(Effect.orDie(removeData), end("Left"))
     })
-  ).pipe(one.withPermit, Effect.provideContext(platform), named, Time.really)
+  ).pipe(one.withPermit, Effect.provideContext(platform), named, Time.really, (left) =>
+    Tracing.traced(left, "EtcdMember.leave")
+  )
 
   yield* Time.within(time, Deferred.await(settled), settings.joinTimeoutMillis, () => {
     const now = SubscriptionRef.getUnsafe(state)

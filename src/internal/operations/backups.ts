@@ -14,6 +14,7 @@ import type * as Schedule from "effect/Schedule"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type { Backup, BackupDirectoryOptions, Keep, Stored } from "../../EtcdOperations.ts"
 import { sync } from "../files/sync.ts"
+import * as Tracing from "../tracing.ts"
 import * as BackupFile from "./backup.ts"
 import type { Step } from "./operation.ts"
 import * as Record from "./record.ts"
@@ -152,7 +153,7 @@ export const onSchedule = <E, R>(
   schedule: Schedule.Schedule<unknown, unknown, E, R>,
   options: BackupDirectoryOptions | undefined
 ) =>
-  toDirectory(client, directory, options).pipe(
+  Tracing.traced(toDirectory(client, directory, options), "EtcdOperations.backupToDirectory").pipe(
     Effect.asVoid,
     Effect.catch(({ message }) => Effect.logError(message)),
     Effect.repeat(schedule),
