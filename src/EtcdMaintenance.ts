@@ -691,7 +691,8 @@ export const disarmAlarms = (
  * defragment one after the other.
  *
  * It takes as long as what is in use is large, needs room on the disk for a second copy of that, and has no deadline by
- * default. A learner refuses it (`NotSupportedForLearner`). `EtcdOperations.defragment` does all members, the leader last.
+ * default. A learner refuses it (`NotSupportedForLearner`). etcd answers without a header: all of it is 0.
+ * `EtcdOperations.defragment` does all members, the leader last.
  *
  * @example
  * ```ts
@@ -818,7 +819,8 @@ export const snapshotToFile = (
  *
  * The leader itself must be asked for it; unless an `endpoint` is given, it is looked for among the client's endpoints.
  * Fails with `NotLeader` if it is not found there, and with `BadLeaderTransferee` if the member cannot lead. A member
- * that does not answer cannot take over, and etcd waits for it as long as the caller does: set a `deadline`.
+ * that does not answer cannot take over, and etcd waits for it as long as the caller does: set a `deadline`. It succeeds
+ * when the member leads, also where it did before. etcd answers without a header: all of it is 0.
  *
  * @example
  * ```ts
