@@ -1000,6 +1000,7 @@ export const isolate = (
  * // The requests of this program arrive, and their answers do not.
  * const unanswered = Effect.scoped(
  *   Effect.gen(function*() {
+ *     yield* EtcdKv.getString("hello") // over a connection that the put has as well
  *     yield* EtcdFaults.block(["node0", "node1", "node2"], "clients")
  *     const error = yield* Effect.flip(EtcdKv.put("hello", "world", { deadline: "1 second" }))
  *     yield* Effect.log(error.outcome) // "unknown"
