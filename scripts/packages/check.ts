@@ -79,7 +79,7 @@ const expected = (what: string, actual: string, wanted: string) =>
 /** Fails where the library that is in a tarball does not bring its etcd. */
 const check = Effect.fnUntraced(function* (tarball: string) {
   const fs = yield* FileSystem.FileSystem
-  const server = yield* registry
+  const server = yield* registry()
   const real = yield* Effect.option(EtcdBinary.find())
   const version = Releases.releases[0]!.version
   const etcd = real._tag === "Some" ? `#!/bin/sh\nexec '${real.value.path}' "$@"\n` : says(version)

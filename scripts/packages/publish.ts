@@ -1,6 +1,6 @@
 /**
  * Publishes what `build.ts` has made, with npm: each tarball under the dist-tag of its line, and those that the library
- * depends on as `latest` first. What is published already is left as it is, so a run that broke off is run again.
+ * depends on as `latest` too. What is published already is left as it is, so a run that broke off is run again.
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -41,23 +41,43 @@ const must = (options: Options, ...args: ReadonlyArray<string>) =>
       : Effect.fail(new PackageError({ message: `npm ${args.join(" ")} ended with exit code ${code}` }))
   )
 
-/** npm fails where there is no such package, and prints nothing where it has no such version. */
-const isPublished = Effect.fnUntraced(function* ({ name, version }: Package, options: Options) {
-  const { code, stdout } = yield* npm(options, "view", `${name}@${version}`, "version", "--silent")
-  return code === 0 && stdout === version
+interface Registered {
+  readonly versions: ReadonlyArray<string>
+  readonly tags: Readonly<Record<string, string>>
+}
+
+/** What the registry has of a package; nothing where it does not know it. */
+const registered = Effect.fnUntraced(function* (name: string, options: Options) {
+  const { code, stdout } = yield* npm(options, "view", name, "versions", "dist-tags", "--json", "--silent")
+  const { versions, "dist-tags": tags } = code === 0 ? JSON.parse(stdout) : {}
+  const known: Registered = { versions: [versions ?? []].flat(), tags: tags ?? {} }
+  return known
+})
+
+/**
+ * A tag that is not where it should be is moved. Whom the registry trusts without a token may publish, and nothing else: then
+ * a maintainer does it, and nobody depends on it meanwhile, since the library names versions.
+ */
+const addTag = Effect.fnUntraced(function* ({ name, version }: Package, tag: string, options: Options) {
+  const { code } = yield* npm(options, "dist-tag", "add", `${name}@${version}`, tag)
+  if (code !== 0) yield* Effect.logWarning(`not tagged: run \`npm dist-tag add ${name}@${version} ${tag}\` logged in`)
 })
 
 const publishOne = Effect.fnUntraced(function* (made: Package, options: Options) {
   const path = yield* Path.Path
-  const what = `${made.name}@${made.version}`
-  const tag = made.isLatest ? "latest" : made.tag
-  const file = path.join(options.out, made.file)
-  if (options.dryRun)
-    return yield* must(options, "publish", file, "--access", "public", "--tag", tag, "--dry-run", "--silent")
-  if (yield* isPublished(made, options)) yield* Effect.logInfo(`${what} is published already`)
-  else yield* must(options, "publish", file, "--access", "public", "--tag", tag)
-  // Publishing gives one tag, and `latest` is the one that must not be missing.
-  if (made.isLatest) yield* must(options, "dist-tag", "add", what, made.tag)
+  const { tags, versions } = yield* registered(made.name, options)
+  const isThere = versions.includes(made.version)
+  // Publishing gives one tag.
+  const first = made.isLatest ? "latest" : made.tag
+  if (!isThere) {
+    const dry = options.dryRun ? ["--dry-run"] : []
+    yield* must(options, "publish", path.join(options.out, made.file), "--access", "public", "--tag", first, ...dry)
+  }
+  const done = isThere ? "is there already" : options.dryRun ? "could be published" : "is published"
+  yield* Effect.logInfo(`${made.name}@${made.version} ${done} (${first})`)
+  if (options.dryRun) return
+  const given = isThere ? tags : { ...tags, [first]: made.version }
+  for (const tag of new Set([first, made.tag])) if (given[tag] !== made.version) yield* addTag(made, tag, options)
 })
 
 export const publish = Effect.fnUntraced(function* (options: Options) {
@@ -70,8 +90,5 @@ export const publish = Effect.fnUntraced(function* (options: Options) {
     )
   }
   const made: ReadonlyArray<Package> = JSON.parse(yield* fs.readFileString(list))
-  for (const one of made) {
-    yield* publishOne(one, options)
-    yield* Effect.logInfo(`${options.dryRun ? "could publish" : "published"} ${one.name}@${one.version} (${one.tag})`)
-  }
+  for (const one of made) yield* publishOne(one, options)
 })

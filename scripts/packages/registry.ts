@@ -45,7 +45,7 @@ const installed = (name: string): Effect.Effect<readonly [Manifest, Uint8Array] 
   )
 }
 
-const make = () => {
+const make = (isRefused: (tag: string) => boolean) => {
   const packages = new Map<string, Packument>()
   const tarballs = new Map<string, Uint8Array>()
   const asked: Array<string> = []
@@ -84,6 +84,7 @@ const make = () => {
     if (tagged !== undefined) {
       const packument = packages.get(tagged)
       if (packument === undefined) return undefined
+      if (method === "PUT" && isRefused(tag!)) return undefined
       if (method === "PUT") packument["dist-tags"][tag!] = JSON.parse(body)
       return packument["dist-tags"]
     }
@@ -138,13 +139,16 @@ export interface Registry {
   readonly offer: (tarball: Uint8Array) => Effect.Effect<void>
 }
 
-/** Serves until the scope closes. */
-export const registry = Effect.acquireRelease(Effect.suspend(make), ({ server }) =>
-  Effect.callback<void>((resume) => {
-    server.close(() => resume(Effect.void))
-    server.closeAllConnections()
-  })
-)
+/** Serves until the scope closes, and lets nobody move the dist-tags that are refused. */
+export const registry = (isRefused: (tag: string) => boolean = () => false) =>
+  Effect.acquireRelease(
+    Effect.suspend(() => make(isRefused)),
+    ({ server }) =>
+      Effect.callback<void>((resume) => {
+        server.close(() => resume(Effect.void))
+        server.closeAllConnections()
+      })
+  )
 
 /** How npm is told to use it: it asks for a token before it publishes. */
 export const npmSettings = ({ url }: Registry, directory: string): Record<string, string> => ({
