@@ -471,6 +471,22 @@ describe("a temporary directory", () => {
   )
 })
 
+describe("a place where no temporary directory can be made", () => {
+  it.live("is told with the code of the system, and with what to do", () =>
+    Effect.gen(function* () {
+      const file = join(yield* temporaryDirectory, "file")
+      writeFileSync(file, "")
+      yield* variable("TMPDIR", file)
+      const reason = yield* reasonOf(EtcdProcess.ephemeral({}, quiet))
+      assert.strictEqual(reason._tag, "SystemFailure")
+      assert.match(
+        reason.message,
+        /^Could not create a temporary directory, which TMPDIR or `runDirectory` .*\(ENOTDIR\)/
+      )
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+})
+
 describe("a host that dies by SIGKILL", () => {
   it.live("leaves no etcd and no temporary directory behind, whatever its nodes were doing", () =>
     Effect.gen(function* () {
@@ -559,6 +575,22 @@ describe("a host that is the first process, as in a container", () => {
         said.states.filter((state: string) => state.startsWith("Z")),
         []
       )
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("SIGTERM to a host that is the first process, as a container's end begins", () => {
+  it.live.skipIf(!mayUnshare)("stops its etcd, removes its directory, and ends it", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporaryDirectory
+      const { said } = yield* host(
+        `const node = yield* EtcdProcess.ephemeral({}, { log: false })
+         say({ pid: process.pid, socket: node.endpoints[0] })
+         process.kill(1, "SIGTERM")`,
+        { by: ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"], env: { TMPDIR: directory } }
+      )
+      assert.strictEqual(said.pid, 1)
+      yield* until(() => readdirSync(directory).length === 0 && running(directory).length === 0)
     }).pipe(Effect.scoped)
   )
 })

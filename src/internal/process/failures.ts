@@ -21,12 +21,15 @@ const codeOf = (cause: unknown): string => {
   return typeof code === "string" ? ` (${code})` : ""
 }
 
-/** An error of the operating system, saying what was being done. */
+/** An error of the operating system, saying what was being done, and its code: of many, Effect's error says that it is unknown. */
 export const systemFailure =
   (doing: string) =>
   (cause: PlatformError.PlatformError): EtcdProcessError.EtcdProcessError =>
     EtcdProcessError.make(
-      new EtcdProcessError.SystemFailure({ message: `Could not ${doing}: ${cause.message}`, cause })
+      new EtcdProcessError.SystemFailure({
+        message: `Could not ${doing}${codeOf(cause.reason.cause)}: ${cause.message}`,
+        cause
+      })
     )
 
 /** The shell could not be started by which etcd is. (The error itself tells the whole script.) */

@@ -65,7 +65,7 @@ export const makeRunDirectory = (names: ReadonlyArray<string>): Making<Guarded> 
     yield* Effect.acquireRelease(
       Effect.mapError(
         fs.makeDirectory(made.runDirectory, { mode: 0o700 }),
-        Failures.systemFailure("create a temporary directory")
+        Failures.systemFailure("create a temporary directory, which TMPDIR or `runDirectory` puts elsewhere")
       ),
       () => Effect.ignore(fs.remove(made.runDirectory, { recursive: true, force: true }))
     )
