@@ -74,11 +74,12 @@ describe("README", () => {
   it.live("its programs, and those of the guides, print what the pages say", () =>
     Effect.gen(function* () {
       const node = yield* EtcdProcess.ephemeral({}, { log: false })
-      const [clientPort, peerPort] = [yield* freePort, yield* freePort]
       const place = yield* directory
-      const write = (name: string, source: string) => {
+      // Programs run side by side, so each has ports of its own.
+      const write = Effect.fnUntraced(function* (name: string, source: string) {
         const file = join(place, name)
         mkdirSync(dirname(file), { recursive: true })
+        const [clientPort, peerPort] = /}:23[78]/.test(source) ? [yield* freePort, yield* freePort] : []
         writeFileSync(
           file,
           source
@@ -86,15 +87,16 @@ describe("README", () => {
             .replaceAll("}:2379", `}:${clientPort}`)
             .replaceAll("}:2380", `}:${peerPort}`)
         )
-      }
-      for (const file of tasks.flatMap(filesOf)) {
-        if (!file.endsWith(".test.ts")) write(file, readFileSync(join(root, file), "utf8"))
-      }
-      const files = all.filter(isRun).map((program) => {
-        const { at, file = `${at.replace(":", "-")}.ts`, source } = program
-        if (program.file === undefined) write(file, source)
-        return [program, join(place, file)] as const
       })
+      for (const file of tasks.flatMap(filesOf)) {
+        if (!file.endsWith(".test.ts")) yield* write(file, readFileSync(join(root, file), "utf8"))
+      }
+      const files: Array<readonly [Program, string]> = []
+      for (const program of all.filter(isRun)) {
+        const { at, file = `${at.replace(":", "-")}.ts`, source } = program
+        if (program.file === undefined) yield* write(file, source)
+        files.push([program, join(place, file)])
+      }
       compile(
         place,
         files.map(([, file]) => file)
