@@ -59,8 +59,8 @@ const program = Effect.gen(function* () {
   const [host1, host2, host3] = hosts
   const peers = hosts.map(({ peerUrl }) => peerUrl)
 
-  /** Runs the instance of a host, until it is stopped. */
-  const all = yield* Scope.fork(yield* Effect.scope, "parallel")
+  /** Runs the instance of a host, until it is stopped. At the end they are stopped one after the other. */
+  const all = yield* Scope.fork(yield* Effect.scope)
   const start = Effect.fn(function* (host: Host) {
     const scope = yield* Scope.fork(all)
     const services = yield* Layer.buildWithScope(instance(host, peers, certificates), scope)
