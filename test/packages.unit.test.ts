@@ -15,6 +15,10 @@ import { npmSettings, registry } from "../scripts/packages/registry.ts"
 import * as Releases from "../src/internal/binary/releases.ts"
 import { says, sha256, tempDir } from "./support/binary/release.ts"
 
+/** What the library depends on. */
+const newest = Releases.releases[0]!.version
+const line = newest.slice(0, newest.lastIndexOf("."))
+
 /** A directory with the archives of releases, whose executables are none, and the table of their checksums. */
 const releasesWith = Effect.fnUntraced(function* (
   versions: ReadonlyArray<string>,
@@ -48,15 +52,15 @@ describe("the packages that bring etcd", () => {
   it.effect("are one for each platform and release, with etcd, etcdutl, licence, notice and what they are", () =>
     Effect.gen(function* () {
       const out = yield* tempDir
-      const made = yield* build({ out, ...(yield* releasesWith(["3.6.14", "3.5.33"])) })
+      const made = yield* build({ out, ...(yield* releasesWith([newest, "3.5.33"])) })
       assert.sameMembers(
         made.map(({ name, tag, version }) => `${name}@${version} ${tag}`),
-        ["3.6.14 etcd-3.6", "3.5.33 etcd-3.5"].flatMap((version) =>
+        [`${newest} etcd-${line}`, "3.5.33 etcd-3.5"].flatMap((version) =>
           ["linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64"].map((name) => `@effect-etcd/${name}@${version}`)
         )
       )
       for (const { file, isLatest, name, version } of made) {
-        assert.strictEqual(isLatest, version === "3.6.14")
+        assert.strictEqual(isLatest, version === newest)
         const entries = yield* contentsOf(`${out}/${file}`)
         assert.deepStrictEqual(
           entries.map(({ mode, path }) => `${path} ${mode.toString(8)}`),
@@ -89,7 +93,7 @@ describe("the packages that bring etcd", () => {
   it.effect("are the same bytes whenever and wherever they are made", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
-      const { from, releases } = yield* releasesWith(["3.6.14"])
+      const { from, releases } = yield* releasesWith([newest])
       const elsewhere = `${yield* tempDir}/another/place`
       yield* fs.makeDirectory(elsewhere, { recursive: true })
       const made = yield* build({ out: yield* tempDir, from, releases })
@@ -112,8 +116,8 @@ describe("the packages that bring etcd", () => {
   it.effect("are made of nothing but what was pinned", () =>
     Effect.gen(function* () {
       const fs = yield* FileSystem.FileSystem
-      const { from, releases } = yield* releasesWith(["3.6.14"])
-      const archive = `${from}/etcd-v3.6.14-linux-amd64.tar.gz`
+      const { from, releases } = yield* releasesWith([newest])
+      const archive = `${from}/etcd-v${newest}-linux-amd64.tar.gz`
       const refused = Effect.fnUntraced(function* (options: Partial<Parameters<typeof build>[0]>) {
         const out = yield* tempDir
         const error = yield* Effect.flip(build({ out, from, releases, platforms: ["linux-amd64"], ...options }))
@@ -121,12 +125,12 @@ describe("the packages that bring etcd", () => {
         return error.message
       })
       assert.include(yield* refused({ lines: ["3.4"] }), "no such release with checksums")
-      const other = yield* releasesWith(["3.6.14"], ["etcd", "etcdctl"])
+      const other = yield* releasesWith([newest], ["etcd", "etcdctl"])
       assert.include(yield* refused(other), "holds no etcdutl")
       yield* fs.truncate(archive, 100)
-      assert.include(yield* refused({}), "etcd-v3.6.14-linux-amd64.tar.gz: its SHA-256 is ")
+      assert.include(yield* refused({}), `etcd-v${newest}-linux-amd64.tar.gz: its SHA-256 is `)
       yield* fs.remove(archive)
-      assert.include(yield* refused({}), "there is no etcd-v3.6.14-linux-amd64.tar.gz in")
+      assert.include(yield* refused({}), `there is no etcd-v${newest}-linux-amd64.tar.gz in`)
     }).pipe(Effect.provide(services))
   )
 
@@ -159,17 +163,17 @@ describe("the packages that bring etcd", () => {
       const options = { out: yield* tempDir, dryRun: false, settings: npmSettings(server, directory) }
       const before = yield* Effect.flip(publish(options))
       assert.include(before.message, "run `npm run packages -- build` first")
-      const releases = yield* releasesWith(["3.6.14", "3.5.33"])
+      const releases = yield* releasesWith([newest, "3.5.33"])
       yield* build({ ...options, platforms: ["linux-amd64"], lines: ["3.5"], ...releases })
       yield* publish({ ...options, dryRun: true })
       assert.strictEqual(server.packages.get("@effect-etcd/linux-x64"), undefined)
       yield* build({ ...options, platforms: ["linux-amd64"], ...releases })
       yield* publish(options)
       const tags = () => server.packages.get("@effect-etcd/linux-x64")?.["dist-tags"]
-      assert.deepStrictEqual(tags(), { latest: "3.6.14", "etcd-3.5": "3.5.33" })
+      assert.deepStrictEqual(tags(), { latest: newest, "etcd-3.5": "3.5.33" })
       mayTag = true
       yield* publish(options)
-      assert.deepStrictEqual(tags(), { latest: "3.6.14", "etcd-3.6": "3.6.14", "etcd-3.5": "3.5.33" })
+      assert.deepStrictEqual(tags(), { latest: newest, [`etcd-${line}`]: newest, "etcd-3.5": "3.5.33" })
     }).pipe(Effect.provide(services))
   )
 })
