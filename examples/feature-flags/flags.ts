@@ -84,8 +84,7 @@ export class Flags extends Context.Service<
             const before = yield* SubscriptionRef.get(known)
             const flags = new Map(before.flags)
             if (change._tag === "Snapshot") {
-              const names = new Set(Array.from(change.view, ([name]) => name))
-              for (const name of before.flags.keys()) if (!names.has(name)) flags.delete(name)
+              for (const name of before.flags.keys()) if (Option.isNone(change.view.get(name))) flags.delete(name)
               for (const [name, decoded] of change.view) yield* take(flags, name, decoded)
             } else {
               for (const event of change.events) {
