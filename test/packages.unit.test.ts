@@ -12,6 +12,7 @@ import { archives } from "../scripts/packages/archive.ts"
 import { build, without } from "../scripts/packages/build.ts"
 import { publish } from "../scripts/packages/publish.ts"
 import { npmSettings, registry } from "../scripts/packages/registry.ts"
+import { entryOf } from "../scripts/packages/sums.ts"
 import * as Releases from "../src/internal/binary/releases.ts"
 import { says, sha256, tempDir } from "./support/binary/release.ts"
 
@@ -148,6 +149,19 @@ describe("the packages that bring etcd", () => {
     const sums = Releases.releases.flatMap(({ sha256 }) => Object.values(sha256))
     assert.strictEqual(new Set(sums).size, sums.length)
     for (const what of without()) assert.notInclude(what, Releases.releases[0]!.version)
+  })
+
+  it("are of checksums that are taken from what a release has published", () => {
+    const sum = (digit: string) => digit.repeat(64)
+    const published = [
+      `${sum("1")}  etcd-v3.6.15-darwin-amd64.zip`,
+      `${sum("2")}  etcd-v3.6.15-linux-amd64.tar.gz`,
+      `${sum("3")}  etcd-v3.6.15-linux-ppc64le.tar.gz`,
+      "not a sum  etcd-v3.6.15-linux-arm64.tar.gz"
+    ]
+    const entry = entryOf("3.6.15", `${published.join("\n")}\n`)
+    assert.deepStrictEqual(entry.match(/"\S+": "\d/g), ['"linux-amd64": "2', '"darwin-amd64": "1'])
+    assert.include(entry, 'version: "3.6.15"')
   })
 
   it("have a version behind that of etcd where they were made anew", () => {

@@ -28,6 +28,7 @@ import * as Option from "effect/Option"
 import * as Releases from "../../src/internal/binary/releases.ts"
 import { baseUrl, build, without } from "./build.ts"
 import { publish } from "./publish.ts"
+import { entryOf } from "./sums.ts"
 
 const root = join(import.meta.dirname, "..", "..")
 
@@ -70,13 +71,7 @@ const sumsCommand = Command.make(
   Effect.fnUntraced(function* ({ version }) {
     const client = HttpClient.filterStatusOk(HttpClient.followRedirects(yield* HttpClient.HttpClient))
     const text = yield* Effect.flatMap(client.get(`${baseUrl}/v${version}/SHA256SUMS`), (response) => response.text)
-    const sums = new Map(Array.from(text.matchAll(/^([0-9a-f]{64}) [ *](\S+)$/gm), ([, sum, name]) => [name, sum]))
-    const lines = Releases.platforms.flatMap((platform) => {
-      const name = `${Releases.archiveName(version, platform)}.${Releases.archiveKind(platform)}`
-      const sum = sums.get(name)
-      return sum === undefined ? [] : [`      "${platform}": "${sum}"`]
-    })
-    yield* Console.log(`  {\n    version: "${version}",\n    sha256: {\n${lines.join(",\n")}\n    }\n  },`)
+    yield* Console.log(entryOf(version, text))
   })
 ).pipe(Command.withDescription("Prints the checksums of a release as src/internal/binary/releases.ts has them"))
 
