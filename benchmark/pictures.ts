@@ -2,7 +2,7 @@
  * `npm run bench -- pictures`: what runs have written to `results/`, as pictures and tables in `docs/`. The same results make
  * the same bytes, so a test sees whether what is in `docs/` is what was measured.
  */
-import { mkdirSync, writeFileSync } from "node:fs"
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { Effect } from "effect"
 import { type Conditions, fromFile, type Line, type Run } from "./results.ts"
@@ -327,25 +327,108 @@ const failoverPicture = (run: Run): string => {
   })
 }
 
-// ── all of it ──
+// ── tables, which stand in a guide between two comments ──
 
-const pages: ReadonlyArray<{
-  readonly results: string
-  readonly picture: string
-  readonly draw: (run: Run) => string
-}> = [
-  { results: "speed", picture: "speed", draw: speedPicture },
-  { results: "failover", picture: "failover", draw: failoverPicture }
+const tableOf = (head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string =>
+  [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n")
+
+const labels: Readonly<Record<string, string>> = {
+  "effect-etcd": "effect-etcd",
+  "effect-etcd batched": "effect-etcd, `batching: true`",
+  "effect-etcd unix": "effect-etcd, Unix socket",
+  "effect-etcd tls": "effect-etcd, TLS",
+  "effect-etcd node:http2": 'effect-etcd, `transport: "node:http2"`',
+  "effect-etcd, sticky": 'effect-etcd, `selection: "sticky"`',
+  "go clientv3": "Go `clientv3`",
+  "node http2": "a bare `node:http2` loop",
+  "grpc-js": "bare `@grpc/grpc-js`",
+  etcd3: "`etcd3`"
+}
+
+const distinct = <A>(items: ReadonlyArray<A>): ReadonlyArray<A> => [...new Set(items)]
+
+const micros = (value: number): string => (value < 10 ? value.toFixed(1) : String(Math.round(value)))
+
+const speedTables = (run: Run): string => {
+  const ofKv = run.rows.filter(({ scenario }) => scenario === "get" || scenario === "put")
+  const inFlights = distinct(ofKv.map(({ inFlight }) => inFlight))
+  const tables = distinct(ofKv.map(({ valueBytes }) => valueBytes)).map((valueBytes) => {
+    const rows = (["get", "put"] as const).flatMap((scenario) =>
+      Object.entries(labels).flatMap(([client, label]) => {
+        const cells = inFlights.map((inFlight) => rowOf(ofKv, scenario, client, inFlight, valueBytes))
+        if (cells.some((row) => row === undefined)) return []
+        return [
+          [
+            `${scenario}, ${label}`,
+            ...cells.map((row) => `${grouped(row!.opsPerSecond)}, ${micros(row!.cpuMicrosPerOp)} µs`)
+          ]
+        ]
+      })
+    )
+    const head = [`values of ${valueBytes} bytes`, ...inFlights.map((count) => `${grouped(count)} in flight`)]
+    return tableOf(head, rows)
+  })
+  return [
+    ...tables,
+    `(Calls per second, and the client's CPU for each. ${measuredWith(run)} · ${clientVersions(run)})`
+  ].join("\n\n")
+}
+
+const faults: ReadonlyArray<readonly [fault: string, label: string]> = [
+  ["kill", "leader killed"],
+  ["pause", "leader stands still"],
+  ["isolate", "leader cut off"],
+  ["cut", "client cut off from a member"]
 ]
 
+const givenUpMicros = 10_000_000
+
+const failoverTable = (run: Run): string => {
+  const rows = Object.entries(labels).flatMap(([client, label]) => {
+    const cells = faults.map(([fault]) =>
+      (["closed", "open"] as const).map((loop) => {
+        const row = run.rows.find((row) => row.client === client && row.scenario === `failover ${fault} ${loop}`)
+        const median = row?.p50Micros
+        if (median === undefined || median === null) return undefined
+        return median >= givenUpMicros ? "none in 10" : (median / 1_000_000).toFixed(2)
+      })
+    )
+    return cells.flat().includes(undefined) ? [] : [[label, ...cells.map((cell) => cell.join(", "))]]
+  })
+  return [
+    tableOf(["", ...faults.map(([, label]) => label)], rows),
+    `(Seconds, medians of ${run.quick ? 3 : 20} times: with one put after the other, and with one every 50 ms. ${measuredWith(run)})`
+  ].join("\n\n")
+}
+
+/** Puts it between `<!-- name -->` and `<!-- /name -->`. */
+const between = (page: string, name: string, content: string): string => {
+  const [begin, end] = [`<!-- ${name} -->`, `<!-- /${name} -->`]
+  const [from, to] = [page.indexOf(begin), page.indexOf(end)]
+  return from === -1 || to === -1 ? page : `${page.slice(0, from + begin.length)}\n\n${content}\n\n${page.slice(to)}`
+}
+
+// ── all of it ──
+
+const guide = join("docs", "speed.md")
+
 /** What is made of the results that there are, by where it belongs. */
-export const made = (): ReadonlyMap<string, string> =>
-  new Map(
-    pages.flatMap(({ draw, picture, results }) => {
-      const run = fromFile(join(root, "benchmark", "results", `${results}.json`))
-      return run === undefined ? [] : [[join("docs", "pictures", `${picture}.svg`), draw(run)] as const]
-    })
+export const made = (): ReadonlyMap<string, string> => {
+  const [speed, failover] = ["speed", "failover"].map((name) =>
+    fromFile(join(root, "benchmark", "results", `${name}.json`))
   )
+  const files = new Map<string, string>()
+  let page = readFileSync(join(root, guide), "utf8")
+  if (speed !== undefined) {
+    files.set(join("docs", "pictures", "speed.svg"), speedPicture(speed))
+    page = between(page, "speed", speedTables(speed))
+  }
+  if (failover !== undefined) {
+    files.set(join("docs", "pictures", "failover.svg"), failoverPicture(failover))
+    page = between(page, "failover", failoverTable(failover))
+  }
+  return files.size === 0 ? files : files.set(guide, page)
+}
 
 export const pictures: Effect.Effect<void, BenchError> = Effect.gen(function* () {
   const files = made()
