@@ -368,7 +368,8 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
             yield* pool.asked
             const subscription = new Subscription(
               pool,
-              yield* Effect.fromResult(Options.request(who, checks, range, options, defaultRetry))
+              yield* Effect.fromResult(Options.request(who, checks, range, options, defaultRetry)),
+              yield* Tracing.tell
             )
             yield* Effect.addFinalizer(() => Effect.sync(() => subscription.close()))
             const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<A>, EtcdError.EtcdError> = Effect.flatMap(

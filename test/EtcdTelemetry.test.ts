@@ -1,6 +1,7 @@
 /**
  * What this library tells, as a program's exporters tell it on: to a receiver of OTLP, and to Prometheus.
  */
+import { readFileSync } from "node:fs"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Stable from "@opentelemetry/semantic-conventions"
@@ -236,6 +237,9 @@ const failing = Effect.gen(function* () {
   yield* Effect.ignore(EtcdKv.put("late", "1", { deadline: "1 millis", endpoint: "http://127.0.0.1:1" }))
   yield* Effect.ignore(EtcdLease.revoke(EtcdId.LeaseId(1234n)))
   yield* Effect.ignore(users.compareAndSet("ada", 1, { revision: 7n }))
+  yield* Effect.ignore(Stream.runDrain(EtcdKv.stream("ada", { revision: 1_000_000_000n })))
+  const seen = yield* Effect.forkChild(Stream.runDrain(Stream.take(users.changes({ created: true }), 1)))
+  yield* Fiber.join(seen)
   yield* Effect.timeoutOption(Stream.runDrain(users.watch()), "50 millis")
 })
 
@@ -267,6 +271,13 @@ layer(served, { excludeTestServices: true })("names", (it) => {
       const names = metrics.map(({ name }) => name)
       assert.include(names, "rpc.client.call.duration")
       assert.deepStrictEqual(foreignTo(names, metricsOfConventions), [])
+      // And the guide has them all.
+      const guide = readFileSync(new URL("../docs/observability.md", import.meta.url), "utf8")
+      const told = [...ofSpans, ...ofPoints, ...names, ...spans.flatMap(({ events }) => events.map(({ name }) => name))]
+      const missing = told.filter(
+        (name) => !guide.includes(`\`${name}\``) && !ofEffect.has(name) && name !== "exception"
+      )
+      assert.deepStrictEqual([...new Set(missing)], [])
     })
   )
 
@@ -309,6 +320,14 @@ layer(served, { excludeTestServices: true })("names", (it) => {
         [Stable.ATTR_SERVER_PORT]: 1
       })
       assert.isDefined(record(late!.attributes)[Stable.ATTR_ERROR_TYPE])
+      // The watch is told to a server in the background; that one has it is an event.
+      const [watching] = only(spans, "EtcdWatch.watch")
+      assert.deepStrictEqual(
+        watching?.events.map(({ attributes, name }) => [name, record(attributes)["etcd.endpoint"]]),
+        [["etcd.watch.created", endpoints[0]]]
+      )
+      const [tooFar] = only(spans, "EtcdKv.stream")
+      assert.strictEqual(record(tooFar!.attributes)[Stable.ATTR_ERROR_TYPE], "FutureRevision")
       // Nobody waits for a watch any more whose reader was interrupted: that is no error.
       const [watch] = only(spans, "watch users/")
       assert.strictEqual(watch?.status.code, 0)

@@ -14,6 +14,7 @@
  * @internal
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -103,6 +104,16 @@ export const tracedStream = <A, E, R>(
       )
     })
   ) as Stream.Stream<A, E, R>
+
+/** What tells events on the span that is around; undefined where nobody would see them. */
+export type Tell = (event: string, attributes: Record<string, unknown>) => void
+
+export const tell: Effect.Effect<Tell | undefined> = Effect.withFiber((fiber) => {
+  const { span } = fiber.cache
+  if (!isTraced(fiber) || span?._tag !== "Span") return Effect.undefined
+  const clock = fiber.getRef(Clock.Clock)
+  return Effect.succeed<Tell>((event, attributes) => span.event(event, clock.currentTimeNanosUnsafe(), attributes))
+})
 
 /** A context for what is done later, in the name of who asks for it then. */
 export const withoutParent = <R>(context: Context.Context<R>): Context.Context<R> =>

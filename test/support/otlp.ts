@@ -29,6 +29,7 @@ export interface Span {
   /** 1: internal, 3: client. */
   readonly kind: number
   readonly attributes: ReadonlyArray<KeyValue>
+  readonly events: ReadonlyArray<{ readonly name: string; readonly attributes: ReadonlyArray<KeyValue> }>
   readonly links: ReadonlyArray<{ readonly traceId: string; readonly spanId: string }>
   /** 2: an error. */
   readonly status: { readonly code: number; readonly message?: string }

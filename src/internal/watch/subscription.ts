@@ -14,6 +14,7 @@ import type * as EtcdError from "../../EtcdError.ts"
 import type { KeyRange } from "../../KeyRange.ts"
 import { type Event, Event_EventType, type KeyValue } from "../proto/kv_pb.ts"
 import type { WatchCreateRequest_FilterType } from "../proto/rpc_pb.ts"
+import type * as Tracing from "../tracing.ts"
 import { Cursor } from "./cursor.ts"
 import * as Identity from "./identity.ts"
 import type { Pool } from "./pool.ts"
@@ -102,6 +103,8 @@ export class Subscription {
   write: Identity.Write | undefined
 
   private readonly pool: Pool
+  /** Tells of it in the trace of its reader. */
+  private readonly note: Tracing.Tell | undefined
   private waiting: Array<Delivery> = []
   private size = 0
   private failure: Cause.Cause<EtcdError.EtcdError> | undefined
@@ -117,9 +120,10 @@ export class Subscription {
   private renewals = 0
   private announced = false
 
-  constructor(pool: Pool, request: Request) {
+  constructor(pool: Pool, request: Request, note?: Tracing.Tell | undefined) {
     this.pool = pool
     this.request = request
+    this.note = note
     this.cursor = new Cursor(request.startRevision)
     this.wantsSnapshot = request.snapshot === "first" ? "first" : undefined
   }
@@ -225,7 +229,8 @@ export class Subscription {
   }
 
   /** A server has taken the watch when its store was so far. */
-  created(at: Identity.Position): void {
+  created(at: Identity.Position, endpoint: string): void {
+    this.note?.("etcd.watch.created", { "etcd.endpoint": endpoint, "etcd.revision": at.revision })
     this.renewals = 0
     this.cursor.created(at.revision)
     this.see(at)

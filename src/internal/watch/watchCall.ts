@@ -317,7 +317,7 @@ export class WatchCall {
 
   private serve(watcher: Watcher, takenAt: Identity.Position): void {
     this.host.served()
-    watcher.subscription.created(takenAt)
+    watcher.subscription.created(takenAt, this.endpoint)
   }
 
   private onRefused(watcher: Watcher, answer: Rpc.WatchResponse): void {
