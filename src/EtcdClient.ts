@@ -177,7 +177,8 @@ export interface Credentials {
  * one.
  *
  * An `Effect` is asked once, when the client is made. Each list of a `Stream` takes the place of the one before it;
- * calls under way on an endpoint that goes may end, and streams go on elsewhere.
+ * calls under way on an endpoint that goes may end, and streams go on elsewhere. A later list in which there is no endpoint,
+ * and a `Stream` that fails, leave the endpoints as they are, with a warning in the log.
  *
  * @category options
  * @since 0.1.0

@@ -511,7 +511,8 @@ export const keepAliveOnce = (
 /**
  * Grants a lease, and leaves the rest to the caller. See {@link make} for one that is kept alive and revoked.
  *
- * The time to live is rounded up to whole seconds. Fails as {@link make} does.
+ * The time to live is rounded up to whole seconds. Fails as {@link make} does. Where it fails with the outcome `unknown`, or
+ * is interrupted, etcd may have a lease that nobody knows of, until it expires.
  *
  * @example
  * ```ts

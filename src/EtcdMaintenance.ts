@@ -789,8 +789,11 @@ export const snapshot = (
  * Writes a snapshot of one member's database to a file that only its owner can read.
  *
  * The file appears, and takes the place of one that was there, only when all of the snapshot has come, its SHA-256 is
- * right, and it is on the disk. Until then it is in a file beside it, whose name ends in `.part`; when anything fails,
- * that is removed.
+ * right, and it is on the disk. Until then it is in a file beside it, whose name ends in `.part`; when anything fails, or
+ * it is interrupted, that is removed.
+ *
+ * Fails with a `PlatformError` where the file cannot be written, with `ProtocolViolation` where the SHA-256 is wrong, and as
+ * {@link snapshot} does. `EtcdOperations.backup` chooses the member, and writes a record of what is in the file.
  *
  * @example
  * ```ts

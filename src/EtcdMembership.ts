@@ -289,7 +289,8 @@ export const list = (options?: ListOptions | undefined): Effect.Effect<Members, 
  *
  * Fails with `PeerUrlExists` if a member has one of the URLs, with `NotEnoughStartedMembers` or `Unhealthy` if the
  * cluster might lose its quorum by it, with `TooManyLearners` if there is a learner already (etcd allows one unless
- * told otherwise), and with `InvalidArgument` if a URL is none, or is given twice.
+ * told otherwise), and with `InvalidArgument` if a URL is none, or is given twice. Where the outcome is `unknown`, list the
+ * members: it may have been added, and a voter that does not start counts for the quorum.
  *
  * @example
  * ```ts

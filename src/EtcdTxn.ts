@@ -906,7 +906,8 @@ export const layer: Layer.Layer<EtcdTxn, never, EtcdClient.EtcdClient> = Layer.e
  * would refuse it, with `TooManyOps` when it has more comparisons or operations than the server takes (`--max-txn-ops`,
  * 128 by default), and with the reasons of reads and writes. A transaction that only reads is sent again after a failure,
  * as a read is; one that may write only if it surely was not applied, and otherwise `outcome` of the error is `unknown`.
- * {@link make} and {@link all} show it at work.
+ * Interrupting it cancels the call; a transaction that writes may have been applied all the same. {@link make} and
+ * {@link all} show it at work.
  *
  * @category transactions
  * @since 0.1.0
