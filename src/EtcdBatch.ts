@@ -26,7 +26,8 @@
  * - In a transaction etcd 3.4 does not ask whether the user may read what `previousValue` answers with, nor whether the
  *   other keys of a lease may be written.
  * - In metrics and spans the requests are the transactions. Where somebody traces, a call that waited has a span of its
- *   own (`KV.Put batched`), and the transaction's span is below that of the first call in it.
+ *   own (`EtcdKv.put`), and the transaction's span is below that of one of the calls in it, and links to those of the others,
+ *   128 at most.
  *
  * Switch it on for a client (`batching: true` in `EtcdClient.Options`), or for a part of a program with {@link layer}.
  *
