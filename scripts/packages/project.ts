@@ -2,7 +2,7 @@
  * A project of somebody who has Node.js and nothing else: an empty directory, an empty `PATH`, and a home of its own.
  */
 import { execFile } from "node:child_process"
-import { realpathSync } from "node:fs"
+import { existsSync, realpathSync } from "node:fs"
 import { delimiter, join } from "node:path"
 import process from "node:process"
 import * as Effect from "effect/Effect"
@@ -24,20 +24,12 @@ export interface Project {
 }
 
 /** npm's program: of the npm that runs this, or else of the one on the `PATH`. */
-const npmProgram = Effect.try({
-  try: () => {
-    const given = process.env.npm_execpath
-    if (given?.endsWith("npm-cli.js")) return given
-    const found = (process.env.PATH ?? "").split(delimiter).flatMap((directory) => {
-      try {
-        return [realpathSync(join(directory, "npm"))]
-      } catch {
-        return []
-      }
-    })
-    return found.find((path) => path.endsWith("npm-cli.js"))!
-  },
-  catch: (cause) => new PackageError({ message: String(cause) })
+const npmProgram = Effect.suspend(() => {
+  const given = process.env.npm_execpath ?? ""
+  const onPath = (process.env.PATH ?? "").split(delimiter).map((directory) => join(directory, "npm"))
+  const programs = [given, ...onPath.filter((path) => existsSync(path)).map((path) => realpathSync(path))]
+  const found = programs.find((path) => path.endsWith("npm-cli.js"))
+  return found === undefined ? Effect.fail(new PackageError({ message: "there is no npm" })) : Effect.succeed(found)
 })
 
 /** Makes one, with a `package.json` and what npm is told in its environment. */
