@@ -73,6 +73,7 @@ export const load = (app) => {
     for (const declaration of project.getReflectionsByKind(ReflectionKind.Class)) {
       if (declaration.extendedTypes?.[0]?.toString().startsWith("Shape<")) continue
       delete declaration.extendedTypes
+      delete declaration.typeHierarchy
       for (const child of declaration.children ?? []) delete child.inheritedFrom
     }
     // The README is read when this event comes, by what has asked for it before.

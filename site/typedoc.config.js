@@ -11,13 +11,19 @@ export const root = resolve(import.meta.dirname, "..")
 export const home = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).homepage.replace(/#.*/, "")
 
 const house = "docs/ARCHITECTURE.md"
+const readme = readFileSync(join(root, "README.md"), "utf8")
 const others = (pattern) =>
   globSync(pattern, { cwd: root })
     .filter((page) => page !== "README.md" && page !== house)
     .sort()
 
+/** Where the README has a guide in its list of them, at the end of which are those that are not in it. */
+const list = readme.slice(Math.max(readme.indexOf("\n## Guides\n"), 0))
+const placeOf = (guide) => `${list}${guide}`.indexOf(guide)
+const guides = others("docs/*.md").sort((one, other) => placeOf(one) - placeOf(other))
+
 /** What is a page of the site: the README, with which it begins, the guides, and what is about the project. */
-export const pages = ["README.md", ...others("docs/*.md"), house, ...others("*.md")].map((page) => join(root, page))
+export const pages = ["README.md", ...guides, house, ...others("*.md")].map((page) => join(root, page))
 
 /** What blocks of code are in, those of comments too. */
 const languages = Array.from(
