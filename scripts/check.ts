@@ -1,7 +1,7 @@
 /**
  * `npm run check`: format and lint, types (examples and benchmarks too), imports as the map says, generated code fresh,
- * the package as it would be published, with what is built on it and bundled, and the API site. Every step runs, also after
- * one has failed.
+ * the package as it would be published, with what is built on it and bundled, the package in each runtime, and the API site.
+ * Every step runs, also after one has failed.
  */
 import { spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -11,6 +11,7 @@ import process from "node:process"
 import { programs, sizeOf } from "../benchmark/bundle.ts"
 import { indexes, indexOf, modules, nameOf, source, specifierOf } from "./modules.ts"
 import { included } from "./packages/check.ts"
+import { inAllRuntimes } from "./runtimes.ts"
 
 const temporary = mkdtempSync(join(tmpdir(), "effect-etcd-check-"))
 process.on("exit", () => rmSync(temporary, { recursive: true, force: true }))
@@ -105,6 +106,8 @@ const steps: Record<string, () => boolean | Promise<boolean>> = {
   map: () => run(process.execPath, [join("scripts", "check-map.ts")]),
   "generated code": () => run(process.execPath, [join("scripts", "check-generated.ts")]),
   package: packed,
+  // With what has just been packed.
+  runtimes: () => inAllRuntimes(temporary),
   docs: () => run(process.execPath, [join("scripts", "docs.ts")]),
   size: small
 }

@@ -237,7 +237,7 @@ const commands = {
 }
 
 /** The commands that need no etcd, or get what they need themselves. */
-const withoutEtcd = ["check", "docs", "release", "test:matrix", "etcd:versions", "packages"]
+const withoutEtcd = ["docs", "release", "test:matrix", "etcd:versions", "packages"]
 
 /** The commands that make the API site, for which `site/` has packages of its own. */
 const withSite = ["check", "docs"]
