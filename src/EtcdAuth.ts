@@ -15,6 +15,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -24,6 +25,7 @@ import * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdError from "./EtcdError.ts"
 import type { Header } from "./EtcdResponse.ts"
 import * as Wire from "./internal/client/wire.ts"
+import * as Json from "./internal/json.ts"
 import * as Options from "./internal/options.ts"
 import { Permission_Type, type Permission as WirePermission } from "./internal/proto/auth_pb.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
@@ -284,11 +286,13 @@ export const fromClient = (client: EtcdClient.Client): Service => {
     enable: (options) => Effect.map(ask("EtcdAuth.enable", method.authEnable, {}, options), headerOf),
     disable: (options) => Effect.map(ask("EtcdAuth.disable", method.authDisable, {}, options), headerOf),
     status: (options) =>
-      Effect.map(ask("EtcdAuth.status", method.authStatus, {}, options), (answer) => ({
-        header: headerOf(answer),
-        enabled: answer.enabled,
-        revision: answer.authRevision
-      })),
+      Effect.map(ask("EtcdAuth.status", method.authStatus, {}, options), (answer) =>
+        Json.answer({
+          header: headerOf(answer),
+          enabled: answer.enabled,
+          revision: answer.authRevision
+        })
+      ),
     authenticate: (name, password, options) =>
       wrongUser("EtcdAuth.authenticate", name) ??
       Options.wrongArgument("EtcdAuth.authenticate", "the password", Options.secret, password) ??

@@ -15,6 +15,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import type * as ByteSize from "effect/ByteSize"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
@@ -32,6 +33,7 @@ import * as Resolve from "./internal/config/resolve.ts"
 import * as Table from "./internal/config/table.ts"
 import * as Toml from "./internal/config/toml.ts"
 import * as Yaml from "./internal/config/yaml.ts"
+import * as Json from "./internal/json.ts"
 import * as Options from "./internal/options.ts"
 import * as Url from "./internal/url.ts"
 
@@ -474,7 +476,7 @@ export const resolve = (input: Input, context: Context): Effect.Effect<Resolved,
     const { name, problems, values, warnings } = Resolve.resolve(given, { version, dataDir, directory })
     return problems.length > 0
       ? Effect.fail(Read.invalid(`The configuration of ${name} for etcd ${SemVer.format(version)}`, problems))
-      : Effect.succeed({ name, dataDir, version, options: values, warnings })
+      : Effect.succeed({ name, dataDir, version, options: Json.answer(values), warnings })
   })
 
 /** The current directory may have been removed. */

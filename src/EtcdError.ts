@@ -83,7 +83,9 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import * as Schema from "effect/Schema"
+import * as Json from "./internal/json.ts"
 
 /**
  * What became of the write that a failed call asked for.
@@ -125,7 +127,12 @@ export class Compacted extends Schema.TaggedError<Compacted>()("Compacted", {
   ...details,
   /** The oldest revision that can still be read, where etcd tells it (a watch does, a read does not). */
   compactedRevision: Schema.optionalKey(Schema.BigInt)
-}) {}
+}) {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * The revision asked for does not exist yet.
@@ -298,7 +305,12 @@ export class ClusterIdMismatch extends Schema.TaggedError<ClusterIdMismatch>()("
   expected: Schema.optionalKey(Schema.BigInt),
   /** The cluster that answered. */
   found: Schema.optionalKey(Schema.BigInt)
-}) {}
+}) {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * The store is at a revision before one that it was seen at: it was restored from a backup, or its data was wiped. What
@@ -313,7 +325,12 @@ export class RevisionRegressed extends Schema.TaggedError<RevisionRegressed>()("
   seen: Schema.BigInt,
   /** The revision that the store is at now. */
   current: Schema.BigInt
-}) {}
+}) {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * A user of this name exists already.

@@ -24,6 +24,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
@@ -36,6 +37,7 @@ import type * as EtcdError from "./EtcdError.ts"
 import { format, LeaseId } from "./EtcdId.ts"
 import type { Header } from "./EtcdResponse.ts"
 import * as Wire from "./internal/client/wire.ts"
+import * as Json from "./internal/json.ts"
 import * as Entry from "./internal/lease/entry.ts"
 import type * as Keeper from "./internal/lease/keeper.ts"
 import * as Requests from "./internal/lease/requests.ts"
@@ -66,7 +68,12 @@ export class LeaseLost extends Data.TaggedError("LeaseLost")<{
   readonly message: string
   /** What went wrong last between this program and etcd, where that is the reason. */
   readonly cause?: EtcdError.EtcdError
-}> {}
+}> {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * A lease that is kept alive.
@@ -251,7 +258,7 @@ const handle = (keeper: Keeper.Keeper, time: Time.Time, entry: Entry.Entry): Lea
   const later = Effect.map(Deferred.await(entry.lost), (loss) => leaseLost(id, loss))
   const lost = Effect.flatMap(lossNow, (loss) => (loss === undefined ? later : Effect.succeed(loss)))
   const held = Effect.flatMap(lossNow, (loss) => (loss === undefined ? Effect.void : Effect.fail(loss)))
-  return {
+  const lease: Lease = {
     id,
     ttl: Duration.millis(entry.ttl),
     lost,
@@ -266,6 +273,7 @@ const handle = (keeper: Keeper.Keeper, time: Time.Time, entry: Entry.Entry): Lea
       )
     }
   }
+  return Json.showing(lease, ({ id, ttl }) => ({ id, ttl }))
 }
 
 // All of them, since deadlines count here too.
@@ -334,11 +342,9 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
       Effect.suspend(() => {
         const wire = LeaseId(id)
         const renewed = about(wire, options ?? {}, Requests.renew(client, time, wire, options ?? {}))
-        return Effect.map(renewed, ({ header, ttl }) => ({
-          header: Wire.header(header),
-          id: wire,
-          ttl: seconds(ttl)
-        }))
+        return Effect.map(renewed, ({ header, ttl }) =>
+          Json.answer({ header: Wire.header(header), id: wire, ttl: seconds(ttl) })
+        )
       }),
     grant: (ttl, options) =>
       wrongTtl("EtcdLease.grant", ttl) ??
@@ -346,11 +352,9 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
       Effect.suspend(() => {
         const { id, ...call } = options ?? {}
         const wire = id === undefined ? 0n : LeaseId(id)
-        return Effect.map(whileOpen(Requests.grant(client, wire, secondsOf(ttl), call)), (answer) => ({
-          header: Wire.header(answer.header),
-          id: LeaseId(answer.ID),
-          ttl: seconds(answer.TTL)
-        }))
+        return Effect.map(whileOpen(Requests.grant(client, wire, secondsOf(ttl), call)), (answer) =>
+          Json.answer({ header: Wire.header(answer.header), id: LeaseId(answer.ID), ttl: seconds(answer.TTL) })
+        )
       }),
     revoke: (id, options) =>
       wrongId("EtcdLease.revoke", id) ??
@@ -370,13 +374,15 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
         const { keys = false, ...call } = options ?? {}
         const wire = LeaseId(id)
         const asked = about(wire, call, Requests.timeToLive(client, wire, keys, call))
-        return Effect.map(asked, (answer) => ({
-          header: Wire.header(answer.header),
-          id: LeaseId(answer.ID),
-          ttl: seconds(answer.TTL),
-          grantedTtl: seconds(answer.grantedTTL),
-          keys: answer.keys
-        }))
+        return Effect.map(asked, (answer) =>
+          Json.answer({
+            header: Wire.header(answer.header),
+            id: LeaseId(answer.ID),
+            ttl: seconds(answer.TTL),
+            grantedTtl: seconds(answer.grantedTTL),
+            keys: answer.keys
+          })
+        )
       }),
     list: (options) =>
       Options.wrongCall("EtcdLease.list", options) ??

@@ -11,6 +11,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -28,6 +29,7 @@ import { MemberId } from "./EtcdId.ts"
 import type { Header } from "./EtcdResponse.ts"
 import { type Limit, limitOf, tooLate, unlimited } from "./internal/client/limit.ts"
 import * as Wire from "./internal/client/wire.ts"
+import * as Json from "./internal/json.ts"
 import * as Snapshot from "./internal/maintenance/snapshot.ts"
 import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
@@ -287,22 +289,23 @@ const unlessEmpty = (text: string): Option.Option<string> => (text === "" ? Opti
 
 const unlessZero = (number: bigint): Option.Option<bigint> => (number === 0n ? Option.none() : Option.some(number))
 
-const toStatus = (answer: Rpc.StatusResponse): Status => ({
-  header: headerOf(answer),
-  version: answer.version,
-  dbSize: answer.dbSize,
-  dbSizeInUse: answer.dbSizeInUse,
-  dbSizeQuota: unlessZero(answer.dbSizeQuota),
-  leader: Option.map(unlessZero(answer.leader), MemberId),
-  raftTerm: answer.raftTerm,
-  raftIndex: answer.raftIndex,
-  raftAppliedIndex: answer.raftAppliedIndex,
-  errors: answer.errors,
-  isLearner: answer.isLearner,
-  storageVersion: unlessEmpty(answer.storageVersion),
-  downgradeTarget:
-    answer.downgradeInfo?.enabled === true ? unlessEmpty(answer.downgradeInfo.targetVersion) : Option.none()
-})
+const toStatus = (answer: Rpc.StatusResponse): Status =>
+  Json.answer({
+    header: headerOf(answer),
+    version: answer.version,
+    dbSize: answer.dbSize,
+    dbSizeInUse: answer.dbSizeInUse,
+    dbSizeQuota: unlessZero(answer.dbSizeQuota),
+    leader: Option.map(unlessZero(answer.leader), MemberId),
+    raftTerm: answer.raftTerm,
+    raftIndex: answer.raftIndex,
+    raftAppliedIndex: answer.raftAppliedIndex,
+    errors: answer.errors,
+    isLearner: answer.isLearner,
+    storageVersion: unlessEmpty(answer.storageVersion),
+    downgradeTarget:
+      answer.downgradeInfo?.enabled === true ? unlessEmpty(answer.downgradeInfo.targetVersion) : Option.none()
+  })
 
 const statusOf = (client: Client, options?: CallOptions | undefined): Effect.Effect<Status, EtcdError.EtcdError> =>
   Effect.map(client.unary(method.status, {}, options), toStatus)
@@ -312,10 +315,13 @@ const alarmTypes = { NoSpace: Rpc.AlarmType.NOSPACE, Corrupt: Rpc.AlarmType.CORR
 const toAlarms = ({ alarms }: Rpc.AlarmResponse): ReadonlyArray<Alarm> =>
   alarms
     .filter(({ alarm }) => alarm !== Rpc.AlarmType.NONE)
-    .map(({ alarm, memberID }) => ({
-      memberId: MemberId(memberID),
-      type: alarm === Rpc.AlarmType.NOSPACE ? "NoSpace" : "Corrupt"
-    }))
+    .map(
+      ({ alarm, memberID }): Alarm =>
+        Json.answer<Alarm>({
+          memberId: MemberId(memberID),
+          type: alarm === Rpc.AlarmType.NOSPACE ? "NoSpace" : "Corrupt"
+        })
+    )
 
 const alarmsOf = (client: Client, options?: CallOptions | undefined) =>
   Effect.map(client.unary(method.alarm, { action: Rpc.AlarmRequest_AlarmAction.GET }, options), toAlarms)
@@ -376,10 +382,12 @@ const downgrade = (
   version: string,
   options: CallOptions | undefined
 ): Effect.Effect<Downgrade, EtcdError.EtcdError> =>
-  Effect.map(client.unary(method.downgrade, { action, version }, options), (answer) => ({
-    header: headerOf(answer),
-    clusterVersion: answer.version
-  }))
+  Effect.map(client.unary(method.downgrade, { action, version }, options), (answer) =>
+    Json.answer({
+      header: headerOf(answer),
+      clusterVersion: answer.version
+    })
+  )
 
 interface Piece {
   readonly bytes: Uint8Array
@@ -520,15 +528,19 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
     Effect.map(client.unary(method.defragment, {}, options), headerOf),
   hash: (options) =>
     Options.wrongCall("EtcdMaintenance.hash", options) ??
-    Effect.map(client.unary(method.hash, {}, options), (answer) => ({ header: headerOf(answer), hash: answer.hash })),
+    Effect.map(client.unary(method.hash, {}, options), (answer) =>
+      Json.answer({ header: headerOf(answer), hash: answer.hash })
+    ),
   hashKv: (options) =>
     Options.wrongOptions("EtcdMaintenance.hashKv", ofHashKv, options) ??
-    Effect.map(client.unary(method.hashKV, { revision: options?.revision ?? 0n }, options), (answer) => ({
-      header: headerOf(answer),
-      hash: answer.hash,
-      compactRevision: answer.compactRevision,
-      hashRevision: unlessZero(answer.hashRevision)
-    })),
+    Effect.map(client.unary(method.hashKV, { revision: options?.revision ?? 0n }, options), (answer) =>
+      Json.answer({
+        header: headerOf(answer),
+        hash: answer.hash,
+        compactRevision: answer.compactRevision,
+        hashRevision: unlessZero(answer.hashRevision)
+      })
+    ),
   snapshot: (options) => {
     const wrong = Options.wrongCall("EtcdMaintenance.snapshot", options)
     return wrong === undefined ? snapshotOf(client, options) : Stream.fromEffect(wrong)

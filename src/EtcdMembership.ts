@@ -11,6 +11,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -20,6 +21,7 @@ import type * as EtcdError from "./EtcdError.ts"
 import { MemberId } from "./EtcdId.ts"
 import type { Header } from "./EtcdResponse.ts"
 import * as Wire from "./internal/client/wire.ts"
+import * as Json from "./internal/json.ts"
 import * as Options from "./internal/options.ts"
 import * as Rpc from "./internal/proto/rpc_pb.ts"
 import * as Url from "./internal/url.ts"
@@ -141,34 +143,38 @@ export interface Service {
  */
 export class EtcdMembership extends Context.Service<EtcdMembership, Service>()("effect-etcd/EtcdMembership") {}
 
-const fromWire = (member: Rpc.Member): Member => ({
-  id: MemberId(member.ID),
-  name: member.name,
-  peerUrls: member.peerURLs,
-  clientUrls: member.clientURLs,
-  isLearner: member.isLearner
-})
+const fromWire = (member: Rpc.Member): Member =>
+  Json.answer({
+    id: MemberId(member.ID),
+    name: member.name,
+    peerUrls: member.peerURLs,
+    clientUrls: member.clientURLs,
+    isLearner: member.isLearner
+  })
 
 const toMembers = (answer: {
   readonly header?: Rpc.ResponseHeader | undefined
   readonly members: ReadonlyArray<Rpc.Member>
-}): Members => ({
-  header: Wire.header(answer.header),
-  members: answer.members.map(fromWire)
-})
+}): Members =>
+  Json.answer({
+    header: Wire.header(answer.header),
+    members: answer.members.map(fromWire)
+  })
 
 /** The member as the answer repeats it, in its list and by itself. */
 const toAdded = (answer: Rpc.MemberAddResponse): Added => {
   const all = toMembers(answer)
   const id = answer.member?.ID ?? 0n
-  const member = all.members.find((one) => one.id === id) ?? {
-    id: MemberId(id),
-    name: "",
-    peerUrls: answer.member?.peerURLs ?? [],
-    clientUrls: [],
-    isLearner: answer.member?.isLearner ?? false
-  }
-  return { ...all, member }
+  const member =
+    all.members.find((one) => one.id === id) ??
+    Json.answer({
+      id: MemberId(id),
+      name: "",
+      peerUrls: answer.member?.peerURLs ?? [],
+      clientUrls: [],
+      isLearner: answer.member?.isLearner ?? false
+    })
+  return Json.answer({ ...all, member })
 }
 
 const ofList: Options.Checks<Options.Own<ListOptions>> = { serializable: Options.flag }

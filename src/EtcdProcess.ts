@@ -12,6 +12,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
@@ -36,6 +37,7 @@ import * as EtcdConfig from "./EtcdConfig.ts"
 import * as EtcdId from "./EtcdId.ts"
 import type * as EtcdLog from "./EtcdLog.ts"
 import type * as EtcdProcessError from "./EtcdProcessError.ts"
+import * as Json from "./internal/json.ts"
 import { allOrNothing } from "./internal/process/allOrNothing.ts"
 import * as Child from "./internal/process/child.ts"
 import * as History from "./internal/process/history.ts"
@@ -366,7 +368,7 @@ const makeWith = Effect.fnUntraced(function* (
   yield* named(Effect.forEach(config.warnings, warn, { discard: true }))
   const first = yield* node.start
 
-  return {
+  const made: Node = {
     name: config.name,
     id: EtcdId.MemberId(first.memberId),
     clusterId: EtcdId.ClusterId(first.clusterId),
@@ -386,6 +388,13 @@ const makeWith = Effect.fnUntraced(function* (
     stop: node.stop,
     start: Effect.asVoid(node.start)
   }
+  return Json.showing(made, ({ clusterId, endpoints, id, name, version }) => ({
+    name,
+    id,
+    clusterId,
+    version,
+    endpoints
+  }))
 })
 
 /**

@@ -1,12 +1,26 @@
 /**
- * What the answers of etcd have in common: their header, and keys with their values.
+ * What the answers of etcd have in common: their header, keys with their values, and how they are printed.
+ *
+ * **JSON.** Whatever this library answers with can be given to `JSON.stringify`, though JSON has neither `bigint`s nor
+ * bytes: answers, keys, events, statuses, errors, and what is held. It is for people and logs, and not to be read back:
+ *
+ * - ids, revisions and other `bigint`s are text of decimal digits, as etcd's own JSON gateway has them (`etcdctl` shows ids
+ *   in hexadecimal: `EtcdId.format` does);
+ * - keys, values and other bytes are text, in which bytes that are no UTF-8 become U+FFFD;
+ * - what an `Option` holds stands by itself, `null` where it holds nothing; a `Duration` is text such as `10s`;
+ * - secrets stay hidden.
+ *
+ * Otherwise answers are like plain objects: they are equal to them for Effect's `Equal`, `node:assert` and test runners. A
+ * copy of one (`{ ...answer }`) is a plain object, which JSON does not take: {@link toJson} makes one that it does.
  *
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import * as Inspectable from "effect/Inspectable"
 import * as Option from "effect/Option"
 import { type ClusterId, LeaseId, type MemberId } from "./EtcdId.ts"
+import * as Json from "./internal/json.ts"
 
 /**
  * Who answered, and at which state of the store.
@@ -82,7 +96,26 @@ export class KeyValue extends Inspectable.Class {
       createRevision: String(this.createRevision),
       modRevision: String(this.modRevision),
       version: String(this.version),
-      lease: this.lease
+      lease: toJson(this.lease)
     }
   }
 }
+
+/**
+ * The same as JSON can hold it, for a value of a program's own that has answers, ids, revisions or bytes in it.
+ *
+ * @example
+ * ```ts
+ * import { Console, Effect } from "effect"
+ * import { EtcdKv, EtcdResponse } from "effect-etcd"
+ *
+ * const program = Effect.gen(function*() {
+ *   const { header } = yield* EtcdKv.put("color", "green")
+ *   yield* Console.log(JSON.stringify(EtcdResponse.toJson({ written: "color", ...header })))
+ * })
+ * ```
+ *
+ * @category conversions
+ * @since 0.1.0
+ */
+export const toJson: (value: unknown) => unknown = Json.json

@@ -10,6 +10,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import * as Arr from "effect/Array"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
@@ -25,6 +26,7 @@ import * as EtcdKv from "./EtcdKv.ts"
 import type * as EtcdResponse from "./EtcdResponse.ts"
 import * as EtcdTxn from "./EtcdTxn.ts"
 import * as EtcdWatch from "./EtcdWatch.ts"
+import * as Json from "./internal/json.ts"
 import * as Keys from "./internal/keys.ts"
 import * as Requests from "./internal/kv/requests.ts"
 import * as Checks from "./internal/options.ts"
@@ -51,7 +53,12 @@ export class EtcdSchemaError extends Schema.TaggedError<EtcdSchemaError>()("Etcd
   /** The revision that wrote the value, where it was read. */
   modRevision: Schema.optionalKey(Schema.BigInt),
   cause: Schema.Defect()
-}) {}
+}) {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * The key is not, or no longer, at the revision that a compare-and-set expected. Nothing was written.
@@ -77,6 +84,11 @@ export class EtcdConflict extends Data.TaggedError("EtcdConflict")<{
       onSome: (kv) => `it is at revision ${kv.modRevision}`
     })
     return `The key ${JSON.stringify(this.key)} was expected ${expected}; ${found}. Read it again and decide anew.`
+  }
+
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
   }
 }
 
@@ -639,14 +651,16 @@ export const make: {
   }
 
   const entry = (kv: EtcdResponse.KeyValue): Effect.Effect<Entry<A>, EtcdSchemaError, RD> =>
-    Effect.map(decode(kv), (value) => ({
-      ...ownKey(kv.key),
-      value,
-      createRevision: kv.createRevision,
-      modRevision: kv.modRevision,
-      version: kv.version,
-      lease: kv.lease
-    }))
+    Effect.map(decode(kv), (value) =>
+      Json.answer({
+        ...ownKey(kv.key),
+        value,
+        createRevision: kv.createRevision,
+        modRevision: kv.modRevision,
+        version: kv.version,
+        lease: kv.lease
+      })
+    )
 
   const optionalEntry = (
     kv: Option.Option<EtcdResponse.KeyValue>
@@ -663,13 +677,15 @@ export const make: {
   ): Effect.Effect<Event<A>, EtcdSchemaError, RD> =>
     Effect.flatMap(previousEntry(change.previous, onInvalid), (previous) =>
       change._tag === "Put"
-        ? Effect.map(entry(change.kv), (entry): Event<A> => ({ _tag: "Put", entry, previous }))
-        : Effect.succeed<Event<A>>({
-            _tag: "Delete",
-            ...ownKey(change.kv.key),
-            revision: change.kv.modRevision,
-            previous
-          })
+        ? Effect.map(entry(change.kv), (entry): Event<A> => Json.answer<Event<A>>({ _tag: "Put", entry, previous }))
+        : Effect.succeed(
+            Json.answer<Event<A>>({
+              _tag: "Delete",
+              ...ownKey(change.kv.key),
+              revision: change.kv.modRevision,
+              previous
+            })
+          )
     )
 
   const change = (
@@ -680,17 +696,19 @@ export const make: {
       case "Revision":
         return Effect.map(
           Effect.forEach(change.events, (one) => orSkip(event(one, onInvalid), onInvalid)),
-          (events): Change<A> => ({ _tag: "Revision", revision: change.revision, events: Arr.getSomes(events) })
+          (events): Change<A> =>
+            Json.answer<Change<A>>({ _tag: "Revision", revision: change.revision, events: Arr.getSomes(events) })
         )
       case "Snapshot":
         return Effect.map(
           Effect.forEach(change.kvs, (kv) => orSkip(entry(kv), onInvalid)),
-          (entries): Change<A> => ({
-            _tag: "Snapshot",
-            revision: change.revision,
-            entries: Arr.getSomes(entries),
-            cause: change.cause
-          })
+          (entries): Change<A> =>
+            Json.answer<Change<A>>({
+              _tag: "Snapshot",
+              revision: change.revision,
+              entries: Arr.getSomes(entries),
+              cause: change.cause
+            })
         )
       default:
         return Effect.succeed(change)
@@ -810,12 +828,13 @@ export const make: {
           return Effect.flatMap(EtcdKv.range(range, read), (result) =>
             Effect.map(
               Effect.forEach(result.kvs, (kv) => orSkip(entry(kv), onInvalid)),
-              (entries) => ({
-                header: result.header,
-                entries: Arr.getSomes(entries),
-                more: result.more,
-                count: result.count
-              })
+              (entries) =>
+                Json.answer({
+                  header: result.header,
+                  entries: Arr.getSomes(entries),
+                  more: result.more,
+                  count: result.count
+                })
             )
           )
         }),

@@ -12,6 +12,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -29,6 +30,7 @@ import type * as EtcdResponse from "./EtcdResponse.ts"
 import * as Origin from "./internal/client/origin.ts"
 import { kindOf, methodOf } from "./internal/client/rpcs.ts"
 import * as Wire from "./internal/client/wire.ts"
+import * as Json from "./internal/json.ts"
 import * as Keys from "./internal/keys.ts"
 import * as Comparisons from "./internal/kv/comparisons.ts"
 import * as Requests from "./internal/kv/requests.ts"
@@ -195,6 +197,21 @@ interface OpParts<out A> {
   /** What is wrong with it, if anything is: said when the transaction is to be sent. */
   readonly problem: string | undefined
 }
+
+class Committed extends Json.Answer {
+  readonly succeeded: boolean
+  readonly header: EtcdResponse.Header
+  readonly results: unknown
+
+  constructor(succeeded: boolean, header: EtcdResponse.Header, results: unknown) {
+    super()
+    this.succeeded = succeeded
+    this.header = header
+    this.results = results
+  }
+}
+
+Json.asPlain(Committed)
 
 class Operation extends Pipeable.Class {
   readonly [OpTypeId]: unknown
@@ -777,7 +794,7 @@ export const make = <const Success extends Branch = readonly [], const Failure e
       const header = headerOf(response.header, outer)
       const { responses, succeeded } = response
       const results = resultsOf(succeeded ? success : failure, responses, header)
-      return { succeeded, header, results } as Succeeded<Results<Success>> | Failed<Results<Failure>>
+      return new Committed(succeeded, header, results) as Succeeded<Results<Success>> | Failed<Results<Failure>>
     },
     {
       compare: compares.map(Comparisons.problemOf),

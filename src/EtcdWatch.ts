@@ -35,6 +35,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import * as Arr from "effect/Array"
 import type * as ByteSize from "effect/ByteSize"
 import * as Context from "effect/Context"
@@ -50,6 +51,7 @@ import type * as EtcdError from "./EtcdError.ts"
 import type { KeyValue } from "./EtcdResponse.ts"
 import * as Reasons from "./internal/client/reasons.ts"
 import * as Wire from "./internal/client/wire.ts"
+import * as Json from "./internal/json.ts"
 import type * as Proto from "./internal/proto/kv_pb.ts"
 import { Event_EventType } from "./internal/proto/kv_pb.ts"
 import * as Time from "./internal/time.ts"
@@ -75,6 +77,11 @@ export class Put extends Data.TaggedClass("Put")<{
   get isCreate(): boolean {
     return this.kv.createRevision === this.kv.modRevision
   }
+
+  /** As JSON, of which `EtcdResponse` says more. */
+  toJSON(): unknown {
+    return Json.ofFields(this)
+  }
 }
 
 /**
@@ -88,7 +95,12 @@ export class Delete extends Data.TaggedClass("Delete")<{
   readonly kv: KeyValue
   /** What the key held, if `previousValues` was asked for. */
   readonly previous: Option.Option<KeyValue>
-}> {}
+}> {
+  /** As JSON, of which `EtcdResponse` says more. */
+  toJSON(): unknown {
+    return Json.ofFields(this)
+  }
+}
 
 /**
  * A change of a key.
@@ -109,7 +121,12 @@ export class Revision extends Data.TaggedClass("Revision")<{
   /** The `modRevision` of all of them. */
   readonly revision: bigint
   readonly events: Arr.NonEmptyReadonlyArray<Event>
-}> {}
+}> {
+  /** As JSON, of which `EtcdResponse` says more. */
+  toJSON(): unknown {
+    return Json.ofFields(this)
+  }
+}
 
 /**
  * Every change up to this revision has been delivered.
@@ -120,7 +137,12 @@ export class Revision extends Data.TaggedClass("Revision")<{
 export class Progress extends Data.TaggedClass("Progress")<{
   /** A watch from the next one on misses nothing. */
   readonly revision: bigint
-}> {}
+}> {
+  /** As JSON, of which `EtcdResponse` says more. */
+  toJSON(): unknown {
+    return Json.ofFields(this)
+  }
+}
 
 /**
  * A server has taken the watch.
@@ -131,7 +153,12 @@ export class Progress extends Data.TaggedClass("Progress")<{
 export class Created extends Data.TaggedClass("Created")<{
   /** The first revision that the watch delivers. */
   readonly startRevision: bigint
-}> {}
+}> {
+  /** As JSON, of which `EtcdResponse` says more. */
+  toJSON(): unknown {
+    return Json.ofFields(this)
+  }
+}
 
 /**
  * All keys of the range as they were at one revision. It takes the place of the changes up to then; those after it
@@ -153,7 +180,12 @@ export class Snapshot extends Data.TaggedClass("Snapshot")<{
    * - `regressed`: the store has gone back, and has another history now.
    */
   readonly cause: "first" | "compacted" | "regressed"
-}> {}
+}> {
+  /** As JSON, of which `EtcdResponse` says more. */
+  toJSON(): unknown {
+    return Json.ofFields(this)
+  }
+}
 
 /**
  * What {@link changes} delivers: whole revisions, and the rest where it is asked for.

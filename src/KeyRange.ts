@@ -7,7 +7,9 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import * as Predicate from "effect/Predicate"
+import * as Json from "./internal/json.ts"
 import * as Keys from "./internal/keys.ts"
 
 /**
@@ -65,7 +67,7 @@ const zero = new Uint8Array(1)
 export const toBytes: (input: Bytes) => Uint8Array = Keys.toBytes
 
 // A range lives on, and its end follows from what the key was when it was made: it has bytes of its own.
-const make = (key: Uint8Array, end: Uint8Array): KeyRange => ({ [TypeId]: TypeId, key, end })
+const make = (key: Uint8Array, end: Uint8Array): KeyRange => Json.answer({ [TypeId]: TypeId, key, end } as const)
 
 /** What is no key stays in the range as it is, and is refused by whoever is to do something with the range. */
 const refusable = (given: Bytes): KeyRange => make(given as Uint8Array, empty)

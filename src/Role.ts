@@ -43,6 +43,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import * as Cause from "effect/Cause"
 import type * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -55,6 +56,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdId from "./EtcdId.ts"
 import type * as EtcdLog from "./EtcdLog.ts"
+import * as Json from "./internal/json.ts"
 
 /**
  * What a node is: one of raft's roles, or `stopped` while its process does not run.
@@ -131,13 +133,14 @@ export interface Node {
  * @category constructors
  * @since 0.1.0
  */
-export const initial = (now: DateTime.Utc): State => ({
-  role: "stopped",
-  term: 0n,
-  leader: Option.none(),
-  since: now,
-  member: Option.none()
-})
+export const initial = (now: DateTime.Utc): State =>
+  Json.answer<State>({
+    role: "stopped",
+    term: 0n,
+    leader: Option.none(),
+    since: now,
+    member: Option.none()
+  })
 
 const sameLeader = Option.makeEquivalence<EtcdId.MemberId>((a, b) => a === b)
 
@@ -159,7 +162,13 @@ const next = (
   if (!changed && sameLeader(state.leader, leader) && sameLeader(state.member, member)) {
     return state
   }
-  return { role, term, leader, member, since: changed ? Option.getOrElse(time, () => state.since) : state.since }
+  return Json.answer({
+    role,
+    term,
+    leader,
+    member,
+    since: changed ? Option.getOrElse(time, () => state.since) : state.since
+  })
 }
 
 /**

@@ -287,6 +287,7 @@ const cannotRefuse = new Set([
   ...["toFlags", "toEnvironment", "endpoints", "showsRole", "ephemeral"].map((name) => `EtcdConfig.${name}`),
   ...["parse", "makeLineReader", "fromLine", "decode", "decodeWith", "explain"].map((name) => `EtcdLog.${name}`),
   "EtcdStore.isStore",
+  "EtcdResponse.toJson",
   "EtcdTxn.isOp",
   // The name of any metric.
   "EtcdTelemetry.prometheusName",

@@ -30,6 +30,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -51,6 +52,7 @@ import * as Hold from "../internal/coordination/hold.ts"
 import * as Line from "../internal/coordination/line.ts"
 import * as Outage from "../internal/coordination/outage.ts"
 import * as Session from "../internal/coordination/session.ts"
+import * as Json from "../internal/json.ts"
 import * as Keys from "../internal/keys.ts"
 import * as Checks from "../internal/options.ts"
 import * as Time from "../internal/time.ts"
@@ -242,12 +244,13 @@ const leadershipLost: Held_.Tell<EtcdLock.LockLost> = (entry, loss, overrunMilli
 const leadershipOf = (entry: Line.Entry): Leadership => {
   const held = Held_.make(entry, leadershipLost)
   const lease = LeaseId(entry.incarnation.lease.id)
-  return {
+  const leadership: Leadership = {
     ...held,
     proclaim: (value) =>
       Checks.wrongArgument("Leadership.proclaim", "the value", Checks.value, value) ??
       Effect.asVoid(held.commit(EtcdTxn.put(held.key, value, { lease })))
   }
+  return Json.showing(leadership, Held_.shown)
 }
 
 /** Own key and place are looked at together after waiting. */
@@ -492,14 +495,15 @@ export const layerWhileElected: {
 // Looking
 // -----------------------------------------------------------------------------
 
-const leaderOf = ({ key, kv, lease, revision }: Line.Standing): Leader => ({
-  key,
-  value: kv.value,
-  valueString: kv.valueString,
-  token: revision,
-  revision: kv.modRevision,
-  lease
-})
+const leaderOf = ({ key, kv, lease, revision }: Line.Standing): Leader =>
+  Json.answer({
+    key,
+    value: kv.value,
+    valueString: kv.valueString,
+    token: revision,
+    revision: kv.modRevision,
+    lease
+  })
 
 /** Who stands first leads, unless that is no candidate: where others share a lock of that name, nobody does. */
 const leading = (first: Line.Standing | undefined): Option.Option<Leader> =>

@@ -50,6 +50,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
@@ -70,6 +71,7 @@ import * as Hold from "../internal/coordination/hold.ts"
 import * as Line from "../internal/coordination/line.ts"
 import * as Parts_ from "../internal/coordination/parts.ts"
 import * as Session from "../internal/coordination/session.ts"
+import * as Json from "../internal/json.ts"
 import * as Checks from "../internal/options.ts"
 import * as Tracing from "../internal/tracing.ts"
 import { EtcdSession } from "./EtcdSession.ts"
@@ -107,7 +109,12 @@ export class LockLost extends Data.TaggedError("LockLost")<{
   readonly overrun: Duration.Duration
   /** What went wrong between this program and etcd, where that is known. */
   readonly cause?: EtcdError.EtcdError
-}> {}
+}> {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * Whether a lock is for one, or for all who share it.
@@ -572,14 +579,15 @@ export const line = (lock: Lock): Effect.Effect<ReadonlyArray<Waiter>, EtcdError
       const lines = yield* Effect.forEach(places, ({ name }) =>
         Effect.map(EtcdKv.range(Line.prefixOf(name)), ({ kvs }) =>
           Line.standings(name, kvs).map(
-            ({ key, kind, kv, lease, revision }): Waiter => ({
-              name,
-              key,
-              mode: modes[kind],
-              token: revision,
-              lease,
-              owner: kv.valueString
-            })
+            ({ key, kind, kv, lease, revision }): Waiter =>
+              Json.answer({
+                name,
+                key,
+                mode: modes[kind],
+                token: revision,
+                lease,
+                owner: kv.valueString
+              })
           )
         )
       )

@@ -23,6 +23,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import type * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
@@ -40,6 +41,7 @@ import * as EtcdStore from "../EtcdStore.ts"
 import * as EtcdWatch from "../EtcdWatch.ts"
 import { Follower } from "../internal/coordination/mirror.ts"
 import type { Kind } from "../internal/coordination/mirrorCopy.ts"
+import * as Json from "../internal/json.ts"
 import * as Keys from "../internal/keys.ts"
 import * as Checks from "../internal/options.ts"
 import * as Time from "../internal/time.ts"
@@ -60,7 +62,12 @@ export class MirrorStale extends Data.TaggedError("MirrorStale")<{
   /** How long ago it may have been, as the options say. */
   readonly maxAge: Duration.Duration
   readonly message: string
-}> {}
+}> {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * All keys as they were at one revision, in their order: `for (const [key, value] of view)`. It stays as it is.
@@ -340,11 +347,13 @@ const mirrorOf = <A>(follower: Follower<A>, maxAge: Duration.Duration, onStale: 
     awaitRevision: (revision) =>
       Checks.wrongArgument("EtcdMirror's awaitRevision", "the revision", Checks.revision, revision) ??
       Effect.andThen(follower.awaitRevision(revision), viewNow),
-    lag: Effect.sync(() => ({
-      revision: copy.revision,
-      age: Duration.millis(follower.age),
-      connected: follower.isConnected && copy.failure === undefined
-    })),
+    lag: Effect.sync(() =>
+      Json.answer({
+        revision: copy.revision,
+        age: Duration.millis(follower.age),
+        connected: follower.isConnected && copy.failure === undefined
+      })
+    ),
     changes: Stream.unwrap(
       Effect.map(
         Effect.acquireRelease(

@@ -27,6 +27,7 @@
  * @packageDocumentation
  * @since 0.1.0
  */
+
 import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
@@ -40,6 +41,7 @@ import type * as EtcdError from "../EtcdError.ts"
 import { format, LeaseId } from "../EtcdId.ts"
 import * as Presence from "../internal/coordination/presence.ts"
 import * as Internal from "../internal/coordination/session.ts"
+import * as Json from "../internal/json.ts"
 import * as Checks from "../internal/options.ts"
 import * as Tracing from "../internal/tracing.ts"
 import * as Wrapped from "../internal/wrapped.ts"
@@ -67,7 +69,12 @@ export class SessionLost extends Data.TaggedError("SessionLost")<{
   readonly message: string
   /** What went wrong between this program and etcd, where that is known. */
   readonly cause?: EtcdError.EtcdError
-}> {}
+}> {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * An incarnation of the session.
@@ -220,7 +227,7 @@ const handle = (session: Internal.Session, incarnation: Internal.Incarnation): S
   const held = Effect.suspend(() =>
     incarnation.loss === undefined ? Effect.void : Effect.fail(sessionLost(incarnation, incarnation.loss))
   )
-  return {
+  const own: Session = {
     id: LeaseId(incarnation.lease.id),
     incarnation: incarnation.number,
     ttl: Duration.millis(incarnation.lease.ttl),
@@ -235,6 +242,7 @@ const handle = (session: Internal.Session, incarnation: Internal.Incarnation): S
         )
       )
   }
+  return Json.showing(own, ({ id, incarnation, ttl }) => ({ id, incarnation, ttl }))
 }
 
 /** An incarnation that is held: one that is in doubt is waited for, until it is held, or lost. */

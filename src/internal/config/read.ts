@@ -4,8 +4,10 @@
  *
  * @internal
  */
+
 import * as Result from "effect/Result"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Json from "../json.ts"
 import * as Options from "../options.ts"
 import * as Url from "../url.ts"
 import type * as Kind from "./kind.ts"
@@ -108,7 +110,7 @@ export const readEntries = (
     if (Result.isFailure(value)) report(value.failure)
     else values[key] = value.success
   }
-  return problems.length > 0 ? Result.fail(problems) : Result.succeed(values as Table.Values)
+  return problems.length > 0 ? Result.fail(problems) : Result.succeed(Json.answer(values as Table.Values))
 }
 
 /** etcd takes an empty option for one that is not given. */

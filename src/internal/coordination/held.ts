@@ -4,6 +4,7 @@
  *
  * @internal
  */
+
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -15,6 +16,7 @@ import type { ClusterId } from "../../EtcdId.ts"
 import { LeaseId } from "../../EtcdId.ts"
 import * as EtcdTxn from "../../EtcdTxn.ts"
 import * as Origin from "../client/origin.ts"
+import * as Json from "../json.ts"
 import * as Checks from "../options.ts"
 import * as Fence from "./fence.ts"
 import * as Hold from "./hold.ts"
@@ -100,13 +102,26 @@ const fenceOf = memoize(({ incarnation, keys, revision }: Line.Entry): EtcdTxn.C
   )
 })
 
+/** What is printed of what is held. */
+export const shown = ({
+  acquiredRevision,
+  key,
+  keys,
+  token
+}: Pick<Held<Lost>, "acquiredRevision" | "key" | "keys" | "token">) => ({
+  key,
+  keys,
+  token,
+  acquiredRevision
+})
+
 /** What costs something is made when it is asked for. */
 export const make = <L extends Lost>(entry: Line.Entry, tell: Tell<L>): Held<L> => {
   const { keys, revision, session } = entry
   const lossNow = Effect.suspend(() =>
     entry.loss === undefined ? Effect.void : Effect.fail(tell(entry, entry.loss, 0))
   )
-  return {
+  const held: Held<L> = {
     key: keys[0]!,
     keys,
     token: revision,
@@ -127,9 +142,10 @@ export const make = <L extends Lost>(entry: Line.Entry, tell: Tell<L>): Held<L> 
         })
       ),
     get sequencer() {
-      return { key: Line.absolute(session, keys[0]!), revision, clusterId: entry.clusterId }
+      return Json.answer({ key: Line.absolute(session, keys[0]!), revision, clusterId: entry.clusterId })
     }
   }
+  return Json.showing(held, shown)
 }
 
 /** Refuses whoever would wait for itself. `what`: as in "lock". */

@@ -6,6 +6,7 @@
  *
  * @internal
  */
+
 import type * as Arr from "effect/Array"
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -15,6 +16,7 @@ import type * as EtcdError from "../../EtcdError.ts"
 import type { KeyValue } from "../../EtcdResponse.ts"
 import type * as EtcdWatch from "../../EtcdWatch.ts"
 import * as KeyRange from "../../KeyRange.ts"
+import * as Json from "../json.ts"
 import * as Keys from "../keys.ts"
 import * as MirrorMap from "./mirrorMap.ts"
 import { SortedMap } from "./mirrorMap.ts"
@@ -73,6 +75,10 @@ export class View<A> {
     return this.map.size
   }
 
+  toJSON(): unknown {
+    return { revision: String(this.revision), entries: Array.from(this, ([key, value]) => [key, Json.json(value)]) }
+  }
+
   get(key: KeyRange.Bytes): Option.Option<A> {
     return Option.fromUndefinedOr(Keys.isBytes(key) ? this.map.get(MirrorMap.keyOf(key)) : undefined)
   }
@@ -97,8 +103,8 @@ function* entriesOf<A>(map: SortedMap<A>, from?: string, to?: string): IterableI
 const eventOf = <A>({ after, before, key }: MirrorMap.Difference<A>): Event<A> => {
   const keys = { key: MirrorMap.textOf(key), keyBytes: MirrorMap.bytesOf(key) }
   return after === undefined
-    ? { _tag: "Delete", ...keys, previous: before! }
-    : { _tag: "Put", ...keys, value: after, previous: Option.fromUndefinedOr(before) }
+    ? Json.answer({ _tag: "Delete", ...keys, previous: before! } as const)
+    : Json.answer({ _tag: "Put", ...keys, value: after, previous: Option.fromUndefinedOr(before) } as const)
 }
 
 /** Somebody who waits for a revision. */
@@ -230,7 +236,11 @@ export class Copy<A> {
           const after = event._tag === "Put" ? values[value++]! : undefined
           if (isNew) this.applyEvent(edit, event.kv.key, after, events)
         }
-        if (isNew) this.step({ _tag: "Update", revision: change.revision, events, history: "complete" }, weight)
+        if (isNew)
+          this.step(
+            Json.answer({ _tag: "Update", revision: change.revision, events, history: "complete" } as const),
+            weight
+          )
       } else if (change._tag === "Progress" && change.revision > this.revision) this.revision = change.revision
     }
     if (edit !== undefined) this.map = edit.done()
@@ -277,7 +287,7 @@ export class Copy<A> {
     const differences = isFirst ? [] : map.since(before)
     if (isLost || differences.length > 0) {
       const history = isLost ? "lost" : "joined"
-      this.step({ _tag: "Update", revision, events: differences.map(eventOf), history }, weight)
+      this.step(Json.answer({ _tag: "Update", revision, events: differences.map(eventOf), history } as const), weight)
     }
     this.revision = revision
     this.changed()

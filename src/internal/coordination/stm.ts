@@ -7,6 +7,7 @@
  *
  * @internal
  */
+
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,6 +21,7 @@ import type { LeaseId } from "../../EtcdId.ts"
 import * as EtcdKv from "../../EtcdKv.ts"
 import type { KeyValue } from "../../EtcdResponse.ts"
 import * as KeyRange from "../../KeyRange.ts"
+import * as Json from "../json.ts"
 import * as Options from "../options.ts"
 import * as Time from "../time.ts"
 import * as Commit from "./stmCommit.ts"
@@ -174,13 +176,13 @@ const isFailure = <A, E>(exit: Exit.Exit<A, E>): exit is Exit.Failure<A, E> =>
 
 const commit = <A>(client: Client, attempt: Try, value: A, settings: Settings): Effect.Effect<After<A>, EtcdError> => {
   if (attempt.writes.isEmpty) {
-    return Effect.succeed({ _tag: "Done", done: { value, revision: attempt.snapshot.revision ?? 0n } })
+    return Effect.succeed({ _tag: "Done", done: Json.answer({ value, revision: attempt.snapshot.revision ?? 0n }) })
   }
   return Effect.map(
     Commit.commit(client, attempt, settings),
     (outcome): After<A> =>
       outcome._tag === "Committed"
-        ? { _tag: "Done", done: { value, revision: outcome.revision } }
+        ? { _tag: "Done", done: Json.answer({ value, revision: outcome.revision }) }
         : { _tag: "Lost", reason: "changed", fresh: outcome.fresh }
   )
 }

@@ -18,6 +18,7 @@ import type {
 import type { Header } from "../../EtcdResponse.ts"
 import * as KeyRange from "../../KeyRange.ts"
 import * as Wire from "../client/wire.ts"
+import * as Json from "../json.ts"
 import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 
@@ -102,20 +103,52 @@ export const deleteRange = (range: KeyRange.KeyRange, options: Pick<DeleteOption
   prevKv: options.previousValues ?? false
 })
 
-export const rangeResult = (response: Rpc.RangeResponse, header: Header): RangeResult => ({
-  header,
-  kvs: response.kvs.map(Wire.keyValue),
-  more: response.more,
-  count: response.count
-})
+// Classes, because there are many of them: made as fast as literals are.
 
-export const putResult = (response: Rpc.PutResponse, header: Header): PutResult => ({
-  header,
-  previous: Wire.optionalKeyValue(response.prevKv)
-})
+class Ranged extends Json.Answer implements RangeResult {
+  readonly header: Header
+  readonly kvs: RangeResult["kvs"]
+  readonly more: boolean
+  readonly count: bigint
 
-export const deleteResult = (response: Rpc.DeleteRangeResponse, header: Header): DeleteResult => ({
-  header,
-  deleted: response.deleted,
-  previous: response.prevKvs.map(Wire.keyValue)
-})
+  constructor(response: Rpc.RangeResponse, header: Header) {
+    super()
+    this.header = header
+    this.kvs = response.kvs.map(Wire.keyValue)
+    this.more = response.more
+    this.count = response.count
+  }
+}
+
+class Written extends Json.Answer implements PutResult {
+  readonly header: Header
+  readonly previous: PutResult["previous"]
+
+  constructor(response: Rpc.PutResponse, header: Header) {
+    super()
+    this.header = header
+    this.previous = Wire.optionalKeyValue(response.prevKv)
+  }
+}
+
+class Deleted extends Json.Answer implements DeleteResult {
+  readonly header: Header
+  readonly deleted: bigint
+  readonly previous: DeleteResult["previous"]
+
+  constructor(response: Rpc.DeleteRangeResponse, header: Header) {
+    super()
+    this.header = header
+    this.deleted = response.deleted
+    this.previous = response.prevKvs.map(Wire.keyValue)
+  }
+}
+
+for (const Class of [Ranged, Written, Deleted]) Json.asPlain(Class)
+
+export const rangeResult = (response: Rpc.RangeResponse, header: Header): RangeResult => new Ranged(response, header)
+
+export const putResult = (response: Rpc.PutResponse, header: Header): PutResult => new Written(response, header)
+
+export const deleteResult = (response: Rpc.DeleteRangeResponse, header: Header): DeleteResult =>
+  new Deleted(response, header)

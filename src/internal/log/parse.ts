@@ -3,7 +3,9 @@
  *
  * @internal
  */
+
 import type { Event, Line } from "../../EtcdLog.ts"
+import * as Json from "../json.ts"
 import { unparsed } from "./events.ts"
 import { withoutSecrets } from "./secrets.ts"
 import { otherText, raftText, serverText } from "./text.ts"
@@ -22,4 +24,4 @@ export const parse = (given: string): Event => {
 }
 
 export const fromLine = (line: Line): Event =>
-  line.omittedBytes === 0 ? parse(line.text) : unparsed(withoutSecrets(line.text), line.omittedBytes)
+  Json.answer(line.omittedBytes === 0 ? parse(line.text) : unparsed(withoutSecrets(line.text), line.omittedBytes))

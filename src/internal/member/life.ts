@@ -13,6 +13,7 @@
  *
  * @internal
  */
+
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -35,6 +36,7 @@ import type * as EtcdMember from "../../EtcdMember.ts"
 import * as EtcdMemberError from "../../EtcdMemberError.ts"
 import type { Member } from "../../EtcdMembership.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
+import * as Json from "../json.ts"
 import { allOrNothing } from "../process/allOrNothing.ts"
 import * as Failures from "../process/failures.ts"
 import * as ProcessOptions from "../process/options.ts"
@@ -481,5 +483,8 @@ const makeWith = Effect.fnUntraced(function* (
     )
   })
 
-  return { name: settings.name, clusterId: clusterId!, state, endpoints, leave, exit: Deferred.await(ended) }
+  return Json.showing(
+    { name: settings.name, clusterId: clusterId!, state, endpoints, leave, exit: Deferred.await(ended) },
+    ({ clusterId, name }) => ({ name, clusterId })
+  )
 })

@@ -3,6 +3,7 @@
  *
  * @internal
  */
+
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
@@ -21,6 +22,7 @@ import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
 import type { Backup, BackupOptions, BackupReport } from "../../EtcdOperations.ts"
 import * as Revision from "../files/revision.ts"
 import { sync } from "../files/sync.ts"
+import * as Json from "../json.ts"
 import * as Time from "../time.ts"
 import * as MoveLeader from "./moveLeader.ts"
 import { type Failure, Passed, perform, refusal, type Step, type Tell } from "./operation.ts"
@@ -71,13 +73,14 @@ const caughtUp = Effect.fnUntraced(function* (client: EtcdClient.Client, { giver
 const describe = (
   { giver, survey }: Giver,
   rest: Pick<Backup, "bytes" | "revision" | "sha256" | "storageVersion" | "takenAt">
-): Backup => ({
-  ...rest,
-  clusterId: ClusterId(survey.clusterId),
-  memberId: giver.member.id,
-  member: giver.member.name,
-  version: giver.status!.version
-})
+): Backup =>
+  Json.answer({
+    ...rest,
+    clusterId: ClusterId(survey.clusterId),
+    memberId: giver.member.id,
+    member: giver.member.name,
+    version: giver.status!.version
+  })
 
 const now = Effect.map(Clock.currentTimeMillis, DateTime.makeUnsafe)
 

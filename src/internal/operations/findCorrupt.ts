@@ -3,12 +3,14 @@
  *
  * @internal
  */
+
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
 import * as EtcdMaintenance from "../../EtcdMaintenance.ts"
 import type { Comparison } from "../../EtcdOperations.ts"
+import * as Json from "../json.ts"
 import * as Time from "../time.ts"
 import { refusal } from "./operation.ts"
 import * as Survey from "./survey.ts"
@@ -153,7 +155,7 @@ export const findCorrupt = (client: EtcdClient.Client) =>
           ? ["members of other versions may have other hashes of the same data (etcd-io/etcd 18274)"]
           : [])
       ]
-      const comparison: Comparison = {
+      const comparison: Comparison = Json.answer<Comparison>({
         verdict: isUndecided ? "undecided" : others.length > 0 ? "corrupt" : "sound",
         revision,
         corrupt: isUndecided ? [] : members(others),
@@ -162,7 +164,7 @@ export const findCorrupt = (client: EtcdClient.Client) =>
           .map(({ member }) => member)
           .filter((member) => !compared.some(({ one }) => one.member.id === member.id)),
         evidence
-      }
+      })
       return comparison
     })
   )

@@ -4,11 +4,13 @@
  *
  * @internal
  */
+
 import * as DateTime from "effect/DateTime"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { ClusterId, format, MemberId, parse } from "../../EtcdId.ts"
 import type { Backup } from "../../EtcdOperations.ts"
+import * as Json from "../json.ts"
 
 /** What the record of a file is called. */
 export const of = (file: string): string => `${file}.json`
@@ -47,10 +49,12 @@ export const write = ({ clusterId, memberId, revision, storageVersion, takenAt, 
 /** Nothing, where it is no such thing. */
 export const fromText = (text: string): Option.Option<Backup> =>
   Option.flatMap(read(text), ({ clusterId, memberId, storageVersion, ...rest }) =>
-    Option.map(Option.all([parse(clusterId), parse(memberId)]), ([cluster, member]) => ({
-      ...rest,
-      clusterId: ClusterId(cluster),
-      memberId: MemberId(member),
-      storageVersion: Option.fromUndefinedOr(storageVersion)
-    }))
+    Option.map(Option.all([parse(clusterId), parse(memberId)]), ([cluster, member]) =>
+      Json.answer({
+        ...rest,
+        clusterId: ClusterId(cluster),
+        memberId: MemberId(member),
+        storageVersion: Option.fromUndefinedOr(storageVersion)
+      })
+    )
   )
