@@ -354,7 +354,7 @@ export const fetch = (
   FileSystem.FileSystem | Path.Path | HttpClient.HttpClient
 > => Time.really(fetchOne(options))
 
-/** Finds an etcd, or fetches one if there is none, and nobody has said which one it is to be. */
+/** Finds an etcd, or fetches one if there is none, and nothing says which one it is to be. */
 const findOr = Effect.fnUntraced(function* <R>(
   options: FindOptions,
   fetching: Effect.Effect<EtcdBinary, EtcdProcessError.EtcdProcessError, R>
@@ -383,7 +383,8 @@ const findOrFetchOne = Effect.fn("EtcdBinary.findOrFetch")(function* (
 
 /**
  * Finds the etcd executable as {@link find} does, and fetches a release as {@link fetch} does where there is none. A
- * path that was given and does not lead to an executable is an error here too.
+ * path that was given and does not lead to an executable is an error here too, and so is a package that is installed and has
+ * lost its etcd.
  *
  * @example
  * ```ts

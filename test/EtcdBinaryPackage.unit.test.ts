@@ -3,6 +3,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as EtcdBinary from "../src/EtcdBinary.ts"
 import * as Package from "../src/internal/binary/package.ts"
 import * as Releases from "../src/internal/binary/releases.ts"
@@ -145,6 +146,20 @@ describe("the etcd that comes with the library", () => {
       yield* fs.makeDirectory(`${bin}/etcd`)
       assert.include((yield* reasonOf(find())).message, "is a Directory, not a file")
     }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("is no reason to fetch another one where it is there and cannot be used", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { library, looksFrom, modules } = yield* project
+      const bin = yield* put(modules, own, "3.5.33")
+      yield* fs.remove(`${bin}/etcd`)
+      for (const having of [EtcdBinary.findOrFetch({ baseUrl: "http://127.0.0.1:1" }), EtcdBinary.fromInput("fetch")]) {
+        const reason = yield* reasonOf(looksFrom(library)(having))
+        assert.strictEqual(reason._tag, "BinaryNotFound")
+        assert.include(reason.message, `The etcd of the package ${own} is "${bin}/etcd", which does not exist.`)
+      }
+    }).pipe(Effect.provide([NodeServices.layer, FetchHttpClient.layer]))
   )
 
   it.effect("is named where it is not there, with what may have kept it away and how to get it", () =>

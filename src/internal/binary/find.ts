@@ -158,9 +158,14 @@ const notFound = (searched: ReadonlyArray<string>, remedies: ReadonlyArray<strin
 
 const variable = "ETCD_BINARY"
 
-/** Whether somebody has said which executable it is to be. */
-export const isNamed = (options: FindOptions): Effect.Effect<boolean, EtcdProcessError.EtcdProcessError> =>
-  options.path === undefined ? Effect.map(setting(variable), (value) => value !== undefined) : Effect.succeed(true)
+/** Whether it is said which executable it is to be: by somebody, or by the package that is installed. */
+export const isNamed = Effect.fnUntraced(function* (options: FindOptions) {
+  return (
+    options.path !== undefined ||
+    (yield* setting(variable)) !== undefined ||
+    (yield* Package.executables()) !== undefined
+  )
+})
 
 /** See `EtcdBinary.find`. */
 export const find = Effect.fnUntraced(function* (
