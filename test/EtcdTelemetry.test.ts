@@ -7,6 +7,7 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import * as Stable from "@opentelemetry/semantic-conventions"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
@@ -203,6 +204,56 @@ layer(served, { excludeTestServices: true })("what a program has called", (it) =
       const requests = spans.filter(({ name }) => name === "request")
       assert.strictEqual(requests.length, keys.length)
       assert.strictEqual(new Set(requests.map(({ traceId }) => traceId)).size, keys.length)
+    })
+  )
+
+  it.effect("fails as it does without a tracer, whatever it fails with", () =>
+    Effect.gen(function* () {
+      const failures = [{ _tag: "EtcdError" }, { _tag: "EtcdError", reason: null }, "text", undefined, () => {}]
+      for (const failure of failures) {
+        let exit: unknown
+        yield* exported(
+          EtcdLock.withLock(Effect.fail(failure), EtcdLock.make("of a failure")).pipe(
+            Effect.onExit((end) =>
+              Effect.sync(() => {
+                exit = end
+              })
+            ),
+            Effect.ignore
+          )
+        )
+        assert.deepStrictEqual(exit, Exit.fail(failure))
+      }
+      const noText = Object.create(null) as string
+      yield* exported(
+        Effect.gen(function* () {
+          const refused = yield* Effect.flip(EtcdBarrier.latch(noText).await)
+          assert.strictEqual(refused.reason._tag, "InvalidArgument")
+        })
+      )
+    })
+  )
+
+  it.effect("has not failed where its reader has", () =>
+    Effect.gen(function* () {
+      const { spans } = yield* exported(
+        Effect.gen(function* () {
+          const { snapshot } = yield* EtcdMaintenance.EtcdMaintenance
+          yield* EtcdKv.put("read", "1")
+          const full = () => Effect.fail("full")
+          yield* Effect.exit(Stream.runForEach(snapshot(), full))
+          yield* Effect.exit(Stream.runForEach(EtcdKv.stream("read"), full))
+          yield* Effect.exit(Stream.runForEach(EtcdWatch.watch("read", { startRevision: 1n }), full))
+        })
+      )
+      const names = ["etcdserverpb.Maintenance/Snapshot", "EtcdKv.stream", "EtcdWatch.watch"]
+      assert.includeMembers(
+        spans.map(({ name }) => name),
+        names
+      )
+      for (const { attributes } of spans.filter(({ name }) => names.includes(name))) {
+        assert.doesNotHaveAnyKeys(record(attributes), ["error.type", "etcd.error.reason"])
+      }
     })
   )
 

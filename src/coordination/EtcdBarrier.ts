@@ -100,7 +100,7 @@ const nameCheck: Checks.Check = Line.nameCheck
 /** The span of what is done at a barrier. */
 const spanOf =
   (name: string): Tracing.Options =>
-  () => ({ attributes: { "etcd.barrier.name": String(name) } })
+  () => ({ attributes: typeof name === "string" ? { "etcd.barrier.name": name } : {} })
 
 /**
  * A latch of that name, which is the key. It is open unless somebody has closed it.

@@ -19,6 +19,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Predicate from "effect/Predicate"
 import * as References from "effect/References"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -45,19 +46,21 @@ export const optionsOf = (
   return ended.sampled ? { ...options, root: true, links } : { ...options, root: true, links, sampled: false }
 }
 
+/** A program's failure may be anything. */
+const textOf = (value: unknown, property: string): string | undefined => {
+  const text = Predicate.hasProperty(value, property) ? value[property] : undefined
+  return typeof text === "string" ? text : undefined
+}
+
 /** What a failure is called in `error.type`; undefined where there is none, or no more than an interruption. */
 export const errorType = (exit: Exit.Exit<unknown, unknown>): string | undefined => {
   if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return undefined
   const error: unknown = Cause.squash(exit.cause)
-  if (typeof error !== "object" || error === null) return "_OTHER"
-  const { _tag, name, reason } = error as {
-    readonly _tag?: unknown
-    readonly name?: unknown
-    readonly reason?: unknown
-  }
-  // An EtcdError is told by its reason.
-  if (_tag === "EtcdError") return (reason as { readonly _tag: string })._tag
-  return typeof _tag === "string" ? _tag : typeof name === "string" ? name : "_OTHER"
+  const tag = textOf(error, "_tag")
+  // An EtcdError is told by its reason; others may be called so too.
+  const reason =
+    tag === "EtcdError" && Predicate.hasProperty(error, "reason") ? textOf(error.reason, "_tag") : undefined
+  return reason ?? tag ?? textOf(error, "name") ?? "_OTHER"
 }
 
 /** Says on a span how what it is about has failed, if it has. */
@@ -87,7 +90,10 @@ export const traced = <A, E, R>(
       : self
   ) as Effect.Effect<A, E, R>
 
-/** As {@link traced}, from the first pull of a stream until it ends. */
+/**
+ * As {@link traced}, from the first pull of a stream until it ends. That its reader fails is no failure of it: the status of
+ * the span has it, as with `Stream.withSpan`, but `error.type` has not.
+ */
 export const tracedStream = <A, E, R>(
   self: Stream.Stream<A, E, R>,
   name: string,
@@ -98,7 +104,7 @@ export const tracedStream = <A, E, R>(
       if (!isTraced(fiber)) return Effect.succeed(self)
       return Effect.map(Effect.makeSpanScoped(name, optionsOf(fiber, options())), (span) =>
         self.pipe(
-          Stream.onExit((exit) => Effect.sync(() => concluded(span, exit))),
+          Stream.tapCause((cause) => Effect.sync(() => concluded(span, Exit.failCause(cause)))),
           Stream.provideService(Tracer.ParentSpan, span)
         )
       )

@@ -50,7 +50,13 @@ const begin = (
     const context = yield* Effect.context()
     engine.environment.caller.context = context
     const call = yield* Effect.fromResult(Call.begin({ ...beginning, isStream: true }, span))
-    yield* Effect.addFinalizer((exit) => Effect.sync(() => Call.tell(engine, call, exit, context)))
+    yield* Effect.addFinalizer((exit) =>
+      Effect.sync(() => {
+        // That its reader fails is no failure of the call.
+        const isOwn = call.code !== Telemetry.ok || Exit.hasInterrupts(exit)
+        Call.tell(engine, call, isOwn ? exit : Exit.void, context)
+      })
+    )
     return call
   })
 
