@@ -11,6 +11,7 @@ import * as Equal from "effect/Equal"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -35,6 +36,7 @@ import * as EtcdStore from "../src/EtcdStore.ts"
 import * as EtcdTxn from "../src/EtcdTxn.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
 import * as KeyRange from "../src/KeyRange.ts"
+import * as Declarations from "./support/declarations.ts"
 import { temporaryDirectory } from "./support/machine.ts"
 
 type Json = { readonly [name: string]: any }
@@ -168,6 +170,11 @@ describe("as JSON", () => {
         const path = `${yield* temporaryDirectory}/backup.db`
         const { backup } = printed(yield* EtcdOperations.backup(path))
         assert.match(backup.revision, digits)
+        const directory = yield* temporaryDirectory
+        assert.match(printed((yield* EtcdOperations.backupToDirectory(directory)).backup).revision, digits)
+        for (const stored of yield* EtcdOperations.listBackups(directory))
+          assert.match(printed(stored).memberId, digits)
+        assert.match(printed(yield* EtcdOperations.findCorrupt()).revision, digits)
       }).pipe(Effect.provide(NodeServices.layer))
     )
 
@@ -186,6 +193,35 @@ describe("as JSON", () => {
         })
       })
     )
+  })
+
+  it("is looked at for every interface that has what JSON does not", () => {
+    const has = /\b(bigint|LeaseId|MemberId|ClusterId|Uint8Array)\b/
+    const propertiesOf = (name: string) =>
+      Result.getOrElse(
+        Result.try(() => Declarations.propertiesOf(name)),
+        () => []
+      )
+    const found = Declarations.names.filter(
+      (name) =>
+        // What is given, and what only asks.
+        !/(Options|Expected|Input|Service|Store)$/.test(name) &&
+        propertiesOf(name).some(({ type }) => has.test(type) && !/=>|Effect\.|Stream\./.test(type))
+    )
+    const looked = [
+      ...["EtcdResponse.Header", "EtcdKv.RangeResult", "EtcdKv.DeleteResult", "KeyRange.KeyRange"],
+      ...["EtcdLease.Lease", "EtcdLease.Granted", "EtcdLease.TimeToLive", "EtcdAuth.Status"],
+      ...["EtcdMaintenance.Status", "EtcdMaintenance.Alarm", "EtcdMaintenance.HashKv", "EtcdMembership.Member"],
+      ...["EtcdStore.Entry", "EtcdStore.Delete", "EtcdStore.ListResult", "EtcdStore.Revision", "EtcdStore.Snapshot"],
+      ...["EtcdProcess.Node", "EtcdMember.Member", "Role.State", "EtcdOperations.Backup", "EtcdOperations.Stored"],
+      ...["EtcdLog.LocalMember", "EtcdLog.RoleChange", "EtcdLog.LeaderChange", "EtcdLog.PeerUp", "EtcdLog.PeerDown"],
+      ...["EtcdSession.Session", "EtcdLock.Held", "EtcdLock.Waiter", "EtcdElection.Leadership", "EtcdElection.Leader"],
+      ...["EtcdMirror.View", "EtcdMirror.Put", "EtcdMirror.Delete", "EtcdMirror.Update", "EtcdMirror.Lag"],
+      ...["EtcdStm.Done", "EtcdOperations.Comparison"],
+      // What is asked of: nothing answers with it.
+      "Role.Status"
+    ]
+    assert.deepStrictEqual([...found].sort(), looked.sort())
   })
 
   it("is every error, with what it says", () => {

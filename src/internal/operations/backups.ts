@@ -3,6 +3,7 @@
  *
  * @internal
  */
+
 import * as ByteSize from "effect/ByteSize"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
@@ -14,6 +15,7 @@ import type * as Schedule from "effect/Schedule"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import type { Backup, BackupDirectoryOptions, Keep, Stored } from "../../EtcdOperations.ts"
 import { sync } from "../files/sync.ts"
+import * as Json from "../json.ts"
 import * as Tracing from "../tracing.ts"
 import * as BackupFile from "./backup.ts"
 import type { Step } from "./operation.ts"
@@ -52,7 +54,7 @@ const goodOne = Effect.fnUntraced(function* (path: string) {
   const info = yield* Effect.option(fs.stat(path))
   return Option.map(
     Option.filter(Option.all([backup, info]), ([{ bytes }, { size }]) => BigInt(bytes) === ByteSize.toBigInt(size)),
-    ([backup]): Stored => ({ ...backup, path })
+    ([backup]): Stored => Json.answer({ ...backup, path })
   )
 })
 
