@@ -7,6 +7,9 @@ const withoutEtcd = join(import.meta.dirname, "test", "support", "withoutEtcd")
 
 const unitTests = "test/**/*.unit.test.ts"
 
+/** Some fifty programs: a command of its own, and a step of the check. */
+const guides = "test/guides.test.ts"
+
 export default defineConfig({
   resolve: { conditions: ["effect-etcd-source"] },
   ssr: { resolve: { conditions: ["effect-etcd-source"] } },
@@ -35,7 +38,11 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: "etcd", include: ["test/**/*.test.ts", "examples/**/*.test.ts"], exclude: [unitTests] }
+        test: { name: "etcd", include: ["test/**/*.test.ts", "examples/**/*.test.ts"], exclude: [unitTests, guides] }
+      },
+      {
+        extends: true,
+        test: { name: "guides", include: [guides] }
       }
     ]
   }

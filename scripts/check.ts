@@ -1,7 +1,7 @@
 /**
  * `npm run check`: format and lint, types (examples and benchmarks too), imports as the map says, generated code fresh,
- * the package as it would be published, with what is built on it and bundled, the package in each runtime, and the API site.
- * Every step runs, also after one has failed.
+ * the package as it would be published, with what is built on it and bundled, the package in each runtime, the API site, and the
+ * programs of the guides. Every step runs, also after one has failed.
  */
 import { spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -109,6 +109,7 @@ const steps: Record<string, () => boolean | Promise<boolean>> = {
   // With what has just been packed.
   runtimes: () => inAllRuntimes(temporary),
   docs: () => run(process.execPath, [join("scripts", "docs.ts")]),
+  guides: () => run("vitest", ["run", "--project=guides", "--reporter=minimal"]),
   size: small
 }
 
