@@ -20,6 +20,7 @@ import * as EtcdLease from "../src/EtcdLease.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import { AuthenticateResponseSchema, KV, Watch } from "../src/internal/proto/rpc_pb.ts"
+import * as Tracing from "../src/internal/tracing.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
 import { recorder } from "./support/spans.ts"
 import { byTestClock, turns } from "./support/time.ts"
@@ -139,7 +140,10 @@ describe("spans", () => {
       const fiber = yield* Effect.forkChild(Effect.withTracer(put(client), tracer))
       yield* Effect.repeat(Effect.yieldNow, { while: () => fake.sent.length === 0 })
       yield* Fiber.interrupt(fiber)
-      yield* Effect.exit(Effect.withTracer(client.unary(KV.method.put, { key }, { deadline: -1 }), tracer))
+      const deadline = -1
+      yield* Effect.exit(Effect.withTracer(client.unary(KV.method.put, { key }, { deadline }), tracer))
+      const watch = client.bidirectional(Watch.method.watch, { deadline })
+      yield* Effect.exit(Effect.withTracer(Effect.scoped(watch), tracer))
       const attributes = spans.map((span) => [
         span.attributes.get("rpc.status_code"),
         span.attributes.get("error.type"),
@@ -148,6 +152,7 @@ describe("spans", () => {
       ])
       assert.deepStrictEqual(attributes, [
         ["CANCELLED", "CANCELLED", undefined, "Ended"],
+        ["INVALID_ARGUMENT", "INVALID_ARGUMENT", "InvalidArgument", "Ended"],
         ["INVALID_ARGUMENT", "INVALID_ARGUMENT", "InvalidArgument", "Ended"]
       ])
     })
@@ -265,6 +270,19 @@ describe("spans", () => {
       assert.strictEqual(spans[0]?.name, "etcdserverpb.Watch/Watch")
       assert.strictEqual(spans[0]?.status._tag, "Ended")
       assert.strictEqual(spans[0]?.attributes.get("rpc.status_code"), "OK")
+    })
+  )
+
+  it.effect("have no more events than exporters keep, however long they last", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = recorder()
+      const told = Effect.flatMap(Tracing.tell, (tell) =>
+        Effect.sync(() => {
+          for (let failover = 0; failover < 1000; failover++) tell?.("etcd.watch.created", { failover })
+        })
+      )
+      yield* told.pipe(Effect.withSpan("EtcdWatch.watch"), Effect.withTracer(tracer))
+      assert.strictEqual(spans[0]?.events.length, 128)
     })
   )
 

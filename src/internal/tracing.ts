@@ -111,14 +111,22 @@ export const tracedStream = <A, E, R>(
     })
   ) as Stream.Stream<A, E, R>
 
-/** What tells events on the span that is around; undefined where nobody would see them. */
+/** As many links, and as many events, as exporters keep of a span. One that lasts for months is not to collect more. */
+export const most = 128
+
+/** What tells events on the span that is around, the first of them; undefined where nobody would see them. */
 export type Tell = (event: string, attributes: Record<string, unknown>) => void
 
 export const tell: Effect.Effect<Tell | undefined> = Effect.withFiber((fiber) => {
   const { span } = fiber.cache
   if (!isTraced(fiber) || span?._tag !== "Span") return Effect.undefined
   const clock = fiber.getRef(Clock.Clock)
-  return Effect.succeed<Tell>((event, attributes) => span.event(event, clock.currentTimeNanosUnsafe(), attributes))
+  let left = most
+  return Effect.succeed<Tell>((event, attributes) => {
+    if (left === 0) return
+    left--
+    span.event(event, clock.currentTimeNanosUnsafe(), attributes)
+  })
 })
 
 /** A context for what is done later, in the name of who asks for it then. */

@@ -400,9 +400,6 @@ export class Queue {
   }
 }
 
-/** As many links as exporters keep of a span. */
-const mostLinks = 128
-
 /** The spans of those who share a transaction, beside the one that it is below. */
 const linksTo = (members: ReadonlyArray<Member>): ReadonlyArray<Tracer.SpanLink> | undefined => {
   let links: Array<Tracer.SpanLink> | undefined
@@ -413,7 +410,7 @@ const linksTo = (members: ReadonlyArray<Member>): ReadonlyArray<Tracer.SpanLink>
     else {
       links ??= []
       links.push({ span, attributes: {} })
-      if (links.length === mostLinks) break
+      if (links.length === Tracing.most) break
     }
   }
   return links

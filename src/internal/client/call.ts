@@ -329,6 +329,15 @@ const placeOf = ({ asked, attempt }: Call): Telemetry.Place | undefined => {
   return { endpoint: asked, connection: link?.subchannel.endpoint === asked ? link.connection : undefined }
 }
 
+/** What makes no sense is not sent, and is no call that is counted. */
+export const refused = (
+  span: Tracer.Span | undefined,
+  error: EtcdError.EtcdError
+): Effect.Effect<never, EtcdError.EtcdError> => {
+  if (span !== undefined) Telemetry.answered(span, undefined, Telemetry.invalidArgument, 0, Exit.fail(error))
+  return Effect.fail(error)
+}
+
 /** Tells of a call that has ended. */
 export const tell = (
   engine: Engine,

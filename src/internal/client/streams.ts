@@ -49,7 +49,9 @@ const begin = (
     const span = yield* Telemetry.scopedSpan(method)
     const context = yield* Effect.context()
     engine.environment.caller.context = context
-    const call = yield* Effect.fromResult(Call.begin({ ...beginning, isStream: true }, span))
+    const begun = Call.begin({ ...beginning, isStream: true }, span)
+    if (Result.isFailure(begun)) return yield* Call.refused(span, begun.failure)
+    const call = begun.success
     yield* Effect.addFinalizer((exit) =>
       Effect.sync(() => {
         // That its reader fails is no failure of the call.

@@ -5,7 +5,6 @@
  */
 import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type * as Tracer from "effect/Tracer"
 import type * as EtcdClient from "../../EtcdClient.ts"
@@ -31,15 +30,6 @@ const doubt = (engine: Engine, { attempt }: Call.Call): void => {
 
 const bytesHeard = ({ attempt }: Call.Call): number =>
   attempt?.isUnderWay === true ? attempt.link.connection.bytesHeard() : 0
-
-/** What makes no sense is not sent, and is no call that is counted. */
-const refused = (
-  span: Tracer.Span | undefined,
-  error: EtcdError.EtcdError
-): Effect.Effect<never, EtcdError.EtcdError> => {
-  if (span !== undefined) Telemetry.answered(span, undefined, Telemetry.invalidArgument, 0, Exit.fail(error))
-  return Effect.fail(error)
-}
 
 export const make = (engine: Engine, credentials: Credentials.Credentials): EtcdClient.Client["unary"] => {
   const unary = <I extends DescMessage, O extends DescMessage>(
@@ -67,7 +57,7 @@ export const make = (engine: Engine, credentials: Credentials.Credentials): Etcd
       engine.environment.caller.context = fiber.context
       const start = (span: Tracer.Span | undefined) => {
         const begun = Call.begin(beginning, span)
-        if (Result.isFailure(begun)) return refused(span, begun.failure)
+        if (Result.isFailure(begun)) return Call.refused(span, begun.failure)
         const call = begun.success
         const batched = (options as Batched)[Batched]
         if (batched !== undefined) {
