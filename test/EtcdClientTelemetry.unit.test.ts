@@ -186,13 +186,17 @@ describe("spans", () => {
       const fake = Fake.make({
         "a:1": { answer: ({ path }) => Effect.succeed(path.endsWith("Authenticate") ? token : nothing) }
       })
-      const credentials = { username: "root", password: Redacted.make("p") }
+      // Those of the program, that it asks somebody for its password, too.
+      const credentials = Effect.succeed({ username: "root", password: Redacted.make("p") }).pipe(
+        Effect.withSpan("vault")
+      )
       const client = yield* makeWith(fake.transport, { endpoints: ["a:1"], credentials })
       yield* Effect.withTracer(put(client), tracer)
       assert.deepStrictEqual(
         spans.map(({ name, parent }) => [name, Option.getOrUndefined(parent)?.spanId]),
         [
           ["etcdserverpb.KV/Put", undefined],
+          ["vault", spans[0]!.spanId],
           ["etcdserverpb.Auth/Authenticate", spans[0]!.spanId]
         ]
       )

@@ -133,6 +133,12 @@ export const tell: Effect.Effect<Tell | undefined> = Effect.withFiber((fiber) =>
 export const withoutParent = <R>(context: Context.Context<R>): Context.Context<R> =>
   Context.omit(Tracer.ParentSpan)(context) as Context.Context<R>
 
+const ofTracing = [Tracer.ParentSpan, Tracer.Tracer, References.TracerEnabled] as const
+
+/** A context for a part of what is done in another one: in the trace of that. */
+export const inTraceOf = <R>(context: Context.Context<R>, around: Context.Context<never>): Context.Context<R> =>
+  Context.merge(Context.omit(...ofTracing)(context), Context.pick(...ofTracing)(around)) as Context.Context<R>
+
 /** A context for what nobody waits for: in no trace. */
 export const withoutTrace = <R>(context: Context.Context<R>): Context.Context<R> =>
   Context.add(withoutParent(context), References.TracerEnabled, false) as Context.Context<R>

@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -17,6 +18,7 @@ import { http2Transport } from "../http2/Http2Transport.ts"
 import { nodeHttp2Transport } from "../nodeHttp2/NodeHttp2Transport.ts"
 import * as RequestOptions from "../options.ts"
 import { Auth } from "../proto/rpc_pb.ts"
+import * as Tracing from "../tracing.ts"
 import { MessageLimit } from "./batched.ts"
 import * as Credentials from "./credentials.ts"
 import * as Engine from "./engine.ts"
@@ -31,13 +33,18 @@ import * as Unary from "./unary.ts"
 
 type Options = EtcdClient.Options
 
-/** Who is to be authenticated. An effect that says so has the context of where the client was made. */
+/**
+ * Who is to be authenticated. An effect that says so has the context of where the client was made, and is in the trace of the
+ * call that waits for it.
+ */
 const currentCredentials = (
   { environment }: Engine.Engine,
   given: NonNullable<Options["credentials"]>
 ): Effect.Effect<EtcdClient.Credentials, EtcdError.EtcdError> =>
   Effect.flatMap(
-    Effect.isEffect(given) ? Effect.setContext(given, environment.context) : Effect.succeed(given),
+    Effect.isEffect(given)
+      ? Effect.updateContext(given, (around: Context.Context<never>) => Tracing.inTraceOf(environment.context, around))
+      : Effect.succeed(given),
     // Also those that were checked before: a secret may have been wiped since.
     (credentials) => {
       const problem = ClientOptions.problemOfCredentials(credentials)
