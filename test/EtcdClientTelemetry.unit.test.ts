@@ -142,6 +142,8 @@ describe("spans", () => {
       yield* Fiber.interrupt(fiber)
       const deadline = -1
       yield* Effect.exit(Effect.withTracer(client.unary(KV.method.put, { key }, { deadline }), tracer))
+      const none = null as unknown as EtcdClient.CallOptions
+      yield* Effect.exit(Effect.withTracer(client.unary(KV.method.put, { key }, none), tracer))
       const watch = client.bidirectional(Watch.method.watch, { deadline })
       yield* Effect.exit(Effect.withTracer(Effect.scoped(watch), tracer))
       const attributes = spans.map((span) => [
@@ -152,6 +154,7 @@ describe("spans", () => {
       ])
       assert.deepStrictEqual(attributes, [
         ["CANCELLED", "CANCELLED", undefined, "Ended"],
+        ["INVALID_ARGUMENT", "INVALID_ARGUMENT", "InvalidArgument", "Ended"],
         ["INVALID_ARGUMENT", "INVALID_ARGUMENT", "InvalidArgument", "Ended"],
         ["INVALID_ARGUMENT", "INVALID_ARGUMENT", "InvalidArgument", "Ended"]
       ])

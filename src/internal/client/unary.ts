@@ -68,7 +68,9 @@ export const make = (engine: Engine, credentials: Credentials.Credentials): Etcd
         return Call.performUnary(fiber, engine, call, run)
       }
       if (!Tracing.isTraced(fiber)) return start(undefined)
-      return Telemetry.withSpan(fiber, method, (options as Batched)[Batched]?.links ?? [], start)
+      // What they are is looked at when the call begins.
+      const links = (options as Batched | null)?.[Batched]?.links
+      return Telemetry.withSpan(fiber, method, links ?? [], start)
     })
   return unary
 }
