@@ -210,8 +210,8 @@ const findAny = Effect.fn("EtcdBinary.find")(function* (
  * tested with this library. Whichever etcd a machine happens to have would be another version, silently, and data that a
  * newer etcd has written are refused by an older one. Whoever wants the machine's own says so: `ETCD_BINARY=$(command -v
  * etcd)`. A package that is there and whose etcd cannot be used is therefore an error, and not passed over; only where tools
- * have lost its executable mode (archives, some copies) it is given that again. It is looked for as Node.js looks for what
- * this library imports, so in the strict `node_modules` of pnpm too; a bundle finds it where its own place leads to it, and
+ * have lost its executable mode (archives, some copies) it is given that again. It is looked for as `require` in
+ * this library would, so in the strict `node_modules` of pnpm too, and at last where `NODE_PATH` and `~/.node_modules` lead; a bundle finds it where its own place leads to it, and
  * else goes on to the `PATH`.
  *
  * An executable is asked for its version once in a process, with no `ETCD_*` variable in its environment but
