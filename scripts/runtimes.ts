@@ -77,14 +77,14 @@ const run = (name: string, directory: string): Promise<Outcome> =>
       problem += `\nit has not ended after ${patienceMillis / 1000} seconds`
       child.kill("SIGKILL")
     }, patienceMillis)
-    const end = (last: string) => {
+    const end = (last: string, hasSucceeded = false) => {
       clearTimeout(timer)
       const line = output.split("\n").find((text) => text.startsWith("{"))
-      const told: Told | undefined = line === undefined ? undefined : JSON.parse(line)
+      const told: Told | undefined = line === undefined || !hasSucceeded ? undefined : JSON.parse(line)
       resolve({ name, told, problem: told === undefined ? `${last}\n${output}${problem}` : "" })
     }
     child.once("error", (error) => end(String(error)))
-    child.once("close", (code, signal) => end(`it ended with ${signal ?? code}`))
+    child.once("close", (code, signal) => end(`it ended with ${signal ?? code}`, code === 0))
   })
 
 /** Runs the suite in all of them. `directory` has the package, and what it needs, in its `node_modules`. */

@@ -86,9 +86,14 @@ export class EtcdConflict extends Data.TaggedError("EtcdConflict")<{
     return `The key ${JSON.stringify(this.key)} was expected ${expected}; ${found}. Read it again and decide anew.`
   }
 
-  /** As JSON, of which `EtcdResponse` says more. */
+  /** As JSON, of which `EtcdResponse` says more. The value is left out: it may be secret, which only its schema knows. */
   override toJSON(): object {
-    return Json.ofError(this)
+    const current = Option.map(this.current, ({ createRevision, modRevision, version }) => ({
+      createRevision,
+      modRevision,
+      version
+    }))
+    return { ...Json.ofError(this), current: Json.json(current) }
   }
 }
 

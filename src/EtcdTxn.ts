@@ -492,7 +492,7 @@ const wrongRange = (who: string, range: unknown) => Options.problemOfArgument(wh
 
 /** Of its own, the header of an operation has no more than the revision at which it saw the store. */
 const headerOf = (own: Rpc.ResponseHeader | undefined, header: EtcdResponse.Header): EtcdResponse.Header =>
-  own === undefined || own.revision === 0n ? header : { ...header, revision: own.revision }
+  own === undefined || own.revision === 0n ? header : Json.answer({ ...header, revision: own.revision })
 
 /**
  * Whether something is an operation of a transaction, or a transaction.

@@ -99,7 +99,9 @@ describe("as JSON", () => {
         yield* EtcdMaintenance.disarmAlarms()
         const members = printed(yield* EtcdMembership.list())
         assert.match(members.members[0].id, digits)
-        assert.match(printed(yield* EtcdAuth.status()).revision, digits)
+        // Older ones do not tell.
+        const { version } = yield* EtcdMaintenance.status()
+        if (!version.startsWith("3.4.")) assert.match(printed(yield* EtcdAuth.status()).revision, digits)
       })
     )
 

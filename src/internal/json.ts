@@ -62,6 +62,13 @@ export class Answer {
   }
 }
 
+/** Whether a value is a plain object, or an answer, which is to be taken for one. */
+export const isPlainObject = (value: unknown): value is Readonly<Record<string, unknown>> => {
+  if (typeof value !== "object" || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null || value instanceof Answer
+}
+
 /** For each class of answers, which is made where there are many: as fast as a literal. */
 export const asPlain = (Class: { readonly prototype: object }): void => {
   Object.defineProperty(Class.prototype, "constructor", { value: Object, writable: true, configurable: true })

@@ -21,6 +21,7 @@ import * as KeyRange from "../KeyRange.ts"
 import { isSendable } from "./grpc/metadata.ts"
 import { shorten } from "./grpc/status.ts"
 import * as Ids from "./ids.ts"
+import * as Json from "./json.ts"
 import * as Keys from "./keys.ts"
 
 /** What a value has to be. */
@@ -40,9 +41,6 @@ export type Own<Options> = Omit<Options, keyof CallOptions>
 
 // ── what is wrong ──
 
-const isPlain = (value: unknown): value is object =>
-  isObject(value) && (Object.getPrototypeOf(value) === Object.prototype || Object.getPrototypeOf(value) === null)
-
 const showKeyRange = ({ end, key }: KeyRange.KeyRange): string => `a KeyRange from ${show(key)} to ${show(end)}`
 
 const showObject = (value: object): string => {
@@ -53,7 +51,7 @@ const showObject = (value: object): string => {
 /** A value as messages show it: of an object no more than its names, since there may be a secret in it. */
 export const show = (value: unknown): string => {
   if (KeyRange.isKeyRange(value)) return showKeyRange(value)
-  return isPlain(value) ? showObject(value) : shorten(Formatter.format(value), 80)
+  return Json.isPlainObject(value) ? showObject(value) : shorten(Formatter.format(value), 80)
 }
 
 const sentence = (who: string, what: string, check: Check, value: unknown): string =>

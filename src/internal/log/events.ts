@@ -55,10 +55,3 @@ export const isGrave = (level: Severity): boolean => level === "Fatal" || level 
 
 /** What etcd calls the version of a cluster that has none yet. */
 export const undecided = "to_be_decided"
-
-/** What JSON has between braces, as opposed to an object of a class. */
-export const isPlainObject = (value: unknown): value is Readonly<Record<string, unknown>> => {
-  if (typeof value !== "object" || value === null) return false
-  const prototype = Object.getPrototypeOf(value)
-  return prototype === Object.prototype || prototype === null
-}

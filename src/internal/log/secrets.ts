@@ -5,8 +5,8 @@
  */
 import * as Option from "effect/Option"
 import type { Event } from "../../EtcdLog.ts"
+import * as Json from "../json.ts"
 import * as Url from "../url.ts"
-import { isPlainObject } from "./events.ts"
 
 const hidden = "<redacted>"
 
@@ -95,13 +95,14 @@ const mapStrings = (value: unknown, f: (text: string) => string, isField = false
   if (typeof value === "string") return f(value)
   if (Array.isArray(value)) return value.map((item) => mapStrings(item, f, isField))
   if (Option.isOption(value)) return Option.map(value, (item) => mapStrings(item, f, isField))
-  if (!isPlainObject(value)) return value
-  return Object.fromEntries(
+  if (!Json.isPlainObject(value)) return value
+  const shown = Object.fromEntries(
     Object.entries(value).map(([key, item]) => [
       key,
       !isField && isOwnWord(key) ? item : mapStrings(item, f, isField || key === "fields")
     ])
   )
+  return value instanceof Json.Answer ? Json.answer(shown) : shown
 }
 
 /**

@@ -11,7 +11,7 @@ import * as Result from "effect/Result"
 import * as SemVer from "effect/SemVer"
 import type * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdLog from "../../EtcdLog.ts"
-import { isPlainObject } from "../log/events.ts"
+import { isPlainObject } from "../json.ts"
 import * as Secrets from "../log/secrets.ts"
 
 // -----------------------------------------------------------------------------
