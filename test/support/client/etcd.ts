@@ -17,7 +17,7 @@ export interface Node {
   readonly start: Effect.Effect<void>
   /** SIGKILL, and waits until it is gone. */
   readonly kill: Effect.Effect<void>
-  /** SIGTERM, and waits until it is gone. */
+  /** SIGTERM, and waits until it is gone; one that hangs is killed, as what runs it does. */
   readonly stop: Effect.Effect<void>
   readonly pause: Effect.Effect<void>
   readonly resume: Effect.Effect<void>
@@ -69,7 +69,14 @@ const makeNode = Effect.fnUntraced(function* (ports: Ports, initialCluster: stri
       child = undefined
       ending.kill(signal)
       ending.kill("SIGCONT")
-      return exited(ending)
+      return Effect.timeoutOrElse(exited(ending), {
+        duration: "30 seconds",
+        orElse: () =>
+          Effect.andThen(
+            Effect.sync(() => void ending.kill("SIGKILL")),
+            exited(ending)
+          )
+      })
     })
   const signal = (name: NodeJS.Signals) => Effect.sync(() => void child?.kill(name))
   /** Again where it ends by itself: while it was down, somebody else may have been given one of its ports for a while. */
