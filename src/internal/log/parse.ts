@@ -11,8 +11,7 @@ import { withoutSecrets } from "./secrets.ts"
 import { otherText, raftText, serverText } from "./text.ts"
 import { consoleLevel, zapConsole, zapJson } from "./zap.ts"
 
-export const parse = (given: string): Event => {
-  const line = withoutSecrets(given)
+const eventOf = (line: string): Event => {
   const first = line.charCodeAt(0)
   if (first === 0x7b) {
     return zapJson(line)
@@ -23,5 +22,7 @@ export const parse = (given: string): Event => {
   return line.startsWith("raft2") ? raftText(line) : otherText(line)
 }
 
-export const fromLine = (line: Line): Event =>
-  Json.answer(line.omittedBytes === 0 ? parse(line.text) : unparsed(withoutSecrets(line.text), line.omittedBytes))
+export const parse = (given: string): Event => Json.answer(eventOf(withoutSecrets(given)))
+
+export const fromLine = ({ omittedBytes, text }: Line): Event =>
+  omittedBytes === 0 ? parse(text) : Json.answer(unparsed(withoutSecrets(text), omittedBytes))
