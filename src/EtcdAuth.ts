@@ -528,7 +528,15 @@ export const addUser = (
 ): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.addUser(name, password, options))
 
 /**
- * The roles that a user has. Fails with `UserNotFound`. {@link users} shows it at work.
+ * The roles that a user has. Fails with `UserNotFound`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const isOperator = (user: string) => Effect.map(EtcdAuth.userRoles(user), (roles) => roles.includes("operator"))
+ * ```
  *
  * @category users
  * @since 0.1.0
@@ -564,7 +572,17 @@ export const users = (
 
 /**
  * Deletes a user. Fails with `UserNotFound`, and with `InvalidAuthManagement` for `root` while authentication is
- * enabled. The tokens that the user has are void then. {@link disable} shows it at work.
+ * enabled. The tokens that the user has are void then.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const leaves = EtcdAuth.deleteUser("alice").pipe(
+ *   Effect.catchReason("EtcdError", "UserNotFound", () => Effect.void) // somebody was quicker
+ * )
+ * ```
  *
  * @category users
  * @since 0.1.0
@@ -600,7 +618,17 @@ export const changePassword = (
   EtcdAuth.use((auth) => auth.changePassword(name, password, options))
 
 /**
- * Gives a user a role. Fails with `UserNotFound` and `RoleNotFound`. {@link enable} shows it at work.
+ * Gives a user a role. Fails with `UserNotFound` and `RoleNotFound`.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Redacted } from "effect"
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const joins = EtcdAuth.addUser("alice", Redacted.make("her secret")).pipe(
+ *   Effect.andThen(EtcdAuth.grantRole("alice", "operator"))
+ * )
+ * ```
  *
  * @category users
  * @since 0.1.0
@@ -633,7 +661,18 @@ export const revokeRole = (
 
 /**
  * Adds a role without permissions. Fails with `RoleExists`, and with `InvalidArgument` for a name of more than 32,768
- * bytes, at which etcd would stop with a panic. {@link enable} shows it at work.
+ * bytes, at which etcd would stop with a panic.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdAuth, KeyRange } from "effect-etcd"
+ *
+ * const operator = EtcdAuth.addRole("operator").pipe(
+ *   Effect.catchReason("EtcdError", "RoleExists", () => Effect.void),
+ *   Effect.andThen(EtcdAuth.grantPermission("operator", "readwrite", KeyRange.prefix("jobs/")))
+ * )
+ * ```
  *
  * @category roles
  * @since 0.1.0
@@ -644,7 +683,18 @@ export const addRole = (
 ): Effect.Effect<Header, EtcdError.EtcdError, EtcdAuth> => EtcdAuth.use((auth) => auth.addRole(name, options))
 
 /**
- * What a role may do. Fails with `RoleNotFound`. {@link roles} shows it at work.
+ * What a role may do. Fails with `RoleNotFound`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdAuth } from "effect-etcd"
+ *
+ * const mayWrite = Effect.map(
+ *   EtcdAuth.rolePermissions("operator"),
+ *   (permissions) => permissions.filter(({ access }) => access !== "read").map(({ range }) => range)
+ * )
+ * ```
  *
  * @category roles
  * @since 0.1.0

@@ -488,7 +488,19 @@ const currentDirectory = () =>
 
 /**
  * The command line for etcd: `--name=value` for each option, by the name that this version knows. Secrets are not among
- * them, because other users can read command lines; see {@link toEnvironment}. {@link resolve} shows it at work.
+ * them, because other users can read command lines; see {@link toEnvironment}.
+ *
+ * @example
+ * ```ts
+ * import { Effect, SemVer } from "effect"
+ * import { EtcdConfig } from "effect-etcd"
+ *
+ * const version = SemVer.make({ major: 3, minor: 6, patch: 0 })
+ *
+ * const flags = EtcdConfig.resolve({ name: "a", snapshotCount: 1000 }, { version, dataDir: "/var/lib/etcd" }).pipe(
+ *   Effect.map(EtcdConfig.toFlags) // ["--name=a", "--data-dir=/var/lib/etcd", "--snapshot-count=1000", …]
+ * )
+ * ```
  *
  * @category resolving
  * @since 0.1.0

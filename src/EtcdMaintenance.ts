@@ -663,7 +663,19 @@ export const armAlarm = (
 
 /**
  * Disarms an alarm, after its cause is gone. Answers with what was disarmed: nothing if it was not armed. A member whose
- * database is still beyond its quota arms it again with the next write. {@link armAlarm} shows it at work.
+ * database is still beyond its quota arms it again with the next write.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMaintenance } from "effect-etcd"
+ *
+ * // Those of one kind, and no others.
+ * const roomIsMade = Effect.gen(function*() {
+ *   const alarms = yield* EtcdMaintenance.alarms()
+ *   yield* Effect.forEach(alarms.filter(({ type }) => type === "NoSpace"), (alarm) => EtcdMaintenance.disarmAlarm(alarm))
+ * })
+ * ```
  *
  * @category alarms
  * @since 0.1.0
@@ -893,6 +905,16 @@ export const validateDowngrade = (
  * `ServerTimeout` or `DeadlineExceeded`; `validateDowngrade` fails with `DowngradeInProgress` then. The same is true of
  * {@link cancelDowngrade}. `downgrade` of a cluster of `EtcdCluster` does all that belongs to it.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMaintenance } from "effect-etcd"
+ *
+ * const prepare = EtcdMaintenance.validateDowngrade("3.6.0").pipe(
+ *   Effect.andThen(EtcdMaintenance.enableDowngrade("3.6.0"))
+ * )
+ * ```
+ *
  * @category downgrade
  * @since 0.1.0
  */
@@ -904,7 +926,17 @@ export const enableDowngrade = (
 
 /**
  * Ends the downgrade under way. Where there is none, etcd 3.5 fails with `NoDowngrade`, and newer versions succeed.
- * Fails with `Unsupported` before etcd 3.5. {@link validateDowngrade} shows it at work.
+ * Fails with `Unsupported` before etcd 3.5.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdMaintenance } from "effect-etcd"
+ *
+ * const stay = EtcdMaintenance.cancelDowngrade().pipe(
+ *   Effect.catchReason("EtcdError", "NoDowngrade", () => Effect.void) // etcd 3.5, where none is under way
+ * )
+ * ```
  *
  * @category downgrade
  * @since 0.1.0

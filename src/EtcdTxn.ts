@@ -528,7 +528,18 @@ const getAs = (
 
 /**
  * Reads one key: its value and history, or `None` if there is no such key. It sees what the operations before it in the
- * branch did. {@link all} shows it at work.
+ * branch did.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * // The version of a key counts its writes: each caller gets a number of its own.
+ * const next = EtcdTxn.commit(EtcdTxn.all([EtcdTxn.put("ids", ""), EtcdTxn.get("ids")])).pipe(
+ *   Effect.map(([, ids]) => Option.getOrThrow(ids).version)
+ * )
+ * ```
  *
  * @category operations
  * @since 0.1.0
@@ -537,8 +548,18 @@ export const get = (key: KeyRange.Bytes, options?: ReadOptions | undefined): Op<
   getAs("EtcdTxn.get", key, options)
 
 /**
- * Reads the value of one key as text, or `None` if there is no such key; otherwise as {@link get}. {@link make} shows it at
- * work.
+ * Reads the value of one key as text, or `None` if there is no such key; otherwise as {@link get}.
+ *
+ * @example
+ * ```ts
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * // Effect<{ host: Option<string>, port: Option<string> }>: both of one revision
+ * const database = EtcdTxn.commit(EtcdTxn.all({
+ *   host: EtcdTxn.getString("db/host"),
+ *   port: EtcdTxn.getString("db/port")
+ * }))
+ * ```
  *
  * @category operations
  * @since 0.1.0
@@ -550,7 +571,21 @@ export const getString = (key: KeyRange.Bytes, options?: ReadOptions | undefined
   )
 
 /**
- * Reads a range of keys, as `EtcdKv.range` does. {@link map} shows it at work.
+ * Reads a range of keys, as `EtcdKv.range` does.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdTxn, KeyRange } from "effect-etcd"
+ *
+ * // What is there, and how far it has got, of one revision.
+ * const jobs = EtcdTxn.commit(EtcdTxn.all({
+ *   open: EtcdTxn.range(KeyRange.prefix("jobs/"), { limit: 100 }),
+ *   done: EtcdTxn.range(KeyRange.prefix("done/"), { countOnly: true })
+ * })).pipe(
+ *   Effect.map(({ done, open }) => ({ open: open.kvs, done: done.count }))
+ * )
+ * ```
  *
  * @category operations
  * @since 0.1.0
@@ -568,7 +603,15 @@ export const range = (range: KeyRange.Input, options?: RangeOptions | undefined)
 
 /**
  * Writes one key. A branch may write a key only once, and not delete it as well: {@link commit} fails with `DuplicateKey`
- * then. {@link make} shows it at work.
+ * then.
+ *
+ * @example
+ * ```ts
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * const rename = (name: string) =>
+ *   EtcdTxn.commit(EtcdTxn.all([EtcdTxn.put("users/1", name), EtcdTxn.put(`names/${name}`, "1")]))
+ * ```
  *
  * @category operations
  * @since 0.1.0
@@ -613,7 +656,18 @@ const delete_ = (range: KeyRange.Input, options?: DeleteOptions | undefined): Op
 
 export {
   /**
-   * Deletes one key, or a range of keys. That there is none is no error. {@link exists} shows it at work.
+   * Deletes one key, or a range of keys. That there is none is no error.
+   *
+   * @example
+   * ```ts
+   * import { EtcdTxn } from "effect-etcd"
+   *
+   * // Only if it is still mine.
+   * const release = EtcdTxn.commit(EtcdTxn.make({
+   *   compare: EtcdTxn.value("owner").equals("me"),
+   *   success: EtcdTxn.delete("owner")
+   * }))
+   * ```
    *
    * @category operations
    * @since 0.1.0
@@ -923,8 +977,18 @@ export const layer: Layer.Layer<EtcdTxn, never, EtcdClient.EtcdClient> = Layer.e
  * would refuse it, with `TooManyOps` when it has more comparisons or operations than the server takes (`--max-txn-ops`,
  * 128 by default), and with the reasons of reads and writes. A transaction that only reads is sent again after a failure,
  * as a read is; one that may write only if it surely was not applied, and otherwise `outcome` of the error is `unknown`.
- * Interrupting it cancels the call; a transaction that writes may have been applied all the same. {@link make} and
- * {@link all} show it at work.
+ * Interrupting it cancels the call; a transaction that writes may have been applied all the same.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdTxn } from "effect-etcd"
+ *
+ * const create = (key: string, value: string) =>
+ *   EtcdTxn.commit(EtcdTxn.make({ compare: EtcdTxn.missing(key), success: EtcdTxn.put(key, value) })).pipe(
+ *     Effect.map(({ succeeded }) => succeeded) // false: there is one already
+ *   )
+ * ```
  *
  * @category transactions
  * @since 0.1.0

@@ -92,31 +92,13 @@ const says = (comment: Documentation.Comment | undefined): boolean => (comment?.
 const isRun = (one: Exported): boolean =>
   one.kind === "value" && (one.isFunction || /^(?:Effect\.Effect|Stream\.Stream|Layer\.Layer)</.test(one.type))
 
-/**
- * What a program starts from: what makes something, or provides it. All else that is run is shown at work by an example of
- * its own, or by that of something that its comment leads to.
- */
-const isBeginning = (one: Exported): boolean =>
-  /^(?:constructors|layers)$/.test(one.comment?.tags.get("category") ?? "")
-
 const exampleOf = (one: Exported): string => one.comment?.tags.get("example") ?? ""
+
+/** By its name, as programs write it. */
+const isShown = (one: Exported): boolean => new RegExp(`\\b${one.module}\\.${one.name}\\b`).test(exampleOf(one))
 
 const linksIn = (comment: Documentation.Comment | undefined): ReadonlyArray<string> =>
   Array.from((comment?.text ?? "").matchAll(/\{@link\s+([\w.]+)[^}]*\}/g), ([, target]) => target!)
-
-/** What a comment leads to, and is exported. */
-const ledTo = (one: Exported): ReadonlyArray<Exported> =>
-  linksIn(one.comment).flatMap((target) => {
-    const [first = "", second] = target.split(".")
-    return second === undefined ? find(one.module, first) : find(first, second)
-  })
-
-const isShown = (one: Exported): boolean => {
-  if (exampleOf(one) !== "") return true
-  if (isBeginning(one)) return false
-  const use = new RegExp(`\\b${one.module}\\.${one.name}\\b`)
-  return ledTo(one).some((other) => use.test(exampleOf(other)))
-}
 
 describe("every module", () => {
   it("says at its head what it is for, and since when it is there", () => {
@@ -167,8 +149,9 @@ describe("everything that is exported", () => {
     assert.deepStrictEqual(silent, [])
   })
 
-  it("is shown in an example, of its own if a program starts from it, or of what its comment leads to", () => {
-    assert.deepStrictEqual(exported.filter((one) => isRun(one) && !isShown(one)).map(nameOf), [])
+  it("has an example of its own, if it is run, in which it stands", () => {
+    const silent = exported.filter((one) => isRun(one) && !isShown(one))
+    assert.deepStrictEqual(silent.map(nameOf), [])
   })
 
   it("has the same said of it as function of a module and as member of its service", () => {

@@ -183,7 +183,18 @@ export const endpoints = (
   EtcdMirror.make(EtcdStore.make(`${name}/`, Endpoint), options)
 
 /**
- * The addresses of a view of endpoints, each once, without those in error. {@link endpoints} shows it at work.
+ * The addresses of a view of endpoints, each once, without those in error.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdRegistry } from "effect-etcd/coordination"
+ *
+ * const program = Effect.gen(function*() {
+ *   const users = yield* EtcdRegistry.endpoints("users")
+ *   return EtcdRegistry.addresses(yield* users.view) // ["10.0.0.7:8080", "10.0.0.8:8080"]
+ * })
+ * ```
  *
  * @category registry
  * @since 0.1.0

@@ -265,8 +265,18 @@ const getAs = (who: string, key: KeyRange.Bytes): Effect.Effect<Option.Option<Ke
 export const get = (key: KeyRange.Bytes): Effect.Effect<Option.Option<KeyValue>, never, Tx> => getAs("EtcdStm.get", key)
 
 /**
- * Reads the value of one key as text, or `None` if there is no such key. Otherwise as {@link get}; {@link tx} shows it at
- * work.
+ * Reads the value of one key as text, or `None` if there is no such key. Otherwise as {@link get};
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { EtcdStm } from "effect-etcd/coordination"
+ *
+ * const visit = EtcdStm.tx(Effect.gen(function*() {
+ *   const before = Option.getOrElse(yield* EtcdStm.getString("visits"), () => "0")
+ *   yield* EtcdStm.put("visits", String(Number(before) + 1))
+ * }))
+ * ```
  *
  * @category operations
  * @since 0.1.0
@@ -295,7 +305,20 @@ const ofRange: Checks.Checks<RangeOptions> = { limit: Checks.limit }
  *
  * With a `limit` only so much of it counts as read as was needed: what others do behind the last key that was found is
  * no conflict. So does the first of a long queue not depend on what is put at its end, and a commit not grow with it.
- * {@link retry} shows it at work.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdStm } from "effect-etcd/coordination"
+ * import { KeyRange } from "effect-etcd"
+ *
+ * // The first of a line, or undefined. What is added behind it meanwhile is no conflict.
+ * const take = EtcdStm.tx(Effect.gen(function*() {
+ *   const [first] = yield* EtcdStm.range(KeyRange.prefix("line/"), { limit: 1 })
+ *   if (first !== undefined) yield* EtcdStm.delete(first.key)
+ *   return first?.valueString
+ * }))
+ * ```
  *
  * @category operations
  * @since 0.1.0
@@ -314,7 +337,21 @@ export const range = (
 const ofPut: Checks.Checks<PutOptions> = { lease: Checks.lease }
 
 /**
- * Writes one key, when the transaction commits. A later write takes the place of an earlier one. {@link tx} shows it at work.
+ * Writes one key, when the transaction commits. A later write takes the place of an earlier one.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { EtcdStm } from "effect-etcd/coordination"
+ *
+ * const move = (from: string, to: string) => EtcdStm.tx(Effect.gen(function*() {
+ *   const value = yield* EtcdStm.getString(from)
+ *   if (Option.isNone(value)) return false
+ *   yield* EtcdStm.delete(from)
+ *   yield* EtcdStm.put(to, value.value)
+ *   return true
+ * }))
+ * ```
  *
  * @category operations
  * @since 0.1.0
@@ -339,7 +376,20 @@ const delete_ = (range: KeyRange.Input): Effect.Effect<void, never, Tx> =>
 export {
   /**
    * Deletes one key, or a range of keys, when the transaction commits. That there is none is no error. Of a range that
-   * was not read, it deletes what there is at the commit. {@link retry} shows it at work.
+   * was not read, it deletes what there is at the commit.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { EtcdStm } from "effect-etcd/coordination"
+   * import { KeyRange } from "effect-etcd"
+   *
+   * const replaceAll = (settings: Readonly<Record<string, string>>) =>
+   *   EtcdStm.tx(Effect.gen(function*() {
+   *     yield* EtcdStm.delete(KeyRange.prefix("settings/"))
+   *     for (const [name, value] of Object.entries(settings)) yield* EtcdStm.put(`settings/${name}`, value)
+   *   }))
+   * ```
    *
    * @category operations
    * @since 0.1.0

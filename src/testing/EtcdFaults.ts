@@ -962,7 +962,19 @@ export const stall = (
  * Cuts groups of parties off from each other until the scope closes. Who is in no group reaches all, and is reached by all:
  * clients that are not named, too. Refused where there are less than two groups, one of them has nobody, or somebody is in
  * two of them; and, as are all faults of the network, where none of them calls another, since clients call only members.
- * {@link client} shows it at work.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * // One member on one side, two on the other. The client of the layer reaches both sides.
+ * const program = Effect.gen(function*() {
+ *   yield* EtcdFaults.partition([["node0"], ["node1", "node2"]])
+ *   yield* EtcdKv.getString("hello") // by the majority, as soon as it has a leader
+ * }).pipe(Effect.scoped, Effect.provide(EtcdFaults.layer()))
+ * ```
  *
  * @category network
  * @since 0.1.0
@@ -975,7 +987,19 @@ export const partition = (
 
 /**
  * Cuts parties off from all other members until the scope closes; not from each other, and members not from clients.
- * {@link layer} shows it at work.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdCluster, EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const program = Effect.gen(function*() {
+ *   const { awaitLeader } = yield* EtcdCluster.EtcdCluster
+ *   yield* EtcdFaults.isolate(yield* awaitLeader)
+ *   yield* EtcdKv.getString("hello") // by the next leader
+ * }).pipe(Effect.scoped, Effect.provide(EtcdFaults.layer()))
+ * ```
  *
  * @category network
  * @since 0.1.0
@@ -1107,12 +1131,24 @@ export const canFillDisk: Effect.Effect<boolean> = Effect.provide(Mounts.canMoun
 
 /**
  * Fills the disk of a member, until the scope closes. Refused where the cluster was made without the option `disks`.
- * {@link canFillDisk} shows it at work.
  *
  * etcd notices when it writes where it has not written before: not in its log, which is allocated, but in its database, with
  * what does not fit between what was removed (some 100 kB do). Then it ends at once, with `no space left on device`, and does
  * so again where it is started. When the scope closes it is started again, also where that happens in that moment; a member
  * that was stopped by hand is not.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * // The others go on. Where `canFillDisk` is false, there are no such disks.
+ * const program = Effect.gen(function*() {
+ *   yield* EtcdFaults.fillDisk("node0")
+ *   yield* EtcdKv.put("hello", "world".repeat(100_000))
+ * }).pipe(Effect.scoped, Effect.provide(EtcdFaults.layer({ disks: "160 MiB" })))
+ * ```
  *
  * @category disks
  * @since 0.1.0
@@ -1202,7 +1238,25 @@ export const tearWal = (
 /**
  * Copies the data of a member, to a directory that goes with the scope, or with the cluster. A member that runs stands still
  * meanwhile (some tens of milliseconds where there is not much), and the copy is what a SIGKILL would have left.
- * {@link restoreDisk} shows it at work.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdCluster, EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * // A cluster of one is put back to where it was.
+ * const program = Effect.gen(function*() {
+ *   const { awaitLeader } = yield* EtcdCluster.EtcdCluster
+ *   const node = yield* awaitLeader
+ *   const copy = yield* EtcdFaults.saveDisk(node)
+ *   yield* EtcdKv.put("hello", "world")
+ *   yield* EtcdFaults.kill(node)
+ *   yield* EtcdFaults.restoreDisk(node, copy)
+ *   yield* node.start
+ *   yield* EtcdKv.getString("hello") // None
+ * }).pipe(Effect.scoped, Effect.provide(EtcdFaults.layer({ size: 1 })))
+ * ```
  *
  * @category disks
  * @since 0.1.0
@@ -1275,7 +1329,17 @@ export const heal: Effect.Effect<void, never, EtcdFaults> = EtcdFaults.use((faul
  * Waits until every member runs, serves, and names the same leader as the others, and there is no alarm, as long as that
  * takes: where a fault that is on keeps them from it, until that is over. What clients reach of them is not looked at, nor is
  * how much of the log a member has. Fails with why a member could not be started again, and with `Stopped` where the cluster
- * is closed. {@link layer} shows it at work.
+ * is closed.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * // A test that leaves the cluster well for the next one.
+ * const test = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+ *   Effect.scoped(effect).pipe(Effect.tap(EtcdFaults.awaitHealthy))
+ * ```
  *
  * @category recovery
  * @since 0.1.0
