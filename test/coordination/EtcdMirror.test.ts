@@ -491,6 +491,47 @@ describe("a mirror whose server", () => {
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
+  it.live("lets the user read no longer fails with that, whatever its watch still tells", () =>
+    Effect.gen(function* () {
+      const node = yield* EtcdProcess.ephemeral({}, { log: false })
+      const secret = Redacted.make("secret")
+      const auth = EtcdAuth.fromClient(yield* EtcdClient.make({ endpoints: node.endpoints }))
+      yield* auth.addUser("root", secret)
+      yield* auth.addRole("root")
+      yield* auth.grantRole("root", "root")
+      yield* auth.addRole("reader")
+      yield* auth.grantPermission("reader", "read", KeyRange.prefix("a/"))
+      for (const user of ["ann", "bob"]) {
+        yield* auth.addUser(user, secret)
+        yield* auth.grantRole(user, "reader")
+      }
+      yield* auth.enable()
+      const { endpoints } = node
+      const client = (username: string) => EtcdClient.make({ endpoints, credentials: { username, password: secret } })
+      const root = EtcdAuth.fromClient(yield* client("root"))
+      const mirrorOf = (client: EtcdClient.Client) =>
+        Effect.gen(function* () {
+          return yield* EtcdMirror.make("a/", { maxAge: "300 millis" }).pipe(
+            Effect.provideService(EtcdKv.EtcdKv, EtcdKv.fromClient(client)),
+            Effect.provideService(EtcdWatch.EtcdWatch, yield* EtcdWatch.fromClient(client))
+          )
+        })
+      const ann = yield* mirrorOf(yield* client("ann"))
+      const bob = yield* mirrorOf(yield* client("bob"))
+      const reading = yield* Effect.forkChild(Effect.flip(Stream.runDrain(bob.changes)))
+      const waiting = yield* Effect.forkChild(Effect.flip(bob.awaitRevision(1_000_000n)))
+      yield* root.revokeRole("bob", "reader")
+      for (const failed of [bob.failed, Fiber.join(reading), Fiber.join(waiting), Effect.flip(bob.fresh)]) {
+        assert.strictEqual((yield* failed).reason._tag, "PermissionDenied")
+      }
+      assert.isFalse((yield* bob.lag).connected)
+      // Ann may read, and then there is no such user.
+      yield* ann.fresh
+      yield* root.deleteUser("ann")
+      assert.include(["AuthenticationFailed", "PermissionDenied"], (yield* ann.failed).reason._tag)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
+
   it.live("does not let the user read fails with that, and one that nobody answers leaves nothing", () =>
     Effect.gen(function* () {
       const node = yield* EtcdProcess.ephemeral({}, { log: false })

@@ -37,6 +37,10 @@ export const mayPass = (error: EtcdError.EtcdError): boolean => {
   return worthwhile(reason) !== "fail"
 }
 
+/** Whether it is who asks that is wrong: every server says the same, until somebody changes what users may. */
+export const isOfUser = ({ reason: { _tag } }: EtcdError.EtcdError): boolean =>
+  _tag === "PermissionDenied" || _tag === "AuthenticationFailed"
+
 /** Whether the store has gone back, or is another one. */
 export const isRegression = ({ reason: { _tag } }: EtcdError.EtcdError): boolean =>
   _tag === "RevisionRegressed" || _tag === "ClusterIdMismatch"

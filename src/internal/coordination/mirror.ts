@@ -7,7 +7,8 @@
  *   latest change among them tell. Those are read in one answer of another revision; if nothing was changed since the
  *   view's, and there are as many keys, then none was deleted either, and the view is what the store was then.
  * - One *looks*, from time to time, how far the store is, by a linearizable read, and waits until the view is there. So
- *   it is known when the view was current last, and noticed if the store has gone back.
+ *   it is known when the view was current last, and noticed if the store has gone back, or if the user may not read it any
+ *   more: etcd asks what he may when a watch begins, and lets it go on.
  *
  * All of it is real time.
  *
@@ -18,6 +19,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as EtcdClient from "../../EtcdClient.ts"
@@ -26,6 +28,7 @@ import type * as EtcdKv from "../../EtcdKv.ts"
 import type * as EtcdWatch from "../../EtcdWatch.ts"
 import * as Time from "../time.ts"
 import * as Tracing from "../tracing.ts"
+import * as Failures from "./failures.ts"
 import { Copy, type Kind } from "./mirrorCopy.ts"
 
 export interface Request<A> {
@@ -253,6 +256,8 @@ export class Follower<A> {
       })
     const looking = Effect.flatMap(Time.patiently(time, Effect.exit(this.confirm), lookMillis, giveUp), (exit) => {
       this.isConnected = Exit.isSuccess(exit)
+      if (Exit.isFailure(exit) && Option.exists(Cause.findErrorOption(exit.cause), Failures.isOfUser))
+        copy.fail(exit.cause)
       if (copy.failure !== undefined) return Effect.never
       return Time.sleep(time, this.isConnected ? intervalMillis : Math.min(intervalMillis, lookAgainMillis))
     })
