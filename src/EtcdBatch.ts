@@ -40,6 +40,7 @@ import * as Layer from "effect/Layer"
 import * as EtcdClient from "./EtcdClient.ts"
 import type { EtcdError } from "./EtcdError.ts"
 import * as Batch from "./internal/batch/batch.ts"
+import * as Origin from "./internal/client/origin.ts"
 import * as Wrapped from "./internal/wrapped.ts"
 
 /**
@@ -77,7 +78,7 @@ export type Options = EtcdClient.BatchingOptions
 export const fromClient = (
   client: EtcdClient.Client,
   options: Options = {}
-): Effect.Effect<EtcdClient.Client, EtcdError> => Batch.make(client, options)
+): Effect.Effect<EtcdClient.Client, EtcdError> => Batch.make(Origin.ground(client), options)
 
 /**
  * Provides services, and the client below them, with batching over the client that is there. The services are always

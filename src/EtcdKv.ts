@@ -283,13 +283,14 @@ const keyNotFound = ({ end, key }: KeyRange.KeyRange): EtcdError.EtcdError => {
  * @since 0.1.0
  */
 export const fromClient = (client: EtcdClient.Client): Service => {
+  const grounded = Origin.ground(client)
   const getAs =
     (who: string): Service["get"] =>
     (key, options) =>
       wrongKey(who, key) ??
       Options.wrongOptions(who, Requests.ofRead, options) ??
       Effect.map(
-        client.unary(
+        grounded.unary(
           Rpc.KV.method.range,
           {
             key: KeyRange.toBytes(key),
@@ -306,14 +307,14 @@ export const fromClient = (client: EtcdClient.Client): Service => {
   const deleteAs = (who: string, range: KeyRange.KeyRange, options: DeleteOptions | undefined) =>
     Options.wrongOptions(who, Requests.ofDelete, options) ??
     Effect.flatMap(
-      client.unary(Rpc.KV.method.deleteRange, Requests.deleteRange(range, options ?? {}), options),
+      grounded.unary(Rpc.KV.method.deleteRange, Requests.deleteRange(range, options ?? {}), options),
       (response) =>
         options?.errorOnMissing === true && response.deleted === 0n
           ? Effect.fail(keyNotFound(range))
           : Effect.succeed(Requests.deleteResult(response, Wire.header(response.header)))
     )
 
-  const service: Service = {
+  return {
     get: getAs("EtcdKv.get"),
     getString: (key, options) =>
       Effect.map(
@@ -324,21 +325,21 @@ export const fromClient = (client: EtcdClient.Client): Service => {
       wrongRange("EtcdKv.range", range) ??
       Options.wrongOptions("EtcdKv.range", Requests.ofRange, options) ??
       Effect.map(
-        client.unary(Rpc.KV.method.range, Requests.range(KeyRange.fromInput(range), options ?? {}), options),
+        grounded.unary(Rpc.KV.method.range, Requests.range(KeyRange.fromInput(range), options ?? {}), options),
         (response) => Requests.rangeResult(response, Wire.header(response.header))
       ),
     stream: (range, options) => {
       const wrong =
         wrongRange("EtcdKv.stream", range) ?? Options.wrongOptions("EtcdKv.stream", Requests.ofStream, options)
       return wrong === undefined
-        ? Tracing.tracedStream(KeyStream.stream(client, KeyRange.fromInput(range), options ?? {}), "EtcdKv.stream")
+        ? Tracing.tracedStream(KeyStream.stream(grounded, KeyRange.fromInput(range), options ?? {}), "EtcdKv.stream")
         : Stream.fromEffect(wrong)
     },
     put: (key, value, options) =>
       wrongKey("EtcdKv.put", key) ??
       Options.wrongArgument("EtcdKv.put", "the value", Options.value, value) ??
       Options.wrongOptions("EtcdKv.put", Requests.ofPut, options) ??
-      Effect.map(client.unary(Rpc.KV.method.put, Requests.put(key, value, options ?? {}), options), (response) =>
+      Effect.map(grounded.unary(Rpc.KV.method.put, Requests.put(key, value, options ?? {}), options), (response) =>
         Requests.putResult(response, Wire.header(response.header))
       ),
     delete: (range, options) =>
@@ -350,11 +351,10 @@ export const fromClient = (client: EtcdClient.Client): Service => {
       Options.wrongArgument("EtcdKv.compact", "the revision", Options.revision, revision) ??
       Options.wrongOptions("EtcdKv.compact", ofCompact, options) ??
       Effect.map(
-        client.unary(Rpc.KV.method.compact, { revision, physical: options?.physical ?? false }, options),
+        grounded.unary(Rpc.KV.method.compact, { revision, physical: options?.physical ?? false }, options),
         (response) => Wire.header(response.header)
       )
   }
-  return Origin.remember(service, client)
 }
 
 /**

@@ -920,7 +920,8 @@ const noAnswer = (request: TxnRequest) => {
  * @since 0.1.0
  */
 export const fromClient = (client: EtcdClient.Client): Service => {
-  const service: Service = {
+  const grounded = Origin.ground(client)
+  return {
     commit: (op, options) =>
       Effect.suspend(() => {
         const wrong =
@@ -932,7 +933,7 @@ export const fromClient = (client: EtcdClient.Client): Service => {
         const { decode, parts, txn } = requestOf(op)
         const refused = Check.check(txn, parts)
         if (refused !== undefined) return Effect.fail(refused)
-        return client.unary(Rpc.KV.method.txn, txn, options).pipe(
+        return grounded.unary(Rpc.KV.method.txn, txn, options).pipe(
           Effect.catchReason("EtcdError", "TooManyOps", (reason) => Effect.fail(Check.tooManyOps(txn, reason))),
           Effect.flatMap((response) =>
             Check.isAnswerTo(txn, response)
@@ -942,7 +943,6 @@ export const fromClient = (client: EtcdClient.Client): Service => {
         )
       })
   }
-  return Origin.remember(service, client)
 }
 
 const asOperation = (response: Rpc.TxnResponse): Rpc.ResponseOp => ({

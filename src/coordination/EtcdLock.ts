@@ -12,14 +12,19 @@
  * before that.
  *
  * No lock of this kind keeps a program from acting that was stopped after it had last looked: another one may hold the lock
- * when it goes on. What does is a **fence**. Inside of `withLock`, `EtcdKv`, `EtcdTxn` and `EtcdClient` write through one:
- * each put, delete and transaction is carried out by etcd only if the key of the holder is still there, in the same step.
- * So a write by a past holder cannot land at all, however late it arrives; it fails with the reason `Fenced`, and the lock
- * is known as lost. It costs two comparisons for a write, which count towards what a transaction may have (`--max-txn-ops`).
- * It holds for the client that the session has, in whatever namespace, and for others that have, or have had, an endpoint
- * in common with it, so use one client; not for what is written to another etcd. And it holds for what asks for these
- * services there: one that was built before, and took its `EtcdKv` then, writes as it did. Provide such a layer inside
- * (`Layer.fresh`), so that it is built behind the fence.
+ * when it goes on. What does is a **fence**. All that is written to etcd inside of `withLock` goes through one: each put,
+ * delete and transaction is carried out by etcd only if the key of the holder is still there, in the same step. So a write
+ * by a past holder cannot land at all, however late it arrives; it fails with the reason `Fenced`, and the lock is known as
+ * lost. It costs two comparisons for a write, which count towards what a transaction may have (`--max-txn-ops`), and writes
+ * under it are not batched.
+ *
+ * The fence is part of the context of the work, as a span is. So it is there for services that were made long before, such
+ * as a layer that took its `EtcdKv` when it was built, and for all fibers that the work starts, also those that outlive it.
+ * And `EtcdKv`, `EtcdTxn` and `EtcdClient` that the work asks for bring it along to where that context is not, such as a
+ * callback that calls `Effect.runPromise`. It is not there for what the work hands to a fiber that was there before, over a
+ * queue for example, and which writes with a service of its own. It holds for the client that the session has, in whatever
+ * namespace, and for others that have, or have had, an endpoint in common with it, so use one client; not for what is
+ * written to another etcd. {@link withoutFence} is for what is to land although the lock is lost.
  *
  * For what is outside of etcd there is the `token`, which rises along the line: a resource that remembers the highest it has
  * seen, and refuses lower ones, is safe as well.
@@ -484,8 +489,8 @@ const runLocked = <A, E, R>(
  *
  * When the lock is lost, the effect is interrupted, and the whole fails with {@link LockLost} when the effect has ended. So
  * it does where the effect has succeeded nevertheless and the loss is known by then: of a key that somebody deletes in the
- * last moment nothing is heard, and what is written after that does not land. The effect has `Held` as a service, and what
- * it writes with `EtcdKv`, `EtcdTxn` and `EtcdClient` is fenced. Of a namespace too; what goes to another etcd is not.
+ * last moment nothing is heard, and what is written after that does not land. The effect has `Held` as a service, and all
+ * that it writes to this etcd is fenced.
  *
  * Waiting and failing is as with {@link acquire}.
  *
@@ -518,6 +523,29 @@ export const withLock: {
 } = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, lock: Lock) =>
   Effect.map(runLocked("EtcdLock.withLock", self, lock, "waits"), Option.getOrThrow)
 )
+
+/**
+ * Runs an effect whose writes are not fenced, inside of work under a lock, a leadership or permits: for what is to land
+ * although that is lost, such as a note of how far the work has come. Somebody else may hold the lock when it does.
+ *
+ * A lock that is taken inside of it fences what is written under that one.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ * import { EtcdLock } from "effect-etcd/coordination"
+ *
+ * const work = EtcdKv.put("report", "done").pipe(
+ *   Effect.onError(() => Effect.ignore(EtcdLock.withoutFence(EtcdKv.put("report/failed", "by me")))),
+ *   EtcdLock.withLock(EtcdLock.make("report/lock"))
+ * )
+ * ```
+ *
+ * @category locking
+ * @since 0.1.0
+ */
+export const withoutFence = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => Origin.straight(self)
 
 /**
  * As {@link withLock}, if nobody else has the lock, nor waits for it: otherwise the effect is not run, and the result is

@@ -304,8 +304,8 @@ const runWith = <A, E, R>(
  * ends.
  *
  * When the permits are lost, the effect is interrupted, and the whole fails with `EtcdLock.LockLost` when the effect has
- * ended; so it does where the effect has succeeded nevertheless. The effect has `EtcdLock.Held` as a service, and what it
- * writes with `EtcdKv`, `EtcdTxn` and `EtcdClient` is fenced, as within `EtcdLock.withLock`.
+ * ended; so it does where the effect has succeeded nevertheless. The effect has `EtcdLock.Held` as a service, and all that
+ * it writes to this etcd is fenced, as within `EtcdLock.withLock`.
  *
  * Where the session is lost while it waits, it stands in line anew. To wait no longer than some time, use
  * `Effect.timeout`.

@@ -11,12 +11,17 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as EtcdLock from "../../src/coordination/EtcdLock.ts"
 import * as EtcdSession from "../../src/coordination/EtcdSession.ts"
+import * as EtcdStm from "../../src/coordination/EtcdStm.ts"
+import * as EtcdBatch from "../../src/EtcdBatch.ts"
 import * as EtcdClient from "../../src/EtcdClient.ts"
 import type * as EtcdError from "../../src/EtcdError.ts"
 import * as EtcdKv from "../../src/EtcdKv.ts"
 import * as EtcdLayer from "../../src/EtcdLayer.ts"
 import * as EtcdLease from "../../src/EtcdLease.ts"
+import * as EtcdNamespace from "../../src/EtcdNamespace.ts"
+import * as EtcdStore from "../../src/EtcdStore.ts"
 import * as EtcdTxn from "../../src/EtcdTxn.ts"
+import { KV } from "../../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { faulty } from "../support/coordination/faults.ts"
 import { reasonOf, start } from "../support/effects.ts"
@@ -32,6 +37,16 @@ const keysBelow = (name: string) =>
 
 /** Another program: the effect has a session of its own. */
 const elsewhere = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provide(effect, Layer.fresh(EtcdSession.layer))
+
+/** What becomes of a write: `written`, or the tag of what it fails with. */
+const outcomeOf = <A, E, R>(write: Effect.Effect<A, E, R>): Effect.Effect<string, never, R> =>
+  Effect.match(write, {
+    onFailure: (error) => {
+      const { reason, _tag } = error as { readonly _tag: string; readonly reason?: { readonly _tag: string } }
+      return _tag === "EtcdError" ? reason!._tag : _tag
+    },
+    onSuccess: () => "written"
+  })
 
 describe("EtcdLock", () => {
   layer(Layer.provideMerge(EtcdSession.layer, etcd), { excludeTestServices: true })((it) => {
@@ -180,6 +195,108 @@ describe("EtcdLock", () => {
         )
         assert.isTrue(Result.isFailure(result) && result.failure instanceof EtcdLock.LockLost)
         assert.deepStrictEqual(yield* EtcdKv.getString("one/written"), Option.some("last"))
+      })
+    )
+
+    it.effect("fences what is written under it by whomever, and however long that was there before", () =>
+      Effect.gen(function* () {
+        const client = yield* EtcdClient.EtcdClient
+        const kv = yield* EtcdKv.EtcdKv
+        const txn = yield* EtcdTxn.EtcdTxn
+        const inNamespace = EtcdKv.fromClient(EtcdNamespace.fromClient(client, "old/"))
+        const batched = EtcdKv.fromClient(yield* EtcdBatch.fromClient(client))
+        const endpoints = yield* client.endpoints
+        const other = EtcdKv.fromClient(yield* EtcdClient.make({ endpoints, batching: true }))
+        const store = EtcdStore.make("old/store/", Schema.String)
+        const given = yield* Effect.context<EtcdKv.EtcdKv | EtcdTxn.EtcdTxn | EtcdClient.EtcdClient>()
+        const put = { key: KeyRange.toBytes("old/client"), value: KeyRange.toBytes("late") }
+        const writes: ReadonlyArray<readonly [string, Effect.Effect<unknown, unknown>]> = [
+          ["old/kv", kv.put("old/kv", "late")],
+          ["old/1", kv.delete("old/1")],
+          ["old/2", kv.deletePrefix("old/2")],
+          ["old/txn", txn.commit(EtcdTxn.put("old/txn", "late"))],
+          ["old/client", client.unary(KV.method.put, put)],
+          ["old/ns", inNamespace.put("ns", "late")],
+          ["old/batched", batched.put("old/batched", "late")],
+          ["old/other", other.put("old/other", "late")],
+          ["old/store/a", Effect.provide(store.put("a", "late"), given)],
+          ["old/stm", Effect.provide(EtcdStm.tx(EtcdStm.put("old/stm", "late")), given)],
+          ["old/fork", Effect.flatMap(Effect.forkChild(kv.put("old/fork", "late")), Fiber.join)],
+          ["old/detached", Effect.flatMap(Effect.forkDetach(kv.put("old/detached", "late")), Fiber.join)]
+        ]
+        for (const [key] of writes) yield* kv.put(key, "before")
+
+        const outcomes = yield* Deferred.make<ReadonlyArray<string>>()
+        const inside = Effect.gen(function* () {
+          const held = yield* EtcdLock.Held
+          const asked = yield* EtcdKv.EtcdKv
+          yield* kv.put("old/in-time", "1")
+          yield* kv.delete(held.key)
+          const results: Array<string> = []
+          for (const [, write] of writes) results.push(yield* outcomeOf(write))
+          // As a callback would, which knows nothing of the work.
+          results.push(yield* Effect.promise(() => Effect.runPromise(outcomeOf(asked.put("old/kv", "late")))))
+          yield* Deferred.succeed(outcomes, results)
+        })
+        const lost = yield* Effect.flip(EtcdLock.withLock(Effect.uninterruptible(inside), EtcdLock.make("one/old")))
+        assert.instanceOf(lost, EtcdLock.LockLost)
+        assert.deepStrictEqual(
+          yield* Deferred.await(outcomes),
+          Array.from({ length: writes.length + 1 }, () => "Fenced")
+        )
+        for (const [key] of writes) assert.deepStrictEqual(yield* kv.getString(key), Option.some("before"), key)
+        assert.deepStrictEqual(yield* kv.getString("old/in-time"), Option.some("1"))
+        // Nothing of it is left when the work has ended.
+        for (const [key, write] of writes) assert.strictEqual(yield* outcomeOf(write), "written", key)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("does not fence what is to land nevertheless, nor what the session writes for itself", () =>
+      Effect.gen(function* () {
+        const inner = EtcdLock.make("one/inner")
+        const kv = yield* EtcdKv.EtcdKv
+        const inside = Effect.gen(function* () {
+          const outer = yield* EtcdLock.Held
+          const told: Array<string> = []
+          const underBoth = Effect.gen(function* () {
+            const held = yield* EtcdLock.Held
+            yield* held.commit(EtcdTxn.put("one/both", "in time"))
+            yield* kv.delete(outer.key)
+            told.push(yield* outcomeOf(kv.put("one/both", "late")))
+            told.push(yield* outcomeOf(held.commit(EtcdTxn.put("one/both", "late"))))
+            told.push(yield* outcomeOf(EtcdLock.withoutFence(kv.put("one/note", "outer is lost"))))
+            told.push(yield* outcomeOf(EtcdLock.withoutFence(EtcdKv.put("one/asked", "outer is lost"))))
+            told.push(yield* outcomeOf(EtcdLock.withoutFence(held.commit(EtcdTxn.put("one/note/2", "inner is held")))))
+          })
+          yield* EtcdLock.withLock(underBoth, inner)
+          told.push(String((yield* EtcdLock.line(inner)).length))
+          // Where the outer one is lost, another one is nevertheless taken, and fences.
+          const again = Effect.gen(function* () {
+            yield* kv.put("one/again", "in time")
+            yield* EtcdLock.withoutFence(kv.delete((yield* EtcdLock.Held).key))
+            told.push(yield* outcomeOf(kv.put("one/again", "late")))
+          })
+          told.push(yield* outcomeOf(EtcdLock.withoutFence(EtcdLock.withLock(Effect.uninterruptible(again), inner))))
+          return told
+        })
+        const told = yield* Deferred.make<ReadonlyArray<string>>()
+        const work = Effect.uninterruptible(Effect.flatMap(inside, (all) => Deferred.succeed(told, all)))
+        yield* Effect.flip(EtcdLock.withLock(work, EtcdLock.make("one/outer")))
+        assert.deepStrictEqual(yield* Deferred.await(told), [
+          "Fenced",
+          "Fenced",
+          "written",
+          "written",
+          "written",
+          "0",
+          "Fenced",
+          "LockLost"
+        ])
+        assert.deepStrictEqual(yield* kv.getString("one/both"), Option.some("in time"))
+        assert.deepStrictEqual(yield* kv.getString("one/again"), Option.some("in time"))
+        assert.deepStrictEqual(yield* kv.getString("one/note"), Option.some("outer is lost"))
+        assert.deepStrictEqual(yield* kv.getString("one/asked"), Option.some("outer is lost"))
+        assert.deepStrictEqual(yield* kv.getString("one/note/2"), Option.some("inner is held"))
       })
     )
 

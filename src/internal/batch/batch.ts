@@ -2,7 +2,8 @@
  * A client whose calls on single keys share transactions.
  *
  * Only calls that a transaction answers as they would be answered alone take part: gets, puts and deletes of one key
- * that do not choose their endpoint, their metadata or their retries. Everything else goes through as it is.
+ * that do not choose their endpoint, their metadata or their retries, and, if they write, are not fenced. Everything else
+ * goes through as it is.
  *
  * There is a queue for each kind of call: linearizable and serializable gets, of now and of a revision given, puts, and
  * deletes. A transaction never mixes queues: a get of a revision that is compacted fails the whole transaction; a
@@ -17,13 +18,13 @@ import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
 import { MessageLimit } from "../client/batched.ts"
 import { limitOf } from "../client/limit.ts"
-import { Detour, type Detoured } from "../client/origin.ts"
+import { isDetoured } from "../client/origin.ts"
 import * as Keys from "../keys.ts"
 import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
 import { KeyOrder } from "./keyOrder.ts"
-import { get, Member, type Operation, put, type Request, remove } from "./member.ts"
+import { type Answer, get, Member, methods, type Operation, put, type Request, remove } from "./member.ts"
 import { type Limits, Queue } from "./queue.ts"
 import { Unhurried } from "./unhurried.ts"
 
@@ -66,11 +67,10 @@ const isSingle = (request: { readonly key?: Uint8Array; readonly rangeEnd?: Uint
   request.key.length > 0 &&
   (request.rangeEnd === undefined || request.rangeEnd.length === 0)
 
-/** Who chooses more than how long the call may take, or what becomes of it further down, wants a call of its own. */
-const isPlain = (options: (EtcdClient.CallOptions & Detoured) | undefined, requireLeader: boolean): boolean =>
+/** Who chooses more than how long the call may take wants a call of its own. */
+const isPlain = (options: EtcdClient.CallOptions | undefined, requireLeader: boolean): boolean =>
   options === undefined ||
-  (options[Detour] === undefined &&
-    options.endpoint === undefined &&
+  (options.endpoint === undefined &&
     options.metadata === undefined &&
     options.retry === undefined &&
     (options.requireLeader === undefined || options.requireLeader === requireLeader))
@@ -120,7 +120,10 @@ const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdC
     // What is no deadline is for the client to refuse.
     if (options?.deadline !== undefined && !Options.deadline.accepts(options.deadline)) return undefined
     const limit = options?.deadline === undefined ? usual : limitOf(options.deadline)
-    return Effect.suspend(() => {
+    return Effect.withFiber((fiber) => {
+      if (operation.kind === "write" && isDetoured(fiber)) {
+        return client.unary(methods[operation.name], request, options) as Answer
+      }
       const sameKey = key === undefined ? undefined : Keys.nameOf(key)
       return queue.call(new Member(operation, request, options, bytes, sameKey, limit))
     })

@@ -5,7 +5,8 @@
  * condition that the key that marks the holder is still the one that it was. So the writes of a holder who has lost the
  * lock, whether it knows or not, cannot come to pass, however late they arrive. The answer is taken out of that of the
  * transaction again. It is done below all namespaces, where keys are what they are in etcd, and above everything that
- * says when and where a call is sent (`Origin.Detour`).
+ * says when and where a call is sent, for all that the fiber of the work writes and those that it forks (`Origin.Detour`),
+ * and for what others write with the services that the work was given.
  *
  * Another client goes to the same etcd if it has an endpoint in common with the one of the lock, or has had one, since a
  * client stays with its cluster when its endpoints change (`memberRefresh`, a `Stream`). Two clients that name different
@@ -29,7 +30,7 @@
 import type { DescMethod, MessageInitShape, MessageShape } from "@bufbuild/protobuf"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import { memoize } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as EtcdClient from "../../EtcdClient.ts"
@@ -42,7 +43,6 @@ import { kindOf, methodOf } from "../client/rpcs.ts"
 import * as Comparisons from "../kv/comparisons.ts"
 import * as Namespace from "../kv/namespace.ts"
 import { answers } from "../kv/txnCheck.ts"
-import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 
 export interface Fence {
@@ -61,9 +61,6 @@ export const below = (client: EtcdClient.Client, compare: EtcdTxn.Compare): Read
 }
 
 type RequestOp = MessageInitShape<typeof Rpc.RequestOpSchema>
-
-const mayWrite = (method: DescMethod): boolean =>
-  method === Rpc.KV.method.put || method === Rpc.KV.method.deleteRange || method === Rpc.KV.method.txn
 
 /** What is no transaction is for the client to refuse. */
 const isWrite = (request: Rpc.TxnRequest): boolean =>
@@ -132,9 +129,9 @@ const answerOf = (operation: RequestOp, response: Rpc.TxnResponse): object | und
   return answer.value
 }
 
-const detour =
-  (fence: Fence): Origin.Detour =>
-  (unary) =>
+const behind =
+  (fence: Fence) =>
+  (unary: EtcdClient.Client["unary"]): EtcdClient.Client["unary"] =>
   (method, request, options) =>
     // What is asked for is what there is when it is sent.
     Effect.suspend(() => {
@@ -157,90 +154,68 @@ const detour =
       )
     })
 
-/** What are no options is for the service to refuse. */
-const within = <O extends object>(options: O | undefined, around: Origin.Detour): O | undefined =>
-  options === undefined || Options.isObject(options) ? Origin.withDetour(options, around) : options
-
 /** Whether two clients have an endpoint in common, or have had one: then they talk to the same etcd. */
 const meet = (one: EtcdClient.Client, other: EtcdClient.Client): Effect.Effect<boolean> =>
   Effect.zipWith(Origin.addressesOf(one), Origin.addressesOf(other), (some, others) =>
     [...some].some((endpoint) => others.has(endpoint))
   )
 
-/** A detour for what turns out to go to where the fence is. */
-const detourIfThere =
-  (fence: Fence, self: EtcdClient.Client): Origin.Detour =>
-  (unary) => {
-    const fenced = detour(fence)(unary)
+/** The same for what turns out to go to where the fence is. */
+const behindIfThere =
+  (fence: Fence, root: EtcdClient.Client) =>
+  (unary: EtcdClient.Client["unary"]): EtcdClient.Client["unary"] => {
+    const fenced = behind(fence)(unary)
     return (method, request, options) =>
-      Effect.flatMap(meet(self, fence.root), (isThere) =>
+      Effect.flatMap(meet(root, fence.root), (isThere) =>
         isThere ? fenced(method, request, options) : unary(method, request, options)
       )
   }
 
-/** What becomes of the writes of a client, if they may go to where the fence is. */
-const detourOf = (self: EtcdClient.Client | undefined, fence: Fence): Origin.Detour | undefined => {
-  if (self === undefined) return undefined
-  const { isMade, root } = Origin.of(self)
-  if (root === fence.root) return detour(fence)
-  return isMade ? detourIfThere(fence, self) : undefined
-}
+/** What becomes of what is written behind a fence, if it may go to where that is. */
+export const detour = memoize(
+  (fence: Fence): Origin.Detour =>
+    ({ isMade, root }) => {
+      if (root === fence.root) return behind(fence)
+      return isMade ? behindIfThere(fence, root) : undefined
+    }
+)
 
-/** A client that writes only while the fence holds. One that goes elsewhere is given back as it is. */
+/** A client that writes only while the fence holds, if it goes to where that is. */
 export const client = (self: EtcdClient.Client, fence: Fence): EtcdClient.Client => {
-  const around = detourOf(self, fence)
-  if (around === undefined) return self
   const grounded = Origin.ground(self)
   return {
     ...grounded,
-    unary: (method, request, options) =>
-      grounded.unary(method, request, mayWrite(method) ? within(options, around) : options)
+    unary: (method, request, options) => Origin.detoured(grounded.unary(method, request, options), detour(fence))
   }
 }
 
 /** What of {@link EtcdKv} may write: all that is not named here, so that something new does not compile unnoticed. */
 type Writes = Omit<EtcdKv.Service, "get" | "getString" | "range" | "stream" | "compact">
 
-const kv = (self: EtcdKv.Service, around: Origin.Detour): EtcdKv.Service => {
+const kv = (self: EtcdKv.Service, fence: Fence): EtcdKv.Service => {
   const writes: Writes = {
-    put: (key, value, options) => self.put(key, value, within(options, around)),
-    delete: (range, options) => self.delete(range, within(options, around)),
-    deletePrefix: (prefix, options) => self.deletePrefix(prefix, within(options, around))
+    put: (key, value, options) => Origin.detoured(self.put(key, value, options), detour(fence)),
+    delete: (range, options) => Origin.detoured(self.delete(range, options), detour(fence)),
+    deletePrefix: (prefix, options) => Origin.detoured(self.deletePrefix(prefix, options), detour(fence))
   }
   return { ...self, ...writes }
 }
 
-const txn = (self: EtcdTxn.Service, around: Origin.Detour): EtcdTxn.Service => {
-  const writes: EtcdTxn.Service = { commit: (op, options) => self.commit(op, within(options, around)) }
+const txn = (self: EtcdTxn.Service, fence: Fence): EtcdTxn.Service => {
+  const writes: EtcdTxn.Service = { commit: (op, options) => Origin.detoured(self.commit(op, options), detour(fence)) }
   return { ...self, ...writes }
 }
 
 /**
- * A context whose client, and the services of it that write keys, do so only while the fence holds, where they go to where
- * the fence is.
+ * A context in which what is written lands only while the fence holds. Its client, and the services of it that write keys,
+ * bring the fence along, for those who use them in a fiber that does not have it, such as one that a callback runs.
  */
 export const services = <R>(context: Context.Context<R>, fence: Fence): Context.Context<R> => {
-  const replaced = <I, S>(all: Context.Context<R>, key: Context.Key<I, S>, wrap: (service: S) => S) =>
+  const over = <I, S>(all: Context.Context<R>, key: Context.Key<I, S>, wrap: (self: S, fence: Fence) => S) =>
     Option.match(Context.getOption(all, key), {
       onNone: () => all,
-      onSome: (service) => Context.add(all, key, wrap(service)) as Context.Context<R>
+      onSome: (service) => Context.add(all, key, wrap(service, fence)) as Context.Context<R>
     })
-  const over =
-    <S extends object>(wrap: (self: S, around: Origin.Detour) => S) =>
-    (self: S): S => {
-      const around = detourOf(Origin.clientOf(self), fence)
-      return around === undefined ? self : wrap(self, around)
-    }
-  const withClient = replaced(context, EtcdClient.EtcdClient, (self) => client(self, fence))
-  const withKv = replaced(withClient, EtcdKv.EtcdKv, over(kv))
-  return builtInside(replaced(withKv, EtcdTxn.EtcdTxn, over(txn)))
+  const withClient = over(Origin.withDetour(context, detour(fence)), EtcdClient.EtcdClient, client)
+  return over(over(withClient, EtcdKv.EtcdKv, kv), EtcdTxn.EtcdTxn, txn)
 }
-
-/**
- * A layer that is provided inside is built there, over what is fenced: what was built of it outside would be taken for it
- * otherwise, and write past the fence.
- */
-const builtInside = <R>(context: Context.Context<R>): Context.Context<R> =>
-  Option.isNone(Context.getOption(context, Layer.CurrentMemoMap))
-    ? context
-    : (Context.add(context, Layer.CurrentMemoMap, Layer.makeMemoMapUnsafe()) as Context.Context<R>)

@@ -102,6 +102,24 @@ const fenceOf = memoize(({ incarnation, keys, revision }: Line.Entry): EtcdTxn.C
   )
 })
 
+/** What is written under an entry is written behind this. */
+const fence = memoize(
+  (entry: Line.Entry): Fence.Fence => ({
+    get compares() {
+      return Fence.below(entry.session.client, fenceOf(entry))
+    },
+    root: Origin.of(entry.session.client).root,
+    onFenced: onFenced(entry)
+  })
+)
+
+/** A transaction under an entry, which compares that by itself. */
+const commit = <A>(entry: Line.Entry, op: EtcdTxn.Op<A>) =>
+  Origin.besides(
+    entry.session.txnUnder.commit(EtcdTxn.make({ compare: fenceOf(entry), success: op })),
+    Fence.detour(fence(entry))
+  )
+
 /** What is printed of what is held. */
 export const shown = ({
   acquiredRevision,
@@ -135,7 +153,7 @@ export const make = <L extends Lost>(entry: Line.Entry, tell: Tell<L>): Held<L> 
     commit: (op) =>
       Effect.andThen(
         lossNow,
-        Effect.flatMap(session.txn.commit(EtcdTxn.make({ compare: fenceOf(entry), success: op })), (result) => {
+        Effect.flatMap(commit(entry, op), (result) => {
           if (result.succeeded) return Effect.succeed(result.results as never)
           onFenced(entry)()
           return Effect.fail(tell(entry, { reason: "fenced", cause: undefined }, 0))
@@ -192,22 +210,14 @@ export interface How<L extends Lost> {
 /** Runs an effect under an entry, with services of its own, and gives the entry back. */
 export const during = <A, E, R, Provided, L extends Lost>(
   entry: Line.Entry,
-  { fence, overrun = tellOfOverrun, tell }: How<L>,
+  { fence: isFenced, overrun = tellOfOverrun, tell }: How<L>,
   services: Context.Context<Provided>,
   self: Effect.Effect<A, E, R>,
   restore: Line.Restore
 ): Effect.Effect<Hold.End<A, E>, never, Exclude<R, Provided>> => {
-  const { session } = entry
-  const limits: Fence.Fence = {
-    get compares() {
-      return Fence.below(session.client, fenceOf(entry))
-    },
-    root: Origin.of(session.client).root,
-    onFenced: onFenced(entry)
-  }
   const inside = Effect.updateContext(self, (context: Context.Context<Exclude<R, Provided>>) => {
     const own = Context.merge(context, services) as Context.Context<R>
-    return fence ? Fence.services(own, limits) : own
+    return isFenced ? Fence.services(own, fence(entry)) : own
   })
   return Effect.ensuring(
     Hold.run(entry, inside, (loss) => overrun(tell(entry, loss, 0)), restore),

@@ -25,6 +25,7 @@ import * as EtcdKv from "../../EtcdKv.ts"
 import * as EtcdTxn from "../../EtcdTxn.ts"
 import * as EtcdWatch from "../../EtcdWatch.ts"
 import * as Caller from "../caller.ts"
+import * as Origin from "../client/origin.ts"
 import * as Background from "../lease/background.ts"
 import type * as LeaseEntry from "../lease/entry.ts"
 import { quantum } from "../lease/entry.ts"
@@ -108,10 +109,12 @@ export interface Options {
 }
 
 export interface Session {
-  /** The client that it was given. */
+  /** The client that it was given; what it writes for itself is not fenced by what it is used under. */
   readonly client: Client
   readonly kv: EtcdKv.Service
   readonly txn: EtcdTxn.Service
+  /** For what a program writes. */
+  readonly txnUnder: EtcdTxn.Service
   readonly watch: EtcdWatch.Service
   readonly caller: Caller.Caller
   readonly time: Time.Time
@@ -402,16 +405,18 @@ export const make = (given: Client, options: Options): Effect.Effect<Session, ne
     const time = yield* Time.Time
     // They live on while the session is being closed.
     const scope = yield* Scope.fork(yield* Effect.scope)
+    const client = Origin.outside(given)
     const session: Session = {
-      client: given,
-      kv: EtcdKv.fromClient(given),
-      txn: EtcdTxn.fromClient(given),
-      watch: yield* Scope.provide(EtcdWatch.fromClient(given), scope),
+      client,
+      kv: EtcdKv.fromClient(client),
+      txn: EtcdTxn.fromClient(client),
+      txnUnder: EtcdTxn.fromClient(given),
+      watch: yield* Scope.provide(EtcdWatch.fromClient(client), scope),
       caller,
       time,
       background: Background.make(time),
       options,
-      leases: yield* Scope.provide(Leases.make(given), scope),
+      leases: yield* Scope.provide(Leases.make(client), scope),
       incarnations: new Set(),
       presences: new Map(),
       entries: new Map(),

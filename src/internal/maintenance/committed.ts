@@ -12,10 +12,11 @@
 import * as Effect from "effect/Effect"
 import type * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdKv from "../../EtcdKv.ts"
+import * as Origin from "../client/origin.ts"
 
 /** A key that is not there. */
 export const nobody = "effect-etcd/nobody"
 
 /** Whether it is done is not known where the user may not delete that key. `endpoint`: who is to be asked, where that matters. */
 export const writeDown = (client: EtcdClient.Client, endpoint?: string): Effect.Effect<void> =>
-  Effect.ignore(EtcdKv.fromClient(client).delete(nobody, { deadline: "3 seconds", endpoint }))
+  Effect.ignore(EtcdKv.fromClient(Origin.outside(client)).delete(nobody, { deadline: "3 seconds", endpoint }))

@@ -1,14 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import * as EtcdBatch from "../../../src/EtcdBatch.ts"
 import * as EtcdClient from "../../../src/EtcdClient.ts"
-import * as EtcdKv from "../../../src/EtcdKv.ts"
 import * as EtcdNamespace from "../../../src/EtcdNamespace.ts"
 import * as EtcdTxn from "../../../src/EtcdTxn.ts"
 import * as Caller from "../../../src/internal/caller.ts"
 import * as Origin from "../../../src/internal/client/origin.ts"
-import { Cluster } from "../../../src/internal/proto/rpc_pb.ts"
+import { Cluster, KV } from "../../../src/internal/proto/rpc_pb.ts"
 
 const prefixOf = (client: EtcdClient.Client) => new TextDecoder().decode(Origin.of(client).prefix)
 
@@ -18,7 +19,7 @@ const foreign = () => {
   const client: EtcdClient.Client = {
     unary: (_method, _request, options) => {
       seen.push(options)
-      return Effect.never
+      return Effect.succeed({ kvs: [] } as never)
     },
     serverStream: () => Stream.never,
     bidirectional: () => Effect.never,
@@ -31,6 +32,7 @@ const foreign = () => {
 /** A detour that says so. */
 const marking =
   (marks: Array<string>, mark: string): Origin.Detour =>
+  () =>
   (unary) =>
   (method, request, options) => {
     marks.push(mark)
@@ -84,30 +86,66 @@ describe("where a client's calls go", () => {
     assert.deepStrictEqual(Object.keys(EtcdNamespace.fromClient(client, "a/")).sort(), names)
     assert.deepStrictEqual(Object.keys(EtcdTxn.fromClient(client)), ["commit"])
   })
-
-  it("is remembered by services, and by copies of them", () => {
-    const { client } = foreign()
-    assert.strictEqual(Origin.clientOf(EtcdKv.fromClient(client)), client)
-    assert.strictEqual(Origin.clientOf({ ...EtcdTxn.fromClient(client) }), client)
-    assert.isUndefined(Origin.clientOf({ commit: () => Effect.never }))
-  })
 })
 
 describe("a detour", () => {
-  it("is made below all namespaces, in the order in which they were asked for, and takes nothing from the other options", () => {
-    const { client, seen } = foreign()
-    const inside = EtcdNamespace.fromClient(EtcdNamespace.fromClient(client, "a/"), "b/")
-    const marks: Array<string> = []
-    const own = { deadline: "1 second", metadata: { a: "b" } } as const
-    const options = Origin.withDetour(Origin.withDetour(own, marking(marks, "first")), marking(marks, "last"))
-    inside.unary(Cluster.method.memberList, {}, options)
-    assert.deepStrictEqual(marks, ["first", "last"])
-    assert.deepInclude(seen[0], own)
-    assert.isUndefined((seen[0] as Origin.Detoured)[Origin.Detour])
-    inside.unary(Cluster.method.memberList, {}, own)
-    assert.strictEqual(seen[1], own)
-    inside.unary(Cluster.method.memberList, {})
-    assert.isUndefined(seen[2])
-    assert.strictEqual(marks.length, 2)
-  })
+  it.effect(
+    "is made below all namespaces by what the fiber writes, the innermost first, and takes no options away",
+    () =>
+      Effect.gen(function* () {
+        const { client, seen } = foreign()
+        const inside = EtcdNamespace.fromClient(EtcdNamespace.fromClient(client, "a/"), "b/")
+        const marks: Array<string> = []
+        const [outer, inner] = [marking(marks, "outer"), marking(marks, "inner")]
+        const own = { deadline: "1 second", metadata: { a: "b" } } as const
+        const write = (options?: EtcdClient.CallOptions) =>
+          inside.unary(KV.method.put, { key: new Uint8Array(1) }, options)
+        const both = <A, E>(effect: Effect.Effect<A, E>) => Origin.detoured(Origin.detoured(effect, inner), outer)
+
+        yield* both(write(own))
+        assert.deepStrictEqual(marks.splice(0), ["inner", "outer"])
+        assert.strictEqual(seen[0], own)
+        yield* both(Origin.detoured(write(), outer))
+        assert.deepStrictEqual(marks.splice(0), ["inner", "outer"])
+        assert.isUndefined(seen[1])
+        const context = Origin.withDetour(Origin.withDetour(Context.empty(), outer), inner)
+        yield* Effect.provide(write(), context)
+        assert.deepStrictEqual(marks.splice(0), ["inner", "outer"])
+        yield* Effect.provide(Effect.flatMap(Effect.forkChild(write()), Fiber.join), context)
+        assert.deepStrictEqual(marks.splice(0), ["inner", "outer"])
+        yield* both(Origin.besides(write(), outer))
+        assert.deepStrictEqual(marks.splice(0), ["inner"])
+
+        for (const none of [
+          write(),
+          both(Origin.straight(write())),
+          both(Origin.straight(Origin.detoured(write(), inner))),
+          both(Origin.outside(inside).unary(KV.method.put, { key: new Uint8Array(1) })),
+          both(inside.unary(KV.method.range, { key: new Uint8Array(1) })),
+          both(inside.unary(Cluster.method.memberList, {}))
+        ]) {
+          yield* none
+        }
+        assert.deepStrictEqual(marks, [])
+        yield* both(Origin.straight(Effect.provide(write(), Origin.withDetour(Context.empty(), inner))))
+        assert.deepStrictEqual(marks, ["inner"])
+      })
+  )
+
+  it.effect("that leads elsewhere is left to what is below", () =>
+    Effect.gen(function* () {
+      const { client } = foreign()
+      const below = Origin.ground(client)
+      const above: EtcdClient.Client = { ...client, unary: (...call) => below.unary(...call) }
+      const marks: Array<string> = []
+      const here = marking(marks, "here")
+      const detour: Origin.Detour = (origin) => (origin.root === client ? here(origin) : undefined)
+      yield* Origin.detoured(Origin.ground(above).unary(KV.method.put, { key: new Uint8Array(1) }), detour)
+      assert.deepStrictEqual(marks, ["here"])
+      marks.length = 0
+      // And made once where both would make it.
+      yield* Origin.detoured(Origin.ground(above).unary(KV.method.put, { key: new Uint8Array(1) }), here)
+      assert.deepStrictEqual(marks, ["here"])
+    })
+  )
 })
