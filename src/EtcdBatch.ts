@@ -10,7 +10,8 @@
  * program that makes one call after the other.
  *
  * What takes part are gets, puts and deletes of single keys, whichever service makes them. Ranges, transactions, watches
- * and everything else go through as they are; so do calls that choose their endpoint, metadata or retries.
+ * and everything else go through as they are; so do calls that choose their endpoint, metadata or retries, and what is
+ * written under a lock, which is fenced.
  *
  * Each caller sees what it would have seen alone: a read as linearizable or serializable as it asked for; its own
  * result, previous value and error; its own deadline; and it can be interrupted alone. When etcd refuses a transaction
