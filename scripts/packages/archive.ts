@@ -11,6 +11,12 @@ import * as FileSystem from "effect/FileSystem"
 import * as Stream from "effect/Stream"
 import * as Releases from "../../src/internal/binary/releases.ts"
 
+export const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex")
+
+/** The bytes of a tar archive. */
+export const tar = (entries: Iterable<Tar.Entry>) =>
+  Stream.fromIterable(entries).pipe(Stream.pipeThroughChannel(Tar.encode()), Stream.mkUint8Array)
+
 export type Files = Readonly<Record<string, string | Uint8Array>>
 
 const packed = (version: string, platform: Releases.Platform, files: Files) => {
@@ -21,10 +27,8 @@ const packed = (version: string, platform: Releases.Platform, files: Files) => {
         Stream.pipeThroughChannel(Zip.encode()),
         Stream.mkUint8Array
       )
-    : Stream.fromIterable(entries.map(([name, content]) => Tar.file(`${root}/${name}`, content))).pipe(
-        Stream.pipeThroughChannel(Tar.encode()),
-        Stream.mkUint8Array,
-        Effect.map((tar) => gzipSync(tar, { level: 1 }))
+    : Effect.map(tar(entries.map(([name, content]) => Tar.file(`${root}/${name}`, content))), (bytes) =>
+        gzipSync(bytes, { level: 1 })
       )
 }
 
@@ -36,13 +40,12 @@ export const archives = Effect.fnUntraced(function* (
   files: (platform: Releases.PackagedPlatform) => Files
 ) {
   const fs = yield* FileSystem.FileSystem
-  const sha256: Record<string, string> = {}
+  const sums: Record<string, string> = {}
   for (const platform of platforms) {
     const archive = yield* packed(version, platform, files(platform))
-    const name = `${Releases.archiveName(version, platform)}.${Releases.archiveKind(platform)}`
-    yield* fs.writeFile(`${directory}/${name}`, archive)
-    sha256[platform] = createHash("sha256").update(archive).digest("hex")
+    yield* fs.writeFile(`${directory}/${Releases.archiveFile(version, platform)}`, archive)
+    sums[platform] = sha256(archive)
   }
-  const release: Releases.Release = { version, sha256 }
+  const release: Releases.Release = { version, sha256: sums }
   return release
 })

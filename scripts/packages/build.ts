@@ -5,18 +5,17 @@
  * Two runs give the same bytes, with the same Node.js on the same architecture: nothing in a tarball is of the time or the
  * machine that it was made at, but its compression is zlib's, which is not the same everywhere. What is in it is.
  */
-import { createHash } from "node:crypto"
 import { gzipSync } from "node:zlib"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Tar from "effect/encoding/Tar"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
-import * as Stream from "effect/Stream"
 import own from "../../package.json" with { type: "json" }
 import { download } from "../../src/internal/binary/download.ts"
 import * as Releases from "../../src/internal/binary/releases.ts"
 import { unpack } from "../../src/internal/binary/unpack.ts"
+import { sha256, tar } from "./archive.ts"
 
 export class PackageError extends Data.TaggedError("PackageError")<{ readonly message: string }> {}
 
@@ -113,8 +112,6 @@ const isVerified = (archive: Archive, actual: string) =>
     ? Effect.void
     : failed(`${archive.name}: its SHA-256 is ${actual}, not ${archive.sha256} as pinned. Nothing of it was unpacked`)
 
-const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex")
-
 /** The archive as a file that is what was pinned. */
 const obtain = Effect.fnUntraced(function* (archive: Archive, from: string | undefined, directory: string) {
   const fs = yield* FileSystem.FileSystem
@@ -136,8 +133,7 @@ const tarballOf = Effect.fnUntraced(function* (files: ReadonlyArray<readonly [st
   const entries = files.map(([name, content, mode]) =>
     Tar.file(`package/${name}`, content, { mode, mtime: new Date("1985-10-26T08:15:00Z") })
   )
-  const tar = yield* Stream.fromIterable(entries).pipe(Stream.pipeThroughChannel(Tar.encode()), Stream.mkUint8Array)
-  const tarball = gzipSync(tar, { level: 9 })
+  const tarball = gzipSync(yield* tar(entries), { level: 9 })
   // The header names the operating system: it is to be "unknown" (RFC 1952, 2.3.1).
   tarball[9] = 255
   return tarball
@@ -205,7 +201,7 @@ export const build = Effect.fnUntraced(function* (options: Options) {
   const archives = releases.flatMap((release) =>
     platforms.flatMap((platform): ReadonlyArray<Archive> => {
       const sha256 = release.sha256[platform]
-      const name = `${Releases.archiveName(release.version, platform)}.${Releases.archiveKind(platform)}`
+      const name = Releases.archiveFile(release.version, platform)
       return sha256 === undefined ? [] : [{ release, platform, name, sha256 }]
     })
   )

@@ -12,6 +12,7 @@ import { gunzipSync, gzipSync } from "node:zlib"
 import * as Effect from "effect/Effect"
 import * as Tar from "effect/encoding/Tar"
 import * as Stream from "effect/Stream"
+import { tar } from "./archive.ts"
 
 interface Packument {
   readonly name: string
@@ -37,10 +38,10 @@ const installed = (name: string): Effect.Effect<readonly [Manifest, Uint8Array] 
   const entries = files.map(({ name, parentPath }) =>
     Tar.file(`package${join(parentPath, name).slice(directory.length)}`, readFileSync(join(parentPath, name)))
   )
-  return Stream.fromIterable(entries).pipe(
-    Stream.pipeThroughChannel(Tar.encode()),
-    Stream.mkUint8Array,
-    Effect.map((tar) => [JSON.parse(readFileSync(join(directory, "package.json"), "utf8")), gzipSync(tar)] as const),
+  return tar(entries).pipe(
+    Effect.map(
+      (bytes) => [JSON.parse(readFileSync(join(directory, "package.json"), "utf8")), gzipSync(bytes)] as const
+    ),
     Effect.orDie
   )
 }

@@ -7,7 +7,7 @@ import * as Releases from "../../src/internal/binary/releases.ts"
 export const entryOf = (version: string, text: string): string => {
   const sums = new Map(Array.from(text.matchAll(/^([0-9a-f]{64}) [ *](\S+)$/gm), ([, sum, name]) => [name, sum]))
   const lines = Releases.platforms.flatMap((platform) => {
-    const sum = sums.get(`${Releases.archiveName(version, platform)}.${Releases.archiveKind(platform)}`)
+    const sum = sums.get(Releases.archiveFile(version, platform))
     return sum === undefined ? [] : [`      "${platform}": "${sum}"`]
   })
   return `  {\n    version: "${version}",\n    sha256: {\n${lines.join(",\n")}\n    }\n  },`

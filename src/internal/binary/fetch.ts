@@ -66,7 +66,7 @@ const plan = (options: FetchOptions): Effect.Effect<Plan, EtcdProcessError.EtcdP
   }
   const name = Releases.archiveName(version, platform)
   const kind = Releases.archiveKind(platform)
-  const url = `${baseUrl}/v${version}/${name}.${kind}`
+  const url = `${baseUrl}/v${version}/${Releases.archiveFile(version, platform)}`
   const sha256 = (options.sha256 ?? Releases.knownChecksum(version, platform))?.toLowerCase()
   if (sha256 === undefined) {
     return Effect.fail(

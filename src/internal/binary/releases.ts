@@ -116,7 +116,12 @@ export const executableName = (name: string, platform: string): string =>
 /** The name of a release's archive without its extension, which is also the folder inside it. */
 export const archiveName = (version: string, platform: Platform): string => `etcd-v${version}-${platform}`
 
+/** The extension of a release's archive. */
 export const archiveKind = (platform: Platform): "tar.gz" | "zip" => (platform.startsWith("linux") ? "tar.gz" : "zip")
+
+/** The file name of a release's archive. */
+export const archiveFile = (version: string, platform: Platform): string =>
+  `${archiveName(version, platform)}.${archiveKind(platform)}`
 
 export const defaultRelease = (platform: Platform): Release | undefined =>
   releases.find((release) => release.sha256[platform] !== undefined)
