@@ -12,6 +12,15 @@ const entities: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">",
 
 const text = (html: string): string => html.replace(/&(amp|lt|gt|quot|#39);/g, (_, name: string) => entities[name]!)
 
+/** As it is where what is behind a `%` is no byte, or the bytes are no UTF-8: then it is no name of what was made here. */
+const decoded = (part: string): string => {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    return part
+  }
+}
+
 /** Each link of the pages in the directory that leads to no file, or to no place in it; and how many pages and links there are. */
 export const followed = (directory: string): { pages: number; links: number; broken: ReadonlyArray<string> } => {
   const pages = new Map(
@@ -29,7 +38,7 @@ export const followed = (directory: string): { pages: number; links: number; bro
     const [path = "", anchor] = link
       .replace(/\?[^#]*/, "")
       .split("#")
-      .map(decodeURIComponent)
+      .map(decoded)
     const at = path === "" ? page : resolve(dirname(page), path)
     const file = existsSync(at) && statSync(at).isDirectory() ? join(at, "index.html") : at
     return existsSync(file) && (!anchor || pages.get(file)?.ids.has(anchor) !== false)

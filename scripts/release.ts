@@ -32,15 +32,25 @@ const steps = (dryRun: boolean): ReadonlyArray<ReadonlyArray<string>> => [
   dryRun ? ["npm", "publish", "--dry-run"] : ["changeset", "publish"]
 ]
 
+const spawned = (command: string, args: ReadonlyArray<string>): number =>
+  spawnSync(command, args, { cwd: root, stdio: "inherit" }).status ?? 1
+
+/**
+ * Takes one step after the other, until one ends with another code than 0. What npm puts into `package.json` to publish the
+ * library it takes out when it has, and not where it could not.
+ */
+export const taken = (dryRun: boolean, run: typeof spawned): number => {
+  const failure = steps(dryRun)
+    .values()
+    .map(([command, ...args]) => run(command!, args))
+    .find((status) => status !== 0)
+  return [failure, run(process.execPath, [join("scripts", "packages", "optional.ts")])].find(Boolean) ?? 0
+}
+
 const release = (dryRun: boolean): number => {
   const reasons = unfinished(root)
   for (const reason of reasons) console.error(`not to be published: ${reason}`)
-  if (reasons.length > 0 && !dryRun) return 1
-  for (const [command, ...args] of steps(dryRun)) {
-    const { status } = spawnSync(command!, args, { cwd: root, stdio: "inherit" })
-    if (status !== 0) return status ?? 1
-  }
-  return 0
+  return reasons.length > 0 && !dryRun ? 1 : taken(dryRun, spawned)
 }
 
 if (import.meta.main) {

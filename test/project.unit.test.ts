@@ -8,7 +8,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Yaml from "effect/encoding/Yaml"
 import * as Predicate from "effect/Predicate"
 import { followed } from "../scripts/docs.ts"
-import { unfinished } from "../scripts/release.ts"
+import { taken, unfinished } from "../scripts/release.ts"
 import { anchors, guides, links } from "./support/pages.ts"
 
 const root = join(import.meta.dirname, "..")
@@ -57,14 +57,18 @@ describe("pages", () => {
       mkdirSync(join(directory, "a"))
       writeFileSync(
         join(directory, "index.html"),
-        '<a href="a/b.html#here">x</a><a href="a">x</a><a href="https://example.org/">x</a><a href="#top">x</a><i id="top">'
+        '<a href="a/b.html#here">x</a><a href="a">x</a><a href="https://example.org/">x</a><a href="#top">x</a><i id="top">' +
+          '<a href="50%.html">x</a><a href="a/b.html#%ff">x</a>'
       )
       writeFileSync(join(directory, "a", "index.html"), '<script src="../style.css"></script><a href="../?q=1">x</a>')
       writeFileSync(join(directory, "a", "b.html"), '<i id="there"><a href="../index.html#top">x</a>')
       assert.deepStrictEqual(followed(directory), {
         pages: 3,
-        links: 7,
-        broken: [`a${sep}index.html: ../style.css`, "index.html: a/b.html#here"]
+        links: 9,
+        broken: [
+          `a${sep}index.html: ../style.css`,
+          ...["a/b.html#here", "50%.html", "a/b.html#%ff"].map((link) => `index.html: ${link}`)
+        ]
       })
     })
   })
@@ -77,7 +81,7 @@ interface Job {
   readonly steps: ReadonlyArray<{
     readonly uses?: string
     readonly run?: string
-    readonly with?: { readonly version?: string }
+    readonly with?: { readonly "version-script"?: string }
   }>
 }
 
@@ -97,7 +101,9 @@ describe("workflows", () => {
     assert.isAbove(jobs.length, 5)
     for (const { at, steps } of jobs) {
       for (const { run = "", with: given } of steps) {
-        for (const [, script] of `${run} ${given?.version ?? ""}`.matchAll(/\bnpm (?:run )?(?:-s )?([\w:]+)/g)) {
+        for (const [, script] of `${run} ${given?.["version-script"] ?? ""}`.matchAll(
+          /\bnpm (?:run )?(?:-s )?([\w:]+)/g
+        )) {
           assert.property(manifest.scripts, script!, at)
         }
         for (const [path] of run.matchAll(/(?<=^|\s)(?:node_modules|scripts|site|test)\/[\w./-]+/g)) {
@@ -115,11 +121,11 @@ describe("workflows", () => {
     for (const job of jobs) assert.isAbove(job["timeout-minutes"] ?? 0, 0, job.at)
   })
 
-  it("know no secret and no registry, and take actions by a version", () => {
+  it("know no secret and no registry, and take actions by a version, and those of others than GitHub by a commit", () => {
     for (const { path } of workflows) assert.notMatch(read(path), /\bsecrets\.|registry-url|registry\.|npmrc/, path)
     for (const { at, steps } of jobs) {
       for (const { uses } of steps)
-        if (uses !== undefined) assert.match(uses, /^[\w-]+\/[\w-]+@(?:v\d+|[0-9a-f]{40})$/, at)
+        if (uses !== undefined) assert.match(uses, /^(?:actions\/[\w-]+@v\d+|[\w-]+\/[\w-]+@[0-9a-f]{40})$/, at)
     }
   })
 })
@@ -161,6 +167,20 @@ describe("a release", () => {
     assert.lengthOf(reasons("# Changelog\n\n## 1.2.0 (unreleased)\n"), 1)
     assert.lengthOf(reasons("# Changelog\n\n## 1.1.0\n"), 1)
     assert.lengthOf(reasons("# Changelog\n\n## 1.2.0\n", "brave-cats.md"), 1)
+  })
+
+  it("leaves package.json as it was, wherever it broke off", () => {
+    for (const dryRun of [true, false]) {
+      for (const broken of [-1, 0, 1, 2]) {
+        const commands: Array<string> = []
+        const code = taken(dryRun, (command, args) =>
+          commands.push([command, ...args].join(" ")) - 1 === broken ? 7 : 0
+        )
+        assert.strictEqual(code, broken === -1 ? 0 : 7)
+        assert.lengthOf(commands, broken === -1 ? 4 : broken + 2)
+        assert.match(commands.at(-1)!, /scripts.packages.optional\.ts$/)
+      }
+    }
   })
 
   it("says where it is from", () => {
