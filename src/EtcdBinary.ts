@@ -210,9 +210,10 @@ const findAny = Effect.fn("EtcdBinary.find")(function* (
  * tested with this library. Whichever etcd a machine happens to have would be another version, silently, and data that a
  * newer etcd has written are refused by an older one. Whoever wants the machine's own says so: `ETCD_BINARY=$(command -v
  * etcd)`. A package that is there and whose etcd cannot be used is therefore an error, and not passed over; only where tools
- * have lost its executable mode (archives, some copies) it is given that again. It is looked for as `require` in
- * this library would, so in the strict `node_modules` of pnpm too, and at last where `NODE_PATH` and `~/.node_modules` lead; a bundle finds it where its own place leads to it, and
- * else goes on to the `PATH`.
+ * have lost its executable mode (archives, some copies) it is given that again. It is looked for as an `import` in this
+ * library would, from its own place upwards, so in the strict `node_modules` of pnpm too, and with Yarn's Plug'n'Play; not
+ * where `NODE_PATH` and `~/.node_modules` lead. A bundle finds it where its own place leads to it, and else goes on to the
+ * `PATH`.
  *
  * An executable is asked for its version once in a process, with no `ETCD_*` variable in its environment but
  * `ETCD_UNSUPPORTED_ARCH`, and has 10 seconds to answer. It may be a wrapper that runs etcd; what it has started ends

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process"
 import { pathToFileURL } from "node:url"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
@@ -112,6 +113,33 @@ describe("the etcd that comes with the library", () => {
         )
         assert.strictEqual(etcd.path, onPath)
       }
+    }).pipe(Effect.provide(NodeServices.layer))
+  )
+
+  it.effect("is none that lies where NODE_PATH or a home directory lead: require would take it from there", () =>
+    Effect.gen(function* () {
+      const fs = yield* FileSystem.FileSystem
+      const { modules, root } = yield* project
+      const elsewhere = `${root}/elsewhere/.node_modules`
+      yield* put(elsewhere, own, "3.6.14")
+      const program = `
+        import * as Effect from "effect/Effect"
+        import * as NodeServices from "@effect/platform-node/NodeServices"
+        import * as Package from ${JSON.stringify(new URL("../src/internal/binary/package.ts", import.meta.url).href)}
+        const found = Package.executables().pipe(
+          Effect.provideService(Package.From, ${JSON.stringify(pathToFileURL(`${modules}/effect-etcd/find.js`).href)}),
+          Effect.provide(NodeServices.layer)
+        )
+        console.log(String(await Effect.runPromise(found)))`
+      const run = (variables: Record<string, string>) =>
+        execFileSync(process.execPath, ["--input-type=module", "--eval", program], { env: variables, encoding: "utf8" })
+      assert.strictEqual(run({ NODE_PATH: elsewhere }), "undefined\n")
+      assert.strictEqual(run({ HOME: `${root}/elsewhere` }), "undefined\n")
+      // As pnpm has it: a link beside the library, which is found by the place that it has in truth.
+      const store = yield* put(`${modules}/.pnpm/etcd`, own, "3.6.14")
+      yield* fs.makeDirectory(`${modules}/@effect-etcd`, { recursive: true })
+      yield* fs.symlink(store.slice(0, -"/bin".length), `${modules}/${own}`)
+      assert.strictEqual(run({ NODE_PATH: elsewhere }), `${store}\n`)
     }).pipe(Effect.provide(NodeServices.layer))
   )
 

@@ -13,20 +13,33 @@ import * as Releases from "./releases.ts"
 
 /**
  * Who looks for the package: it is found as Node.js finds what this module imports, so that the library has the one that
- * it depends on, wherever a package manager puts that. The program's own directory has no say in it: what lies there would
- * be run. In a bundle it is the place of the bundle,
+ * it depends on, wherever a package manager puts that. The program's own directory has no say in it, nor have `NODE_PATH`
+ * and `~/.node_modules`, where `require` looks too: what lies there would be run. In a bundle it is the place of the bundle,
  * or not there at all.
  */
 export const From: Context.Reference<string> = Context.Reference("effect-etcd/binary/From", {
   defaultValue: () => import.meta.url
 })
 
+/** In the nearest `node_modules`, from a directory upwards. */
+const inModules = (manifest: string, directory: URL): string | undefined => {
+  const { existsSync, realpathSync } = globalThis.process.getBuiltinModule("node:fs")
+  const file = new URL(`node_modules/${manifest}`, directory)
+  if (existsSync(file)) return realpathSync(file)
+  const above = new URL("..", directory)
+  return above.href === directory.href ? undefined : inModules(manifest, above)
+}
+
+/** Yarn's Plug'n'Play and Deno need no `node_modules`, and find packages by rules of their own. */
+const hasRulesOfItsOwn = (): boolean => ["pnp", "deno"].some((name) => name in globalThis.process.versions)
+
 const directoryOf = (name: string, from: string): string | undefined =>
   Result.getOrUndefined(
     Result.try(() => {
+      const manifest = `${name}/package.json`
       const { createRequire } = globalThis.process.getBuiltinModule("node:module")
-      const manifest = createRequire(from).resolve(`${name}/package.json`)
-      return manifest.slice(0, -"/package.json".length)
+      const found = hasRulesOfItsOwn() ? createRequire(from).resolve(manifest) : inModules(manifest, new URL(".", from))
+      return found?.slice(0, -"/package.json".length)
     })
   )
 
