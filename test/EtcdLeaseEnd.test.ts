@@ -483,9 +483,21 @@ describe("leases that cannot be revoked", () => {
       const { lines, told } = warnings()
       const scope = yield* Scope.make()
       yield* makeIn(scope, leases, "1 hour", [1n, 2n, 3n]).pipe(told)
-      stub.unrevocable = closedError
+      stub.unrevocable = denied
       yield* end
       assert.deepStrictEqual(lines, [["etcd leases could not be revoked, they will expire", { leases: 3 }]])
+    })
+  )
+
+  it.effect("are nobody's surprise where their client was closed before their scope, or their service", () =>
+    Effect.gen(function* () {
+      const { end, leases, stub } = yield* setUp
+      const { lines, told } = warnings()
+      stub.unrevocable = closedError
+      yield* Effect.scoped(leases.make("1 hour")).pipe(told)
+      yield* makeIn(yield* Scope.make(), leases, "1 hour", [1n, 2n, 3n]).pipe(told)
+      yield* end
+      assert.deepStrictEqual(lines, [])
     })
   )
 })

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
@@ -161,6 +162,35 @@ describe("EtcdSession", () => {
           const reason = (yield* reasonOf(effect)) as { readonly _tag: string; readonly message: string }
           assert.strictEqual(reason._tag, "Unreachable")
           assert.include(reason.message, "The session is closed")
+        }
+      })
+    )
+
+    it.effect("warns of nothing when it is closed together with its client, in whichever order", () =>
+      Effect.gen(function* () {
+        const node = yield* EtcdProcess.EtcdProcess
+        const lines: Array<unknown> = []
+        const logger = Logger.make(({ logLevel, message }) => {
+          if (logLevel === "Warn" || logLevel === "Error") lines.push(message)
+        })
+        for (const order of ["client first", "session first", "both at once"]) {
+          yield* Effect.gen(function* () {
+            const [ofClient, ofSession] = [yield* Scope.make(), yield* Scope.make()]
+            const client = yield* Scope.provide(EtcdClient.make({ endpoints: node.endpoints }), ofClient)
+            const session = yield* Scope.provide(EtcdSession.fromClient(client), ofSession)
+            yield* Scope.provide(
+              Effect.andThen(
+                EtcdSession.keep(`together/${order}`, "1"),
+                EtcdLock.acquire(EtcdLock.make(`together-${order}`))
+              ),
+              ofSession
+            ).pipe(within(session))
+            const scopes = order === "client first" ? [ofClient, ofSession] : [ofSession, ofClient]
+            yield* Effect.forEach(scopes, (scope) => Scope.close(scope, Exit.void), {
+              concurrency: order === "both at once" ? "unbounded" : 1
+            })
+          }).pipe(Effect.provideService(Logger.CurrentLoggers, new Set([logger])))
+          assert.deepStrictEqual(lines, [], order)
         }
       })
     )

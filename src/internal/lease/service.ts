@@ -24,6 +24,7 @@ import * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import { format } from "../../EtcdId.ts"
 import * as Caller from "../caller.ts"
+import { closedError } from "../client/engine.ts"
 import * as Time from "../time.ts"
 import * as Tracing from "../tracing.ts"
 import * as Background from "./background.ts"
@@ -151,13 +152,16 @@ const revocableUntil = (state: State, origin: Entry.Origin, expiresAt: number, t
   return origin === "named" ? Math.min(expiresAt - Entry.quantum, whileItMayLive) : whileItMayLive
 }
 
-/** A lease that was to be revoked will live on. When the service ends, it says once how many there are. */
-const tellOfFailure = (state: State, id: bigint, until: number, { message }: EtcdError.EtcdError) =>
+/**
+ * A lease that was to be revoked will live on. When the service ends, it says once how many there are. Whoever has closed
+ * the client before needs no warning: etcd does nothing wrong, and he may be closing both at once.
+ */
+const tellOfFailure = (state: State, id: bigint, until: number, error: EtcdError.EtcdError) =>
   Effect.suspend(() => {
-    const isOver = state.time.now() >= until
-    if (state.isClosed && !isOver) state.left++
-    const log = state.isClosed || isOver ? Effect.logDebug : Effect.logWarning
-    return Caller.say(state.caller, log("etcd lease could not be revoked, it will expire", format(id), message))
+    const isExpected = state.time.now() >= until || error === closedError
+    if (state.isClosed && !isExpected) state.left++
+    const log = state.isClosed || isExpected ? Effect.logDebug : Effect.logWarning
+    return Caller.say(state.caller, log("etcd lease could not be revoked, it will expire", format(id), error.message))
   })
 
 const revoke = (state: State, id: bigint, until: number): Effect.Effect<void> => {
