@@ -223,7 +223,7 @@ export interface Service {
    * Gives the free space of one member's database back to the file system. The member answers nothing else meanwhile:
    * defragment one after the other.
    */
-  readonly defragment: (options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly defragment: (options?: CallOptions | undefined) => Effect.Effect<void, EtcdError.EtcdError>
   /**
    * A hash of one member's whole database. Members that hold the same keys may differ; to compare members see
    * {@link hashKv}.
@@ -247,7 +247,7 @@ export interface Service {
     options?: SnapshotFileOptions | undefined
   ) => Effect.Effect<SnapshotFile, EtcdError.EtcdError | PlatformError, FileSystem.FileSystem | Path.Path>
   /** Makes another member the leader. More at {@link moveLeader}. */
-  readonly moveLeader: (to: MemberId, options?: CallOptions | undefined) => Effect.Effect<Header, EtcdError.EtcdError>
+  readonly moveLeader: (to: MemberId, options?: CallOptions | undefined) => Effect.Effect<void, EtcdError.EtcdError>
   /**
    * Whether the cluster could be downgraded to a version, such as `3.5.0`: one minor version below its own. More at
    * {@link validateDowngrade}.
@@ -525,7 +525,7 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
     ),
   defragment: (options) =>
     Options.wrongCall("EtcdMaintenance.defragment", options) ??
-    Effect.map(client.unary(method.defragment, {}, options), headerOf),
+    Effect.asVoid(client.unary(method.defragment, {}, options)),
   hash: (options) =>
     Options.wrongCall("EtcdMaintenance.hash", options) ??
     Effect.map(client.unary(method.hash, {}, options), (answer) =>
@@ -554,7 +554,7 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
     Options.wrongCall("EtcdMaintenance.moveLeader", options) ??
     Tracing.traced(
       Effect.flatMap(askLeader(client, options), (asked) =>
-        Effect.map(client.unary(method.moveLeader, { targetID: MemberId(to) }, asked), headerOf)
+        Effect.asVoid(client.unary(method.moveLeader, { targetID: MemberId(to) }, asked))
       ),
       "EtcdMaintenance.moveLeader"
     ),
@@ -735,7 +735,7 @@ export const disarmAlarms = (
  */
 export const defragment = (
   options?: CallOptions | undefined
-): Effect.Effect<Header, EtcdError.EtcdError, EtcdMaintenance> =>
+): Effect.Effect<void, EtcdError.EtcdError, EtcdMaintenance> =>
   EtcdMaintenance.use((maintenance) => maintenance.defragment(options))
 
 /**
@@ -868,7 +868,7 @@ export const snapshotToFile = (
 export const moveLeader = (
   to: MemberId,
   options?: CallOptions | undefined
-): Effect.Effect<Header, EtcdError.EtcdError, EtcdMaintenance> =>
+): Effect.Effect<void, EtcdError.EtcdError, EtcdMaintenance> =>
   EtcdMaintenance.use((maintenance) => maintenance.moveLeader(to, options))
 
 /**

@@ -103,7 +103,8 @@ describe("EtcdMaintenance", () => {
         const { header } = yield* EtcdKv.deletePrefix("space/")
         yield* EtcdKv.compact(header.revision, { physical: true })
         const before = yield* EtcdMaintenance.status()
-        yield* EtcdMaintenance.defragment()
+        // etcd says nothing of the store in its answer, so there is nothing to be had.
+        assert.isUndefined(yield* EtcdMaintenance.defragment())
         const after = yield* EtcdMaintenance.status()
         assert.isTrue(after.dbSize < before.dbSize, `${before.dbSize} ${after.dbSize}`)
       })
@@ -214,7 +215,7 @@ describe("EtcdMaintenance", () => {
         "NotLeader"
       )
       assert.strictEqual(yield* reason(maintenance.moveLeader(EtcdId.MemberId(404n))), "BadLeaderTransferee")
-      yield* maintenance.moveLeader(other!.id)
+      assert.isUndefined(yield* maintenance.moveLeader(other!.id))
       const { leader: now } = yield* maintenance.status({ endpoint: other!.endpoints[0] })
       assert.deepStrictEqual(now, Option.some(other!.id))
       yield* Effect.forEach(SubscriptionRef.getUnsafe(cluster.members), (node) =>
