@@ -366,12 +366,9 @@ const speedTables = (run: Run): string => {
       })
     )
     const head = [`values of ${valueBytes} bytes`, ...inFlights.map((count) => `${grouped(count)} in flight`)]
-    return tableOf(head, rows)
+    return `Each cell: calls per second, and the client's CPU time per call.\n\n${tableOf(head, rows)}`
   })
-  return [
-    ...tables,
-    `(Calls per second, and the client's CPU for each. ${measuredWith(run)} · ${clientVersions(run)})`
-  ].join("\n\n")
+  return [...tables, `(${measuredWith(run)} · ${clientVersions(run)})`].join("\n\n")
 }
 
 const faults: ReadonlyArray<readonly [fault: string, label: string]> = [
@@ -396,8 +393,11 @@ const failoverTable = (run: Run): string => {
     return cells.flat().includes(undefined) ? [] : [[label, ...cells.map((cell) => cell.join(", "))]]
   })
   return [
+    "Each cell: the seconds until puts were acknowledged again, first of a program that makes one put after the other, " +
+      `then of one that makes a put every 50 ms, whatever became of those before; medians of ${run.quick ? 3 : 20} times. ` +
+      "“None in 10”: no put was acknowledged within ten seconds.",
     tableOf(["", ...faults.map(([, label]) => label)], rows),
-    `(Seconds, medians of ${run.quick ? 3 : 20} times: with one put after the other, and with one every 50 ms. ${measuredWith(run)})`
+    `(${measuredWith(run)})`
   ].join("\n\n")
 }
 

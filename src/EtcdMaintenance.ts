@@ -352,7 +352,7 @@ const leaderEndpoint = (client: Client, deadline: CallOptions["deadline"]): Effe
 
 const leaderNotFound = (limit: Limit): EtcdError.EtcdError => {
   const method = "Maintenance.MoveLeader"
-  const message = `${method} failed: ${tooLate(limit, false, "")}: nobody said that he leads. Give the call more time.`
+  const message = `${method} failed: ${tooLate(limit, false, "")}: no member said that it leads. Give the call more time.`
   return EtcdError.make(new EtcdError.DeadlineExceeded({ message, outcome: "not-applied", method }))
 }
 

@@ -4,16 +4,20 @@
  * Each instance is told the same: where they all are, and how many of them vote. The first ones begin the cluster, when a
  * majority of the declared set is there; so two first starters never make two clusters, and one alone begins only where
  * the declared size is one. Later ones are added to the cluster as learners, and get their vote when they have caught up
- * and as long as there are fewer voters than declared. An instance comes back with its data after a restart, takes the
- * place of a dead predecessor of its name or its peer URL, and begins anew under another id where it has lost its data, or
- * the cluster has removed it meanwhile.
+ * and as long as there are fewer voters than declared. An instance comes back with its data after a restart, and takes the
+ * place of a dead predecessor of its name or its peer URL. One that has lost its data, or was removed by the cluster
+ * meanwhile, joins the cluster again under another id.
  *
- * What this rests on: at any time a majority of the members has its data, where one of the first set that has not served yet
- * counts as one that has none; a data directory belongs to one instance, and is not copied or put back, and what is in that
- * of one that has left (a note, by which it begins no cluster with that token again) stays; a member counts as
- * dead when it answers this instance neither at its client URLs nor at its peer URLs, again and again, which a network that
- * is cut between the two brings about as well. Then it is removed while it runs, and joins anew when it can: nothing that was
- * acknowledged is lost by that.
+ * What this rests on:
+ *
+ * - At any time a majority of the members has its data; one of the first set that has not served yet counts as one that has
+ *   none. Instances without data that are a majority of the set, and reach none of those that have theirs, cannot be told
+ *   from first starters, and begin another cluster.
+ * - A data directory belongs to one instance, and is not copied or put back. That of an instance that has left keeps a note,
+ *   by which it begins no cluster with that token again.
+ * - A member counts as dead when it answers this instance neither at its client URLs nor at its peer URLs, again and again.
+ *   A network that is cut between the two looks the same. Then it is removed while it runs, and joins anew when it can;
+ *   nothing that was acknowledged is lost by that.
  *
  * With a new version of etcd the instances are started one after the other, each when the one before has its place, and all
  * with one minor version before the first with the next. What has been of 3.5 needs a round of 3.6 with `snapshotCount: 1` in

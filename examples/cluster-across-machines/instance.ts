@@ -5,21 +5,21 @@ import { Effect, Layer, SubscriptionRef } from "effect"
 import { type EtcdClient, EtcdLayer, EtcdMember } from "effect-etcd"
 
 export interface Host {
-  /** Its name in the cluster, and that of its certificate. */
+  /** Its name in the cluster, and the name of its certificate. */
   readonly name: string
   readonly peerUrl: string
   readonly clientUrl: string
   readonly dataDir: string
 }
 
-/** How a client is secured that shows the certificate of this name. */
+/** The TLS options of a client with the certificate of this name. */
 export const tls = (certificates: string, name: string): EtcdClient.Tls => ({
   ca: { file: `${certificates}/hosts.pem` },
   certificate: { file: `${certificates}/${name}.pem` },
   key: { file: `${certificates}/${name}.key` }
 })
 
-/** A member: the same on all hosts, but for which of them it is. */
+/** A member: the same on all hosts, except for which host it is. */
 export const instance = (host: Host, peers: ReadonlyArray<string>, certificates: string) => {
   const own = { certificate: `${certificates}/${host.name}.pem`, key: `${certificates}/${host.name}.key` }
   return EtcdLayer.member({
@@ -34,18 +34,18 @@ export const instance = (host: Host, peers: ReadonlyArray<string>, certificates:
       peerKeyFile: own.key,
       peerTrustedCaFile: `${certificates}/hosts.pem`,
       peerClientCertAuth: true,
-      // Clients show one of theirs. Who has none is not even heard.
+      // Clients show a certificate of the clients' authority. Without one they cannot connect.
       certFile: own.certificate,
       keyFile: own.key,
       trustedCaFile: `${certificates}/clients.pem`,
       clientCertAuth: true
     },
-    // What this instance asks the cluster for, such as to be added to it, it asks for as root.
+    // The instance itself talks to the cluster as root: it has to be able to add itself.
     client: { tls: tls(certificates, "root") }
   })
 }
 
-/** A client of another user in the same program, which follows the members as well. */
+/** A client of another user in the same program, which follows the members, too. */
 export const connectAs = (user: string, certificates: string) =>
   EtcdMember.EtcdMember.pipe(
     Effect.map(({ clusterId, endpoints }) =>

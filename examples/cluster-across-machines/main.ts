@@ -1,5 +1,5 @@
 /**
- * Three hosts, and a day in their life. Each is an address of this machine, or on macOS, which has but one, a pair of ports.
+ * Three hosts, and a day in their life. Each is an address of this machine, or, on macOS, which has only one, a pair of ports.
  */
 import { createServer } from "node:net"
 import { connect } from "node:tls"
@@ -24,7 +24,7 @@ const tell = <A>(what: string, call: Effect.Effect<A, EtcdError.EtcdError>) =>
     onFailure: ({ reason }) => Console.log(`${what}: ${reason._tag}, ${reason.message}`)
   })
 
-/** For how many days the certificate is valid that is shown there. */
+/** How many days the certificate at this URL is still valid. */
 const daysLeft = (url: string) =>
   Effect.callback<number>((resume) => {
     const { hostname, port } = new URL(url)
@@ -44,7 +44,7 @@ const program = Effect.gen(function* () {
   yield* authority(certificates, "clients")
   for (const name of ["root", "app", "laptop"]) yield* certificate(certificates, name)
 
-  /** A new certificate of a host. What comes from an address of this machine comes from its first one, which is in it too. */
+  /** A new certificate of a host. Connections within this machine come from its first address, so that is in it, too. */
   const renew = ({ name, peerUrl }: Pick<Host, "name" | "peerUrl">, days?: number) =>
     certificate(certificates, name, [new URL(peerUrl).hostname, "127.0.0.1"], days)
   const place = Effect.fnUntraced(function* (name: string, number: number) {
@@ -69,7 +69,7 @@ const program = Effect.gen(function* () {
     return { services, stop: Scope.close(scope, Exit.void) }
   })
 
-  // In whatever order: they wait for each other.
+  // In any order: they wait for each other.
   const [first, second, third] = yield* Effect.all([start(host1), start(host2), start(host3)], { concurrency: 3 })
 
   yield* users(Redacted.make("her password")).pipe(Effect.provide(first.services))
@@ -93,7 +93,7 @@ const program = Effect.gen(function* () {
   yield* tell("no certificate", Effect.provide(reads, connectBy({ tls: { ca } })))
   yield* tell("another authority", Effect.provide(reads, connectBy({})))
 
-  // A certificate is renewed while the member runs: put another one in its place, and no more.
+  // A certificate is renewed while the member runs: it is enough to replace the files.
   yield* Console.log(`host1 shows a certificate for ${yield* daysLeft(host1.clientUrl)} days`)
   yield* renew(host1, 365)
   yield* Console.log(
@@ -101,13 +101,13 @@ const program = Effect.gen(function* () {
   )
   yield* renew(host1, 0)
   const atHost1 = { endpoints: [host1.clientUrl], tls: tls(certificates, "app") }
-  // It would be tried again, since somebody may be about to renew it.
+  // Without this, the client would try again, since somebody may be about to renew it.
   const once = { ...atHost1, retry: Schedule.recurs(0) }
   yield* tell("at host1, which has forgotten to", Effect.provide(reads, connectBy(once)))
   yield* renew(host1, 90)
   yield* tell("at host1, which has done it", Effect.provide(reads, connectBy(atHost1)))
 
-  // A rolling restart: the next one when the one before is back.
+  // A rolling restart: the next one only when the one before is back.
   yield* second.stop
   yield* tell("app writes while host2 is down", writes)
   yield* start(host2)

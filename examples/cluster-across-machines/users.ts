@@ -1,5 +1,5 @@
 /**
- * Who may do what. It may be run again, and by several instances at once: what is there already stays.
+ * Who may do what. This may be run again, and by several instances at once: what exists already is left alone.
  */
 import { Effect, type Redacted } from "effect"
 import { EtcdAuth, KeyRange } from "effect-etcd"
@@ -20,11 +20,11 @@ export const users = (alicesPassword: Redacted.Redacted<string>) =>
     yield* EtcdAuth.grantPermission("orders", "readwrite", KeyRange.prefix("orders/"))
     yield* role("reader")
     yield* EtcdAuth.grantPermission("reader", "read", KeyRange.prefix("orders/"))
-    // Programs have no password: they are told by the common name of their certificate.
+    // Programs have no password: they are identified by the common name of their certificate.
     yield* user("root", "root")
     yield* user("app", "orders")
-    // People have one, beside the certificate of whatever they work with.
+    // People have one, in addition to the certificate of the machine that they work on.
     yield* user("alice", "reader", alicesPassword)
-    // From here on, who may not is refused.
+    // From now on, whatever is not permitted is refused.
     yield* EtcdAuth.enable()
   })

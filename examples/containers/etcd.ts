@@ -1,5 +1,5 @@
 /**
- * The same etcd for each instance, by what its container is told.
+ * The same etcd in each instance, configured by the environment of its container.
  */
 import { Config, Effect, Layer, Option } from "effect"
 import { EtcdLayer } from "effect-etcd"
@@ -7,9 +7,9 @@ import { EtcdLayer } from "effect-etcd"
 const settings = Config.all({
   /** The name by which the others reach this instance, for example `counters-0.counters`. */
   host: Config.withDefault(Config.String("HOST"), "127.0.0.1"),
-  /** Those of all instances, the same list for each: `counters-0.counters,counters-1.counters,counters-2.counters`. */
+  /** The names of all instances, the same list for each: `counters-0.counters,counters-1.counters,counters-2.counters`. */
   hosts: Config.withDefault(Config.String("HOSTS"), "127.0.0.1"),
-  /** etcd listens on addresses, and not on names: in a container, on all that it has. */
+  /** etcd listens on addresses, not on names: in a container, on all addresses that it has. */
   listen: Config.withDefault(Config.String("LISTEN"), "127.0.0.1"),
   /** The volume. */
   dataDir: Config.withDefault(Config.String("DATA_DIR"), "data"),
@@ -17,7 +17,7 @@ const settings = Config.all({
   certificates: Config.option(Config.String("CERTIFICATES"))
 })
 
-/** Who shows no certificate of the CA is let in nowhere. */
+/** Rejects everybody without a certificate of the CA. */
 const secured = (directory: string) => {
   const [cert, key, ca] = [`${directory}/tls.crt`, `${directory}/tls.key`, `${directory}/ca.crt`]
   return {

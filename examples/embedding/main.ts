@@ -27,7 +27,7 @@ const second = Effect.gen(function* () {
   yield* etcd.stop
   yield* ask("GET", "/health")
   yield* etcd.start
-  // A crash: nobody has to do anything.
+  // A crash: etcd is started again automatically.
   yield* etcd.signal("SIGKILL")
   const changes = SubscriptionRef.changes(etcd.ready)
   yield* Stream.runDrain(Stream.takeUntil(changes, (ready) => !ready))

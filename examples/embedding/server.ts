@@ -12,6 +12,6 @@ const settings = Config.all({
 
 Effect.gen(function* () {
   const service = layer(yield* settings)
-  // Runs until a signal comes, or until there is no etcd any more: then the process ends with code 1.
+  // Runs until a signal comes, or until etcd has ended for good: then the process exits with code 1.
   yield* Effect.provide(untilEtcdEnds, service)
 }).pipe(NodeRuntime.runMain)

@@ -14,35 +14,35 @@ const etcd = (dataDir: string) =>
     {
       name: "counters",
       dataDir,
-      // Only so much of the past is kept; the file grows to 1 GiB at most, and a write is refused then.
+      // Keep an hour of history, and a database of 1 GiB at most: beyond that, etcd refuses writes.
       autoCompactionMode: "periodic",
       autoCompactionRetention: "1 hour",
       quotaBackendBytes: "1 GiB"
     },
     {
-      // An outage: after a second, after two, after four…, ten times. Then `exit` says so.
+      // In an outage, try again after one second, two, four…, ten times. Then `exit` succeeds.
       restart: Schedule.upTo(Schedule.exponential("1 second"), { times: 10 }),
       startTimeout: "1 minute",
       gracePeriod: "5 seconds"
     }
   )
 
-/** etcd has ended, and was not to be brought back. */
+/** etcd has ended, and could not be started again. */
 export class EtcdEnded extends Data.TaggedError("EtcdEnded")<{
   readonly message: string
   readonly cause: unknown
 }> {}
 
-/** Fails when etcd has ended for good. A service without its data is no service: whoever runs it starts it again. */
+/** Fails when etcd has ended for good. A service without its data is no service: it ends, and is started again from outside. */
 export const untilEtcdEnds = Effect.gen(function* () {
   const { code, error, signal } = yield* (yield* EtcdProcess.EtcdProcess).exit
   const why = error === undefined ? `by ${signal ?? `code ${code}`}` : `and did not start again: ${error.message}`
   return yield* new EtcdEnded({ message: `etcd has ended ${why}`, cause: error })
 })
 
-// ── what is asked ──
+// ── the HTTP API ──
 
-/** Adds one, also where others do so at the same time: what was read has not changed when it is written. */
+/** Adds one, even if others do so at the same time: it is written only if what was read has not changed. */
 const increment = (key: string): Effect.Effect<number, unknown, EtcdKv.EtcdKv | EtcdTxn.EtcdTxn> =>
   Effect.gen(function* () {
     const now = yield* EtcdKv.get(key)
@@ -59,7 +59,7 @@ const increment = (key: string): Effect.Effect<number, unknown, EtcdKv.EtcdKv | 
 
 const counterKey = Effect.map(HttpRouter.params, ({ name }) => `counters/${name}`)
 
-/** A second is long for an etcd that runs beside: whoever asks for a health check does not wait for ever. */
+/** A second is long for an etcd on the same machine, and a health check must not wait for ever. */
 const health = Effect.gen(function* () {
   const { ready } = yield* EtcdProcess.EtcdProcess
   if (!(yield* SubscriptionRef.get(ready))) return yield* Effect.fail("etcd does not run")
@@ -67,7 +67,7 @@ const health = Effect.gen(function* () {
   return yield* HttpServerResponse.json({ ready: true })
 }).pipe(Effect.catch((error) => HttpServerResponse.json({ ready: false, error: String(error) }, { status: 503 })))
 
-/** What fails is told to the caller as what it is: not now, and not his fault. */
+/** A failure is a 503: not now, and not the caller's fault. */
 const orUnavailable = Effect.catch((error: unknown) =>
   HttpServerResponse.json({ error: String(error) }, { status: 503 })
 )
@@ -91,7 +91,7 @@ const routes = Layer.mergeAll(
   )
 )
 
-/** What comes first is stopped last: etcd is there before the first request, and until the last one is answered. */
+/** What is started first is stopped last: etcd serves before the first request comes, and until the last one is answered. */
 export const layer = (options: { readonly dataDir: string; readonly port: number }) =>
   HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
     Layer.provideMerge(

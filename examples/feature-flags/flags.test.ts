@@ -36,7 +36,7 @@ layer(EtcdFaults.layer({ size: 1, log: false }), { excludeTestServices: true, ti
       yield* EtcdFaults.isolate("app")
       yield* store.delete("new-checkout")
       const { revision } = yield* store.put("dark-mode", { enabled: false })
-      // The history of that is gone before the program could hear of it.
+      // This history is gone before the program could see it.
       yield* EtcdKv.compact(revision)
       assert.isTrue(yield* flags.isOn("new-checkout", "ada"))
 
@@ -65,7 +65,7 @@ layer(EtcdFaults.layer({ size: 1, log: false }), { excludeTestServices: true, ti
       const at = (rollout: number) => users.filter((user) => bucket("new-checkout", user) < rollout)
       assert.includeMembers(at(50), at(10))
       assert.approximately(at(10).length, 1000, 100)
-      // Who is the first to have one flag is not the first to have all.
+      // The first users of one flag are not the first users of all.
       assert.approximately(at(10).filter((user) => bucket("dark-mode", user) < 10).length, 100, 40)
     })
   )

@@ -22,12 +22,12 @@ import { EtcdMirror, EtcdStm } from "effect-etcd/coordination"
 /** A flag as it is in etcd: `{"enabled":true,"rollout":25}`. */
 export const Flag = Schema.Struct({
   enabled: Schema.Boolean,
-  /** For how many of a hundred users it is on. Without it: for all of them. */
+  /** The percentage of users that it is on for. Without it: all of them. */
   rollout: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 100 })))
 })
 export type Flag = typeof Flag.Type
 
-/** The flags of this program, and what they are as long as etcd says nothing else. */
+/** The flags of this program, and their values unless etcd has others. */
 export const defaults = {
   "dark-mode": { enabled: true },
   "new-checkout": { enabled: false }
@@ -36,11 +36,11 @@ export type Name = keyof typeof defaults
 
 export const store = EtcdStore.make("flags/", Flag)
 
-/** Where a user stands between 0 and 99: always at the same place for one flag, and at another one for another flag. */
+/** The place of a user between 0 and 99: always the same for one flag, and different for another flag. */
 export const bucket = (name: string, user: string) =>
   createHash("sha256").update(`${name}/${user}`).digest().readUInt32BE() % 100
 
-/** What a program knows of the flags, and up to which revision of etcd. 0: it has not heard of etcd yet. */
+/** What a program knows of the flags, and up to which revision of etcd. 0: etcd has not answered yet. */
 export interface Known {
   readonly revision: bigint
   readonly flags: ReadonlyMap<string, Flag>
@@ -54,15 +54,15 @@ export const isOn = ({ flags }: Known, name: Name, user: string) => {
 export class Flags extends Context.Service<
   Flags,
   {
-    /** Asks nobody, and never fails. */
+    /** Makes no call, and never fails. */
     readonly isOn: (name: Name, user: string) => Effect.Effect<boolean>
-    /** What is known now, and what changes. Who answers a request gets it once, so that all of the answer agrees. */
+    /** What is known now, and whenever it changes. Get it once per request, so that the whole answer agrees. */
     readonly known: SubscriptionRef.SubscriptionRef<Known>
-    /** How long ago what is known was surely what etcd has. `None`: etcd was not heard of yet. */
+    /** How long ago this was last known to be what etcd has. `None`: etcd has not answered yet. */
     readonly age: Effect.Effect<Option.Option<Duration.Duration>>
   }
 >()("app/Flags") {
-  /** There within two seconds, with the defaults if etcd does not answer until then. */
+  /** Ready within two seconds, with the defaults if etcd has not answered by then. */
   static readonly layer = Layer.effect(
     Flags,
     Effect.gen(function* () {
@@ -70,7 +70,7 @@ export class Flags extends Context.Service<
       const heard = yield* Deferred.make<void>()
       let mirror: Option.Option<EtcdMirror.Mirror<EtcdMirror.Decoded<Flag>>> = Option.none()
 
-      /** What does not fit the schema is told, and the flag stays what it was. */
+      /** A value that does not fit the schema is logged, and the flag stays as it was. */
       const take = (flags: Map<string, Flag>, name: string, decoded: EtcdMirror.Decoded<Flag>) =>
         Result.isSuccess(decoded)
           ? Effect.sync(() => flags.set(name, decoded.success.value))
@@ -99,7 +99,7 @@ export class Flags extends Context.Service<
         )
       }).pipe(Effect.scoped)
 
-      // A mirror ends only with what time does not mend, such as a missing permission. Somebody may mend it.
+      // A mirror fails only for a reason that time does not cure, such as a missing permission. Somebody may grant it.
       yield* follow.pipe(
         Effect.tapError((error) => Effect.logError("the flags stay as they are:", error.message)),
         Effect.retry(Schedule.spaced("10 seconds")),
@@ -130,8 +130,8 @@ const flagFromJson = Schema.fromJsonString(Flag)
 const changeFromJson = Schema.fromJsonString(Change)
 
 /**
- * Changes a flag, with a note of who did it and why: both or neither, at one revision, which is the result. Made of what the
- * flag is now, and made again where somebody else has changed it meanwhile.
+ * Changes a flag, with a note of who did it and why: both or neither, at one revision, which is the result. `f` is given
+ * what the flag is now, and is called again if somebody else has changed it meanwhile.
  */
 export const change = (name: Name, by: string, why: string, f: (now: Flag) => Flag) =>
   Effect.gen(function* () {

@@ -8,7 +8,7 @@ const users = Array.from({ length: 1000 }, (_, index) => `user-${index}`)
 const program = Effect.gen(function* () {
   const flags = yield* Flags
 
-  /** Waits until this program has heard of a revision, and says for how many it is on. */
+  /** Waits until this program knows of a revision, and prints for how many users the flag is on. */
   const show = Effect.fnUntraced(function* (what: string, revision: bigint) {
     yield* SubscriptionRef.changes(flags.known).pipe(
       Stream.filter((known) => known.revision >= revision),
@@ -25,14 +25,14 @@ const program = Effect.gen(function* () {
   yield* show("a tenth", tenth)
   yield* show("half", yield* change("new-checkout", "ada", "no complaints", (now) => ({ ...now, rollout: 50 })))
 
-  // By hand, and wrong.
+  // By hand, and invalid.
   const { header } = yield* EtcdKv.put("flags/new-checkout", `{ "enabled": true, "rollout": 500 }`)
   yield* show("a wrong value", header.revision)
 
   const off = yield* change("new-checkout", "bob", "orders are lost", (now) => ({ ...now, enabled: false }))
   yield* show("off", off)
 
-  // Who did what, in the order of the time.
+  // Who did what, in order.
   for (const { modRevision, value } of (yield* changes.list()).entries) {
     yield* Console.log(`revision ${modRevision}, ${value.by}: ${value.why}`, value.flag)
   }

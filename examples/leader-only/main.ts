@@ -12,7 +12,7 @@ const program = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provide(effe
 const demonstration = Effect.gen(function* () {
   const [naive, careful] = [yield* trusting, yield* checking]
 
-  /** What a holder writes everywhere, with its token. */
+  /** A holder writes to all three storages, with its token. */
   const writeAll = (value: string) =>
     Effect.gen(function* () {
       const { token } = yield* EtcdLock.Held
@@ -29,8 +29,8 @@ const demonstration = Effect.gen(function* () {
       yield* Console.log(`${value} was told by the storage that checks: ${answers[0]}; by etcd: ${answers[1]}`)
     })
 
-  // `a` has the lock, and looks: it is held. Between that and its writes time passes: the machine swaps, the collector of
-  // garbage runs, a switch has a long queue. `a` cannot notice it, and whoever interrupts `a` takes nothing back that is sent.
+  // `a` has the lock, and checks it: it is held. Then time passes before its writes arrive: the machine swaps, the garbage
+  // collector runs, a switch has a long queue. `a` cannot notice that, and interrupting `a` does not take back what is sent.
   const onItsWay = yield* Deferred.make<Fiber.Fiber<void, StaleToken>>()
   const arrives = yield* Deferred.make<void>()
   const work = Effect.gen(function* () {
@@ -43,7 +43,7 @@ const demonstration = Effect.gen(function* () {
   const a = yield* work.pipe(EtcdLock.withLock(lock), program, Effect.forkChild)
   const writing = yield* Deferred.await(onItsWay)
 
-  // Its lease is over, as when it stood still for ten seconds, and etcd gives the lock to `b`.
+  // Its lease ends, as if `a` had stood still for ten seconds, and etcd gives the lock to `b`.
   for (const { lease } of yield* EtcdLock.line(lock)) yield* EtcdLease.revoke(lease)
   yield* writeAll("b").pipe(EtcdLock.withLock(lock), program)
 

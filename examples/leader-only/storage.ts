@@ -14,16 +14,16 @@ export interface Storage {
   readonly write: (value: string, token: bigint) => Effect.Effect<void, StaleToken>
 }
 
-/** Takes what comes, whoever it is from. */
+/** Accepts every write, whoever it is from. */
 export const trusting: Effect.Effect<Storage> = Effect.map(Ref.make(""), (value) => ({
   read: Ref.get(value),
   write: (next) => Ref.set(value, next)
 }))
 
 /**
- * Remembers the highest token that it has seen, and refuses what comes with a lower one: in the same step in which it writes, and
- * with the same durability as the value. In SQL it is `UPDATE … SET value = $1, token = $2 WHERE id = $3 AND token <= $2`, and no
- * row that was changed means a stale token.
+ * Remembers the highest token that it has seen, and refuses writes with a lower one. It compares and writes in one step, and
+ * stores the token as durably as the value. In SQL that is `UPDATE … SET value = $1, token = $2 WHERE id = $3 AND token <= $2`;
+ * if no row was changed, the token is stale.
  */
 export const checking: Effect.Effect<Storage> = Effect.map(Ref.make({ value: "", token: 0n }), (row) => ({
   read: Effect.map(Ref.get(row), ({ value }) => value),

@@ -10,7 +10,7 @@ const stock = EtcdStore.make("shop/stock/", Schema.Number)
 
 const count = (item: string) => stock.update(item, (n) => Option.getOrElse(n, () => 0) + 1)
 
-/** What the program does: a span of its own, in which the library's are. */
+/** What the program does: a span of its own, with those of the library below. */
 const order = count("apples").pipe(
   EtcdLock.withLock(EtcdLock.make("shop/orders")),
   Effect.withSpan("order", { attributes: { "shop.item": "apples" } })

@@ -1,4 +1,4 @@
-/** Where a program tells what it does. The library tells it of itself as soon as there is somebody to hear it. */
+/** Where a program sends its telemetry. The library reports to it without further configuration. */
 import { createServer } from "node:http"
 import { NodeHttpServer } from "@effect/platform-node"
 import { Layer } from "effect"
@@ -10,7 +10,7 @@ import { EtcdTelemetry } from "effect-etcd"
 export const exported = (collector: string) =>
   Otlp.layerJson({ baseUrl: collector, resource: { serviceName: "shop" } }).pipe(Layer.provide(FetchHttpClient.layer))
 
-/** A Prometheus that asks the program itself is answered at `/metrics`, which is in no trace. */
+/** A Prometheus can scrape the program itself at `/metrics`. These requests are not traced. */
 export const scraped = PrometheusMetrics.layerHttp({ metricNameMapper: EtcdTelemetry.prometheusName }).pipe(
   (routes) => HttpRouter.serve(routes, { disableListenLog: true, disableLogger: true }),
   Layer.provide(HttpMiddleware.layerTracerDisabledForUrls(["/metrics"])),

@@ -1,14 +1,14 @@
 /**
- * The side of the service: being found by others as long as there is something to be found.
+ * The service's side: it can be found as long as it is of use.
  */
 import { type Duration, Effect, Schedule } from "effect"
 import { EtcdRegistry } from "effect-etcd/coordination"
 
 /**
- * Announces an endpoint while it is healthy, until the scope closes. Then it takes the announcement back, and waits for as long
- * as `drain`: those who have the old list still come, and are served, as what was opened before this is closed after it.
+ * Announces an endpoint while it is healthy, until the scope closes. Then it removes the announcement, and waits for the time
+ * `drain`. Clients with the old list are still served meanwhile, since what was opened before this is closed after it.
  *
- * It does not wait for etcd: a service that answers is of use to those who know it already.
+ * It does not wait for etcd: a service that answers is of use to those that know it already.
  */
 export const announce = Effect.fnUntraced(function* <E, R>(
   registration: EtcdRegistry.Registration,

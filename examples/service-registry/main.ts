@@ -6,7 +6,7 @@ import { EtcdSession } from "effect-etcd/coordination"
 import { make } from "./balance.ts"
 import { hello, service } from "./hello.ts"
 
-/** An instance, with a session of its own, as it has in a process of its own. */
+/** An instance, with a session of its own, as if it were a process of its own. */
 const start = (name: string, options: EtcdSession.Options = {}) =>
   hello(name).pipe(
     Effect.provide(Layer.fresh(EtcdSession.layerWith({ ttl: "2 seconds", ...options }))),
@@ -23,7 +23,7 @@ const program = Effect.gen(function* () {
       Stream.runDrain
     )
 
-  /** Calls a hundred times, and says who has answered how often. */
+  /** Makes a hundred calls, and prints which instance has answered how many. */
   const ask = Effect.fnUntraced(function* (when: string) {
     const answers: Record<string, number> = {}
     for (let n = 0; n < 100; n++) {
@@ -41,18 +41,18 @@ const program = Effect.gen(function* () {
 
   yield* start("a")
   const b = yield* start("b")
-  // When this one goes it leaves its announcement behind, as one does that is killed.
+  // When this one ends, it leaves its announcement behind, as if it were killed.
   const c = yield* start("c", { onClose: "leave" })
   yield* untilThereAre(3)
   yield* ask("three instances")
 
-  // In order, as for a deployment: it is off the list first, and ends when it has served who still came.
+  // A clean stop, as for a deployment: it leaves the list first, and ends when it has served those that still call it.
   const stopping = yield* Effect.forkChild(Fiber.interrupt(b))
   yield* untilThereAre(2)
   yield* ask("one is stopped")
   yield* Fiber.join(stopping)
 
-  // It stands on the list until its lease has run out; calls that meet it go on to another one.
+  // It stays on the list until its lease has run out; calls to it are repeated at another instance.
   yield* Fiber.interrupt(c)
   yield* ask("one is gone")
   yield* untilThereAre(1)

@@ -18,13 +18,13 @@ const untilHoursAre = (hours: string) =>
     Stream.runDrain
   )
 
-/** Hours pass, again and again: who is still waiting for etcd does not sleep yet, and would not notice one. */
+/** Hour after hour passes: a program that still waits for etcd does not sleep yet, and would miss a single one. */
 const hoursPass = TestClock.adjust("1 hour").pipe(
   Effect.andThen(TestClock.withLive(Effect.sleep("10 millis"))),
   Effect.forever
 )
 
-/** A session, and the clock that it lives by. */
+/** A session, and the clock that it goes by. */
 const makeSession = Effect.gen(function* () {
   const clock = yield* EtcdClock.make
   const session = yield* clock.by(EtcdSession.fromClient(yield* EtcdClient.EtcdClient, { ttl: "10 seconds" }))

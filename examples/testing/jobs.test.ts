@@ -23,7 +23,7 @@ layer(EtcdFaults.layer({ log: false }), { excludeTestServices: true, timeout: "1
       const [app, worker] = [yield* program("app"), yield* program("worker")]
       yield* Jobs.enter("first").pipe(Effect.provide(app)) // It is connected now.
 
-      // What the members answer does not arrive any more.
+      // The answers of the members no longer arrive.
       yield* EtcdFaults.block(["node0", "node1", "node2"], "app")
       const entering = yield* Effect.forkScoped(Jobs.enter("unheard").pipe(Effect.provide(app)))
       yield* untilJobIs("unheard", "to do")
@@ -80,7 +80,7 @@ layer(EtcdFaults.layer({ log: false }), { excludeTestServices: true, timeout: "1
       yield* Jobs.enter("late")
       yield* Deferred.await(begun)
 
-      // a takes ten seconds for one, and its session for held.
+      // For `a`, ten seconds are one, so it believes that it still holds its session.
       yield* clock.pace(0.1)
       yield* EtcdFaults.isolate("a")
       const workerB = yield* Effect.forkScoped(
@@ -91,7 +91,7 @@ layer(EtcdFaults.layer({ log: false }), { excludeTestServices: true, timeout: "1
       yield* EtcdFaults.heal
       yield* Deferred.succeed(goOn, undefined)
 
-      // When it leads again, it has ended what it did before.
+      // When it leads again, what it did before has ended.
       yield* Fiber.interrupt(workerB)
       yield* Jobs.enter("next")
       yield* untilJobIs("next", "done by a")

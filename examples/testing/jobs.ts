@@ -8,11 +8,11 @@ import { EtcdElection } from "effect-etcd/coordination"
 const again = Schedule.spaced("100 millis")
 
 /**
- * Enters a job. It is there when this has succeeded, and surely not where this fails.
+ * Enters a job. If this succeeds, the job was entered; if it fails, it certainly was not.
  *
- * A call whose `outcome` is unknown may have entered it, or may do so yet. Nothing that a later call fails with says that it has
- * not; so it is made until one succeeds. That does no harm: a job is entered only where there is none of its id, and its key
- * stays when it is done.
+ * A call whose `outcome` is unknown may have entered the job, or may still do so. No failure of a later call proves that it has
+ * not, so the call is repeated until one succeeds. That does no harm: a job is entered only if there is none with its id, and
+ * its key stays when it is done.
  */
 export const enter = (id: string) => {
   const once = EtcdTxn.commit(
@@ -26,11 +26,11 @@ export const enter = (id: string) => {
 }
 
 /**
- * Does the jobs, one after another, whenever this program leads, and writes what each comes to.
+ * Does the jobs, one after another, whenever this program leads, and writes the result of each.
  *
- * That write is fenced, as all that is written within `whileElected` is: it lands only while this leadership lasts. So where it
- * fails, whatever has become of it, the worker resigns, and it cannot land any more. Whoever leads next reads anew what there
- * is to do.
+ * That write is fenced, as everything is that is written within `whileElected`: it lands only while this leadership lasts. So
+ * if it fails, for whatever reason, the worker resigns, and then the write can no longer land. The next leader reads again what
+ * there is to do.
  */
 export const worker = (name: string, work: (job: string) => Effect.Effect<string>) =>
   Effect.gen(function* () {

@@ -20,7 +20,7 @@ layer(node)("a node for a file", (it) => {
   )
 })
 
-// A node for each test: where revisions, leases, users or members are what it is about.
+// A node for each test: for tests about revisions, leases, users or members.
 describe("a node for a test", () => {
   it.effect("begins at revision 1", () =>
     Effect.gen(function* () {

@@ -5,7 +5,7 @@ import { EtcdFaults } from "effect-etcd/testing"
 
 let tests = 0
 
-/** A test in a cluster that is well, with keys of its own. */
+/** A test in a healthy cluster, with keys of its own. */
 const alone = <A, E, R>(test: Effect.Effect<A, E, R>) =>
   Effect.andThen(EtcdFaults.awaitHealthy, test).pipe(Effect.provide(EtcdLayer.namespace(`test-${tests++}/`)))
 
