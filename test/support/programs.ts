@@ -52,8 +52,10 @@ export const begin = <Said>(
 
 export const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null
 
-/** Lets a program go on that is about to stop itself. It may not have done so yet: so again, until it is heard. */
+/** Lets a program go on that has said that it stops itself. It may not have done so yet: so again, until it is heard. */
 export const letGoOn = (child: ChildProcess): void => {
+  if (hasEnded(child)) return
+  child.kill("SIGCONT")
   const again = setInterval(() => child.kill("SIGCONT"), 50)
   const end = () => clearInterval(again)
   child.stdio[sayingFd]!.once("data", end)

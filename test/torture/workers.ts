@@ -71,9 +71,8 @@ export interface Worker {
   name: string
   child: ChildProcess
   isReady: boolean
-  /** Whether it has stopped itself. */
-  hasStopped: boolean
-  isStopAwaited: boolean
+  /** Who waits until it stops itself. */
+  onStopping: (() => void) | undefined
   /** Whether all that it was has ended, and nothing else ended it. */
   hasLeft: boolean
   /** When its process came to something last, by what it is. */
@@ -97,8 +96,7 @@ export const make = (place: string, endpoints: Settings["endpoints"]): Worker =>
   name: "",
   child: undefined!,
   isReady: false,
-  hasStopped: false,
-  isStopAwaited: false,
+  onStopping: undefined,
   hasLeft: false,
   cameTo: new Map()
 })
@@ -158,7 +156,7 @@ const hear = (worker: Worker, process: string, record: Record, said: Said): void
       record.acquired.push(said)
       return
     case "Stopping":
-      if (worker.isStopAwaited) worker.hasStopped = true
+      if (worker.onStopping !== undefined) worker.onStopping()
       // Whoever told it to is not there any more.
       else Programs.letGoOn(worker.child)
       return
@@ -186,40 +184,45 @@ export const begin = (worker: Worker, record: Record, settings: Settings): void 
   worker.isReady = false
 }
 
-/** It stands still, since now, until the scope closes. */
-const standing = ({ child, name }: Worker, record: Record) =>
-  Effect.acquireRelease(Effect.sync(Programs.now), (from) =>
-    Effect.sync(() => {
-      child.kill("SIGCONT")
-      record.stops.push({ process: name, from, to: Programs.now() })
-    })
-  )
-
 /** Stands still until the scope closes. */
-export const pause = (worker: Worker, record: Record) =>
-  Effect.andThen(
-    standing(worker, record),
-    Effect.sync(() => worker.child.kill("SIGSTOP"))
+export const pause = ({ child, name }: Worker, record: Record) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      child.kill("SIGSTOP")
+      return Programs.now()
+    }),
+    (from) =>
+      Effect.sync(() => {
+        child.kill("SIGCONT")
+        record.stops.push({ process: name, from, to: Programs.now() })
+      })
   )
 
 /** As {@link pause}, from when it is about to write under a lock. Fails if it has none for long. */
 export const pauseBetween = (worker: Worker, record: Record) =>
-  Effect.gen(function* () {
-    worker.hasStopped = false
-    worker.isStopAwaited = true
-    worker.child.stdin!.write(`${stopBetween}\n`)
-    yield* Effect.timeout(
-      until(() => worker.hasStopped),
-      "5 seconds"
-    )
-    yield* standing(worker, record)
-  }).pipe(
-    Effect.ensuring(
+  Effect.suspend(() => {
+    const { child, name } = worker
+    let from: Instant | undefined
+    const onStopping = () => {
+      from = Programs.now()
+    }
+    const told = Effect.acquireRelease(
       Effect.sync(() => {
-        worker.isStopAwaited = false
-      })
+        worker.onStopping = onStopping
+        child.stdin!.write(`${stopBetween}\n`)
+      }),
+      // It may have said so when nobody waits for it any more, and then not stand still yet.
+      () =>
+        Effect.sync(() => {
+          if (worker.onStopping === onStopping) worker.onStopping = undefined
+          if (from === undefined) return
+          record.stops.push({ process: name, from, to: Programs.now() })
+          Programs.letGoOn(child)
+        })
     )
-  )
+    const stopped = until(() => from !== undefined)
+    return Effect.andThen(told, Effect.timeout(stopped, "5 seconds"))
+  })
 
 export const kill = ({ child }: Worker) =>
   Effect.andThen(

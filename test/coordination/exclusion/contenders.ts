@@ -112,22 +112,18 @@ export const begin = (contender: Contender, record: Record, name: string, settin
   })
 }
 
-/** Lets something pass while it stands still, which it does since a time, and lets it go on. */
-const whileStopped = ({ child, name }: Contender, record: Record, from: number, passing: Effect.Effect<void>) =>
-  Effect.ensuring(
-    passing,
-    Effect.sync(() => {
-      record.stops.push({ contender: name, from, to: Programs.now() })
-      child.kill("SIGCONT")
-    })
-  )
-
 /** Sends SIGSTOP, and SIGCONT when something has passed. */
-export const freezeWhile = (contender: Contender, record: Record, passing: Effect.Effect<void>) =>
+export const freezeWhile = ({ child, name }: Contender, record: Record, passing: Effect.Effect<void>) =>
   Effect.suspend(() => {
     const from = Programs.now()
-    contender.child.kill("SIGSTOP")
-    return whileStopped(contender, record, from, passing)
+    child.kill("SIGSTOP")
+    return Effect.ensuring(
+      passing,
+      Effect.sync(() => {
+        record.stops.push({ contender: name, from, to: Programs.now() })
+        child.kill("SIGCONT")
+      })
+    )
   })
 
 /** Lets it stop between reading and writing, until something has passed. */
@@ -136,19 +132,25 @@ export const stopBetweenWhile = (
   record: Record,
   passing: (locks: ReadonlyArray<string>, token: number) => Effect.Effect<void>
 ) =>
-  Effect.gen(function* () {
-    const { child } = contender
+  Effect.suspend(() => {
+    const { child, name } = contender
     contender.stopped = undefined
     contender.isStopAwaited = true
     child.stdin!.write(`${stopBetween}\n`)
-    yield* until(() => contender.stopped !== undefined || Programs.hasEnded(child))
-    if (contender.stopped === undefined) return
-    const { at, locks, token } = contender.stopped
-    yield* whileStopped(contender, record, at, passing(locks, token))
-  }).pipe(
-    Effect.ensuring(
-      Effect.sync(() => {
-        contender.isStopAwaited = false
-      })
+    return until(() => contender.stopped !== undefined || Programs.hasEnded(child)).pipe(
+      Effect.andThen(
+        Effect.suspend(() =>
+          contender.stopped === undefined ? Effect.void : passing(contender.stopped.locks, contender.stopped.token)
+        )
+      ),
+      // It may have said so when nobody waits for it any more, and then not stand still yet.
+      Effect.ensuring(
+        Effect.sync(() => {
+          contender.isStopAwaited = false
+          if (contender.stopped === undefined) return
+          record.stops.push({ contender: name, from: contender.stopped.at, to: Programs.now() })
+          Programs.letGoOn(child)
+        })
+      )
     )
-  )
+  })
