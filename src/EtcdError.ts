@@ -630,7 +630,12 @@ export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable"
   lasting: Schema.optionalKey(Schema.Literal(true)),
   /** What the system or TLS said of it, where they did. */
   cause: Schema.optionalKey(Schema.Defect())
-}) {}
+}) {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * The connection broke during the call, or the call's stream did: a server or a proxy ended it without an answer.
@@ -642,7 +647,12 @@ export class ConnectionLost extends Schema.TaggedError<ConnectionLost>()("Connec
   ...details,
   /** What the system said of it, where it did. */
   cause: Schema.optionalKey(Schema.Defect())
-}) {}
+}) {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * The time given for the call was up, or the client's limit for a call that was given none.
@@ -670,7 +680,12 @@ export class ProtocolViolation extends Schema.TaggedError<ProtocolViolation>()("
   ...details,
   /** What could not be read, as whoever tried says it, where it does. */
   cause: Schema.optionalKey(Schema.Defect())
-}) {}
+}) {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * A write was made under a lock, or as a leader, and etcd refused it, because the lock is not held any more: what marks

@@ -457,7 +457,7 @@ const saveSnapshot = Effect.fnUntraced(function* (client: Client, path: string, 
     Effect.tap(() => fs.rename(part, path)),
     Effect.onError(() => Effect.ignore(fs.remove(part, { force: true }))),
     Effect.tap(() => syncDirectory(dirname(path))),
-    Effect.map((written): SnapshotFile => ({ path, ...written }))
+    Effect.map((written) => Json.answer<SnapshotFile>({ path, ...written }))
   )
 })
 

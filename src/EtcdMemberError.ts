@@ -9,6 +9,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import * as Json from "./internal/json.ts"
 
 /**
  * The time to join (`joinTimeout`) was over. `message` says what was waited for.
@@ -31,7 +32,12 @@ export class WrongCluster extends Schema.TaggedError<WrongCluster>()("WrongClust
   expected: Schema.optionalKey(Schema.BigInt),
   /** The clusters of those who answered. */
   found: Schema.Array(Schema.BigInt)
-}) {}
+}) {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * Another instance has this one's name, or its peer URL, and is alive. Of two that wait for others, it is the one that came

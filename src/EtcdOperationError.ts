@@ -10,6 +10,7 @@ import type { LockLost } from "./coordination/EtcdLock.ts"
 import type * as EtcdError from "./EtcdError.ts"
 import type { StepReport } from "./EtcdOperations.ts"
 import type { EtcdProcessError } from "./EtcdProcessError.ts"
+import * as Json from "./internal/json.ts"
 
 /**
  * Why an operation was refused.
@@ -101,4 +102,9 @@ export class OperationFailed extends Data.TaggedError("OperationFailed")<{
   /** What it failed with. */
   readonly cause: EtcdError.EtcdError | EtcdProcessError | PlatformError | ClusterRefused | LockLost
   readonly message: string
-}> {}
+}> {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}

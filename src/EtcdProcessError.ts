@@ -8,6 +8,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import * as Json from "./internal/json.ts"
 
 /**
  * No etcd executable was found.
@@ -33,7 +34,12 @@ export class FetchFailed extends Schema.TaggedError<FetchFailed>()("FetchFailed"
   url: Schema.String,
   /** What the HTTP client or the file system said, where they did. */
   cause: Schema.optionalKey(Schema.Defect())
-}) {}
+}) {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * The executable is not an etcd of a supported version (3.4 to 3.7), or one that does not run on this machine.
@@ -162,7 +168,12 @@ export class SystemFailure extends Schema.TaggedError<SystemFailure>()("SystemFa
   message: Schema.String,
   /** What the system said. */
   cause: Schema.Defect()
-}) {}
+}) {
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
+  }
+}
 
 /**
  * The schema of a {@link Reason}.

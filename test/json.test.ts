@@ -5,22 +5,31 @@
 import * as nodeAssert from "node:assert"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as PlatformError from "effect/PlatformError"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as EtcdBarrier from "../src/coordination/EtcdBarrier.ts"
 import * as EtcdElection from "../src/coordination/EtcdElection.ts"
 import * as EtcdLock from "../src/coordination/EtcdLock.ts"
 import * as EtcdMirror from "../src/coordination/EtcdMirror.ts"
+import * as EtcdSemaphore from "../src/coordination/EtcdSemaphore.ts"
 import * as EtcdSession from "../src/coordination/EtcdSession.ts"
 import * as EtcdStm from "../src/coordination/EtcdStm.ts"
+import * as Coordination from "../src/coordination/index.ts"
 import * as EtcdAuth from "../src/EtcdAuth.ts"
+import * as EtcdCluster from "../src/EtcdCluster.ts"
 import * as EtcdConfig from "../src/EtcdConfig.ts"
 import * as EtcdError from "../src/EtcdError.ts"
 import { ClusterId, LeaseId, MemberId } from "../src/EtcdId.ts"
@@ -29,13 +38,17 @@ import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
+import * as EtcdOperationError from "../src/EtcdOperationError.ts"
 import * as EtcdOperations from "../src/EtcdOperations.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
 import * as EtcdResponse from "../src/EtcdResponse.ts"
 import * as EtcdStore from "../src/EtcdStore.ts"
 import * as EtcdTxn from "../src/EtcdTxn.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
+import * as Library from "../src/index.ts"
+import * as Printing from "../src/internal/json.ts"
 import * as KeyRange from "../src/KeyRange.ts"
+import * as Testing from "../src/testing/index.ts"
 import * as Declarations from "./support/declarations.ts"
 import { temporaryDirectory } from "./support/machine.ts"
 
@@ -46,11 +59,12 @@ const printed = (value: unknown, what = "it"): Json => {
   const text = JSON.stringify(value)
   assert.isString(text, what)
   // What the fields of classes of others would be printed as.
-  assert.notMatch(text, /"_id":"(Option|Effect|Stream)"|"0":\d+,"1":/, `${what}: ${text}`)
+  assert.notMatch(text, /"_id":"(Option|Duration|Effect|Stream)"|"0":\d+,"1":/, `${what}: ${text}`)
   return JSON.parse(text)
 }
 
 const digits = /^\d+$/
+const duration = /^(\d+(d|h|m|s|ms|ns) ?)+$/
 
 const layer = EtcdSession.layer.pipe(Layer.provideMerge(EtcdLayer.ephemeral({}, { log: false })))
 
@@ -170,14 +184,31 @@ describe("as JSON", () => {
         assert.isTrue(tags.has("RoleChange"))
         assert.match(printed(Array.from(events).at(-1)).term, digits)
         const path = `${yield* temporaryDirectory}/backup.db`
-        const { backup } = printed(yield* EtcdOperations.backup(path))
-        assert.match(backup.revision, digits)
+        const report = printed(yield* EtcdOperations.backup(path))
+        assert.match(report.backup.revision, digits)
+        assert.match(report.backup.takenAt, /^\d{4}-\d\d-\d\dT/)
+        for (const { took } of [report, ...report.steps]) assert.match(took, duration)
+        const planned = printed(yield* EtcdOperations.backup(path, { dryRun: true }))
+        assert.deepInclude(planned.steps[0], { outcome: "planned", took: "0" })
+        const sent = printed(yield* EtcdOperations.backupToSink(Sink.map(Sink.drain, () => 7n)))
+        assert.strictEqual(sent.result, "7")
+        assert.strictEqual(printed(yield* EtcdOperations.backupToSink(Sink.drain, { dryRun: true })).result, null)
+        const file = printed(yield* EtcdMaintenance.snapshotToFile(`${yield* temporaryDirectory}/snapshot.db`))
+        assert.strictEqual(file.storageVersion, report.backup.storageVersion)
         const directory = yield* temporaryDirectory
         assert.match(printed((yield* EtcdOperations.backupToDirectory(directory)).backup).revision, digits)
         for (const stored of yield* EtcdOperations.listBackups(directory))
           assert.match(printed(stored).memberId, digits)
         assert.match(printed(yield* EtcdOperations.findCorrupt()).revision, digits)
       }).pipe(Effect.provide(NodeServices.layer))
+    )
+
+    it.effect("is a cluster, by its members", () =>
+      Effect.gen(function* () {
+        const cluster = yield* EtcdCluster.ephemeral({ size: 1, log: false })
+        const leader = yield* cluster.awaitLeader
+        assert.deepStrictEqual(printed(cluster), { members: [printed(leader)], leader: leader.name })
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
     )
 
     it.effect("is equal to a plain object in other respects", () =>
@@ -198,7 +229,7 @@ describe("as JSON", () => {
   })
 
   it("is looked at for every interface that has what JSON does not", () => {
-    const has = /\b(bigint|LeaseId|MemberId|ClusterId|Uint8Array)\b/
+    const has = /\b(bigint|LeaseId|MemberId|ClusterId|Uint8Array|Option\.Option|Duration\.Duration|DateTime\.Utc)\b/
     const propertiesOf = (name: string) =>
       Result.getOrElse(
         Result.try(() => Declarations.propertiesOf(name)),
@@ -211,11 +242,22 @@ describe("as JSON", () => {
         propertiesOf(name).some(({ type }) => has.test(type) && !/=>|Effect\.|Stream\./.test(type))
     )
     const looked = [
-      ...["EtcdResponse.Header", "EtcdKv.RangeResult", "EtcdKv.DeleteResult", "KeyRange.KeyRange"],
+      ...["EtcdResponse.Header", "EtcdKv.RangeResult", "EtcdKv.PutResult", "EtcdKv.DeleteResult", "KeyRange.KeyRange"],
       ...["EtcdLease.Lease", "EtcdLease.Granted", "EtcdLease.TimeToLive", "EtcdAuth.Status"],
-      ...["EtcdMaintenance.Status", "EtcdMaintenance.Alarm", "EtcdMaintenance.HashKv", "EtcdMembership.Member"],
-      ...["EtcdStore.Entry", "EtcdStore.Delete", "EtcdStore.ListResult", "EtcdStore.Revision", "EtcdStore.Snapshot"],
+      ...["EtcdMaintenance.Status", "EtcdMaintenance.Alarm", "EtcdMaintenance.HashKv", "EtcdMaintenance.SnapshotFile"],
+      ...["EtcdMembership.Member", "EtcdBinary.Progress", "EtcdCluster.Cluster"],
+      ...[
+        "EtcdStore.Entry",
+        "EtcdStore.Put",
+        "EtcdStore.Delete",
+        "EtcdStore.ListResult",
+        "EtcdStore.Revision",
+        "EtcdStore.Snapshot"
+      ],
       ...["EtcdProcess.Node", "EtcdMember.Member", "Role.State", "EtcdOperations.Backup", "EtcdOperations.Stored"],
+      ...["EtcdOperations.Report", "EtcdOperations.StepReport", "EtcdOperations.BackupReport"],
+      "EtcdOperations.SinkReport",
+      ...["EtcdLog.Common", "EtcdLog.Entry", "EtcdLog.Failure", "EtcdLog.Ready", "EtcdLog.Unparsed", "EtcdLog.Version"],
       ...["EtcdLog.LocalMember", "EtcdLog.RoleChange", "EtcdLog.LeaderChange", "EtcdLog.PeerUp", "EtcdLog.PeerDown"],
       ...["EtcdSession.Session", "EtcdLock.Held", "EtcdLock.Waiter", "EtcdElection.Leadership", "EtcdElection.Leader"],
       ...["EtcdMirror.View", "EtcdMirror.Put", "EtcdMirror.Delete", "EtcdMirror.Update", "EtcdMirror.Lag"],
@@ -226,52 +268,131 @@ describe("as JSON", () => {
     assert.deepStrictEqual([...found].sort(), looked.sort())
   })
 
-  it("is every error, with what it says", () => {
-    const details = { message: "no", outcome: "unknown" } as const
-    const errors: ReadonlyArray<readonly [Error, Json]> = [
-      [EtcdError.make(new EtcdError.Compacted({ ...details, compactedRevision: 7n })), { compactedRevision: "7" }],
-      [EtcdError.make(new EtcdError.ClusterIdMismatch({ ...details, expected: 1n, found: 2n })), { found: "2" }],
-      [EtcdError.make(new EtcdError.RevisionRegressed({ ...details, seen: 2n, current: 1n })), { seen: "2" }]
-    ]
-    for (const [error, fields] of errors) {
-      const { _tag, reason } = printed(error)
-      assert.strictEqual(_tag, "EtcdError")
-      assert.deepInclude(reason, { message: "no", outcome: "unknown", ...fields })
+  /** As TLS gives it: with a certificate that has signed itself. */
+  const refused = (): Error => {
+    const cert: { issuerCertificate?: unknown; raw: Uint8Array } = { raw: new Uint8Array(2) }
+    cert.issuerCertificate = cert
+    return Object.assign(new Error("self-signed certificate"), { code: "DEPTH_ZERO_SELF_SIGNED_CERT", cert })
+  }
+
+  const details = { message: "no", outcome: "unknown" } as const
+  const compacted = EtcdError.make(new EtcdError.Compacted({ ...details, compactedRevision: 7n }))
+  const unreachable = EtcdError.make(new EtcdError.Unreachable({ ...details, cause: refused() }))
+
+  /** Each error of which no schema tells what is in it, with what is in it. */
+  const others: ReadonlyArray<Error & { readonly _tag: string }> = [
+    new EtcdLease.LeaseLost({ id: LeaseId(7n), reason: "refused", message: "no", cause: unreachable }),
+    new EtcdSession.SessionLost({
+      id: LeaseId(7n),
+      incarnation: 1,
+      reason: "refused",
+      message: "no",
+      cause: unreachable
+    }),
+    new EtcdLock.LockLost({
+      names: ["a"],
+      token: 7n,
+      reason: "fenced",
+      message: "no",
+      overrun: Duration.seconds(7),
+      cause: unreachable
+    }),
+    new EtcdMirror.MirrorStale({ revision: 7n, age: Duration.zero, maxAge: Duration.infinity, message: "no" }),
+    new EtcdStore.EtcdConflict({
+      key: "a",
+      keyBytes: new Uint8Array([97]),
+      expectedRevision: 7n,
+      current: Option.none()
+    }),
+    new EtcdStm.TooManyConflicts({ tries: 7, reason: "changed" }),
+    new EtcdSemaphore.LimitMismatch({ name: "a", permits: 7, limit: undefined, message: "no" }),
+    new EtcdSemaphore.LimitExceeded({ name: "a", permits: 7, held: 1, limit: 2, message: "no" }),
+    new EtcdBarrier.ParticipantsMissing({ name: "a", missing: [{ key: "7", owner: "b" }], message: "no" }),
+    new EtcdBarrier.ParticipantsMismatch({ name: "a", participants: 7, found: 1, message: "no" }),
+    new EtcdOperationError.ClusterRefused({
+      operation: "a",
+      finding: "no-quorum",
+      evidence: ["7"],
+      help: "none",
+      message: "no"
+    }),
+    new EtcdOperationError.OperationFailed({
+      operation: "a",
+      step: "b",
+      done: [{ title: "c", outcome: "done", detail: "7", took: Duration.seconds(7) }],
+      cause: unreachable,
+      message: "no"
+    })
+  ]
+
+  /** What fits into a field of a schema. */
+  const samples: ReadonlyArray<unknown> = [
+    true,
+    7n,
+    7,
+    "7",
+    new Uint8Array([55]),
+    [7n],
+    ["7"],
+    [{ option: "7", message: "7" }]
+  ]
+
+  const sampleOf = (name: string, field: any): unknown => {
+    if (name === "cause") return refused()
+    const schema = field.schema ?? field
+    const candidates = [...samples, ...(schema.literals ?? [])]
+    return candidates.find(Schema.is(schema))
+  }
+
+  type Fields = { readonly [name: string]: unknown }
+
+  const ofSchema = (Class: any): ReadonlyArray<Error & { readonly _tag: string }> => {
+    const { _tag: _, reason, ...fields } = Class.fields as Fields & { readonly reason?: any }
+    return reason?.members === undefined
+      ? [new Class(Object.fromEntries(Object.entries(Class.fields).map(([name, one]) => [name, sampleOf(name, one)])))]
+      : reason.members.flatMap(ofSchema).map((reason: Error) => new Class({ ...fields, reason }))
+  }
+
+  /** The errors that are exported, of all modules. */
+  const classes = [Library, Coordination, Testing].flatMap((index) =>
+    Object.values(index).flatMap((module) =>
+      Object.values(module).filter((one: any) => typeof one === "function" && one.prototype instanceof Error)
+    )
+  ) as ReadonlyArray<any>
+
+  it("is every error that is exported, with what it says and why, whatever the cause is", () => {
+    const withSchema = classes.filter(Schema.isSchema)
+    assert.deepStrictEqual(
+      classes.filter((one) => !Schema.isSchema(one) && !others.some((error) => error instanceof one)),
+      []
+    )
+    const errors = [...withSchema.flatMap(ofSchema), ...others]
+    assert.isAbove(withSchema.length, 80)
+    for (const error of errors) {
+      const { cause, message, reason, ...fields } = printed(error, error._tag)
+      const { reason: why = error } = error as { readonly reason?: Error }
+      assert.strictEqual(fields._tag, error._tag)
+      assert.strictEqual(typeof reason === "object" ? reason.message : message, error.message, error._tag)
+      const shown = (typeof reason === "object" ? reason : { cause }).cause
+      if (!(why instanceof Error) || why.cause === undefined) continue
+      if (why.cause instanceof EtcdError.EtcdError) assert.deepStrictEqual(shown, printed(why.cause))
+      else {
+        const { code, name } = why.cause as NodeJS.ErrnoException
+        assert.deepStrictEqual(shown, { name, message: (why.cause as Error).message, code }, error._tag)
+      }
     }
-    const cause = EtcdError.make(new EtcdError.Compacted({ ...details, compactedRevision: 7n }))
-    const lost = [
-      new EtcdLease.LeaseLost({ id: LeaseId(7n), reason: "refused", message: "no", cause }),
-      new EtcdSession.SessionLost({ id: LeaseId(7n), incarnation: 1, reason: "refused", message: "no", cause }),
-      new EtcdLock.LockLost({
-        names: ["a"],
-        token: 7n,
-        reason: "fenced",
-        message: "no",
-        overrun: Duration.zero,
-        cause
-      }),
-      new EtcdMirror.MirrorStale({ revision: 7n, age: Duration.zero, maxAge: Duration.infinity, message: "no" }),
-      new EtcdStore.EtcdConflict({
-        key: "a",
-        keyBytes: new Uint8Array([97]),
-        expectedRevision: 7n,
-        current: Option.none()
-      }),
-      new EtcdStore.EtcdSchemaError({
-        message: "no",
-        operation: "decode",
-        key: "a",
-        keyBytes: new Uint8Array([97]),
-        modRevision: 7n,
-        cause: "no"
-      })
-    ]
-    for (const error of lost) {
-      const text = JSON.stringify(error)
-      assert.include(text, '"7"', text)
-      assert.include(JSON.parse(text).message, "", text)
-      assert.strictEqual(JSON.parse(text)._tag, error._tag)
-    }
+  })
+
+  it("is what is in an error", () => {
+    const text = JSON.stringify(compacted)
+    assert.deepInclude(JSON.parse(text), { _tag: "EtcdError" })
+    assert.deepStrictEqual(JSON.parse(text).reason, { _tag: "Compacted", ...details, compactedRevision: "7" })
+    const wrong = new Library.EtcdMemberError.WrongCluster({ message: "no", expected: 1n, found: [2n, 3n] })
+    assert.deepInclude(printed(wrong), { expected: "1", found: ["2", "3"] })
+    assert.deepInclude(printed(others.find(({ _tag }) => _tag === "LockLost")), { token: "7", overrun: "7s" })
+    const failed = printed(others.find(({ _tag }) => _tag === "OperationFailed"))
+    assert.deepStrictEqual(failed.done, [{ title: "c", outcome: "done", detail: "7", took: "7s" }])
+    assert.deepInclude(printed(others.find(({ _tag }) => _tag === "MirrorStale")), { maxAge: "Infinity" })
   })
 
   it.effect("is a configuration, without its secrets, and whatever else there is", () =>
@@ -292,4 +413,92 @@ describe("as JSON", () => {
       ])
     })
   )
+
+  it("is a value of Effect's or JavaScript's own that is in it", () => {
+    const at = DateTime.makeUnsafe(0)
+    const shown = (value: unknown): unknown => JSON.parse(JSON.stringify(EtcdResponse.toJson({ value }))).value
+    const cases: ReadonlyArray<readonly [value: unknown, expected: unknown]> = [
+      [Option.some(7n), "7"],
+      [Option.none(), null],
+      [Option.some(Option.some(Duration.seconds(7))), "7s"],
+      [Duration.infinity, "Infinity"],
+      [at, "1970-01-01T00:00:00.000Z"],
+      [DateTime.setZoneOffset(at, 0), "1970-01-01T00:00:00.000Z"],
+      [Exit.succeed(7n), { _id: "Exit", _tag: "Success", value: "7" }],
+      [
+        Cause.fail(new Error("no")),
+        { _id: "Cause", reasons: [{ _tag: "Fail", error: { name: "Error", message: "no" } }] }
+      ],
+      [Result.succeed(7n), { _id: "Result", _tag: "Success", value: "7" }],
+      [new Uint8Array([97, 98]), "ab"],
+      [Buffer.from("ab"), "ab"],
+      [new Uint8Array([97, 98]).buffer, "ab"],
+      [new DataView(new Uint8Array([97, 98]).buffer, 1), "b"],
+      [new Uint16Array([1, 2]), [1, 2]],
+      [new Float64Array([0.5]), [0.5]],
+      [new BigInt64Array([7n]), ["7"]],
+      [Effect.sync(() => 7n), undefined],
+      [{ "~mine": 1, "~effect/Mark": 2, "~effect-etcd/Mark": 3 }, { "~mine": 1 }],
+      [new AggregateError([new Error("a")], "all").errors, [{ name: "Error", message: "a" }]],
+      [
+        new RangeError("no", { cause: new Error("why") }),
+        { name: "RangeError", message: "no", cause: { name: "Error", message: "why" } }
+      ]
+    ]
+    for (const [value, expected] of cases) assert.deepStrictEqual(shown(value), expected, String(value))
+    const failure = shown(Exit.die(unreachable)) as Json
+    assert.strictEqual(failure.cause.reasons[0].defect.reason.cause.code, "DEPTH_ZERO_SELF_SIGNED_CERT")
+    const noFile = PlatformError.systemError({
+      _tag: "NotFound",
+      module: "FileSystem",
+      method: "open",
+      cause: refused()
+    })
+    assert.strictEqual((shown(noFile) as Json).reason.cause.message, "self-signed certificate")
+    // A field of this name is a field, and no prototype.
+    const text = '{"__proto__":{"a":"1"}}'
+    assert.strictEqual(JSON.stringify(EtcdResponse.toJson(JSON.parse(text))), text)
+  })
+
+  it("ends where something is in itself", () => {
+    const shown = (value: unknown): unknown => JSON.parse(JSON.stringify(EtcdResponse.toJson(value)))
+    const object: { [name: string]: unknown } = { a: 1n }
+    object.self = object
+    object.list = [object]
+    object.map = new Map([["in", object]])
+    assert.deepStrictEqual(shown(object), {
+      a: "1",
+      self: "[Circular]",
+      list: ["[Circular]"],
+      map: [["in", "[Circular]"]]
+    })
+    // What is there twice is no circle.
+    const twice = { b: 1n }
+    assert.deepStrictEqual(shown([twice, twice]), [{ b: "1" }, { b: "1" }])
+    const itself = {
+      c: 1n,
+      toJSON() {
+        return this
+      }
+    }
+    assert.deepStrictEqual(shown({ itself }), { itself: { c: "1" } })
+    // Through an error of this library, which asks again.
+    const cause: Error & { cause?: unknown } = new Error("first")
+    const reason = new EtcdError.Unreachable({ ...details, cause })
+    cause.cause = reason
+    assert.deepInclude(printed(reason).cause, { message: "first", cause: "[Circular]" })
+    // Whoever throws in between leaves nothing behind.
+    const broken = { d: 1, toJSON: () => assert.fail("broken") }
+    const holder = { broken }
+    assert.throws(() => EtcdResponse.toJson(holder), "broken")
+    assert.deepStrictEqual(shown({ ...holder, broken: 1 }), { broken: 1 })
+    assert.throws(() => EtcdResponse.toJson(holder), "broken")
+  })
+
+  it("is what a copy of what is held is, too", () => {
+    const held = Printing.showing({ id: 7n, stop: Effect.void }, ({ id }) => ({ id }))
+    const copy = Printing.copy(held, { id: 8n })
+    assert.deepStrictEqual(printed(copy), { id: "8" })
+    assert.deepStrictEqual(Object.keys(copy), ["id", "stop"])
+  })
 })

@@ -72,6 +72,7 @@ import type { EtcdError } from "../EtcdError.ts"
 import type { LeaseId } from "../EtcdId.ts"
 import type { KeyValue } from "../EtcdResponse.ts"
 import * as Stm from "../internal/coordination/stm.ts"
+import * as Json from "../internal/json.ts"
 import * as Keys from "../internal/keys.ts"
 import * as Checks from "../internal/options.ts"
 import * as Tracing from "../internal/tracing.ts"
@@ -140,6 +141,11 @@ export class TooManyConflicts extends Data.TaggedError("TooManyConflicts")<Confl
       `The transaction was tried ${this.tries} times, and then its schedule ended: the last time, ${why} before it could ` +
       "be committed. Nothing was written. Try more often, or let fewer write the same keys."
     )
+  }
+
+  /** As JSON, of which `EtcdResponse` says more. */
+  override toJSON(): object {
+    return Json.ofError(this)
   }
 }
 

@@ -5,33 +5,77 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
-/** The fields of an object; what begins with ~ is Effect's or this library's own. */
-export const ofFields = (value: object): object => {
-  const fields: Record<string, unknown> = {}
-  for (const name of Object.keys(value)) {
-    if (name.startsWith("~")) continue
-    const field = json((value as Readonly<Record<string, unknown>>)[name])
-    if (field !== undefined) fields[name] = field
-  }
-  return fields
+/** By these, Effect and this library know what is theirs. */
+const marker = /^~effect(?:-[a-z]+)?\//
+
+/** What is being printed, and is not begun again within itself, also where it gets there through a `toJSON`. */
+const printing = new Set<object>()
+
+const once = <A>(value: object, print: () => A): A | "[Circular]" => {
+  if (printing.has(value)) return "[Circular]"
+  printing.add(value)
+  const printed = Result.try(print)
+  printing.delete(value)
+  return Result.getOrThrow(printed)
 }
 
-const ofObject = (value: object): unknown => {
-  if (value instanceof Uint8Array) return decoder.decode(value)
-  if (Array.isArray(value)) return value.map((one) => json(one) ?? null)
+const ofEntries = (entries: ReadonlyArray<readonly [name: string, value: unknown]>): object =>
+  Object.fromEntries(
+    entries.flatMap(([name, value]) => {
+      const shown = marker.test(name) ? undefined : json(value)
+      return shown === undefined ? [] : [[name, shown] as const]
+    })
+  )
+
+/** The fields of an object, but for the markers of its kind. */
+export const ofFields = (value: object): unknown => once(value, () => ofEntries(Object.entries(value)))
+
+/** The fields of an error of this library, with what it says and why. */
+export const ofError = (error: Error): object =>
+  once(error, () => ofEntries([["message", error.message], ...Object.entries(error), ["cause", error.cause]])) as object
+
+/**
+ * What an error of somebody else says. Of what it carries along (a certificate, with all that have signed it; a socket) no
+ * more than texts and numbers.
+ */
+const ofForeign = (error: Error & { readonly errors?: unknown }): unknown =>
+  once(error, () =>
+    ofEntries([
+      ["name", error.name],
+      ["message", error.message],
+      ...Object.entries(error).filter(([, value]) => !Predicate.isObjectOrArray(value)),
+      ["errors", Array.isArray(error.errors) ? error.errors : undefined],
+      ["cause", error.cause]
+    ])
+  )
+
+const ofList = (value: object & Iterable<unknown>): unknown =>
+  once(value, () => Array.from(value, (one) => json(one) ?? null))
+
+/** `ask`: whether its `toJSON` is still to be asked. */
+const ofObject = (value: object, ask = true): unknown => {
+  if (value instanceof Uint8Array || value instanceof ArrayBuffer || value instanceof DataView) {
+    return decoder.decode(value)
+  }
   if (value instanceof Answer) return ofFields(value)
   if (Option.isOption(value)) return Option.isSome(value) ? json(value.value) : null
   if (Duration.isDuration(value)) return Duration.format(value)
-  if (Effect.isEffect(value) && !(value instanceof Error)) return undefined
-  if (Predicate.hasProperty(value, "toJSON") && typeof value.toJSON === "function") return json(value.toJSON())
-  if (value instanceof Map) return Array.from(value, json)
-  if (value instanceof Set) return Array.from(value, json)
-  return value instanceof Error ? ofError(value) : ofFields(value)
+  if (Effect.isEffect(value) && !Exit.isExit(value) && !(value instanceof Error)) return undefined
+  if (ask && Predicate.hasProperty(value, "toJSON") && typeof value.toJSON === "function") {
+    const shown: unknown = value.toJSON()
+    return Predicate.isObjectOrArray(shown) ? ofObject(shown, false) : json(shown)
+  }
+  if (Array.isArray(value) || value instanceof Map || value instanceof Set || ArrayBuffer.isView(value)) {
+    return ofList(value as unknown as Iterable<unknown> & object)
+  }
+  return value instanceof Error ? ofForeign(value) : ofFields(value)
 }
 
 /** What JSON can hold of a value. */
@@ -48,9 +92,6 @@ export const json = (value: unknown): unknown => {
       return value
   }
 }
-
-/** The fields of an error, with what it says. */
-export const ofError = (error: Error): object => ({ message: error.message, ...ofFields(error) })
 
 /**
  * What is like a plain object in all, but that it can be printed as JSON. It has no constructor of its own, which tells
@@ -81,4 +122,14 @@ export const answer = <Fields extends object>(fields: Fields): Fields => Object.
 
 /** Lets what is more than its fields (a lease that is held, a node that runs) be printed as some of them. */
 export const showing = <Self extends object>(self: Self, fields: (self: Self) => object): Self =>
-  Object.defineProperty(self, "toJSON", { value: () => ofFields(fields(self)), writable: true, configurable: true })
+  Object.defineProperty(self, "toJSON", {
+    value(this: Self) {
+      return ofFields(fields(this))
+    },
+    writable: true,
+    configurable: true
+  })
+
+/** A copy with other fields, which is printed as what it is a copy of. */
+export const copy = <Self extends object>(self: Self, changes: Partial<Self>): Self =>
+  Object.assign(Object.defineProperties({}, Object.getOwnPropertyDescriptors(self)) as Self, changes)

@@ -18,6 +18,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { Progress } from "../../EtcdBinary.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Json from "../json.ts"
 
 const maxArchiveBytes = ByteSize.mebibytes(256)
 
@@ -110,7 +111,7 @@ export const download = Effect.fnUntraced(
         Effect.suspend(() => {
           hash.update(chunk)
           receivedBytes += chunk.length
-          return onProgress({ url, receivedBytes, totalBytes })
+          return onProgress(Json.answer({ url, receivedBytes, totalBytes }))
         })
       ),
       Stream.run(fs.sink(file, { flag: "wx" })),

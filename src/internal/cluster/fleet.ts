@@ -28,6 +28,7 @@ import type * as EtcdMembership from "../../EtcdMembership.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
 import { holder } from "../files/owner.ts"
+import * as Json from "../json.ts"
 import * as Ids from "../member/ids.ts"
 import { twoVoters } from "../operations/options.ts"
 import { allOrNothing } from "../process/allOrNothing.ts"
@@ -365,7 +366,7 @@ export const startAll = Effect.fnUntraced(function* (
             const now = berths.find((one) => one.node.name === node.name)?.node
             return now === gone ? Effect.asVoid(crew.exchange(gone, before, before)) : (now ?? node).start
           })
-          const gone: EtcdProcess.Node = { ...node, start: Semaphore.makeUnsafe(1).withPermit(again) }
+          const gone: EtcdProcess.Node = Json.copy(node, { start: Semaphore.makeUnsafe(1).withPermit(again) })
           lost.add(gone)
           return take({ node: gone, scope: old.scope })
         })

@@ -4,6 +4,7 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdBinary from "../../EtcdBinary.ts"
@@ -12,6 +13,7 @@ import type { Cluster, DowngradeOptions, GrowOptions, ReplaceOptions, UpgradeOpt
 import * as EtcdConfig from "../../EtcdConfig.ts"
 import type * as EtcdError from "../../EtcdError.ts"
 import type * as EtcdProcess from "../../EtcdProcess.ts"
+import * as Json from "../json.ts"
 import { aMember, ofOperation } from "../operations/options.ts"
 import * as Checks from "../options.ts"
 import * as ProcessOptions from "../process/options.ts"
@@ -99,7 +101,7 @@ export const fromFleet = (
   const versions = () => import("../operations/upgrade.ts")
   const rebuild = () => import("../operations/rebuild.ts")
   const roll = () => import("../operations/roll.ts")
-  return {
+  const cluster: Cluster = {
     members,
     leader,
     awaitLeader,
@@ -151,4 +153,8 @@ export const fromFleet = (
       refused("recover", ofRecover, given) ??
       remake("recover", ({ recover }) => recover(fleet, client, EtcdBinary, given))
   }
+  return Json.showing(cluster, ({ leader, members }) => ({
+    members: SubscriptionRef.getUnsafe(members),
+    leader: Option.map(SubscriptionRef.getUnsafe(leader), ({ name }) => name)
+  }))
 }

@@ -192,8 +192,7 @@ export const toFile = (client: EtcdClient.Client, target: Target, options: Backu
         Effect.forEach([part, Record.of(part)], (file) => Effect.ignore(fs.remove(file, { force: true })))
       )
     )
-    const result: BackupReport = { ...report, ...made }
-    return result
+    return Json.answer<BackupReport>({ ...report, ...made })
   })
 
 export const toSink = <A, E, R>(
@@ -251,7 +250,7 @@ export const toSink = <A, E, R>(
       { name, client: undefined, plan: Effect.map(giverOf(client, options), (giver) => [send(giver)]) },
       options
     )
-    return { ...report, backup, path: undefined, result }
+    return Json.answer({ ...report, backup, path: undefined, result })
   })
 
 /** As long as nobody has written to it, a file that is not whole belongs to somebody who was killed. */

@@ -25,6 +25,7 @@ import * as EtcdKv from "../../EtcdKv.ts"
 import { ClusterRefused, type Finding, OperationFailed } from "../../EtcdOperationError.ts"
 import type { Options, Report, StepReport } from "../../EtcdOperations.ts"
 import type { EtcdProcessError } from "../../EtcdProcessError.ts"
+import * as Json from "../json.ts"
 import * as Time from "../time.ts"
 import * as Tracing from "../tracing.ts"
 
@@ -147,7 +148,7 @@ const runAll = <E, R>(
         )
         const took = Duration.millis(time.now() - begun)
         if (typeof detail === "string") yield* tell(detail)
-        progress.done.push({ title, outcome: "done", detail: detail ?? undefined, took })
+        progress.done.push(Json.answer<StepReport>({ title, outcome: "done", detail: detail ?? undefined, took }))
       }),
     { discard: true }
   )
@@ -217,12 +218,8 @@ export const perform = <E = never, R = never>(
               )
           }
     const begun = time.now()
-    const report = (steps: ReadonlyArray<StepReport>): Report => ({
-      operation: name,
-      dryRun,
-      steps,
-      took: Duration.millis(time.now() - begun)
-    })
+    const report = (steps: ReadonlyArray<StepReport>): Report =>
+      Json.answer({ operation: name, dryRun, steps, took: Duration.millis(time.now() - begun) })
     const progress: Progress = { step: "look at the cluster", of: 1, done: [] }
     const failure = (cause: OperationFailed["cause"]) => failed(name, progress.step, progress.done, progress.of, cause)
     const look = Effect.mapError(plan, (cause) => (cause._tag === "ClusterRefused" ? cause : failure(cause)))
@@ -236,7 +233,9 @@ export const perform = <E = never, R = never>(
       const planned = Result.getOrElse(first, (): ReadonlyArray<Step<E, R>> => [])
       if (dryRun) {
         return report(
-          planned.map(({ title }) => ({ title, outcome: "planned", detail: undefined, took: Duration.zero }))
+          planned.map(({ title }) =>
+            Json.answer<StepReport>({ title, outcome: "planned", detail: undefined, took: Duration.zero })
+          )
         )
       }
       if (Result.isSuccess(first) && planned.length === 0) return report([])
