@@ -509,8 +509,8 @@ export const toFlags = (resolved: Resolved): ReadonlyArray<string> =>
   spelled(resolved, false).map(([name, value]) => `--${name}=${value}`)
 
 /**
- * The environment variables for etcd: the options that are secret, which {@link toFlags} leaves out (only the
- * credentials for a discovery service are). Do not log it; etcd itself prints what it takes from its environment, which
+ * The environment variables for etcd: the options that are secret, which {@link toFlags} leaves out (`discovery`,
+ * `discoveryProxy`, `discoveryUser` and `discoveryPassword`). Do not log it; etcd itself prints what it takes from its environment, which
  * `EtcdLog` leaves out.
  *
  * @example

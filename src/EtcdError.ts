@@ -48,7 +48,7 @@
  * | `InvalidAuthManagement` | | disable authentication first |
  * | `AuthenticationFailed` | auth | look at name and password |
  * | `AuthNotEnabled` | | enable authentication, or do without |
- * | `InvalidAuthToken` | auth, transient | look at the credentials, if it stays |
+ * | `InvalidAuthToken` | auth, transient unless `lasting` | look at the credentials, if it stays |
  * | `AuthOldRevision` | auth, transient | nothing: users or roles have just changed |
  * | `PermissionDenied` | auth | grant the user a role that may |
  * | `NoLeader` | transient | wait for an election |
@@ -60,7 +60,7 @@
  * | `NotCapable` | transient | wait until all members run the version |
  * | `Unhealthy` | transient | wait until the others are back |
  * | `Corrupt` | | find the corrupt member, and replace it |
- * | `NotSupportedForLearner` | transient | ask a voter |
+ * | `NotSupportedForLearner` | | ask a voter, or promote it |
  * | `BadLeaderTransferee` | | name a voter that is up |
  * | `InvalidDowngradeTarget` | | name the minor version before |
  * | `ClusterVersionUnavailable` | transient | wait for an election |
@@ -70,12 +70,12 @@
  * | `Unsupported` | | use a newer etcd |
  * | `Unreachable` | transient, unless `lasting` | look at addresses, TLS and the network, if it stays |
  * | `ConnectionLost` | transient | connect again |
- * | `DeadlineExceeded` | transient | give it more time, or less to do |
+ * | `DeadlineExceeded` | transient, unless `lasting` | give it more time, or less to do |
  * | `Canceled` | transient | ask again |
  * | `ProtocolViolation` | | look at who answers |
  * | `Fenced` | | stop: another one may hold the lock |
- * | `NotGrpc` | transient (10, 14), auth (7, 16), by its code | look at the proxy that answers |
- * | `GrpcStatus` | transient (10, 14), auth (7, 16), by its code | read the message |
+ * | `NotGrpc` | transient (10, 14), auth (7, 16), not found (5), already exists (6), by its code | look at the proxy that answers |
+ * | `GrpcStatus` | transient (10, 14), auth (7, 16), not found (5), already exists (6), by its code | read the message |
  *
  * etcd's messages are those of `api/v3rpc/rpctypes/error.go`, 3.4 to 3.7. They are told by their text, because their
  * codes differ between versions.
@@ -438,7 +438,14 @@ export class AuthNotEnabled extends Schema.TaggedError<AuthNotEnabled>()("AuthNo
  * @category reasons
  * @since 0.1.0
  */
-export class InvalidAuthToken extends Schema.TaggedError<InvalidAuthToken>()("InvalidAuthToken", details) {}
+export class InvalidAuthToken extends Schema.TaggedError<InvalidAuthToken>()("InvalidAuthToken", {
+  ...details,
+  /**
+   * That the client has no credentials to get another one with: the token is one that the program itself has given, in
+   * `metadata`, and has to be given anew. Absent where the client renews it.
+   */
+  lasting: Schema.optionalKey(Schema.Literal(true))
+}) {}
 
 /**
  * Users or roles changed while the call was under way. The client tries again by itself, with a new token if it has
@@ -660,7 +667,11 @@ export class ConnectionLost extends Schema.TaggedError<ConnectionLost>()("Connec
  * @category reasons
  * @since 0.1.0
  */
-export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>()("DeadlineExceeded", details) {}
+export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>()("DeadlineExceeded", {
+  ...details,
+  /** That it was given no time at all (`deadline: 0`), in which nothing can be done. Absent where it was given some. */
+  lasting: Schema.optionalKey(Schema.Literal(true))
+}) {}
 
 /**
  * The server ended the call as canceled.
@@ -870,6 +881,10 @@ const ofStatus = ({ code }: { readonly code: number }): ReadonlyArray<Kind> => {
     case 7: // permission denied
     case 16: // unauthenticated
       return auth
+    case 5: // not found
+      return notFound
+    case 6: // already exists
+      return alreadyExists
     default:
       return none
   }
@@ -889,6 +904,7 @@ const kinds: {
   LeaseNotFound: notFound,
   LeaseExists: alreadyExists,
   LeaseTtlTooLarge: none,
+  // What etcd calls by a name, and would say again, has a reason of its own.
   WatchCanceled: transient,
   MemberNotFound: notFound,
   MemberExists: alreadyExists,
@@ -911,7 +927,7 @@ const kinds: {
   InvalidAuthManagement: none,
   AuthenticationFailed: auth,
   AuthNotEnabled: none,
-  InvalidAuthToken: token,
+  InvalidAuthToken: ({ lasting }) => (lasting === true ? auth : token),
   AuthOldRevision: token,
   PermissionDenied: auth,
   NoLeader: transient,
@@ -923,7 +939,8 @@ const kinds: {
   NotCapable: transient,
   Unhealthy: transient,
   Corrupt: none,
-  NotSupportedForLearner: transient,
+  // It is one until somebody promotes it. The client itself has asked all others.
+  NotSupportedForLearner: none,
   BadLeaderTransferee: none,
   InvalidDowngradeTarget: none,
   ClusterVersionUnavailable: transient,
@@ -933,7 +950,7 @@ const kinds: {
   Unsupported: none,
   Unreachable: ({ lasting }) => (lasting === true ? none : transient),
   ConnectionLost: transient,
-  DeadlineExceeded: transient,
+  DeadlineExceeded: ({ lasting }) => (lasting === true ? none : transient),
   Canceled: transient,
   ProtocolViolation: none,
   Fenced: none,
@@ -949,8 +966,8 @@ const is = (error: unknown, kind: Kind): boolean => {
 
 /**
  * Whether it is worth trying the same again later, with nothing changed: the cluster elects a leader, is overloaded, cannot
- * be reached just now, or was too slow. The table at the top of this module has all reasons. False of what is no
- * `EtcdError`, so that it can be asked of whatever a program fails with.
+ * be reached just now, or was too slow. The table at the top of this module has all reasons. False of what stays until
+ * somebody changes something, and of what is no `EtcdError`, so that it can be asked of whatever a program fails with.
  *
  * It says nothing of what became of the call. Of a **write**, `outcome` may be `unknown` (`ConnectionLost`,
  * `DeadlineExceeded`, `LeaderChanged`, …): it may have happened already, and repeating it is right only where it does no
@@ -963,9 +980,12 @@ const is = (error: unknown, kind: Kind): boolean => {
  * import { Effect, Schedule } from "effect"
  * import { EtcdError, EtcdKv } from "effect-etcd"
  *
- * // Twice does no harm: the value is the same.
+ * // Twice does no harm: the value is the same. What may mend itself need not, and so there is an end to it.
  * const announce = EtcdKv.put("services/api", "10.0.0.7:8080").pipe(
- *   Effect.retry({ while: EtcdError.isTransient, schedule: Schedule.spaced("5 seconds") })
+ *   Effect.retry({
+ *     while: EtcdError.isTransient,
+ *     schedule: Schedule.upTo(Schedule.spaced("5 seconds"), { duration: "10 minutes" })
+ *   })
  * )
  * ```
  *
@@ -975,8 +995,9 @@ const is = (error: unknown, kind: Kind): boolean => {
 export const isTransient = (error: unknown): boolean => is(error, "transient")
 
 /**
- * Whether it {@link isTransient}, and the call was surely not applied: trying it again later can do no harm, whatever it
- * writes.
+ * Whether it {@link isTransient}, and the one call that failed was surely not applied: trying that call again later can do
+ * no harm, whatever it writes. It says nothing of the calls before: an effect of several writes may have done some of
+ * them, and is not safe to repeat as a whole.
  *
  * @example
  * ```ts
@@ -985,7 +1006,10 @@ export const isTransient = (error: unknown): boolean => is(error, "transient")
  *
  * // A second lease would live for nothing.
  * const lease = EtcdLease.grant("1 hour").pipe(
- *   Effect.retry({ while: EtcdError.isRetryable, schedule: Schedule.spaced("5 seconds") })
+ *   Effect.retry({
+ *     while: EtcdError.isRetryable,
+ *     schedule: Schedule.upTo(Schedule.spaced("5 seconds"), { times: 10 })
+ *   })
  * )
  * ```
  *
@@ -995,17 +1019,29 @@ export const isTransient = (error: unknown): boolean => is(error, "transient")
 export const isRetryable = (error: unknown): boolean => isTransient(error) && !isOutcomeUnknown(error)
 
 /**
- * Whether it is unknown what became of the write that failed: it may have happened, and may happen still. Read what is
- * there, or write it in a transaction that sees whether it was there already.
+ * Whether it is unknown what became of the write that failed: it may have happened, and may happen still. To read what is
+ * there does not settle that, since it may happen after. What does is a write that only one of both can do, as a
+ * transaction which creates a key: once that is answered, the other one has happened, or never will.
  *
  * @example
  * ```ts
- * import { Effect } from "effect"
- * import { EtcdError, EtcdKv } from "effect-etcd"
+ * import { Effect, Option, Schedule } from "effect"
+ * import { EtcdError, EtcdTxn } from "effect-etcd"
  *
- * const put = EtcdKv.put("orders/7", "paid").pipe(
- *   Effect.catchIf(EtcdError.isOutcomeUnknown, () => EtcdKv.getString("orders/7"))
- * )
+ * // Of however many that arrive, one creates the key, and the others find it. Who paid is in the value.
+ * const pay = (order: string, payment: string) =>
+ *   EtcdTxn.commit(
+ *     EtcdTxn.make({
+ *       compare: EtcdTxn.missing(order),
+ *       success: EtcdTxn.put(order, payment),
+ *       failure: EtcdTxn.get(order)
+ *     })
+ *   ).pipe(
+ *     Effect.retry({ while: EtcdError.isOutcomeUnknown, schedule: Schedule.recurs(3) }),
+ *     Effect.map(
+ *       (result) => result.succeeded || Option.exists(result.results, ({ valueString }) => valueString === payment)
+ *     )
+ *   )
  * ```
  *
  * @category predicates
@@ -1016,7 +1052,9 @@ export const isOutcomeUnknown = (error: unknown): boolean => error instanceof Et
 /**
  * Whether etcd, or a proxy before it, refused who is calling: there are no credentials where some are needed, they are
  * wrong, their token is not good any more, or the user may not do this. Somebody has to change the credentials or the
- * permissions, but for a token, which the client renews (it {@link isTransient} as well).
+ * permissions, but for a token that the client renews (it {@link isTransient} as well).
+ *
+ * What a user may not see can be told from wrong credentials by the reason: it is `PermissionDenied`.
  *
  * A server that wants a client certificate does not answer at all: that is `Unreachable`, with `lasting`.
  *
@@ -1027,7 +1065,9 @@ export const isOutcomeUnknown = (error: unknown): boolean => error instanceof Et
  *
  * // What this user may not see is as if it were not there.
  * const secret = EtcdKv.getString("secrets/7").pipe(
- *   Effect.catchIf(EtcdError.isAuth, () => Effect.succeed(Option.none<string>()))
+ *   Effect.catchReason("EtcdError", "PermissionDenied", () => Effect.succeed(Option.none<string>())),
+ *   // The credentials themselves are no good: nothing that is tried with them will be.
+ *   Effect.catchIf(EtcdError.isAuth, Effect.die)
  * )
  * ```
  *

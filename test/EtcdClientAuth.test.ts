@@ -12,7 +12,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as EtcdClient from "../src/EtcdClient.ts"
-import type * as EtcdError from "../src/EtcdError.ts"
+import * as EtcdError from "../src/EtcdError.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import type { CallOptions, TransportError } from "../src/internal/grpc/Transport.ts"
@@ -117,8 +117,16 @@ describe("a client with credentials", () => {
         }
       })
       const refused = yield* makeWith(refusing.transport, { endpoints: ["a:1"], credentials: credentials() })
-      assert.strictEqual((yield* reasonOf(put(refused)))._tag, "InvalidAuthToken")
+      const failed = yield* Effect.flip(put(refused))
+      assert.strictEqual(failed.reason._tag, "InvalidAuthToken")
+      assert.isTrue(EtcdError.isTransient(failed))
       assert.strictEqual(refusing.sent.filter((call) => call.path.endsWith("Put")).length, 4)
+      // Who has nothing to get another one with is refused for good.
+      const anonymous = yield* makeWith(refusing.transport, { endpoints: ["a:1"] })
+      const lasting = yield* Effect.flip(put(anonymous))
+      assert.deepInclude(lasting.reason, { _tag: "InvalidAuthToken", lasting: true })
+      assert.isTrue(EtcdError.isAuth(lasting))
+      assert.isFalse(EtcdError.isTransient(lasting))
     })
   )
 

@@ -188,7 +188,7 @@ describe("with a real etcd", () => {
     Effect.gen(function* () {
       const current = currentVersion()
       const options = yield* EtcdConfig.decode(everything)
-      const { discoveryPassword: _, discoveryUser: __, ...flags } = options
+      const { discovery: _, discoveryProxy: __, discoveryPassword: ___, discoveryUser: ____, ...flags } = options
       const { output, status } = runEtcd([
         ...EtcdConfig.toFlags({ name: "a", dataDir: "/d", version: current, options: flags, warnings: [] }),
         "--help"

@@ -1042,6 +1042,22 @@ describe("toFlags", () => {
         ETCD_DISCOVERY_USER: "me",
         ETCD_DISCOVERY_PASSWORD: "hunter2"
       })
+      // A password may stand in a URL as well.
+      const urls = { discovery: "http://me:hunter2@a:1/token", discoveryProxy: "http://me:hunter2@b:1" }
+      const older = yield* resolveFor(urls, "3.5.30")
+      assert.notInclude(EtcdConfig.toFlags(older).join(" "), "hunter2")
+      assert.deepStrictEqual(EtcdConfig.toEnvironment(older), {
+        ETCD_DISCOVERY: urls.discovery,
+        ETCD_DISCOVERY_PROXY: urls.discoveryProxy
+      })
+    })
+  )
+
+  it.effect("has no password where etcd looks at none", () =>
+    Effect.gen(function* () {
+      const reason = yield* invalid(EtcdConfig.decode({ discoveryEndpoints: "http://me:hunter2@a:1" }))
+      assert.include(reason.message, "write discovery-user and discovery-password")
+      assert.notInclude(JSON.stringify(reason), "hunter2")
     })
   )
 })

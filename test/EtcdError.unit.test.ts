@@ -149,6 +149,7 @@ describe("EtcdError", () => {
       "PermissionDenied"
     )
     assert.strictEqual(canceled("etcdserver: invalid auth token")._tag, "InvalidAuthToken")
+    assert.strictEqual(canceled("mvcc: watcher range is empty")._tag, "InvalidArgument")
     assert.strictEqual(canceled("something new")._tag, "WatchCanceled")
     assert.include(canceled("something new").message, "something new")
     assert.strictEqual(canceled("")._tag, "WatchCanceled")
@@ -181,6 +182,8 @@ const others: { readonly [tag: string]: ReadonlyArray<object> } = {
   ServerTimeout: [{ during: "request" }],
   Unsupported: [{ feature: "KV.RangeStream" }],
   Unreachable: [{}, { lasting: true }],
+  InvalidAuthToken: [{}, { lasting: true }],
+  DeadlineExceeded: [{}, { lasting: true }],
   NotGrpc: Array.from({ length: 17 }, (_, code) => ({ code })),
   GrpcStatus: Array.from({ length: 17 }, (_, code) => ({ code, status: "odd" }))
 }
@@ -212,15 +215,18 @@ describe("what to do about an EtcdError", () => {
   it("is said for each reason by the documentation as the predicates say it", () => {
     const table = documented()
     assert.deepStrictEqual([...table.keys()].sort(), [...new Set(every.map(({ reason }) => reason._tag))].sort())
-    const byCode: { readonly [code: number]: string } = { 10: "transient", 14: "transient", 7: "auth", 16: "auth" }
+    const byCode: { readonly [code: number]: string } = {
+      ...{ 10: "transient", 14: "transient", 7: "auth", 16: "auth" },
+      ...{ 5: "not found", 6: "already exists" }
+    }
     for (const error of every) {
       const { reason } = error
       const said = table.get(reason._tag)!
       const due = /by its code/.test(said)
         ? (byCode[(reason as EtcdError.NotGrpc).code] ?? "")
-        : /unless `lasting`/.test(said) && (reason as EtcdError.Unreachable).lasting === true
-          ? ""
-          : said.replace(/, unless.*/, "")
+        : (reason as EtcdError.Unreachable).lasting === true
+          ? said.replace(/(, )?transient,? unless `lasting`/, "")
+          : said.replace(/,? unless.*/, "")
       const held = Object.entries(predicates).flatMap(([name, holds]) => (holds(error) ? [name] : []))
       assert.deepStrictEqual(held, due === "" ? [] : due.split(", ").sort().reverse(), reason._tag)
     }
@@ -229,7 +235,9 @@ describe("what to do about an EtcdError", () => {
   it("is the same as what the client does by itself", () => {
     for (const error of every) {
       const rule = RetryRules.worthwhile(error.reason)
-      if (rule === "elsewhere" || rule === "later") assert.isTrue(EtcdError.isTransient(error), error.reason._tag)
+      // The client asks a voter; where it knows none, or may ask none, a learner is one until somebody promotes it.
+      const isElsewhere = rule === "elsewhere" && error.reason._tag !== "NotSupportedForLearner"
+      if (isElsewhere || rule === "later") assert.isTrue(EtcdError.isTransient(error), error.reason._tag)
       if (rule === "another") assert.isFalse(EtcdError.isTransient(error), error.reason._tag)
       if (rule === "renew") assert.isTrue(EtcdError.isAuth(error), error.reason._tag)
     }

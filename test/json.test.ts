@@ -3,6 +3,7 @@
  * otherwise like a plain object.
  */
 import * as nodeAssert from "node:assert"
+import { inspect } from "node:util"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
@@ -17,6 +18,7 @@ import * as PlatformError from "effect/PlatformError"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as SemVer from "effect/SemVer"
 import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -400,9 +402,16 @@ describe("as JSON", () => {
       const options = yield* EtcdConfig.decode({
         electionTimeout: "1s",
         discoveryPassword: "hunter2",
+        discovery: "http://me:hunter2@a:1/token",
+        discoveryProxy: "http://me:hunter2@b:1",
         quotaBackendBytes: "8 GiB"
       })
       assert.notInclude(JSON.stringify(options), "hunter2")
+      assert.notInclude(inspect(options, { depth: 9 }), "hunter2")
+      const context = { version: SemVer.parseUnsafe("3.5.30"), dataDir: "/data" }
+      const { discoveryPassword: _, ...older } = options
+      const resolved = yield* EtcdConfig.resolve(older, context)
+      assert.notInclude(JSON.stringify(resolved), "hunter2")
       assert.notInclude(JSON.stringify(EtcdResponse.toJson({ password: Redacted.make("hunter2") })), "hunter2")
       assert.deepStrictEqual(printed(KeyRange.interval("a", "b")), { key: "a", end: "b" })
       assert.deepStrictEqual(EtcdResponse.toJson([MemberId(7n), ClusterId(8n), new Map([["a", 1n]]), new Set([2n])]), [

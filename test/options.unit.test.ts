@@ -18,6 +18,7 @@ import * as Option from "effect/Option"
 import type { PlatformError } from "effect/PlatformError"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SemVer from "effect/SemVer"
@@ -34,7 +35,7 @@ import * as EtcdStm from "../src/coordination/EtcdStm.ts"
 import * as EtcdAuth from "../src/EtcdAuth.ts"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdConfig from "../src/EtcdConfig.ts"
-import type * as EtcdError from "../src/EtcdError.ts"
+import * as EtcdError from "../src/EtcdError.ts"
 import * as EtcdId from "../src/EtcdId.ts"
 import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
@@ -42,6 +43,7 @@ import * as EtcdMaintenance from "../src/EtcdMaintenance.ts"
 import * as EtcdMembership from "../src/EtcdMembership.ts"
 import * as EtcdNamespace from "../src/EtcdNamespace.ts"
 import type * as EtcdProcessError from "../src/EtcdProcessError.ts"
+import * as EtcdResponse from "../src/EtcdResponse.ts"
 import * as EtcdStore from "../src/EtcdStore.ts"
 import * as EtcdTxn from "../src/EtcdTxn.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
@@ -642,11 +644,29 @@ describe("what makes no sense", () => {
         })
       ]
       for (const effect of taken) yield* provided(effect as Effect.Effect<unknown>)
-      const wrong = yield* Effect.flip(
-        EtcdConfig.decode({ grpcKeepaliveInterval: 10, watchProgressNotifyInterval: 5n })
-      )
+      const wrong = yield* Effect.flip(EtcdConfig.decode({ grpcKeepaliveInterval: 10 }))
       assert.include(wrong.message, "grpcKeepaliveInterval: got 10, and a bare number counts milliseconds")
-      assert.include(wrong.message, "watchProgressNotifyInterval: got 5, and a bare bigint counts nanoseconds")
+    })
+  )
+
+  it.effect("is no bigint, which is of nanoseconds, as Effect reads it", () =>
+    Effect.gen(function* () {
+      const { client, fake, provided } = yield* services
+      const nanos = 50_000_000n
+      const taken = [
+        makeWith(fake.transport, { endpoints: ["a:1"], connectTimeout: nanos, deadline: nanos, keepAliveInterval: 5n }),
+        EtcdSession.fromClient(client, { ttl: 10_000_000_000n, margin: nanos }),
+        EtcdMirror.make(EtcdStore.make("a/", Schema.String), { maxAge: nanos })
+      ]
+      for (const effect of taken) {
+        const refusal = yield* refusalOf(() => effect as Effect.Effect<unknown, unknown, any>, provided)
+        if (typeof refusal !== "string") assert.fail(refusal.message)
+      }
+      const options = yield* EtcdConfig.decode({ watchProgressNotifyInterval: nanos, electionTimeout: 500_000_000n })
+      assert.strictEqual(Duration.toMillis(options.watchProgressNotifyInterval!), 50)
+      assert.strictEqual(Duration.toMillis(options.electionTimeout!), 500)
+      const negative = yield* Effect.flip(EtcdConfig.decode({ watchProgressNotifyInterval: -5n }))
+      assert.include(negative.message, "must not be negative")
     })
   )
 
@@ -797,10 +817,28 @@ describe("what makes no sense", () => {
       const kv = EtcdKv.fromClient(client)
       const auth = EtcdAuth.fromClient(client)
       const secrets = { password: "hunter2", name: "a" } as never
+      const secret = new EtcdResponse.KeyValue({
+        ...{ key: KeyRange.toBytes("key"), value: KeyRange.toBytes("hunter2") },
+        ...{ createRevision: 1n, modRevision: 1n, version: 1n, lease: 0n }
+      })
+      const event = new EtcdWatch.Put({ kv: secret, previous: Option.some(secret) })
+      class Box {
+        readonly kept: string
+        constructor(kept: string) {
+          this.kept = kept
+        }
+      }
       const refused: ReadonlyArray<Effect.Effect<unknown, EtcdError.EtcdError>> = [
         kv.put("key", secrets),
         kv.get(secrets),
         kv.get("key", { endpoint: secrets }),
+        kv.get("key", { endpoint: "http://root:hunter2@a:1" }),
+        ...[secret, [secret], [[secret]], Option.some(secret), Result.succeed(secret), Effect.succeed("hunter2")].map(
+          (wrong) => kv.get(wrong as never)
+        ),
+        ...[event, new Map([["key", "hunter2"]]), new Set(["hunter2"]), () => "hunter2", new Box("hunter2")].map(
+          (wrong) => kv.get("key", { deadline: wrong as never })
+        ),
         EtcdTxn.fromClient(client).commit(EtcdTxn.put("key", secrets)),
         EtcdTxn.fromClient(client).commit(EtcdTxn.make({ compare: EtcdTxn.value("key").equals(secrets) })),
         auth.addUser(secrets),
@@ -817,6 +855,8 @@ describe("what makes no sense", () => {
         assert.strictEqual(reason._tag, "InvalidArgument", String(index))
         assert.notInclude(message, "hunter2")
       }
+      const { message } = yield* Effect.flip(kv.get(secret as never))
+      assert.include(message, "and not a KeyValue with key, value, createRevision, modRevision, version and lease")
     })
   )
 
@@ -1035,7 +1075,12 @@ describe("what makes sense", () => {
       }
       assert.isAbove(sent.length, 6)
       const late: EtcdClient.CallOptions = { deadline: 0 }
-      assert.strictEqual((yield* Effect.flip(kv.get("a", late))).reason._tag, "DeadlineExceeded")
+      const alone = yield* makeWith(fake.transport, { endpoints: ["a:1"] })
+      for (const kv of [EtcdKv.fromClient(client), EtcdKv.fromClient(alone)]) {
+        const inVain = yield* Effect.flip(kv.get("a", late))
+        assert.deepInclude(inVain.reason, { _tag: "DeadlineExceeded", lasting: true })
+        assert.isFalse(EtcdError.isTransient(inVain))
+      }
     })
   )
 })

@@ -12,8 +12,8 @@ import * as Result from "effect/Result"
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
-/** By these, Effect and this library know what is theirs. */
-const marker = /^~effect(?:-[a-z]+)?\//
+/** Whether it is a name by which Effect or this library know what is theirs. */
+export const isMarker = (name: string): boolean => /^~effect(?:-[a-z]+)?\//.test(name)
 
 /** What is being printed, and is not begun again within itself, also where it gets there through a `toJSON`. */
 const printing = new Set<object>()
@@ -29,7 +29,7 @@ const once = <A>(value: object, print: () => A): A | "[Circular]" => {
 const ofEntries = (entries: ReadonlyArray<readonly [name: string, value: unknown]>): object =>
   Object.fromEntries(
     entries.flatMap(([name, value]) => {
-      const shown = marker.test(name) ? undefined : json(value)
+      const shown = isMarker(name) ? undefined : json(value)
       return shown === undefined ? [] : [[name, shown] as const]
     })
   )

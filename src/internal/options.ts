@@ -8,6 +8,7 @@
  * @internal
  */
 import * as ByteSize from "effect/ByteSize"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Formatter from "effect/Formatter"
@@ -23,6 +24,7 @@ import { shorten } from "./grpc/status.ts"
 import * as Ids from "./ids.ts"
 import * as Json from "./json.ts"
 import * as Keys from "./keys.ts"
+import * as Url from "./url.ts"
 
 /** What a value has to be. */
 export interface Check {
@@ -43,15 +45,43 @@ export type Own<Options> = Omit<Options, keyof CallOptions>
 
 const showKeyRange = ({ end, key }: KeyRange.KeyRange): string => `a KeyRange from ${show(key)} to ${show(end)}`
 
-const showObject = (value: object): string => {
-  const names = Object.keys(value)
-  return names.length === 0 ? "an object with nothing" : `an object with ${shorten(enumerate(names, "and"), 80)}`
+/** What is shown as it is: none of it holds values of others, or it hides them. */
+const isShown = (value: object): boolean =>
+  Duration.isDuration(value) ||
+  DateTime.isDateTime(value) ||
+  Redacted.isRedacted(value) ||
+  value instanceof Date ||
+  value instanceof URL ||
+  value instanceof RegExp ||
+  value instanceof Error ||
+  ArrayBuffer.isView(value)
+
+const kindOf = (value: object): string => {
+  if (Effect.isEffect(value)) return "an Effect"
+  const { name = "" } = (value.constructor as { readonly name?: string } | undefined) ?? {}
+  if (name === "" || name === "Object") return "an object"
+  return `${/^[AEIOU]/i.test(name) ? "an" : "a"} ${name}`
 }
+
+const showObject = (value: object): string => {
+  const kind = kindOf(value)
+  const names = Effect.isEffect(value) ? [] : Object.keys(value).filter((name) => !Json.isMarker(name))
+  if (names.length > 0) return `${kind} with ${shorten(enumerate(names, "and"), 80)}`
+  return kind === "an object" ? "an object with nothing" : kind
+}
+
+const showList = (value: ReadonlyArray<unknown>): string =>
+  shorten(`[${value.map((one) => (Array.isArray(one) ? "a list" : show(one))).join(",")}]`, 80)
 
 /** A value as messages show it: of an object no more than its names, since there may be a secret in it. */
 export const show = (value: unknown): string => {
+  if (typeof value === "function") return "a function"
   if (KeyRange.isKeyRange(value)) return showKeyRange(value)
-  return Json.isPlainObject(value) ? showObject(value) : shorten(Formatter.format(value), 80)
+  if (Array.isArray(value)) return showList(value)
+  if (Option.isOption(value)) return Option.isSome(value) ? `some(${show(value.value)})` : "none()"
+  return typeof value === "object" && value !== null && !isShown(value)
+    ? showObject(value)
+    : shorten(Url.withoutPasswords(Formatter.format(value)), 80)
 }
 
 const sentence = (who: string, what: string, check: Check, value: unknown): string =>
@@ -256,20 +286,19 @@ export const deadline: Check = {
 }
 
 /**
- * Whether a bare number is surely meant to count something else than it does (milliseconds, or nanoseconds where it is a
- * `bigint`): it makes less than anybody would ask for. 0 is no time at all, whatever its unit.
+ * Whether a bare number is surely meant to count something else than milliseconds: it makes less than anybody would ask
+ * for. 0 is no time at all, whatever its unit. A `bigint` has its unit by its type: Effect's durations are of nanoseconds
+ * then.
  */
-const lacksUnit = (value: unknown, leastMillis: number): value is number | bigint =>
-  (typeof value === "number" && value > 0 && value < leastMillis) ||
-  (typeof value === "bigint" && value > 0n && value < BigInt(leastMillis) * 1_000_000n)
+const lacksUnit = (value: unknown, leastMillis: number): value is number =>
+  typeof value === "number" && value > 0 && value < leastMillis
 
 const shortest = 100
 
 /** What is said of a bare number that surely lacks its unit; undefined where it need not. */
 export const unitHint = (value: unknown, leastMillis = shortest): string | undefined =>
   lacksUnit(value, leastMillis)
-    ? `a bare ${typeof value} counts ${typeof value === "bigint" ? "nanoseconds" : "milliseconds"}: ` +
-      `give it with its unit, as in "${value} second${Number(value) === 1 ? "" : "s"}"`
+    ? `a bare number counts milliseconds: give it with its unit, as in "${value} second${value === 1 ? "" : "s"}"`
     : undefined
 
 /**

@@ -237,7 +237,12 @@ export class Member {
     const where = endpoint === undefined ? name : `${name} at ${endpoint}`
     const doubt = outcome === "unknown" ? " Whether it was applied is unknown." : ""
     const message = `${where} failed: ${tooLate(this.limit, wasSent, "")}. Give the call more time, or look at the server's load.${doubt}`
-    const details = { message, outcome, method: name } as const
-    return EtcdError.make(new EtcdError.DeadlineExceeded(endpoint === undefined ? details : { ...details, endpoint }))
+    return EtcdError.make(
+      new EtcdError.DeadlineExceeded({
+        ...{ message, outcome, method: name },
+        ...(endpoint === undefined ? {} : { endpoint }),
+        ...(this.limit.millis > 0 ? {} : { lasting: true })
+      })
+    )
   }
 }

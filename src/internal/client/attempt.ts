@@ -23,7 +23,7 @@ import type { ResponseHeader } from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
 import type { Call, Past } from "./call.ts"
 import * as Codec from "./codec.ts"
-import type * as Credentials from "./credentials.ts"
+import * as Credentials from "./credentials.ts"
 import { closedError, type Engine } from "./engine.ts"
 import * as Inquiry from "./inquiry.ts"
 import { tooLate as tooLateText } from "./limit.ts"
@@ -102,12 +102,18 @@ export const errorOf = (
 ): EtcdError.EtcdError => {
   call.code = error.code
   if (error === Subchannel.clientClosed) return closedError
-  return Reasons.fromTransport(error.kind === "Deadline" ? retold(call, error) : error, {
+  const failed = Reasons.fromTransport(error.kind === "Deadline" ? retold(call, error) : error, {
     method: call.method.path,
     endpoint: endpoint.address,
     kind: call.kind
   })
+  return isLasting(call, failed) ? Reasons.retold(failed, { message: failed.message, lasting: true }) : failed
 }
+
+/** Whether the same call cannot but fail again: nobody can get it another token, or it has no time. */
+const isLasting = ({ begunAt, credentials, deadlineAt }: Call, { reason }: EtcdError.EtcdError): boolean =>
+  (reason._tag === "InvalidAuthToken" && credentials === Credentials.none) ||
+  (reason._tag === "DeadlineExceeded" && deadlineAt <= begunAt)
 
 const tooLate = new TransportError({ kind: "Deadline", code: 4, processed: "no", message: "too late" })
 

@@ -106,6 +106,7 @@ const knownMessages: ReadonlyMap<string, Known> = new Map<string, Known>([
     "too large lease TTL",
     notApplied((details) => new EtcdError.LeaseTtlTooLarge(details), "Take a shorter time to live.")
   ],
+  ["mvcc: watcher range is empty", invalidArgument("The end of a range has to be after its start.")],
   ["watch canceled", uncertain((details) => new EtcdError.WatchCanceled(details), "Watch again.")],
   ["member ID already exist", notApplied((details) => new EtcdError.MemberExists(details), "List the members.")],
   [
@@ -430,7 +431,12 @@ export const watchEnded = (): EtcdError.EtcdError =>
 /** The same failure, told otherwise. */
 export const retold = (
   { reason }: EtcdError.EtcdError,
-  fields: { readonly message: string; readonly outcome?: EtcdError.Outcome; readonly method?: string }
+  fields: {
+    readonly message: string
+    readonly outcome?: EtcdError.Outcome
+    readonly method?: string
+    readonly lasting?: true
+  }
 ): EtcdError.EtcdError => {
   const Reason = reason.constructor as new (fields: object) => EtcdError.Reason
   // An Error does not count its cause among what is copied.

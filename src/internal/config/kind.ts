@@ -388,6 +388,15 @@ const makeList = (
 /** Several texts without commas. */
 export const list: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more texts", Result.succeed)
 
+/** Endpoints of a service that is told of a user otherwise. */
+export const endpoints: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more endpoints", (text) =>
+  text.includes("@")
+    ? Result.fail(
+        "must not contain a user, at which etcd does not look there; write discovery-user and discovery-password"
+      )
+    : Result.succeed(text)
+)
+
 /** Where logs go: words that etcd knows, and paths of files. */
 export const logOutputs: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more log outputs", Result.succeed, {
   file: true

@@ -146,20 +146,20 @@ export const table = {
   initialClusterToken: option(Kind.text, "initial-cluster-token"),
   /** Client URLs that the cluster's member list shows for this member. Default: what it listens on. */
   advertiseClientUrls: option(Kind.urls, "advertise-client-urls"),
-  /** URL of the v2 discovery service that knows the other members. Default: none. */
-  discovery: option(Kind.text, { discovery: until37 }),
+  /** URL of the v2 discovery service that knows the other members: secret, as all who know it can join. Default: none. */
+  discovery: option(Kind.secret, { discovery: until37 }),
   /** What happens when discovery fails. Default: `"proxy"`; from 3.6 on `"exit"`. */
   discoveryFallback: option(Kind.choice({ exit: always, proxy: until36 }), "discovery-fallback", { implied: "proxy" }),
-  /** HTTP proxy for the v2 discovery service. Default: none. */
-  discoveryProxy: option(Kind.text, { "discovery-proxy": until37 }),
+  /** HTTP proxy for the v2 discovery service: secret, as there may be a password in it. Default: none. */
+  discoveryProxy: option(Kind.secret, { "discovery-proxy": until37 }),
   /** DNS domain whose SRV records name the members. Default: none. */
   discoverySrv: option(Kind.text, "discovery-srv"),
   /** Suffix of the service name in those SRV records. Default: none. */
   discoverySrvName: option(Kind.text, "discovery-srv-name"),
   /** Token of this cluster at the v3 discovery service. Default: none. */
   discoveryToken: option(Kind.text, { "discovery-token": from36 }),
-  /** Endpoints of the v3 discovery service. Default: none. */
-  discoveryEndpoints: option(Kind.list, { "discovery-endpoints": from36 }),
+  /** Endpoints of the v3 discovery service, without a user, which is `discoveryUser`. Default: none. */
+  discoveryEndpoints: option(Kind.endpoints, { "discovery-endpoints": from36 }),
   /** Longest dial of the v3 discovery service. Default: 2 s. */
   discoveryDialTimeout: option(Kind.longDuration, { "discovery-dial-timeout": from36 }),
   /** Longest request to the v3 discovery service. Default: 5 s. */

@@ -5,7 +5,6 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
-import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as SemVer from "effect/SemVer"
@@ -26,22 +25,26 @@ const decoded = (text: string): string =>
     () => text
   )
 
-/** The passwords in URLs: of a discovery service, of a proxy. etcd prints them without the `//` before them, too. */
-const passwordsIn = (value: unknown): ReadonlyArray<string> => {
-  if (Predicate.isString(value))
-    return Array.from(value.matchAll(passwordPattern), ([, password]) => decoded(password!))
-  return Array.isArray(value) || isPlainObject(value) ? Object.values(value).flatMap(passwordsIn) : []
-}
+/** The passwords in the URL of a discovery service, or a proxy. etcd prints them without the `//` before them, too. */
+const passwordsIn = (url: string): ReadonlyArray<string> =>
+  Array.from(url.matchAll(passwordPattern), ([, password]) => decoded(password!))
 
 /** Of `user:password` the password. The name alone is hidden by its place, since it may be any word. */
 const ofUser = (user: string): ReadonlyArray<string> =>
   user.includes(":") ? [user, user.slice(user.indexOf(":") + 1)] : []
 
+/** What is secret of an option that is. Of a URL it is the password: the rest says what could not be reached. */
+const secretParts: { readonly [key: string]: (secret: string) => ReadonlyArray<string> } = {
+  discovery: passwordsIn,
+  discoveryProxy: passwordsIn,
+  discoveryUser: ofUser
+}
+
 const secretsOf = ({ options }: EtcdConfig.Resolved): ReadonlyArray<string> =>
   Object.entries(options).flatMap(([key, value]) => {
-    if (!Redacted.isRedacted(value)) return passwordsIn(value)
+    if (!Redacted.isRedacted(value)) return []
     const secret = Redacted.value(value as Redacted.Redacted<string>)
-    return key === "discoveryUser" ? ofUser(secret) : [secret]
+    return secretParts[key]?.(secret) ?? [secret]
   })
 
 /** The event as anybody may see it. */

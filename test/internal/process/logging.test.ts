@@ -134,7 +134,8 @@ describe("what is known to be secret", () => {
       const config = yield* EtcdConfig.resolve(
         {
           discoveryToken: "public-token",
-          discoveryEndpoints: ["http://someone:url-pass%40word@127.0.0.1:1"],
+          discoveryProxy: "http://someone:url-pass%40word@127.0.0.1:1",
+          discoveryEndpoints: ["http://127.0.0.1:1"],
           discoveryUser: "root:user-password",
           discoveryPassword: "other-password",
           listenPeerUrls: "http://127.0.0.1:1",
@@ -160,7 +161,7 @@ describe("what is known to be secret", () => {
           ? { discovery: `${url}/token` }
           : {
               discoveryToken: "token",
-              discoveryEndpoints: url,
+              discoveryEndpoints: "http://127.0.0.1:1",
               discoveryUser: "root",
               discoveryPassword: "other-password",
               discoveryDialTimeout: "200 millis",
@@ -178,7 +179,7 @@ describe("what is known to be secret", () => {
       )
       const all = JSON.stringify([error.message, error, logged])
       assert.include(all, "<redacted>")
-      assert.include(all, "someone")
+      if (version.minor < 6) assert.include(all, "someone")
       for (const secret of ["url-password", "other-password"]) assert.notInclude(all, secret)
     }).pipe(Effect.provide(NodeServices.layer))
   )
