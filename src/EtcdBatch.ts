@@ -137,7 +137,7 @@ export const layer = <A, E, R>(
  */
 export const layerConfig = <A, E, R>(
   services: Layer.Layer<A, E, R>,
-  options: Config.Wrap<Options>
+  options: EtcdClient.ConfigOf<Options>
 ): Layer.Layer<
   A | EtcdClient.EtcdClient,
   E | Config.ConfigError | EtcdError,

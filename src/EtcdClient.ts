@@ -49,6 +49,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { Pipeable } from "effect/Pipeable"
 import type * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -442,20 +443,20 @@ export const make = (options: Options): Effect.Effect<Client, EtcdError, Scope.S
 export const layer = (options: Options): Layer.Layer<EtcdClient, EtcdError> => Layer.effect(EtcdClient, make(options))
 
 /**
- * The options of a client of which each, or each part of one, is a `Config`; or all of them in one `Config`. What comes from
- * nowhere, such as a `Schedule` or an `Effect` of credentials, is given with `Config.succeed`.
+ * What a layer takes whose options come from Effect's `Config`: a `Config` of all of them, or of each, or of each part of
+ * one (of `credentials`, the user and the password); and what the program says itself as it is, without a `Config`.
  *
  * @category options
  * @since 0.1.0
  */
-export type ConfigOptions =
-  | Config.Wrap<Options>
-  | Config.Wrap<
-      Omit<Options, "credentials"> & {
-        /** Who is calling: a user, and a password from `Config.Redacted`. */
-        readonly credentials: Credentials
-      }
-    >
+export type ConfigOf<A> =
+  | A
+  | Config.Config<A>
+  | (A extends Pipeable | ReadonlyArray<unknown> | ((...args: never) => unknown)
+      ? never
+      : A extends object
+        ? { readonly [Name in keyof A]: ConfigOf<A[Name]> }
+        : never)
 
 /**
  * Provides {@link EtcdClient}, with options that are read from Effect's `Config` when the layer is built.
@@ -475,12 +476,12 @@ export type ConfigOptions =
  *   tls: { ca: Config.map(Config.String("ETCD_CA"), (file) => ({ file })) },
  *   credentials: { username: Config.String("ETCD_USER"), password: Config.Redacted("ETCD_PASSWORD") },
  *   deadline: Config.withDefault(Config.Duration("ETCD_DEADLINE"), "10 seconds"),
- *   retry: Config.succeed(Schedule.recurs(3))
+ *   retry: Schedule.recurs(3)
  * })
  * ```
  *
  * @category layers
  * @since 0.1.0
  */
-export const layerConfig = (options: ConfigOptions): Layer.Layer<EtcdClient, Config.ConfigError | EtcdError> =>
-  Layer.effect(EtcdClient, Effect.flatMap(Wrapped.unwrap(options as Config.Wrap<Options>), make))
+export const layerConfig = (options: ConfigOf<Options>): Layer.Layer<EtcdClient, Config.ConfigError | EtcdError> =>
+  Layer.effect(EtcdClient, Effect.flatMap(Wrapped.unwrap<Options>(options), make))

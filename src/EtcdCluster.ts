@@ -613,6 +613,6 @@ export const layer = (options: Options = {}): Layer.Layer<EtcdCluster, EtcdProce
  * @since 0.1.0
  */
 export const layerConfig = (
-  options: Config.Wrap<Options>
+  options: EtcdClient.ConfigOf<Options>
 ): Layer.Layer<EtcdCluster, Config.ConfigError | EtcdProcessError.EtcdProcessError, Platform> =>
   Layer.effect(EtcdCluster, Effect.flatMap(Wrapped.unwrap<Options>(options), make))

@@ -102,7 +102,7 @@ export const connect = (options: EtcdClient.Options): Layer.Layer<Services, Etcd
  * @since 0.1.0
  */
 export const connectConfig = (
-  options: EtcdClient.ConfigOptions
+  options: EtcdClient.ConfigOf<EtcdClient.Options>
 ): Layer.Layer<Services, Config.ConfigError | EtcdError.EtcdError> =>
   Layer.provideMerge(services, EtcdClient.layerConfig(options))
 
@@ -165,8 +165,8 @@ export const embedded = (
  * @since 0.1.0
  */
 export const embeddedConfig = (
-  config: Config.Wrap<EtcdConfig.Input> = {},
-  options: Config.Wrap<EtcdProcess.Options> = {}
+  config: EtcdClient.ConfigOf<EtcdConfig.Input> = {},
+  options: EtcdClient.ConfigOf<EtcdProcess.Options> = {}
 ): Layer.Layer<
   Services | EtcdProcess.EtcdProcess,
   Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
@@ -325,7 +325,7 @@ export const cluster = (
  * @since 0.1.0
  */
 export const clusterConfig = (
-  options: Config.Wrap<EtcdCluster.Options>
+  options: EtcdClient.ConfigOf<EtcdCluster.Options>
 ): Layer.Layer<
   Services | EtcdCluster.EtcdCluster,
   Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
@@ -380,7 +380,7 @@ export const member = (
  *       peerUrl: Config.String("ETCD_PEER_URL"),
  *       clientUrl: Config.String("ETCD_CLIENT_URL"),
  *       peers: Config.Array(Schema.String, "ETCD_PEERS"),
- *       size: Config.succeed(3)
+ *       size: 3
  *     })
  *   )
  * )
@@ -390,7 +390,7 @@ export const member = (
  * @since 0.1.0
  */
 export const memberConfig = (
-  options: Config.Wrap<EtcdMember.Options>
+  options: EtcdClient.ConfigOf<EtcdMember.Options>
 ): Layer.Layer<
   Services | EtcdMember.EtcdMember,
   Config.ConfigError | EtcdError.EtcdError | EtcdMemberError.EtcdMemberError | EtcdProcessError.EtcdProcessError

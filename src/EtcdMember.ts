@@ -37,6 +37,7 @@ import type * as ChildProcessSpawner from "effect/process/ChildProcessSpawner"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as EtcdClient from "./EtcdClient.ts"
 import type * as EtcdConfig from "./EtcdConfig.ts"
 import type * as EtcdError from "./EtcdError.ts"
 import type * as EtcdId from "./EtcdId.ts"
@@ -310,7 +311,7 @@ export const layer = (options: Options): Layer.Layer<EtcdMember, Failure, Platfo
  *   peerUrl: Config.String("ETCD_PEER_URL"),
  *   clientUrl: Config.String("ETCD_CLIENT_URL"),
  *   peers: Config.Array(Schema.String, "ETCD_PEERS"),
- *   size: Config.succeed(3)
+ *   size: 3
  * })
  * ```
  *
@@ -318,6 +319,6 @@ export const layer = (options: Options): Layer.Layer<EtcdMember, Failure, Platfo
  * @since 0.1.0
  */
 export const layerConfig = (
-  options: Config.Wrap<Options>
+  options: EtcdClient.ConfigOf<Options>
 ): Layer.Layer<EtcdMember, Config.ConfigError | Failure, Platform> =>
   Layer.effect(EtcdMember, Effect.flatMap(Wrapped.unwrap<Options>(options), make))

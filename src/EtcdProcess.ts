@@ -448,8 +448,8 @@ export const layer = (
  * @since 0.1.0
  */
 export const layerConfig = (
-  config: Config.Wrap<EtcdConfig.Input> = {},
-  options: Config.Wrap<Options> = {}
+  config: EtcdClient.ConfigOf<EtcdConfig.Input> = {},
+  options: EtcdClient.ConfigOf<Options> = {}
 ): Layer.Layer<
   EtcdProcess,
   Config.ConfigError | EtcdProcessError.EtcdProcessError,

@@ -93,8 +93,9 @@ describe("layerConfig", () => {
     credentials: { username: Config.String("ETCD_USER"), password: Config.Redacted("ETCD_PASSWORD") },
     deadline: Config.Duration("ETCD_DEADLINE"),
     maxReceiveMessageSize: Config.ByteSize("ETCD_MAX_MESSAGE"),
-    batching: Config.succeed({ maxOperations: 16 }),
-    retry: Config.succeed(Schedule.recurs(2)),
+    batching: { maxOperations: Config.withDefault(Config.Int("ETCD_MAX_OPERATIONS"), 16) },
+    retry: Schedule.recurs(2),
+    memberRefresh: "10 seconds" as const,
     services: { Lease: { deadline: Config.Duration("ETCD_DEADLINE") } }
   }
   const good = {
@@ -147,10 +148,11 @@ describe("layerConfig", () => {
     Effect.gen(function* () {
       const layers = [
         EtcdClient.layerConfig(Config.map(Config.Array(Schema.String, "E"), (endpoints) => ({ endpoints }))),
-        EtcdClient.layerConfig({ endpoints: Config.succeed(Stream.make(["a:1"])), tls: undefined as never }),
+        EtcdClient.layerConfig({ endpoints: Stream.make(["a:1"]), tls: undefined }),
+        EtcdClient.layerConfig({ endpoints: ["a:1"], batching: true, deadline: { seconds: 5 } }),
         EtcdClient.layerConfig({
           endpoints: Config.map(Config.String("E"), (endpoint) => Effect.succeed([endpoint])),
-          credentials: Config.succeed(Effect.succeed({ username: "a", password: Redacted.make("b") }))
+          credentials: Effect.succeed({ username: "a", password: Redacted.make("b") })
         }),
         EtcdClient.layerConfig({
           endpoints: Config.succeed(["https://a:1"]),
@@ -164,6 +166,15 @@ describe("layerConfig", () => {
     })
   )
 
+  it.effect("is told what makes no sense as if there were no Config", () =>
+    Effect.gen(function* () {
+      for (const wrong of [5, null, "a:1", ["a:1"], { endpoints: 5 }, { endpoints: ["a:1"], deadline: "soon" }]) {
+        const error = yield* failureOf(EtcdClient.layerConfig(wrong as never))
+        assert.deepInclude((error as { readonly reason?: object }).reason, { _tag: "InvalidArgument" }, String(error))
+      }
+    })
+  )
+
   it.live("runs a node as the environment says, and refuses what makes no sense before anything is started", () =>
     Effect.gen(function* () {
       const layer = EtcdLayer.embeddedConfig(
@@ -171,17 +182,19 @@ describe("layerConfig", () => {
         {
           startTimeout: Config.Duration("START"),
           log: Config.Boolean("LOG"),
-          restart: Config.succeed(Schedule.recurs(1))
+          restart: Schedule.recurs(1),
+          client: { batching: { maxOperations: Config.succeed(8) } }
         }
       )
       const env = { NAME: "wrapped", ELECTION: "600 millis", START: "30 seconds", LOG: "false" }
       assert.strictEqual(yield* Effect.provide(used, layer.pipe(environment(env))), "wrapped")
       const node = EtcdProcess.layerConfig(EtcdConfig.config("etcd"), { startTimeout: Config.Duration("START") })
+      const client = { credentials: { username: Config.String("NAME"), password: Config.Redacted("NAME") } }
       const refused: ReadonlyArray<readonly [Layer.Layer<any, any, any>, string]> = [
         [layer, "1 millis"],
         [node, "0 millis"],
-        [EtcdCluster.layerConfig({ startTimeout: Config.Duration("START") }), "0 millis"],
-        [EtcdLayer.clusterConfig({ startTimeout: Config.Duration("START"), size: Config.succeed(3) }), "0 millis"],
+        [EtcdCluster.layerConfig({ startTimeout: Config.Duration("START"), client }), "0 millis"],
+        [EtcdLayer.clusterConfig({ startTimeout: Config.Duration("START"), size: 3, client }), "0 millis"],
         [
           EtcdMember.layerConfig(Config.map(Config.Duration("START"), (joinTimeout) => ({ ...member, joinTimeout }))),
           "0 millis"

@@ -238,9 +238,8 @@ const sense: { readonly [type: string]: unknown } = {
 
 /** What a parameter takes as Effect's `Config`, as if it took it as it is; the same parameter where it does not. */
 const unwrapped = (parameter: Declarations.Property): Declarations.Property => {
-  const [, type] = /^Config\.Wrap<(.*)>$/.exec(parameter.type) ?? []
-  if (type !== undefined) return { ...parameter, type }
-  return /ConfigOptions$/.test(parameter.type) ? { ...parameter, type: "EtcdClient.Options" } : parameter
+  const [, type] = /^(?:EtcdClient\.)?ConfigOf<(.*)>$/.exec(parameter.type) ?? []
+  return type === undefined ? parameter : { ...parameter, type }
 }
 
 /** What some options cannot do without. */

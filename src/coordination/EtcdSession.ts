@@ -343,7 +343,7 @@ export const layerWith = (options: Options): Layer.Layer<EtcdSession, EtcdError.
  * @since 0.1.0
  */
 export const layerConfig = (
-  options: Config.Wrap<Options>
+  options: EtcdClient.ConfigOf<Options>
 ): Layer.Layer<EtcdSession, Config.ConfigError | EtcdError.EtcdError, EtcdClient.EtcdClient> =>
   Layer.unwrap(Effect.map(Wrapped.unwrap<Options>(options), layerWith))
 
