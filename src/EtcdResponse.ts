@@ -7,8 +7,12 @@
  * - ids, revisions and other `bigint`s are text of decimal digits, as etcd's own JSON gateway has them (`etcdctl` shows ids
  *   in hexadecimal: `EtcdId.format` does);
  * - keys, values and other bytes are text, in which bytes that are no UTF-8 become U+FFFD;
- * - what an `Option` holds stands by itself, `null` where it holds nothing; a `Duration` is text such as `10s`;
- * - secrets stay hidden.
+ * - what an `Option` holds stands by itself, `null` where it holds nothing; a `Duration` is text such as `10s`, and a time
+ *   that of ISO 8601;
+ * - an error says what it says, and why (`cause`); of one of the system, TLS or another library there are `name`, `message`
+ *   and its other texts and numbers, such as `code`;
+ * - what is within itself is `[Circular]` there;
+ * - secrets stay hidden, also the URLs of a configuration in which there may be a password.
  *
  * Otherwise answers are like plain objects: they are equal to them for Effect's `Equal`, `node:assert` and test runners. A
  * copy of one (`{ ...answer }`) is a plain object, which JSON does not take: {@link toJson} makes one that it does.

@@ -13,9 +13,10 @@ const prometheusNames: ReadonlyMap<string, string> = new Map([
 ])
 
 /**
- * The name that a metric of this library has in Prometheus, for Effect's `PrometheusMetrics`, which writes a name as it
- * is. It makes `rpc_client_call_duration_seconds` of OpenTelemetry's `rpc.client.call.duration`, as the OpenTelemetry
- * Collector and Prometheus' own receiver of OTLP do. All other names, those of other libraries too, stay as they are.
+ * The name that a metric of this library has in Prometheus, for Effect's `PrometheusMetrics`, which by itself makes dots
+ * underscores, but adds no unit (`rpc_client_call_duration`). This makes `rpc_client_call_duration_seconds` of
+ * OpenTelemetry's `rpc.client.call.duration`, as the OpenTelemetry Collector and Prometheus' own receiver of OTLP do. All
+ * other names, those of other libraries too, stay as they are.
  *
  * See https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/
  *
