@@ -6,11 +6,12 @@
  * must be a user `root` with the role `root`, who may do everything. After that every client must say who it is: see the
  * `credentials` of `EtcdClient`.
  *
- * While authentication is enabled, all but {@link authenticate} and what users ask about themselves ({@link userRoles},
- * {@link rolePermissions} of a role that they have) is for who has the role `root`; others get `PermissionDenied`.
+ * While authentication is enabled, these functions need a user with the role `root`, and others get `PermissionDenied`. The
+ * exceptions are {@link authenticate} and what users ask about themselves ({@link userRoles}, {@link rolePermissions} of a
+ * role that they have).
  *
- * Besides the reasons that are said of each function, all fail with `InvalidArgument` for a name that is empty, and with
- * those of every call (`EtcdError`); of a change that fails, `outcome` says whether it surely was not made.
+ * Besides the reasons that each function names, all fail with `InvalidArgument` for a name that is empty, and with those of
+ * every call (`EtcdError`). After a change has failed, `outcome` says whether it may have been made.
  *
  * @packageDocumentation
  * @since 0.1.0
@@ -455,8 +456,8 @@ export const disable = (options?: CallOptions | undefined): Effect.Effect<Header
 /**
  * Whether authentication is enabled. etcd 3.5 and newer; fails with `Unsupported` before.
  *
- * Where it is, etcd 3.5 and 3.6 tell only who has the role `root`, and fail with `PermissionDenied`, or without credentials
- * with `UserNameEmpty`; 3.7 tells everybody.
+ * If it is, etcd 3.5 and 3.6 answer only users with the role `root`: others get `PermissionDenied`, or without credentials
+ * `UserNameEmpty`. 3.7 answers everybody.
  *
  * @example
  * ```ts

@@ -4,21 +4,21 @@
  *
  * A call goes to one endpoint, over a connection that is opened when it is first needed. When the endpoint fails, the
  * call is sent to another one at once, and then again after pauses, if and only if it is certain that it was not
- * applied: that is so for every call that only reads, and for a write that surely did not reach etcd or that etcd
+ * applied: that is so for every call that only reads, and for a write that certainly did not reach etcd or that etcd
  * refused. Otherwise it fails, and `outcome` of the error says `unknown`.
  *
- * A call that is out for long (300 ms, and two round trips) makes the client ask the members who leads, and in which term.
- * That the leader has changed since the call was sent, or is gone, is evidence that it will not be answered by the one
- * that has it, or only when etcd itself gives up after seconds: then what only reads is sent elsewhere, and a write ends
- * with the reason `LeaderChanged` and the outcome `unknown`. A member from which not a byte comes while others answer is
- * left: what only reads goes elsewhere, and so does what had not left yet, at most once past each endpoint; a write that
- * it has waits for such evidence, or until the connection shows no sign of life (see `keepAliveInterval`). Otherwise a
- * call is left alone, however long it takes. A client whose endpoints are all members of the cluster is therefore over the
- * loss of a leader about 100 ms after there is a new one.
+ * When a call takes long (300 ms, and two round trips), the client asks the members who leads, and in which term. If the
+ * leader has changed since the call was sent, or is gone, the member that has the call will not answer it, or only when
+ * etcd itself gives up after seconds. Then calls that only read are sent elsewhere, and a write ends with the reason
+ * `LeaderChanged` and the outcome `unknown`. A member that sends not a single byte while others answer is left: calls that
+ * only read go elsewhere, and so do calls that were not sent yet, at most once to each endpoint. A write that such a member
+ * has waits for a change of the leader, or until the connection shows no sign of life (see `keepAliveInterval`). Otherwise
+ * a call is left alone, however long it takes. So a client whose endpoints are all members of the cluster has recovered
+ * from the loss of a leader about 100 ms after there is a new one.
  *
- * The client talks to one cluster: that of the first endpoint that answers, unless it is told which (`clusterId`). An
- * endpoint of another cluster gets nothing but the question who it is (with the token, if it tells only those who show
- * one), is passed over with a warning in the log, and fails calls that have nowhere else to go with `ClusterIdMismatch`.
+ * The client talks to one cluster: that of the first endpoint that answers, or the one that `clusterId` names. An endpoint of
+ * another cluster is only asked which cluster it belongs to (with the token, if it requires one). It is then skipped, with
+ * a warning in the log, and calls that have nowhere else to go fail with `ClusterIdMismatch`.
  *
  * Deadlines, pauses and keep-alives run in real, monotonic time, whatever `Clock` the program has, and whatever becomes of
  * the wall clock. Schedules that are given for them are asked in that time too. What a program does around a call, such
@@ -112,7 +112,7 @@ export interface CallDefaults {
    * Default: 30 seconds, for all calls but those that by their nature take as long as the data are large or as somebody
    * lets them wait: `Defragment`, `Hash`, `HashKV`, `Compact`, `MoveLeader`, and etcd's own `Lock`, `Campaign` and
    * `Observe`. The first answer of a `serverStream` has as long. This default is not sent to the server, and looked after
-   * some times a second. A bare number counts milliseconds; one below 100 is refused here, since it surely lacks its unit.
+   * some times a second. A bare number counts milliseconds; one below 100 is refused here, since it certainly lacks its unit.
    */
   readonly deadline?: Duration.Input | undefined
   /** Default: {@link defaultRetry}. */

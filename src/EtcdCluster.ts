@@ -7,17 +7,19 @@
  *
  * ## Operations
  *
- * A cluster that runs is a value with effects that change it. Each looks at all members first and refuses what would do harm
- * (`ClusterRefused`: what was found, the evidence, what would help), plans without doing anything (`dryRun`), logs and tells of
- * each step (`onProgress`), and answers with what was done. One is under way at a time, as with `EtcdOperations`, in whatever
- * process: the next one waits (`restore` and `recover` end the cluster in which that is written down: they wait for nobody, and
- * refuse while somebody else does the same). One that was ended at whatever step, with its host or without it, is run again,
- * and goes on from where the cluster is: with `dataDir` the file `cluster.json` there says who was joining or leaving. All
- * are refused without a quorum (`no-quorum`), but `restore` and `recover`.
+ * A cluster that runs is a value with effects that change it. Each looks at all members first, and refuses what would do harm
+ * (`ClusterRefused`: what was found, the evidence, what would help). It can plan without doing anything (`dryRun`), logs each
+ * step and passes it to `onProgress`, and answers with what was done. All are refused without a quorum (`no-quorum`), except
+ * for `restore` and `recover`.
  *
- * Ended after its last step, before it said so, it is done, and nothing is left that says so. So let a program that may be
- * ended say what is to come of it: `grow` with `to` does nothing then, and `shrink` and `replace` of a member that they name
- * are refused (`no-such-member`). `grow` without `to`, `shrink` without a name, and `restart` begin anew.
+ * One operation runs at a time, in whichever process, as with `EtcdOperations`: the next one waits for its lock. (`restore` and
+ * `recover` replace the cluster that holds the lock. They wait for nobody, and refuse while another process does the same.)
+ *
+ * An operation that was ended at whatever step, alone or with its host, is run again, and continues from the state that the
+ * cluster is in; with `dataDir`, the file `cluster.json` there says which member was joining or leaving. If it was ended after
+ * its last step, nothing shows that it was complete. So a program that may be ended should name the result that it wants:
+ * `grow` with `to` then does nothing, and `shrink` and `replace` of a named member are refused (`no-such-member`). `grow`
+ * without `to`, `shrink` without a name, and `restart` start over.
  *
  * | operation | steps | refused |
  * | --- | --- | --- |
@@ -25,35 +27,38 @@
  * | `shrink` | the leadership is handed on, the member is removed, ends, and its data are deleted | `quorum-at-risk`, `no-such-member` |
  * | `replace` | of one that is alive: `grow`, then `shrink`; of one that is dead the other way round | as both |
  * | `repairCorrupt` | `replace` of those whose data differ, then disarm the alarm | `undecided`, and as `replace` |
- * | `restart` | who is down, then followers, then the leader after it has handed on: each when the last is there again | `unhealthy-member` |
+ * | `restart` | members that are down, then followers, then the leader after it has handed on: each when the last is there again | `unhealthy-member` |
  * | `upgrade` | a backup, then as `restart`, with the new executable | `unsupported-version`, `config`, `binary`, `unhealthy-member` |
  * | `downgrade` | the cluster is prepared, then as `restart`, with the older executable | the same |
  * | `restore`, `recover` | see below | |
  *
- * What goes on meanwhile goes on: no acknowledged write is lost, watches tell each event once and in order, and locks and
- * elections are kept; `restart`, `upgrade` and `downgrade` bring about one other leader. For how long no write is acknowledged
- * `npm run bench -- operations` measures. etcd changes no member before all have been connected for five seconds, which is
- * waited for.
+ * Clients can keep working meanwhile: no acknowledged write is lost, watches deliver each event once and in order, and locks
+ * and elections are kept; `restart`, `upgrade` and `downgrade` change the leader once. `npm run bench -- operations` measures
+ * how long no write is acknowledged. etcd changes no member before all have been connected for five seconds; operations wait
+ * for that.
  *
- * What remains with the caller: to say which executable to use when a cluster is started the next time (after an upgrade that
- * was ended half-way the older one, as long as it starts, and then `upgrade` once more; after a downgrade the newer one, and
- * then `downgrade` once more, or `upgrade` with that one, which cancels it); to do without what else a member was given
- * by `grow` than how the others reach it (`listenPeerUrls`, `initialAdvertisePeerUrls`, and what begins with `peer`), which
- * alone is kept for longer than the cluster lives; and, where members have a configuration each
- * (`fromConfigs`), to start it with those who are members then, since nothing is remembered there of who was joining or
- * leaving: one that had been removed leaves its data, and, where it was dead, a place that `grow` fills.
+ * What is left to the caller, when a cluster is started the next time:
+ *
+ * - *Which executable it runs.* After an upgrade that was ended half-way, use the older one as long as it starts, and then
+ *   `upgrade` again; after such a downgrade the newer one, and then `downgrade` again, or `upgrade` with the newer one, which
+ *   cancels it.
+ * - *What `grow` gave a member.* Of that only how the others reach it is remembered (`listenPeerUrls`,
+ *   `initialAdvertisePeerUrls`, and what begins with `peer`).
+ * - *Its members, with `fromConfigs`.* Give the configurations of those that are members by then: nothing is remembered there
+ *   of members that were joining or leaving. One that was removed leaves its data behind, and, if it was dead, a place that
+ *   `grow` fills.
  *
  * ## Restoring
  *
- * `restore` makes of a snapshot the data of all members, and `recover` of what is left of them where the quorum is lost. In
- * both
+ * `restore` makes the data of all members from a snapshot, and `recover` makes them from what is left of the members if the
+ * quorum is lost. In both
  *
- * - *the ids are new*: a member of the old cluster that comes back is none of this one, and clients of before fail instead
- *   of taking it for the one they knew. Make new ones, of `client` too.
- * - *no revision is given out twice*: the cluster goes on above all that it can have come to, and a watch that had come
- *   further than the snapshot gets `Compacted` (one of a single key that was told of its last change goes on, where that is
- *   the last one here, too). That rests on the clock of this machine, and on fewer than 100,000 writes a second.
- * - *there are no leases*: all that had one is gone before any member is started, so that no lock is held by a ghost.
+ * - *the ids are new*: a member of the old cluster that comes back does not belong to this one, and clients of the old cluster
+ *   fail instead of mistaking this one for it. Make new clients, from `client` too.
+ * - *no revision is given out twice*: revisions continue above all that the cluster can have reached, and a watch that was
+ *   further than the snapshot gets `Compacted` (that of a single key continues if the last change that it has delivered is
+ *   still the last one). This relies on the clock of this machine, and on fewer than 100,000 writes a second.
+ * - *there are no leases*: every key that had one is gone before any member is started, so that no lock is held by a ghost.
  * - *nothing is deleted*: what the members had is moved to `.before-…` in their data directories. Remove it when you are sure.
  * - *Killed half-way*, the members have what they had, or, from when all was made, are given the new data to the end before
  *   the cluster is started again with its `dataDir`. One whose directory was lost is not started without data.

@@ -5,12 +5,12 @@
  * react to one of them with `Effect.catchReason("EtcdError", "Compacted", ...)`. Each of etcd's own messages that a
  * program may want to react to has a reason of its own; any other gRPC status is a {@link GrpcStatus}.
  *
- * Every reason says in `outcome` whether what the call asked for was surely not applied, or whether that is unknown:
+ * Every reason says in `outcome` whether what the call asked for was certainly not applied, or whether that is unknown:
  * a write whose outcome is unknown may have happened, may happen still, and is not safe to repeat unless repeating it
  * does no harm.
  *
  * What a program does about one is decided by predicates: {@link isTransient} (the same may work later), {@link isRetryable}
- * (and repeating it surely does no harm), {@link isAuth}, {@link isNotFound}, {@link isAlreadyExists} and
+ * (and repeating it certainly does no harm), {@link isAuth}, {@link isNotFound}, {@link isAlreadyExists} and
  * {@link isOutcomeUnknown}. Reason by reason:
  *
  * | reason | it is | what helps |
@@ -109,7 +109,7 @@ export const Outcome = Schema.Literals(["not-applied", "unknown"])
 const details = {
   /** What was wrong, where, and what would fix it. */
   message: Schema.String,
-  /** Whether what was asked for was surely not applied. What only reads is always `not-applied`. */
+  /** Whether what was asked for was certainly not applied. What only reads is always `not-applied`. */
   outcome: Outcome,
   /** The call, as `KV.Put`. Absent where none was made, as for options that make no sense. */
   method: Schema.optionalKey(Schema.String),
@@ -834,7 +834,7 @@ export class EtcdError extends Schema.TaggedError<EtcdError>()("EtcdError", {
   override get message(): string {
     return this.reason.message
   }
-  /** Whether what the call asked for was surely not applied. */
+  /** Whether what the call asked for was certainly not applied. */
   get outcome(): Outcome {
     return this.reason.outcome
   }
@@ -972,7 +972,7 @@ const is = (error: unknown, kind: Kind): boolean => {
  * It says nothing of what became of the call. Of a **write**, `outcome` may be `unknown` (`ConnectionLost`,
  * `DeadlineExceeded`, `LeaderChanged`, …): it may have happened already, and repeating it is right only where it does no
  * harm to do it twice, as with the put of a value that does not depend on what was there. {@link isRetryable} is false
- * then. The client itself repeats what was surely not applied, for five seconds by default, so that a program sees such
+ * then. The client itself repeats what was certainly not applied, for five seconds by default, so that a program sees such
  * an error only after that.
  *
  * @example
@@ -995,7 +995,7 @@ const is = (error: unknown, kind: Kind): boolean => {
 export const isTransient = (error: unknown): boolean => is(error, "transient")
 
 /**
- * Whether it {@link isTransient}, and the one call that failed was surely not applied: trying that call again later can do
+ * Whether it {@link isTransient}, and the one call that failed was certainly not applied: trying that call again later can do
  * no harm, whatever it writes. It says nothing of the calls before: an effect of several writes may have done some of
  * them, and is not safe to repeat as a whole.
  *

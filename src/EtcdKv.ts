@@ -7,8 +7,8 @@
  *
  * Besides the reasons that are said of each function, all of them fail with `InvalidArgument` where an argument or an option
  * makes no sense, before anything is sent, and with those of every call: `Unreachable`, `DeadlineExceeded`,
- * `PermissionDenied` and so on (`EtcdError`). A write that fails was surely not applied, or that is unknown: `outcome` of
- * the error says which. Interrupting a call cancels it; a write may have been applied all the same.
+ * `PermissionDenied` and so on (`EtcdError`). After a write has failed, `outcome` of the error
+ * says whether it was certainly not applied, or whether that is unknown. Interrupting a call cancels it; a write may have been applied all the same.
  *
  * @packageDocumentation
  * @since 0.1.0
@@ -478,7 +478,7 @@ export const stream = (
 /**
  * Writes one key. When it succeeds, the write is on the disks of a majority of the cluster.
  *
- * When it fails, the reason's `outcome` says whether the write was surely not applied or whether that is unknown. Fails with
+ * When it fails, the reason's `outcome` says whether the write was certainly not applied or whether that is unknown. Fails with
  * `LeaseNotFound` where there is no such `lease`, with `RequestTooLarge` beyond the server's limit (1.5 MiB by default), and
  * with `NoSpace` when a member's quota is used up (outcome: `unknown`).
  *

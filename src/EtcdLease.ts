@@ -418,7 +418,7 @@ export const layer: Layer.Layer<EtcdLease, never, EtcdClient.EtcdClient> = Layer
  * The time to live is how long the keys outlive a program that is killed or cut off. It is rounded up to whole seconds,
  * and etcd raises it to its minimum of 1.5 election timeouts (2 seconds by default). Through etcd's gRPC proxy, which
  * answers keep-alives late, take 5 seconds at least. A bare number counts milliseconds: one below 1000 is refused, since it
- * surely lacks its unit (`10` for `"10 seconds"`).
+ * certainly lacks its unit (`10` for `"10 seconds"`).
  *
  * When the lease is lost before, nothing happens by itself: race with `lost`, or use `whileHeld`. The lease is held
  * when it is given out: where granting took long, it is renewed first, or granted anew.

@@ -2,11 +2,11 @@
  * Looking after the members of a cluster: their status, alarms, space, snapshots, and who leads.
  *
  * `status`, `defragment`, `hash`, `hashKv` and `snapshot` are about one member. Name it with the call option
- * `endpoint`; without it, the member is asked that the client would ask for anything else.
+ * `endpoint`; without it, they are about the member that the client would use for any other call.
  *
- * With authentication, all but `status` and `alarms` is for who has the role `root`; others get `PermissionDenied` (but etcd
- * 3.4 lets every user set alarms and move the leader). Besides the reasons that are said of each function, all fail with
- * `InvalidArgument` for what makes no sense, and with those of every call (`EtcdError`).
+ * With authentication, all functions but `status` and `alarms` need a user with the role `root`; others get
+ * `PermissionDenied` (but etcd 3.4 lets every user set alarms and move the leader). Besides the reasons that each function
+ * names, all fail with `InvalidArgument` for arguments that make no sense, and with those of every call (`EtcdError`).
  *
  * @packageDocumentation
  * @since 0.1.0

@@ -133,9 +133,9 @@ export class EtcdMember extends Context.Service<EtcdMember, Member>()("effect-et
  *   known yet.
  * - A `Stream`, whose last list counts.
  *
- * All instances have to be told the same set when the cluster begins, each URL in the same spelling: etcd makes its ids of
- * them. Who is told another one does not begin. Where the set grows later, start the new ones when the cluster runs: a
- * majority of the new set that has no data, and reaches nobody of the others, begins another one.
+ * All instances have to be told the same set when the cluster begins, each URL in the same spelling: etcd derives its ids from
+ * them. An instance that is told another set does not begin. If the set grows later, start the new instances while the
+ * cluster runs: a majority of the new set without data, that reaches none of the others, begins another cluster.
  *
  * @category options
  * @since 0.1.0

@@ -5,8 +5,9 @@
  * afterwards, with `initial-cluster-state` set to `existing`; remove a dead one before adding its replacement. For members
  * that this program runs, `EtcdCluster` does all of it.
  *
- * With authentication, changes are for who has the role `root`. Besides the reasons that are said of each function, all fail with `InvalidArgument` for what is no id or no URL, and with
- * those of every call (`EtcdError`); of a change that fails, `outcome` says whether it surely was not made.
+ * With authentication, changes need a user with the role `root`. Besides the reasons that each function names, all fail with
+ * `InvalidArgument` for what is no id or no URL, and with those of every call (`EtcdError`). After a change has failed,
+ * `outcome` says whether it may have been made.
  *
  * @packageDocumentation
  * @since 0.1.0

@@ -2,18 +2,19 @@
  * Operations on a cluster that a person dares to run: each looks at the cluster first, refuses with a reason that says what
  * it found and what would help, and does one step after another only then.
  *
- * They need a client and nothing else, so they work on any etcd that can be reached. Let it be one of all keys: through that
- * of a namespace they hold a lock in the namespace, which nobody outside of it waits for. What needs the processes of a cluster
- * (to start, to replace, to upgrade its members) is on `EtcdCluster`'s value.
+ * They need a client and nothing else, so they work on any etcd that can be reached. Use a client of all keys: with that of a
+ * namespace, the lock below is taken in the namespace, and nobody outside of it waits for it. Operations that need the
+ * processes of a cluster (to start, replace or upgrade its members) are on the value of `EtcdCluster`.
  *
- * - *`dryRun`* looks, refuses, and answers with the steps that would be taken, without any of them.
- * - *One at a time*: an operation holds the lock `effect-etcd/operations` in the cluster (see `EtcdLock`), and waits for the
- *   one that has it. Where the cluster takes no writes there is none (and what hands data on does nothing while they may be
- *   corrupt); where it has no quorum while a member is away (one or two members), it may be lost, and the operation goes on.
- *   Who is killed has it for ten seconds more, which begin anew where another member leads.
- * - *Killed half-way*, at whatever step: run again, it does what is left to do. (`moveLeader` to nobody by name moves it once
- *   more, where it had moved it without anybody being told so.)
- * - Each step is logged at `Info`, and told to `onProgress`.
+ * - *`dryRun`* looks, refuses, and answers with the steps that would be taken, without taking any of them.
+ * - *One at a time*: while an operation changes the cluster, it holds the lock `effect-etcd/operations` in it (see `EtcdLock`),
+ *   and the next one, from whichever program, waits until it is given back. If a program is killed in an operation, its lock
+ *   expires after ten seconds, which start over if another member of etcd takes the lead. A cluster that takes no writes has no such
+ *   lock: operations run without it, except for those that hand data on while these may be corrupt. In a cluster of one or
+ *   two members, which has no quorum while one is away, the lock may be lost, and the operation goes on.
+ * - *Killed half-way*, at whatever step: run it again, and it does what is left to do. (`moveLeader` without a name moves the
+ *   leadership once more, if it had moved it before it could say so.)
+ * - Each step is logged at `Info`, and passed to `onProgress`.
  *
  * @packageDocumentation
  * @since 0.1.0
@@ -157,7 +158,7 @@ export interface Comparison {
   readonly corrupt: ReadonlyArray<Member>
   /** The majority, and who else has the same data. */
   readonly sound: ReadonlyArray<Member>
-  /** Who could not be compared: learners, who do not answer that, and who did not answer or lagged behind. */
+  /** Those that could not be compared: learners, which do not answer that, and members that did not answer or lagged behind. */
   readonly unknown: ReadonlyArray<Member>
   /** What was seen, a line a fact. */
   readonly evidence: ReadonlyArray<string>
@@ -236,8 +237,8 @@ export interface SinkReport<A> extends BackupReport {
  */
 export interface BackupOptions extends Options {
   /**
-   * Who gives it. Default: the follower that has applied most, so that who leads has less to do; the leader, where it is
-   * alone. Who is named is asked though the alarm `Corrupt` is armed.
+   * The member that gives it. Default: the follower that has applied most, to spare the leader; the leader, if it is alone. A
+   * member that is named is asked even while the alarm `Corrupt` is armed.
    */
   readonly member?: MemberRef | undefined
 }
@@ -429,9 +430,9 @@ export const defragment = (
  * current revision, waits until every member has done so, defragments them as {@link defragment} does, looks whether each
  * is below its quota, and only then disarms the alarms. Nothing is done where no such alarm is armed.
  *
- * Where a member is not below its quota after all of that the alarms stay, and it fails with `OperationFailed` that says
- * who has how much: keys can be deleted then. So they do where a member stops answering on the way. A learner counts as well,
- * which etcd defragments only when it is a voter.
+ * If a member is not below its quota after all of that, the alarms stay, and it fails with `OperationFailed`, which says how
+ * much each member has: delete more keys then. The alarms also stay if a member stops answering on the way. A learner counts
+ * as well; etcd defragments it only when it is a voter.
  *
  * *No lock is held*: the cluster takes neither its key nor its lease. Two of these at once do twice what once would do,
  * and may keep two members busy at a time; nothing is lost by it.
@@ -471,7 +472,7 @@ export const clearNoSpace = (
  * some compacted histories differently (etcd-io/etcd 18274).
  *
  * Refused with `no-quorum`, and `unhealthy-member` where the history is compacted faster than they can be asked. Fails with
- * `PermissionDenied` where the user is not one with the role `root`, whom alone etcd lets compare.
+ * `PermissionDenied` for a user without the role `root`: etcd lets nobody else compare.
  *
  * @example
  * ```ts

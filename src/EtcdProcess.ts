@@ -7,7 +7,7 @@
  * SIGKILL, takes the node with it.
  *
  * Without a configuration the node is private to its owner: it listens on Unix sockets in a directory of mode 0700 and
- * on no port, and its data goes when the scope closes.
+ * on no port, and its data is removed when the scope closes.
  *
  * @packageDocumentation
  * @since 0.1.0
@@ -131,7 +131,7 @@ export interface Node {
   readonly exit: Effect.Effect<Exit>
   /**
    * Sends a signal to etcd, for example `SIGKILL`, `SIGSTOP` or `SIGCONT`; and to what has started it, where the executable
-   * is a script. Nothing if there is no process.
+   * is a script. Does nothing if there is no process.
    */
   readonly signal: (signal: ChildProcess.Signal) => Effect.Effect<void>
   /**
@@ -141,7 +141,7 @@ export interface Node {
   readonly stop: Effect.Effect<void>
   /**
    * Starts the process again with the same data directory, and waits until it serves: at once, also while the restart
-   * schedule pauses. Nothing if it runs. Interrupted, it takes back what it has begun. Fails with `Stopped` where the node is
+   * schedule pauses. Does nothing if it runs. Interrupted, it takes back what it has begun. Fails with `Stopped` where the node is
    * stopped meanwhile, or its scope is closed.
    */
   readonly start: Effect.Effect<void, EtcdProcessError.EtcdProcessError>
@@ -174,7 +174,7 @@ export interface Options {
   /**
    * Starts etcd again, with the same data directory, when it ends by itself. The schedule is for one outage, from the end of
    * the process until the node serves again: it says how long to wait before each try, and after how many to give up; the
-   * next outage begins it anew. What ends as soon as it serves is started again without an end: let the schedule pause.
+   * next outage begins it anew. An etcd that serves and ends at once is started again for ever: let the schedule pause.
    * Default: it stays down.
    */
   readonly restart?: Schedule.Schedule<unknown, ExitStatus> | undefined

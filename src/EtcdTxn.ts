@@ -976,7 +976,7 @@ export const layer: Layer.Layer<EtcdTxn, never, EtcdClient.EtcdClient> = Layer.e
  * That `failure` ran is no error. Fails with `DuplicateKey` or `InvalidArgument`, without sending it, when the server
  * would refuse it, with `TooManyOps` when it has more comparisons or operations than the server takes (`--max-txn-ops`,
  * 128 by default), and with the reasons of reads and writes. A transaction that only reads is sent again after a failure,
- * as a read is; one that may write only if it surely was not applied, and otherwise `outcome` of the error is `unknown`.
+ * as a read is; one that may write only if it certainly was not applied, and otherwise `outcome` of the error is `unknown`.
  * Interrupting it cancels the call; a transaction that writes may have been applied all the same.
  *
  * @example

@@ -18,14 +18,13 @@
  * breaks, may get `Compacted` though nothing was lost. A single key that is there does not: it tells itself whether it
  * was changed.
  *
- * A store may go back under a watch: an older backup is restored, or the data is wiped, and etcd starts anew at the same
- * address. What has happened is told by revisions and raft terms that are behind those that the watch has seen, and by a
- * history that lacks what the watch has delivered; a linearizable read makes sure that it is not only a member that lags.
- * That is looked at when the call is made anew, and about every 30 seconds where nothing is heard, since a proxy may keep
- * the call while the store behind it goes back.
- * Then the watch fails with `RevisionRegressed`, or goes on with a {@link Snapshot}. A history that has passed revision
- * and term since, and has the last write that was delivered, by itself or in a snapshot (or there was none), cannot be
- * told from the one before.
+ * A store may go back under a watch: an older backup is restored, or the data is wiped, and etcd starts again at the same
+ * address. The watch notices that by revisions and raft terms that are behind those that it has seen, and by a history that
+ * lacks what it has delivered; a linearizable read makes sure that it is not just a member that lags. It checks this
+ * whenever its call is made again, and about every 30 seconds while it hears nothing, since a proxy may keep the call while
+ * the store behind it goes back. Then the watch fails with `RevisionRegressed`, or continues with a {@link Snapshot}. It
+ * cannot notice a new history that has passed the old revision and term by then, if that has the last write that was
+ * delivered (or if none was).
  *
  * Some servers do not keep their side, which no client can see: a watch that lags behind a compaction may miss changes
  * (etcd before 3.4.31 and 3.5.13, https://github.com/etcd-io/etcd/pull/17612), and so may one that begins at the very

@@ -1,27 +1,28 @@
 /**
  * Barriers: waiting until something is open, and beginning and ending together.
  *
- * A {@link latch} is a key. As long as it is there, whoever comes waits. It is that of the recipe `Barrier` of etcd's Go
- * client, so that Go programs may close, open and wait for it as well, and `etcdctl put` and `etcdctl del` do. (`Wait` of
- * Go's client 3.5 hears of the opening only where nothing was written between the closing and its call, by anybody; 3.6 is
- * good.) It belongs to nobody, and stays as it is when the program ends that closed it.
+ * A {@link latch} is a key. As long as the key exists, the latch is closed, and whoever comes waits. It is the key of the recipe
+ * `Barrier` of etcd's Go client, so that Go programs can close, open and await it as well; `etcdctl put` closes it, and
+ * `etcdctl del` opens it. (`Wait` of Go's client 3.5 notices the opening only if nothing was written between the closing and
+ * its call, by anybody; 3.6 has no such fault.) A latch belongs to nobody, and stays closed when the program that closed it
+ * ends.
  *
  * {@link together} lets n programs, or fibers of them, run something in rounds: nobody begins before n have come, and
- * nobody goes on before all have ended. It may be used again and again. Who is fast and comes back for the next round waits
- * until all of the last one have left it, so that rounds are never mixed, and so does who comes when a round is full. What
- * is in etcd hangs on the leases of the programs' sessions (`EtcdSession`): nobody waits for ever for one that is gone. The
- * recipe `DoubleBarrier` of Go's client, which gives no such promise, has other keys: the two do not know of each other.
+ * nobody goes on before all have ended. It may be used again and again. A participant that is fast, and comes back for the next
+ * round, waits until all have left the last one, so that rounds never mix; so does one that comes when a round is full. The
+ * keys hang on the leases of the programs' sessions (`EtcdSession`), so that nobody waits for ever for one that is gone. The
+ * recipe `DoubleBarrier` of Go's client, which does not promise this, has other keys: the two do not know of each other.
  *
  * | what happens | outcome |
  * | --- | --- |
  * | somebody is gone before the round has begun | another one is waited for in its place |
  * | somebody is gone when it has begun: crashed, interrupted, or failed | the effects of the others are interrupted, and they get {@link ParticipantsMissing}, which says who it was |
  * | somebody is gone after all have ended | nothing: the round is over |
- * | more than n come | who is too much is of the next round |
- * | somebody waits for another number than who stands before it | {@link ParticipantsMismatch} |
- * | the own place is lost, with the session or because somebody has deleted or put its key, or that of the round | before the round: stands in line anew; in it: `EtcdLock.LockLost` |
+ * | more than n come | those that are too many wait for the next round |
+ * | somebody asks for another number than those before it | {@link ParticipantsMismatch} |
+ * | the own place is lost, with the session or because somebody has deleted or put its key, or that of the round | before the round: it joins the line again; in the round: `EtcdLock.LockLost` |
  *
- * That a program is gone the others learn when its lease is, at the latest after the time to live of its session.
+ * The others learn that a program is gone when its lease ends, at the latest after the time to live of its session.
  *
  * @packageDocumentation
  * @since 0.1.0
@@ -59,9 +60,9 @@ import { EtcdSession } from "./EtcdSession.ts"
 export interface Latch {
   /** Opens it, so that all who wait go on. Answers whether it was closed. */
   readonly open: Effect.Effect<boolean, EtcdError.EtcdError, EtcdKv.EtcdKv>
-  /** Closes it: who comes now waits. Answers whether it was open. */
+  /** Closes it: whoever comes now waits. Answers whether it was open. */
   readonly close: Effect.Effect<boolean, EtcdError.EtcdError, EtcdTxn.EtcdTxn>
-  /** Waits until it is open. Who waits when it is opened goes on, also where it is closed again at once. */
+  /** Waits until it is open. Whoever waits when it is opened goes on, even if it is closed again at once. */
   readonly await: Effect.Effect<void, EtcdError.EtcdError, EtcdKv.EtcdKv | EtcdWatch.EtcdWatch>
   /** Runs an effect as soon as it is open. */
   readonly whenOpen: <A, E, R>(
@@ -261,7 +262,7 @@ const runTogether = <A, E, R>(
  * interrupted leaves at once, and does not wait for the others; nor do they for it: they are interrupted, and fail with
  * {@link ParticipantsMissing}. To wait no longer than some time, use `Effect.timeout`.
  *
- * The number is from 1 to 5000. Each who comes reads who is there, and each change is sent to each program that is there.
+ * The number is from 1 to 5000. Each participant that comes reads who is there, and each change is sent to each program that takes part.
  *
  * Fails with {@link ParticipantsMissing}, {@link ParticipantsMismatch}, with `EtcdLock.LockLost` where the own place is
  * lost, with `InvalidArgument` where name or number make no sense, or the effect is itself a part of what is run together

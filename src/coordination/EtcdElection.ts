@@ -9,21 +9,21 @@
  *
  * Leading is holding a lock, with all that `EtcdLock` says of it: when it ends, the fence, and what a program that is
  * stopped may still do. A lock of the same name is the same line: `EtcdLock.line` shows the candidates, with their values,
- * and who holds such a lock counts as the leader.
+ * and the holder of such a lock counts as the leader.
  *
  * | what happens | outcome |
  * | --- | --- |
  * | the leader resigns | the next one leads after a round trip |
- * | the leader is killed, or cut off | the next one leads when its lease has run out: after the time to live of its session, 1.5 election timeouts more at the most where etcd's own leader goes at that moment, and half a second or so until etcd looks |
+ * | the leader is killed, or cut off | the next one leads when its lease has run out: after the time to live of its session, up to 1.5 election timeouts more if etcd's own leader is lost at that moment, and half a second or so until etcd notices |
  * | its lease is revoked, or its key deleted | its work is interrupted at that moment, and the next one leads; it stands in line again, at the end |
  * | etcd cannot be reached for less than the time to live less the margin | nothing |
- * | nobody stands | `None` is told; whoever comes next leads at once |
+ * | nobody stands | {@link changes} tells `None`; whoever comes next leads at once |
  *
  * ## `whileElected` and `Role.whileLeader`
  *
  * They look alike, and have different leaders. `Role.whileLeader` runs an effect while the *node* that it is given leads
- * its etcd cluster: raft decides, who leads moves with the load and the faults of etcd, and only a program that runs such a
- * node can ask. `whileElected` runs it while this *program* leads an election that has its name: only programs decide, in
+ * its etcd cluster: raft decides, the leader changes with the load and the faults of etcd, and only a program that runs such
+ * a node can ask. `whileElected` runs it while this *program* leads an election that has its name: only programs decide, in
  * the order in which they come, whatever etcd's members do, and any client can stand. What the first one runs may overlap
  * for a moment with what it runs elsewhere, and needs a fence of its own. What the second one writes to etcd is fenced.
  *
@@ -99,8 +99,8 @@ export interface Options {
 }
 
 /**
- * Leading an election, until its scope closes or it is lost. It is what holding a lock is, and who leads may say something
- * to all who look.
+ * Leading an election, until its scope closes or it is lost. It is what holding a lock is, and the leader can also publish a
+ * value.
  *
  * @category models
  * @since 0.1.0
@@ -147,7 +147,7 @@ export interface Leader {
   readonly value: Uint8Array
   /** The value as text (UTF-8). */
   readonly valueString: string
-  /** The create revision of the key: who leads later has a higher one. */
+  /** The create revision of the key: later leaders have higher ones. */
   readonly token: bigint
   /** The revision that changed the value last. */
   readonly revision: bigint
@@ -595,9 +595,9 @@ const fold = (known: Known, change: EtcdWatch.Change): readonly [Known, Readonly
  * Who leads an election: first who does now, then every leader, every value that one proclaims, and `None` when there is
  * nobody. Nothing is told twice.
  *
- * All candidates are followed, in their order, so that it never names one who only waits, and none is left out, however
- * short. It goes on when etcd fails over, and where etcd has no longer what has happened meanwhile (a compaction, a backup
- * that was restored) with who leads then. Fails as `EtcdWatch.changes` does otherwise.
+ * All candidates are followed, in their order, so that it never names one that only waits, and leaves no leader out, however
+ * short it led. It continues when etcd fails over. Where etcd no longer has what has happened meanwhile (a compaction, a
+ * backup that was restored), it continues with the current leader. Otherwise it fails as `EtcdWatch.changes` does.
  *
  * @example
  * ```ts

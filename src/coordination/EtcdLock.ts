@@ -2,8 +2,8 @@
  * Locks: one holder at a time in the whole cluster, or many who only share.
  *
  * A lock is a value, made of a name; {@link withLock} runs an effect while it is held. Whoever wants it puts a key into the
- * line of the lock, `<name>/`, in the order of whose revisions they get it: first come, first served, and who leaves wakes
- * one. The keys are those of etcd's own locks, so that Go programs (`concurrency.Mutex`) and `etcdctl lock` stand in the
+ * line of the lock, `<name>/`, and gets it in the order of the keys' revisions: first come, first served, and whoever leaves
+ * wakes one. The keys are those of etcd's own locks, so that Go programs (`concurrency.Mutex`) and `etcdctl lock` stand in the
  * same line. They hang on the lease of the program's session (`EtcdSession`).
  *
  * A lock is **held** until the session is lost, which is before its lease can expire (see `EtcdSession`), or its key is
@@ -210,7 +210,7 @@ export interface Held {
   readonly key: string
   /** The keys in all lines. */
   readonly keys: ReadonlyArray<string>
-  /** The create revision of the key. Who comes later in the line has a higher one. For resources outside of etcd. */
+  /** The create revision of the key. Later holders have higher ones. For resources outside of etcd. */
   readonly token: bigint
   /**
    * The revision of the store at which the lock was known to be held: `ETCD_LOCK_REV` of `etcdctl lock`, and the header's

@@ -62,7 +62,7 @@ import * as KeyRange from "../KeyRange.ts"
 export class MirrorStale extends Data.TaggedError("MirrorStale")<{
   /** The revision that the view is at. */
   readonly revision: bigint
-  /** How long ago the view was surely current. */
+  /** How long ago the view was certainly current. */
   readonly age: Duration.Duration
   /** How long ago it may have been, as the options say. */
   readonly maxAge: Duration.Duration
@@ -182,7 +182,7 @@ export type Change<A> = Snapshot<A> | Update<A>
 export interface Lag {
   /** The revision that the view is at. */
   readonly revision: bigint
-  /** How long ago the view was surely current: a linearizable read would have answered the same then. */
+  /** How long ago the view was certainly current: a linearizable read would have answered the same then. */
   readonly age: Duration.Duration
   /**
    * Whether the last look at the store ended well: a server answered, and the view was found to be, or came to be, where

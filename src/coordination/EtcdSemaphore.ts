@@ -7,12 +7,12 @@
  * by small ones that come later, which wait even where there would be permits for them. Permits hang on the lease of the
  * program's session (`EtcdSession`): those of a program that crashed come back when its time to live is over.
  *
- * **The limit** is in etcd, in the key `<name>/permits`, so that all have the same one. Who comes first brings it along:
- * what {@link make} is given. Whoever is made with another number is refused with {@link LimitMismatch}, before it has
- * taken anything, since one of the two programs must be wrong. {@link resize} changes the limit while programs use it, and
- * from then on the number in etcd is the one that counts, and nobody's own is looked at any more: running programs go on,
- * and need no new configuration when they are started again. So a number that is changed in a program is not enough to
- * change the limit; resize it. (What tells is the version of the key. `etcdctl put <name>/permits 8` resizes as well.)
+ * **The limit** is in etcd, in the key `<name>/permits`, so that all have the same one. The first program writes it there,
+ * with the number that {@link make} was given. A program with another number is refused with {@link LimitMismatch}, before
+ * it has taken anything, since one of the two programs must be wrong. {@link resize} changes the limit while programs use it.
+ * From then on only the number in etcd counts, and those of the programs are ignored: running programs go on, and need no
+ * new configuration when they are started again. So changing the number in a program does not change the limit; resize it.
+ * (The version of the key shows that it was resized. `etcdctl put <name>/permits 8` resizes as well.)
  *
  * What is held, what its loss is, and how writes are fenced, is as with `EtcdLock`, whose `Held` and `LockLost` are used
  * here; the fence of a semaphore holds as long as the own permits are taken. Apart from that, see there for what happens
@@ -22,20 +22,19 @@
  * | --- | --- |
  * | more permits are asked for than there are | {@link LimitExceeded} at once |
  * | the limit becomes less than what somebody waits for | `LimitExceeded` at that moment |
- * | the limit becomes less than what is taken | nobody loses permits; those who wait do so until enough came back |
- * | the limit becomes more | who fits in now is woken, in the order of the line |
+ * | the limit becomes less than what is taken | nobody loses permits; others wait until enough have come back |
+ * | the limit becomes more | those that fit now are woken, in the order of the line |
  * | interrupted while it waits, at whatever moment | no key stays, and no permit is lost |
  * | permits are taken while others are held | allowed, as with Effect's `Semaphore`; see below |
  *
- * A semaphore does not know whom its permits belong to, so that nothing keeps an effect with permits from asking for more.
- * Where several do so they may wait for each other for ever; take at once what is needed. Only what can never be is
- * refused, with `LimitExceeded`: more than there are, together with those that the same work holds within
- * {@link withPermits}.
+ * A semaphore does not know to whom its permits belong, so an effect with permits may ask for more. If several do so, they may
+ * wait for each other for ever: take all that is needed at once. Only what can never be granted is refused, with
+ * `LimitExceeded`: more permits than there are, counting those that the same work holds within {@link withPermits}.
  *
  * However many of a program wait at a semaphore, or hold permits of it, the program has one watch of its line, as long as
  * one of them does; what is over within a moment needs none. Each change of the line is sent to each program that is there:
- * a program with a permit hears of all who come and go. Joining reads the line with its values: about 130 bytes for each
- * who stands there.
+ * a program with a permit hears of all that come and go. Joining reads the line with its values: about 130 bytes for each
+ * key in it.
  *
  * @packageDocumentation
  * @since 0.1.0

@@ -1,12 +1,12 @@
 /**
- * Faults on demand: a cluster for tests, whose processes, network, clocks and disks go wrong when a test wants it, and are
- * well again when the scope of the fault closes.
+ * Faults on demand: a cluster for tests, whose processes, network and disks go wrong when a test wants them to, and recover
+ * when the scope of the fault closes.
  *
- * Neither root nor another program is needed (but `unshare` for disks that can be full, see {@link canFillDisk}). The
- * members run as `EtcdCluster.ephemeral` has them, and all that they say to each other, and all that clients say to them,
- * passes through this process, which can hold it up. Everything acts on a real etcd, and what etcd then does is its own.
+ * It needs neither root nor another program (except `unshare`, for disks that can be full: see {@link canFillDisk}). The
+ * members run as those of `EtcdCluster.ephemeral`, and all traffic between them, and between clients and them, passes through
+ * this process, which can hold it up. All faults act on a real etcd, which reacts as it always does.
  *
- * A *party* is who can be cut off: a member, or a client. Clients that use {@link Faults.endpoints}, as the layers here do,
+ * A *party* is what can be cut off: a member, or a client. Clients that use {@link Faults.endpoints}, as the layers here do,
  * are one party, `clients`; {@link client} makes another one, whose endpoints may be given to any program on this machine.
  *
  * | fault | what happens | when the scope closes |
@@ -16,26 +16,26 @@
  * | {@link restart} | SIGKILL, and a start at once | (it serves when this returns) |
  * | {@link pause} | SIGSTOP: the process stands still | SIGCONT |
  * | {@link stall} | it stands still again and again: a slow disk, a processor that others use | it goes on |
- * | {@link partition}, {@link isolate} | parties do not hear of each other, in both directions | what was sent arrives |
- * | {@link block} | one does not hear of another, which hears of it | what was sent arrives |
- * | {@link slow} | what parties say to each other is late, or slow | |
+ * | {@link partition}, {@link isolate} | parties do not hear each other, in either direction | what was sent arrives |
+ * | {@link block} | one party does not hear another, which still hears it | what was sent arrives |
+ * | {@link slow} | what parties send each other is late, or slow | |
  * | {@link noSpace} | writes are refused as if a quota were exceeded | they are not |
  * | {@link fillDisk} | there is no room left | there is, and a member that has ended for it is started again |
  * | {@link flipBytes} | a member that is stopped has other bytes in its data | they are as they were, unless it has served |
  * | {@link tearWal} | it lacks the end of its write-ahead log | it has it again, unless it has served |
  * | {@link restoreDisk} | it has the data that it had before ({@link saveDisk}) | it has the newer ones, unless it has served |
  *
- * Faults may overlap: what concerns a connection is the worst of them (delays add up), and a member comes back, or goes on,
- * when nobody wants it to be down, or to stand still, any more. Its data are as they were before the first of those that
- * changed them when the last one is over. What makes no sense is refused with {@link FaultRefused}, and nothing is done then.
- * Faults that are on when the cluster's own scope closes end with it. The log has a line at `Info` where a fault begins, and
- * where it is over, also with `log: false`, which is for what the members say.
+ * Faults may overlap. A connection has the worst of them (delays add up). A member comes back, or goes on, when the last fault
+ * that keeps it down, or still, is over; and when the last fault that changed its data is over, these are as they were before
+ * the first. A fault that makes no sense is refused with {@link FaultRefused}, and nothing is done. Faults that are active when
+ * the cluster's own scope closes end with it. The log has a line at `Info` when a fault begins and when it is over, even with
+ * `log: false`, which only silences the members.
  *
- * What the network is not: its packets are not lost, since below a connection nothing is; a connection that hangs is found
- * out by those who ask for signs of life, and by nobody else. It runs in this process: while that stands still, so does the
- * network. A client that takes its endpoints from the members (`memberRefresh`) goes around it. A member that joins with
- * `cluster.grow` is a party as the others are; one that somebody adds by hand (`EtcdMembership.add`) is none: it and the
- * others reach each other as they can, which is on 127.0.0.1, without TLS between them, and in their directory.
+ * Limits of this network: it does not lose packets, since it works on connections; a connection that hangs is noticed only by
+ * those that ask for signs of life. It runs in this process: while that stands still, so does the network. A client that takes
+ * its endpoints from the members (`memberRefresh`) goes around it. A member that joins with `cluster.grow` is a party like the
+ * others; one that is added by hand (`EtcdMembership.add`) is not: it and the others reach each other directly, on 127.0.0.1,
+ * without TLS between them, and in their directory.
  *
  * @packageDocumentation
  * @since 0.1.0
@@ -959,8 +959,8 @@ export const stall = (
 // -----------------------------------------------------------------------------
 
 /**
- * Cuts groups of parties off from each other until the scope closes. Who is in no group reaches all, and is reached by all:
- * clients that are not named, too. Refused where there are less than two groups, one of them has nobody, or somebody is in
+ * Cuts groups of parties off from each other until the scope closes. A party in no group reaches all, and is reached by all,
+ * as are clients that are not named. Refused where there are less than two groups, one of them has nobody, or somebody is in
  * two of them; and, as are all faults of the network, where none of them calls another, since clients call only members.
  *
  * @example
