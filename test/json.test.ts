@@ -196,7 +196,9 @@ describe("as JSON", () => {
         assert.strictEqual(sent.result, "7")
         assert.strictEqual(printed(yield* EtcdOperations.backupToSink(Sink.drain, { dryRun: true })).result, null)
         const file = printed(yield* EtcdMaintenance.snapshotToFile(`${yield* temporaryDirectory}/snapshot.db`))
-        assert.strictEqual(file.storageVersion, report.backup.storageVersion)
+        // etcd 3.6 and newer know it, some time after they serve.
+        for (const { storageVersion } of [file, report.backup])
+          assert.match(String(storageVersion), /^(null|\d+\.\d+\.\d+)$/)
         const directory = yield* temporaryDirectory
         assert.match(printed((yield* EtcdOperations.backupToDirectory(directory)).backup).revision, digits)
         for (const stored of yield* EtcdOperations.listBackups(directory))
