@@ -476,7 +476,7 @@ export const resolve = (input: Input, context: Context): Effect.Effect<Resolved,
     const { name, problems, values, warnings } = Resolve.resolve(given, { version, dataDir, directory })
     return problems.length > 0
       ? Effect.fail(Read.invalid(`The configuration of ${name} for etcd ${SemVer.format(version)}`, problems))
-      : Effect.succeed({ name, dataDir, version, options: Json.answer(values), warnings })
+      : Effect.succeed(Json.answer({ name, dataDir, version, options: Json.answer(values), warnings }))
   })
 
 /** The current directory may have been removed. */

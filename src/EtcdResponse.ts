@@ -7,8 +7,8 @@
  * - ids, revisions and other `bigint`s are text of decimal digits, as etcd's own JSON gateway has them (`etcdctl` shows ids
  *   in hexadecimal: `EtcdId.format` does);
  * - keys, values and other bytes are text, in which bytes that are no UTF-8 become U+FFFD;
- * - what an `Option` holds stands by itself, `null` where it holds nothing; a `Duration` is text such as `10s`, and a time
- *   that of ISO 8601;
+ * - what an `Option` holds stands by itself, `null` where it holds nothing; a `Duration` is text such as `10s`, a version
+ *   such as `3.6.16`, and a time that of ISO 8601;
  * - an error says what it says, and why (`cause`); of one of the system, TLS or another library there are `name`, `message`
  *   and its other texts and numbers, such as `code`;
  * - what is within itself is `[Circular]` there;

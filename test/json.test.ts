@@ -31,6 +31,7 @@ import * as EtcdSession from "../src/coordination/EtcdSession.ts"
 import * as EtcdStm from "../src/coordination/EtcdStm.ts"
 import * as Coordination from "../src/coordination/index.ts"
 import * as EtcdAuth from "../src/EtcdAuth.ts"
+import * as EtcdBinary from "../src/EtcdBinary.ts"
 import * as EtcdCluster from "../src/EtcdCluster.ts"
 import * as EtcdConfig from "../src/EtcdConfig.ts"
 import * as EtcdError from "../src/EtcdError.ts"
@@ -61,7 +62,7 @@ const printed = (value: unknown, what = "it"): Json => {
   const text = JSON.stringify(value)
   assert.isString(text, what)
   // What the fields of classes of others would be printed as.
-  assert.notMatch(text, /"_id":"(Option|Duration|Effect|Stream)"|"0":\d+,"1":/, `${what}: ${text}`)
+  assert.notMatch(text, /"_id":"(Option|Duration|SemVer|Effect|Stream)"|"0":\d+,"1":/, `${what}: ${text}`)
   return JSON.parse(text)
 }
 
@@ -176,6 +177,11 @@ describe("as JSON", () => {
     it.effect("is a node, its role, its log and a backup of it", () =>
       Effect.gen(function* () {
         const node = yield* EtcdProcess.EtcdProcess
+        const binary = yield* EtcdBinary.find()
+        assert.deepStrictEqual(printed(binary), { path: binary.path, version: SemVer.format(binary.version) })
+        const utl = yield* Effect.option(EtcdBinary.findUtl(binary))
+        if (Option.isSome(utl)) assert.strictEqual(printed(utl.value).version, SemVer.format(utl.value.version))
+        assert.deepInclude(printed(node.config), { name: node.name, version: SemVer.format(binary.version) })
         assert.deepInclude(printed(node), { name: node.name, id: String(node.id), clusterId: String(node.clusterId) })
         assert.match(printed(SubscriptionRef.getUnsafe(node.role)).term, digits)
         const events = yield* node.events.pipe(
@@ -233,7 +239,8 @@ describe("as JSON", () => {
   })
 
   it("is looked at for every interface that has what JSON does not", () => {
-    const has = /\b(bigint|LeaseId|MemberId|ClusterId|Uint8Array|Option\.Option|Duration\.Duration|DateTime\.Utc)\b/
+    const has =
+      /\b(bigint|LeaseId|MemberId|ClusterId|Uint8Array|Option\.Option|Duration\.Duration|DateTime\.Utc|SemVer\.SemVer)\b/
     const propertiesOf = (name: string) =>
       Result.getOrElse(
         Result.try(() => Declarations.propertiesOf(name)),
@@ -250,6 +257,7 @@ describe("as JSON", () => {
       ...["EtcdLease.Lease", "EtcdLease.Granted", "EtcdLease.TimeToLive", "EtcdAuth.Status"],
       ...["EtcdMaintenance.Status", "EtcdMaintenance.Alarm", "EtcdMaintenance.HashKv", "EtcdMaintenance.SnapshotFile"],
       ...["EtcdMembership.Member", "EtcdBinary.Progress", "EtcdCluster.Cluster"],
+      ...["EtcdBinary.EtcdBinary", "EtcdBinary.EtcdUtl", "EtcdConfig.Resolved"],
       ...[
         "EtcdStore.Entry",
         "EtcdStore.Put",
@@ -266,8 +274,8 @@ describe("as JSON", () => {
       ...["EtcdSession.Session", "EtcdLock.Held", "EtcdLock.Waiter", "EtcdElection.Leadership", "EtcdElection.Leader"],
       ...["EtcdMirror.View", "EtcdMirror.Put", "EtcdMirror.Delete", "EtcdMirror.Update", "EtcdMirror.Lag"],
       ...["EtcdStm.Done", "EtcdOperations.Comparison"],
-      // What is asked of: nothing answers with it.
-      "Role.Status"
+      // What is asked of, and what is given: nothing answers with it.
+      ...["Role.Status", "EtcdConfig.Context"]
     ]
     assert.deepStrictEqual([...found].sort(), looked.sort())
   })

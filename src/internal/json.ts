@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
+import * as SemVer from "effect/SemVer"
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
@@ -67,6 +68,7 @@ const ofObject = (value: object, ask = true): unknown => {
   if (value instanceof Answer) return ofFields(value)
   if (Option.isOption(value)) return Option.isSome(value) ? json(value.value) : null
   if (Duration.isDuration(value)) return Duration.format(value)
+  if (SemVer.isSemVer(value)) return SemVer.format(value)
   if (Effect.isEffect(value) && !Exit.isExit(value) && !(value instanceof Error)) return undefined
   if (ask && Predicate.hasProperty(value, "toJSON") && typeof value.toJSON === "function") {
     const shown: unknown = value.toJSON()

@@ -22,6 +22,7 @@ import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import type { EtcdBinary, FetchOptions, Progress } from "../../EtcdBinary.ts"
 import type * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Json from "../json.ts"
 import * as Time from "../time.ts"
 import { download, explain, fetchFailed } from "./download.ts"
 import * as Executable from "./executable.ts"
@@ -269,7 +270,10 @@ export const fetch = Effect.fnUntraced(function* (
     stallMillis: Duration.toMillis(options.stallTimeout ?? Duration.seconds(30))
   }
   yield* options.onProgress === undefined ? Cache.get(fetches, wanted) : heard(wanted, options.onProgress)
-  return { path: path.join(wanted.target, wanted.names[0]!), version: SemVer.parseUnsafe(wanted.version) }
+  return Json.answer({
+    path: path.join(wanted.target, wanted.names[0]!),
+    version: SemVer.parseUnsafe(wanted.version)
+  })
 })
 
 /** Fetches over the program's HTTP client if it has one, and over the platform's `fetch` else. */

@@ -14,6 +14,7 @@ import * as Result from "effect/Result"
 import * as SemVer from "effect/SemVer"
 import type { EtcdBinary, EtcdUtl, FindUtlOptions } from "../../EtcdBinary.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Json from "../json.ts"
 import * as Executable from "./executable.ts"
 import * as Package from "./package.ts"
 import * as Releases from "./releases.ts"
@@ -45,7 +46,12 @@ const toolAt = Effect.fnUntraced(function* (tool: ToolName, path: string, etcd: 
   }
   const why = misfit(tool, version.success, etcd.version)
   if (why !== undefined) return Result.fail<Executable.Unusable>({ why, isMissing: false })
-  const found: EtcdUtl = { path, version: version.success, tool, bumpsRevisions: bumps(version.success) }
+  const found: EtcdUtl = Json.answer({
+    path,
+    version: version.success,
+    tool,
+    bumpsRevisions: bumps(version.success)
+  })
   return Result.succeed(found)
 })
 

@@ -17,6 +17,7 @@ import * as SemVer from "effect/SemVer"
 import * as Stream from "effect/Stream"
 import type { EtcdBinary, EtcdUtl } from "../../EtcdBinary.ts"
 import * as EtcdProcessError from "../../EtcdProcessError.ts"
+import * as Json from "../json.ts"
 import * as Time from "../time.ts"
 import type { FileIdentity } from "./executable.ts"
 import { releasesPage } from "./releases.ts"
@@ -203,7 +204,7 @@ const versions = /*#__PURE__*/ Effect.runSync(
 
 /** The etcd that a file is. */
 export const probe = (file: FileIdentity) =>
-  Effect.map(Cache.get(versions, file), (version): EtcdBinary => ({ path: file.path, version }))
+  Effect.map(Cache.get(versions, file), (version) => Json.answer<EtcdBinary>({ path: file.path, version }))
 
 // ── the tools beside it ──
 
