@@ -875,6 +875,31 @@ const connectionOfTest = () => {
   }
 }
 
+describe("the window of a connection", () => {
+  it("that is used up costs a message no look at those that wait already", () => {
+    const { connection, sent, socket } = connectionOfTest()
+    let looks = 0
+    const streams = Array.from({ length: 1000 }, () => {
+      const stream = connection.open(bytes(), undefined, ignoringHandler)
+      const { get } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(stream), "isBlocked")!
+      Object.defineProperty(stream, "isBlocked", {
+        get: () => {
+          looks++
+          return get!.call(stream)
+        }
+      })
+      return stream
+    })
+    for (const stream of streams) {
+      stream.write(new Uint8Array(1000), true)
+      connection.outbox.flush()
+      socket.writableNeedDrain = false
+    }
+    assert.isBelow(looks, 5 * streams.length)
+    assert.isBelow(sent().filter(({ type }) => type === Frames.Type.data).length, 70)
+  })
+})
+
 describe("limits", () => {
   const floods: ReadonlyArray<readonly [string, (stream: number) => ReadonlyArray<Uint8Array>]> = [
     ["PING", () => [Frames.ping()]],
