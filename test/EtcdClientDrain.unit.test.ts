@@ -5,6 +5,7 @@
 import { fromBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import * as EtcdClient from "../src/EtcdClient.ts"
 import { KV, PutRequestSchema } from "../src/internal/proto/rpc_pb.ts"
 import * as Frames from "./support/http2/frames.ts"
@@ -57,8 +58,10 @@ describe("a server that drains", () => {
           }
         })
         const client = yield* EtcdClient.make({ endpoints: [`127.0.0.1:${server.port}`], transport })
+        // A request that is passed over again and again is sent for as long as it takes.
+        const patient = { deadline: "Infinity", retry: Schedule.spaced("25 millis") } as const
         const put = (index: number) =>
-          client.unary(KV.method.put, { key: new TextEncoder().encode(`k${index}`) }, { deadline: "30 seconds" })
+          client.unary(KV.method.put, { key: new TextEncoder().encode(`k${index}`) }, patient)
         yield* Effect.forEach(Array.from({ length: writes }), (_, index) => put(index), { concurrency: 20 })
         assert.strictEqual(applied.size, writes)
         assert.deepStrictEqual(new Set(applied.values()), new Set([1]))

@@ -17,6 +17,7 @@ import { LeaseId } from "../src/EtcdId.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as Time from "../src/internal/time.ts"
 import * as Stub from "./support/lease/stubClient.ts"
+import { until } from "./support/machine.ts"
 import { turns } from "./support/time.ts"
 
 const id = LeaseId(7n)
@@ -344,10 +345,13 @@ describe("the stream", () => {
       for (let round = 1; round <= 4; round++) {
         yield* TestClock.adjust("10 seconds")
         const [stream] = stub.streams
+        yield* until(() => stream!.sent.length >= count * round)
+        yield* settle
         assert.strictEqual(stream!.sent.length, count * round)
         assert.strictEqual(new Set(stream!.sent.slice(-count)).size, count)
         for (const lease of all) stream!.answer(lease.id, 30n)
-        yield* settle
+        // They are read one after the other.
+        yield* Effect.repeat(Effect.andThen(settle, remaining(all.at(-1)!)), { until: (millis) => millis > 25_000 })
       }
       assert.strictEqual(stub.streams.length, 1)
       yield* Scope.close(scope, Exit.void)
