@@ -26,8 +26,10 @@ const All: { readonly [module: string]: object } = { ...Library, ...Coordination
  * evaluated anew. Told are those that cannot be.
  */
 const importer = `
-  import { registerHooks } from "node:module"
+  import { registerHooks, stripTypeScriptTypes } from "node:module"
   const [source, ...specifiers] = process.argv.slice(1)
+  // Types are the same each time.
+  const stripped = new Map()
   registerHooks({
     resolve: (specifier, context, next) => {
       const resolved = next(specifier, context)
@@ -35,6 +37,12 @@ const importer = `
       return alone !== undefined && resolved.url.startsWith(source) && !resolved.url.includes("?")
         ? { ...resolved, url: resolved.url + "?" + alone }
         : resolved
+    },
+    load: (url, context, next) => {
+      const [file, alone] = url.split("?")
+      if (alone === undefined) return next(url, context)
+      if (!stripped.has(file)) stripped.set(file, stripTypeScriptTypes(String(next(url, context).source)))
+      return { format: "module", source: stripped.get(file), shortCircuit: true }
     }
   })
   for (const specifier of specifiers) {
