@@ -414,10 +414,10 @@ export const defaultReconnect: Schedule.Schedule<unknown, unknown> = defaults.de
  * @since 0.1.0
  */
 export const make = (options: Options): Effect.Effect<Client, EtcdError, Scope.Scope> =>
-  Effect.flatMap(internal.make(options), (client) => {
+  Effect.flatMap(internal.make(options), (made) => {
+    const client = Origin.made(made)
     const { batching = false } = options
-    const made = batching === false ? Effect.succeed(client) : Batch.make(client, batching === true ? {} : batching)
-    return Effect.map(made, Origin.made)
+    return batching === false ? Effect.succeed(client) : Batch.make(client, batching === true ? {} : batching)
   })
 
 /**

@@ -371,8 +371,9 @@ const serve = <A, E, R>(
  * result, and resigns; a finalizer that fails is such an end. So an effect that never ends by itself serves for as long as
  * the caller lets it, and a finite one is carried through once.
  *
- * It has `Leadership` and `EtcdLock.Held` as services, and all that it writes to this etcd is fenced (see `EtcdLock`). That a write was refused by the fence, or by `proclaim` and `commit` with `LockLost`, is the loss, and no end of
- * the effect, unless it has made another failure of it.
+ * It has `Leadership` and `EtcdLock.Held` as services, and all that it writes to this etcd is fenced (see `EtcdLock`).
+ * That a write was refused by the fence, or by `proclaim` and `commit` with `LockLost`, is the loss, and no end of the
+ * effect, unless it has made another failure of it.
  *
  * Outages of etcd are waited for, with the pauses of `retry`, and one warning in the log; full space as well. It fails with
  * an `EtcdError` where time mends nothing: `InvalidArgument` where the election or the value makes no sense, or it is led

@@ -18,13 +18,17 @@
  * lost. It costs two comparisons for a write, which count towards what a transaction may have (`--max-txn-ops`), and writes
  * under it are not batched.
  *
- * The fence is part of the context of the work, as a span is. So it is there for services that were made long before, such
- * as a layer that took its `EtcdKv` when it was built, and for all fibers that the work starts, also those that outlive it.
- * And `EtcdKv`, `EtcdTxn` and `EtcdClient` that the work asks for bring it along to where that context is not, such as a
- * callback that calls `Effect.runPromise`. It is not there for what the work hands to a fiber that was there before, over a
- * queue for example, and which writes with a service of its own. It holds for the client that the session has, in whatever
- * namespace, and for others that have, or have had, an endpoint in common with it, so use one client; not for what is
- * written to another etcd. {@link withoutFence} is for what is to land although the lock is lost.
+ * The fence is part of the context of the work, as a span is. So it is there for all fibers that the work starts, also
+ * those that outlive it, for finalizers that it adds, and for services that were made long before, such as a layer that took
+ * its `EtcdKv` when it was built: they write in the fiber that calls them. And `EtcdKv`, `EtcdTxn` and `EtcdClient` that the
+ * work asks for bring it along to where that context is not, such as a callback that calls `Effect.runPromise`.
+ *
+ * It is not there for a fiber that was there before, or that runs with another context, and that writes with a service of
+ * its own: what is behind a queue, a `FiberSet.makeRuntime`, a batched `Effect.request`. It holds for the client that the
+ * session has, in whatever namespace, and for others that have, or have had, an endpoint in common with it, so use one
+ * client; not for what is written to another etcd. Nor is it there for keys that go with their lease (`EtcdLease.revoke`),
+ * for what a session puts and removes for itself (its places in lines, what it keeps), and for etcd's own lock and election
+ * RPCs. {@link withoutFence} is for what is to land although the lock is lost.
  *
  * For what is outside of etcd there is the `token`, which rises along the line: a resource that remembers the highest it has
  * seen, and refuses lower ones, is safe as well.
@@ -528,7 +532,8 @@ export const withLock: {
  * Runs an effect whose writes are not fenced, inside of work under a lock, a leadership or permits: for what is to land
  * although that is lost, such as a note of how far the work has come. Somebody else may hold the lock when it does.
  *
- * A lock that is taken inside of it fences what is written under that one.
+ * A lock that is taken inside of it fences what is written under that one. And so it is the fence of what it is a part of
+ * that is left: a callback, which is a part of nothing, writes without it by a service that was not asked for inside.
  *
  * @example
  * ```ts

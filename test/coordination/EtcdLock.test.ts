@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
@@ -273,8 +274,10 @@ describe("EtcdLock", () => {
           // Where the outer one is lost, another one is nevertheless taken, and fences.
           const again = Effect.gen(function* () {
             yield* kv.put("one/again", "in time")
+            yield* EtcdKv.put("one/again", "asked for")
             yield* EtcdLock.withoutFence(kv.delete((yield* EtcdLock.Held).key))
             told.push(yield* outcomeOf(kv.put("one/again", "late")))
+            told.push(yield* outcomeOf(EtcdKv.put("one/again", "late")))
           })
           told.push(yield* outcomeOf(EtcdLock.withoutFence(EtcdLock.withLock(Effect.uninterruptible(again), inner))))
           return told
@@ -290,13 +293,61 @@ describe("EtcdLock", () => {
           "written",
           "0",
           "Fenced",
+          "Fenced",
           "LockLost"
         ])
         assert.deepStrictEqual(yield* kv.getString("one/both"), Option.some("in time"))
-        assert.deepStrictEqual(yield* kv.getString("one/again"), Option.some("in time"))
+        assert.deepStrictEqual(yield* kv.getString("one/again"), Option.some("asked for"))
         assert.deepStrictEqual(yield* kv.getString("one/note"), Option.some("outer is lost"))
         assert.deepStrictEqual(yield* kv.getString("one/asked"), Option.some("outer is lost"))
         assert.deepStrictEqual(yield* kv.getString("one/note/2"), Option.some("inner is held"))
+      })
+    )
+
+    it.effect("fences what a worker that was started without a fence is given by a later holder", () =>
+      Effect.gen(function* () {
+        const kv = yield* EtcdKv.EtcdKv
+        const jobs = yield* Queue.unbounded<Effect.Effect<unknown>>()
+        const working = Effect.forever(Effect.flatMap(Queue.take(jobs), (job) => job))
+        const scope = yield* Effect.scope
+        const starting = EtcdLock.withoutFence(Effect.forkIn(working, scope))
+        yield* EtcdLock.withLock(starting, EtcdLock.make("one/starting"))
+        const told = yield* Deferred.make<string>()
+        const later = Effect.gen(function* () {
+          const asked = yield* EtcdKv.EtcdKv
+          yield* kv.delete((yield* EtcdLock.Held).key)
+          const late = Effect.flatMap(outcomeOf(asked.put("one/worker", "late")), (outcome) =>
+            Deferred.succeed(told, outcome)
+          )
+          yield* Queue.offer(jobs, late)
+          yield* Deferred.await(told)
+        })
+        yield* Effect.flip(EtcdLock.withLock(Effect.uninterruptible(later), EtcdLock.make("one/later")))
+        assert.strictEqual(yield* Deferred.await(told), "Fenced")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("keeps writes with a fence and without one apart, which one client would batch", () =>
+      Effect.gen(function* () {
+        const outside = yield* EtcdKv.EtcdKv
+        const inside = Effect.gen(function* () {
+          const batched = EtcdKv.fromClient(yield* EtcdBatch.fromClient(yield* EtcdClient.EtcdClient))
+          yield* outside.delete((yield* EtcdLock.Held).key)
+          const free = (name: string) => outcomeOf(EtcdLock.withoutFence(batched.put(`one/free/${name}`, "")))
+          const callback = (name: string) =>
+            Effect.promise(() => Effect.runPromise(outcomeOf(batched.put(`one/callback/${name}`, ""))))
+          const names = Array.from({ length: 16 }, (_, index) => String(index))
+          const all = names.flatMap((name, index) =>
+            index % 2 ? [free(name), callback(name)] : [callback(name), free(name)]
+          )
+          return yield* Effect.all(all, { concurrency: "unbounded" })
+        })
+        const told = yield* Deferred.make<ReadonlyArray<string>>()
+        const work = Effect.uninterruptible(Effect.flatMap(inside, (all) => Deferred.succeed(told, all)))
+        yield* Effect.flip(EtcdLock.withLock(work, EtcdLock.make("one/apart")))
+        const outcomes = yield* Deferred.await(told)
+        const expected = outcomes.map((_, index) => (index % 4 === 0 || index % 4 === 3 ? "Fenced" : "written"))
+        assert.deepStrictEqual(outcomes, expected)
       })
     )
 

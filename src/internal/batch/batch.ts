@@ -18,7 +18,7 @@ import type * as EtcdClient from "../../EtcdClient.ts"
 import type * as EtcdError from "../../EtcdError.ts"
 import { MessageLimit } from "../client/batched.ts"
 import { limitOf } from "../client/limit.ts"
-import { isDetoured } from "../client/origin.ts"
+import { goesAlone } from "../client/origin.ts"
 import * as Keys from "../keys.ts"
 import * as Options from "../options.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
@@ -121,7 +121,7 @@ const wrap = (client: EtcdClient.Client, limits: Limits, time: Time.Time): EtcdC
     if (options?.deadline !== undefined && !Options.deadline.accepts(options.deadline)) return undefined
     const limit = options?.deadline === undefined ? usual : limitOf(options.deadline)
     return Effect.withFiber((fiber) => {
-      if (operation.kind === "write" && isDetoured(fiber)) {
+      if (operation.kind === "write" && goesAlone(fiber)) {
         return client.unary(methods[operation.name], request, options) as Answer
       }
       const sameKey = key === undefined ? undefined : Keys.nameOf(key)

@@ -13,7 +13,6 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Client } from "../../EtcdClient.ts"
 import * as Keys from "../keys.ts"
-import * as Rpc from "../proto/rpc_pb.ts"
 
 export interface Origin {
   /** The client below all namespaces: the same one for all clients that go to the same place. */
@@ -62,40 +61,56 @@ type Unary = Client["unary"]
  */
 export type Detour = (root: Origin) => ((unary: Unary) => Unary) | undefined
 
-/** The detours of what a fiber writes, the outermost first. Undefined: it makes none, whoever asks for one. */
-const Detours: Context.Reference<ReadonlyArray<Detour> | undefined> = Context.Reference("effect-etcd/Detours", {
-  defaultValue: (): ReadonlyArray<Detour> | undefined => []
-})
-
-/** Runs an effect whose writes make a detour, besides those that they make already. */
-export const detoured = <A, E, R>(effect: Effect.Effect<A, E, R>, detour: Detour): Effect.Effect<A, E, R> =>
-  Effect.updateService(effect, Detours, (known) =>
-    known === undefined || known.includes(detour) ? known : [...known, detour]
-  )
-
-/** The same for what runs in a context, also where that was to make none. */
-export const withDetour = <R>(context: Context.Context<R>, detour: Detour): Context.Context<R> =>
-  Context.add(context, Detours, [...(Context.get(context, Detours) ?? []), detour]) as Context.Context<R>
-
-/** Runs an effect without one of the detours that it would make. */
-export const besides = <A, E, R>(effect: Effect.Effect<A, E, R>, detour: Detour): Effect.Effect<A, E, R> =>
-  Effect.updateService(effect, Detours, (known) => known?.filter((other) => other !== detour))
-
-/** Runs an effect that makes no detours. */
-export const straight: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R> = Effect.provideService(
-  Detours,
-  undefined
-)
-
-/** Whether what a fiber writes makes detours. */
-export const isDetoured = (fiber: Fiber.Fiber<unknown, unknown>): boolean => {
-  const detours = fiber.getRef(Detours)
-  return detours !== undefined && detours.length > 0
+/** How what a fiber writes gets to etcd. */
+interface Way {
+  /** The detours that it makes, the outermost first. */
+  readonly made: ReadonlyArray<Detour>
+  /** Those that it does not make, whoever brings them along. */
+  readonly left: ReadonlyArray<Detour>
 }
 
-const { deleteRange, put, txn } = Rpc.KV.method
+const direct: Way = { made: [], left: [] }
 
-export const mayWrite = (method: DescMethod): boolean => method === put || method === deleteRange || method === txn
+/** Undefined: no detour is made, and none can be brought along. */
+const Way: Context.Reference<Way | undefined> = Context.Reference("effect-etcd/Way", {
+  defaultValue: (): Way | undefined => direct
+})
+
+const making = (way: Way, detour: Detour): Way => ({ ...way, made: [...way.made, detour] })
+
+/** A context in which what is written makes a detour, besides those that it makes already. */
+export const withDetour = <R>(context: Context.Context<R>, detour: Detour): Context.Context<R> =>
+  Context.add(context, Way, making(Context.get(context, Way) ?? direct, detour)) as Context.Context<R>
+
+/** Brings a detour along, to where it is not made already, nor left. */
+export const detoured = <A, E, R>(effect: Effect.Effect<A, E, R>, detour: Detour): Effect.Effect<A, E, R> =>
+  Effect.updateService(effect, Way, (way) =>
+    way === undefined || way.made.includes(detour) || way.left.includes(detour) ? way : making(way, detour)
+  )
+
+const leaving = (way: Way, detours: ReadonlyArray<Detour>): Way => ({
+  made: way.made.filter((detour) => !detours.includes(detour)),
+  left: [...way.left, ...detours]
+})
+
+/** Runs an effect that does not make one of its detours. */
+export const besides = <A, E, R>(effect: Effect.Effect<A, E, R>, detour: Detour): Effect.Effect<A, E, R> =>
+  Effect.updateService(effect, Way, (way) => way && leaving(way, [detour]))
+
+/** Runs an effect that makes none of the detours that it has now. */
+export const straight = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.updateService(effect, Way, (way) => way && leaving(way, way.made))
+
+/** Whether what a fiber writes gets to etcd in a way of its own, and not with what others write. */
+export const goesAlone = (fiber: Fiber.Fiber<unknown, unknown>): boolean => {
+  const way = fiber.getRef(Way)
+  return way === undefined || way.made.length > 0 || way.left.length > 0
+}
+
+const writes: ReadonlySet<string> = new Set(["Put", "DeleteRange", "Txn"])
+
+/** By its name, so that a program may have descriptors of its own. */
+const mayWrite = ({ name, parent }: DescMethod): boolean => writes.has(name) && parent.typeName === "etcdserverpb.KV"
 
 /** The calls of a root, and the detours that none of them makes, which may be for what is below. */
 const around = (root: Origin, detours: ReadonlyArray<Detour>) =>
@@ -115,9 +130,10 @@ const grounded = (client: Client, isMade: boolean): Client => {
     unary: (method, request, options) =>
       mayWrite(method)
         ? Effect.withFiber((fiber) => {
-            if (!isDetoured(fiber)) return client.unary(method, request, options)
-            const { rest, unary } = around(root, fiber.getRef(Detours)!)
-            return Effect.provideService(unary(method, request, options), Detours, rest)
+            const way = fiber.getRef(Way)
+            if (way === undefined || way.made.length === 0) return client.unary(method, request, options)
+            const { rest, unary } = around(root, way.made)
+            return Effect.provideService(unary(method, request, options), Way, { ...way, made: rest })
           })
         : client.unary(method, request, options)
   }
@@ -141,8 +157,11 @@ export const within = (client: Client, prefix: Uint8Array): Client => {
   return inner
 }
 
-/** A client, and what is above it, whose calls make no detours. */
+/** A client whose calls make no detours, whatever they are a part of. */
 export const outside = (client: Client): Client => {
   const below = ground(client)
-  return { ...below, unary: (method, request, options) => straight(below.unary(method, request, options)) }
+  return {
+    ...below,
+    unary: (method, request, options) => Effect.provideService(below.unary(method, request, options), Way, undefined)
+  }
 }

@@ -6,11 +6,13 @@
  * lock, whether it knows or not, cannot come to pass, however late they arrive. The answer is taken out of that of the
  * transaction again. It is done below all namespaces, where keys are what they are in etcd, and above everything that
  * says when and where a call is sent, for all that the fiber of the work writes and those that it forks (`Origin.Detour`),
- * and for what others write with the services that the work was given.
+ * and for what others write with the services that the work was given. A client of somebody else's making that has its calls
+ * made by other fibers has to give those the context of who calls, as for spans.
  *
  * Another client goes to the same etcd if it has an endpoint in common with the one of the lock, or has had one, since a
  * client stays with its cluster when its endpoints change (`memberRefresh`, a `Stream`). Two clients that name different
- * members of a cluster are not known to: to the wire they are what two clusters with equal names would be.
+ * members of a cluster are not known to: to the wire they are what two clusters with equal names would be. That a client
+ * of somebody else's making, where the session is over one, leaves keys as they are is taken for granted.
  *
  * What tells it from a plain call:
  *
@@ -23,7 +25,7 @@
  * - A put that is to keep the value of a key that is not there, and names a lease that is not there either, fails because of
  *   the key and not of the lease, as in any transaction.
  * - A user needs the permission to read the key that marks the holder.
- * - Puts and deletes are not batched.
+ * - Puts and deletes are not batched, nor are those that turn out to go to another etcd.
  *
  * @internal
  */
@@ -70,13 +72,13 @@ const isWrite = (request: Rpc.TxnRequest): boolean =>
   )
 
 /** A write as an operation of a transaction. */
-const operationOf = (method: DescMethod, request: unknown): RequestOp | undefined => {
-  switch (method) {
-    case Rpc.KV.method.put:
+const operationOf = ({ name }: DescMethod, request: unknown): RequestOp | undefined => {
+  switch (name) {
+    case Rpc.KV.method.put.name:
       return { request: { case: "requestPut", value: request as Rpc.PutRequest } }
-    case Rpc.KV.method.deleteRange:
+    case Rpc.KV.method.deleteRange.name:
       return { request: { case: "requestDeleteRange", value: request as Rpc.DeleteRangeRequest } }
-    case Rpc.KV.method.txn:
+    case Rpc.KV.method.txn.name:
       return isWrite(request as Rpc.TxnRequest)
         ? { request: { case: "requestTxn", value: request as Rpc.TxnRequest } }
         : undefined

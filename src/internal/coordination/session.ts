@@ -109,7 +109,7 @@ export interface Options {
 }
 
 export interface Session {
-  /** The client that it was given; what it writes for itself is not fenced by what it is used under. */
+  /** For what it writes for itself, which is not fenced by what it is used under. */
   readonly client: Client
   readonly kv: EtcdKv.Service
   readonly txn: EtcdTxn.Service
