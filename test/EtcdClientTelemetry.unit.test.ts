@@ -19,6 +19,8 @@ import type * as EtcdClient from "../src/EtcdClient.ts"
 import * as EtcdLease from "../src/EtcdLease.ts"
 import * as EtcdWatch from "../src/EtcdWatch.ts"
 import { makeWith } from "../src/internal/client/client.ts"
+
+import { mostEndpoints } from "../src/internal/client/telemetry.ts"
 import { AuthenticateResponseSchema, KV, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as Tracing from "../src/internal/tracing.ts"
 import * as Fake from "./support/client/fakeTransport.ts"
@@ -335,6 +337,34 @@ describe("metrics", () => {
       assert.strictEqual(value("etcd_client_received_bytes_total", puts), 0)
       assert.strictEqual(value("etcd_client_connections", a), 1)
       assert.strictEqual(value("etcd_client_dials_total", a), 2)
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
+  it.effect("are of the endpoints that were used last, and of those with a connection, however many there were", () =>
+    Effect.gen(function* () {
+      const names = Array.from({ length: mostEndpoints * 3 }, (_, index) => `gone${index}:1`)
+      const fake = Fake.make(
+        Object.fromEntries(["a:1", "busy:1", ...names].map((name) => [name, { answer: () => Effect.succeed(nothing) }]))
+      )
+      const lasting = yield* makeWith(fake.transport, options)
+      yield* put(lasting)
+      for (const name of names) {
+        for (const endpoint of [name, "busy:1"]) {
+          yield* Effect.scoped(Effect.flatMap(makeWith(fake.transport, { endpoints: [endpoint] }), put))
+        }
+      }
+      const snapshot = yield* Metric.snapshot
+      const addressesOf = (id: string) =>
+        new Set(snapshot.filter((metric) => metric.id === id).map(({ attributes }) => attributes?.["server.address"]))
+      for (const id of ["rpc.client.call.duration", "etcd_client_connections", "etcd_client_dials_total"]) {
+        const addresses = addressesOf(id)
+        assert.isAtMost(addresses.size, mostEndpoints, id)
+        assert.isTrue(addresses.has("a") && addresses.has("busy") && addresses.has(`gone${names.length - 1}`), id)
+      }
+      const dials = snapshot.find(
+        ({ attributes, id }) => id === "etcd_client_dials_total" && attributes?.["server.address"] === "busy"
+      )?.state as { readonly count: number }
+      assert.strictEqual(dials.count, names.length)
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 })

@@ -11,7 +11,7 @@
  *
  * @internal
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -80,9 +80,6 @@ const labelsOf = (endpoint: Endpoint): Attributes => {
 type Durations = Array<Metric.Histogram<number> | undefined>
 
 interface Series {
-  readonly method: string
-  /** By the address of the endpoint that was asked last; empty where none was. */
-  readonly durations: Map<string, Durations>
   readonly sent: Metric.Counter<number>
   readonly received: Metric.Counter<number>
   readonly resent: Metric.Counter<number>
@@ -91,8 +88,6 @@ interface Series {
 const makeSeries = (method: string): Series => {
   const attributes = { "rpc.method": method }
   return {
-    method,
-    durations: new Map(),
     sent: counter("etcd_client_sent_bytes_total", "Bytes of requests, without framing", "By", attributes),
     received: counter("etcd_client_received_bytes_total", "Bytes of answers, without framing", "By", attributes),
     resent: counter("etcd_client_resends_total", "Tries of calls after their first", "{try}", attributes)
@@ -112,16 +107,72 @@ const seriesOf = (method: Method): Series => {
   return series
 }
 
-const durationOf = (
-  { durations, method }: Series,
-  endpoint: Endpoint | undefined,
-  code: number
-): Metric.Histogram<number> => {
+type AnyContext = Context.Context<never>
+
+/** An endpoint that there are metrics of. */
+interface Measured {
+  readonly labels: Attributes
+  /** By the path of the method. */
+  readonly durations: Map<string, Durations>
+  connections: number
+  /** When it was used last, among all uses. */
+  usedAt: number
+}
+
+type Registry = ReturnType<(typeof Metric.MetricRegistry)["defaultValue"]>
+
+/** So many endpoints have metrics: those that were used last, and all with a connection. A registry forgets nothing itself. */
+export const mostEndpoints = 200
+
+const ofEndpoints: ReadonlySet<string> = new Set([
+  "rpc.client.call.duration",
+  "etcd_client_connections",
+  "etcd_client_dials_total"
+])
+
+const allMeasured = new WeakMap<Registry, Map<string, Measured>>()
+let uses = 0
+
+/** Takes away an endpoint that has no connection, and was not used for longer than any other. */
+const forgetOne = (registry: Registry, all: Map<string, Measured>): void => {
+  let oldest: readonly [address: string, measured: Measured] | undefined
+  for (const entry of all) {
+    if (entry[1].connections === 0 && entry[1].usedAt < (oldest?.[1].usedAt ?? uses)) oldest = entry
+  }
+  if (oldest === undefined) return
+  const [address, { labels }] = oldest
+  all.delete(address)
+  for (const [key, { attributes, id }] of registry) {
+    const isOfIt = ["server.address", "server.port"].every((name) => attributes?.[name] === labels[name])
+    if (isOfIt && ofEndpoints.has(id)) registry.delete(key)
+  }
+}
+
+/** What is used now of the endpoint that was asked last; of none where none was. */
+const measuredOf = (endpoint: Endpoint | undefined, context: AnyContext): Measured => {
+  const registry = Context.get(context, Metric.MetricRegistry)
+  let all = allMeasured.get(registry)
+  if (all === undefined) {
+    all = new Map()
+    allMeasured.set(registry, all)
+  }
   const address = endpoint === undefined ? "" : endpoint.address
-  let byCode = durations.get(address)
+  let measured = all.get(address)
+  if (measured === undefined) {
+    if (all.size >= mostEndpoints) forgetOne(registry, all)
+    const labels = endpoint === undefined ? {} : labelsOf(endpoint)
+    measured = { labels, durations: new Map(), connections: 0, usedAt: 0 }
+    all.set(address, measured)
+  }
+  measured.usedAt = ++uses
+  return measured
+}
+
+const durationOf = (method: Method, { durations, labels }: Measured, code: number): Metric.Histogram<number> => {
+  let byCode = durations.get(method.path)
   if (byCode === undefined) {
     byCode = []
-    durations.set(address, byCode)
+    durations.set(method.path, byCode)
   }
   const known = byCode[code]
   if (known !== undefined) return known
@@ -129,10 +180,10 @@ const durationOf = (
     description: "How long calls took, all tries included",
     attributes: {
       "rpc.system.name": "grpc",
-      "rpc.method": method,
+      "rpc.method": fullName(method),
       "rpc.status_code": codeName(code),
       ...(code === ok ? {} : { "error.type": codeName(code) }),
-      ...(endpoint === undefined ? {} : labelsOf(endpoint)),
+      ...labels,
       unit: "s"
     },
     boundaries: seconds
@@ -140,8 +191,6 @@ const durationOf = (
   byCode[code] = duration
   return duration
 }
-
-type AnyContext = Context.Context<never>
 
 /** A call has ended. */
 export const ended = (
@@ -152,9 +201,8 @@ export const ended = (
   tries: number,
   context: AnyContext
 ): void => {
-  const series = seriesOf(method)
-  durationOf(series, endpoint, code).updateUnsafe(millis / 1000, context)
-  if (tries > 1) series.resent.updateUnsafe(tries - 1, context)
+  durationOf(method, measuredOf(endpoint, context), code).updateUnsafe(millis / 1000, context)
+  if (tries > 1) seriesOf(method).resent.updateUnsafe(tries - 1, context)
 }
 
 export const sent = (method: Method, bytes: number, context: AnyContext): void =>
@@ -179,16 +227,27 @@ export const batched = (method: string, calls: number, context: AnyContext): voi
   sizes.updateUnsafe(calls, context)
 }
 
-const connections = (endpoint: Endpoint): Metric.Gauge<number> =>
-  Metric.gauge("etcd_client_connections", {
-    description: "Open connections",
-    attributes: { ...labelsOf(endpoint), unit: "{connection}" }
+/** So many more connections than before. */
+const connections = (endpoint: Endpoint, more: number): Effect.Effect<void> =>
+  Effect.contextWith((context: AnyContext) => {
+    const measured = measuredOf(endpoint, context)
+    measured.connections += more
+    const open = Metric.gauge("etcd_client_connections", {
+      description: "Open connections",
+      attributes: { ...measured.labels, unit: "{connection}" }
+    })
+    open.modifyUnsafe(more, context)
+    return Effect.void
   })
 
-const dials = (endpoint: Endpoint, failure?: string): Metric.Counter<number> =>
-  counter("etcd_client_dials_total", "Attempts to connect", "{dial}", {
-    ...labelsOf(endpoint),
-    ...(failure === undefined ? {} : { "error.type": failure })
+const dialled = (endpoint: Endpoint, failure?: string): Effect.Effect<void> =>
+  Effect.contextWith((context: AnyContext) => {
+    const dials = counter("etcd_client_dials_total", "Attempts to connect", "{dial}", {
+      ...measuredOf(endpoint, context).labels,
+      ...(failure === undefined ? {} : { "error.type": failure })
+    })
+    dials.updateUnsafe(1, context)
+    return Effect.void
   })
 
 // ── the log ──
@@ -200,8 +259,8 @@ export const connectionListener: ConnectionListener = {
   connected: (endpoint) =>
     Effect.all(
       [
-        Metric.modify(connections(endpoint), 1),
-        Metric.update(dials(endpoint), 1),
+        connections(endpoint, 1),
+        dialled(endpoint),
         annotated(endpoint, Effect.logDebug(`etcd: connected to ${endpoint.address}`))
       ],
       { discard: true }
@@ -210,10 +269,10 @@ export const connectionListener: ConnectionListener = {
     annotated(endpoint, Effect.logDebug(`etcd: the connection to ${endpoint.address} has ended: ${reason.message}`), {
       "error.type": reason.kind
     }),
-  closed: (endpoint) => Metric.modify(connections(endpoint), -1),
+  closed: (endpoint) => connections(endpoint, -1),
   dialFailed: (endpoint, error, pause) =>
     Effect.andThen(
-      Metric.update(dials(endpoint, error.kind), 1),
+      dialled(endpoint, error.kind),
       annotated(
         endpoint,
         Effect.logDebug(
