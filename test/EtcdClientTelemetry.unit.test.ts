@@ -3,6 +3,7 @@
  */
 import { create, toBinary } from "@bufbuild/protobuf"
 import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -292,6 +293,27 @@ describe("spans", () => {
       )
       yield* told.pipe(Effect.withSpan("EtcdWatch.watch"), Effect.withTracer(tracer))
       assert.strictEqual(spans[0]?.events.length, 128)
+    })
+  )
+
+  it.effect("of a program's own stream of endpoints are below no span that has ended", () =>
+    Effect.gen(function* () {
+      const { spans, tracer } = recorder()
+      const more = yield* Deferred.make<void>()
+      const later = Effect.as(Deferred.await(more), ["a:1"]).pipe(
+        Effect.tap(() => Effect.withSpan(Effect.void, "looking"))
+      )
+      const endpoints = Stream.concat(Stream.make(["a:1"]), Stream.fromEffect(later))
+      yield* Effect.withTracer(Effect.withSpan(makeWith(failing().transport, { endpoints }), "making"), tracer)
+      yield* Deferred.succeed(more, undefined)
+      while (!spans.some(({ name }) => name === "looking")) yield* Effect.yieldNow
+      assert.deepStrictEqual(
+        spans.map(({ name, parent }) => [name, Option.isSome(parent)]),
+        [
+          ["making", false],
+          ["looking", false]
+        ]
+      )
     })
   )
 

@@ -147,6 +147,10 @@ export const withoutTrace = <R>(context: Context.Context<R>): Context.Context<R>
 export const inBackground = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.updateContext(self, (context: Context.Context<R>) => withoutTrace(context))
 
+/** Goes on with what is the program's own, whose spans are a trace of their own then. */
+export const onItsOwn = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.updateContext(self, (context: Context.Context<R>) => withoutParent(context))
+
 /** At the end of the scope, in the name of who closes it, not of who has opened what ends then. */
 export const atClose = (finalizer: Effect.Effect<void>): Effect.Effect<void, never, Scope.Scope> =>
   Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, finalizer))

@@ -89,7 +89,7 @@ export const makeWith = Effect.fnUntraced(function* (transport: Transport, optio
     endpoints: Effect.sync(() => engine.selection.subchannels.map((subchannel) => subchannel.endpoint.address))
   }
   const client = Origin.addressed(plain, engine.selection.addresses)
-  if (rest !== undefined) yield* Effect.forkIn(Resolver.follow(engine, rest), scope)
+  if (rest !== undefined) yield* Effect.forkIn(Tracing.onItsOwn(Resolver.follow(engine, rest)), scope)
   const { memberRefresh } = settings
   if (memberRefresh !== undefined) {
     Subchannel.fork(engine.environment, Resolver.refresh(engine, client, memberRefresh))

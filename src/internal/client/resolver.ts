@@ -23,6 +23,7 @@ import type * as EtcdError from "../../EtcdError.ts"
 import * as Caller from "../caller.ts"
 import * as Options from "../options.ts"
 import { Cluster, type Member } from "../proto/rpc_pb.ts"
+import * as Tracing from "../tracing.ts"
 import * as Endpoint from "./endpoint.ts"
 import type { Engine } from "./engine.ts"
 import { endpointList } from "./options.ts"
@@ -102,7 +103,8 @@ export const lists = (
     return Effect.map(Effect.tap(endpoints, checkList), (first) => ({ first, rest: undefined }))
   }
   return Effect.gen(function* () {
-    const rest = yield* Stream.toPull(endpoints)
+    // It brings its context along: that of the first list is there then, and later lists are not below its span.
+    const rest = yield* Tracing.onItsOwn(Stream.toPull(endpoints))
     const first = yield* Pull.catchDone(rest, () =>
       Effect.fail(Options.invalid("The stream of endpoints ended before its first list."))
     )

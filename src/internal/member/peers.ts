@@ -13,6 +13,7 @@ import * as Stream from "effect/Stream"
 import type { Peers } from "../../EtcdMember.ts"
 import { shorten } from "../grpc/status.ts"
 import { show } from "../options.ts"
+import * as Tracing from "../tracing.ts"
 import { type Settings, unprotected, unreachable, unreachableMessage, urlList } from "./settings.ts"
 
 /** What is known now, or why nothing is. */
@@ -69,7 +70,7 @@ const sourceOf = (peers: Peers): Effect.Effect<Source, never, Scope.Scope> => {
         Effect.sync(() => {
           latest = Result.succeed(urls)
         })
-      ).pipe(Effect.as(latest), told)
+      ).pipe(Effect.as(latest), told, Tracing.onItsOwn)
       yield* Effect.forkScoped(
         Effect.tap(follow, (end) =>
           Effect.sync(() => {
