@@ -7,6 +7,7 @@
 import { symlinkSync } from "node:fs"
 import { join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -123,10 +124,12 @@ const check = Effect.fnUntraced(function* (tarball: string) {
 /** Whether it does, and says why not. */
 export const included = (tarball: string): Promise<boolean> =>
   check(tarball).pipe(
-    Effect.match({
+    // What npm waits for may never come, and the other steps of the check are to run whatever goes wrong here.
+    Effect.timeout("10 minutes"),
+    Effect.matchCause({
       onSuccess: () => true,
-      onFailure: (error) => {
-        console.error(error.message)
+      onFailure: (cause) => {
+        console.error(Cause.pretty(cause))
         return false
       }
     }),
