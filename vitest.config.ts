@@ -7,6 +7,9 @@ const withoutEtcd = join(import.meta.dirname, "test", "support", "withoutEtcd")
 
 const unitTests = "test/**/*.unit.test.ts"
 
+/** What takes minutes of processor time: operations that are crossed by others, or by faults, and programs that are afflicted. */
+const longTests = "test/**/*.long.test.ts"
+
 /** Some fifty programs: a command of its own, and a step of the check. */
 const guides = "test/guides.test.ts"
 
@@ -38,7 +41,15 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: "etcd", include: ["test/**/*.test.ts", "examples/**/*.test.ts"], exclude: [unitTests, guides] }
+        test: {
+          name: "etcd",
+          include: ["test/**/*.test.ts", "examples/**/*.test.ts"],
+          exclude: [unitTests, longTests, guides]
+        }
+      },
+      {
+        extends: true,
+        test: { name: "long", include: [longTests] }
       },
       {
         extends: true,

@@ -1,7 +1,8 @@
 /**
  * `npm run check`: format and lint, types (examples and benchmarks too), imports as the map says, generated code fresh,
- * the package as it would be published, with what is built on it and bundled, the package in each runtime, the API site, and the
- * programs of the guides. Every step runs, also after one has failed.
+ * the package as it would be published, with what is built on it and bundled, the package in each runtime, the API site, the
+ * programs of the guides, and the tests that `npm test` leaves out since they take long. Every step runs, also after one
+ * has failed.
  */
 import { spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -110,6 +111,7 @@ const steps: Record<string, () => boolean | Promise<boolean>> = {
   runtimes: () => inAllRuntimes(temporary),
   docs: () => run(process.execPath, [join("scripts", "docs.ts")]),
   guides: () => run("vitest", ["run", "--project=guides", "--reporter=minimal"]),
+  "long tests": () => run("vitest", ["run", "--project=long", "--reporter=minimal"]),
   size: small
 }
 

@@ -150,14 +150,15 @@ const runTests = Effect.fnUntraced(
   function* (options: {
     readonly etcd: string
     readonly from: string
-    readonly project: "unit" | "etcd"
+    readonly projects: ReadonlyArray<"unit" | "etcd" | "long">
     readonly env: Record<string, string>
     readonly args: ReadonlyArray<string>
   }) {
     const fs = yield* FileSystem.FileSystem
     const file = join(yield* fs.makeTempDirectoryScoped({ prefix: "effect-etcd-matrix-" }), "report.json")
     const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${file}`]
-    const chosen = [`--project=${options.project}`, "--passWithNoTests", ...options.args]
+    const projects = options.projects.map((project) => `--project=${project}`)
+    const chosen = [...projects, "--passWithNoTests", ...options.args]
     const [took, code] = yield* Effect.timed(vitest([...reporters, ...chosen], options.env))
     const report: Report | undefined = (yield* fs.exists(file)) ? JSON.parse(yield* fs.readFileString(file)) : undefined
     const failures = report === undefined ? [] : [...failuresOf(report)]
@@ -184,7 +185,7 @@ const withVersion = (version: EtcdVersions.EtcdVersion, args: ReadonlyArray<stri
   runTests({
     etcd: SemVer.format(version.version),
     from: version.from.join("; "),
-    project: "etcd",
+    projects: ["etcd", "long"],
     env: {
       ETCD_BINARY: version.etcd,
       ...(version.etcdctl === undefined ? {} : { ETCDCTL_BINARY: version.etcdctl }),
@@ -194,7 +195,7 @@ const withVersion = (version: EtcdVersions.EtcdVersion, args: ReadonlyArray<stri
   })
 
 const unitTests = (args: ReadonlyArray<string>) =>
-  runTests({ etcd: "none", from: "unit tests", project: "unit", env: {}, args })
+  runTests({ etcd: "none", from: "unit tests", projects: ["unit"], env: {}, args })
 
 // -----------------------------------------------------------------------------
 // all runs

@@ -1,7 +1,7 @@
 /**
  * The repo's commands, from a bare clone: `node scripts/run.mjs <command> [arguments]`, where the command is `setup`,
- * `demo`, `test`, `guides`, `test:matrix`, `exclusion`, `elastic`, `torture`, `etcd:versions`, `packages`, `bench`, `check`,
- * `docs` or `release`.
+ * `demo`, `test`, `test:long`, `guides`, `test:matrix`, `exclusion`, `elastic`, `torture`, `etcd:versions`, `packages`,
+ * `bench`, `check`, `docs` or `release`.
  *
  * Installs the npm packages where they are missing or stale, makes sure that there is an etcd, and then runs the
  * command on the repo's own Node.js. It uses nothing but Node.js 20 and npm, and says nothing when all is there.
@@ -228,7 +228,8 @@ const commands = {
   torture: ["--conditions=effect-etcd-source", join("test", "torture", "main.ts")],
   bench: ["--conditions=effect-etcd-source", join("benchmark", "main.ts")],
   check: [join("scripts", "check.ts")],
-  test: [join("node_modules", "vitest", "vitest.mjs"), "run", "--project=!guides"],
+  test: [join("node_modules", "vitest", "vitest.mjs"), "run", "--project=unit", "--project=etcd"],
+  "test:long": [join("node_modules", "vitest", "vitest.mjs"), "run", "--project=long"],
   guides: [join("node_modules", "vitest", "vitest.mjs"), "run", "--project=guides"],
   "test:matrix": ["--conditions=effect-etcd-source", join("scripts", "matrix.ts")],
   "etcd:versions": ["--conditions=effect-etcd-source", join("scripts", "etcd-versions.ts")],

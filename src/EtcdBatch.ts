@@ -22,7 +22,7 @@
  * The differences that can be seen:
  *
  * - Writes that share a transaction are one change of the store: they have one revision, and a watch sees them together.
- * - Calls that write the same key go one after the other, in the order they were made. A program that writes one key
+ * - Calls that take part and write the same key go one after the other, in the order they were made. A program that writes one key
  *   many times at once is slower with batching.
  * - In a transaction etcd 3.4 does not ask whether the user may read what `previousValue` answers with, nor whether the
  *   other keys of a lease may be written.

@@ -69,7 +69,7 @@ export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): E
   const wrong = Options.wrongArgument("EtcdNamespace", "the prefix", Options.bytes, prefix)
   const bytes = wrong === undefined ? Keys.own(prefix) : new Uint8Array(0)
   if (wrong === undefined && bytes.length === 0) return client
-  const outside = Origin.ground(client)
+  const grounded = Origin.ground(client)
   const namespace = Namespace.make(bytes)
 
   /** What is wrong before anything is sent. */
@@ -89,16 +89,16 @@ export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): E
 
   const inside: Calls = {
     unary: (method, request, options) =>
-      refusal(method, request) ?? Effect.map(outside.unary(method, enter(method, request), options), leave(method)),
+      refusal(method, request) ?? Effect.map(grounded.unary(method, enter(method, request), options), leave(method)),
     serverStream: (method, request, options) => {
       const refused = refusal(method, request)
       return refused === undefined
-        ? Stream.map(outside.serverStream(method, enter(method, request), options), leave(method))
+        ? Stream.map(grounded.serverStream(method, enter(method, request), options), leave(method))
         : Stream.fromEffect(refused)
     },
     bidirectional: (method, options) =>
       wrong ??
-      Effect.map(outside.bidirectional(method, options), (duplex) => {
+      Effect.map(grounded.bidirectional(method, options), (duplex) => {
         const inside: Messages<typeof method.input, typeof method.output> = {
           send: (message) => duplex.send(enter(method, message)),
           messages: Stream.map(duplex.messages, leave(method))
@@ -106,7 +106,7 @@ export const fromClient = (client: EtcdClient.Client, prefix: KeyRange.Bytes): E
         return { ...duplex, ...inside }
       })
   }
-  return Origin.within({ ...outside, ...inside }, bytes)
+  return Origin.within({ ...grounded, ...inside }, bytes)
 }
 
 const layerClient = (prefix: KeyRange.Bytes): Layer.Layer<EtcdClient.EtcdClient, never, EtcdClient.EtcdClient> =>

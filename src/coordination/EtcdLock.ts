@@ -23,12 +23,16 @@
  * its `EtcdKv` when it was built: they write in the fiber that calls them. And `EtcdKv`, `EtcdTxn` and `EtcdClient` that the
  * work asks for bring it along to where that context is not, such as a callback that calls `Effect.runPromise`.
  *
- * It is not there for a fiber that was there before, or that runs with another context, and that writes with a service of
- * its own: what is behind a queue, a `FiberSet.makeRuntime`, a batched `Effect.request`. It holds for the client that the
- * session has, in whatever namespace, and for others that have, or have had, an endpoint in common with it, so use one
- * client; not for what is written to another etcd. Nor is it there for keys that go with their lease (`EtcdLease.revoke`),
- * for what a session puts and removes for itself (its places in lines, what it keeps), and for etcd's own lock and election
- * RPCs. {@link withoutFence} is for what is to land although the lock is lost.
+ * It is not there for
+ *
+ * - a fiber that was there before, or that runs with another context, and writes with a service of its own: behind a queue,
+ *   by a `FiberSet.makeRuntime`, in a batch of `Effect.request`;
+ * - another etcd, and a client that has, and has had, no endpoint in common with that of the session, in whatever namespace:
+ *   so use one client;
+ * - a client of the program's own making that uses none of this library's, where it is called by itself;
+ * - keys that go with their lease (`EtcdLease.revoke`), what a session puts and removes for itself (its places in lines, what
+ *   it keeps), and etcd's own lock and election RPCs;
+ * - what is to land although the lock is lost: {@link withoutFence}.
  *
  * For what is outside of etcd there is the `token`, which rises along the line: a resource that remembers the highest it has
  * seen, and refuses lower ones, is safe as well.
@@ -532,8 +536,9 @@ export const withLock: {
  * Runs an effect whose writes are not fenced, inside of work under a lock, a leadership or permits: for what is to land
  * although that is lost, such as a note of how far the work has come. Somebody else may hold the lock when it does.
  *
- * A lock that is taken inside of it fences what is written under that one. And so it is the fence of what it is a part of
- * that is left: a callback, which is a part of nothing, writes without it by a service that was not asked for inside.
+ * A lock that is taken inside of it fences what is written under that one. It leaves the fences that its own fiber has: a
+ * callback that runs in another fiber has none to leave, and a service that was asked for inside brings the fence along
+ * there. Use one that was taken outside of the lock.
  *
  * @example
  * ```ts

@@ -187,7 +187,10 @@ export const client = (self: EtcdClient.Client, fence: Fence): EtcdClient.Client
   const grounded = Origin.ground(self)
   return {
     ...grounded,
-    unary: (method, request, options) => Origin.detoured(grounded.unary(method, request, options), detour(fence))
+    unary: (method, request, options) => {
+      const call = grounded.unary(method, request, options)
+      return Origin.mayWrite(method) ? Origin.detoured(call, detour(fence)) : call
+    }
   }
 }
 
