@@ -110,7 +110,8 @@ export const goesAlone = (fiber: Fiber.Fiber<unknown, unknown>): boolean => {
 const writes: ReadonlySet<string> = new Set(["Put", "DeleteRange", "Txn"])
 
 /** By its name, so that a program may have descriptors of its own. */
-export const mayWrite = ({ name, parent }: DescMethod): boolean => writes.has(name) && parent.typeName === "etcdserverpb.KV"
+export const mayWrite = ({ name, parent }: DescMethod): boolean =>
+  writes.has(name) && parent.typeName === "etcdserverpb.KV"
 
 /** The calls of a root, and the detours that none of them makes, which may be for what is below. */
 const around = (root: Origin, detours: ReadonlyArray<Detour>) =>
