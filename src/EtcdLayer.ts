@@ -203,6 +203,43 @@ export const ephemeral = (
   run((layers) => layers.ephemeral(connect, config, options))
 
 /**
+ * As {@link ephemeral}, with the configuration of etcd, and how it is run, from Effect's `Config`, read when the layer is built: see `EtcdProcess.layerConfig`.
+ *
+ * Fails with `ConfigError` where something is missing or is not of its type, and as {@link ephemeral} where it makes no sense.
+ *
+ * @example
+ * ```ts
+ * import { assert, layer } from "@effect/vitest"
+ * import { Config, Effect, Option } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * // ETCD_LOG=true shows what etcd says, where a test fails in a build.
+ * const etcd = EtcdLayer.ephemeralConfig({}, { log: Config.withDefault(Config.Boolean("ETCD_LOG"), false) })
+ *
+ * layer(etcd)("a setting", (it) => {
+ *   it.effect("is what it was set to", () =>
+ *     Effect.gen(function*() {
+ *       yield* EtcdKv.put("settings/color", "green")
+ *       assert.deepStrictEqual(yield* EtcdKv.getString("settings/color"), Option.some("green"))
+ *     }))
+ * })
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const ephemeralConfig = (
+  config: EtcdClient.ConfigOf<EtcdConfig.Input> = {},
+  options: EtcdClient.ConfigOf<EtcdProcess.Options> = {}
+): Layer.Layer<
+  Services | EtcdProcess.EtcdProcess,
+  Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
+> =>
+  Layer.unwrap(
+    Effect.zipWith(Wrapped.unwrap<EtcdConfig.Input>(config), Wrapped.unwrap<EtcdProcess.Options>(options), ephemeral)
+  )
+
+/**
  * As {@link embedded}, with the configuration from the `[etcd]` table of a TOML file: see `EtcdConfig.fromToml`.
  *
  * Fails with `InvalidConfig`, before anything is started, if the file cannot be read, or with all that is wrong in it.
@@ -223,6 +260,37 @@ export const fromToml = (
   options: EtcdProcess.Options = {}
 ): Layer.Layer<Services | EtcdProcess.EtcdProcess, EtcdError.EtcdError | EtcdProcessError.EtcdProcessError> =>
   run((layers) => layers.fromToml(connect, options, path))
+
+/**
+ * As {@link fromToml}, with the path of the file, and how etcd is run, from Effect's `Config`, read when the layer is built: see `EtcdProcess.layerConfig`.
+ *
+ * Fails with `ConfigError` where something is missing or is not of its type, and as {@link fromToml}.
+ *
+ * @example
+ * ```ts
+ * import { Config, Effect } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * // ORDERS_ETCD=/etc/orders/etcd.toml ORDERS_ETCD_START_TIMEOUT="1 minute"
+ * const program = EtcdKv.getString("hello").pipe(
+ *   Effect.provide(
+ *     EtcdLayer.fromTomlConfig(Config.String("ORDERS_ETCD"), {
+ *       startTimeout: Config.withDefault(Config.Duration("ORDERS_ETCD_START_TIMEOUT"), "30 seconds")
+ *     })
+ *   )
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const fromTomlConfig = (
+  path: EtcdClient.ConfigOf<string>,
+  options: EtcdClient.ConfigOf<EtcdProcess.Options> = {}
+): Layer.Layer<
+  Services | EtcdProcess.EtcdProcess,
+  Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
+> => Layer.unwrap(Effect.zipWith(Wrapped.unwrap<string>(path), Wrapped.unwrap<EtcdProcess.Options>(options), fromToml))
 
 /**
  * As {@link embedded}, with the configuration from etcd's own YAML file, as `etcd --config-file` takes it: see
@@ -248,8 +316,40 @@ export const fromYaml = (
   run((layers) => layers.fromYaml(connect, options, path))
 
 /**
+ * As {@link fromYaml}, with the path of the file, and how etcd is run, from Effect's `Config`, read when the layer is built: see `EtcdProcess.layerConfig`.
+ *
+ * Fails with `ConfigError` where something is missing or is not of its type, and as {@link fromYaml}.
+ *
+ * @example
+ * ```ts
+ * import { Config, Effect } from "effect"
+ * import { EtcdKv, EtcdLayer } from "effect-etcd"
+ *
+ * // ORDERS_ETCD=/etc/orders/etcd.conf.yml ORDERS_ETCD_START_TIMEOUT="1 minute"
+ * const program = EtcdKv.getString("hello").pipe(
+ *   Effect.provide(
+ *     EtcdLayer.fromYamlConfig(Config.String("ORDERS_ETCD"), {
+ *       startTimeout: Config.withDefault(Config.Duration("ORDERS_ETCD_START_TIMEOUT"), "30 seconds")
+ *     })
+ *   )
+ * )
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const fromYamlConfig = (
+  path: EtcdClient.ConfigOf<string>,
+  options: EtcdClient.ConfigOf<EtcdProcess.Options> = {}
+): Layer.Layer<
+  Services | EtcdProcess.EtcdProcess,
+  Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
+> => Layer.unwrap(Effect.zipWith(Wrapped.unwrap<string>(path), Wrapped.unwrap<EtcdProcess.Options>(options), fromYaml))
+
+/**
  * As {@link embedded}, with the configuration from the current `ConfigProvider`, below `prefix`: from etcd's own
- * environment variables (`ETCD_LISTEN_CLIENT_URLS`) where nothing else is provided. See `EtcdConfig.config`.
+ * environment variables (`ETCD_LISTEN_CLIENT_URLS`) where nothing else is provided. See `EtcdConfig.config`. How it is run
+ * may come from there as well: the options are what those of {@link embeddedConfig} are.
  *
  * Fails with `ConfigError` that lists every wrong value, and with `InvalidConfig` where they do not go together.
  *
@@ -272,11 +372,16 @@ export const fromYaml = (
  */
 export const fromConfig = (
   prefix = "etcd",
-  options: EtcdProcess.Options = {}
+  options: EtcdClient.ConfigOf<EtcdProcess.Options> = {}
 ): Layer.Layer<
   Services | EtcdProcess.EtcdProcess,
   Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
-> => run((layers) => layers.fromConfig(connect, options, prefix))
+> =>
+  Layer.unwrap(
+    Effect.map(Wrapped.unwrap<EtcdProcess.Options>(options), (given) =>
+      run((layers) => layers.fromConfig(connect, given, prefix))
+    )
+  )
 
 /**
  * Runs a cluster for as long as the layer lives, and connects to all of its members that have a vote, also when they change.

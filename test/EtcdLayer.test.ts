@@ -13,6 +13,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as EtcdSession from "../src/coordination/EtcdSession.ts"
 import * as EtcdBatch from "../src/EtcdBatch.ts"
 import * as EtcdClient from "../src/EtcdClient.ts"
@@ -22,6 +23,7 @@ import * as EtcdKv from "../src/EtcdKv.ts"
 import * as EtcdLayer from "../src/EtcdLayer.ts"
 import * as EtcdMember from "../src/EtcdMember.ts"
 import * as EtcdProcess from "../src/EtcdProcess.ts"
+import * as EtcdFaults from "../src/testing/EtcdFaults.ts"
 import { freePort, temporaryDirectory as temporary } from "./support/machine.ts"
 
 const quiet = { log: false } as const
@@ -202,7 +204,9 @@ describe("layerConfig", () => {
         [
           EtcdLayer.memberConfig(Config.map(Config.Duration("START"), (joinTimeout) => ({ ...member, joinTimeout }))),
           "0 millis"
-        ]
+        ],
+        [EtcdLayer.ephemeralConfig({}, { startTimeout: Config.Duration("START") }), "0 millis"],
+        [EtcdFaults.layerConfig({ startTimeout: Config.Duration("START") }), "0 millis"]
       ]
       for (const [index, [wrapped, value]] of refused.entries()) {
         const provided = Layer.provide(wrapped, NodeServices.layer).pipe(environment({ ...env, START: value }))
@@ -214,6 +218,43 @@ describe("layerConfig", () => {
         )
       }
     })
+  )
+
+  it.live("runs etcd for a test as the environment says", () =>
+    Effect.gen(function* () {
+      const node = EtcdLayer.ephemeralConfig({ name: Config.String("NAME") }, { log: Config.Boolean("LOG") })
+      const env = { NAME: "tested", LOG: "false", MEMBERS: "1" }
+      assert.strictEqual(yield* Effect.provide(used, node.pipe(environment(env))), "tested")
+      const faults = EtcdFaults.layerConfig({ size: Config.Int("MEMBERS"), log: Config.Boolean("LOG") })
+      const members = Effect.gen(function* () {
+        yield* EtcdKv.put("a", "b")
+        return SubscriptionRef.getUnsafe((yield* EtcdFaults.EtcdFaults).cluster.members).map(({ name }) => name)
+      })
+      assert.deepStrictEqual(yield* Effect.provide(members, faults.pipe(environment(env))), ["node0"])
+    })
+  )
+
+  it.live("runs etcd as the file says that the environment names, and as the environment says", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporary
+      const toml = join(directory, "etcd.toml")
+      writeFileSync(toml, '[etcd]\nname = "toml"\n')
+      const yaml = join(directory, "etcd.conf.yml")
+      writeFileSync(yaml, `name: yaml\nlisten-client-urls: http://127.0.0.1:${yield* freePort}\n`)
+      const options = { log: false, startTimeout: Config.Duration("START") } as const
+      const layers = {
+        toml: EtcdLayer.fromTomlConfig(Config.String("TOML"), options),
+        yaml: EtcdLayer.fromYamlConfig(Config.String("YAML"), options),
+        environment: EtcdLayer.fromConfig("etcd", options)
+      }
+      const env = { TOML: toml, YAML: yaml, ETCD_NAME: "environment", START: "30 seconds" }
+      for (const [name, layer] of Object.entries<Layer.Layer<EtcdKv.EtcdKv | EtcdProcess.EtcdProcess, any>>(layers)) {
+        assert.strictEqual(yield* Effect.provide(used, layer.pipe(environment(env))), name)
+        const senseless: any = yield* failureOf(layer.pipe(environment({ ...env, START: "0 millis" })))
+        assert.strictEqual(senseless.reason?._tag, "InvalidConfig", String(senseless))
+        assert.instanceOf(yield* failureOf(layer.pipe(environment({}))), Config.ConfigError)
+      }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 })
 

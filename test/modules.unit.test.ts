@@ -9,6 +9,7 @@ import * as Coordination from "../src/coordination/index.ts"
 import * as Library from "../src/index.ts"
 import * as Testing from "../src/testing/index.ts"
 import * as Declarations from "./support/declarations.ts"
+import * as Documentation from "./support/documentation.ts"
 
 const root = join(import.meta.dirname, "..")
 
@@ -195,27 +196,32 @@ describe("the modules", () => {
   })
 
   it("with a layer that takes options have one that takes them from Effect's Config", () => {
-    // Tests, which say themselves what they want; and what takes one value, which is no option.
-    const without = [
-      "EtcdFaults.layer",
-      "EtcdLayer.ephemeral",
-      "EtcdLayer.fromToml",
-      "EtcdLayer.fromYaml",
-      "EtcdLayer.fromConfig"
+    /** What they take is no option, and a program says it itself. */
+    const positional = [
+      "EtcdNamespace.layer", // a prefix, and services
+      "EtcdLayer.namespace", // a prefix
+      "EtcdElection.layerWhileElected" // what is run, an election, and what its leader is known by
     ]
+    const walked: Array<string> = []
     const missing = modules.flatMap((place) => {
       const module = nameOf(place)
-      const functions = Declarations.functionsOf(module)
-      const names = new Set(functions.map(({ name }) => name))
-      return functions.flatMap(({ name, parameters, result }) => {
-        const takes = parameters.some(({ type }) => /(Options|Config\.Input)$/.test(type) && !/^Config\./.test(type))
-        const id = `${module}.${name}`
-        const wrapped = `${name.replace(/With$/, "")}Config`
-        return result !== "Layer.Layer" || !takes || /Config$/.test(name) || without.includes(id) || names.has(wrapped)
-          ? []
-          : [id]
-      })
+      const functions = functionsOf(module)
+      return Documentation.exported
+        .filter((one) => one.module === module && one.isFunction && /(?:\)|=>)(?:: | )Layer\.Layer</.test(one.type))
+        .flatMap(({ name }) => {
+          const id = `${module}.${name}`
+          walked.push(id)
+          if (positional.includes(id)) return []
+          const options = functions.get(name)?.find((parameter) => parameter.name === "options")?.type
+          if (options === undefined) return [`${id} has no options, nor a reason to have none`]
+          if (name.endsWith("Config")) {
+            return /^(?:EtcdClient\.)?ConfigOf</.test(options) ? [] : [`${id} takes its options as they are`]
+          }
+          const beside = `${name.replace(/With$/, "")}Config`
+          return functions.has(beside) ? [] : [`${module}.${beside}`]
+        })
     })
+    assert.includeMembers(walked, [...positional, "EtcdFaults.layer", "EtcdLayer.fromConfig", "EtcdSession.layerWith"])
     assert.deepStrictEqual(missing, [])
   })
 

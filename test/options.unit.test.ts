@@ -391,7 +391,7 @@ const services = Effect.gen(function* () {
       const use = uses[result]
       const made = (exported as Record<string, any>)[name]
       const id = `${module}.${name}`
-      const isYaml = name === "fromYaml"
+      const isYaml = name.startsWith("fromYaml")
       if (use === undefined || made === undefined || cannotRefuse.has(id) || isAccessor(module, name)) return []
       const taken = resolved(module, parameters.map(unwrapped)).map((one) =>
         isYaml && one.name === "path" ? { ...one, name: "yaml" } : one
@@ -461,6 +461,9 @@ const services = Effect.gen(function* () {
       Effect.provide(EtcdKv.get("key"), All.EtcdLayer.fromConfig("none", options))
     ),
     takingOptions("EtcdFaults.make", "EtcdFaults.Options", EtcdFaults.make),
+    takingOptions("EtcdFaults.layerConfig", "EtcdFaults.Options", (options) =>
+      Effect.provide(EtcdKv.get("key"), EtcdFaults.layerConfig(options))
+    ),
     takingOptions("EtcdStm.tx", "EtcdStm.Options", (options) => EtcdStm.tx(EtcdStm.get("a"), options)),
     takingOptions("EtcdStm.put", "EtcdStm.PutOptions", (options) => EtcdStm.tx(EtcdStm.put("a", "b", options))),
     takingOptions("EtcdStm.range", "EtcdStm.RangeOptions", (options) => EtcdStm.tx(EtcdStm.range("a", options))),

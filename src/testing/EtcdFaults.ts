@@ -43,6 +43,7 @@
 import type { AddressInfo } from "node:net"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import type * as ByteSize from "effect/ByteSize"
+import type * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -79,6 +80,7 @@ import { machine } from "../internal/layers.ts"
 import * as Checks from "../internal/options.ts"
 import * as ProcessOptions from "../internal/process/options.ts"
 import * as Time from "../internal/time.ts"
+import * as Wrapped from "../internal/wrapped.ts"
 
 /**
  * A fault that makes no sense as it was asked for, or not now. Nothing was done.
@@ -809,6 +811,41 @@ export const layer = (
       )
     )
   ).pipe(Layer.provideMerge(Layer.effect(EtcdFaults, make(options))), Layer.provide(machine))
+
+/**
+ * As {@link layer}, with options from Effect's `Config`, read when the layer is built.
+ *
+ * Fails with `ConfigError` where something is missing or is not of its type, and as {@link make} where it makes no sense.
+ *
+ * @example
+ * ```ts
+ * import { Config, Effect } from "effect"
+ * import { EtcdKv } from "effect-etcd"
+ * import { EtcdFaults } from "effect-etcd/testing"
+ *
+ * const program = Effect.gen(function*() {
+ *   yield* EtcdFaults.restart("node0")
+ *   yield* EtcdKv.put("hello", "world")
+ * })
+ *
+ * // A nightly run sets ETCD_MEMBERS=5 and ETCD_START_TIMEOUT="2 minutes".
+ * const cluster = EtcdFaults.layerConfig({
+ *   size: Config.withDefault(Config.Int("ETCD_MEMBERS"), 3),
+ *   startTimeout: Config.withDefault(Config.Duration("ETCD_START_TIMEOUT"), "30 seconds")
+ * })
+ *
+ * program.pipe(Effect.provide(cluster))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: EtcdClient.ConfigOf<Options>
+): Layer.Layer<
+  EtcdFaults | EtcdCluster.EtcdCluster | EtcdLayer.Services,
+  Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
+> => Layer.unwrap(Effect.map(Wrapped.unwrap<Options>(options), layer))
 
 /**
  * Another client, which can be cut off by itself. Its endpoints last as long as the scope. Refused where there is a party of
