@@ -32,8 +32,11 @@ const steps = (dryRun: boolean): ReadonlyArray<ReadonlyArray<string>> => [
   dryRun ? ["npm", "publish", "--dry-run"] : ["changeset", "publish"]
 ]
 
-const spawned = (command: string, args: ReadonlyArray<string>): number =>
-  spawnSync(command, args, { cwd: root, stdio: "inherit" }).status ?? 1
+const spawned = (command: string, args: ReadonlyArray<string>): number => {
+  const { error, status } = spawnSync(command, args, { cwd: root, stdio: "inherit" })
+  if (error !== undefined) console.error(error.message)
+  return status ?? 1
+}
 
 /**
  * Takes one step after the other, until one ends with another code than 0. What npm puts into `package.json` to publish the
@@ -44,7 +47,8 @@ export const taken = (dryRun: boolean, run: typeof spawned): number => {
     .values()
     .map(([command, ...args]) => run(command!, args))
     .find((status) => status !== 0)
-  return [failure, run(process.execPath, [join("scripts", "packages", "optional.ts")])].find(Boolean) ?? 0
+  const takingOut = run(process.execPath, [join("scripts", "packages", "optional.ts")])
+  return failure ?? takingOut
 }
 
 const release = (dryRun: boolean): number => {

@@ -319,8 +319,9 @@ export interface Duplex<I extends DescMessage, O extends DescMessage> {
   /**
    * For a server that refuses the token in a message: the next call, or stream, authenticates. Does nothing where that has
    * happened since this stream was opened, so that many may ask for it. The stream itself keeps the token that it has.
+   * Answers whether there can be another token at all: a client without credentials gets none.
    */
-  readonly renewToken: Effect.Effect<void>
+  readonly renewToken: Effect.Effect<boolean>
 }
 
 /**
@@ -443,8 +444,10 @@ export const make = (options: Options): Effect.Effect<Client, EtcdError, Scope.S
 export const layer = (options: Options): Layer.Layer<EtcdClient, EtcdError> => Layer.effect(EtcdClient, make(options))
 
 /**
- * What a layer takes whose options come from Effect's `Config`: a `Config` of all of them, or of each, or of each part of
- * one (of `credentials`, the user and the password); and what the program says itself as it is, without a `Config`.
+ * What a layer takes whose options come from Effect's `Config`: a `Config` of all of them, or of each, or of each field of
+ * one (of `credentials`, the user and the password); and what the program says itself as it is, without a `Config`. A list
+ * is one `Config` (`Config.Array`), and not a list of them. A `Config` is read once, when the layer is built, also where
+ * the option may be an `Effect` that is asked again (`credentials`).
  *
  * @category options
  * @since 0.1.0

@@ -24,10 +24,10 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as EtcdClient from "./EtcdClient.ts"
-import * as EtcdError from "./EtcdError.ts"
+import type * as EtcdError from "./EtcdError.ts"
 import { MemberId } from "./EtcdId.ts"
 import type { Header } from "./EtcdResponse.ts"
-import { type Limit, limitOf, tooLate, unlimited } from "./internal/client/limit.ts"
+import { deadlineExceeded, type Limit, limitOf, unlimited } from "./internal/client/limit.ts"
 import * as Wire from "./internal/client/wire.ts"
 import * as Json from "./internal/json.ts"
 import * as Snapshot from "./internal/maintenance/snapshot.ts"
@@ -350,11 +350,13 @@ const leaderEndpoint = (client: Client, deadline: CallOptions["deadline"]): Effe
     )
   )
 
-const leaderNotFound = (limit: Limit): EtcdError.EtcdError => {
-  const method = "Maintenance.MoveLeader"
-  const message = `${method} failed: ${tooLate(limit, false, "")}: no member said that it leads. Give the call more time.`
-  return EtcdError.make(new EtcdError.DeadlineExceeded({ message, outcome: "not-applied", method }))
-}
+const leaderNotFound = (limit: Limit): EtcdError.EtcdError =>
+  deadlineExceeded(limit, {
+    method: "Maintenance.MoveLeader",
+    outcome: "not-applied",
+    wasSent: false,
+    details: ": no member said that it leads"
+  })
 
 /** Only the leader takes the request: it is asked where it can be found, in the time that the call has. */
 const askLeader = (

@@ -389,6 +389,40 @@ describe("metrics", () => {
       assert.strictEqual(dials.count, names.length)
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
+
+  it.effect("are forgotten of all that were connected to at once, with TLS or without, and not those of others", () => {
+    const registry: ReturnType<(typeof Metric.MetricRegistry)["defaultValue"]> = new Map()
+    const names = Array.from({ length: mostEndpoints * 2 }, (_, index) => `gone${index}:1`)
+    const addressesOf = (id: string) => {
+      const own = [...registry.values()].filter((metric) => metric.id === id && metric.attributes?.unit !== "others")
+      return new Set(own.map(({ attributes }) => attributes?.["server.address"]))
+    }
+    return Effect.gen(function* () {
+      const fake = Fake.make(
+        Object.fromEntries([...names, "both:1"].map((name) => [name, { answer: () => Effect.succeed(nothing) }]))
+      )
+      const attributes = { "rpc.method": "other.Service/Do", "server.address": "gone0", "server.port": "1" }
+      const others = Metric.counter("rpc.client.call.duration", { attributes: { ...attributes, unit: "others" } })
+      yield* Metric.update(others, 1)
+      const ids = ["rpc.client.call.duration", "etcd_client_connections", "etcd_client_dials_total"]
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          for (const name of names) yield* Effect.flatMap(makeWith(fake.transport, { endpoints: [name] }), put)
+          for (const id of ids) assert.strictEqual(addressesOf(id).size, names.length, id)
+        })
+      )
+      for (const id of ids) assert.isAtMost(addressesOf(id).size, mostEndpoints, id)
+      assert.strictEqual((yield* Metric.value(others)).count, 1)
+
+      // One stays connected, and its series stay with it, whatever becomes of the other.
+      yield* Effect.flatMap(makeWith(fake.transport, { endpoints: ["both:1"] }), put)
+      yield* Effect.scoped(Effect.flatMap(makeWith(fake.transport, { endpoints: ["https://both:1"] }), put))
+      for (const name of names) {
+        yield* Effect.scoped(Effect.flatMap(makeWith(fake.transport, { endpoints: [name] }), put))
+      }
+      for (const id of ids) assert.isTrue(addressesOf(id).has("both"), id)
+    }).pipe(Effect.scoped, Effect.provideService(Metric.MetricRegistry, registry))
+  })
 })
 
 /** A server that can be connected to as long as it is up. */

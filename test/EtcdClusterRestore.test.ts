@@ -306,7 +306,7 @@ describe("the data of a running cluster", { concurrent: true }, () => {
           const message = yield* Effect.match(restored, { onFailure: ({ message }) => message, onSuccess: () => "" })
           assert.strictEqual(message.includes("Corrupt is armed"), isRefused, message)
         }
-        // Where nobody tells who does not say who he is: etcd's log does.
+        // Where nobody is told who does not say who is asking: etcd's log does.
         const root = { username: "root", password: Redacted.make("secret") }
         yield* by(
           cluster,

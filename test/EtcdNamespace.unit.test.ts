@@ -127,7 +127,7 @@ describe("a client in a namespace", () => {
       [MessageLimit]: 1000,
       unary: () => Effect.never,
       serverStream: () => Stream.never,
-      bidirectional: () => Effect.succeed({ ...duplex, renewToken: Effect.void }),
+      bidirectional: () => Effect.succeed({ ...duplex, renewToken: Effect.succeed(true) }),
       defaults: () => ({}),
       endpoints: Effect.succeed(["e"])
     }

@@ -106,7 +106,7 @@ const killedAtEach = <E, R, R2>(
     }
   })
 
-// Whoever leads leads until he is asked to hand on, however busy the machine is.
+// Whoever leads leads until asked to hand on, however busy the machine is.
 const shared = EtcdFaults.layer({ size: 3, config: { electionTimeout: "2 seconds", strictReconfigCheck: false } })
 
 describe("EtcdOperations", () => {

@@ -123,7 +123,7 @@ describe("a start that is pending", () => {
     }).pipe(Effect.provide(NodeServices.layer))
   )
 
-  it.live("ends with stop, for all who wait; and for one who waits no more only where he waits alone", () =>
+  it.live("ends with stop, for all who wait; and for one who waits no more only where nobody else waits", () =>
     Effect.gen(function* () {
       const members = SubscriptionRef.getUnsafe((yield* EtcdCluster.ephemeral(quiet)).members)
       yield* Effect.forEach(members, (node) => node.stop, { concurrency: "unbounded", discard: true })

@@ -699,6 +699,9 @@ describe("EtcdWatch and its server", () => {
         )
       yield* Effect.sleep("2500 millis")
       assert.isTrue(yield* isForgotten)
+      // Who has given a token has to give another one, and is told so.
+      const given = yield* Effect.flip((yield* EtcdWatch.fromClient(plain)).next("may", { metadata: { token } }))
+      assert.deepInclude(given.reason, { _tag: "InvalidAuthToken", lasting: true })
       const fresh = yield* watch.next("may", { startRevision: header.revision })
       assert.strictEqual(describeEvent(fresh), "may=1")
       yield* kv.put("may", "2")

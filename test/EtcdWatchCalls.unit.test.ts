@@ -530,8 +530,26 @@ describe("a watch that the server ends", () => {
         const call = yield* server.call(n, 1)
         call.answer({ watchId: -1n, created: true, canceled: true, cancelReason: "etcdserver: invalid auth token" })
       }
-      assert.strictEqual((yield* failure(fiber)).reason._tag, "InvalidAuthToken")
+      const refused = yield* failure(fiber)
+      assert.strictEqual(refused.reason._tag, "InvalidAuthToken")
+      assert.isTrue(EtcdError.isTransient(refused))
       assert.strictEqual(server.renewals, 4)
+    })
+  )
+
+  it.live("because of a token that the client cannot renew fails for good", () =>
+    Effect.gen(function* () {
+      const { server, service } = yield* start
+      server.hasCredentials = false
+      const { fiber } = yield* reading(service)
+      // Not at once: a member that lags behind may not know it yet.
+      for (const n of [0, 1, 2, 3]) {
+        const call = yield* server.call(n, 1)
+        call.answer({ watchId: -1n, created: true, canceled: true, cancelReason: "etcdserver: invalid auth token" })
+      }
+      const refused = yield* failure(fiber)
+      assert.deepInclude(refused.reason, { _tag: "InvalidAuthToken", lasting: true })
+      assert.isFalse(EtcdError.isTransient(refused))
     })
   )
 

@@ -21,6 +21,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as SemVer from "effect/SemVer"
 import * as Sink from "effect/Sink"
 import * as Stream from "effect/Stream"
@@ -1078,11 +1079,24 @@ describe("what makes sense", () => {
       assert.isAbove(sent.length, 6)
       const late: EtcdClient.CallOptions = { deadline: 0 }
       const alone = yield* makeWith(fake.transport, { endpoints: ["a:1"] })
-      for (const kv of [EtcdKv.fromClient(client), EtcdKv.fromClient(alone)]) {
-        const inVain = yield* Effect.flip(kv.get("a", late))
-        assert.deepInclude(inVain.reason, { _tag: "DeadlineExceeded", lasting: true })
+      const lease = yield* EtcdLease.fromClient(alone)
+      const calls: ReadonlyArray<Effect.Effect<unknown, EtcdError.EtcdError, Scope.Scope>> = [
+        EtcdKv.fromClient(client).get("a", late),
+        EtcdKv.fromClient(alone).get("a", late),
+        EtcdKv.fromClient(client).put("a", "1", late),
+        EtcdKv.fromClient(alone).put("a", "1", late),
+        EtcdMaintenance.fromClient(alone).moveLeader(1n as never, late),
+        lease.keepAliveOnce(1n as never, late),
+        lease.make("10 seconds", late),
+        lease.grant("10 seconds", late)
+      ]
+      const before = sent.length
+      for (const call of calls) {
+        const inVain = yield* Effect.flip(call)
+        assert.deepInclude(inVain.reason, { _tag: "DeadlineExceeded", lasting: true, outcome: "not-applied" })
         assert.isFalse(EtcdError.isTransient(inVain))
       }
+      assert.lengthOf(sent, before)
     })
   )
 })

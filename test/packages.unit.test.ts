@@ -1,15 +1,19 @@
 import { execFile } from "node:child_process"
+import { existsSync } from "node:fs"
+import { join } from "node:path"
 import { gunzipSync } from "node:zlib"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Tar from "effect/encoding/Tar"
+import * as Fiber from "effect/Fiber"
 import * as FileSystem from "effect/FileSystem"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import { archives } from "../scripts/packages/archive.ts"
 import { build, without } from "../scripts/packages/build.ts"
+import * as Project from "../scripts/packages/project.ts"
 import { publish } from "../scripts/packages/publish.ts"
 import { npmSettings, registry } from "../scripts/packages/registry.ts"
 import { entryOf } from "../scripts/packages/sums.ts"
@@ -168,6 +172,22 @@ describe("the packages that bring etcd", () => {
     assert.strictEqual(Releases.packageVersion({ version: "3.6.14", sha256: {} }), "3.6.14")
     assert.strictEqual(Releases.packageVersion({ version: "3.6.14", sha256: {}, packageRevision: 1 }), "3.6.14-1")
   })
+
+  it.live("are installed by a program that has ended when nobody waits for it any more", () =>
+    Effect.gen(function* () {
+      const project = yield* Project.make({}, {})
+      const slow = `
+        import { writeFileSync } from "node:fs"
+        process.on("SIGTERM", () => setTimeout(() => (writeFileSync("ended", ""), process.exit()), 200))
+        setInterval(() => {}, 1000)
+        writeFileSync("begun", "")
+      `
+      const fiber = yield* Effect.forkChild(project.node(["--input-type=module", "-e", slow]))
+      yield* Effect.repeat(Effect.sleep("10 millis"), { until: () => existsSync(join(project.directory, "begun")) })
+      yield* Fiber.interrupt(fiber)
+      assert.isTrue(existsSync(join(project.directory, "ended")))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
+  )
 
   it.live("are published with the tags of their lines, once, as far as whoever publishes may give them", () =>
     Effect.gen(function* () {

@@ -1,7 +1,7 @@
 /**
  * What a user gets who installs the library, with Node.js and nothing else, from a registry that has it and its packages: the
- * etcd of his platform and no other, found with an empty `PATH`; what he is told without it; and the etcd of another line,
- * where he asks for that. Of an etcd that is at hand, which is run, or of a script that only says that it is one.
+ * etcd of the platform and no other, found with an empty `PATH`; what is said without it; and the etcd of another line, where
+ * that is asked for. Of an etcd that is at hand, which is run, or of a script that only says that it is one.
  */
 
 import { symlinkSync } from "node:fs"

@@ -1,7 +1,7 @@
 /**
  * A project of somebody who has Node.js and nothing else: an empty directory, an empty `PATH`, and a home of its own.
  */
-import { execFile } from "node:child_process"
+import { type ChildProcess, execFile } from "node:child_process"
 import { existsSync, realpathSync } from "node:fs"
 import { delimiter, join } from "node:path"
 import process from "node:process"
@@ -32,6 +32,20 @@ const npmProgram = Effect.suspend(() => {
   return found === undefined ? Effect.fail(new PackageError({ message: "there is no npm" })) : Effect.succeed(found)
 })
 
+/** How long a program may take to end by itself, in milliseconds. */
+const patienceMillis = 5000
+
+/** Ends a program, and waits until it has ended. */
+const ended = (child: ChildProcess): Effect.Effect<void> =>
+  Effect.callback((resume) => {
+    const timer = setTimeout(() => child.kill("SIGKILL"), patienceMillis)
+    child.once("close", () => {
+      clearTimeout(timer)
+      resume(Effect.void)
+    })
+    child.kill()
+  })
+
 /** Makes one, with a `package.json` and what npm is told in its environment. */
 export const make = Effect.fnUntraced(function* (manifest: object, settings: Record<string, string>) {
   const fs = yield* FileSystem.FileSystem
@@ -43,10 +57,15 @@ export const make = Effect.fnUntraced(function* (manifest: object, settings: Rec
   const node = (args: ReadonlyArray<string>, variables: Record<string, string> = {}) =>
     Effect.callback<Ran>((resume) => {
       const env = { HOME: home, PATH: "", TMPDIR: process.env.TMPDIR ?? "/tmp", ...variables }
+      let isClosed = false
       const child = execFile(process.execPath, args, { cwd: directory, env }, (error, stdout, stderr) =>
         resume(Effect.succeed({ code: error === null ? 0 : 1, stdout, stderr }))
       )
-      return Effect.sync(() => child.kill())
+      child.once("close", () => {
+        isClosed = true
+      })
+      // Its directory is removed next, in which it may be writing.
+      return Effect.suspend(() => (isClosed ? Effect.void : ended(child)))
     })
   const project: Project = {
     directory,

@@ -4,11 +4,13 @@
  * A mirror begins with a snapshot and follows with a watch, whole revisions at a time: nobody sees half a transaction. It
  * lives through failovers and compactions, and fails only for what time cannot mend: a permission that is missing, a
  * client that was closed. What does not fit the schema of a store is an entry in error, and not the end of the mirror.
- * {@link Mirror.failed} tells when it has failed, and so does all else that a mirror has.
+ * {@link Mirror.failed} tells when it has failed. Everything else of a failed mirror fails with the same error.
  *
- * A permission may be taken away later, or the user may be deleted. etcd asks for permissions when a watch begins, and goes
- * on to tell a watch that is there; it is the next look at the store (below) that fails, and then the mirror does, with
- * `PermissionDenied` or `AuthenticationFailed`. Whoever expects somebody to mend that makes another mirror after a while.
+ * A permission may be taken away later, the user may be deleted, or authentication enabled. etcd asks for permissions when
+ * a watch begins, and goes on to tell a watch that is there; it is the next look at the store (below) that fails, and then
+ * the mirror does, with what was said to it: `PermissionDenied`, `AuthenticationFailed`, `UserNameEmpty` where the client
+ * has no credentials, `InvalidAuthToken` where the token is the program's own, or what a proxy says (`EtcdError.isAuth`).
+ * To go on after somebody has mended it, make another mirror.
  *
  * How old may what it says be? A mirror looks at the store every ten seconds, or three times in `maxAge`: it reads the
  * store's revision, linearizably, and waits until its view is there. {@link Mirror.lag} says how long ago it began the
@@ -221,8 +223,9 @@ export interface Mirror<out A> {
    */
   readonly changes: Stream.Stream<Change<A>, EtcdError.EtcdError>
   /**
-   * Waits until the mirror has failed, and tells why: with `PermissionDenied` or `AuthenticationFailed` where the user may
-   * not read all of the range any more, `ClusterIdMismatch`, or `Unreachable` when the client or the scope was closed.
+   * Waits until the mirror has failed, and tells why: what `EtcdError.isAuth` is true of where the client may not read all
+   * of the range any more (`PermissionDenied`, `UserNameEmpty`, …), `ClusterIdMismatch`, or `Unreachable` when the client
+   * or the scope was closed.
    */
   readonly failed: Effect.Effect<EtcdError.EtcdError>
 }

@@ -271,7 +271,7 @@ const getAs = (who: string, key: KeyRange.Bytes): Effect.Effect<Option.Option<Ke
 export const get = (key: KeyRange.Bytes): Effect.Effect<Option.Option<KeyValue>, never, Tx> => getAs("EtcdStm.get", key)
 
 /**
- * Reads the value of one key as text, or `None` if there is no such key. Otherwise as {@link get};
+ * Reads the value of one key as text, or `None` if there is no such key. Otherwise as {@link get}.
  *
  * @example
  * ```ts

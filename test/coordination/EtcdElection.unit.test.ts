@@ -56,6 +56,7 @@ describe("an election", () => {
     assert.isFalse(passes("GrpcStatus", { code: 12 }))
     assert.isFalse(passes("NotGrpc"))
     assert.isFalse(passes("Unreachable", { lasting: true }))
+    assert.isFalse(passes("InvalidAuthToken", { lasting: true }))
   })
 
   it.effect("is told of anew where the store has gone back and has another value at the same revision", () =>

@@ -28,6 +28,7 @@ import type { KeyValue } from "../../src/EtcdResponse.ts"
 import * as EtcdStore from "../../src/EtcdStore.ts"
 import * as EtcdTxn from "../../src/EtcdTxn.ts"
 import * as EtcdWatch from "../../src/EtcdWatch.ts"
+import { Auth } from "../../src/internal/proto/rpc_pb.ts"
 import * as Time from "../../src/internal/time.ts"
 import * as KeyRange from "../../src/KeyRange.ts"
 import { start } from "../support/effects.ts"
@@ -505,19 +506,24 @@ describe("a mirror whose server", () => {
         yield* auth.addUser(user, secret)
         yield* auth.grantRole(user, "reader")
       }
-      yield* auth.enable()
       const { endpoints } = node
+      const anonymous = yield* EtcdClient.make({ endpoints })
       const client = (username: string) => EtcdClient.make({ endpoints, credentials: { username, password: secret } })
-      const root = EtcdAuth.fromClient(yield* client("root"))
-      const mirrorOf = (client: EtcdClient.Client) =>
+      const mirrorOf = (client: EtcdClient.Client, options?: EtcdMirror.Options) =>
         Effect.gen(function* () {
-          return yield* EtcdMirror.make("a/", { maxAge: "300 millis" }).pipe(
+          return yield* EtcdMirror.make("a/", { maxAge: "300 millis", ...options }).pipe(
             Effect.provideService(EtcdKv.EtcdKv, EtcdKv.fromClient(client)),
             Effect.provideService(EtcdWatch.EtcdWatch, yield* EtcdWatch.fromClient(client))
           )
         })
+      const nobody = yield* mirrorOf(anonymous)
+      yield* nobody.fresh
+      yield* auth.enable()
+      // Who has no credentials is refused for good, and says so.
+      assert.strictEqual((yield* nobody.failed).reason._tag, "UserNameEmpty")
       const ann = yield* mirrorOf(yield* client("ann"))
       const bob = yield* mirrorOf(yield* client("bob"))
+      const root = EtcdAuth.fromClient(yield* client("root"))
       const reading = yield* Effect.forkChild(Effect.flip(Stream.runDrain(bob.changes)))
       const waiting = yield* Effect.forkChild(Effect.flip(bob.awaitRevision(1_000_000n)))
       yield* root.revokeRole("bob", "reader")
@@ -529,6 +535,14 @@ describe("a mirror whose server", () => {
       yield* ann.fresh
       yield* root.deleteUser("ann")
       assert.include(["AuthenticationFailed", "PermissionDenied"], (yield* ann.failed).reason._tag)
+      // A token of the program's own is good as long as authentication is not disabled.
+      const request = { name: "root", password: Redacted.value(secret) }
+      const { token } = yield* anonymous.unary(Auth.method.authenticate, request)
+      const own = yield* mirrorOf(anonymous, { metadata: { token } })
+      yield* own.fresh
+      yield* root.disable()
+      yield* root.enable()
+      assert.deepInclude((yield* own.failed).reason, { _tag: "InvalidAuthToken", lasting: true })
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 

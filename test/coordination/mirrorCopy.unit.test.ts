@@ -106,12 +106,12 @@ const makeStore = (random: Random) => {
 
 const told = { complete: 0, joined: 0, lost: 0 }
 
-/** Somebody who replays what he is told, and looks at whether it fits. */
+/** Somebody who replays what is told, and looks at whether it fits. */
 const makeReader = (copy: Copy<Value>, store: ReturnType<typeof makeStore>["store"]) => {
   const { close, pull } = copy.reader()
   let map = new Map<string, Value>()
   let revision = 0n
-  /** Which one he is in; unknown after a loss, since more than one may have been lost. */
+  /** Which one it is; unknown after a loss, since more than one may have been lost. */
   let history: number | undefined
   const take = Effect.map(pull, (changes) => {
     for (const change of changes) {

@@ -9,9 +9,9 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Tracer from "effect/Tracer"
 import type * as EtcdClient from "../../EtcdClient.ts"
-import * as EtcdError from "../../EtcdError.ts"
+import type * as EtcdError from "../../EtcdError.ts"
 import { Batched } from "../client/batched.ts"
-import { type Limit, tooLate } from "../client/limit.ts"
+import { deadlineExceeded, type Limit } from "../client/limit.ts"
 import { Deadline } from "../grpc/Deadline.ts"
 import * as Keys from "../keys.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
@@ -233,16 +233,6 @@ export class Member {
     const { kind, name } = this.operation
     const wasSent = request === undefined ? this.state === "shared" : kind === "read" || request.outcome === "unknown"
     const outcome = kind === "write" && wasSent ? "unknown" : "not-applied"
-    const endpoint = request?.endpoint
-    const where = endpoint === undefined ? name : `${name} at ${endpoint}`
-    const doubt = outcome === "unknown" ? " Whether it was applied is unknown." : ""
-    const message = `${where} failed: ${tooLate(this.limit, wasSent, "")}. Give the call more time, or look at the server's load.${doubt}`
-    return EtcdError.make(
-      new EtcdError.DeadlineExceeded({
-        ...{ message, outcome, method: name },
-        ...(endpoint === undefined ? {} : { endpoint }),
-        ...(this.limit.millis > 0 ? {} : { lasting: true })
-      })
-    )
+    return deadlineExceeded(this.limit, { method: name, endpoint: request?.endpoint, outcome, wasSent })
   }
 }

@@ -30,7 +30,7 @@ import * as Time from "../time.ts"
 import * as Attempt from "./attempt.ts"
 import * as Call from "./call.ts"
 import * as Codec from "./codec.ts"
-import type * as Credentials from "./credentials.ts"
+import * as Credentials from "./credentials.ts"
 import { closedError, type Engine } from "./engine.ts"
 import { blamesEndpoint, decide } from "./retryRules.ts"
 import { kindOf, methodOf } from "./rpcs.ts"
@@ -223,6 +223,9 @@ export const makeBidirectional =
         messages: reading(engine, attempt, descriptor.output, duplex.messages),
         endpoint: subchannel.endpoint.address,
         draining: Effect.raceFirst(Effect.asVoid(connection.closed), Deferred.await(left)),
-        renewToken: Effect.sync(() => credentials.refuse(attempt.metadata))
+        renewToken: Effect.sync(() => {
+          credentials.refuse(attempt.metadata)
+          return credentials !== Credentials.none
+        })
       }
     })

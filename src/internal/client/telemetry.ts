@@ -76,6 +76,10 @@ const labelsOf = (endpoint: Endpoint): Attributes => {
   return port === undefined ? { "server.address": address } : { "server.address": address, "server.port": String(port) }
 }
 
+/** What has labels of its own: with TLS and without, it is the same place, and has the same series. */
+const placeOf = ({ target }: Endpoint): string =>
+  target._tag === "Tcp" ? `${target.host}:${target.port}` : target.path
+
 /** By the status code. */
 type Durations = Array<Metric.Histogram<number> | undefined>
 
@@ -133,18 +137,25 @@ const ofEndpoints: ReadonlySet<string> = new Set([
 const allMeasured = new WeakMap<Registry, Map<string, Measured>>()
 let uses = 0
 
-/** Takes away an endpoint that has no connection, and was not used for longer than any other. */
-const forgetOne = (registry: Registry, all: Map<string, Measured>): void => {
-  let oldest: readonly [address: string, measured: Measured] | undefined
-  for (const entry of all) {
-    if (entry[1].connections === 0 && entry[1].usedAt < (oldest?.[1].usedAt ?? uses)) oldest = entry
+/** Those of an endpoint that nobody else measures: calls of other libraries have a name of the conventions as well. */
+const forget = (registry: Registry, { durations, labels }: Measured): void => {
+  for (const [key, { attributes = {}, id }] of registry) {
+    const isOfIt = ["server.address", "server.port"].every((name) => attributes[name] === labels[name])
+    const isOwn = id !== "rpc.client.call.duration" || durations.has(`/${attributes["rpc.method"]}`)
+    if (isOfIt && isOwn && ofEndpoints.has(id)) registry.delete(key)
   }
-  if (oldest === undefined) return
-  const [address, { labels }] = oldest
-  all.delete(address)
-  for (const [key, { attributes, id }] of registry) {
-    const isOfIt = ["server.address", "server.port"].every((name) => attributes?.[name] === labels[name])
-    if (isOfIt && ofEndpoints.has(id)) registry.delete(key)
+}
+
+/** Keeps at most so many, of those without a connection the ones that were used last. */
+const keepAtMost = (most: number, registry: Registry, all: Map<string, Measured>): void => {
+  while (all.size > most) {
+    let oldest: readonly [place: string, measured: Measured] | undefined
+    for (const entry of all) {
+      if (entry[1].connections === 0 && entry[1].usedAt < (oldest?.[1].usedAt ?? uses)) oldest = entry
+    }
+    if (oldest === undefined) return
+    all.delete(oldest[0])
+    forget(registry, oldest[1])
   }
 }
 
@@ -156,13 +167,13 @@ const measuredOf = (endpoint: Endpoint | undefined, context: AnyContext): Measur
     all = new Map()
     allMeasured.set(registry, all)
   }
-  const address = endpoint === undefined ? "" : endpoint.address
-  let measured = all.get(address)
+  const place = endpoint === undefined ? "" : placeOf(endpoint)
+  let measured = all.get(place)
   if (measured === undefined) {
-    if (all.size >= mostEndpoints) forgetOne(registry, all)
+    keepAtMost(mostEndpoints - 1, registry, all)
     const labels = endpoint === undefined ? {} : labelsOf(endpoint)
     measured = { labels, durations: new Map(), connections: 0, usedAt: 0 }
-    all.set(address, measured)
+    all.set(place, measured)
   }
   measured.usedAt = ++uses
   return measured
@@ -237,6 +248,10 @@ const connections = (endpoint: Endpoint, more: number): Effect.Effect<void> =>
       attributes: { ...measured.labels, unit: "{connection}" }
     })
     open.modifyUnsafe(more, context)
+    if (measured.connections === 0) {
+      const registry = Context.get(context, Metric.MetricRegistry)
+      keepAtMost(mostEndpoints, registry, allMeasured.get(registry)!)
+    }
     return Effect.void
   })
 

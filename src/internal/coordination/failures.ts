@@ -23,23 +23,20 @@ const passing: ReadonlySet<EtcdError.Reason["_tag"]> = new Set([
 
 const internal = 13
 
-/** The client, or its service, has ended. */
-const isClosed = (error: EtcdError.EtcdError): boolean =>
-  WatchRules.isClientClosed(error) || error === WatchRules.closed
-
 /** Whether time may mend it, by itself or by what those do who look after etcd. */
 export const mayPass = (error: EtcdError.EtcdError): boolean => {
   const { reason } = error
   if (passing.has(reason._tag)) return true
-  if (WatchRules.isLasting(error) || isClosed(error)) return false
+  // So is what is said where the client, or its service, has ended.
+  if ("lasting" in reason && reason.lasting === true) return false
   if (reason._tag === "ClusterIdMismatch" || reason._tag === "UserNameEmpty") return false
   if (reason._tag === "GrpcStatus" && reason.code === internal) return true
   return worthwhile(reason) !== "fail"
 }
 
-/** Whether it is who asks that is wrong: every server says the same, until somebody changes what users may. */
-export const isOfUser = ({ reason: { _tag } }: EtcdError.EtcdError): boolean =>
-  _tag === "PermissionDenied" || _tag === "AuthenticationFailed"
+/** Whether it is who asks that is wrong: the same is said again, until somebody changes credentials, or what users may. */
+export const isOfUser = (error: EtcdError.EtcdError): boolean =>
+  EtcdError.isAuth(error) && !EtcdError.isTransient(error)
 
 /** Whether the store has gone back, or is another one. */
 export const isRegression = ({ reason: { _tag } }: EtcdError.EtcdError): boolean =>

@@ -8,7 +8,7 @@
  *   view's, and there are as many keys, then none was deleted either, and the view is what the store was then.
  * - One *looks*, from time to time, how far the store is, by a linearizable read, and waits until the view is there. So
  *   it is known when the view was current last, and noticed if the store has gone back, or if the user may not read it any
- *   more: etcd asks what he may when a watch begins, and lets it go on.
+ *   more: etcd asks for permissions when a watch begins, and lets it go on.
  *
  * All of it is real time.
  *

@@ -118,7 +118,7 @@ interface Place<A> {
   readonly sequence: number
 }
 
-/** Somebody who reads the changes. He has no place before he has begun. */
+/** Somebody who reads the changes, and has no place before the beginning. */
 interface Reader<A> {
   place: Place<A> | undefined
 }
@@ -331,7 +331,7 @@ export class Copy<A> {
 
   // ── those who read the changes ──
 
-  /** Somebody begins to read. Returns what he reads with, and what ends it. */
+  /** Somebody begins to read. Returns what is read with, and what ends it. */
   reader(): { readonly pull: Pull.Pull<Changes<A>, EtcdError.EtcdError>; readonly close: () => void } {
     const reader: Reader<A> = { place: undefined }
     this.readers.add(reader)

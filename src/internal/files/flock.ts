@@ -26,7 +26,7 @@ export const isLocked = (file: string) =>
   )
 
 /**
- * It is waited for a moment: who was killed has it until a child of his has noticed. It ends when nobody can write to it any
+ * It is waited for a moment: who was killed has it until the last child has noticed. It ends when nobody can write to it any
  * more. Of options it has those that busybox knows, whose `flock` ends as where the lock is held for any other.
  */
 const holding = `exec 9<"$1"

@@ -13,15 +13,13 @@ import * as EtcdClient from "../../EtcdClient.ts"
 import * as EtcdError from "../../EtcdError.ts"
 import { format } from "../../EtcdId.ts"
 import { closedError } from "../client/engine.ts"
+import { deadlineExceeded, type Limit, limitOf } from "../client/limit.ts"
 import { blamesEndpoint, decide } from "../client/retryRules.ts"
 import * as Rpc from "../proto/rpc_pb.ts"
 import * as Time from "../time.ts"
 import { quantum } from "./entry.ts"
 
 type Client = EtcdClient.Client
-
-/** For how long a request is tried that is a stream to the client, unless its caller says. */
-const longestRenewal = Duration.seconds(30)
 
 const notFound = (id: bigint, method: string): EtcdError.EtcdError =>
   EtcdError.make(
@@ -54,19 +52,21 @@ const tooSlow = (id: bigint, ttlMillis: number, method: string): EtcdError.EtcdE
 /** What has come by now is read, and passed on to who waits for it. */
 const lastReading = Effect.repeat(Time.reading, { times: 2 })
 
-/** Holds several tries of a call to the deadline of one. */
+/** What is told where a call was given no time at all: nothing was sent. */
+export const withoutTime = (limit: Limit, method: string): EtcdError.EtcdError =>
+  deadlineExceeded(limit, { method, outcome: "not-applied", wasSent: false })
+
+/** Holds several tries of a call to the time of one. */
 export const within = <A, R>(
   time: Time.Time,
   effect: Effect.Effect<A, EtcdError.EtcdError, R>,
-  deadline: Duration.Input | undefined,
+  limit: Limit,
   method: string
 ): Effect.Effect<A, EtcdError.EtcdError, R> => {
-  if (deadline === undefined) return effect
-  const duration = Duration.fromInputUnsafe(deadline)
-  if (!Duration.isFinite(duration)) return effect
-  const message = `${method} failed: no answer within ${Duration.format(duration)}. Give the call more time.`
-  const error = EtcdError.make(new EtcdError.DeadlineExceeded({ message, outcome: "unknown", method }))
-  return Time.within(time, effect, Duration.toMillis(duration), () => Effect.andThen(lastReading, Effect.fail(error)))
+  if (limit.millis === Number.POSITIVE_INFINITY) return effect
+  if (limit.millis <= 0) return Effect.fail(withoutTime(limit, method))
+  const error = deadlineExceeded(limit, { method, outcome: "unknown", wasSent: true })
+  return Time.within(time, effect, limit.millis, () => Effect.andThen(lastReading, Effect.fail(error)))
 }
 
 /** Whether another try may mend a failure that leaves open what came of the first. */
@@ -184,7 +184,7 @@ export const renew = (
     })
     const schedule = options.retry ?? EtcdClient.defaultRetry
     const isWorthwhile = (error: EtcdError.EtcdError) => opened && decide(error.reason) !== "fail"
-    return within(time, retrying(time, attempt, schedule, isWorthwhile), options.deadline ?? longestRenewal, method)
+    return within(time, retrying(time, attempt, schedule, isWorthwhile), limitOf(options.deadline), method)
   })
 
 /** How often it is tried to get a lease, or an answer, before its time to live is over. */

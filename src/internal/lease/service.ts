@@ -25,6 +25,7 @@ import * as EtcdError from "../../EtcdError.ts"
 import { format } from "../../EtcdId.ts"
 import * as Caller from "../caller.ts"
 import { closedError } from "../client/engine.ts"
+import * as Limit from "../client/limit.ts"
 import * as Time from "../time.ts"
 import * as Tracing from "../tracing.ts"
 import * as Background from "./background.ts"
@@ -154,7 +155,7 @@ const revocableUntil = (state: State, origin: Entry.Origin, expiresAt: number, t
 
 /**
  * A lease that was to be revoked will live on. When the service ends, it says once how many there are. Whoever has closed
- * the client before needs no warning: etcd does nothing wrong, and he may be closing both at once.
+ * the client before needs no warning: etcd does nothing wrong, and both may be closing at once.
  */
 const tellOfFailure = (state: State, id: bigint, until: number, error: EtcdError.EtcdError) =>
   Effect.suspend(() => {
@@ -333,19 +334,20 @@ const abandon = (state: State, granting: Granting): Effect.Effect<unknown> =>
 /** How long the answer to a grant is waited for at least when whoever asked for the lease has not the time. */
 const leastPatience = Duration.seconds(30)
 
-/** The deadline of who asks for a lease, and the options of the request, which is not cut off with it. */
+/** How long who asks for a lease waits, and the options of the request, which is not cut off with that. */
 const patiently = (state: State, { deadline, ...rest }: EtcdClient.CallOptions) => {
   const given = deadline ?? state.client.defaults("Lease").deadline
-  if (given === undefined) return { deadline: undefined, options: rest }
-  const duration = Duration.fromInputUnsafe(given)
-  return { deadline: duration, options: { ...rest, deadline: Duration.max(duration, leastPatience) } }
+  if (given === undefined) return { limit: Limit.unlimited, options: rest }
+  const patience = Duration.max(Duration.fromInputUnsafe(given), leastPatience)
+  return { limit: Limit.limitOf(given), options: { ...rest, deadline: patience } }
 }
 
 const obtain = (state: State, ttl: bigint, id: bigint | undefined, given: EtcdClient.CallOptions) =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const { background, grantings, keeper, time } = state
-      const { deadline, options } = patiently(state, given)
+      const { limit, options } = patiently(state, given)
+      if (limit.millis <= 0) return yield* Effect.fail(Requests.withoutTime(limit, "Lease.LeaseGrant"))
       const granting: Granting = {
         origin: id === undefined ? "own" : "named",
         id: undefined,
@@ -360,7 +362,7 @@ const obtain = (state: State, ttl: bigint, id: bigint | undefined, given: EtcdCl
       )
       const { fiber } = yield* background.run(asking, time.now() + Number(ttl) * 1000)
       const answer = orClosed(state, Fiber.join(fiber), "unknown")
-      const lifetime = yield* restore(Requests.within(time, answer, deadline, "Lease.LeaseGrant")).pipe(
+      const lifetime = yield* restore(Requests.within(time, answer, limit, "Lease.LeaseGrant")).pipe(
         Effect.onError(() => abandon(state, granting))
       )
       // From here on the keeper has it: there is no moment between in which the service could end without it.

@@ -20,7 +20,7 @@ import * as Ids from "./ids.ts"
 
 const who = "EtcdMember"
 
-/** What somebody shows of himself: files. */
+/** What proves who somebody is: files. */
 interface Certificate {
   readonly certificate: string | undefined
   readonly key: string | undefined

@@ -38,8 +38,8 @@ const statuses = (survey: Survey.Survey) => survey.voters.flatMap(({ status }) =
 const refuse = refusal("findCorrupt")
 
 /**
- * A revision that somebody has, and who of the voters should have it as well, since they have applied what he had. Where a
- * member has more revisions than the others it is he who does not belong to them, and where it has fewer as well.
+ * A revision that a member has, and which of the voters should have it as well, since they have applied what that one had.
+ * A member that has more revisions than the others does not belong to them, nor does one that has fewer.
  */
 const common = (client: EtcdClient.Client) =>
   Effect.gen(function* () {

@@ -109,7 +109,7 @@ const closed = (server: net.Server): Effect.Effect<void> =>
     server.close(() => resume(Effect.void))
   })
 
-/** Puts a claim aside that somebody has left behind, and back if it turns out that he has not. */
+/** Puts a claim aside that was left behind, and back if it turns out that it was not. */
 const takeOver = (path: string, claim: string) =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem

@@ -54,7 +54,7 @@ export interface Life<A, R extends Run> {
 
 export interface Supervisor<A, R extends Run> {
   /**
-   * Starts etcd, unless it serves, and waits until it does. Who stops waiting takes back what he alone has asked for. Fails
+   * Starts etcd, unless it serves, and waits until it does. Who stops waiting takes back what nobody else has asked for. Fails
    * with `Stopped` where somebody stops the node meanwhile, or has closed its scope.
    */
   readonly start: Effect.Effect<A, Failure>

@@ -72,7 +72,7 @@ export class Outage {
     )
   }
 
-  /** Nobody tries any more: whoever does next tells the log himself. */
+  /** Nobody tries any more: whoever does next tells the log anew. */
   forget(): void {
     const { told } = this.pool
     if (told.get(this.subject) === this) told.delete(this.subject)

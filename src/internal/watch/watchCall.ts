@@ -118,6 +118,8 @@ export class WatchCall {
   private readonly host: Host
   private readonly duplex: Duplex
   private readonly watchers = new Map<Subscription, Watcher>()
+  /** Whether a token was refused that the program has given, and that the client cannot get another for. */
+  private isTokenGiven = false
   /** Those that the server has been told of, or that it has told of where ids are its own. */
   private readonly byId = new Map<bigint, Watcher>()
   /** What was asked for and not answered, in the order of the answers. */
@@ -260,7 +262,10 @@ export class WatchCall {
   private hear(answers: ReadonlyArray<Rpc.WatchResponse>): Effect.Effect<void> {
     // Before its watches hear of it, so that they do not come again with the same token.
     return answers.some(isTokenRefused)
-      ? Effect.flatMap(this.duplex.renewToken, () => this.handOut(answers))
+      ? Effect.flatMap(this.duplex.renewToken, (isRenewed) => {
+          this.isTokenGiven = !isRenewed
+          return this.handOut(answers)
+        })
       : this.handOut(answers)
   }
 
@@ -322,7 +327,9 @@ export class WatchCall {
 
   private onRefused(watcher: Watcher, answer: Rpc.WatchResponse): void {
     if (watcher.left) return
-    const error = Reasons.watchCanceled(answer)
+    const told = Reasons.watchCanceled(answer)
+    const isLasting = told.reason._tag === "InvalidAuthToken" && this.isTokenGiven
+    const error = isLasting ? Reasons.retold(told, { message: told.message, lasting: true }) : told
     // The call cannot have another token: the next watch had better have another call.
     if (Rules.isTokenRefused(error)) this.isWorn = true
     this.drop(watcher)

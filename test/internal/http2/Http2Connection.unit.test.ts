@@ -875,28 +875,92 @@ const connectionOfTest = () => {
   }
 }
 
-describe("the window of a connection", () => {
-  it("that is used up costs a message no look at those that wait already", () => {
-    const { connection, sent, socket } = connectionOfTest()
-    let looks = 0
+describe("many streams that wait", () => {
+  /** Streams that count how often one of them is looked at. */
+  const counted = (connection: Http2Connection) => {
+    const looks = { count: 0 }
     const streams = Array.from({ length: 1000 }, () => {
       const stream = connection.open(bytes(), undefined, ignoringHandler)
       const { get } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(stream), "isBlocked")!
       Object.defineProperty(stream, "isBlocked", {
         get: () => {
-          looks++
+          looks.count++
           return get!.call(stream)
         }
       })
       return stream
     })
-    for (const stream of streams) {
-      stream.write(new Uint8Array(1000), true)
+    return { looks, streams }
+  }
+
+  it("for the window of the connection cost a message no look at those that wait already, nor an end", () => {
+    const { connection, drained, sent, socket } = connectionOfTest()
+    const { looks, streams } = counted(connection)
+    const flush = () => {
       connection.outbox.flush()
       socket.writableNeedDrain = false
     }
-    assert.isBelow(looks, 5 * streams.length)
+    for (const stream of streams) {
+      stream.write(new Uint8Array(1000), false)
+      flush()
+    }
+    assert.isBelow(looks.count, 5 * streams.length)
     assert.isBelow(sent().filter(({ type }) => type === Frames.Type.data).length, 70)
+    for (const stream of streams) {
+      stream.end()
+      flush()
+    }
+    assert.isBelow(looks.count, 10 * streams.length)
+    drained()
+    assert.isBelow(looks.count, 15 * streams.length)
+  })
+
+  it("for windows of their own cost no look at the others, neither a message nor more room", () => {
+    const { connection, heard, sent, socket } = connectionOfTest()
+    heard(Frames.settings({ 4: 10 }))
+    heard(Frames.windowUpdate(0, 1_000_000))
+    const { looks, streams } = counted(connection)
+    const flush = () => {
+      connection.outbox.flush()
+      socket.writableNeedDrain = false
+    }
+    flush()
+    const sentOf = (id: number) =>
+      sent()
+        .filter(({ stream, type }) => type === Frames.Type.data && stream === id)
+        .map(({ payload }) => payload.length)
+    for (const stream of streams) {
+      stream.write(new Uint8Array(1000), true)
+      flush()
+    }
+    assert.isBelow(looks.count, 10 * streams.length)
+    for (const { id } of streams) assert.deepStrictEqual(sentOf(id), [10])
+    for (const { id } of streams) {
+      heard(Frames.windowUpdate(id, 20))
+      flush()
+    }
+    assert.isBelow(looks.count, 20 * streams.length)
+    for (const { id } of streams) assert.deepStrictEqual(sentOf(id), [10, 20])
+  })
+
+  it("for the socket go on in their turn when it takes more, also beside one that has just come", () => {
+    const { connection, drained, heard, sent, socket } = connectionOfTest()
+    heard(Frames.settings())
+    heard(Frames.windowUpdate(0, 1_000_000))
+    const [first, second, third] = [0, 1, 2].map(() => connection.open(bytes(), undefined, ignoringHandler))
+    connection.outbox.flush()
+    assert.isTrue(socket.writableNeedDrain)
+    first!.write(new Uint8Array(20_000), true)
+    second!.write(new Uint8Array(20_000), true)
+    socket.writableNeedDrain = false
+    third!.write(new Uint8Array(20_000), true)
+    for (let round = 0; round < 6; round++) {
+      connection.outbox.flush()
+      socket.writableNeedDrain = false
+      drained()
+    }
+    const order = sent().flatMap(({ stream, type }) => (type === Frames.Type.data ? [stream] : []))
+    assert.deepStrictEqual(order, [first!.id, second!.id, third!.id, first!.id, second!.id, third!.id])
   })
 })
 

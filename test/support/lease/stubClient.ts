@@ -135,7 +135,7 @@ export const make = (endpoints: ReadonlyArray<string> = ["a"]): Stub => {
       messages: Stream.fromQueue(answers),
       endpoint,
       draining: Deferred.await(draining),
-      renewToken: Effect.void
+      renewToken: Effect.succeed(true)
     }
   })
 

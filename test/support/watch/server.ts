@@ -52,6 +52,8 @@ export interface Server {
   /** The nth call, as soon as it has been made and `watches` have been asked for on it. */
   readonly call: (n: number, watches: number) => Effect.Effect<Call>
   renewals: number
+  /** Whether the client of the watches could get another token. Default: it could. */
+  hasCredentials: boolean
   version: string
   /** What was read. */
   readonly reads: Array<RangeRequest>
@@ -163,6 +165,7 @@ export const make = (): Server => {
         draining: Deferred.await(drained),
         renewToken: Effect.sync(() => {
           server.renewals++
+          return server.hasCredentials
         })
       }
       return duplex
@@ -231,6 +234,7 @@ export const make = (): Server => {
         () => calls[n]!
       ),
     renewals: 0,
+    hasCredentials: true,
     version: "3.5.30",
     reads: [],
     ranges: [],
