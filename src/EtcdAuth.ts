@@ -382,8 +382,8 @@ export const fromClient = (client: EtcdClient.Client): Service => {
 }
 
 /**
- * Provides {@link EtcdAuth} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with all the
- * others.
+ * Provides {@link EtcdAuth} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with
+ * all the others.
  *
  * @example
  * ```ts
@@ -505,8 +505,8 @@ export const authenticate = (
  * Adds a user. One without a password can only be told by a client certificate, whose common name is the user's.
  *
  * Fails with `UserExists`, and with `InvalidArgument` if the name is empty or has more than 32,768 bytes (etcd would stop
- * with a panic), or if a password that is given is empty (etcd would take it, and let in whoever gives an empty one) or has more
- * than 72 bytes (etcd would look at no more, or refuse it).
+ * with a panic), or if a password that is given is empty (etcd would take it, and let in whoever gives an empty one) or
+ * has more than 72 bytes (etcd would look at no more, or refuse it).
  *
  * @example
  * ```ts

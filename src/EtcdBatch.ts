@@ -22,13 +22,13 @@
  * The differences that can be seen:
  *
  * - Writes that share a transaction are one change of the store: they have one revision, and a watch sees them together.
- * - Calls that take part and write the same key go one after the other, in the order they were made. A program that writes one key
- *   many times at once is slower with batching.
+ * - Calls that take part and write the same key go one after the other, in the order they were made. A program that
+ *   writes one key many times at once is slower with batching.
  * - In a transaction etcd 3.4 does not ask whether the user may read what `previousValue` answers with, nor whether the
  *   other keys of a lease may be written.
  * - In metrics and spans the requests are the transactions. Where somebody traces, a call that waited has a span of its
- *   own (`EtcdKv.put`), and the transaction's span is below that of one of the calls in it, and links to those of the others,
- *   128 at most.
+ *   own (`EtcdKv.put`), and the transaction's span is below that of one of the calls in it, and links to those of the
+ *   others, 128 at most.
  *
  * Switch it on for a client (`batching: true` in `EtcdClient.Options`), or for a part of a program with {@link layer}.
  *

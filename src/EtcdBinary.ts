@@ -3,9 +3,10 @@
  *
  * On Linux and macOS, x64 and arm64, it comes with the library: `npm install effect-etcd` brings the optional package
  * `@effect-etcd/<os>-<cpu>` (such as `@effect-etcd/linux-x64`), which holds the official `etcd` and `etcdutl` of one release
- * and has no install script. {@link find} looks at an explicit path, the environment variable `ETCD_BINARY`, that package, the
- * `PATH` and the user's cache directory; {@link fetch} puts an official release, pinned by version and SHA-256, into that
- * cache; {@link findOrFetch} does the second only where the first finds nothing. etcd 3.4 to 3.7 are supported.
+ * and has no install script. {@link find} looks at an explicit path, the environment variable `ETCD_BINARY`, that
+ * package, the `PATH` and the user's cache directory; {@link fetch} puts an official release, pinned by version and
+ * SHA-256, into that cache; {@link findOrFetch} does the second only where the first finds nothing. etcd 3.4 to 3.7 are
+ * supported.
  *
  * **Another release than the one that comes along.** Each line is a dist-tag of the packages (`etcd-3.5`, `etcd-3.6`,
  * `etcd-3.7`), whose version is that of etcd. npm's `overrides` in the program's `package.json` (`resolutions` of Yarn,
@@ -202,26 +203,26 @@ const findAny = Effect.fn("EtcdBinary.find")(function* (
  * Finds the etcd executable, and asks it for its version.
  *
  * Looked at, in this order: `options.path`, the setting `ETCD_BINARY`, the package `@effect-etcd/<os>-<cpu>` that was
- * installed with this library, every directory of the `PATH`, and the cache directory (the newest release in it that is as it
- * was fetched). Settings come from the current `ConfigProvider`, and from the environment where that does not have them. The
- * first executable found that this user may run is used.
+ * installed with this library, every directory of the `PATH`, and the cache directory (the newest release in it that is
+ * as it was fetched). Settings come from the current `ConfigProvider`, and from the environment where that does not
+ * have them. The first executable found that this user may run is used.
  *
- * The package goes before the `PATH`, since it is what a program and its lock file have chosen: the same on each machine, and
- * tested with this library. Whichever etcd a machine happens to have would be another version, silently, and data that a
- * newer etcd has written are refused by an older one. Whoever wants the machine's own says so: `ETCD_BINARY=$(command -v
- * etcd)`. A package that is there and whose etcd cannot be used is therefore an error, and not passed over; only where tools
- * have lost its executable mode (archives, some copies) it is given that again. It is looked for as an `import` in this
- * library would, from its own place upwards, so in the strict `node_modules` of pnpm too, and with Yarn's Plug'n'Play; not
- * where `NODE_PATH` and `~/.node_modules` lead. A bundle finds it where its own place leads to it, and else goes on to the
- * `PATH`.
+ * The package goes before the `PATH`, since it is what a program and its lock file have chosen: the same on each
+ * machine, and tested with this library. Whichever etcd a machine happens to have would be another version, silently,
+ * and data that a newer etcd has written are refused by an older one. Whoever wants the machine's own says so:
+ * `ETCD_BINARY=$(command -v etcd)`. A package that is there and whose etcd cannot be used is therefore an error, and
+ * not passed over; only where tools have lost its executable mode (archives, some copies) it is given that again. It is
+ * looked for as an `import` in this library would, from its own place upwards, so in the strict `node_modules` of pnpm
+ * too, and with Yarn's Plug'n'Play; not where `NODE_PATH` and `~/.node_modules` lead. A bundle finds it where its own
+ * place leads to it, and else goes on to the `PATH`.
  *
  * An executable is asked for its version once in a process, with no `ETCD_*` variable in its environment but
  * `ETCD_UNSUPPORTED_ARCH`, and has 10 seconds to answer. It may be a wrapper that runs etcd; what it has started ends
  * with it.
  *
  * Fails with `BinaryNotFound` if there is none, or if a path that was given does not lead to an executable, and with
- * `UnsupportedVersion` for what is older than 3.4, not an etcd, or an etcd that refuses to run on this architecture. Logs a warning, once for each executable, for 3.4
- * (which is past its end of life) and for what is newer than 3.7.
+ * `UnsupportedVersion` for what is older than 3.4, not an etcd, or an etcd that refuses to run on this architecture.
+ * Logs a warning, once for each executable, for 3.4 (which is past its end of life) and for what is newer than 3.7.
  *
  * @example
  * ```ts
@@ -267,9 +268,10 @@ const findUtlOf = Effect.fn("EtcdBinary.findUtl")(function* (
  * its quorum, need it; nothing else does.
  *
  * Looked at, in this order: `options.path`, the setting `ETCDUTL_BINARY`, the directory of the etcd, the one that its links
- * lead to, the package that was installed with this library (see {@link find}), and every directory of the `PATH`. What was named is used, or is an error; of the rest, what is not of the etcd's
- * minor version is passed over. For an etcd 3.4, which came without, any etcdutl 3.5 from 3.5.10 on will do; where there is
- * none, its `etcdctl` is taken (`ETCDCTL_BINARY`, and the same directories), which can bump revisions from 3.4.27 on only.
+ * lead to, the package that was installed with this library (see {@link find}), and every directory of the `PATH`. What
+ * was named is used, or is an error; of the rest, what is not of the etcd's minor version is passed over. For an etcd
+ * 3.4, which came without, any etcdutl 3.5 from 3.5.10 on will do; where there is none, its `etcdctl` is taken
+ * (`ETCDCTL_BINARY`, and the same directories), which can bump revisions from 3.4.27 on only.
  *
  * Fails with `BinaryNotFound` if there is none, which says what cannot be done without it.
  *

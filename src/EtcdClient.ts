@@ -16,9 +16,9 @@
  * a call is left alone, however long it takes. So a client whose endpoints are all members of the cluster has recovered
  * from the loss of a leader about 100 ms after there is a new one.
  *
- * The client talks to one cluster: that of the first endpoint that answers, or the one that `clusterId` names. An endpoint of
- * another cluster is only asked which cluster it belongs to (with the token, if it requires one). It is then skipped, with
- * a warning in the log, and calls that have nowhere else to go fail with `ClusterIdMismatch`.
+ * The client talks to one cluster: that of the first endpoint that answers, or the one that `clusterId` names. An
+ * endpoint of another cluster is only asked which cluster it belongs to (with the token, if it requires one). It is
+ * then skipped, with a warning in the log, and calls that have nowhere else to go fail with `ClusterIdMismatch`.
  *
  * Deadlines, pauses and keep-alives run in real, monotonic time, whatever `Clock` the program has, and whatever becomes of
  * the wall clock. Schedules that are given for them are asked in that time too. What a program does around a call, such
@@ -112,7 +112,8 @@ export interface CallDefaults {
    * Default: 30 seconds, for all calls but those that by their nature take as long as the data are large or as somebody
    * lets them wait: `Defragment`, `Hash`, `HashKV`, `Compact`, `MoveLeader`, and etcd's own `Lock`, `Campaign` and
    * `Observe`. The first answer of a `serverStream` has as long. This default is not sent to the server, and looked after
-   * some times a second. A bare number counts milliseconds; one below 100 is refused here, since it certainly lacks its unit.
+   * some times a second. A bare number counts milliseconds; one below 100 is refused here, since it certainly lacks its
+   * unit.
    */
   readonly deadline?: Duration.Input | undefined
   /** Default: {@link defaultRetry}. */

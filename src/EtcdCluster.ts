@@ -7,19 +7,20 @@
  *
  * ## Operations
  *
- * A cluster that runs is a value with effects that change it. Each looks at all members first, and refuses what would do harm
- * (`ClusterRefused`: what was found, the evidence, what would help). It can plan without doing anything (`dryRun`), logs each
- * step and passes it to `onProgress`, and answers with what was done. All are refused without a quorum (`no-quorum`), except
- * for `restore` and `recover`.
+ * A cluster that runs is a value with effects that change it. Each looks at all members first, and refuses what would
+ * do harm (`ClusterRefused`: what was found, the evidence, what would help). It can plan without doing anything
+ * (`dryRun`), logs each step and passes it to `onProgress`, and answers with what was done. All are refused without a
+ * quorum (`no-quorum`), except for `restore` and `recover`.
  *
- * One operation runs at a time, in whichever process, as with `EtcdOperations`: the next one waits for its lock. (`restore` and
- * `recover` replace the cluster that holds the lock. They wait for nobody, and refuse while another process does the same.)
+ * One operation runs at a time, in whichever process, as with `EtcdOperations`: the next one waits for its lock.
+ * (`restore` and `recover` replace the cluster that holds the lock. They wait for nobody, and refuse while another
+ * process does the same.)
  *
  * An operation that was ended at whatever step, alone or with its host, is run again, and continues from the state that the
- * cluster is in; with `dataDir`, the file `cluster.json` there says which member was joining or leaving. If it was ended after
- * its last step, nothing shows that it was complete. So a program that may be ended should name the result that it wants:
- * `grow` with `to` then does nothing, and `shrink` and `replace` of a named member are refused (`no-such-member`). `grow`
- * without `to`, `shrink` without a name, and `restart` start over.
+ * cluster is in; with `dataDir`, the file `cluster.json` there says which member was joining or leaving. If it was
+ * ended after its last step, nothing shows that it was complete. So a program that may be ended should name the result
+ * that it wants: `grow` with `to` then does nothing, and `shrink` and `replace` of a named member are refused
+ * (`no-such-member`). `grow` without `to`, `shrink` without a name, and `restart` start over.
  *
  * | operation | steps | refused |
  * | --- | --- | --- |
@@ -33,37 +34,38 @@
  * | `restore`, `recover` | see below | |
  *
  * Clients can keep working meanwhile: no acknowledged write is lost, watches deliver each event once and in order, and locks
- * and elections are kept; `restart`, `upgrade` and `downgrade` change the leader once. `npm run bench -- operations` measures
- * how long no write is acknowledged. etcd changes no member before all have been connected for five seconds; operations wait
- * for that.
+ * and elections are kept; `restart`, `upgrade` and `downgrade` change the leader once. `npm run bench -- operations`
+ * measures how long no write is acknowledged. etcd changes no member before all have been connected for five seconds;
+ * operations wait for that.
  *
  * What is left to the caller, when a cluster is started the next time:
  *
  * - *Which executable it runs.* After an upgrade that was ended half-way, use the older one as long as it starts, and then
- *   `upgrade` again; after such a downgrade the newer one, and then `downgrade` again, or `upgrade` with the newer one, which
- *   cancels it.
+ *   `upgrade` again; after such a downgrade the newer one, and then `downgrade` again, or `upgrade` with the newer one,
+ *   which cancels it.
  * - *What `grow` gave a member.* Of that only how the others reach it is remembered (`listenPeerUrls`,
  *   `initialAdvertisePeerUrls`, and what begins with `peer`).
- * - *Its members, with `fromConfigs`.* Give the configurations of those that are members by then: nothing is remembered there
- *   of members that were joining or leaving. One that was removed leaves its data behind, and, if it was dead, a place that
- *   `grow` fills.
+ * - *Its members, with `fromConfigs`.* Give the configurations of those that are members by then: nothing is remembered
+ *   there of members that were joining or leaving. One that was removed leaves its data behind, and, if it was dead, a
+ *   place that `grow` fills.
  *
  * ## Restoring
  *
  * `restore` makes the data of all members from a snapshot, and `recover` makes them from what is left of the members if the
  * quorum is lost. In both
  *
- * - *the ids are new*: a member of the old cluster that comes back does not belong to this one, and clients of the old cluster
- *   fail instead of mistaking this one for it. Make new clients, from `client` too.
+ * - *the ids are new*: a member of the old cluster that comes back does not belong to this one, and clients of the old
+ *   cluster fail instead of mistaking this one for it. Make new clients, from `client` too.
  * - *no revision is given out twice*: revisions continue above all that the cluster can have reached, and a watch that was
  *   further than the snapshot gets `Compacted` (that of a single key continues if the last change that it has delivered is
  *   still the last one). This relies on the clock of this machine, and on fewer than 100,000 writes a second.
  * - *there are no leases*: every key that had one is gone before any member is started, so that no lock is held by a ghost.
- * - *nothing is deleted*: what the members had is moved to `.before-…` in their data directories. Remove it when you are sure.
+ * - *nothing is deleted*: what the members had is moved to `.before-…` in their data directories. Remove it when you
+ *   are sure.
  * - *Killed half-way*, the members have what they had, or, from when all was made, are given the new data to the end before
  *   the cluster is started again with its `dataDir`. One whose directory was lost is not started without data.
- * - *One at a time* makes the data of a cluster, in whatever process (where the system has `flock(1)`): the next one, and who
- *   would start the cluster meanwhile, is refused.
+ * - *One at a time* makes the data of a cluster, in whatever process (where the system has `flock(1)`): the next one,
+ *   and who would start the cluster meanwhile, is refused.
  *
  * Both need `etcdutl` (see `EtcdBinary.findUtl`), and are refused without it (`binary`). It is the only thing that makes a
  * data directory of a snapshot; nothing else of this library needs it.
@@ -71,8 +73,8 @@
  * What `recover` may lose: an acknowledged write is on the disks of a majority, so nothing where fewer members are lost than
  * that (as with half of an even number). Where a majority is lost, the last writes may have been on its disks alone. Of what
  * is left nothing is thrown away, as etcd's own `--force-new-cluster` does with what a member did not know to be committed;
- * so a write of which nobody was told may be there. Where some of the members have begun anew without the data that they had,
- * and decided otherwise since, it is refused (`undecided`).
+ * so a write of which nobody was told may be there. Where some of the members have begun anew without the data that
+ * they had, and decided otherwise since, it is refused (`undecided`).
  *
  * @packageDocumentation
  * @since 0.1.0
@@ -128,9 +130,9 @@ export interface Cluster {
   /**
    * Makes the cluster larger by one member, or by as many as it takes (`to`): each is added as a learner, started, and given
    * its vote when it has caught up. One that does not start is removed again. It runs the version of the oldest member.
-   * Refused where a member does not answer (`unhealthy-member`), there is a learner that somebody else has added (`learner`),
-   * fewer are wanted than there are, or more than seven (`size`), the name or the URLs of `config` are another member's
-   * (`config`), or there is something in its directory (`data-in-the-way`).
+   * Refused where a member does not answer (`unhealthy-member`), there is a learner that somebody else has added
+   * (`learner`), fewer are wanted than there are, or more than seven (`size`), the name or the URLs of `config` are
+   * another member's (`config`), or there is something in its directory (`data-in-the-way`).
    *
    * @example
    * ```ts
@@ -147,11 +149,11 @@ export interface Cluster {
   /**
    * Makes the cluster smaller by a member: the one that is named, or the last one that does not lead. The leadership is
    * handed on, the member removed, its process ends, and its data are deleted. Who was to take its place, and has no vote
-   * yet, goes with it. One that was joining when that was ended half-way can be named as well, and one that somebody has removed
-   * by hand, of which the data are deleted. Run again, it goes on with the one that was leaving; where that had gone without
-   * anybody being told so, another one goes, unless one is named. Refused where those that are left would not have a quorum of
-   * members that answer (`quorum-at-risk`), as where it is the last one; and where it is the last one with a vote that runs
-   * here, since clients of this cluster would have nobody to go to.
+   * yet, goes with it. One that was joining when that was ended half-way can be named as well, and one that somebody
+   * has removed by hand, of which the data are deleted. Run again, it goes on with the one that was leaving; where that
+   * had gone without anybody being told so, another one goes, unless one is named. Refused where those that are left
+   * would not have a quorum of members that answer (`quorum-at-risk`), as where it is the last one; and where it is the
+   * last one with a vote that runs here, since clients of this cluster would have nobody to go to.
    */
   readonly shrink: (
     member?: EtcdOperations.MemberRef | undefined,
@@ -159,26 +161,27 @@ export interface Cluster {
   ) => Operation
   /**
    * Puts a new member, with a new name and empty data, in the place of one: of one that is dead after it was removed, of one
-   * that is alive before. Of two that are dead one is replaced after the other; where etcd adds nobody while one is down (3.4,
-   * and older 3.5), that says so, and the first is run again after the second. Where who was to come is shrunk away, or has
-   * come by `grow`, nobody takes its place any more, and it stays. Refused where `config` has the name of that one, or of one
-   * that has joined (`config`), and as {@link Cluster.grow}.
+   * that is alive before. Of two that are dead one is replaced after the other; where etcd adds nobody while one is
+   * down (3.4, and older 3.5), that says so, and the first is run again after the second. Where who was to come is
+   * shrunk away, or has come by `grow`, nobody takes its place any more, and it stays. Refused where `config` has the
+   * name of that one, or of one that has joined (`config`), and as {@link Cluster.grow}.
    */
   readonly replace: (member: EtcdOperations.MemberRef, options?: ReplaceOptions | undefined) => Operation
   /**
    * Puts new members in the place of those whose data are not those of a majority (`EtcdOperations.findCorrupt`), and only
-   * then disarms the alarm `Corrupt`, when all have been compared once more. The leadership is handed to a sound member first,
-   * since it is the leader's data that who joins is given. A replacement that was begun and ended half-way, by this or by
-   * {@link Cluster.replace}, is brought to its end. While the alarm is armed etcd takes no lock, and there is none: only
-   * operations of this program on this cluster wait. Refused where no majority has the same data, or the alarm may be due to
-   * somebody who could not be compared, a voter that is down or a learner (`undecided`), and as {@link Cluster.replace}.
+   * then disarms the alarm `Corrupt`, when all have been compared once more. The leadership is handed to a sound member
+   * first, since it is the leader's data that who joins is given. A replacement that was begun and ended half-way, by
+   * this or by {@link Cluster.replace}, is brought to its end. While the alarm is armed etcd takes no lock, and there
+   * is none: only operations of this program on this cluster wait. Refused where no majority has the same data, or the
+   * alarm may be due to somebody who could not be compared, a voter that is down or a learner (`undecided`), and as
+   * {@link Cluster.replace}.
    */
   readonly repairCorrupt: (options?: ReplaceOptions | undefined) => Operation
   /**
    * Starts all members again, one after the other: the next one only when the last has caught up and all name one leader.
-   * The leadership is handed on once, before its member is started again, which is the last. Members that are down are started
-   * first. It stops at the first that does not come back, which, of one or two members, has to be started (its `start`) before
-   * this is run again. One that was removed, and has its data still, is passed over.
+   * The leadership is handed on once, before its member is started again, which is the last. Members that are down are
+   * started first. It stops at the first that does not come back, which, of one or two members, has to be started (its
+   * `start`) before this is run again. One that was removed, and has its data still, is passed over.
    * Refused where a voter does not answer that runs elsewhere (`unhealthy-member`).
    */
   readonly restart: (options?: EtcdOperations.Options | undefined) => Operation
@@ -187,9 +190,9 @@ export interface Cluster {
    * has that version. A member that does not start with it is started as it was, and the operation stops. A downgrade under
    * way is cancelled first. Members that have the version already are passed over.
    *
-   * Refused are more than one minor version at a time, 3.6 where a member is older than 3.5.26, and 3.7 where one is older than
-   * 3.6.11, as etcd's guides to upgrades say (`unsupported-version`), options that the version does not have (`config`), an
-   * executable that is none (`binary`), and a member that does not answer (`unhealthy-member`).
+   * Refused are more than one minor version at a time, 3.6 where a member is older than 3.5.26, and 3.7 where one is
+   * older than 3.6.11, as etcd's guides to upgrades say (`unsupported-version`), options that the version does not have
+   * (`config`), an executable that is none (`binary`), and a member that does not answer (`unhealthy-member`).
    *
    * Before 3.7 each member is started once more as it is, to write a snapshot: 3.7 cannot read how members of 3.5 announced
    * themselves, which may still be in the log of a cluster that is written little.
@@ -212,9 +215,9 @@ export interface Cluster {
    * Refused are a file that is no snapshot of etcd, or not a whole one (`no-snapshot`, `foreign-snapshot`,
    * `truncated-snapshot`, `damaged-snapshot`), an etcdutl that is not there (`binary`) or lets revisions go back
    * (`revisions-would-go-back`), members that run elsewhere, or with the file itself (`member-runs`), logs in directories of
-   * their own (`config`), and data of a newer etcd (`unsupported-version`). A snapshot in which the alarm `Corrupt` is armed is
-   * taken where the record of its backup says that another member gave it than the one for which it is armed, and otherwise
-   * fails at the first step.
+   * their own (`config`), and data of a newer etcd (`unsupported-version`). A snapshot in which the alarm `Corrupt` is
+   * armed is taken where the record of its backup says that another member gave it than the one for which it is armed,
+   * and otherwise fails at the first step.
    */
   readonly restore: (snapshot: string, options?: RestoreOptions | undefined) => Operation
   /**
@@ -255,10 +258,10 @@ export interface GrowOptions extends EtcdOperations.Options {
    */
   readonly to?: number | undefined
   /**
-   * What the new member has for itself, over what all share, for as long as the cluster lives; with `dataDir`, how the others
-   * reach it for as long as it is a member. One that was added when that was ended half-way keeps the URLs that it was added
-   * with. Where the cluster was started from a configuration for each member (`fromConfigs`) it is needed, with a name and
-   * URLs, and, as wherever it has URLs, one member joins at a time. Default: nothing but what all share.
+   * What the new member has for itself, over what all share, for as long as the cluster lives; with `dataDir`, how the
+   * others reach it for as long as it is a member. One that was added when that was ended half-way keeps the URLs that
+   * it was added with. Where the cluster was started from a configuration for each member (`fromConfigs`) it is needed,
+   * with a name and URLs, and, as wherever it has URLs, one member joins at a time. Default: nothing but what all share.
    */
   readonly config?: EtcdConfig.Input | undefined
 }
@@ -312,7 +315,10 @@ export interface RecoverOptions extends EtcdOperations.Options {
  * @since 0.1.0
  */
 export interface RestoreOptions extends RecoverOptions {
-  /** By how much the revision is raised at least, below 2 ** 52. Default: to as many as 100,000 for each second since 1970. */
+  /**
+   * By how much the revision is raised at least, below 2 ** 52. Default: to as many as 100,000 for each second since
+   * 1970.
+   */
   readonly bumpRevision?: bigint | undefined
   /** Takes the copied database of a member that did not run, which has no checksum. Default: false. */
   readonly skipHashCheck?: boolean | undefined
@@ -503,9 +509,9 @@ export const ephemeral = (
 
 /**
  * Makes the data of a cluster from a snapshot, for {@link make} with the same `dataDir`; no member of it may run. What a
- * restore comes to is said at the top of this module. Killed half-way at whatever step, the next run brings it to its end, and
- * so does the next start of the cluster, if all had been made: before that it starts with what there was, and without any data
- * where all were lost.
+ * restore comes to is said at the top of this module. Killed half-way at whatever step, the next run brings it to its
+ * end, and so does the next start of the cluster, if all had been made: before that it starts with what there was, and
+ * without any data where all were lost.
  *
  * Refused is a directory that has data (`data-in-the-way`), unless they are to be moved aside; otherwise as `restore` of
  * {@link Cluster}.

@@ -510,8 +510,8 @@ export const toFlags = (resolved: Resolved): ReadonlyArray<string> =>
 
 /**
  * The environment variables for etcd: the options that are secret, which {@link toFlags} leaves out (`discovery`,
- * `discoveryProxy`, `discoveryUser` and `discoveryPassword`). Do not log it; etcd itself prints what it takes from its environment, which
- * `EtcdLog` leaves out.
+ * `discoveryProxy`, `discoveryUser` and `discoveryPassword`). Do not log it; etcd itself prints what it takes from its
+ * environment, which `EtcdLog` leaves out.
  *
  * @example
  * ```ts

@@ -995,8 +995,8 @@ const is = (error: unknown, kind: Kind): boolean => {
 export const isTransient = (error: unknown): boolean => is(error, "transient")
 
 /**
- * Whether it {@link isTransient}, and the one call that failed was certainly not applied: trying that call again later can do
- * no harm, whatever it writes. It says nothing of the calls before: an effect of several writes may have done some of
+ * Whether it {@link isTransient}, and the one call that failed was certainly not applied: trying that call again later
+ * can do no harm, whatever it writes. It says nothing of the calls before: an effect of several writes may have done some of
  * them, and is not safe to repeat as a whole.
  *
  * @example

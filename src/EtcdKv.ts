@@ -8,7 +8,8 @@
  * Besides the reasons that are said of each function, all of them fail with `InvalidArgument` where an argument or an option
  * makes no sense, before anything is sent, and with those of every call: `Unreachable`, `DeadlineExceeded`,
  * `PermissionDenied` and so on (`EtcdError`). After a write has failed, `outcome` of the error
- * says whether it was certainly not applied, or whether that is unknown. Interrupting a call cancels it; a write may have been applied all the same.
+ * says whether it was certainly not applied, or whether that is unknown. Interrupting a call cancels it; a write may
+ * have been applied all the same.
  *
  * @packageDocumentation
  * @since 0.1.0
@@ -39,7 +40,10 @@ import * as KeyRange from "./KeyRange.ts"
  * @since 0.1.0
  */
 export interface ReadOptions extends EtcdClient.CallOptions {
-  /** Reads the store as it was at this revision. Default, and `0n`: as it is now. Fails with `Compacted` where it is gone. */
+  /**
+   * Reads the store as it was at this revision. Default, and `0n`: as it is now. Fails with `Compacted` where it is
+   * gone.
+   */
   readonly revision?: bigint | undefined
   /**
    * Lets the member that is asked answer from what it has, which is faster and may be stale. Default: false, the answer
@@ -478,9 +482,9 @@ export const stream = (
 /**
  * Writes one key. When it succeeds, the write is on the disks of a majority of the cluster.
  *
- * When it fails, the reason's `outcome` says whether the write was certainly not applied or whether that is unknown. Fails with
- * `LeaseNotFound` where there is no such `lease`, with `RequestTooLarge` beyond the server's limit (1.5 MiB by default), and
- * with `NoSpace` when a member's quota is used up (outcome: `unknown`).
+ * When it fails, the reason's `outcome` says whether the write was certainly not applied or whether that is unknown.
+ * Fails with `LeaseNotFound` where there is no such `lease`, with `RequestTooLarge` beyond the server's limit (1.5 MiB
+ * by default), and with `NoSpace` when a member's quota is used up (outcome: `unknown`).
  *
  * @example
  * ```ts
@@ -550,8 +554,8 @@ export const deletePrefix = (
  * holds at that revision stays.
  *
  * Fails with `Compacted` where that has been done already, and with `FutureRevision` for a revision that is yet to come.
- * With authentication, etcd 3.5 and newer take it only from who has the role `root`. It has no deadline by default. The room within the database is free for new revisions then; `EtcdMaintenance.defragment`
- * gives it back to the file system.
+ * With authentication, etcd 3.5 and newer take it only from who has the role `root`. It has no deadline by default. The
+ * room within the database is free for new revisions then; `EtcdMaintenance.defragment` gives it back to the file system.
  *
  * @example
  * ```ts

@@ -145,7 +145,8 @@ export const embedded = (
   run((layers) => layers.embedded(connect, config, options))
 
 /**
- * As {@link embedded}, with the configuration of etcd, and how it is run, from Effect's `Config`, read when the layer is built: see `EtcdProcess.layerConfig`.
+ * As {@link embedded}, with the configuration of etcd, and how it is run, from Effect's `Config`, read when the layer
+ * is built: see `EtcdProcess.layerConfig`.
  *
  * @example
  * ```ts
@@ -203,9 +204,11 @@ export const ephemeral = (
   run((layers) => layers.ephemeral(connect, config, options))
 
 /**
- * As {@link ephemeral}, with the configuration of etcd, and how it is run, from Effect's `Config`, read when the layer is built: see `EtcdProcess.layerConfig`.
+ * As {@link ephemeral}, with the configuration of etcd, and how it is run, from Effect's `Config`, read when the layer
+ * is built: see `EtcdProcess.layerConfig`.
  *
- * Fails with `ConfigError` where something is missing or is not of its type, and as {@link ephemeral} where it makes no sense.
+ * Fails with `ConfigError` where something is missing or is not of its type, and as {@link ephemeral} where it makes no
+ * sense.
  *
  * @example
  * ```ts
@@ -262,7 +265,8 @@ export const fromToml = (
   run((layers) => layers.fromToml(connect, options, path))
 
 /**
- * As {@link fromToml}, with the path of the file, and how etcd is run, from Effect's `Config`, read when the layer is built: see `EtcdProcess.layerConfig`.
+ * As {@link fromToml}, with the path of the file, and how etcd is run, from Effect's `Config`, read when the layer is
+ * built: see `EtcdProcess.layerConfig`.
  *
  * Fails with `ConfigError` where something is missing or is not of its type, and as {@link fromToml}.
  *
@@ -316,7 +320,8 @@ export const fromYaml = (
   run((layers) => layers.fromYaml(connect, options, path))
 
 /**
- * As {@link fromYaml}, with the path of the file, and how etcd is run, from Effect's `Config`, read when the layer is built: see `EtcdProcess.layerConfig`.
+ * As {@link fromYaml}, with the path of the file, and how etcd is run, from Effect's `Config`, read when the layer is
+ * built: see `EtcdProcess.layerConfig`.
  *
  * Fails with `ConfigError` where something is missing or is not of its type, and as {@link fromYaml}.
  *

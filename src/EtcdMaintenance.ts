@@ -574,8 +574,8 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
 })
 
 /**
- * Provides {@link EtcdMaintenance} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with all the
- * others.
+ * Provides {@link EtcdMaintenance} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides
+ * it with all the others.
  *
  * @example
  * ```ts

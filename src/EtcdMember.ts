@@ -20,8 +20,8 @@
  *   nothing that was acknowledged is lost by that.
  *
  * With a new version of etcd the instances are started one after the other, each when the one before has its place, and all
- * with one minor version before the first with the next. What has been of 3.5 needs a round of 3.6 with `snapshotCount: 1` in
- * `config` before 3.7, which cannot read what is in the logs until then.
+ * with one minor version before the first with the next. What has been of 3.5 needs a round of 3.6 with
+ * `snapshotCount: 1` in `config` before 3.7, which cannot read what is in the logs until then.
  *
  * @packageDocumentation
  * @since 0.1.0
@@ -95,8 +95,8 @@ export interface Member {
   /** What it is just now, and whenever that changes. */
   readonly state: SubscriptionRef.SubscriptionRef<State>
   /**
-   * Where clients reach the voters that have served: never a learner, and none that has left. Where some of them have TLS for
-   * clients and others do not, those that are as this one. For `EtcdClient`'s option `endpoints` take
+   * Where clients reach the voters that have served: never a learner, and none that has left. Where some of them have
+   * TLS for clients and others do not, those that are as this one. For `EtcdClient`'s option `endpoints` take
    * `SubscriptionRef.changes` of it; and give it the `clusterId`, since where one has been that is gone now, another cluster
    * may answer.
    */
@@ -106,7 +106,8 @@ export interface Member {
    * again, it joins those who stayed, and waits for them where none is there. Refused with
    * `LeaveRefused` where the rest would have no majority of members that answer, or where there is no rest, and with
    * `NotAMember` where its scope is closed, or it could not go on. Interrupted before it is removed, it stays; from then on
-   * it is not interrupted. To be killed on the way does no harm: what is started again then has been removed, and joins anew.
+   * it is not interrupted. To be killed on the way does no harm: what is started again then has been removed, and joins
+   * anew.
    */
   readonly leave: Effect.Effect<void, EtcdMemberError.EtcdMemberError | EtcdError.EtcdError>
   /** Waits until this instance has left, or its scope is closed. Fails where it cannot go on. */
@@ -129,13 +130,13 @@ export class EtcdMember extends Context.Service<EtcdMember, Member>()("effect-et
  * - `{ srv: "example.com" }`: the records of `_etcd-server-ssl._tcp.example.com` (for `https`) and
  *   `_etcd-server._tcp.example.com` (for `http`) in DNS, as etcd's own `--discovery-srv` has them. With `service: "blue"`,
  *   those of `_etcd-server-ssl-blue._tcp` and `_etcd-server-blue._tcp`.
- * - An `Effect`, which is asked again until there is a cluster. A failure, or no answer for 30 seconds, means that nothing is
- *   known yet.
+ * - An `Effect`, which is asked again until there is a cluster. A failure, or no answer for 30 seconds, means that
+ *   nothing is known yet.
  * - A `Stream`, whose last list counts.
  *
- * All instances have to be told the same set when the cluster begins, each URL in the same spelling: etcd derives its ids from
- * them. An instance that is told another set does not begin. If the set grows later, start the new instances while the
- * cluster runs: a majority of the new set without data, that reaches none of the others, begins another cluster.
+ * All instances have to be told the same set when the cluster begins, each URL in the same spelling: etcd derives its
+ * ids from them. An instance that is told another set does not begin. If the set grows later, start the new instances
+ * while the cluster runs: a majority of the new set without data, that reaches none of the others, begins another cluster.
  *
  * @category options
  * @since 0.1.0
@@ -169,13 +170,19 @@ export interface Options extends Omit<EtcdProcess.Options, "restart" | "runDirec
    * addresses do not.
    */
   readonly peerUrl: string
-  /** Where clients, and the other instances, reach it: `advertise-client-urls`. It listens there, unless `config` has `listenClientUrls`. */
+  /**
+   * Where clients, and the other instances, reach it: `advertise-client-urls`. It listens there, unless `config` has
+   * `listenClientUrls`.
+   */
   readonly clientUrl: string
   /** Where all instances are. */
   readonly peers: Peers
   /** How many voters the cluster is to have, from 1 up to 99; as many peers begin it. */
   readonly size: number
-  /** What tells this cluster from others that begin with the same peers: `initial-cluster-token`. Default: `etcd-cluster`. */
+  /**
+   * What tells this cluster from others that begin with the same peers: `initial-cluster-token`. Default:
+   * `etcd-cluster`.
+   */
   readonly cluster?: string | undefined
   /**
    * The rest of etcd's configuration: listening, TLS, timing, everything but what the options here say. Default: etcd's
@@ -199,14 +206,16 @@ export interface Options extends Omit<EtcdProcess.Options, "restart" | "runDirec
    */
   readonly startTimeout?: Duration.Input | undefined
   /**
-   * How long a voter may not have answered until a learner that waits for a place, or one that is to be a learner, removes it
-   * and takes its place, as long as the rest has a majority. One on a socket that is stopped, and not dead, stays until it was
-   * killed: etcd has no deadline for what it writes to sockets, and the others would wait for it. Default, and infinity: never.
+   * How long a voter may not have answered until a learner that waits for a place, or one that is to be a learner,
+   * removes it and takes its place, as long as the rest has a majority. One on a socket that is stopped, and not dead,
+   * stays until it was killed: etcd has no deadline for what it writes to sockets, and the others would wait for it.
+   * Default, and infinity: never.
    */
   readonly replaceAfter?: Duration.Input | undefined
   /**
    * Lets members of other machines talk without certificates that both sides show: whoever reaches a peer URL can then read,
-   * change and join. On one machine (loopback, Unix sockets), `https` peer URLs get certificates by themselves. Default: false.
+   * change and join. On one machine (loopback, Unix sockets), `https` peer URLs get certificates by themselves.
+   * Default: false.
    */
   readonly allowInsecurePeers?: boolean | undefined
 }

@@ -253,8 +253,8 @@ export const fromClient = (client: EtcdClient.Client): Service => ({
 })
 
 /**
- * Provides {@link EtcdMembership} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with all the
- * others.
+ * Provides {@link EtcdMembership} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it
+ * with all the others.
  *
  * @example
  * ```ts

@@ -2,18 +2,19 @@
  * Operations on a cluster that a person dares to run: each looks at the cluster first, refuses with a reason that says what
  * it found and what would help, and does one step after another only then.
  *
- * They need a client and nothing else, so they work on any etcd that can be reached. Use a client of all keys: with that of a
- * namespace, the lock below is taken in the namespace, and nobody outside of it waits for it. Operations that need the
- * processes of a cluster (to start, replace or upgrade its members) are on the value of `EtcdCluster`.
+ * They need a client and nothing else, so they work on any etcd that can be reached. Use a client of all keys: with
+ * that of a namespace, the lock below is taken in the namespace, and nobody outside of it waits for it. Operations that
+ * need the processes of a cluster (to start, replace or upgrade its members) are on the value of `EtcdCluster`.
  *
  * - *`dryRun`* looks, refuses, and answers with the steps that would be taken, without taking any of them.
- * - *One at a time*: while an operation changes the cluster, it holds the lock `effect-etcd/operations` in it (see `EtcdLock`),
- *   and the next one, from whichever program, waits until it is given back. If a program is killed in an operation, its lock
- *   expires after ten seconds, which start over if another member of etcd takes the lead. A cluster that takes no writes has no such
- *   lock: operations run without it, except for those that hand data on while these may be corrupt. In a cluster of one or
- *   two members, which has no quorum while one is away, the lock may be lost, and the operation goes on.
- * - *Killed half-way*, at whatever step: run it again, and it does what is left to do. (`moveLeader` without a name moves the
- *   leadership once more, if it had moved it before it could say so.)
+ * - *One at a time*: while an operation changes the cluster, it holds the lock `effect-etcd/operations` in it (see
+ *   `EtcdLock`), and the next one, from whichever program, waits until it is given back. If a program is killed in an
+ *   operation, its lock expires after ten seconds, which start over if another member of etcd takes the lead. A cluster
+ *   that takes no writes has no such lock: operations run without it, except for those that hand data on while these
+ *   may be corrupt. In a cluster of one or two members, which has no quorum while one is away, the lock may be lost,
+ *   and the operation goes on.
+ * - *Killed half-way*, at whatever step: run it again, and it does what is left to do. (`moveLeader` without a name
+ *   moves the leadership once more, if it had moved it before it could say so.)
  * - Each step is logged at `Info`, and passed to `onProgress`.
  *
  * @packageDocumentation
@@ -158,7 +159,10 @@ export interface Comparison {
   readonly corrupt: ReadonlyArray<Member>
   /** The majority, and who else has the same data. */
   readonly sound: ReadonlyArray<Member>
-  /** Those that could not be compared: learners, which do not answer that, and members that did not answer or lagged behind. */
+  /**
+   * Those that could not be compared: learners, which do not answer that, and members that did not answer or lagged
+   * behind.
+   */
   readonly unknown: ReadonlyArray<Member>
   /** What was seen, a line a fact. */
   readonly evidence: ReadonlyArray<string>
@@ -173,8 +177,8 @@ export interface Comparison {
  */
 export interface Backup {
   /**
-   * The newest revision that is in it, as it is read from the database itself. Of what went to a sink: the one that the member
-   * had before, so that newer ones may be in it as well.
+   * The newest revision that is in it, as it is read from the database itself. Of what went to a sink: the one that the
+   * member had before, so that newer ones may be in it as well.
    */
   readonly revision: bigint
   readonly clusterId: ClusterId
@@ -237,8 +241,8 @@ export interface SinkReport<A> extends BackupReport {
  */
 export interface BackupOptions extends Options {
   /**
-   * The member that gives it. Default: the follower that has applied most, to spare the leader; the leader, if it is alone. A
-   * member that is named is asked even while the alarm `Corrupt` is armed.
+   * The member that gives it. Default: the follower that has applied most, to spare the leader; the leader, if it is
+   * alone. A member that is named is asked even while the alarm `Corrupt` is armed.
    */
   readonly member?: MemberRef | undefined
 }
@@ -276,7 +280,8 @@ export interface BackupDirectoryOptions extends BackupOptions {
 export type MemberRef = string | MemberId
 
 /**
- * Why an operation did nothing (`ClusterRefused`), or did not all of it (`OperationFailed`), or what a call of it failed with.
+ * Why an operation did nothing (`ClusterRefused`), or did not all of it (`OperationFailed`), or what a call of it
+ * failed with.
  *
  * @category models
  * @since 0.1.0
@@ -388,8 +393,8 @@ export const moveLeader = (
  *   that are open at the old leader stand still for as long as that one takes.
  * - *A cluster of one* takes neither reads nor writes meanwhile: calls wait, for their deadline at most, and what is held
  *   by a lease may be lost where that takes longer than its time to live.
- * - *Clients that do not ask the leader* (`selection: "sticky"`, `"spread"`, those of other makes) wait at the member that is
- *   defragmented, unless they give up and ask another.
+ * - *Clients that do not ask the leader* (`selection: "sticky"`, `"spread"`, those of other makes) wait at the member
+ *   that is defragmented, unless they give up and ask another.
  * - *Learners* are left alone: etcd takes no such request there.
  * - *The disk of each member* has to have room for a second copy of what is in use. A client cannot see whether it has: etcd
  *   fails there without it, and has the database that it had.
@@ -502,10 +507,10 @@ export const findCorrupt = (): Effect.Effect<Comparison, ClusterRefused | EtcdEr
  *
  * The file takes the place of the one that was there when all of it has come, its SHA-256 is right, its newest revision was
  * read from it, and it is on the disk; the record after it. Until then it is beside it, in files that end in `.part`. Those
- * are removed where anything fails (a disk that is full, too: the error says so) or it is interrupted; what a process has left
- * that was killed is removed by the next one, when nobody has written to it for a quarter of an hour. A process that is
- * killed at the very end may leave the new file without a record, and of two processes that make one under one name at the
- * same time, one may leave its record beside the file of the other: let each have names of its own.
+ * are removed where anything fails (a disk that is full, too: the error says so) or it is interrupted; what a process
+ * has left that was killed is removed by the next one, when nobody has written to it for a quarter of an hour. A
+ * process that is killed at the very end may leave the new file without a record, and of two processes that make one
+ * under one name at the same time, one may leave its record beside the file of the other: let each have names of its own.
  *
  * All that was acknowledged before is in it: a member that lags behind is waited for, for two minutes at most. It holds no
  * lock, since it changes nothing in the cluster, and goes on while writes do. The member keeps the pages of the snapshot
@@ -548,8 +553,8 @@ export const backup = (
  * cluster removed, and only those that were there when it was begun, so that there is always a good one, also where several
  * are made at the same time. What counts as good has a record that says how large it is; what is not, goes when it is older
  * than all that are kept. Files of other names, and of other clusters, are left alone. *Nodes that were made alike have one
- * cluster id*: etcd makes it of the peer URLs and the `initialClusterToken`. A cluster of `EtcdCluster.make` has a token of its
- * own; give others one, or each a directory of its own.
+ * cluster id*: etcd makes it of the peer URLs and the `initialClusterToken`. A cluster of `EtcdCluster.make` has a
+ * token of its own; give others one, or each a directory of its own.
  *
  * @example
  * ```ts
@@ -576,9 +581,9 @@ export const backupToDirectory = (
 /**
  * Sends a snapshot of a member to a sink: to a store elsewhere, say. Nothing is written on this machine.
  *
- * Whether the SHA-256 is right turns out at its end: then it fails with `OperationFailed`, and what the sink has got is of no
- * use, so let the sink keep nothing before it is told that all has come. It also fails where the sink takes less than all of
- * it. What the sink itself fails with is passed on as it is.
+ * Whether the SHA-256 is right turns out at its end: then it fails with `OperationFailed`, and what the sink has got is
+ * of no use, so let the sink keep nothing before it is told that all has come. It also fails where the sink takes less
+ * than all of it. What the sink itself fails with is passed on as it is.
  *
  * @example
  * ```ts
@@ -608,9 +613,9 @@ export const backupToSink = <A, E, R>(
   )
 
 /**
- * Makes one backup after another in a directory, as {@link backupToDirectory} does: the first at once, and the next ones by a
- * schedule, which runs by the program's clock, until it ends. One that is refused, or fails, is told in the log, as an error,
- * and the next one is made all the same. Fork it where it is to live.
+ * Makes one backup after another in a directory, as {@link backupToDirectory} does: the first at once, and the next
+ * ones by a schedule, which runs by the program's clock, until it ends. One that is refused, or fails, is told in the
+ * log, as an error, and the next one is made all the same. Fork it where it is to live.
  *
  * @example
  * ```ts

@@ -141,8 +141,8 @@ export interface Node {
   readonly stop: Effect.Effect<void>
   /**
    * Starts the process again with the same data directory, and waits until it serves: at once, also while the restart
-   * schedule pauses. Does nothing if it runs. Interrupted, it takes back what it has begun. Fails with `Stopped` where the node is
-   * stopped meanwhile, or its scope is closed.
+   * schedule pauses. Does nothing if it runs. Interrupted, it takes back what it has begun. Fails with `Stopped` where
+   * the node is stopped meanwhile, or its scope is closed.
    */
   readonly start: Effect.Effect<void, EtcdProcessError.EtcdProcessError>
 }
@@ -430,8 +430,8 @@ export const layer = (
 /**
  * As {@link layer}, with the configuration of etcd, and how it is run, from Effect's `Config`, read when the layer is built.
  *
- * `EtcdConfig.config()` reads all of etcd's own options. Fails with `ConfigError` where something is missing or is not of its
- * type, and as {@link make} where it makes no sense.
+ * `EtcdConfig.config()` reads all of etcd's own options. Fails with `ConfigError` where something is missing or is not
+ * of its type, and as {@link make} where it makes no sense.
  *
  * @example
  * ```ts

@@ -36,7 +36,10 @@ export interface Header {
   readonly clusterId: ClusterId
   /** The member that answered. */
   readonly memberId: MemberId
-  /** The revision of the store when the request was applied. `0n` where etcd tells none, as in answers of `EtcdMembership`. */
+  /**
+   * The revision of the store when the request was applied. `0n` where etcd tells none, as in answers of
+   * `EtcdMembership`.
+   */
   readonly revision: bigint
   /** Raft's term: a number that grows with each election. */
   readonly raftTerm: bigint

@@ -1,7 +1,7 @@
 /**
- * What this library reports of itself. The names of its spans, metrics and log annotations are in the guide to observability.
- * Spans go to the program's `Tracer`, log lines to its loggers, and metrics are in its registry; nothing has to be switched
- * on, and without a tracer spans cost nothing.
+ * What this library reports of itself. The names of its spans, metrics and log annotations are in the guide to
+ * observability. Spans go to the program's `Tracer`, log lines to its loggers, and metrics are in its registry; nothing
+ * has to be switched on, and without a tracer spans cost nothing.
  *
  * @packageDocumentation
  * @since 0.1.0

@@ -951,8 +951,8 @@ const asOperation = (response: Rpc.TxnResponse): Rpc.ResponseOp => ({
 })
 
 /**
- * Provides {@link EtcdTxn} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with all the
- * others.
+ * Provides {@link EtcdTxn} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with
+ * all the others.
  *
  * @example
  * ```ts

@@ -432,8 +432,8 @@ export const fromClient = (client: EtcdClient.Client): Effect.Effect<Service, ne
   })
 
 /**
- * Provides {@link EtcdWatch} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with all the
- * others.
+ * Provides {@link EtcdWatch} over the {@link EtcdClient.EtcdClient} that is there. `EtcdLayer.connect` provides it with
+ * all the others.
  *
  * @example
  * ```ts

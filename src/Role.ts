@@ -11,12 +11,13 @@
  * ## What leading means, and what it does not
  *
  * A node leads in the sense of this module when its own raft says so and the node is not silent. A leader is asked for
- * its `Status` four times in an *election timeout* (`electionTimeout`; a second where that is under half of one). One that has
- * answered none of the questions that were put within the last election timeout, because it is paused, hangs, cannot be
- * reached or defragments its database for so long (from etcd 3.6 on), is shown as a follower that knows no leader, and its
- * `ready` is false. It serves again with its next answer, and leads again when it has said so for an election timeout.
- * For as long raft waits: the members elect another leader an election timeout after the last heartbeat of the old one at
- * the earliest, and a leader that has not heard from a majority for so long resigns (raft's *CheckQuorum*).
+ * its `Status` four times in an *election timeout* (`electionTimeout`; a second where that is under half of one). One
+ * that has answered none of the questions that were put within the last election timeout, because it is paused, hangs,
+ * cannot be reached or defragments its database for so long (from etcd 3.6 on), is shown as a follower that knows no
+ * leader, and its `ready` is false. It serves again with its next answer, and leads again when it has said so for an
+ * election timeout. For as long raft waits: the members elect another leader an election timeout after the last
+ * heartbeat of the old one at the earliest, and a leader that has not heard from a majority for so long resigns (raft's
+ * *CheckQuorum*).
  *
  * So there may be two leaders for a moment, and no module outside of raft can exclude it:
  *

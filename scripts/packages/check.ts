@@ -1,7 +1,8 @@
 /**
- * What a user gets who installs the library, with Node.js and nothing else, from a registry that has it and its packages: the
- * etcd of the platform and no other, found with an empty `PATH`; what is said without it; and the etcd of another line, where
- * that is asked for. Of an etcd that is at hand, which is run, or of a script that only says that it is one.
+ * What a user gets who installs the library, with Node.js and nothing else, from a registry that has it and its
+ * packages: the etcd of the platform and no other, found with an empty `PATH`; what is said without it; and the etcd of
+ * another line, where that is asked for. Of an etcd that is at hand, which is run, or of a script that only says that
+ * it is one.
  */
 
 import { symlinkSync } from "node:fs"

@@ -1,17 +1,18 @@
 /**
  * Barriers: waiting until something is open, and beginning and ending together.
  *
- * A {@link latch} is a key. As long as the key exists, the latch is closed, and whoever comes waits. It is the key of the recipe
- * `Barrier` of etcd's Go client, so that Go programs can close, open and await it as well; `etcdctl put` closes it, and
- * `etcdctl del` opens it. (`Wait` of Go's client 3.5 notices the opening only if nothing was written between the closing and
- * its call, by anybody; 3.6 has no such fault.) A latch belongs to nobody, and stays closed when the program that closed it
- * ends.
+ * A {@link latch} is a key. As long as the key exists, the latch is closed, and whoever comes waits. It is the key of
+ * the recipe `Barrier` of etcd's Go client, so that Go programs can close, open and await it as well; `etcdctl put`
+ * closes it, and `etcdctl del` opens it. (`Wait` of Go's client 3.5 notices the opening only if nothing was written
+ * between the closing and its call, by anybody; 3.6 has no such fault.) A latch belongs to nobody, and stays closed
+ * when the program that closed it ends.
  *
  * {@link together} lets n programs, or fibers of them, run something in rounds: nobody begins before n have come, and
- * nobody goes on before all have ended. It may be used again and again. A participant that is fast, and comes back for the next
- * round, waits until all have left the last one, so that rounds never mix; so does one that comes when a round is full. The
- * keys hang on the leases of the programs' sessions (`EtcdSession`), so that nobody waits for ever for one that is gone. The
- * recipe `DoubleBarrier` of Go's client, which does not promise this, has other keys: the two do not know of each other.
+ * nobody goes on before all have ended. It may be used again and again. A participant that is fast, and comes back for
+ * the next round, waits until all have left the last one, so that rounds never mix; so does one that comes when a round
+ * is full. The keys hang on the leases of the programs' sessions (`EtcdSession`), so that nobody waits for ever for one
+ * that is gone. The recipe `DoubleBarrier` of Go's client, which does not promise this, has other keys: the two do not
+ * know of each other.
  *
  * | what happens | outcome |
  * | --- | --- |
@@ -262,7 +263,8 @@ const runTogether = <A, E, R>(
  * interrupted leaves at once, and does not wait for the others; nor do they for it: they are interrupted, and fail with
  * {@link ParticipantsMissing}. To wait no longer than some time, use `Effect.timeout`.
  *
- * The number is from 1 to 5000. Each participant that comes reads who is there, and each change is sent to each program that takes part.
+ * The number is from 1 to 5000. Each participant that comes reads who is there, and each change is sent to each program
+ * that takes part.
  *
  * Fails with {@link ParticipantsMissing}, {@link ParticipantsMismatch}, with `EtcdLock.LockLost` where the own place is
  * lost, with `InvalidArgument` where name or number make no sense, or the effect is itself a part of what is run together

@@ -3,8 +3,8 @@
  *
  * A lock is a value, made of a name; {@link withLock} runs an effect while it is held. Whoever wants it puts a key into the
  * line of the lock, `<name>/`, and gets it in the order of the keys' revisions: first come, first served, and whoever leaves
- * wakes one. The keys are those of etcd's own locks, so that Go programs (`concurrency.Mutex`) and `etcdctl lock` stand in the
- * same line. They hang on the lease of the program's session (`EtcdSession`).
+ * wakes one. The keys are those of etcd's own locks, so that Go programs (`concurrency.Mutex`) and `etcdctl lock` stand
+ * in the same line. They hang on the lease of the program's session (`EtcdSession`).
  *
  * A lock is **held** until the session is lost, which is before its lease can expire (see `EtcdSession`), or its key is
  * deleted, or changed hands in any other way: the key is watched. Then the effect is interrupted, and when it has ended
@@ -30,8 +30,8 @@
  * - another etcd, and a client that has, and has had, no endpoint in common with that of the session, in whatever namespace:
  *   so use one client;
  * - a client of the program's own making that uses none of this library's, where it is called by itself;
- * - keys that go with their lease (`EtcdLease.revoke`), what a session puts and removes for itself (its places in lines, what
- *   it keeps), and etcd's own lock and election RPCs;
+ * - keys that go with their lease (`EtcdLease.revoke`), what a session puts and removes for itself (its places in
+ *   lines, what it keeps), and etcd's own lock and election RPCs;
  * - what is to land although the lock is lost: {@link withoutFence}.
  *
  * For what is outside of etcd there is the `token`, which rises along the line: a resource that remembers the highest it has

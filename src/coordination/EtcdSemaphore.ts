@@ -9,10 +9,10 @@
  *
  * **The limit** is in etcd, in the key `<name>/permits`, so that all have the same one. The first program writes it there,
  * with the number that {@link make} was given. A program with another number is refused with {@link LimitMismatch}, before
- * it has taken anything, since one of the two programs must be wrong. {@link resize} changes the limit while programs use it.
- * From then on only the number in etcd counts, and those of the programs are ignored: running programs go on, and need no
- * new configuration when they are started again. So changing the number in a program does not change the limit; resize it.
- * (The version of the key shows that it was resized. `etcdctl put <name>/permits 8` resizes as well.)
+ * it has taken anything, since one of the two programs must be wrong. {@link resize} changes the limit while programs
+ * use it. From then on only the number in etcd counts, and those of the programs are ignored: running programs go on,
+ * and need no new configuration when they are started again. So changing the number in a program does not change the
+ * limit; resize it. (The version of the key shows that it was resized. `etcdctl put <name>/permits 8` resizes as well.)
  *
  * What is held, what its loss is, and how writes are fenced, is as with `EtcdLock`, whose `Held` and `LockLost` are used
  * here; the fence of a semaphore holds as long as the own permits are taken. Apart from that, see there for what happens
@@ -27,8 +27,8 @@
  * | interrupted while it waits, at whatever moment | no key stays, and no permit is lost |
  * | permits are taken while others are held | allowed, as with Effect's `Semaphore`; see below |
  *
- * A semaphore does not know to whom its permits belong, so an effect with permits may ask for more. If several do so, they may
- * wait for each other for ever: take all that is needed at once. Only what can never be granted is refused, with
+ * A semaphore does not know to whom its permits belong, so an effect with permits may ask for more. If several do so,
+ * they may wait for each other for ever: take all that is needed at once. Only what can never be granted is refused, with
  * `LimitExceeded`: more permits than there are, counting those that the same work holds within {@link withPermits}.
  *
  * However many of a program wait at a semaphore, or hold permits of it, the program has one watch of its line, as long as

@@ -326,7 +326,8 @@ export const layerWith = (options: Options): Layer.Layer<EtcdSession, EtcdError.
 /**
  * As {@link layerWith}, with options from Effect's `Config`, read when the layer is built.
  *
- * Fails with `ConfigError` where something is missing or is not of its type, and as {@link layerWith} where it makes no sense.
+ * Fails with `ConfigError` where something is missing or is not of its type, and as {@link layerWith} where it makes no
+ * sense.
  *
  * @example
  * ```ts

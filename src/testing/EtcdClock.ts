@@ -2,9 +2,10 @@
  * The clock of this process, which a test moves: the wall clock is set, the process stands still, or its clock is slow or
  * fast; and what of this library is made on it lives by that time.
  *
- * It is *real time* that is moved: that of deadlines, pauses between tries, keep-alives, and of how long leases, sessions and
- * locks are held. It goes on by itself, beside what a test does to it. The `Clock` of a program (`Effect.sleep`, schedules)
- * is another one, which a `TestClock` moves. etcd's own clocks, and those of sockets, nobody moves.
+ * It is *real time* that is moved: that of deadlines, pauses between tries, keep-alives, and of how long leases,
+ * sessions and locks are held. It goes on by itself, beside what a test does to it. The `Clock` of a program
+ * (`Effect.sleep`, schedules) is another one, which a `TestClock` moves. etcd's own clocks, and those of sockets,
+ * nobody moves.
  *
  * | what is done | what it is | leases, sessions and what is held with them |
  * | --- | --- | --- |

@@ -3,8 +3,8 @@
  * when the scope of the fault closes.
  *
  * It needs neither root nor another program (except `unshare`, for disks that can be full: see {@link canFillDisk}). The
- * members run as those of `EtcdCluster.ephemeral`, and all traffic between them, and between clients and them, passes through
- * this process, which can hold it up. All faults act on a real etcd, which reacts as it always does.
+ * members run as those of `EtcdCluster.ephemeral`, and all traffic between them, and between clients and them, passes
+ * through this process, which can hold it up. All faults act on a real etcd, which reacts as it always does.
  *
  * A *party* is what can be cut off: a member, or a client. Clients that use {@link Faults.endpoints}, as the layers here do,
  * are one party, `clients`; {@link client} makes another one, whose endpoints may be given to any program on this machine.
@@ -25,17 +25,17 @@
  * | {@link tearWal} | it lacks the end of its write-ahead log | it has it again, unless it has served |
  * | {@link restoreDisk} | it has the data that it had before ({@link saveDisk}) | it has the newer ones, unless it has served |
  *
- * Faults may overlap. A connection has the worst of them (delays add up). A member comes back, or goes on, when the last fault
- * that keeps it down, or still, is over; and when the last fault that changed its data is over, these are as they were before
- * the first. A fault that makes no sense is refused with {@link FaultRefused}, and nothing is done. Faults that are active when
- * the cluster's own scope closes end with it. The log has a line at `Info` when a fault begins and when it is over, even with
- * `log: false`, which only silences the members.
+ * Faults may overlap. A connection has the worst of them (delays add up). A member comes back, or goes on, when the
+ * last fault that keeps it down, or still, is over; and when the last fault that changed its data is over, these are as
+ * they were before the first. A fault that makes no sense is refused with {@link FaultRefused}, and nothing is done.
+ * Faults that are active when the cluster's own scope closes end with it. The log has a line at `Info` when a fault
+ * begins and when it is over, even with `log: false`, which only silences the members.
  *
- * Limits of this network: it does not lose packets, since it works on connections; a connection that hangs is noticed only by
- * those that ask for signs of life. It runs in this process: while that stands still, so does the network. A client that takes
- * its endpoints from the members (`memberRefresh`) goes around it. A member that joins with `cluster.grow` is a party like the
- * others; one that is added by hand (`EtcdMembership.add`) is not: it and the others reach each other directly, on 127.0.0.1,
- * without TLS between them, and in their directory.
+ * Limits of this network: it does not lose packets, since it works on connections; a connection that hangs is noticed
+ * only by those that ask for signs of life. It runs in this process: while that stands still, so does the network. A
+ * client that takes its endpoints from the members (`memberRefresh`) goes around it. A member that joins with
+ * `cluster.grow` is a party like the others; one that is added by hand (`EtcdMembership.add`) is not: it and the others
+ * reach each other directly, on 127.0.0.1, without TLS between them, and in their directory.
  *
  * @packageDocumentation
  * @since 0.1.0
@@ -191,7 +191,8 @@ export interface Options extends EtcdCluster.Options {
   /**
    * Gives each member a disk of its own of so much room, "128 MiB" at least, which {@link fillDisk} can fill; one that joins
    * later too. It is in memory, of which etcd takes 128 MB at once, for its log. It goes with the cluster. Fails with
-   * `InvalidConfig` where {@link canFillDisk} says no. Default: members have their data in the usual place for temporary files.
+   * `InvalidConfig` where {@link canFillDisk} says no. Default: members have their data in the usual place for
+   * temporary files.
    */
   readonly disks?: ByteSize.Input | undefined
 }
@@ -243,9 +244,10 @@ export interface DiskCopy {
  */
 export interface Faults {
   /**
-   * The cluster. Its `endpoints` and its `client` lead through the network, to members that join later too; those of a member
-   * itself (`node.endpoints`) go around it, for a test that looks at what nobody is to disturb. A leader that is cut off leads as far as it knows, until
-   * it has not heard from a majority for an election timeout: `awaitLeader` may name it until then.
+   * The cluster. Its `endpoints` and its `client` lead through the network, to members that join later too; those of a
+   * member itself (`node.endpoints`) go around it, for a test that looks at what nobody is to disturb. A leader that is
+   * cut off leads as far as it knows, until it has not heard from a majority for an election timeout: `awaitLeader` may
+   * name it until then.
    */
   readonly cluster: EtcdCluster.Cluster
   /** Where the party `clients` reaches the members that the cluster began with. */
@@ -292,7 +294,10 @@ export interface Faults {
     from: Party | ReadonlyArray<Party>,
     to: Party | ReadonlyArray<Party>
   ) => Effect.Effect<void, FaultRefused, Scope.Scope>
-  /** Makes what some parties say to others late or slow, in both directions, until the scope closes. More at {@link slow}. */
+  /**
+   * Makes what some parties say to others late or slow, in both directions, until the scope closes. More at
+   * {@link slow}.
+   */
   readonly slow: (
     one: Party | ReadonlyArray<Party>,
     other: Party | ReadonlyArray<Party>,
@@ -1170,9 +1175,9 @@ export const canFillDisk: Effect.Effect<boolean> = Effect.provide(Mounts.canMoun
  * Fills the disk of a member, until the scope closes. Refused where the cluster was made without the option `disks`.
  *
  * etcd notices when it writes where it has not written before: not in its log, which is allocated, but in its database, with
- * what does not fit between what was removed (some 100 kB do). Then it ends at once, with `no space left on device`, and does
- * so again where it is started. When the scope closes it is started again, also where that happens in that moment; a member
- * that was stopped by hand is not.
+ * what does not fit between what was removed (some 100 kB do). Then it ends at once, with `no space left on device`,
+ * and does so again where it is started. When the scope closes it is started again, also where that happens in that
+ * moment; a member that was stopped by hand is not.
  *
  * @example
  * ```ts
@@ -1201,8 +1206,8 @@ export const fillDisk = (member: Member): Effect.Effect<void, FaultRefused, Scop
  * (None is taken of a record that has nothing but zeros in a sector of the disk: where that is damaged, etcd believes
  * that a loss of power tore it, and repairs the log.) In the database none vouches for any. A flip may be found as etcd
  * starts (`DataDirCorrupt`, or `ExitedEarly` where it panics), or when it comes to the place, at which it panics; or, in a
- * value, by nobody: then another value is read from this member, by a linearizable read, too. The more bytes are flipped, the
- * sooner it is found; etcd 3.4 looks at less of it as it starts.
+ * value, by nobody: then another value is read from this member, by a linearizable read, too. The more bytes are
+ * flipped, the sooner it is found; etcd 3.4 looks at less of it as it starts.
  *
  * When the scope closes the data are put back as they were, where the member has not served since; it is stopped for that if
  * it is starting, and is started again where a fault had stopped it. If it has served, it has made something of what it
@@ -1245,8 +1250,9 @@ export const flipBytes = (
  * scope closes it is as with {@link flipBytes}.
  *
  * etcd repairs a log that ends within a record. What the member then lacks it has acknowledged: a leader that has heard that
- * does not send it again, and the member panics when it hears how far the cluster is. From a leader that was elected since it
- * gets what it lacks. One that is alone, and lacks what its database has, is not well again before the scope closes.
+ * does not send it again, and the member panics when it hears how far the cluster is. From a leader that was elected
+ * since it gets what it lacks. One that is alone, and lacks what its database has, is not well again before the scope
+ * closes.
  *
  * @example
  * ```ts
@@ -1306,8 +1312,8 @@ export const saveDisk = (member: Member): Effect.Effect<DiskCopy, FaultRefused, 
  * said it had: the member forgets what it has acknowledged since. Refused where it runs, and where the copy is of another
  * member, or of another cluster's. When the scope closes it is as with {@link flipBytes}.
  *
- * Where a majority forgets, writes that were acknowledged are gone, and a member that remembers them panics, or is overruled.
- * Where fewer do, the cluster knows; it is with such a member as with {@link tearWal}.
+ * Where a majority forgets, writes that were acknowledged are gone, and a member that remembers them panics, or is
+ * overruled. Where fewer do, the cluster knows; it is with such a member as with {@link tearWal}.
  *
  * @example
  * ```ts
@@ -1364,9 +1370,9 @@ export const heal: Effect.Effect<void, never, EtcdFaults> = EtcdFaults.use((faul
 
 /**
  * Waits until every member runs, serves, and names the same leader as the others, and there is no alarm, as long as that
- * takes: where a fault that is on keeps them from it, until that is over. What clients reach of them is not looked at, nor is
- * how much of the log a member has. Fails with why a member could not be started again, and with `Stopped` where the cluster
- * is closed.
+ * takes: where a fault that is on keeps them from it, until that is over. What clients reach of them is not looked at,
+ * nor is how much of the log a member has. Fails with why a member could not be started again, and with `Stopped` where
+ * the cluster is closed.
  *
  * @example
  * ```ts

@@ -21,7 +21,7 @@ import { kindOf, methodOf } from "./rpcs.ts"
 import * as Subchannel from "./subchannel.ts"
 import * as Telemetry from "./telemetry.ts"
 
-/** One of those who share a call has waited for as long as it could; the call goes on. What that one does next goes elsewhere. */
+/** One of those who share a call has waited as long as it could; the call goes on. What that one does next goes elsewhere. */
 const doubt = (engine: Engine, { attempt }: Call.Call): void => {
   if (attempt?.isUnderWay !== true || !Inquiry.isQuiet(engine, attempt.link)) return
   const blaming = Effect.asVoid(Subchannel.blame(attempt.link.subchannel, engine.environment, undefined))

@@ -228,7 +228,7 @@ export class Http2Connection implements FrameHandler {
     this.isSettled = true
   }
 
-  /** Sends a frame of what waits in a stream, which takes its place behind the others then. Returns whether there is more. */
+  /** Sends a frame of what waits in a stream, which then waits behind the others. Returns whether there is more. */
   private sendFrame(stream: Stream): boolean {
     const allowed = Math.min(this.sendWindow.size, stream.sendWindow.size, maxFrameBytes)
     if (allowed <= 0 && stream.isBlocked && !stream.isEndAllThatWaits) return false
