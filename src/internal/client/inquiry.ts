@@ -280,7 +280,7 @@ const turnTo = (engine: Engine, newest: View.View | undefined, now: number): voi
 
 const silence = "the member does not even answer who leads, and others do"
 
-/** Whether the call can be sent on: what surely was not applied, and not for ever. */
+/** Whether the call can be sent on: what certainly was not applied, and not for ever. */
 const mayMove = ({ selection }: Engine, attempt: Attempt): boolean =>
   (attempt.call.kind === "read" || !isSent(attempt)) && attempt.past.moves < Selection.all(selection).length
 

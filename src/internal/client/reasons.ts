@@ -375,7 +375,7 @@ const unknownOutcome = "Whether it was applied is unknown."
 /**
  * The error of a call that failed in the transport or at the server.
  *
- * The outcome is `not-applied` for a call that only reads, for a request that the server surely did not act on, and for
+ * The outcome is `not-applied` for a call that only reads, for a request that the server certainly did not act on, and for
  * those of etcd's own refusals that come before anything is written.
  */
 export const fromTransport = (error: TransportError, call: Call): EtcdError.EtcdError => {

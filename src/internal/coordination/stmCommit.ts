@@ -216,7 +216,7 @@ const isRefuted = (before: KeyValue, { put }: Write, now: KeyValue): boolean => 
 }
 
 /**
- * Whether the commit was surely not applied when these values were read, and never will be: a key that existed is not
+ * Whether the commit was certainly not applied when these values were read, and never will be: a key that existed is not
  * at its revision any more, and is never again.
  */
 const isRuledOut = (attempt: Attempt, { readings }: Fresh): boolean => {

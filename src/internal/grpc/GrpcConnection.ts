@@ -4,7 +4,7 @@
  * **What holds of every connection.**
  *
  * - A call waits, or it is on the wire, or it is over. It waits while there is no room for its stream, behind those that
- *   waited before; one that waits has surely not been seen by the server. Calls wait here and not inside HTTP/2, so that
+ *   waited before; one that waits has certainly not been seen by the server. Calls wait here and not inside HTTP/2, so that
  *   it can be said of each whether the server can have seen it: not if it never left, nor above the last id of a GOAWAY.
  * - It takes calls until there is a reason not to. The first reason stays: it ends the calls that wait, `closed` tells
  *   it, and calls that are begun later are refused with it. Those on the wire go on.

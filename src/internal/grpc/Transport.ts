@@ -61,7 +61,7 @@ export interface Holder {
 }
 
 interface Held {
-  /** Whether the request may have left; if not, the server surely did not act on it. */
+  /** Whether the request may have left; if not, the server certainly did not act on it. */
   readonly isSent: boolean
   /** What it waits for while it is not sent. */
   readonly waitsFor: string | undefined
@@ -99,7 +99,7 @@ export class TransportError extends Data.TaggedError("TransportError")<{
   /** The gRPC status code, 1 to 16; for kinds other than `Status` the one gRPC's specification maps them to. */
   readonly code: number
   readonly message: string
-  /** `no`: the server surely did not act on the request (never sent, refused stream, above GOAWAY's last id). */
+  /** `no`: the server certainly did not act on the request (never sent, refused stream, above GOAWAY's last id). */
   readonly processed: "no" | "unknown" | "yes"
   /**
    * A dial failed for a reason that does not go away unless somebody changes something: the server's certificate is not
