@@ -7,6 +7,7 @@ import { inspect } from "node:util"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -387,8 +388,11 @@ describe("as JSON", () => {
       assert.strictEqual(typeof reason === "object" ? reason.message : message, error.message, error._tag)
       const shown = (typeof reason === "object" ? reason : { cause }).cause
       if (!(why instanceof Error) || why.cause === undefined) continue
-      if (why.cause instanceof EtcdError.EtcdError) assert.deepStrictEqual(shown, printed(why.cause))
-      else {
+      if (why.cause instanceof EtcdError.EtcdError) {
+        const { message, name } = why.cause
+        assert.deepInclude(shown, { name, message, _tag: "EtcdError" })
+        assert.deepStrictEqual(shown, EtcdResponse.toJson(why.cause))
+      } else {
         const { code, name } = why.cause as NodeJS.ErrnoException
         assert.deepStrictEqual(shown, { name, message: (why.cause as Error).message, code }, error._tag)
       }
@@ -473,7 +477,12 @@ describe("as JSON", () => {
       method: "open",
       cause: refused()
     })
+    const notFound = { name: "PlatformError", message: noFile.message, _tag: "PlatformError" }
+    assert.deepInclude(shown(noFile), notFound)
     assert.strictEqual((shown(noFile) as Json).reason.cause.message, "self-signed certificate")
+    const operation = { operation: "a", step: "b", done: [], message: "no" }
+    const stopped = new EtcdOperationError.OperationFailed({ ...operation, cause: noFile })
+    assert.deepInclude(printed(stopped).cause, notFound)
     // A field of this name is a field, and no prototype.
     const text = '{"__proto__":{"a":"1"}}'
     assert.strictEqual(JSON.stringify(EtcdResponse.toJson(JSON.parse(text))), text)
@@ -506,12 +515,60 @@ describe("as JSON", () => {
     const reason = new EtcdError.Unreachable({ ...details, cause })
     cause.cause = reason
     assert.deepInclude(printed(reason).cause, { message: "first", cause: "[Circular]" })
-    // Whoever throws in between leaves nothing behind.
-    const broken = { d: 1, toJSON: () => assert.fail("broken") }
-    const holder = { broken }
-    assert.throws(() => EtcdResponse.toJson(holder), "broken")
-    assert.deepStrictEqual(shown({ ...holder, broken: 1 }), { broken: 1 })
-    assert.throws(() => EtcdResponse.toJson(holder), "broken")
+    // Through what Effect prints of its own errors and data: copies.
+    class Failed extends Data.TaggedError("Failed")<{ cause?: unknown }> {}
+    const [one, other] = [new Failed({}), new Failed({})]
+    Object.assign(one, { cause: other })
+    Object.assign(other, { cause: one })
+    const failed = { name: "Failed", message: "", _tag: "Failed" }
+    assert.deepStrictEqual(shown({ one }), { one: { ...failed, cause: { ...failed, cause: "[Circular]" } } })
+    assert.deepStrictEqual(shown({ one, other: 1 }), {
+      one: { ...failed, cause: { ...failed, cause: "[Circular]" } },
+      other: 1
+    })
+    class Lazy {
+      readonly parent: Lazy
+      constructor(parent?: Lazy) {
+        this.parent = parent ?? this
+      }
+      toJSON() {
+        return { copy: { ...this } }
+      }
+    }
+    assert.deepStrictEqual(shown(new Lazy(new Lazy())), { copy: { parent: { copy: { parent: "[Circular]" } } } })
+  })
+
+  it("says why where something cannot be printed, and prints the rest", () => {
+    const broken = () => {
+      throw new Error("broken")
+    }
+    const value = {
+      asked: { d: 1, toJSON: broken },
+      read: {
+        get a() {
+          return broken()
+        },
+        b: 7n
+      },
+      list: [{ [Symbol.iterator]: broken }, new Proxy({}, { ownKeys: broken })],
+      thrown: {
+        toJSON() {
+          throw Object.create(null)
+        }
+      }
+    }
+    const expected = {
+      asked: "[not printed: broken]",
+      read: { a: "[not printed: broken]", b: "7" },
+      list: [{}, "[not printed: broken]"],
+      thrown: "[not printed: object]"
+    }
+    for (const _ of ["", "again"]) {
+      assert.deepStrictEqual(JSON.parse(JSON.stringify(EtcdResponse.toJson(value))), expected)
+    }
+    const error = new EtcdLease.LeaseLost({ id: LeaseId(7n), reason: "refused", message: "no" })
+    Object.defineProperty(error, "message", { get: broken })
+    assert.deepInclude(printed(error), { message: "[not printed: broken]", id: "7" })
   })
 
   it("is what a copy of what is held is, too", () => {

@@ -10,6 +10,7 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -52,6 +53,7 @@ import * as All from "../src/index.ts"
 import { makeWith } from "../src/internal/client/client.ts"
 import type { Fleet } from "../src/internal/cluster/fleet.ts"
 import { fromFleet } from "../src/internal/cluster/value.ts"
+import * as Options from "../src/internal/options.ts"
 import { KV, Maintenance, Watch } from "../src/internal/proto/rpc_pb.ts"
 import * as KeyRange from "../src/KeyRange.ts"
 import * as EtcdFaults from "../src/testing/EtcdFaults.ts"
@@ -858,10 +860,48 @@ describe("what makes no sense", () => {
         assert.strictEqual(reason._tag, "InvalidArgument", String(index))
         assert.notInclude(message, "hunter2")
       }
+      for (const password of ["hun/ter2", "hun,ter2", "hun ter2", 'hun"ter2', "ter2@hun", `ter2${"x".repeat(100)}`]) {
+        for (const endpoints of [`http://root:${password}@a:1`, [`http://root:${password}@a:1`]]) {
+          const refused = yield* Effect.flip(Effect.scoped(makeWith(fake.transport, { endpoints: endpoints as never })))
+          assert.notMatch(refused.message, /hun|ter2/)
+        }
+      }
       const { message } = yield* Effect.flip(kv.get(secret as never))
       assert.include(message, "and not a KeyValue with key, value, createRevision, modRevision, version and lease")
     })
   )
+
+  it("shows what it is, and no more of it than can be read", () => {
+    class Failed extends Data.TaggedError("Failed")<{ readonly cause: unknown; readonly password: string }> {}
+    let looked = 0
+    const counted = Array.from({ length: 1000 }, () => ({
+      get a() {
+        return looked++
+      }
+    }))
+    const cases: ReadonlyArray<readonly [value: unknown, shown: string]> = [
+      [new RangeError("no", { cause: { password: "hunter2" } }), "RangeError: no"],
+      [new Failed({ cause: { password: "hunter2" }, password: "hunter2" }), "Failed"],
+      [new Error("at http://me:hunter2@a:1"), "Error: at http://me:<redacted>@a:1"],
+      [new Uint8Array(1000), "1000 bytes"],
+      [new Uint8Array(1), "1 byte"],
+      [new Uint8Array([1, 2]).buffer, "2 bytes"],
+      [new Float64Array(2), "16 bytes"],
+      [SemVer.parseUnsafe("3.6.0-rc.1"), "3.6.0-rc.1"],
+      [KeyRange.interval("a", "b"), 'a KeyRange from "a" to "b"'],
+      [[1, "a", [2], new Uint8Array(3)], '[1,"a",a list,3 bytes]'],
+      [Array.from({ length: 12 }, (_, index) => index), "[0,1,2,3,4,5,6,7,8,9, and 2 more]"],
+      [new URL("http://me:hunter2@a:1/b"), "http://me:<redacted>@a:1/b"],
+      [`http://me:${"x".repeat(60)}hunter2@a:1`, '"http://me:<redacted>@a:1"']
+    ]
+    for (const [value, shown] of cases) assert.strictEqual(Options.show(value), shown)
+    Options.show(counted)
+    assert.strictEqual(looked, 0)
+    const asked: Array<PropertyKey> = []
+    const list = new Proxy(counted, { get: (all, name) => (asked.push(name), Reflect.get(all, name)) })
+    Options.show(list)
+    assert.notInclude(asked, "10")
+  })
 
   it.effect("is told as Effect's Config tells it, where that is what asks", () =>
     Effect.gen(function* () {

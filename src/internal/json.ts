@@ -16,18 +16,34 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 /** Whether it is a name by which Effect or this library know what is theirs. */
 export const isMarker = (name: string): boolean => /^~effect(?:-[a-z]+)?\//.test(name)
 
-/** What is being printed, and is not begun again within itself, also where it gets there through a `toJSON`. */
+/** What stands where something throws that is asked for what is in it. */
+const notPrinted = (thrown: unknown): string =>
+  `[not printed: ${thrown instanceof Error ? thrown.message : typeof thrown}]`
+
+const read = <A>(get: () => A): A | string => Result.getOrElse(Result.try(get), notPrinted)
+
+/** What is being looked at: it may have a `toJSON`, of Effect's too, that gives copies of it. */
+const looking = new Set<object>()
+/** Whose fields are being printed, by its own `toJSON` too, which JSON asks where nothing has been looked at. */
 const printing = new Set<object>()
 
-const once = <A>(value: object, print: () => A): A | "[Circular]" => {
-  if (printing.has(value)) return "[Circular]"
-  printing.add(value)
-  const printed = Result.try(print)
-  printing.delete(value)
-  return Result.getOrThrow(printed)
+const circle = "[Circular]"
+
+/** What is not begun again within itself. */
+const once = <A>(among: Set<object>, value: object, print: () => A): A | string => {
+  if (among.has(value)) return circle
+  among.add(value)
+  const printed = read(print)
+  among.delete(value)
+  return printed
 }
 
-const ofEntries = (entries: ReadonlyArray<readonly [name: string, value: unknown]>): object =>
+type Entry = readonly [name: string, value: unknown]
+
+const entriesOf = (value: object): ReadonlyArray<Entry> =>
+  Object.keys(value).map((name) => [name, read(() => value[name as never])])
+
+const ofEntries = (entries: ReadonlyArray<Entry>): object =>
   Object.fromEntries(
     entries.flatMap(([name, value]) => {
       const shown = isMarker(name) ? undefined : json(value)
@@ -36,29 +52,45 @@ const ofEntries = (entries: ReadonlyArray<readonly [name: string, value: unknown
   )
 
 /** The fields of an object, but for the markers of its kind. */
-export const ofFields = (value: object): unknown => once(value, () => ofEntries(Object.entries(value)))
+export const ofFields = (value: object): unknown => once(printing, value, () => ofEntries(entriesOf(value)))
+
+const messageOf = (error: Error): Entry => ["message", read(() => error.message)]
 
 /** The fields of an error of this library, with what it says and why. */
-export const ofError = (error: Error): object =>
-  once(error, () => ofEntries([["message", error.message], ...Object.entries(error), ["cause", error.cause]])) as object
+export const ofError = (error: Error): object => {
+  const shown = once(printing, error, () => ofEntries([messageOf(error), ...entriesOf(error), ["cause", error.cause]]))
+  return typeof shown === "string" ? { message: shown } : shown
+}
 
 /**
  * What an error of somebody else says. Of what it carries along (a certificate, with all that have signed it; a socket) no
  * more than texts and numbers.
  */
 const ofForeign = (error: Error & { readonly errors?: unknown }): unknown =>
-  once(error, () =>
+  once(printing, error, () =>
     ofEntries([
       ["name", error.name],
-      ["message", error.message],
-      ...Object.entries(error).filter(([, value]) => !Predicate.isObjectOrArray(value)),
+      messageOf(error),
+      ...entriesOf(error).filter(([, value]) => !Predicate.isObjectOrArray(value)),
       ["errors", Array.isArray(error.errors) ? error.errors : undefined],
       ["cause", error.cause]
     ])
   )
 
 const ofList = (value: object & Iterable<unknown>): unknown =>
-  once(value, () => Array.from(value, (one) => json(one) ?? null))
+  once(printing, value, () => Array.from(value, (one) => json(one) ?? null))
+
+/** What its `toJSON` gives. Of an error of Effect's that has neither what it is called nor what it says. */
+const ofAsked = (value: object & { readonly toJSON: () => unknown }): unknown => {
+  const given = value.toJSON()
+  const shown = Predicate.isObjectOrArray(given) ? ofObject(given, false) : json(given)
+  return value instanceof Error && Predicate.isObject(shown)
+    ? { ...ofEntries([["name", value.name], messageOf(value)]), ...shown }
+    : shown
+}
+
+const isAsked = (value: object): value is { readonly toJSON: () => unknown } =>
+  Predicate.hasProperty(value, "toJSON") && typeof value.toJSON === "function"
 
 /** `ask`: whether its `toJSON` is still to be asked. */
 const ofObject = (value: object, ask = true): unknown => {
@@ -70,17 +102,14 @@ const ofObject = (value: object, ask = true): unknown => {
   if (Duration.isDuration(value)) return Duration.format(value)
   if (SemVer.isSemVer(value)) return SemVer.format(value)
   if (Effect.isEffect(value) && !Exit.isExit(value) && !(value instanceof Error)) return undefined
-  if (ask && Predicate.hasProperty(value, "toJSON") && typeof value.toJSON === "function") {
-    const shown: unknown = value.toJSON()
-    return Predicate.isObjectOrArray(shown) ? ofObject(shown, false) : json(shown)
-  }
+  if (ask && isAsked(value)) return ofAsked(value)
   if (Array.isArray(value) || value instanceof Map || value instanceof Set || ArrayBuffer.isView(value)) {
     return ofList(value as unknown as Iterable<unknown> & object)
   }
   return value instanceof Error ? ofForeign(value) : ofFields(value)
 }
 
-/** What JSON can hold of a value. */
+/** What JSON can hold of a value. It does not throw. */
 export const json = (value: unknown): unknown => {
   switch (typeof value) {
     case "bigint":
@@ -89,7 +118,8 @@ export const json = (value: unknown): unknown => {
     case "symbol":
       return undefined
     case "object":
-      return value === null ? null : ofObject(value)
+      if (value === null) return null
+      return printing.has(value) ? circle : once(looking, value, () => ofObject(value))
     default:
       return value
   }

@@ -16,6 +16,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import * as SemVer from "effect/SemVer"
 import type { BatchingOptions, CallDefaults, CallOptions } from "../EtcdClient.ts"
 import * as EtcdError from "../EtcdError.ts"
 import * as KeyRange from "../KeyRange.ts"
@@ -43,7 +44,9 @@ export type Own<Options> = Omit<Options, keyof CallOptions>
 
 // ── what is wrong ──
 
-const showKeyRange = ({ end, key }: KeyRange.KeyRange): string => `a KeyRange from ${show(key)} to ${show(end)}`
+const showKey = (key: unknown): string => (key instanceof Uint8Array ? Keys.show(key) : show(key))
+
+const showKeyRange = ({ end, key }: KeyRange.KeyRange): string => `a KeyRange from ${showKey(key)} to ${showKey(end)}`
 
 /** What is shown as it is: none of it holds values of others, or it hides them. */
 const isShown = (value: object): boolean =>
@@ -52,9 +55,17 @@ const isShown = (value: object): boolean =>
   Redacted.isRedacted(value) ||
   value instanceof Date ||
   value instanceof URL ||
-  value instanceof RegExp ||
-  value instanceof Error ||
-  ArrayBuffer.isView(value)
+  value instanceof RegExp
+
+const isBytes = (value: object): value is ArrayBuffer | ArrayBufferView =>
+  value instanceof ArrayBuffer || ArrayBuffer.isView(value)
+
+const showBytes = ({ byteLength }: ArrayBuffer | ArrayBufferView): string =>
+  `${byteLength} ${byteLength === 1 ? "byte" : "bytes"}`
+
+/** What it carries along may be anything. */
+const showError = ({ message, name }: Error): string =>
+  shorten(Url.withoutPasswords(message === "" ? name : `${name}: ${message}`), 80)
 
 const kindOf = (value: object): string => {
   if (Effect.isEffect(value)) return "an Effect"
@@ -64,14 +75,24 @@ const kindOf = (value: object): string => {
 }
 
 const showObject = (value: object): string => {
+  if (isBytes(value)) return showBytes(value)
+  if (SemVer.isSemVer(value)) return SemVer.format(value)
+  if (value instanceof Error) return showError(value)
+  if (isShown(value)) return shorten(Url.withoutPasswords(Formatter.format(value)), 80)
   const kind = kindOf(value)
   const names = Effect.isEffect(value) ? [] : Object.keys(value).filter((name) => !Json.isMarker(name))
   if (names.length > 0) return `${kind} with ${shorten(enumerate(names, "and"), 80)}`
   return kind === "an object" ? "an object with nothing" : kind
 }
 
-const showList = (value: ReadonlyArray<unknown>): string =>
-  shorten(`[${value.map((one) => (Array.isArray(one) ? "a list" : show(one))).join(",")}]`, 80)
+/** So many of a list are shown. */
+const shownItems = 10
+
+const showList = (value: ReadonlyArray<unknown>): string => {
+  const items = value.slice(0, shownItems).map((one) => (Array.isArray(one) ? "a list" : show(one)))
+  const others = value.length > shownItems ? `, and ${value.length - shownItems} more` : ""
+  return `[${shorten(items.join(","), 80)}${others}]`
+}
 
 /** A value as messages show it: of an object no more than its names, since there may be a secret in it. */
 export const show = (value: unknown): string => {
@@ -79,9 +100,8 @@ export const show = (value: unknown): string => {
   if (KeyRange.isKeyRange(value)) return showKeyRange(value)
   if (Array.isArray(value)) return showList(value)
   if (Option.isOption(value)) return Option.isSome(value) ? `some(${show(value.value)})` : "none()"
-  return typeof value === "object" && value !== null && !isShown(value)
-    ? showObject(value)
-    : shorten(Url.withoutPasswords(Formatter.format(value)), 80)
+  if (typeof value === "object" && value !== null) return showObject(value)
+  return shorten(Formatter.format(typeof value === "string" ? Url.withoutPasswords(value) : value), 80)
 }
 
 const sentence = (who: string, what: string, check: Check, value: unknown): string =>

@@ -35,18 +35,19 @@ const schemes: ReadonlySet<string> = new Set(["http", "https", "unix", "unixs"])
 export const parse = (given: string): Result.Result<EtcdUrl, string> => {
   const text = given.trim()
   const match = form.exec(text)
+  const shown = withoutPasswords(text)
   if (match === null) {
-    return Result.fail(`"${text}" is not a URL; write it like http://127.0.0.1:2379`)
+    return Result.fail(`"${shown}" is not a URL; write it like http://127.0.0.1:2379`)
   }
   const scheme = match[1]!.toLowerCase()
   const rest = match[2]!
   if (!schemes.has(scheme)) {
-    return Result.fail(`"${text}" has the scheme ${scheme}; etcd knows http, https, unix and unixs`)
+    return Result.fail(`"${shown}" has the scheme ${scheme}; etcd knows http, https, unix and unixs`)
   }
   const isTcp = scheme === "http" || scheme === "https"
   const character = forbidden.exec(isTcp ? rest.replace(zone, "") : rest)
   if (character !== null) {
-    return Result.fail(`"${text}" must not contain ${JSON.stringify(character[0])}`)
+    return Result.fail(`"${shown}" must not contain ${JSON.stringify(character[0])}`)
   }
   return isTcp ? parseTcp(text, scheme, rest) : parseUnix(text, scheme as "unix", rest)
 }
@@ -122,7 +123,16 @@ export const listenKey = (url: EtcdUrl): string =>
 export const identity = (url: EtcdUrl): string =>
   url.socket === undefined ? `${url.scheme}://${url.host.toLowerCase()}:${url.port}` : `${url.scheme}://${url.socket}`
 
-const password = /(\/\/[^\s/:@"\\]*:)[^\s/@"\\]+(?=@)/g
+/** Whether there may be a user in a URL of the text, and so a password, which may have any characters. */
+export const hasUser = (text: string): boolean => /\/\/.*@/s.test(text)
 
-/** The text with the passwords of the URLs in it left out. */
-export const withoutPasswords = (text: string): string => text.replace(password, "$1<redacted>")
+// Of `user:password@` the user is shown, but one that stands alone may be a token, which lets its bearer in.
+const secretPart = /(\/\/(?:[^\s/:@"\\]*:(?=[^@]))?).*@/s
+const secretParts = /(\/\/(?:[^\s/:@"\\]*:(?=[^@]))?)(?:[^\s"\\]|\\.)*@/g
+
+/** What was given for a URL, or several, without all that may be a password in it. */
+export const withoutPasswords = (given: string): string => given.replace(secretPart, "$1<redacted>@")
+
+/** A line of somebody's, in which there may be URLs, without what may be passwords: up to the next space or quote. */
+export const withoutPasswordsIn = (line: string): string =>
+  line.includes("@") ? line.replace(secretParts, "$1<redacted>@") : line

@@ -49,12 +49,14 @@ export interface Kind<T, I> {
   readonly limits: Readonly<Record<string, string>>
 }
 
+const describeText = (shown: string): string => JSON.stringify(shown.length > 100 ? `${shown.slice(0, 100)}…` : shown)
+
 const describe = (input: unknown): string => {
   if (input === null || input === undefined) return "nothing"
   if (Array.isArray(input)) return "a list"
   switch (typeof input) {
     case "string":
-      return JSON.stringify(input.length > 100 ? `${input.slice(0, 100)}…` : input)
+      return describeText(Url.withoutPasswords(input))
     case "boolean":
     case "number":
       return String(input)
@@ -353,16 +355,19 @@ interface ListRules {
   readonly file?: boolean
   /** Whether an empty array is a value. */
   readonly orNone?: boolean
+  /** Whether they are URLs: one with a user, which is refused, is kept whole, since a password may have commas. */
+  readonly url?: boolean
 }
 
 /** What is given twice is there once: to etcd, lists are sets. */
 const decodeList =
-  (what: string, item: (text: string) => Result.Result<string, string>, { orNone = false }: ListRules) =>
+  (what: string, item: (text: string) => Result.Result<string, string>, { orNone = false, url = false }: ListRules) =>
   (input: unknown): Result.Result<ReadonlyArray<string>, string> => {
     if (orNone && Array.isArray(input) && input.length === 0) return Result.succeed([])
-    const given = isString(input) ? input.split(",") : input
+    const given = isString(input) ? [input] : input
     if (!Array.isArray(given) || !given.every(isString)) return expected(`${what}: a text or a list of texts`, input)
-    const items = [...new Set(given.flatMap((text) => text.split(",")).map((text) => text.trim()))]
+    const split = (text: string) => (url && Url.hasUser(text) ? [text] : text.split(","))
+    const items = [...new Set(given.flatMap(split).map((text) => text.trim()))]
     if (items.length === 0 || items.includes("")) return Result.fail(`expected ${what}, got an empty entry or list`)
     const results = items.map((text) => Result.flatMap(passable(text), item))
     const problems = results.flatMap((result) => (Result.isFailure(result) ? [result.failure] : []))
@@ -405,16 +410,19 @@ export const logOutputs: Kind<ReadonlyArray<string>, ListInput> = makeList("one 
 const decodeUrl = (text: string) => Result.map(Url.parse(text), (url) => url.text)
 
 /** URLs of the form that `Url.parse` takes. */
-export const urls: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more URLs", decodeUrl)
+export const urls: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more URLs", decodeUrl, { url: true })
 
 /** URLs, or none. */
 export const urlsOrNone: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more URLs", decodeUrl, {
-  orNone: true
+  orNone: true,
+  url: true
 })
 
 /** Origins for CORS: `*`, or URLs of the same form. */
-export const origins: Kind<ReadonlyArray<string>, ListInput> = makeList('"*" or one or more URLs', (text) =>
-  text === "*" ? Result.succeed(text) : decodeUrl(text)
+export const origins: Kind<ReadonlyArray<string>, ListInput> = makeList(
+  '"*" or one or more URLs',
+  (text) => (text === "*" ? Result.succeed(text) : decodeUrl(text)),
+  { url: true }
 )
 
 /** TLS cipher suites by the names that Go gives them. */
@@ -435,7 +443,15 @@ const membersFromText = (text: string): Result.Result<Record<string, Array<strin
   return Result.succeed(Object.fromEntries(members))
 }
 
+const withoutUsers = 'members whose URLs have no user, and so no "@"'
+
 const decodeMembers = (input: unknown): Result.Result<Members, string> => {
+  const decoded = readMembers(input)
+  // Its password may have commas, and parts of it would be shown as members.
+  return Result.isFailure(decoded) && isString(input) && Url.hasUser(input) ? expected(withoutUsers, input) : decoded
+}
+
+const readMembers = (input: unknown): Result.Result<Members, string> => {
   const given = isString(input) ? membersFromText(input) : isRecord(input) ? Result.succeed(input) : undefined
   if (given === undefined) return expected('members, like "a=http://127.0.0.1:2380" or a URL by name', input)
   if (Result.isFailure(given)) return Result.fail(given.failure)

@@ -87,7 +87,7 @@ export const readEntries = (
   const namesByKey = new Map<Table.Key, string>()
   for (const [name, given] of entries) {
     const report = (message: string) =>
-      problems.push({ option: name, message: `${Url.withoutPasswords(message)}${spelling.locate(name)}` })
+      problems.push({ option: name, message: `${Url.withoutPasswordsIn(message)}${spelling.locate(name)}` })
     const key = spelling.keys.get(name)
     if (key === undefined) {
       const former = spelling.formerly.get(name)

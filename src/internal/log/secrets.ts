@@ -18,6 +18,15 @@ const hidden = "<redacted>"
 // never came, may end in the middle of that.
 const secretFields = /("(?:variable-value|discovery-user|discovery-password)": ?)"(?:(?:[^"\\]|\\.)+"?|\\$)/g
 
+// A variable that is no option of etcd's is printed with all that it says; etcd 3.4 prints every one so, without quotes.
+const variable = /("environment-variable": ?"[^"=]*=)(?:[^"\\]|\\.)*/g
+const plainVariable = /(environment variable [^\s"=]+=).+/g
+
+// Who knows the path that a discovery service has for a cluster can join it. etcd makes the name of the cluster of it, too.
+const discoveryUrl =
+  /((?:"(?:discovery-url|initial-cluster-token)": ?"|discovery URL= |--discovery(?:=|", ?"))[a-z]+:\/\/[^/?#\s"\\]*)[/?#](?:[^\s"\\]|\\.)*/gi
+const discoveryPath = /("path": ?")(?:[^"\\]|\\.)*/g
+
 // Half of a token that lets its bearer in as that user; a slow request to authenticate is logged with it.
 const simpleToken = /(simple_token:)[^\s>"\\]+/g
 
@@ -27,8 +36,15 @@ export const withoutSecrets = (line: string): string => {
   if (line.includes('"variable-value"') || line.includes('"discovery-')) {
     shown = shown.replace(secretFields, `$1"${hidden}"`)
   }
+  if (line.includes("environment")) {
+    shown = shown.replace(variable, `$1${hidden}`).replace(plainVariable, `$1${hidden}`)
+  }
   // `discovery`, `discovery-proxy`, endpoints: etcd prints its arguments, and calls them in errors.
-  if (line.includes("@")) shown = Url.withoutPasswords(shown)
+  shown = Url.withoutPasswordsIn(shown)
+  if (line.includes("discovery")) {
+    shown = shown.replace(discoveryUrl, `$1/${hidden}`)
+    if (line.includes('"discovery-url"')) shown = shown.replace(discoveryPath, `$1${hidden}`)
+  }
   if (line.includes("simple_token:")) shown = shown.replace(simpleToken, `$1${hidden}`)
   return shown
 }

@@ -17,26 +17,39 @@ import * as Secrets from "../log/secrets.ts"
 // secrets
 // -----------------------------------------------------------------------------
 
-const passwordPattern = /\/\/[^\s/:@]*:([^\s/@]+)@/g
-
 const decoded = (text: string): string =>
   Result.getOrElse(
     Result.try(() => decodeURIComponent(text)),
     () => text
   )
 
-/** The passwords in the URL of a discovery service, or a proxy. etcd prints them without the `//` before them, too. */
-const passwordsIn = (url: string): ReadonlyArray<string> =>
-  Array.from(url.matchAll(passwordPattern), ([, password]) => decoded(password!))
+// As Go reads it, and as it was meant where a slash stands in the password, which Go refuses.
+const userPatterns = [/^[^/]*\/\/([^/?#]*)@/, /^[^/]*\/\/(.*)@/s]
+
+/** Who is let in by a URL. What stands alone may be a token. etcd prints it without the `//` before it, too. */
+const userOf = (url: string): ReadonlyArray<string> =>
+  userPatterns.flatMap((pattern) => {
+    const user = pattern.exec(url)?.[1] ?? ""
+    return /:./s.test(user) ? [user.slice(user.indexOf(":") + 1)] : [user.replace(":", "")]
+  })
+
+/** The path names a cluster, and who knows it can join. etcd prints it as a whole, and the end of it in keys. */
+const pathOf = (url: string): ReadonlyArray<string> => {
+  const [, path = "", query = ""] = /^[^/]*\/\/[^/?#]*([^?#]*)[?#]?(.*)/s.exec(url) ?? []
+  return [path, path.split("/").findLast((part) => part !== "") ?? "", query]
+}
+
+const ofUrl = (url: string): ReadonlyArray<string> => userOf(url).map(decoded)
+const ofDiscovery = (url: string): ReadonlyArray<string> => [...userOf(url), ...pathOf(url)].map(decoded)
 
 /** Of `user:password` the password. The name alone is hidden by its place, since it may be any word. */
 const ofUser = (user: string): ReadonlyArray<string> =>
   user.includes(":") ? [user, user.slice(user.indexOf(":") + 1)] : []
 
-/** What is secret of an option that is. Of a URL it is the password: the rest says what could not be reached. */
+/** What is secret of an option that is. Of a URL the host is not: it says what could not be reached. */
 const secretParts: { readonly [key: string]: (secret: string) => ReadonlyArray<string> } = {
-  discovery: passwordsIn,
-  discoveryProxy: passwordsIn,
+  discovery: ofDiscovery,
+  discoveryProxy: ofUrl,
   discoveryUser: ofUser
 }
 

@@ -152,13 +152,43 @@ describe("what is known to be secret", () => {
     })
   )
 
+  it.effect("are all of the URL of a discovery service but its host, and who is let in by a name alone", () =>
+    Effect.gen(function* () {
+      const of = (options: EtcdConfig.Input) =>
+        Effect.map(
+          EtcdConfig.resolve(options, { version: SemVer.make({ major: 3, minor: 5, patch: 35 }), dataDir: "/d" }),
+          Logging.withoutSecrets
+        )
+      const discovery = "https://user-token@discovery.example:1/v2/keys/path%2Dtoken?q=query-token"
+      const hide = yield* of({ discovery, discoveryProxy: "http://proxy-token@proxy.example:2" })
+      const lines = [
+        json({ "discovery-url": discovery, "initial-cluster-token": discovery }),
+        json({ url: "https://user-token@discovery.example:1?q=query-token", path: "/v2/keys/path-token/_config/size" }),
+        json({ key: "/path-token/8e9e05c52164694d", "proxy-url": "http://proxy-token@proxy.example:2" }),
+        `2026-11-23 04:03:50.1 I | embed: discovery URL= ${discovery}`
+      ]
+      for (const line of lines) {
+        const event = hide(EtcdLog.parse(line))
+        for (const secret of ["user-token", "path-token", "path%2Dtoken", "query-token", "proxy-token"]) {
+          hides(secret, event)
+        }
+      }
+      const shown = lines.map((line) => hide(EtcdLog.parse(line)).line).join()
+      for (const host of ["discovery.example:1", "proxy.example:2", "8e9e05c52164694d"]) assert.include(shown, host)
+      for (const password of ["pass/word", "pass@word", 'pass"word', "pass,word"]) {
+        const hide = yield* of({ discovery: `http://me:${password}@discovery.example:1/t` })
+        hides(password, hide(EtcdLog.parse(json({ error: `no: ${password}` }))))
+      }
+    })
+  )
+
   it.live("is in no error and no line of a real etcd", () =>
     Effect.gen(function* () {
       const { version } = yield* EtcdBinary.find()
-      const url = "http://someone:url-password@127.0.0.1:1"
+      const url = "http://someone:url-password@127.0.0.1:1/v2/keys/path-secret?q=query-secret"
       const discovery: EtcdConfig.Input =
         version.minor < 6
-          ? { discovery: `${url}/token` }
+          ? { discovery: url, discoveryProxy: "http://proxy-secret@127.0.0.1:2" }
           : {
               discoveryToken: "token",
               discoveryEndpoints: "http://127.0.0.1:1",
@@ -180,7 +210,9 @@ describe("what is known to be secret", () => {
       const all = JSON.stringify([error.message, error, logged])
       assert.include(all, "<redacted>")
       if (version.minor < 6) assert.include(all, "someone")
-      for (const secret of ["url-password", "other-password"]) assert.notInclude(all, secret)
+      for (const secret of ["url-password", "other-password", "path-secret", "query-secret", "proxy-secret"]) {
+        assert.notInclude(all, secret)
+      }
     }).pipe(Effect.provide(NodeServices.layer))
   )
 
@@ -188,14 +220,33 @@ describe("what is known to be secret", () => {
     for (const line of [
       json({ args: ["etcd", "--discovery-proxy=http://user:pass-word@127.0.0.1:2", "--name=n"] }),
       "2026-11-23 04:03:50.1 E | discovery: error connecting to http://user:pass-word@127.0.0.1:1, retrying in 2s",
-      json({ request: "header:<ID:7 > authenticate:<name:root simple_token:pass-word>" })
+      json({ request: "header:<ID:7 > authenticate:<name:root simple_token:pass-word>" }),
+      json({ args: ["etcd", "--discovery=http://a.example:1/pass-word"] }),
+      json({ args: ["etcd", "--discovery", "http://a.example:1/pass-word"] }),
+      json({
+        "discovery-url": "http://a.example:1/pass-word",
+        "initial-cluster-token": "http://a.example:1/pass-word"
+      }),
+      json({ "discovery-url": "http://pass-word@a.example:1", path: "/pass-word/_config/size" }),
+      json({ "discovery-url": "http://me:pass-word/and@a@a.example:1" }),
+      json({ "discovery-url": 'http://me:"pass-word@a.example:1' }),
+      json({ "environment-variable": "ETCD_PASSWORD=pass-word" }),
+      "2026-11-23 04:03:50.1 I | pkg/flags: recognized and used environment variable ETCD_DISCOVERY=http://a:1/pass-word",
+      "2026-11-23 04:03:50.1 W | pkg/flags: unrecognized environment variable ETCD_PASSWORD=pass-word and more",
+      "2026-11-23 04:03:50.1 I | embed: discovery URL= http://a.example:1/pass-word",
+      '2026-11-23 04:03:50.1 I | discovery: using proxy "http://pass-word@a.example:1"'
     ]) {
       const event = EtcdLog.parse(line)
       hides("pass-word", event)
       assert.include(event.line, "<redacted>")
     }
-    const url = "http://127.0.0.1:2379/a:b and user@host"
-    assert.strictEqual(EtcdLog.parse(url).line, url)
+    for (const line of [
+      "http://127.0.0.1:2379/a:b and user@host",
+      json({ url: "http://127.0.0.1:2379/a:b", user: "user@host", "environment-variable": "ETCD_NAME" }),
+      json({ "discovery-url": "http://a.example:1", "initial-cluster-token": "etcd/cluster" })
+    ]) {
+      assert.strictEqual(EtcdLog.parse(line).line, line)
+    }
   })
 })
 
