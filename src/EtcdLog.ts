@@ -256,8 +256,9 @@ export type Event =
 
 /**
  * Reads one line of etcd's output, given without its line break. What is secret by its place in the line is not in the
- * event: what etcd has taken from its environment, the credentials for a discovery service, passwords in URLs, and the
- * token of a user who logs in.
+ * event: what etcd has found in its environment, the credentials for a discovery service and the path of its URL, which
+ * names the cluster, passwords in URLs, a user there that stands alone (it may be a token), and the token of a user who
+ * logs in.
  *
  * @example
  * ```ts

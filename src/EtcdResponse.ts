@@ -11,7 +11,8 @@
  *   such as `3.6.16`, and a time that of ISO 8601;
  * - an error says what it says, and why (`cause`); of one of the system, TLS or another library there are `name`, `message`
  *   and its other texts and numbers, such as `code`;
- * - what is within itself is `[Circular]` there;
+ * - what is within itself is `[Circular]` there, and `[not printed: …]` says why something of another library could not be
+ *   asked for what is in it: it threw;
  * - secrets stay hidden, also the URLs of a configuration in which there may be a password.
  *
  * Otherwise answers are like plain objects: they are equal to them for Effect's `Equal`, `node:assert` and test runners. A

@@ -214,15 +214,20 @@ class Committed extends Json.Answer {
 Json.asPlain(Committed)
 
 class Operation extends Pipeable.Class {
-  readonly [OpTypeId]: unknown
+  readonly [OpTypeId]: OpParts<unknown>
 
   constructor(parts: OpParts<unknown>) {
     super()
     this[OpTypeId] = parts
   }
+
+  toJSON(): unknown {
+    const { problem, request } = this[OpTypeId]
+    return Json.ofFields({ ...request, problem })
+  }
 }
 
-const makeOp = <A>(parts: OpParts<A>): Op<A> => new Operation(parts) as Op<unknown> as Op<A>
+const makeOp = <A>(parts: OpParts<A>): Op<A> => new Operation(parts) as unknown as Op<A>
 
 const partsOfOp = <A>(op: Op<A>): OpParts<A> => op[OpTypeId] as unknown as OpParts<A>
 

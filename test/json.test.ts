@@ -571,6 +571,30 @@ describe("as JSON", () => {
     assert.deepInclude(printed(error), { message: "[not printed: broken]", id: "7" })
   })
 
+  it("is a transaction, as etcd is asked for it", () => {
+    const put = EtcdTxn.put("a", "b", { lease: LeaseId(7n) })
+    assert.deepNestedInclude(printed(put), {
+      "request.case": "requestPut",
+      "request.value.key": "a",
+      "request.value.value": "b",
+      "request.value.lease": "7"
+    })
+    const compare = EtcdTxn.modRevision("a").equals(8n)
+    assert.deepNestedInclude(printed(compare), {
+      "requests[0].key": "a",
+      "requests[0].targetUnion": { case: "modRevision", value: "8" }
+    })
+    const transaction = EtcdTxn.make({ compare, success: { put }, failure: [EtcdTxn.get("a")] })
+    assert.deepNestedInclude(printed({ transaction }), {
+      "transaction.request.case": "requestTxn",
+      "transaction.request.value.compare[0].key": "a",
+      "transaction.request.value.success[0].request.value.lease": "7"
+    })
+    // What is wrong with one is told by it, too.
+    assert.match(printed(EtcdTxn.put("", "b")).problem, /key/)
+    for (const one of [put, compare, transaction]) assert.deepStrictEqual(EtcdResponse.toJson(one), printed(one))
+  })
+
   it("is what a copy of what is held is, too", () => {
     const held = Printing.showing({ id: 7n, stop: Effect.void }, ({ id }) => ({ id }))
     const copy = Printing.copy(held, { id: 8n })

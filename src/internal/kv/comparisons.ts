@@ -5,6 +5,7 @@
  */
 import type { MessageInitShape } from "@bufbuild/protobuf"
 import type { Compare } from "../../EtcdTxn.ts"
+import * as Json from "../json.ts"
 import type * as Rpc from "../proto/rpc_pb.ts"
 import type { Wrong } from "./txnCheck.ts"
 
@@ -21,7 +22,19 @@ interface Parts {
   readonly problem: Wrong | undefined
 }
 
-export const make = (parts: Parts): Compare => ({ [TypeId]: parts }) as unknown as Compare
+class Comparison {
+  readonly [TypeId]: Parts
+
+  constructor(parts: Parts) {
+    this[TypeId] = parts
+  }
+
+  toJSON(): unknown {
+    return Json.ofFields(this[TypeId])
+  }
+}
+
+export const make = (parts: Parts): Compare => new Comparison(parts) as unknown as Compare
 
 const partsOf = (compare: Compare): Parts => compare[TypeId] as unknown as Parts
 
