@@ -652,8 +652,9 @@ describe("EtcdMember", { concurrent: true }, () => {
           config: { heartbeatInterval: "50 millis", electionTimeout: "500 millis", ...config, ...secured }
         })
       }
-      const services = yield* Effect.forEach([0, 1, 2], (index) => Layer.build(layerOf(index)), { concurrency: 3 })
-      for (const [index, service] of services.entries()) {
+      // The last one is of those without whom none can begin: it would ask no cluster in which nobody has TLS for clients.
+      const first = yield* Effect.forEach([2, 0], (index) => Layer.build(layerOf(index)), { concurrency: 2 })
+      for (const [index, service] of [...first, yield* Layer.build(layerOf(1))].entries()) {
         yield* Effect.provideContext(EtcdKv.put(`key${index}`, "value"), service)
         assert.strictEqual(tagOf(Context.get(service, EtcdMember.EtcdMember)), "Voter")
       }
@@ -671,6 +672,27 @@ describe("EtcdMember", { concurrent: true }, () => {
       },
       { certFile: fixture.path("server.pem"), keyFile: fixture.path("server.key") }
     )
+  )
+
+  it.live("who asks for TLS waits where nobody has it for clients, and says so", () =>
+    Effect.gen(function* () {
+      const directory = yield* temporaryDirectory
+      const ports = yield* Effect.all(Array.from({ length: 6 }, () => freePort))
+      const peers = ports.slice(0, 3).map((port) => `https://127.0.0.1:${port}`)
+      const of = (index: number, clientScheme: string, more: Partial<EtcdMember.Options> = {}) =>
+        EtcdMember.make({
+          ...optionsOf(directory, abc[index]!, abc, { runDirectory: undefined, peers }),
+          peerUrl: peers[index]!,
+          clientUrl: `${clientScheme}://127.0.0.1:${ports[3 + index]}`,
+          ...more
+        })
+      yield* Effect.forEach([0, 1], (index) => of(index, "http"), { concurrency: 2 })
+      const secured = { certFile: fixture.path("server.pem"), keyFile: fixture.path("server.key") }
+      yield* waiting(
+        of(2, "https", { client: { tls: trusted() }, config: secured }),
+        "not with TLS, as this client asks for"
+      )
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer))
   )
 
   it.live("who waits goes on when somebody is connected who says nothing", () =>

@@ -223,7 +223,9 @@ export const make = (
   const consult = (declared: Declared, which: string, { clientUrls, clusterId }: Known) => {
     const endpoints = Consult.endpointsOf(settings, [{ clientUrls }])
     if (endpoints.length === 0) {
-      return Effect.as(listener.waits(`a client URL of ${which} that can be reached`), again)
+      const left =
+        clientUrls.length === 0 ? undefined : `${clientUrls.join(", ")}: not with TLS, as this client asks for`
+      return Effect.as(listener.waits(`a client URL of ${which} that can be reached`, left), again)
     }
     return Effect.gen(function* () {
       const cluster = yield* Consult.connect(settings, endpoints, clusterId)
