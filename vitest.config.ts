@@ -10,7 +10,7 @@ const unitTests = "test/**/*.unit.test.ts"
 /** What takes minutes of processor time: operations that are crossed by others, or by faults, and programs that are afflicted. */
 const longTests = "test/**/*.long.test.ts"
 
-/** Some fifty programs: a command of its own, and a step of the check. */
+/** All programs of the guides, and the demo: a command of its own, and a step of the check. */
 const guides = "test/guides.test.ts"
 
 export default defineConfig({

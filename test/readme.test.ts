@@ -3,18 +3,20 @@
  * the API's documentation; and what else must hold of pages. Those that are tests are files of `examples/`, which run with all
  * others, and those of the guides are run by `guides.test.ts`.
  */
-import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { existsSync, globSync, readFileSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { indexes, modules, source } from "../scripts/modules.ts"
 import {
+  alone,
   anchors,
   compile,
   directory,
   exampleFiles,
   guides,
+  isRun,
   links,
   printWhatIsSaid,
   programs,
@@ -56,6 +58,22 @@ describe("README", () => {
     for (const { at, file, source } of all) {
       if (file !== undefined) assert.strictEqual(source, readFileSync(join(root, file), "utf8"), at)
     }
+  })
+
+  it("each file of the examples is run, or imported by one that is", () => {
+    const imported = (file: string): ReadonlyArray<string> =>
+      Array.from(readFileSync(join(root, file), "utf8").matchAll(/\bfrom "(\.[^"]+)"/g), ([, path]) =>
+        join(dirname(file), path!)
+      )
+    const shown = guides.flatMap(programs).filter((program) => program.file !== undefined && isRun(program))
+    const all = globSync("examples/**/*.*", { cwd: root })
+    const reached = new Set([
+      ...shown.map(({ file }) => file!),
+      ...Object.values(alone),
+      ...all.filter((file) => file.endsWith(".test.ts"))
+    ])
+    for (const file of reached) for (const other of imported(file)) reached.add(other)
+    assert.deepStrictEqual([...reached].toSorted(), all.toSorted())
   })
 
   it("its links, and those of the guides, lead somewhere", () => {

@@ -2,10 +2,10 @@
  * The programs of the README and of the guides, and what the pages say that they print.
  *
  * A block `ts` is a program. One with a path after the language is that file of the repo, and is run if it is the `main.ts` of its
- * folder. The block `text` that follows a program, before the next one, has lines that it prints, in their order; others may
- * stand between them. There `…` is for anything within a line. A program without such a block prints nothing.
+ * folder; those that are `alone` are run, too. The block `text` that follows a program, before the next one, has lines that it
+ * prints, in their order; others may stand between them. There `…` is for anything within a line. A program without such a block prints nothing.
  */
-import { execFile, spawnSync } from "node:child_process"
+import { execFile, spawn, spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -13,8 +13,10 @@ import { stripVTControlCharacters } from "node:util"
 import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as RegEx from "effect/RegExp"
+import type * as Scope from "effect/Scope"
 import * as EtcdProcess from "../../src/EtcdProcess.ts"
-import { freePort } from "./machine.ts"
+import { freePort, until } from "./machine.ts"
+import { killedAtLast } from "./programs.ts"
 
 export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
@@ -85,7 +87,14 @@ export const differs = ({ prints }: Program, output: string): string | undefined
 /** `examples/demo` is what `npm run demo` runs. */
 const tasks = readdirSync(join(root, "examples")).filter((task) => task !== "demo")
 
-/** The files of `examples/`. */
+/** Programs that go on until they are stopped, or that no page shows: each has a test of its own in `guides.test.ts`. */
+export const alone = {
+  demo: "examples/demo/main.ts",
+  host: "examples/cluster-across-machines/host.ts",
+  server: "examples/embedding/server.ts"
+} as const
+
+/** The files of `examples/` that a page shows. */
 export const exampleFiles: ReadonlyArray<string> = tasks.flatMap((task) =>
   readdirSync(join(root, "examples", task), { recursive: true, encoding: "utf8" })
     .map((name) => join("examples", task, name))
@@ -116,12 +125,15 @@ export const compile = (place: string, files: ReadonlyArray<string>): void => {
   assert.strictEqual(tsc.stdout, "")
 }
 
+/** How a program of the repo is started. */
+const args = (file: string) => ["--conditions=effect-etcd-source", "--no-warnings", file]
+
 /** Each keeps its data beside itself. */
 const run = (file: string) =>
   Effect.callback<{ readonly code: number; readonly output: string }>((resume) => {
     const child = execFile(
       process.execPath,
-      ["--conditions=effect-etcd-source", "--no-warnings", file],
+      args(file),
       { cwd: root, env: { ...process.env, NO_COLOR: "1", DATA_DIR: `${file}.data` } },
       (error, stdout, stderr) =>
         resume(Effect.succeed({ code: error === null ? 0 : Number(error.code ?? 1), output: `${stdout}${stderr}` }))
@@ -129,39 +141,81 @@ const run = (file: string) =>
     return Effect.sync(() => child.kill())
   })
 
-/** What a program needs that is neither etcd nor Node.js. */
-const needs: Readonly<Record<string, string>> = { "examples/cluster-across-machines/main.ts": "openssl" }
-
-const isRun = ({ file }: Program) => {
-  if (file === undefined) return true
-  const tool = needs[file]
-  return file.endsWith("/main.ts") && (tool === undefined || spawnSync(tool, ["version"]).error === undefined)
+export interface Started {
+  /** Waits until it has printed this line, and fails the test where it ends before. */
+  readonly printed: (line: string) => Effect.Effect<void>
+  /** Sends SIGTERM, and waits for the code with which it ends. */
+  readonly stop: Effect.Effect<number | null>
+  /** Waits until it has ended. */
+  readonly ended: Effect.Effect<{ readonly code: number | null; readonly output: string }>
 }
+
+/** A program of the repo that runs until it ends, or the scope closes. */
+export const start = (file: string, env: NodeJS.ProcessEnv = {}): Effect.Effect<Started, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const child = spawn(process.execPath, args(file), {
+      cwd: root,
+      env: { ...process.env, NO_COLOR: "1", ...env },
+      stdio: ["ignore", "pipe", "pipe"]
+    })
+    yield* killedAtLast([child])
+    let output = ""
+    let hasClosed = false
+    child.once("close", () => {
+      hasClosed = true
+    })
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (output += data))
+    const close = until(() => hasClosed)
+    const stop = Effect.andThen(
+      Effect.sync(() => child.kill("SIGTERM")),
+      Effect.map(close, () => child.exitCode)
+    )
+    yield* Effect.addFinalizer(() => stop)
+    const has = (line: string) => output.split("\n").includes(line)
+    return {
+      printed: (line) =>
+        Effect.map(
+          until(() => hasClosed || has(line)),
+          () => assert.isTrue(has(line), `${file} ends without ${line}:\n${output}`)
+        ),
+      stop,
+      ended: Effect.map(close, () => ({ code: child.exitCode, output }))
+    }
+  })
+
+/** Whether a program of a page is run as it stands. */
+export const isRun = ({ file }: Program): boolean => file === undefined || file.endsWith("/main.ts")
+
+/** Programs run side by side, so each has ports of its own. */
+const withOwnPorts = Effect.fnUntraced(function* (source: string) {
+  const [clientPort, peerPort] = /}:23[78]/.test(source) ? [yield* freePort, yield* freePort] : []
+  return source.replaceAll("}:2379", `}:${clientPort}`).replaceAll("}:2380", `}:${peerPort}`)
+})
+
+const write = (place: string, name: string, source: string) =>
+  Effect.map(withOwnPorts(source), (text) => {
+    const file = join(place, name)
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(file, text)
+  })
+
+/** Puts the programs that are shown into a directory. `to` changes where they connect to. */
+export const writeExamples = Effect.fnUntraced(function* (place: string, to = (source: string) => source) {
+  for (const file of exampleFiles) {
+    if (!file.endsWith(".test.ts")) yield* write(place, file, to(readFileSync(join(root, file), "utf8")))
+  }
+})
 
 /** Compiles the programs of pages, runs them beside an etcd, and fails where one does not print what its page says. */
 export const printWhatIsSaid = Effect.fnUntraced(function* (pages: ReadonlyArray<string>) {
   const node = yield* EtcdProcess.ephemeral({}, { log: false })
   const place = yield* directory
-  // Programs run side by side, so each has ports of its own.
-  const write = Effect.fnUntraced(function* (name: string, source: string) {
-    const file = join(place, name)
-    mkdirSync(dirname(file), { recursive: true })
-    const [clientPort, peerPort] = /}:23[78]/.test(source) ? [yield* freePort, yield* freePort] : []
-    writeFileSync(
-      file,
-      source
-        .replaceAll("http://127.0.0.1:2379", node.endpoints[0])
-        .replaceAll("}:2379", `}:${clientPort}`)
-        .replaceAll("}:2380", `}:${peerPort}`)
-    )
-  })
-  for (const file of exampleFiles) {
-    if (!file.endsWith(".test.ts")) yield* write(file, readFileSync(join(root, file), "utf8"))
-  }
+  const to = (source: string) => source.replaceAll("http://127.0.0.1:2379", node.endpoints[0])
+  yield* writeExamples(place, to)
   const files: Array<readonly [Program, string]> = []
   for (const program of pages.flatMap(programs).filter(isRun)) {
     const { at, file = `${at.replace(":", "-")}.ts`, source } = program
-    if (program.file === undefined) yield* write(file, source)
+    if (program.file === undefined) yield* write(place, file, to(source))
     files.push([program, join(place, file)])
   }
   compile(
