@@ -1,8 +1,8 @@
 /**
  * Holds `src/` against its map in `docs/ARCHITECTURE.md`: every module and every room has its line there, and every line
- * names what there is, or what is to come, and so do its walks; nothing is imported, types neither, from a part of the map that is further up; no rooms load each
- * other in a circle (of modules, Biome's `noImportCycles` finds it); what of Node.js belongs to one room is imported in no
- * other. An index does nothing but export modules, and no module outside `internal/` exports what it calls internal.
+ * names what there is, or what is to come, and so does what it tells of a room, each name in backticks being a module there, and
+ * so do its walks; nothing is imported, types neither, from a part of the map that is further up; no rooms load each other in
+ * a circle (of modules, Biome's `noImportCycles` finds it); what of Node.js belongs to one room is imported in no other. An index does nothing but export modules, and no module outside `internal/` exports what it calls internal.
  *
  * It reads imports as Biome formats them.
  */
@@ -16,6 +16,8 @@ interface Line {
   /** Which part of the map it is in, from the top. */
   readonly part: number
   readonly isToCome: boolean
+  /** The modules of a room that it tells of. */
+  readonly modules: ReadonlyArray<string>
 }
 
 const readMap = (text: string): ReadonlyArray<Line> => {
@@ -23,9 +25,10 @@ const readMap = (text: string): ReadonlyArray<Line> => {
   // Above the first heading, where the index and the front door are, each line is a part.
   const [top = "", ...parts] = map.split(/^ {2}── .*\n/m)
   const linesIn = (lines: string) =>
-    Array.from(lines.matchAll(/^ {2}(\S+)( +to come: )?/gm), ([, name, toCome]) => ({
+    Array.from(lines.matchAll(/^ {2}(\S+)( +to come: )?(.*(?:\n {3,}.*)*)/gm), ([, name, toCome, said]) => ({
       name: name!,
-      isToCome: toCome !== undefined
+      isToCome: toCome !== undefined,
+      modules: name!.endsWith("/") ? Array.from(said!.matchAll(/`(\w+)`/g), ([, module]) => `${name}${module}.ts`) : []
     }))
   return [...linesIn(top).map((line) => [line]), ...parts.map(linesIn)].flatMap((lines, part) =>
     lines.map((line) => ({ ...line, part }))
@@ -117,12 +120,15 @@ export const problemsOf = (root: string): ReadonlyArray<string> => {
   for (const module of modules) {
     if (lineOf(module) === undefined) problems.push(`src/${module} is not on the map, nor is its room.`)
   }
-  for (const { isToCome, name } of lines.values()) {
+  for (const { isToCome, modules: told, name } of lines.values()) {
     const isThere = name.endsWith("/")
       ? modules.some((module) => `${dirname(module)}/` === name)
       : modules.includes(name)
     if (!isThere && !isToCome) problems.push(`The map names src/${name}, and there is no such thing.`)
     if (isThere && isToCome) problems.push(`The map says that src/${name} is to come, and it is there.`)
+    for (const module of told) {
+      if (!modules.includes(module)) problems.push(`The map tells of src/${module}, and there is no such thing.`)
+    }
   }
   for (const [, path] of text.matchAll(/`(internal\/[\w./-]+)`/g)) {
     if (!existsSync(join(source, path!))) problems.push(`The page tells of src/${path}, and there is no such thing.`)

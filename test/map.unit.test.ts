@@ -17,7 +17,7 @@ src/
   ── run
   EtcdProcess.ts         one node
   internal/process/      what becomes of it,
-                         and when
+                         and when (\`guard\`)
   ── talk
   EtcdKv.ts              keys
   internal/kv/           requests
@@ -138,6 +138,15 @@ describe("the map", () => {
         "The map names src/EtcdLock.ts, and there is no such thing.",
         "The map names src/internal/lock/, and there is no such thing.",
         "The page tells of src/internal/lock/owner.ts, and there is no such thing."
+      ])
+    })
+  )
+
+  it.effect("finds modules that it tells of in a room and that are not there", () =>
+    Effect.gen(function* () {
+      const stale = page.replace("(`guard`)", "(`guard`, by `watch`)")
+      assert.deepStrictEqual(yield* problemsWith({ "docs/ARCHITECTURE.md": stale }), [
+        "The map tells of src/internal/process/watch.ts, and there is no such thing."
       ])
     })
   )
