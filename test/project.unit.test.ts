@@ -52,6 +52,11 @@ describe("pages", () => {
     assert.deepStrictEqual(left, [])
   })
 
+  it("the README leads to the site, which the workflow publishes as that of the repository", () => {
+    const [, owner, name] = /github\.com\/([\w-]+)\/([\w-]+)\.git$/.exec(manifest.repository.url)!
+    assert.include(read("README.md"), `](https://${owner}.github.io/${name}/)`)
+  })
+
   it("of the site, one that leads nowhere is told", () => {
     withDirectory((directory) => {
       mkdirSync(join(directory, "a"))
@@ -77,6 +82,7 @@ describe("pages", () => {
 interface Job {
   readonly "runs-on": string
   readonly "timeout-minutes"?: number
+  readonly strategy?: { readonly matrix: { readonly os?: ReadonlyArray<string> } }
   readonly permissions?: Readonly<Record<string, string>>
   readonly steps: ReadonlyArray<{
     readonly uses?: string
@@ -86,6 +92,7 @@ interface Job {
 }
 
 interface Workflow {
+  readonly on: object
   readonly permissions?: Readonly<Record<string, string>>
   readonly concurrency?: object
   readonly jobs: Readonly<Record<string, Job>>
@@ -110,6 +117,26 @@ describe("workflows", () => {
           assert.isTrue(existsSync(join(root, path)), `${at}: ${path}`)
         }
       }
+    }
+  })
+
+  it("check and test on Linux and macOS, and torture, exclude and embed every night", () => {
+    const jobOf = (path: string, name: string) => workflows.find((one) => one.path.endsWith(path))!.jobs[name]!
+    for (const name of ["check", "test"]) {
+      const { strategy, "runs-on": machine } = jobOf("check.yml", name)
+      assert.include(machine, "matrix.os")
+      for (const os of ["ubuntu", "macos"])
+        assert.isTrue(
+          strategy?.matrix.os?.some((one) => one.startsWith(os)),
+          os
+        )
+    }
+    const nightly = workflows.find(({ path }) => path.endsWith("torture.yml"))!
+    assert.property(nightly.on, "schedule")
+    for (const command of ["torture", "exclusion", "elastic"]) {
+      const { steps } = jobOf("torture.yml", command)
+      assert.isTrue(steps.some(({ run = "" }) => run.includes(`npm run ${command} -- `) && run.includes('"$SEED"')))
+      assert.isTrue(steps.some(({ uses = "" }) => uses.startsWith("actions/upload-artifact@")))
     }
   })
 
