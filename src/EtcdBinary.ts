@@ -8,9 +8,18 @@
  * SHA-256, into that cache; {@link findOrFetch} does the second only where the first finds nothing. etcd 3.4 to 3.7 are
  * supported.
  *
- * **Another release than the one that comes along.** Each line is a dist-tag of the packages (`etcd-3.5`, `etcd-3.6`,
- * `etcd-3.7`), whose version is that of etcd. npm's `overrides` in the program's `package.json` (`resolutions` of Yarn,
- * `overrides` of pnpm and Bun) put it in the place of what the library depends on:
+ * **Another release than the one that comes along.** Each line is a dist-tag of the packages, whose version is that of
+ * etcd:
+ *
+ * | dist-tag | etcd | `linux-x64` | `linux-arm64` | `darwin-x64` | `darwin-arm64` |
+ * | --- | --- | --- | --- | --- | --- |
+ * | `etcd-3.6`, `latest` | 3.6.14 | yes | yes | yes | yes |
+ * | `etcd-3.7` | 3.7.1 | yes | yes | – | yes |
+ * | `etcd-3.5` | 3.5.33 | yes | yes | – | – |
+ *
+ * Where there is none, `ETCD_BINARY` or the `binary` option names an etcd that came in another way. npm's `overrides` in
+ * the program's `package.json` (`resolutions` of Yarn, `overrides` of pnpm and Bun) put a release in the place of the one
+ * that the library depends on:
  *
  * ```json
  * { "overrides": { "@effect-etcd/linux-x64": "3.5.33" } }

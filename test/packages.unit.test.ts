@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process"
-import { existsSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { gunzipSync } from "node:zlib"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -54,6 +54,21 @@ const contentsOf = Effect.fnUntraced(function* (file: string) {
 const services = Layer.mergeAll(NodeServices.layer, FetchHttpClient.layer)
 
 describe("the packages that bring etcd", () => {
+  it("are those that EtcdBinary lists", () => {
+    const rows = Releases.releases.map(({ sha256, version }, index) => {
+      const tags = [`etcd-${version.slice(0, version.lastIndexOf("."))}`, ...(index === 0 ? ["latest"] : [])]
+      const cells = Releases.packagedPlatforms.map((platform) => (sha256[platform] === undefined ? "–" : "yes"))
+      return ` * | ${[tags.map((tag) => `\`${tag}\``).join(", "), version, ...cells].join(" | ")} |`
+    })
+    const platforms = Releases.packagedPlatforms.map((platform) => Releases.packageName(platform).split("/")[1])
+    const head = ` * | dist-tag | etcd | ${platforms.map((platform) => `\`${platform}\``).join(" | ")} |`
+    const said = readFileSync(new URL("../src/EtcdBinary.ts", import.meta.url), "utf8").split("\n")
+    assert.deepStrictEqual(
+      said.filter((line) => line.startsWith(" * | ") && !line.startsWith(" * | ---")),
+      [head, ...rows]
+    )
+  })
+
   it.effect("are one for each platform and release, with etcd, etcdutl, licence, notice and what they are", () =>
     Effect.gen(function* () {
       const out = yield* tempDir
