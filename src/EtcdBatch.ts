@@ -83,7 +83,7 @@ export const fromClient = (
 
 /**
  * Provides services, and the client below them, with batching over the client that is there. The services are always
- * made anew, so that they are not those without batching.
+ * made anew, so that they are not those without batching. Fails as {@link fromClient} does.
  *
  * @example
  * ```ts

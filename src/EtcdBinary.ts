@@ -181,7 +181,8 @@ export type Input = string | { readonly fetch: FetchOptions }
 /**
  * The directory that {@link fetch} puts releases into and {@link find} looks at last: `effect-etcd` below
  * `XDG_CACHE_HOME` where that is set, else below the platform's cache directory (`~/.cache`, `~/Library/Caches` on
- * macOS, `LOCALAPPDATA` on Windows). It need not exist.
+ * macOS, `LOCALAPPDATA` on Windows). It need not exist. Fails with `SystemFailure` where the `ConfigProvider`, which is asked
+ * for these first, cannot be read.
  *
  * @example
  * ```ts

@@ -298,13 +298,16 @@ export interface Options extends CallDefaults {
 export type ServiceName = "KV" | "Watch" | "Lease" | "Cluster" | "Maintenance" | "Auth" | "Lock" | "Election"
 
 /**
- * Both directions of a bidirectional call.
+ * Both directions of a bidirectional call. When the call ends otherwise than in order, `messages` fails with the reason.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Duplex<I extends DescMessage, O extends DescMessage> {
-  /** Waits while the server does not take the message. */
+  /**
+   * Waits while the server does not take the message. Fails with `InvalidArgument` for what is no such message, and with the
+   * reason when the call has ended.
+   */
   readonly send: (message: MessageInitShape<I>) => Effect.Effect<void, EtcdError>
   /** Says that no more messages will be sent. */
   readonly end: Effect.Effect<void>
@@ -327,6 +330,9 @@ export interface Duplex<I extends DescMessage, O extends DescMessage> {
 
 /**
  * What all services of this library stand on: a call of each kind that gRPC has. Their methods are in `effect-etcd/proto`.
+ *
+ * Each kind of call fails with `InvalidArgument`, before anything is sent, where the request or an option makes no sense, and
+ * with the reason that the server gave, or for which there is no answer (`EtcdError`).
  *
  * @category models
  * @since 0.1.0
@@ -423,7 +429,7 @@ export const make = (options: Options): Effect.Effect<Client, EtcdError, Scope.S
   })
 
 /**
- * Provides {@link EtcdClient}, with the options of {@link make}. A layer for all services at once is
+ * Provides {@link EtcdClient}, with the options of {@link make}, and fails as that does. A layer for all services at once is
  * `EtcdLayer.connect`.
  *
  * @example

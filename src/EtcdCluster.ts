@@ -125,7 +125,10 @@ export interface Cluster {
   readonly awaitLeader: Effect.Effect<EtcdProcess.Node>
   /** The client endpoints of all members that have a vote, now and whenever that changes. */
   readonly endpoints: Stream.Stream<ReadonlyArray<string>>
-  /** A client of the cluster, whose endpoints follow the membership: calls go on when the member that has them leaves. */
+  /**
+   * A client of the cluster, whose endpoints follow the membership: calls go on when the member that has them leaves. Fails
+   * as `EtcdClient.layer` does.
+   */
   readonly client: Layer.Layer<EtcdClient.EtcdClient, EtcdError.EtcdError>
   /**
    * Makes the cluster larger by one member, or by as many as it takes (`to`): each is added as a learner, started, and given
@@ -204,7 +207,8 @@ export interface Cluster {
    * Lets all members run the minor version before theirs. From etcd 3.6 on the cluster is prepared for it, and when all
    * members have written their data in the older format they are started with it one after the other. Members of 3.5 are
    * started with a 3.4 that takes their data: 3.4.32 or newer, and only where there are no users (`unsupported-version`), as
-   * etcd's guide to downgrades says. While members have different versions, {@link Cluster.upgrade} cancels it.
+   * etcd's guide to downgrades says. While members have different versions, {@link Cluster.upgrade} cancels it. Otherwise it is
+   * refused as that is.
    */
   readonly downgrade: (options: DowngradeOptions) => Operation
   /**
@@ -479,8 +483,8 @@ export const make = (
   )
 
 /**
- * A cluster for tests: short election times, and no sync to disk where etcd's version can leave that out. Otherwise as
- * {@link make}.
+ * A cluster for tests: short election times, and no sync to disk where etcd's version can leave that out. Otherwise, and in
+ * what it fails with, as {@link make}.
  *
  * @example
  * ```ts
@@ -548,7 +552,8 @@ export const restore = (
 
 /**
  * Makes the data of a cluster anew that has lost its quorum for good, for {@link make} with the same `dataDir`; no member of
- * it may run. What becomes of what is said at the top of this module. Directories of members may be lost.
+ * it may run. What becomes of what, and what is refused, is said at the top of this module. Directories of members may be
+ * lost.
  *
  * @example
  * ```ts
@@ -577,8 +582,8 @@ export const recover = (
   )
 
 /**
- * Provides the cluster that {@link make} starts, which stops with the layer. `EtcdLayer.cluster` provides a client beside
- * it.
+ * Provides the cluster that {@link make} starts, which stops with the layer. Fails as {@link make} does. `EtcdLayer.cluster`
+ * provides a client beside it.
  *
  * @example
  * ```ts

@@ -5,6 +5,10 @@
  * already there. All of them provide the same client services, so that what is built on those does not change when a
  * test's ephemeral node becomes a production cluster.
  *
+ * Layers that run an etcd are there when it serves, and fail with an `EtcdProcessError` that says why it does not. The client
+ * of each is made without asking etcd for anything: it fails with an `EtcdError` only where an option makes no sense
+ * (`InvalidArgument`), or as the `Effect` or `Stream` of endpoints does; that etcd cannot be reached is told by the calls.
+ *
  * What runs an etcd is loaded when one is to be run: `effect-etcd/EtcdLayer` alone, and a bundle of a program that only
  * connects, has neither processes nor files in it.
  *
@@ -66,7 +70,8 @@ const services = Layer.fresh(
 /**
  * Connects to an etcd that is already there.
  *
- * The connection is made with the first request, so that a program can start before its etcd does.
+ * The connection is made with the first request, so that a program can start before its etcd does. Fails as
+ * `EtcdClient.layer` does.
  *
  * @example
  * ```ts
@@ -119,7 +124,7 @@ const run = <A, E>(layer: (layers: typeof import("./internal/layers.ts")) => Lay
  * Runs one node for as long as the layer lives, and connects to it.
  *
  * Without a configuration the node is private: it listens on a Unix socket that only its owner can reach, and its data
- * is removed at the end. Give a `dataDir` to keep the data.
+ * is removed at the end. Give a `dataDir` to keep the data. Fails as `EtcdProcess.make` and {@link connect} do.
  *
  * @example
  * ```ts
@@ -391,7 +396,7 @@ export const fromConfig = (
 /**
  * Runs a cluster for as long as the layer lives, and connects to all of its members that have a vote, also when they change.
  *
- * Without a `dataDir` the data go with it. Fails as `EtcdCluster.make` does.
+ * Without a `dataDir` the data go with it. Fails as `EtcdCluster.make` and {@link connect} do.
  *
  * @example
  * ```ts
@@ -443,7 +448,7 @@ export const clusterConfig = (
 
 /**
  * Runs a node that is a member of a cluster of such instances, and connects to the voters that the cluster has just now.
- * See `EtcdMember`.
+ * See `EtcdMember`. Fails as `EtcdMember.make` and {@link connect} do.
  *
  * @example
  * ```ts
@@ -507,7 +512,8 @@ export const memberConfig = (
 > => Layer.unwrap(Effect.map(Wrapped.unwrap<EtcdMember.Options>(options), member))
 
 /**
- * The same services, for the keys that begin with the prefix and no others, without the prefix. See `EtcdNamespace`.
+ * The same services, for the keys that begin with the prefix and no others, without the prefix. See `EtcdNamespace`. A prefix
+ * that makes no sense is told by every call (`InvalidArgument`).
  *
  * @example
  * ```ts
@@ -523,5 +529,5 @@ export const memberConfig = (
  * @category layers
  * @since 0.1.0
  */
-export const namespace = (prefix: KeyRange.Bytes): Layer.Layer<Services, EtcdError.EtcdError, EtcdClient.EtcdClient> =>
+export const namespace = (prefix: KeyRange.Bytes): Layer.Layer<Services, never, EtcdClient.EtcdClient> =>
   EtcdNamespace.layer(prefix, services)

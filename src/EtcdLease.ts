@@ -21,6 +21,10 @@
  * that does its work only if a key of the lease is still there, by its lease or its create revision (`EtcdTxn`), fails
  * when the lease is gone, whatever anybody believes.
  *
+ * Besides the reasons that are said of each function, all fail with `InvalidArgument` where an argument or an option makes no
+ * sense, before anything is sent, with those of every call (`EtcdError`), and with `Unreachable` when the service has ended.
+ * After a change has failed, `outcome` says whether it may have been made.
+ *
  * @packageDocumentation
  * @since 0.1.0
  */

@@ -275,7 +275,8 @@ export const make = (options: Options): Effect.Effect<Member, Failure, Scope.Sco
   )
 
 /**
- * Provides {@link EtcdMember}, with the options of {@link make}. `EtcdLayer.member` provides a client beside it.
+ * Provides {@link EtcdMember}, with the options of {@link make}, and fails as that does. `EtcdLayer.member` provides a client
+ * beside it.
  *
  * @example
  * ```ts

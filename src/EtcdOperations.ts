@@ -556,6 +556,8 @@ export const backup = (
  * cluster id*: etcd makes it of the peer URLs and the `initialClusterToken`. A cluster of `EtcdCluster.make` has a
  * token of its own; give others one, or each a directory of its own.
  *
+ * Refused, and fails, as {@link backup}.
+ *
  * @example
  * ```ts
  * import { EtcdOperations } from "effect-etcd"

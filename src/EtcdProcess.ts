@@ -398,7 +398,8 @@ const makeWith = Effect.fnUntraced(function* (
 })
 
 /**
- * Provides the node that {@link make} starts, which stops with the layer. `EtcdLayer.embedded` provides a client beside it.
+ * Provides the node that {@link make} starts, which stops with the layer. Fails as {@link make} does. `EtcdLayer.embedded`
+ * provides a client beside it.
  *
  * @example
  * ```ts

@@ -7,6 +7,11 @@
  * Values are JSON unless the store is told otherwise: what `Schema.toCodecJson` makes of the schema, so that dates,
  * bigints, options and the like come back as they went.
  *
+ * Besides what is said of each function of a store, all fail with `InvalidArgument` where the store, a key or an option makes
+ * no sense, and as the functions of `EtcdKv`, `EtcdTxn` and `EtcdWatch` that they call. Those that read fail with
+ * {@link EtcdSchemaError} where a value does not decode, unless they are told to leave it out (`onInvalid`); those that write,
+ * where one does not encode, before anything is sent.
+ *
  * @packageDocumentation
  * @since 0.1.0
  */

@@ -6,6 +6,9 @@
  * are values, built without a connection; {@link commit} sends one. The type of what comes back follows from the
  * branches: a tuple of operations gives a tuple of results, a struct gives a struct, one operation its result.
  *
+ * Since they are values, operations and comparisons do not fail when they are made, whatever they are made of. {@link commit}
+ * fails with `InvalidArgument` where something in them makes no sense, and sends nothing then.
+ *
  * The semantics are those of `TxnRequest` in etcd's API and of `server/etcdserver/txn` and `server/etcdserver/api/v3rpc`
  * in its source, from where the checks before sending come as well.
  *

@@ -26,6 +26,9 @@
  * cannot notice a new history that has passed the old revision and term by then, if that has the last write that was
  * delivered (or if none was).
  *
+ * {@link watch}, {@link changes} and {@link next} fail alike: {@link watch} names the reasons. What another try may mend is
+ * no failure as long as `retry` goes on.
+ *
  * Some servers do not keep their side, which no client can see: a watch that lags behind a compaction may miss changes
  * (etcd before 3.4.31 and 3.5.13, https://github.com/etcd-io/etcd/pull/17612), and so may one that begins at the very
  * revision that was compacted, where a key was deleted (before 3.4.36 and 3.5.18,

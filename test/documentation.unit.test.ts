@@ -154,6 +154,45 @@ describe("everything that is exported", () => {
     assert.deepStrictEqual(silent.map(nameOf), [])
   })
 
+  it("says what it fails with, if it can fail: by itself, as what it is told to be like, or with all of its module", () => {
+    /** A failover is no failure. */
+    const tells = (comment: Documentation.Comment | undefined): boolean =>
+      /\b(?:fail|fails|failed|failure|errors?|refus\w+)\b(?! over)/i.test(comment?.text ?? "")
+    const ofAll = (module: string): boolean =>
+      /\ball (?:of them )?fail with\b/.test((headers.get(module)?.text ?? "").replace(/\s+/g, " "))
+    const isTold = (module: string, comment: Documentation.Comment | undefined): boolean =>
+      tells(comment) ||
+      Array.from((comment?.text ?? "").matchAll(/\b(?:as|more at)\s+\{@link (\w+)\}/gi), ([, like]) => like!).some(
+        (like) => find(module, like).some((one) => isTold(module, one.comment))
+      )
+    /** Of a function of a module, also what is said of it as member of the service, and the other way round. */
+    const isToldOf = (module: string, name: string): boolean =>
+      find(module, name).some(({ comment }) => isTold(module, comment)) ||
+      withFunctions.some(
+        (service) =>
+          service.module === module &&
+          service.members.some((member) => member.name === name && isTold(module, member.comment))
+      )
+    const failing = exported.flatMap((one) => [
+      ...(one.error === undefined ? [] : [{ one, name: one.name, isSilent: !isToldOf(one.module, one.name) }]),
+      ...one.members
+        .filter((member) => member.error !== undefined && !isOwn(member))
+        .map(({ comment, name }) => ({
+          one,
+          name: `${one.name}.${name}`,
+          isSilent:
+            !tells(one.comment) &&
+            !isTold(one.module, comment) &&
+            !(withFunctions.includes(one) && isToldOf(one.module, name))
+        }))
+    ])
+    assert.isAbove(failing.length, 250)
+    const silent = failing
+      .filter(({ isSilent, one }) => isSilent && !ofAll(one.module))
+      .map(({ name, one }) => `${one.module}.${name}`)
+    assert.deepStrictEqual(silent, [])
+  })
+
   it("has the same said of it as function of a module and as member of its service", () => {
     assert.isAbove(withFunctions.length, 7)
     const firstSentence = (comment: Documentation.Comment | undefined): string =>

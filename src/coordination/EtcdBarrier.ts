@@ -53,7 +53,7 @@ import { EtcdSession } from "./EtcdSession.ts"
 // -----------------------------------------------------------------------------
 
 /**
- * Something that is open or closed, for all who know its name.
+ * Something that is open or closed, for all who know its name. All of it fails as {@link latch} says.
  *
  * @category models
  * @since 0.1.0

@@ -27,6 +27,11 @@
  * the order in which they come, whatever etcd's members do, and any client can stand. What the first one runs may overlap
  * for a moment with what it runs elsewhere, and needs a fence of its own. What the second one writes to etcd is fenced.
  *
+ * ## Failures
+ *
+ * Unless something else is said of a function, all fail with `InvalidArgument` where the election or the value makes no sense,
+ * before anything is sent, and with the reasons of every call (`EtcdError`).
+ *
  * @packageDocumentation
  * @since 0.1.0
  */
@@ -108,8 +113,8 @@ export interface Options {
 export interface Leadership extends EtcdLock.Held {
   /**
    * Puts another value in the place of the one that this program stood with, for all who look ({@link leader},
-   * {@link changes}), if it still leads. It goes with the leadership: the next one of {@link whileElected} begins with the
-   * value of the candidate.
+   * {@link changes}), if it still leads; otherwise it fails with `LockLost`, and nothing was written. It goes with the
+   * leadership: the next one of {@link whileElected} begins with the value of the candidate.
    */
   readonly proclaim: (value: KeyRange.Bytes) => Effect.Effect<void, EtcdError.EtcdError | EtcdLock.LockLost>
 }
@@ -511,7 +516,7 @@ const leading = (first: Line.Standing | undefined): Option.Option<Leader> =>
 
 /**
  * Who leads an election now; `None` if nobody does. It is read from a majority of etcd's members, and says nothing of the
- * next moment.
+ * next moment. Fails as `EtcdKv.range` does.
  *
  * @example
  * ```ts

@@ -60,6 +60,9 @@
  * etcd's own lock RPCs are not used: they wait on one member, and do not tell of a loss. Nor are there queues, whose items
  * such a lock could lose with their consumer, or counters (`EtcdStore.update`).
  *
+ * Besides what is said of each function, all fail with `InvalidArgument` where the lock makes no sense, before anything is
+ * sent, and with the reasons of every call (`EtcdError`).
+ *
  * @packageDocumentation
  * @since 0.1.0
  */
@@ -591,7 +594,7 @@ export const withLockIfAvailable: {
 
 /**
  * Who stands in the line of a lock, in their order: who has it, and who waits for it. Of several locks one line after the
- * other.
+ * other. Fails as `EtcdKv.range` does.
  *
  * @example
  * ```ts
@@ -637,7 +640,8 @@ export const line = (lock: Lock): Effect.Effect<ReadonlyArray<Waiter>, EtcdError
 
 /**
  * Asks etcd whether a claim is true: whether its key is there, as it was put, in that cluster, in whatever namespace the
- * holder is, and who asks. It says nothing of the next moment; where a fence is possible, use one.
+ * holder is, and who asks. It says nothing of the next moment; where a fence is possible, use one. Fails as `EtcdKv.range`
+ * does; that the claim is not true is no failure.
  *
  * @example
  * ```ts

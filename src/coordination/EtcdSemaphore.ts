@@ -489,6 +489,9 @@ export const available = (
  * Where it becomes more, those who wait and fit in now are woken. Where it becomes less, nobody loses what is held, and who
  * waits for more than there are now gets {@link LimitExceeded}.
  *
+ * Fails with `InvalidArgument` where the semaphore or the number makes no sense, and as `EtcdTxn.commit` does. Where the
+ * outcome is `unknown`, the limit may have been changed: set it again.
+ *
  * @example
  * ```ts
  * import { EtcdSemaphore } from "effect-etcd/coordination"

@@ -24,6 +24,10 @@
  * they may live longer than their time, never shorter; but see `EtcdLease.Lease` for the few ways in which a lease can be
  * lost before its time, which locks notice by their keys.
  *
+ * Besides what is said of each function, all fail with `InvalidArgument` where an argument or an option makes no sense.
+ * {@link current} and {@link keep} fail with the reasons of every call as well (`EtcdError`), and with `Unreachable` when the
+ * session is closed.
+ *
  * @packageDocumentation
  * @since 0.1.0
  */
@@ -298,7 +302,7 @@ export const fromClient = (
   })
 
 /**
- * Provides {@link EtcdSession} over the {@link EtcdClient.EtcdClient} that is there.
+ * Provides {@link EtcdSession} over the {@link EtcdClient.EtcdClient} that is there. Fails as {@link fromClient} does.
  *
  * @example
  * ```ts
@@ -353,7 +357,7 @@ export const layerConfig = (
  *
  * Where it was built already it is used again, as any layer is, and what hangs on it is where the first one is. For a
  * session of its own in a namespace, in another etcd, or on another client (a second program in one test), use
- * `Layer.fresh(EtcdSession.layer)`.
+ * `Layer.fresh(EtcdSession.layer)`. It is built without asking etcd, and so does not fail when that cannot be reached.
  *
  * @example
  * ```ts
@@ -410,6 +414,8 @@ export const current: Effect.Effect<Session, EtcdError.EtcdError, EtcdSession> =
  * session is lost. When the scope closes the key is deleted, unless somebody else has written it meanwhile, or the session
  * is one that leaves what it has (`onClose`). Where another scope of this program keeps it as well, it has the value of
  * that one then, and is not away in between.
+ *
+ * Fails as {@link current} and `EtcdKv.put` do where the key cannot be put the first time.
  *
  * @example
  * ```ts

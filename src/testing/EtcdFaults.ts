@@ -27,8 +27,8 @@
  *
  * Faults may overlap. A connection has the worst of them (delays add up). A member comes back, or goes on, when the
  * last fault that keeps it down, or still, is over; and when the last fault that changed its data is over, these are as
- * they were before the first. A fault that makes no sense is refused with {@link FaultRefused}, and nothing is done.
- * Faults that are active when the cluster's own scope closes end with it. The log has a line at `Info` when a fault
+ * they were before the first. Faults that make no sense, or not now, all fail with {@link FaultRefused}, and nothing is
+ * done. Those that are active when the cluster's own scope closes end with it. The log has a line at `Info` when a fault
  * begins and when it is over, even with `log: false`, which only silences the members.
  *
  * Limits of this network: it does not lose packets, since it works on connections; a connection that hangs is noticed
@@ -775,7 +775,8 @@ export const make = (
   })
 
 /**
- * Starts a cluster with the layer, and connects to all of its members over the network, as the party `clients`.
+ * Starts a cluster with the layer, and connects to all of its members over the network, as the party `clients`. Fails as
+ * {@link make} and `EtcdLayer.connect` do.
  *
  * @example
  * ```ts

@@ -25,6 +25,8 @@ export interface Member {
   /** Its type, in one line. */
   readonly type: string
   readonly isOptional: boolean
+  /** What it fails with when it is run, as far as that is not only what it is given fails with. */
+  readonly error: string | undefined
 }
 
 /** Something that a module exports. */
@@ -36,6 +38,8 @@ export interface Exported {
   /** The text of its type, or of its beginning where it says none, without comments. */
   readonly type: string
   readonly isFunction: boolean
+  /** What it fails with when it is run, as far as that is not only what it is given fails with. */
+  readonly error: string | undefined
   /** The texts that it may be, where it is one of some. */
   readonly literals: ReadonlyArray<string>
   readonly members: ReadonlyArray<Member>
@@ -99,6 +103,38 @@ interface Source {
   readonly declared: ReadonlyMap<string, readonly [statement: Node, node: Node]>
 }
 
+/** What an effect, a stream or a layer fails with, or one that a function gives, by the type of it. */
+const errorsIn = (file: Source, node: Node): ReadonlyArray<string> => {
+  switch (node?.type) {
+    case "TSTypeAnnotation":
+    case "TSParenthesizedType":
+      return errorsIn(file, node.typeAnnotation)
+    case "ArrowFunctionExpression":
+    case "TSFunctionType":
+    case "TSMethodSignature":
+    case "TSCallSignatureDeclaration":
+      return errorsIn(file, node.returnType)
+    case "TSTypeLiteral":
+      return node.members.flatMap((one: Node) => errorsIn(file, one))
+    case "TSTypeReference": {
+      const name = file.text.slice(node.typeName.start, node.typeName.end)
+      if (!/^(?:Effect\.Effect|Stream\.Stream|Layer\.Layer)$/.test(name)) {
+        return errorsIn(file, file.declared.get(name)?.[1].typeAnnotation)
+      }
+      const error = node.typeArguments?.params[1]
+      return error === undefined ? [] : [oneLine(file.text.slice(error.start, error.end))]
+    }
+    default:
+      return []
+  }
+}
+
+/** `never`, and the names of what others fail with. */
+const isNoneOfItsOwn = (error: string): boolean => /^(?:never|E\d?)(?: \| E\d?)*$/.test(error)
+
+const errorOf = (file: Source, node: Node): string | undefined =>
+  errorsIn(file, node).find((error) => !isNoneOfItsOwn(error))
+
 /** Objects that are the types, or describe the fields, of a declaration: `{ readonly a: string }`, `{ a: Schema.String }`. */
 const objectsIn = (file: Source, node: Node): ReadonlyArray<Node> => {
   switch (node?.type) {
@@ -140,7 +176,8 @@ const shapesIn = (file: Source, node: Node): ReadonlyArray<Member> => {
       kind: "shape",
       comment: commentBefore(file.text, before.length),
       type: oneLine(file.text.slice(object.start, object.end)),
-      isOptional: false
+      isOptional: false,
+      error: undefined
     }
   })
 }
@@ -159,7 +196,8 @@ const memberOf = (file: Source, member: Node): ReadonlyArray<Member> => {
       kind: "field",
       comment: commentBefore(file.text, member.start),
       type,
-      isOptional: member.optional === true || /^Schema\.optional/.test(type)
+      isOptional: member.optional === true || /^Schema\.optional/.test(type),
+      error: errorOf(file, value)
     },
     ...inner.map((one) => ({ ...one, name: `${name}.${one.name}` }))
   ]
@@ -200,6 +238,7 @@ const exportedBy = (module: string, { declared, text }: Source, statements: Read
       comment: commentBefore(text, statement.start),
       type: value == null ? "" : oneLine(text.slice(value.start, value.end)).replace(/^: /, ""),
       isFunction: isFunction(node),
+      error: errorOf(file, value),
       literals: literalsIn(node.typeAnnotation ?? node.init),
       members: [
         ...membersIn(file, node.superClass),
