@@ -222,6 +222,19 @@ describe("decode", () => {
           assert.notMatch(JSON.stringify(reason), /hun|ter2/, given)
         }
       }
+      // Where the scheme was forgotten, or a slash of it, what is given for a URL is still one.
+      for (const given of ["me:hunter2@127.0.0.1:2379", "http:/me:hunter2,x@127.0.0.1:2379", "hunter2@a:1"]) {
+        for (const input of [
+          { listenClientUrls: given },
+          { cors: [given] },
+          { initialCluster: `a=${given}` },
+          { initialCluster: given },
+          { initialCluster: { a: given } }
+        ]) {
+          const reason = yield* invalid(EtcdConfig.decode(input))
+          assert.notMatch(JSON.stringify(reason), /hunter2/, given)
+        }
+      }
     })
   )
 

@@ -598,6 +598,9 @@ describe("EtcdLog: one line", () => {
   it("is soon read, however often the words of a failure stand in it", () => {
     const start = performance.now()
     EtcdLog.parse(JSON.stringify({ level: "fatal", msg: "database file (".repeat(30_000) }))
+    EtcdLog.parse(JSON.stringify({ level: "warn", msg: `@${"/".repeat(300_000)}` }))
+    EtcdLog.parse(JSON.stringify({ level: "warn", msg: `${"//a".repeat(100_000)} @` }))
+    EtcdLog.parse(JSON.stringify({ level: "warn", msg: "//:".repeat(100_000), key: "@" }))
     assert.isBelow(performance.now() - start, 5_000)
   })
 

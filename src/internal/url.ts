@@ -35,7 +35,7 @@ const schemes: ReadonlySet<string> = new Set(["http", "https", "unix", "unixs"])
 export const parse = (given: string): Result.Result<EtcdUrl, string> => {
   const text = given.trim()
   const match = form.exec(text)
-  const shown = withoutPasswords(text)
+  const shown = withoutUser(text)
   if (match === null) {
     return Result.fail(`"${shown}" is not a URL; write it like http://127.0.0.1:2379`)
   }
@@ -123,16 +123,31 @@ export const listenKey = (url: EtcdUrl): string =>
 export const identity = (url: EtcdUrl): string =>
   url.socket === undefined ? `${url.scheme}://${url.host.toLowerCase()}:${url.port}` : `${url.scheme}://${url.socket}`
 
-/** Whether there may be a user in a URL of the text, and so a password, which may have any characters. */
-export const hasUser = (text: string): boolean => /\/\/.*@/s.test(text)
+/** Whether there may be a user in what was given for a URL, or for several, and so a password, which may have any characters. */
+export const hasUser = (given: string): boolean => given.includes("@")
 
-// Of `user:password@` the user is shown, but one that stands alone may be a token, which lets its bearer in.
-const secretPart = /(\/\/(?:[^\s/:@"\\]*:(?=[^@]))?).*@/s
-const secretParts = /(\/\/(?:[^\s/:@"\\]*:(?=[^@]))?)(?:[^\s"\\]|\\.)*@/g
+/**
+ * The text without what may be a password in it, from `start` on. Of `user:password@` the user is shown, but one that stands
+ * alone may be a token, which lets its bearer in.
+ */
+const withoutUserFrom = (text: string, start: number): string => {
+  const end = text.lastIndexOf("@")
+  if (end < start) return text
+  const user = text.slice(start, end)
+  const colon = user.indexOf(":")
+  const isShown = colon !== -1 && colon < user.length - 1 && !/[\s/@"\\]/.test(user.slice(0, colon))
+  return `${text.slice(0, start)}${isShown ? user.slice(0, colon + 1) : ""}<redacted>${text.slice(end)}`
+}
 
-/** What was given for a URL, or several, without all that may be a password in it. */
-export const withoutPasswords = (given: string): string => given.replace(secretPart, "$1<redacted>@")
+/** What was given for a URL without what may be a password in it, also where the scheme was forgotten. */
+export const withoutUser = (given: string): string => {
+  const slashes = given.indexOf("//")
+  return withoutUserFrom(given, slashes === -1 ? 0 : slashes + 2)
+}
+
+/** A text that may have a URL in it, or several, without all that may be a password. */
+export const withoutPasswords = (text: string): string => (text.includes("//") ? withoutUser(text) : text)
 
 /** A line of somebody's, in which there may be URLs, without what may be passwords: up to the next space or quote. */
 export const withoutPasswordsIn = (line: string): string =>
-  line.includes("@") ? line.replace(secretParts, "$1<redacted>@") : line
+  line.includes("@") ? line.replace(/(?:[^\s"\\]|\\.)+/g, withoutPasswords) : line

@@ -28,4 +28,9 @@ describe("who asks", () => {
       assert.isTrue(Failures.onlyBlinds(EtcdError.make(reason)), reason._tag)
     }
   })
+
+  it("gives a call no time is told, and not waited for", () => {
+    assert.isTrue(Failures.mayPass(EtcdError.make(new EtcdError.DeadlineExceeded(details))))
+    assert.isFalse(Failures.mayPass(EtcdError.make(new EtcdError.DeadlineExceeded({ ...details, lasting: true }))))
+  })
 })

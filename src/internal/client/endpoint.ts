@@ -21,11 +21,14 @@ const forms = "host:port, http://host:port, https://host:port, unix:///path/to.s
 const refuse = (text: string, why: string): Result.Result<never, string> =>
   Result.fail(`Endpoint ${JSON.stringify(text)} ${why}. An endpoint is ${forms}.`)
 
+/** What may have a password in it. */
+const notShown = "(not shown)"
+
 const withScheme = /^([a-z][a-z0-9+.-]*):\/\/(.*)$/i
 const authority = /^(?:\[([0-9a-f:.]+(?:%[^\]]+)?)\]|([^\s:/?#@[\]]+))(?::(\d{1,5}))?\/?$/i
 
 const tcp = (text: string, rest: string, secure: boolean): Result.Result<Endpoint, string> => {
-  if (rest.includes("@")) return refuse("(not shown)", "has a user in it; give credentials to the client instead")
+  if (rest.includes("@")) return refuse(notShown, "has a user in it; give credentials to the client instead")
   const match = authority.exec(rest)
   if (match === null) return refuse(text, "is no host and port")
   const [, v6, name, digits] = match
@@ -63,7 +66,7 @@ export const parse = (text: string, secureByDefault: boolean): Result.Result<End
     case "unixs":
       return unix(text, rest, true)
     default:
-      return refuse(text, `has the scheme ${scheme}, which etcd does not serve`)
+      return refuse(rest.includes("@") ? notShown : text, `has the scheme ${scheme}, which etcd does not serve`)
   }
 }
 

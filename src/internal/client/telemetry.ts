@@ -78,7 +78,7 @@ const labelsOf = (endpoint: Endpoint): Attributes => {
 
 /** What has labels of its own: with TLS and without, it is the same place, and has the same series. */
 const placeOf = ({ target }: Endpoint): string =>
-  target._tag === "Tcp" ? `${target.host}:${target.port}` : target.path
+  target._tag === "Tcp" ? `${target.host}:${target.port}` : `unix:${target.path}`
 
 /** By the status code. */
 type Durations = Array<Metric.Histogram<number> | undefined>

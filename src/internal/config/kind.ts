@@ -448,7 +448,9 @@ const withoutUsers = 'members whose URLs have no user, and so no "@"'
 const decodeMembers = (input: unknown): Result.Result<Members, string> => {
   const decoded = readMembers(input)
   // Its password may have commas, and parts of it would be shown as members.
-  return Result.isFailure(decoded) && isString(input) && Url.hasUser(input) ? expected(withoutUsers, input) : decoded
+  return Result.isFailure(decoded) && isString(input) && Url.hasUser(input)
+    ? Result.fail(`expected ${withoutUsers}, got ${describeText(Url.withoutUser(input))}`)
+    : decoded
 }
 
 const readMembers = (input: unknown): Result.Result<Members, string> => {

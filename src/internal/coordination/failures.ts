@@ -26,9 +26,9 @@ const internal = 13
 /** Whether time may mend it, by itself or by what those do who look after etcd. */
 export const mayPass = (error: EtcdError.EtcdError): boolean => {
   const { reason } = error
-  if (passing.has(reason._tag)) return true
-  // So is what is said where the client, or its service, has ended.
+  // As where the client, or its service, has ended, or a call is given no time.
   if ("lasting" in reason && reason.lasting === true) return false
+  if (passing.has(reason._tag)) return true
   if (reason._tag === "ClusterIdMismatch" || reason._tag === "UserNameEmpty") return false
   if (reason._tag === "GrpcStatus" && reason.code === internal) return true
   return worthwhile(reason) !== "fail"

@@ -37,7 +37,8 @@ export const withoutSecrets = (line: string): string => {
     shown = shown.replace(secretFields, `$1"${hidden}"`)
   }
   if (line.includes("environment")) {
-    shown = shown.replace(variable, `$1${hidden}`).replace(plainVariable, `$1${hidden}`)
+    shown = shown.replace(variable, `$1${hidden}`)
+    if (!line.startsWith("{")) shown = shown.replace(plainVariable, `$1${hidden}`)
   }
   // `discovery`, `discovery-proxy`, endpoints: etcd prints its arguments, and calls them in errors.
   shown = Url.withoutPasswordsIn(shown)

@@ -223,8 +223,8 @@ export const make = (
   const consult = (declared: Declared, which: string, { clientUrls, clusterId }: Known) => {
     const endpoints = Consult.endpointsOf(settings, [{ clientUrls }])
     if (endpoints.length === 0) {
-      const left =
-        clientUrls.length === 0 ? undefined : `${clientUrls.join(", ")}: not with TLS, as this client asks for`
+      const open = clientUrls.filter((url) => /^http:/i.test(url))
+      const left = open.length === 0 ? undefined : `${open.join(", ")}: not with TLS, as this client asks for`
       return Effect.as(listener.waits(`a client URL of ${which} that can be reached`, left), again)
     }
     return Effect.gen(function* () {

@@ -27,20 +27,22 @@ const decoded = (text: string): string =>
 const userPatterns = [/^[^/]*\/\/([^/?#]*)@/, /^[^/]*\/\/(.*)@/s]
 
 /** Who is let in by a URL. What stands alone may be a token. etcd prints it without the `//` before it, too. */
-const userOf = (url: string): ReadonlyArray<string> =>
-  userPatterns.flatMap((pattern) => {
-    const user = pattern.exec(url)?.[1] ?? ""
-    return /:./s.test(user) ? [user.slice(user.indexOf(":") + 1)] : [user.replace(":", "")]
-  })
+const userOf = (url: string): string => {
+  const user = userPatterns.map((pattern) => pattern.exec(url)?.[1]).find((user) => user !== undefined) ?? ""
+  return user.slice(user.indexOf(":") + 1)
+}
+
+/** Not a word of the path, which may stand anywhere. */
+const isToken = (part: string): boolean => part.length >= 16 || /\d/.test(part)
 
 /** The path names a cluster, and who knows it can join. etcd prints it as a whole, and the end of it in keys. */
 const pathOf = (url: string): ReadonlyArray<string> => {
   const [, path = "", query = ""] = /^[^/]*\/\/[^/?#]*([^?#]*)[?#]?(.*)/s.exec(url) ?? []
-  return [path, path.split("/").findLast((part) => part !== "") ?? "", query]
+  return [path, path.split("/").findLast(isToken) ?? "", query]
 }
 
-const ofUrl = (url: string): ReadonlyArray<string> => userOf(url).map(decoded)
-const ofDiscovery = (url: string): ReadonlyArray<string> => [...userOf(url), ...pathOf(url)].map(decoded)
+const ofUrl = (url: string): ReadonlyArray<string> => [decoded(userOf(url))]
+const ofDiscovery = (url: string): ReadonlyArray<string> => [userOf(url), ...pathOf(url)].map(decoded)
 
 /** Of `user:password` the password. The name alone is hidden by its place, since it may be any word. */
 const ofUser = (user: string): ReadonlyArray<string> =>
