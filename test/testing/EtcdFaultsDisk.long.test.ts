@@ -422,9 +422,10 @@ describe("A disk of a cluster", () => {
         const last = yield* filled
         yield* member.stop
         yield* Scope.close(last, Exit.void)
-        // Which is refused where it runs, and until it is known that nobody starts it.
-        yield* Effect.retry(EtcdFaults.tearWal(member), {
-          while: ({ message }) => message.includes("about to be"),
+        // Which is refused where it runs, since it had died of the full disk before it was stopped, and until it is known that
+        // nobody starts it.
+        yield* Effect.retry(Effect.andThen(member.stop, EtcdFaults.tearWal(member)), {
+          while: (error) => /runs|about to be/.test(error.message),
           schedule: Schedule.spaced("5 millis")
         })
       }).pipe(Effect.scoped, Effect.provide(EtcdFaults.layer({ size: 1, disks: "144 MiB" })))
