@@ -39,7 +39,10 @@ const setUp = Effect.fnUntraced(function* (more: EtcdConfig.Input = {}) {
       options
     ).pipe(
       // As long as the first one has not decided on the version of the cluster.
-      Effect.retry({ while: ({ message }) => message.includes("incompatible with current running cluster"), ...retrying })
+      Effect.retry({
+        while: ({ message }) => message.includes("incompatible with current running cluster"),
+        ...retrying
+      })
     )
   const membership = EtcdMembership.fromClient(yield* EtcdClient.make({ endpoints: first.endpoints }))
   return { first, join, membership }
