@@ -1,8 +1,9 @@
 /**
  * Holds `src/` against its map in `docs/ARCHITECTURE.md`: every module and every room has its line there, and every line
- * names what there is, or what is to come, and so does what it tells of a room, each name in backticks being a module there, and
- * so do its walks; nothing is imported, types neither, from a part of the map that is further up; no rooms load each other in
- * a circle (of modules, Biome's `noImportCycles` finds it); what of Node.js belongs to one room is imported in no other. An index does nothing but export modules, and no module outside `internal/` exports what it calls internal.
+ * names what there is, or what is to come, and so does what it tells of a room, each name in backticks being a module
+ * there, and so do its walks; nothing is imported, types neither, from a part of the map that is further up; no rooms load
+ * each other in a circle (of modules, Biome's `noImportCycles` finds it); what of Node.js belongs to one room is imported
+ * in no other. An index does nothing but export modules, and no module outside `internal/` exports what it calls internal.
  *
  * It reads imports as Biome formats them.
  */

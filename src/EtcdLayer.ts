@@ -120,6 +120,14 @@ const run = <A, E>(layer: (layers: typeof import("./internal/layers.ts")) => Lay
     )
   )
 
+/** A layer of what comes from `Config`, which is read when the layer is built. */
+const configured = <First, A, E>(
+  first: EtcdClient.ConfigOf<First>,
+  options: EtcdClient.ConfigOf<EtcdProcess.Options>,
+  layer: (first: First, options: EtcdProcess.Options) => Layer.Layer<A, E>
+): Layer.Layer<A, E | Config.ConfigError> =>
+  Layer.unwrap(Effect.zipWith(Wrapped.unwrap<First>(first), Wrapped.unwrap<EtcdProcess.Options>(options), layer))
+
 /**
  * Runs one node for as long as the layer lives, and connects to it.
  *
@@ -176,10 +184,7 @@ export const embeddedConfig = (
 ): Layer.Layer<
   Services | EtcdProcess.EtcdProcess,
   Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
-> =>
-  Layer.unwrap(
-    Effect.zipWith(Wrapped.unwrap<EtcdConfig.Input>(config), Wrapped.unwrap<EtcdProcess.Options>(options), embedded)
-  )
+> => configured(config, options, embedded)
 
 /**
  * As {@link embedded}, with a node made for tests: see `EtcdProcess.ephemeral`.
@@ -242,10 +247,7 @@ export const ephemeralConfig = (
 ): Layer.Layer<
   Services | EtcdProcess.EtcdProcess,
   Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
-> =>
-  Layer.unwrap(
-    Effect.zipWith(Wrapped.unwrap<EtcdConfig.Input>(config), Wrapped.unwrap<EtcdProcess.Options>(options), ephemeral)
-  )
+> => configured(config, options, ephemeral)
 
 /**
  * As {@link embedded}, with the configuration from the `[etcd]` table of a TOML file: see `EtcdConfig.fromToml`.
@@ -299,7 +301,7 @@ export const fromTomlConfig = (
 ): Layer.Layer<
   Services | EtcdProcess.EtcdProcess,
   Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
-> => Layer.unwrap(Effect.zipWith(Wrapped.unwrap<string>(path), Wrapped.unwrap<EtcdProcess.Options>(options), fromToml))
+> => configured(path, options, fromToml)
 
 /**
  * As {@link embedded}, with the configuration from etcd's own YAML file, as `etcd --config-file` takes it: see
@@ -354,7 +356,7 @@ export const fromYamlConfig = (
 ): Layer.Layer<
   Services | EtcdProcess.EtcdProcess,
   Config.ConfigError | EtcdError.EtcdError | EtcdProcessError.EtcdProcessError
-> => Layer.unwrap(Effect.zipWith(Wrapped.unwrap<string>(path), Wrapped.unwrap<EtcdProcess.Options>(options), fromYaml))
+> => configured(path, options, fromYaml)
 
 /**
  * As {@link embedded}, with the configuration from the current `ConfigProvider`, below `prefix`: from etcd's own

@@ -1,9 +1,10 @@
 /**
  * The programs of the README and of the guides, and what the pages say that they print.
  *
- * A block `ts` is a program. One with a path after the language is that file of the repo, and is run if it is the `main.ts` of its
- * folder; those that are `alone` are run, too. The block `text` that follows a program, before the next one, has lines that it
- * prints, in their order; others may stand between them. There `…` is for anything within a line. A program without such a block prints nothing.
+ * A block `ts` is a program. One with a path after the language is that file of the repo, and is run if it is the
+ * `main.ts` of its folder; those that are `alone` are run, too. The block `text` that follows a program, before the next
+ * one, has lines that it prints, in their order; others may stand between them. There `…` is for anything within a line. A
+ * program without such a block prints nothing.
  */
 import { execFile, spawn, spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"

@@ -395,7 +395,7 @@ export const list: Kind<ReadonlyArray<string>, ListInput> = makeList("one or mor
 
 /** Endpoints of a service that is told of a user otherwise. */
 export const endpoints: Kind<ReadonlyArray<string>, ListInput> = makeList("one or more endpoints", (text) =>
-  text.includes("@")
+  Url.hasUser(text)
     ? Result.fail(
         "must not contain a user, at which etcd does not look there; write discovery-user and discovery-password"
       )
